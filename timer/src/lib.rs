@@ -1,0 +1,56 @@
+//! The hierarchical timing wheel of weald: no clock, no thread, no IO inside.
+//!
+//! A [`Wheel`] holds timers: a deadline, counted in [`Tick`]s, and a value. Its owner, one thread
+//! at a time, inserts them, moves them, cancels them, and says what time it is; then those that
+//! are due are handed out in the order of their deadlines. Other threads hold a [`Remote`], which
+//! can cancel. A timer that is cancelled while it fires does one of the two, never both: whoever
+//! wins gets the value.
+//!
+//! All of it takes constant time, and nothing blocks, locks or makes a system call. A timer never
+//! fires early; it is late by less than a tick (16.384 us) for the rounding of its deadline, less
+//! than a tick for that of the present, and by what the owner takes to come back.
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//! use weald_timer::{Tick, Wheel};
+//!
+//! let start = Instant::now();
+//! let nanos = |instant: Instant| (instant - start).as_nanos().try_into().unwrap_or(u64::MAX);
+//!
+//! let mut wheel = Wheel::new(Tick::ZERO);
+//! let deadline = start + Duration::from_millis(2);
+//! wheel.insert(Tick::from_nanos_ceil(nanos(deadline)), "tea");
+//! let eggs = wheel.insert(Tick::from_nanos_ceil(nanos(start + Duration::from_secs(300))), "eggs");
+//!
+//! // Another thread calls one timer off.
+//! let remote = wheel.remote();
+//! let kitchen = std::thread::spawn(move || remote.cancel(eggs));
+//! assert_eq!(kitchen.join().expect("no panic"), Some("eggs"));
+//!
+//! // The owner sleeps until something may be due, and looks.
+//! let mut fired = Vec::new();
+//! while let Some(next) = wheel.next_deadline() {
+//!     let now = nanos(Instant::now());
+//!     std::thread::sleep(Duration::from_nanos(next.as_nanos().saturating_sub(now)));
+//!     wheel.advance(Tick::from_nanos_floor(nanos(Instant::now())), |value| fired.push(value));
+//! }
+//! assert_eq!(fired, ["tea"]);
+//! assert!(Instant::now() >= deadline, "never early");
+//! ```
+//!
+//! Where things are: `wheel` says in which slot a timer lies and how time passes, `level` has the
+//! lists and their bitmap, `entry` the state word for which fire and cancel race, `slab` the
+//! memory and the way back of what other threads have cancelled.
+
+mod entry;
+mod level;
+mod remote;
+mod shim;
+mod slab;
+mod tick;
+mod wheel;
+
+pub use entry::Key;
+pub use remote::Remote;
+pub use tick::Tick;
+pub use wheel::Wheel;

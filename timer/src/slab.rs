@@ -1,0 +1,486 @@
+//! The memory of a wheel's entries, shared with the handles that cancel from other cores.
+//!
+//! Entries lie in chunks, each twice as long as the one before. A chunk never moves and is freed
+//! with the slab, so that a stale key always leads to an entry, whose generation then refuses it.
+//! The position of an entry is its chunk, counted from 1, and its offset there, so that no bits
+//! are searched to find it.
+//! [`Owner`] is the right to what only one core may do; there is one for each slab.
+//!
+//! How a timer ends that another core cancels, and what may race with each step:
+//! 1. The canceller wins the word (`Entry::claim_remotely`) and reads the value. Until here the
+//!    owner may fire, cancel or move the timer; from here on it only moves the links.
+//! 2. The canceller counts it, so that `len` is right when the call returns.
+//! 3. The canceller pushes the entry on the list of the cancelled: a stack whose links are in the
+//!    state words. From here on it touches the entry no more.
+//! 4. The owner swaps the whole list out at its next insert, advance or drain, takes each entry
+//!    out of the wheel's lists, unless it is detached, and makes it FREE.
+//!
+//! Between 1 and 4 the owner may find that a timer it wants to fire is CANCELLED. It then
+//! *detaches* the entry, which is in none of the wheel's lists from then on, and leaves it to
+//! step 4. An entry that is its own predecessor is detached.
+//!
+//! Invariant 1: all entries before `next` exist, in the order of chunk and offset; each [`Index`]
+//! is one of them.
+//! Invariant 2: an entry is on the list of the cancelled at most once, because only the winner of
+//! its word pushes it and only the owner's swap takes it off. That swap takes everything, so the
+//! stack knows no ABA problem.
+//! Orderings: the store to `next` releases a new entry and its chunk's pointer, the load in `find`
+//! acquires both. A push releases the canceller's last touch, the swap acquires that of all
+//! pushers, for each push goes on the release sequence of those below it.
+//! Checked by `loom-tests/tests/timer_entry.rs`.
+#![allow(
+    unsafe_code,
+    reason = "chunks are raw memory; the owner's right opens the links"
+)]
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::num::NonZeroU32;
+use std::{fmt, ptr};
+
+use crate::entry::{Entry, Index, Key, Links};
+use crate::shim::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use crate::shim::bounds;
+use crate::shim::sync::Arc;
+
+/// What the owner and the cancellers share.
+pub(crate) struct Slab<T> {
+    /// Null until the owner needs the chunk; written by the owner alone.
+    chunks: [AtomicPtr<Entry<T>>; CHUNKS_END],
+    /// The position of the first entry that does not exist yet; written by the owner alone.
+    next: AtomicU32,
+    /// Timers inserted less those that the owner took out itself, so that with
+    /// `cancelled.count` it tells the living; written by the owner alone.
+    armed: AtomicUsize,
+    cancelled: Cancelled,
+    /// Without it the atomic pointers would make the slab `Send` and `Sync` for every `T`.
+    _values: PhantomData<*mut T>,
+}
+
+/// What the cancellers write, on cache lines of its own: 128 bytes, because processors fetch
+/// lines of 64 in pairs.
+#[repr(align(128))]
+struct Cancelled {
+    /// The top of the list of the cancelled, 0 if it is empty. Cancellers push, the owner swaps.
+    head: AtomicU32,
+    /// Timers that other cores have cancelled, ever.
+    count: AtomicUsize,
+}
+
+// SAFETY: what is shared is atomic or guarded by the state words; a value goes to the one core
+// that wins it (entry.rs, invariant 1), and that needs `T: Send` only.
+unsafe impl<T: Send> Send for Slab<T> {}
+// SAFETY: as above; no two cores ever see the same value through it.
+unsafe impl<T: Send> Sync for Slab<T> {}
+
+impl<T> Slab<T> {
+    fn new() -> Self {
+        Self {
+            chunks: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            next: AtomicU32::new(FIRST),
+            armed: AtomicUsize::new(0),
+            cancelled: Cancelled {
+                head: AtomicU32::new(0),
+                count: AtomicUsize::new(0),
+            },
+            _values: PhantomData,
+        }
+    }
+
+    /// Cancels a timer from any core: steps 1 to 3 above.
+    pub(crate) fn cancel_remotely(&self, key: Key) -> Option<T> {
+        let index = self.find(key)?;
+        let entry = self.entry(index);
+        let value = entry.claim_remotely(key.generation())?;
+        // Released for `len`, which must not see this without the insertion it takes back.
+        self.cancelled.count.fetch_add(1, Ordering::Release);
+        self.push_cancelled(index, entry);
+        Some(value)
+    }
+
+    /// Timers that will fire unless they are cancelled. Never less than none, also while others
+    /// cancel, because each insertion was counted before its cancellation.
+    pub(crate) fn len(&self) -> usize {
+        // Acquires what the cancellers released: `armed` below is not older.
+        let cancelled = self.cancelled.count.load(Ordering::Acquire);
+        self.armed.load(Ordering::Relaxed).saturating_sub(cancelled)
+    }
+
+    fn push_cancelled(&self, index: Index, entry: &Entry<T>) {
+        // Releases the read of the value and the link to the owner's swap.
+        let success = if cfg!(weald_fault = "timer_relaxed_push") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
+        };
+        let head = &self.cancelled.head;
+        let mut top = head.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: what is on the list was pushed with an index, so an entry is there.
+            let next = NonZeroU32::new(top).map(|position| unsafe { Index::new(position) });
+            entry.set_next_cancelled(next);
+            match head.compare_exchange_weak(top, index.get(), success, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(newer) => top = newer,
+            }
+        }
+    }
+
+    /// The entry that a key names, of whatever generation; none if this slab never had it.
+    #[inline]
+    fn find(&self, key: Key) -> Option<Index> {
+        let position = key.position()?;
+        let (chunk, offset) = split(position.get());
+        // Acquires the entry and its chunk's pointer, which the store in `grow` released.
+        let next = self.next.load(Ordering::Acquire);
+        let exists = (FIRST..next).contains(&position.get()) && offset < chunk_len(chunk);
+        // SAFETY: all entries before `next` exist (invariant 1).
+        exists.then(|| unsafe { Index::new(position) })
+    }
+
+    #[inline]
+    fn entry(&self, index: Index) -> &Entry<T> {
+        let (chunk, offset) = split(index.get());
+        let first = self.chunks[chunk].load(Ordering::Relaxed);
+        debug_assert!(!first.is_null());
+        // SAFETY: an index proves that its entry exists (invariant 1), therefore the chunk does,
+        // is long enough and lives as long as the slab. Entries are only ever shared.
+        unsafe { &*first.add(offset) }
+    }
+}
+
+impl<T> Drop for Slab<T> {
+    fn drop(&mut self) {
+        // The values are gone: the owner has dropped what nobody claimed.
+        let (last_chunk, used) = split(self.next.load(Ordering::Relaxed));
+        for (chunk, first) in self.chunks.iter().enumerate() {
+            let first = first.load(Ordering::Relaxed);
+            if first.is_null() {
+                continue;
+            }
+            let len = chunk_len(chunk);
+            for offset in 0..if chunk < last_chunk { len } else { used } {
+                // SAFETY: all entries before `next` exist (invariant 1) and nobody else is left.
+                unsafe { first.add(offset).drop_in_place() };
+            }
+            let chunk = ptr::slice_from_raw_parts_mut(first.cast::<MaybeUninit<Entry<T>>>(), len);
+            // SAFETY: `add_chunk` made it as a box of this length, and nobody else is left.
+            drop(unsafe { Box::from_raw(chunk) });
+        }
+    }
+}
+
+/// The right to insert, move and free the entries of a slab, of which there is one. It can be sent
+/// but not shared, so `&mut self` is the proof that nobody else touches the links.
+pub(crate) struct Owner<T> {
+    slab: Arc<Slab<T>>,
+    /// The FREE entries that can be armed again, the last freed first: it is in the cache.
+    free: Option<Index>,
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+impl<T> Owner<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slab: Arc::new(Slab::new()),
+            free: None,
+            _not_sync: PhantomData,
+        }
+    }
+
+    pub(crate) fn slab(&self) -> &Arc<Slab<T>> {
+        &self.slab
+    }
+
+    /// Arms an entry, which is in none of the wheel's lists yet and has no deadline.
+    #[inline]
+    pub(crate) fn insert(&mut self, value: T) -> (Index, Key) {
+        let index = match self.free {
+            Some(index) => {
+                self.free = self.links(index).next;
+                index
+            }
+            None => self.grow(),
+        };
+        // Before the timer can be cancelled, so that a reader who sees that sees this.
+        self.set_armed(|armed| armed + 1);
+        // SAFETY: we are the owner; the entry is FREE, because it came from the free list or is new.
+        let key = unsafe { self.slab.entry(index).arm(index, value) };
+        (index, key)
+    }
+
+    /// The timer's entry if it is ARMED. Another core may cancel it in the next moment.
+    #[inline]
+    pub(crate) fn find_armed(&self, key: Key) -> Option<Index> {
+        let index = self.slab.find(key)?;
+        self.slab
+            .entry(index)
+            .is_armed(key.generation())
+            .then_some(index)
+    }
+
+    /// Takes the value of a timer if this wins. The entry is FREE then, but in its list still; the
+    /// caller unlinks it and calls [`Owner::free`].
+    #[inline]
+    pub(crate) fn claim(&mut self, key: Key) -> Option<(Index, T)> {
+        let index = self.slab.find(key)?;
+        let value = self.slab.entry(index).claim(key.generation())?;
+        self.set_armed(|armed| armed - 1);
+        Some((index, value))
+    }
+
+    /// The same for the timer at an index, of whatever generation, which it returns as well;
+    /// `None` means that another core has cancelled it.
+    #[inline]
+    pub(crate) fn claim_any(&mut self, index: Index) -> Option<(u32, T)> {
+        let claimed = self.slab.entry(index).claim_any()?;
+        self.set_armed(|armed| armed - 1);
+        Some(claimed)
+    }
+
+    /// Puts an entry that is FREE and in no list on the free list, unless the generation that is
+    /// over was its last (entry.rs, invariant 2).
+    #[inline]
+    pub(crate) fn free(&mut self, index: Index, generation: u32) {
+        if generation != u32::MAX {
+            let next = self.free;
+            self.edit_links(index, |links| links.next = next);
+            self.free = Some(index);
+        }
+    }
+
+    /// Whether other cores have cancelled timers since the last [`Owner::take_cancelled`].
+    #[inline]
+    pub(crate) fn has_cancelled(&self) -> bool {
+        // A hint: what it misses is there the next time, and the swap acquires.
+        self.slab.cancelled.head.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes the list of the cancelled. Follow it with [`Owner::recycle`], which frees each.
+    pub(crate) fn take_cancelled(&mut self) -> Option<Index> {
+        let head = &self.slab.cancelled.head;
+        // Acquires what every push released.
+        let top = if cfg!(weald_fault = "timer_list_kept") {
+            head.load(Ordering::Acquire)
+        } else {
+            head.swap(0, Ordering::Acquire)
+        };
+        // SAFETY: what is on the list was pushed with an index, so an entry is there.
+        NonZeroU32::new(top).map(|position| unsafe { Index::new(position) })
+    }
+
+    /// Makes an entry FREE that came from the list of the cancelled and is in no list of the
+    /// wheel's any more. Returns the next one on that list.
+    pub(crate) fn recycle(&mut self, index: Index) -> Option<Index> {
+        // SAFETY: we are the owner, and the entry came from the list of the cancelled.
+        let (generation, next) = unsafe { self.slab.entry(index).recycle() };
+        self.free(index, generation);
+        next
+    }
+
+    /// Notes that a cancelled entry has left the wheel's lists before it was recycled.
+    pub(crate) fn detach(&mut self, index: Index) {
+        self.edit_links(index, |links| links.prev = Some(index));
+    }
+
+    pub(crate) fn is_detached(&self, index: Index) -> bool {
+        self.links(index).prev == Some(index)
+    }
+
+    #[inline]
+    pub(crate) fn links(&self, index: Index) -> Links {
+        // SAFETY: we are the owner, and nobody edits the links while `self` is borrowed.
+        unsafe { self.slab.entry(index).links() }
+    }
+
+    #[inline]
+    pub(crate) fn edit_links(&mut self, index: Index, edit: impl FnOnce(&mut Links)) {
+        // SAFETY: we are the owner, and `&mut self` says that this is the only place.
+        unsafe { self.slab.entry(index).edit_links(edit) };
+    }
+
+    #[inline]
+    fn set_armed(&mut self, change: impl FnOnce(usize) -> usize) {
+        // Two moves instead of a locked addition: nobody else writes it.
+        let armed = &self.slab.armed;
+        armed.store(change(armed.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// A new entry, FREE and in no list.
+    #[cold]
+    fn grow(&mut self) -> Index {
+        let position = self.slab.next.load(Ordering::Relaxed);
+        let (chunk, offset) = split(position);
+        assert!(
+            chunk < CHUNKS_END,
+            "one wheel holds at most {MAX_ENTRIES} timers"
+        );
+        if offset == 0 {
+            self.add_chunk(chunk);
+        }
+        let first = self.slab.chunks[chunk].load(Ordering::Relaxed);
+        // SAFETY: the chunk was added when its first entry was; `successor` keeps within its
+        // length, and nobody looks at the place before `next` says that an entry is there.
+        unsafe { first.add(offset).write(Entry::new()) };
+        // Releases the entry and its chunk's pointer to `find`.
+        let publish = if cfg!(weald_fault = "timer_relaxed_next") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
+        };
+        self.slab.next.store(successor(position), publish);
+        let position = NonZeroU32::new(position).expect("positions begin above zero");
+        // SAFETY: the entry is there since the lines above.
+        unsafe { Index::new(position) }
+    }
+
+    fn add_chunk(&mut self, chunk: usize) {
+        // The memory is not touched before its entries are used: a large chunk costs address space.
+        let entries = Box::<[Entry<T>]>::new_uninit_slice(chunk_len(chunk));
+        let first = Box::into_raw(entries).cast::<Entry<T>>();
+        self.slab.chunks[chunk].store(first, Ordering::Relaxed);
+    }
+}
+
+impl<T> Drop for Owner<T> {
+    fn drop(&mut self) {
+        /// Drops the values from here on, the rest also if one of them panics.
+        struct Rest<'a, T> {
+            owner: &'a mut Owner<T>,
+            position: u32,
+        }
+
+        impl<T> Rest<'_, T> {
+            fn drop_values(&mut self) {
+                let next = self.owner.slab.next.load(Ordering::Relaxed);
+                while self.position < next {
+                    let position = NonZeroU32::new(self.position).expect("positions begin above 0");
+                    self.position = successor(self.position);
+                    // SAFETY: all entries before `next` exist (invariant 1).
+                    drop(self.owner.claim_any(unsafe { Index::new(position) }));
+                }
+            }
+        }
+
+        impl<T> Drop for Rest<'_, T> {
+            fn drop(&mut self) {
+                self.drop_values();
+            }
+        }
+
+        Rest {
+            owner: self,
+            position: FIRST,
+        }
+        .drop_values();
+    }
+}
+
+impl<T> fmt::Debug for Slab<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slab")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The chunk and the offset of a position.
+#[inline]
+fn split(position: u32) -> (usize, usize) {
+    let offset = position & ((1 << OFFSET_BITS) - 1);
+    ((position >> OFFSET_BITS) as usize, offset as usize)
+}
+
+/// The position behind another: the next in the same chunk, or the first of the next chunk.
+fn successor(position: u32) -> u32 {
+    let (chunk, offset) = split(position);
+    if offset + 1 < chunk_len(chunk) {
+        position + 1
+    } else {
+        ((position >> OFFSET_BITS) + 1) << OFFSET_BITS
+    }
+}
+
+#[inline]
+fn chunk_len(chunk: usize) -> usize {
+    debug_assert_ne!(chunk, 0);
+    (1 << bounds::FIRST_CHUNK_BITS << chunk) >> 1
+}
+
+/// The bits of a position that are the offset in its chunk; the five above them are the chunk.
+const OFFSET_BITS: u32 = 25;
+
+/// The position of the first entry of a slab: chunks count from 1, so that no position is 0.
+const FIRST: u32 = 1 << OFFSET_BITS;
+
+/// One more than the last chunk.
+const CHUNKS_END: usize = bounds::CHUNKS + 1;
+
+const MAX_ENTRIES: usize = ((1 << bounds::CHUNKS) - 1) << bounds::FIRST_CHUNK_BITS;
+
+// An offset fits in its bits, and a position in the 30 of a link.
+const _: () =
+    assert!(bounds::FIRST_CHUNK_BITS as usize + bounds::CHUNKS - 1 <= OFFSET_BITS as usize);
+const _: () = assert!(CHUNKS_END <= 1 << (30 - OFFSET_BITS));
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_fill_the_chunks_one_behind_the_other() {
+        let mut position = FIRST;
+        for chunk in 1..6 {
+            for offset in 0..chunk_len(chunk) {
+                assert_eq!(split(position), (chunk, offset));
+                position = successor(position);
+            }
+        }
+        let lengths = (1..CHUNKS_END).map(chunk_len);
+        assert_eq!(lengths.sum::<usize>(), MAX_ENTRIES);
+    }
+
+    #[test]
+    fn an_entry_whose_generations_are_used_up_is_not_armed_again() {
+        let mut owner = Owner::new();
+        let (index, first) = owner.insert(0);
+        assert!(owner.claim(first).is_some());
+        owner.slab.entry(index).age(1);
+        owner.free(index, first.generation());
+
+        let mut keys = Vec::new();
+        for value in 1..4 {
+            let (index, key) = owner.insert(value);
+            keys.push(key);
+            assert_eq!(owner.claim(key), Some((index, value)));
+            owner.free(index, key.generation());
+        }
+        assert_eq!(keys[0].position(), keys[1].position(), "its last two lives");
+        assert_ne!(
+            keys[1].position(),
+            keys[2].position(),
+            "then another entry takes over"
+        );
+        assert_eq!(owner.find_armed(first), None);
+    }
+
+    #[test]
+    fn a_key_that_no_slab_gave_out_finds_nothing() {
+        let mut owner = Owner::new();
+        let (_, key) = owner.insert(());
+        for bits in [
+            1,
+            1 << 32,
+            u64::MAX,
+            key.to_bits() + 1,
+            key.to_bits() + (1 << 32),
+        ] {
+            let forged = Key::from_bits(bits).expect("not zero");
+            assert_eq!(owner.find_armed(forged), None);
+            assert_eq!(owner.claim(forged), None);
+            assert_eq!(owner.slab.cancel_remotely(forged), None);
+        }
+        assert_eq!(owner.slab.len(), 1);
+    }
+}

@@ -1,0 +1,525 @@
+//! The wheel: nine levels of 64 slots, and a list of what is due.
+//!
+//! A tick is a number of nine digits of six bits. A timer lies on the level of the highest digit
+//! in which its deadline differs from the wheel's time, in the slot of that digit:
+//!
+//! ```text
+//! time          0 0 0 0 0 0 2 7 5
+//! deadline      0 0 0 0 0 0 2 9 1     differs at level 1: slot 9 of level 1
+//! level         8 7 6 5 4 3 2 1 0
+//! one slot is   146 y  2.3 y  13 d  4.9 h  275 s  4.3 s  67 ms  1 ms  16 us
+//! ```
+//!
+//! So everything on a level comes before everything on the levels above it, and on one level the
+//! slots come in the order of their numbers: the next slot is the lowest bit of the lowest level
+//! that is not empty. When time reaches a slot of level 0 its timers are due; when it reaches one
+//! of a higher level, that slot *cascades*: its timers differ from the time in a lower digit now
+//! and move down. A timer moves at most eight times, however far time jumps, and time jumps over
+//! what is empty.
+//!
+//! Invariant 1: a timer with a deadline at or before `elapsed` is in `due`, any other in the slot
+//! that [`Wheel::place`] computes. So no entry says where it is, and nothing fires early.
+//! Invariant 2: `elapsed` moves only while `due` is empty, and never over an occupied slot.
+//! Invariant 3: bit `l` of `occupied` is set exactly if level `l` holds an entry.
+//! Invariant 4: no deadline in `due` is before `due_first`.
+//! An entry that another core has cancelled stays where it is until it is drained, and keeps to
+//! the invariants; one that is detached (`slab.rs`) is in no list.
+//!
+//! Because a timer's place follows from its deadline and the time alone, timers of one tick are in
+//! one list, in the order of their insertion, and cascading keeps that order.
+//!
+//! Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (SOSP 1987), scheme 7.
+//! Left aside: Linux' wheel that does not cascade (fires an eighth of the duration late: fine for
+//! timeouts, not for sleeps); a heap (Go: 3 to 4 times as slow at a million); a list for the far
+//! future (nine levels reach as far as the clock).
+
+use std::fmt;
+
+use crate::entry::{Index, Links};
+use crate::level::{Level, List, SLOT_BITS, SLOTS};
+use crate::slab::Owner;
+use crate::{Key, Remote, Tick};
+
+/// Levels enough for 54 bits; a tick has 51.
+const LEVELS: usize = 9;
+
+const _: () = assert!((Tick::MAX.get().ilog2() / SLOT_BITS) as usize == LEVELS - 1);
+
+/// A hierarchical timing wheel: any number of timers, each a deadline and a value.
+///
+/// It knows no clock and no thread. The owner says what time it is by calling
+/// [`advance`](Wheel::advance), and may cancel timers; other threads cancel through a
+/// [`Remote`]. Nothing here blocks, locks or makes a system call. A timer never fires early, and
+/// no later than the first `advance` whose `now` has reached its deadline.
+///
+/// A timer takes 24 bytes and its value. The memory of timers that are over is used for new ones;
+/// it is given back when the wheel and all its remotes are gone.
+///
+/// Dropping a wheel drops the values of its timers.
+///
+/// # Examples
+/// ```
+/// use weald_timer::{Tick, Wheel};
+///
+/// let millis = |n: u64| n * 1_000_000;
+/// let mut wheel = Wheel::new(Tick::ZERO);
+/// wheel.insert(Tick::from_nanos_ceil(millis(30)), "third");
+/// wheel.insert(Tick::from_nanos_ceil(millis(10)), "first");
+/// let second = wheel.insert(Tick::from_nanos_ceil(millis(20)), "second");
+/// wheel.cancel(second);
+///
+/// let mut fired = Vec::new();
+/// wheel.advance(Tick::from_nanos_floor(millis(25)), |value| fired.push(value));
+/// assert_eq!(fired, ["first"]);
+/// assert_eq!(wheel.len(), 1);
+/// ```
+pub struct Wheel<T> {
+    /// The time up to which everything is due or over.
+    elapsed: Tick,
+    /// A lower bound of the deadlines in `due`; `Tick::MAX` after each turn.
+    due_first: Tick,
+    due: List,
+    occupied: u32,
+    /// Boxed because they take 4.6 KiB, and a wheel is moved with its worker.
+    levels: Box<[Level; LEVELS]>,
+    owner: Owner<T>,
+}
+
+/// Where in the wheel a deadline belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Due,
+    Slot { level: usize, slot: u32 },
+}
+
+impl<T> Wheel<T> {
+    /// A wheel without timers whose time is `now`. It allocates 4.6 KiB, and memory for timers
+    /// when the first ones come.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    /// let wheel = Wheel::<String>::new(Tick::from_nanos_floor(1_000_000_000));
+    /// assert!(wheel.is_empty());
+    /// ```
+    pub fn new(now: Tick) -> Self {
+        Self {
+            elapsed: now,
+            due_first: Tick::MAX,
+            due: List::new(),
+            occupied: 0,
+            levels: Box::new([const { Level::new() }; LEVELS]),
+            owner: Owner::new(),
+        }
+    }
+
+    /// Adds a timer, in constant time. One whose deadline has passed fires at the next advance,
+    /// whatever time that names.
+    ///
+    /// # Panics
+    /// If the wheel holds 2^26 - 64 timers already.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::from_nanos_floor(5_000_000));
+    /// wheel.insert(Tick::ZERO, "late already");
+    /// assert_eq!(wheel.pop_expired(Tick::from_nanos_floor(5_000_000)), Some("late already"));
+    /// ```
+    #[inline]
+    pub fn insert(&mut self, deadline: Tick, value: T) -> Key {
+        self.drain();
+        let (index, key) = self.owner.insert(value);
+        self.link(index, deadline);
+        key
+    }
+
+    /// Cancels a timer, in constant time, and returns its value; `None` if it has fired or was
+    /// cancelled before, by whomever.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// let key = wheel.insert(Tick::MAX, 1);
+    /// assert_eq!(wheel.cancel(key), Some(1));
+    /// assert_eq!(wheel.cancel(key), None);
+    /// ```
+    #[inline]
+    pub fn cancel(&mut self, key: Key) -> Option<T> {
+        let (index, value) = self.owner.claim(key)?;
+        self.unlink(self.owner.links(index));
+        self.owner.free(index, key.generation());
+        Some(value)
+    }
+
+    /// Gives a timer another deadline, earlier or later, in constant time. Returns whether it
+    /// lives; if another core cancels it in this moment either answer is right.
+    ///
+    /// A deadline that moves by less than the width of its slot, such as the timeout of a busy
+    /// socket, costs one store. Among timers of the same tick this one may then keep the place of
+    /// its first insertion.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// let key = wheel.insert(Tick::from_nanos_ceil(1_000_000), "timeout");
+    /// assert!(wheel.reset(key, Tick::from_nanos_ceil(9_000_000)));
+    /// assert_eq!(wheel.pop_expired(Tick::from_nanos_floor(5_000_000)), None);
+    /// ```
+    #[inline]
+    pub fn reset(&mut self, key: Key, deadline: Tick) -> bool {
+        let Some(index) = self.owner.find_armed(key) else {
+            return false;
+        };
+        let links = self.owner.links(index);
+        let from = self.place(links.deadline);
+        if from == self.place(deadline) {
+            if from == Place::Due {
+                self.due_first = self.due_first.min(deadline);
+            }
+            self.owner
+                .edit_links(index, |links| links.deadline = deadline);
+        } else {
+            self.unlink(links);
+            self.link(index, deadline);
+        }
+        true
+    }
+
+    /// Moves the wheel's time to `now` and hands the value of each timer whose deadline is not
+    /// after it to `fire`, in the order of their deadlines, those of the same tick in the order of
+    /// their insertion. Returns how many there were.
+    ///
+    /// Timers whose deadline had passed when they were inserted come before all others. A `now`
+    /// before an earlier one counts as that one. If `fire` panics, its timer is over and the
+    /// others fire at the next call.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// for hour in 1..=48 {
+    ///     wheel.insert(Tick::from_nanos_ceil(hour * 3_600_000_000_000), hour);
+    /// }
+    /// let mut hours = Vec::new();
+    /// let now = Tick::from_nanos_floor(4 * 3_600_000_000_000 - 1);
+    /// assert_eq!(wheel.advance(now, |hour| hours.push(hour)), 3);
+    /// assert_eq!(hours, [1, 2, 3]);
+    /// ```
+    pub fn advance(&mut self, now: Tick, fire: impl FnMut(T)) -> usize {
+        self.advance_limited(now, usize::MAX, fire)
+    }
+
+    /// The same, but at most `limit` timers; if it returns `limit` there may be more, and the next
+    /// call goes on with them.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// for n in 0..10 {
+    ///     wheel.insert(Tick::ZERO, n);
+    /// }
+    /// let mut fired = Vec::new();
+    /// while wheel.advance_limited(Tick::ZERO, 4, |n| fired.push(n)) == 4 {
+    ///     // Here the caller looks after others.
+    /// }
+    /// assert_eq!(fired, (0..10).collect::<Vec<_>>());
+    /// ```
+    pub fn advance_limited(&mut self, now: Tick, limit: usize, mut fire: impl FnMut(T)) -> usize {
+        let mut fired = 0;
+        while fired < limit {
+            let Some(value) = self.pop_expired(now) else {
+                break;
+            };
+            fired += 1;
+            fire(value);
+        }
+        fired
+    }
+
+    /// Takes the value of the first timer whose deadline is not after `now`, for a caller that
+    /// does something between one timer and the next. `None` means that the wheel's time is `now`
+    /// and nothing is due.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// wheel.insert(Tick::from_nanos_ceil(20_000), "once");
+    /// let now = Tick::from_nanos_floor(50_000);
+    /// while let Some(value) = wheel.pop_expired(now) {
+    ///     if value == "once" {
+    ///         wheel.insert(now, "again");
+    ///     }
+    /// }
+    /// assert!(wheel.is_empty());
+    /// ```
+    pub fn pop_expired(&mut self, now: Tick) -> Option<T> {
+        self.drain();
+        loop {
+            while let Some((index, _)) = self.due.pop_front(&mut self.owner) {
+                if let Some((generation, value)) = self.owner.claim_any(index) {
+                    self.owner.free(index, generation);
+                    return Some(value);
+                }
+                // Another core won: its entry is on the list of the cancelled, or will be.
+                if !cfg!(weald_fault = "timer_not_detached") {
+                    self.owner.detach(index);
+                }
+            }
+            self.due_first = Tick::MAX;
+            if !self.turn(now) {
+                return None;
+            }
+        }
+    }
+
+    /// A lower bound of the deadlines of all timers; `None` if there is none. The owner may sleep
+    /// until then.
+    ///
+    /// It is exact for a timer that is less than a millisecond away or alone in its slot; else it
+    /// may be too early by the width of a slot, and `advance` then finds nothing to fire but makes
+    /// the next answer closer. It also counts timers that other cores have cancelled, until they
+    /// are drained. It is never too late. It looks at two bitmaps and at most one timer.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// assert_eq!(wheel.next_deadline(), None);
+    /// let deadline = Tick::from_nanos_ceil(500_000);
+    /// wheel.insert(deadline, ());
+    /// assert_eq!(wheel.next_deadline(), Some(deadline));
+    /// ```
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Tick> {
+        if !self.due.is_empty() {
+            return Some(self.due_first);
+        }
+        let (level, slot) = self.first_slot()?;
+        let sole = self.levels[level].slot(slot).sole_deadline(&self.owner);
+        Some(sole.unwrap_or_else(|| self.start(level, slot)))
+    }
+
+    /// The time up to which the wheel has been advanced. A batch that was limited leaves it at the
+    /// deadline of the last timer that fired.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::<()>::new(Tick::ZERO);
+    /// let now = Tick::from_nanos_floor(1_000_000);
+    /// wheel.advance(now, |()| ());
+    /// assert_eq!(wheel.elapsed(), now);
+    /// ```
+    #[inline]
+    pub fn elapsed(&self) -> Tick {
+        self.elapsed
+    }
+
+    /// The number of timers that live. What another core has cancelled does not, from the moment
+    /// its call returned.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// let key = wheel.insert(Tick::MAX, ());
+    /// assert_eq!(wheel.len(), 1);
+    /// wheel.remote().cancel(key);
+    /// assert_eq!(wheel.len(), 0);
+    /// ```
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.owner.slab().len()
+    }
+
+    /// Whether no timer lives.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    /// assert!(Wheel::<()>::new(Tick::ZERO).is_empty());
+    /// ```
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The handle with which other threads cancel timers of this wheel.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// let remote = wheel.remote();
+    /// let key = wheel.insert(Tick::MAX, 'x');
+    /// let other = std::thread::spawn(move || remote.cancel(key));
+    /// assert_eq!(other.join().expect("no panic"), Some('x'));
+    /// ```
+    pub fn remote(&self) -> Remote<T> {
+        Remote::new(self.owner.slab())
+    }
+
+    /// Makes the memory of timers that other cores have cancelled usable again. Each insert and
+    /// advance does this first; an owner that does neither for long may call it.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// let key = wheel.insert(Tick::from_nanos_ceil(1_000_000), ());
+    /// wheel.remote().cancel(key);
+    /// assert!(wheel.next_deadline().is_some(), "it may be too early");
+    /// wheel.drain();
+    /// assert_eq!(wheel.next_deadline(), None);
+    /// ```
+    #[inline]
+    pub fn drain(&mut self) {
+        if self.owner.has_cancelled() {
+            self.drain_cancelled();
+        }
+    }
+
+    #[cold]
+    fn drain_cancelled(&mut self) {
+        let mut next = self.owner.take_cancelled();
+        while let Some(index) = next {
+            if !self.owner.is_detached(index) {
+                self.unlink(self.owner.links(index));
+            }
+            next = self.owner.recycle(index);
+        }
+    }
+
+    /// Moves time to the next occupied slot and makes its timers due or moves them down, and
+    /// returns true; or, if that slot lies after `now`, moves time to `now` and returns false.
+    fn turn(&mut self, now: Tick) -> bool {
+        debug_assert!(self.due.is_empty());
+        let Some((level, slot)) = self.first_slot() else {
+            self.elapsed = self.elapsed.max(now);
+            return false;
+        };
+        let start = self.start(level, slot);
+        debug_assert!(start > self.elapsed);
+        if start > now {
+            // The slot is reached later, so `now` differs from its timers in the same digit.
+            self.elapsed = self.elapsed.max(now);
+            return false;
+        }
+        self.elapsed = start;
+        let mut timers = self.levels[level].take(slot);
+        self.note_level(level);
+        if level == 0 {
+            self.due = timers;
+            self.due_first = start;
+        } else {
+            while let Some((index, deadline)) = timers.pop_front(&mut self.owner) {
+                self.link(index, deadline);
+            }
+        }
+        true
+    }
+
+    /// Where a deadline belongs at the present time (invariant 1).
+    #[inline]
+    fn place(&self, deadline: Tick) -> Place {
+        if deadline <= self.elapsed {
+            return Place::Due;
+        }
+        let level = (deadline.get() ^ self.elapsed.get()).ilog2() / SLOT_BITS;
+        Place::Slot {
+            level: level as usize,
+            slot: digit(deadline, level),
+        }
+    }
+
+    /// Puts an entry that is in no list where it belongs.
+    #[inline]
+    fn link(&mut self, index: Index, deadline: Tick) {
+        match self.place(deadline) {
+            Place::Due => {
+                self.due_first = self.due_first.min(deadline);
+                self.due.push_back(&mut self.owner, index, deadline);
+            }
+            Place::Slot { level, slot } => {
+                self.levels[level].push_back(&mut self.owner, slot, index, deadline);
+                self.occupied |= 1 << level;
+            }
+        }
+    }
+
+    /// Takes the entry that has these links out of its list.
+    #[inline]
+    fn unlink(&mut self, links: Links) {
+        match self.place(links.deadline) {
+            Place::Due => {
+                self.due.unlink(&mut self.owner, links);
+            }
+            Place::Slot { level, slot } => {
+                self.levels[level].unlink(&mut self.owner, slot, links);
+                self.note_level(level);
+            }
+        }
+    }
+
+    /// Restores invariant 3 after entries have left a level.
+    #[inline]
+    fn note_level(&mut self, level: usize) {
+        if self.levels[level].is_empty() {
+            self.occupied &= !(1 << level);
+        }
+    }
+
+    /// The slot that time reaches next.
+    #[inline]
+    fn first_slot(&self) -> Option<(usize, u32)> {
+        if self.occupied == 0 {
+            return None;
+        }
+        let level = self.occupied.trailing_zeros() as usize;
+        let slot = self.levels[level].first_slot();
+        debug_assert!(slot.is_some());
+        slot.map(|slot| (level, slot))
+    }
+
+    /// The first tick of a slot that lies ahead.
+    #[inline]
+    fn start(&self, level: usize, slot: u32) -> Tick {
+        let width = SLOT_BITS * u32::try_from(level).expect("there are nine levels");
+        let above = width + SLOT_BITS;
+        let prefix = self.elapsed.get() >> above << above;
+        Tick::new(prefix | u64::from(slot) << width)
+    }
+}
+
+/// The digit of a tick that chooses its slot on a level.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "six bits are left")]
+fn digit(tick: Tick, level: u32) -> u32 {
+    (tick.get() >> (SLOT_BITS * level)) as u32 & (SLOTS as u32 - 1)
+}
+
+impl<T> fmt::Debug for Wheel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wheel")
+            .field("elapsed", &self.elapsed)
+            .field("len", &self.len())
+            .field("next_deadline", &self.next_deadline())
+            .finish_non_exhaustive()
+    }
+}
