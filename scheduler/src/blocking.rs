@@ -1,0 +1,130 @@
+//! `blocking`: a call that blocks the OS thread, in place, while the others go on.
+//!
+//! The seat is lent for the time (`seat.rs`): if others wait it goes to a spare carrier at once,
+//! else the monitor takes it at its next look but one. At most as many calls as there are spare
+//! carriers run at a time; one more waits as a green thread.
+#![allow(unsafe_code, reason = "the running thread's own part")]
+
+use crate::carrier::Away;
+use crate::current;
+use crate::exception::Hold;
+use crate::green_thread::Header;
+use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::wait_queue::{WaitQueue, Woken};
+use crate::waiter;
+
+/// How many more may block.
+#[derive(Debug)]
+pub(crate) struct Permits {
+    free: AtomicUsize,
+    queue: WaitQueue,
+}
+
+impl Permits {
+    pub(crate) fn new(free: usize) -> Self {
+        Self {
+            free: AtomicUsize::new(free),
+            queue: WaitQueue::new(),
+        }
+    }
+
+    fn try_take(&self) -> bool {
+        let mut free = self.free.load(Ordering::Relaxed);
+        while free > 0 {
+            match self.free.compare_exchange_weak(
+                free,
+                free - 1,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => free = now,
+            }
+        }
+        false
+    }
+
+    fn take(&self) {
+        while !self.try_take() {
+            // `wait` asks again once it is in the queue, and `give` adds before it looks there.
+            match self
+                .queue
+                .wait(|| self.free.load(Ordering::SeqCst) > 0, None, true)
+            {
+                Woken::Interrupted(interrupt) => {
+                    // A permit that was given meanwhile goes to the next.
+                    self.queue.wake_one();
+                    interrupt.unwind()
+                }
+                Woken::Notified | Woken::Ready | Woken::TimedOut | Woken::Again => {}
+            }
+        }
+    }
+
+    fn give(&self) {
+        self.free.fetch_add(1, Ordering::AcqRel);
+        self.queue.wake_one();
+    }
+}
+
+/// Undoes what `blocking` set up, in the right order, also when `f` panics.
+struct Inside<'a> {
+    header: &'a Header,
+    away: Option<Away>,
+    permits: &'a Permits,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the running thread's own part, held for this statement.
+        unsafe { self.header.local() }.blocking -= 1;
+        // May leave the OS thread: the seat may be gone.
+        drop(self.away.take());
+        self.permits.give();
+    }
+}
+
+/// Runs `f`, which may block its OS thread: a call into C, a file, a foreign lock. The other green
+/// threads go on meanwhile.
+///
+/// `f` runs in place, on the same OS thread from beginning to end, so it needs neither `Send` nor
+/// `'static`. Weald's calls work inside it as outside; an exception is raised before it begins or
+/// after it has ended, never inside. How soon the others go on: at once if some were waiting, else
+/// within some milliseconds. In a runtime that pins ([`ThreadLocals::Pinned`](crate::ThreadLocals))
+/// the green threads that were started on this OS thread wait until `f` has ended.
+///
+/// On a plain OS thread it just calls `f`.
+///
+/// # Examples
+/// ```
+/// let text = weald_scheduler::blocking(|| std::fs::read_to_string("Cargo.toml"));
+/// assert!(text?.contains("[package]"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
+    let header = waiter::enter();
+    // SAFETY: the running thread's header is alive.
+    let header = unsafe { &*header };
+    if !header.is_green() || current::carrier().is_null() {
+        return f();
+    }
+    // SAFETY: the running thread's own part, held for this statement.
+    if unsafe { header.local() }.blocking > 0 {
+        return f();
+    }
+    // SAFETY: a green thread that runs keeps its runtime.
+    let permits = unsafe { &(*header.runtime).blocking };
+    permits.take();
+    let hold = Hold::new();
+    // SAFETY: as above.
+    unsafe { header.local() }.blocking += 1;
+    let inside = Inside {
+        header,
+        away: Away::lend(),
+        permits,
+    };
+    let value = f();
+    drop(inside);
+    drop(hold);
+    value
+}

@@ -1,0 +1,344 @@
+//! Settings with their units, bounds and defaults.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::error::InstallError;
+use crate::green_thread::{GreenThread, Header, Task};
+use crate::runtime::{self, Runtime};
+use crate::stack;
+
+/// Workers of one runtime; a bit each in the idle words, and far more than a machine has cores.
+const WORKERS: std::ops::RangeInclusive<usize> = 1..=1024;
+
+/// Carriers beside the workers' own, for green threads in `blocking`: DESIGN's default.
+const SPARES: usize = 64;
+
+/// What a `thread_local!` belongs to in a runtime, and whether started green threads migrate.
+///
+/// The third way, [`RuntimeBuilder::share_thread_locals`], is `unsafe` and so not a value here.
+///
+/// # Examples
+/// ```
+/// use weald_scheduler::{Runtime, ThreadLocals};
+/// let rt = Runtime::builder().thread_locals(ThreadLocals::Pinned).workers(1).build()?;
+/// # drop(rt);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ThreadLocals {
+    /// To the green thread: each has its own, and migrates freely. Not available yet: `build`
+    /// answers `Unsupported`.
+    Own,
+    /// To the OS thread, which a started green thread never leaves; only those that have not
+    /// started are stolen. The default for now.
+    Pinned,
+}
+
+/// The settings of a runtime.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) workers: usize,
+    pub(crate) stack_size: usize,
+    pub(crate) thread_name: String,
+    /// Started green threads stay on their OS thread.
+    pub(crate) pins: bool,
+    pub(crate) spares: usize,
+    pub(crate) hooks: Option<Hooks>,
+}
+
+type Hook = Arc<dyn Fn(&GreenThread) + Send + Sync>;
+
+/// What the user wants called around the life of each green thread.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    suspend: Option<Hook>,
+    resume: Option<Hook>,
+    end: Option<Hook>,
+}
+
+impl Hooks {
+    #[cold]
+    pub(crate) fn resumed(&self, task: &Task) {
+        call(self.resume.as_ref(), task);
+    }
+
+    #[cold]
+    pub(crate) fn suspended(&self, task: &Task) {
+        call(self.suspend.as_ref(), task);
+    }
+
+    #[cold]
+    pub(crate) fn ended(&self, header: &Header) {
+        call(self.end.as_ref(), header);
+    }
+}
+
+/// A hook that panics is told of and otherwise ignored: a worker never dies of the user's code.
+fn call(hook: Option<&Hook>, header: &Header) {
+    if let Some(hook) = hook {
+        let thread = GreenThread(Task::from_header(header));
+        let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hook(&thread)));
+        if called.is_err() {
+            log::error!("weald: a hook of the runtime panicked");
+        }
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Locals {
+    Own,
+    Pinned,
+    Shared,
+}
+
+/// Settings for a [`Runtime`]; made by [`Runtime::builder`].
+///
+/// # Examples
+/// ```
+/// let rt = weald_scheduler::Runtime::builder()
+///     .workers(2)
+///     .stack_size(128 << 10)
+///     .thread_name("crawler")
+///     .build()?;
+/// assert_eq!(rt.metrics().workers, 2);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "settings do nothing before `build` or `install`"]
+pub struct RuntimeBuilder {
+    workers: Option<usize>,
+    stack_size: usize,
+    thread_name: String,
+    locals: Locals,
+    hooks: Hooks,
+}
+
+impl RuntimeBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            workers: None,
+            stack_size: stack::DEFAULT_STACK,
+            thread_name: String::from("weald"),
+            locals: Locals::Pinned,
+            hooks: Hooks::default(),
+        }
+    }
+
+    /// The settings of the default runtime: those of the environment.
+    pub(crate) fn from_environment() -> io::Result<Self> {
+        let mut builder = Self::new();
+        if let Some(workers) = variable("WEALD_WORKERS", &WORKERS)? {
+            builder = builder.workers(workers);
+        }
+        let sizes = stack::MIN_STACK..=stack::MAX_STACK;
+        if let Some(size) = variable("WEALD_STACK_SIZE", &sizes)? {
+            builder = builder.stack_size(size);
+        }
+        Ok(builder)
+    }
+
+    /// How many workers: green threads that run at the same time. 1 to 1024; the default is the
+    /// number of cores.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// The stack of a green thread in bytes: 16 KiB to 1 GiB, rounded up to pages; 256 KiB if not
+    /// said. It is address space: only the pages that are touched cost memory.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = bytes;
+        self
+    }
+
+    /// The beginning of the names of the runtime's OS threads; `weald` if not said.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// What thread-locals belong to. Of several settings the last wins.
+    pub fn thread_locals(mut self, locals: ThreadLocals) -> Self {
+        self.locals = match locals {
+            ThreadLocals::Own => Locals::Own,
+            ThreadLocals::Pinned => Locals::Pinned,
+        };
+        self
+    }
+
+    /// Lets started green threads migrate although thread-locals belong to the OS threads. The
+    /// cheapest way, for programs of millions of green threads.
+    ///
+    /// # Safety
+    /// No green thread of the runtime may hold anything that belongs to an OS thread over a
+    /// blocking call: a reference into a `thread_local!`, a value taken out of one (`Rc`, a random
+    /// generator), a guard of `std::sync` or of a reentrant lock such as stdout's, `errno`. And the
+    /// compiler may keep the *address* of a thread-local over a blocking call in the same function,
+    /// so a function that makes blocking calls reads thread-locals only through functions that are
+    /// not inlined. Both hold for all code that the green threads run, libraries included.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_scheduler::Runtime;
+    /// // SAFETY: the green threads below use no thread-locals.
+    /// let rt = unsafe { Runtime::builder().workers(1).share_thread_locals() }.build()?;
+    /// assert_eq!(rt.run(|| 6 * 7), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[allow(
+        unsafe_code,
+        reason = "the caller promises what the compiler cannot check"
+    )]
+    pub unsafe fn share_thread_locals(mut self) -> Self {
+        self.locals = Locals::Shared;
+        self
+    }
+
+    /// Calls `hook` on the OS thread each time a green thread has left its stack. It must not
+    /// block; a panic in it is logged and ignored. Costs nothing if not set.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    /// let count = Arc::new(AtomicUsize::new(0));
+    /// let (a, b, c) = (count.clone(), count.clone(), count.clone());
+    /// let rt = weald_scheduler::Runtime::builder()
+    ///     .workers(1)
+    ///     .on_resume(move |_| { a.fetch_add(1, Relaxed); })
+    ///     .on_suspend(move |_| { b.fetch_add(10, Relaxed); })
+    ///     .on_end(move |_| { c.fetch_add(100, Relaxed); })
+    ///     .build()?;
+    /// rt.run(weald_scheduler::yield_now);
+    /// assert_eq!(count.load(Relaxed), 112);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn on_suspend(mut self, hook: impl Fn(&GreenThread) + Send + Sync + 'static) -> Self {
+        self.hooks.suspend = Some(Arc::new(hook));
+        self
+    }
+
+    /// Calls `hook` on the OS thread each time before a green thread runs (on). As
+    /// [`on_suspend`](Self::on_suspend).
+    pub fn on_resume(mut self, hook: impl Fn(&GreenThread) + Send + Sync + 'static) -> Self {
+        self.hooks.resume = Some(Arc::new(hook));
+        self
+    }
+
+    /// Calls `hook` in each green thread when its body has ended and its locals are dropped. As
+    /// [`on_suspend`](Self::on_suspend).
+    pub fn on_end(mut self, hook: impl Fn(&GreenThread) + Send + Sync + 'static) -> Self {
+        self.hooks.end = Some(Arc::new(hook));
+        self
+    }
+
+    fn settings(self) -> io::Result<Settings> {
+        let workers = self
+            .workers
+            .unwrap_or_else(|| num_cpus::get().clamp(1, *WORKERS.end()));
+        if !WORKERS.contains(&workers) {
+            return Err(out_of_range("workers", workers, WORKERS));
+        }
+        let stack_size = checked_stack_size(self.stack_size)?;
+        if self.locals == Locals::Own {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "thread-locals of a green thread's own (ThreadLocals::Own) are not available yet",
+            ));
+        }
+        let hooks = self.hooks;
+        let any = hooks.suspend.is_some() || hooks.resume.is_some() || hooks.end.is_some();
+        Ok(Settings {
+            workers,
+            stack_size,
+            thread_name: self.thread_name,
+            pins: self.locals == Locals::Pinned,
+            spares: SPARES,
+            hooks: any.then_some(hooks),
+        })
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a value out of its range, with value and bound in the text;
+    /// `Unsupported` for thread-locals that cannot be had; the system's if an OS thread or a poller
+    /// cannot be made.
+    pub fn build(self) -> io::Result<Runtime> {
+        if cfg!(panic = "abort") {
+            log::warn!(
+                "weald: with panic = \"abort\" an exception in a green thread ends the process"
+            );
+        }
+        Runtime::start(self.settings()?)
+    }
+
+    /// Starts the runtime and makes it the process-wide default: the one of
+    /// [`spawn`](crate::spawn()) and its like outside green threads. It is never shut down.
+    ///
+    /// # Errors
+    /// If a default runtime runs already, be it only because something used one
+    /// ([`InstallError::is_already_running`]); or what `build` would return.
+    ///
+    /// # Examples
+    /// ```
+    /// weald_scheduler::Runtime::builder().workers(1).install()?;
+    /// let again = weald_scheduler::Runtime::builder().install().unwrap_err();
+    /// assert!(again.is_already_running());
+    /// # Ok::<(), weald_scheduler::InstallError>(())
+    /// ```
+    pub fn install(self) -> Result<(), InstallError> {
+        if runtime::has_default() {
+            return Err(InstallError::already_running());
+        }
+        let runtime = self.build().map_err(InstallError::starting)?;
+        runtime::set_default(runtime).map_err(|_| InstallError::already_running())
+    }
+}
+
+/// A stack size within its bounds, rounded up.
+pub(crate) fn checked_stack_size(bytes: usize) -> io::Result<usize> {
+    let range = stack::MIN_STACK..=stack::MAX_STACK;
+    if range.contains(&bytes) {
+        Ok(stack::round_up_to_class(bytes))
+    } else {
+        Err(out_of_range("stack size in bytes", bytes, range))
+    }
+}
+
+fn out_of_range(what: &str, value: usize, range: std::ops::RangeInclusive<usize>) -> io::Error {
+    let text = format!(
+        "{what} must be between {} and {}, not {value}",
+        range.start(),
+        range.end()
+    );
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+/// A number from the environment.
+fn variable(name: &str, range: &std::ops::RangeInclusive<usize>) -> io::Result<Option<usize>> {
+    let Some(value) = std::env::var_os(name) else {
+        return Ok(None);
+    };
+    let text = value.to_string_lossy();
+    match text.trim().parse::<usize>() {
+        Ok(number) if range.contains(&number) => Ok(Some(number)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{name} must be a number between {} and {}, not {text:?}",
+                range.start(),
+                range.end()
+            ),
+        )),
+    }
+}

@@ -1,0 +1,235 @@
+//! `call_after`: a function in the future; and the [`Timer`] that cancels it.
+//!
+//! | state     | closure is                    | leaves by                                       |
+//! |-----------|-------------------------------|-------------------------------------------------|
+//! | WAITING   | in the cell                   | `fire` -> FIRED, `cancel` -> CANCELLED          |
+//! | FIRED     | the new green thread's        | never                                           |
+//! | CANCELLED | dropped by who cancelled      | never                                           |
+//!
+//! Invariant: the step out of WAITING is one compare-and-swap, and its winner owns the closure.
+//! The entry in a wheel is only the alarm clock: it goes at once if the canceller knows it.
+#![allow(unsafe_code, reason = "the closure belongs to the winner of a step")]
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use weald_timer::Key;
+
+use crate::carrier;
+use crate::current;
+use crate::exc_after::Alarm;
+use crate::green_thread::Task;
+use crate::runtime::{self, Inner};
+use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::shim::cell::UnsafeCell;
+use crate::shim::sync::Arc;
+use crate::sleep;
+use crate::spawn::{self, Request};
+use crate::worker::{RemoteTimer, Worker};
+
+const WAITING: usize = 0;
+const FIRED: usize = 1;
+const CANCELLED: usize = 2;
+
+/// A function that waits for its time.
+pub(crate) struct Call {
+    state: AtomicUsize,
+    body: UnsafeCell<Option<Box<dyn FnOnce() + Send>>>,
+    /// `call_after_local`: not if this thread has ended.
+    owner: Option<Task>,
+    runtime: std::sync::Weak<Inner>,
+    /// Where its entry is: worker index + 1 in `place`, 0 while it is in no wheel; the key's bits.
+    place: AtomicUsize,
+    key: AtomicU64,
+}
+
+// SAFETY: the body is `Send` and belongs to the winner of the step out of WAITING.
+unsafe impl Sync for Call {}
+// SAFETY: as above.
+unsafe impl Send for Call {}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Call {
+    /// Takes the closure; for the winner.
+    fn claim(&self, state: usize) -> Option<Box<dyn FnOnce() + Send>> {
+        self.state
+            .compare_exchange(WAITING, state, Ordering::AcqRel, Ordering::Acquire)
+            .ok()
+            // SAFETY: the step makes the closure ours.
+            .and_then(|_| self.body.with_mut(|body| unsafe { (*body).take() }))
+    }
+
+    /// Its entry is in a wheel now. False: it was cancelled meanwhile.
+    pub(crate) fn armed(&self, worker: &Worker, key: Key) -> bool {
+        self.key.store(key.to_bits(), Ordering::Relaxed);
+        self.place.store(worker.index + 1, Ordering::Release);
+        if let Some(inner) = self.runtime.upgrade() {
+            // Now the wheel counts it.
+            inner.alarms.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.state.load(Ordering::Acquire) == WAITING
+    }
+
+    /// Its time has come: starts its green thread, unless it was cancelled.
+    pub(crate) fn fire(self: Arc<Self>) {
+        let Some(inner) = self.runtime.upgrade() else {
+            return;
+        };
+        if inner.is_closing() {
+            // No timer fires any more; the closure goes with the last reference.
+            return;
+        }
+        let ended = self
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.state.is_done());
+        let Some(body) = self.claim(if ended { CANCELLED } else { FIRED }) else {
+            return;
+        };
+        if ended {
+            drop_quietly(body);
+            return;
+        }
+        // SAFETY: the closure is `'static`.
+        drop(unsafe { spawn::start(&inner, Request::default(), body) });
+    }
+
+    fn cancel(&self) -> bool {
+        let Some(body) = self.claim(CANCELLED) else {
+            return false;
+        };
+        let place = self.place.load(Ordering::Acquire);
+        if place != 0
+            && let Some(inner) = self.runtime.upgrade()
+            && let Some(key) = Key::from_bits(self.key.load(Ordering::Relaxed))
+        {
+            let worker = &inner.workers[place - 1];
+            let here = carrier::with_core(Arc::as_ptr(&inner), |own, core| {
+                std::ptr::eq(own, worker).then(|| core.disarm(key))
+            });
+            // What comes out is dropped here, outside the door.
+            match here.flatten() {
+                Some(entry) => drop(entry),
+                None => drop(worker.timers.cancel(key)),
+            }
+        }
+        drop(body);
+        true
+    }
+}
+
+/// A destructor that panics has nobody to tell.
+fn drop_quietly(body: Box<dyn FnOnce() + Send>) {
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(body)));
+    if dropped.is_err() {
+        log::error!("weald: what a timer's closure had captured panicked when dropped");
+    }
+}
+
+/// The right to cancel a `call_after` or an `exc_after`. Dropping it cancels nothing.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// let timer = weald_scheduler::call_after(Duration::from_secs(60), || println!("late"));
+/// assert!(timer.cancel());
+/// assert!(!timer.cancel());
+/// ```
+#[derive(Debug)]
+pub struct Timer(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Call(Arc<Call>),
+    Alarm(Alarm),
+}
+
+impl Timer {
+    pub(crate) fn alarm(alarm: Alarm) -> Self {
+        Self(Kind::Alarm(alarm))
+    }
+
+    /// Cancels it. True: it will never fire, and what it held has been dropped. False: it has
+    /// fired, or was cancelled before. Never blocks.
+    ///
+    /// A `call_after` has fired when its closure was handed to its green thread; an `exc_after`
+    /// when its error was raised, so one that is overdue and not yet raised can be cancelled.
+    pub fn cancel(&self) -> bool {
+        match &self.0 {
+            Kind::Call(call) => call.cancel(),
+            Kind::Alarm(alarm) => alarm.cancel(),
+        }
+    }
+}
+
+fn start(delay: Duration, owner: Option<Task>, body: Box<dyn FnOnce() + Send>) -> Timer {
+    let inner = runtime::here();
+    let call = Arc::new(Call {
+        state: AtomicUsize::new(WAITING),
+        body: UnsafeCell::new(Some(body)),
+        owner,
+        runtime: Arc::downgrade(&inner),
+        place: AtomicUsize::new(0),
+        key: AtomicU64::new(0),
+    });
+    // One that is never due is kept by its `Timer` alone.
+    if let Some(deadline) = sleep::deadline(delay) {
+        arm(&inner, deadline, &call);
+    }
+    Timer(Kind::Call(call))
+}
+
+fn arm(inner: &Arc<Inner>, deadline: Instant, call: &Arc<Call>) {
+    // The wheel counts it, or, until it is there, `alarms`.
+    inner.alarms.fetch_add(1, Ordering::Relaxed);
+    let here = carrier::with_core(Arc::as_ptr(inner), |worker, core| {
+        let key = core.arm_call(inner.start, deadline, Arc::clone(call));
+        call.armed(worker, key);
+    });
+    if here.is_none() {
+        inner.any_worker().post_timer(RemoteTimer {
+            deadline,
+            call: Arc::clone(call),
+        });
+    }
+}
+
+/// Runs `f` in a green thread of its own after `delay`. `f` may block. Returns at once.
+///
+/// Never early; [`Duration::MAX`] means never. It fires whether or not the caller still runs; see
+/// [`call_after_local`].
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use weald_scheduler::{call_after, current, park};
+/// let me = current();
+/// call_after(Duration::from_millis(1), move || me.unpark());
+/// park();
+/// ```
+pub fn call_after(delay: Duration, f: impl FnOnce() + Send + 'static) -> Timer {
+    start(delay, None, Box::new(f))
+}
+
+/// As [`call_after`], but not if the thread that asks, green or not, has ended by then.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// let timer = weald_scheduler::spawn(|| {
+///     weald_scheduler::call_after_local(Duration::from_millis(1), || unreachable!())
+/// });
+/// let timer = timer.join().unwrap();
+/// weald_scheduler::sleep(Duration::from_millis(3));
+/// # drop(timer);
+/// ```
+pub fn call_after_local(delay: Duration, f: impl FnOnce() + Send + 'static) -> Timer {
+    start(delay, Some(current::current().0), Box::new(f))
+}

@@ -1,0 +1,148 @@
+//! Who runs here: the only thread-locals of the runtime.
+//!
+//! The compiler may keep the address of a thread-local over a call that switches stacks, so each
+//! access is in a function of its own that is never inlined and returns a copy. No borrow of one
+//! is held across a switch.
+#![allow(
+    unsafe_code,
+    reason = "the copies are raw pointers to what runs on this OS thread"
+)]
+
+use std::cell::Cell;
+use std::ptr;
+
+use crate::carrier::Carrier;
+use crate::green_thread::{GreenThread, Header, Task};
+
+struct Here {
+    /// The carrier that this OS thread is; null on any other.
+    carrier: Cell<*const Carrier>,
+    /// The thread that runs here: a green one, else the OS thread itself once it has a header.
+    running: Cell<*const Header>,
+}
+
+/// The header of an OS thread, until the thread ends.
+struct OsThread(Task);
+
+impl Drop for OsThread {
+    fn drop(&mut self) {
+        if set_running(ptr::null()) {
+            crate::join::end(&self.0);
+        }
+    }
+}
+
+#[cfg(not(loom))]
+thread_local! {
+    static HERE: Here = const {
+        Here { carrier: Cell::new(ptr::null()), running: Cell::new(ptr::null()) }
+    };
+    static OS_THREAD: Cell<Option<OsThread>> = const { Cell::new(None) };
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static HERE: Here = Here { carrier: Cell::new(ptr::null()), running: Cell::new(ptr::null()) };
+    static OS_THREAD: Cell<Option<OsThread>> = Cell::new(None);
+}
+
+/// The carrier that this OS thread is, or null.
+#[inline(never)]
+pub(crate) fn carrier() -> *const Carrier {
+    HERE.with(|here| here.carrier.get())
+}
+
+#[inline(never)]
+pub(crate) fn set_carrier(carrier: *const Carrier) {
+    HERE.with(|here| here.carrier.set(carrier));
+}
+
+/// The green thread that runs here, or the OS thread's own header if it has one, or null.
+#[inline(never)]
+fn running() -> *const Header {
+    HERE.with(|here| here.running.get())
+}
+
+/// True: it could be set (the thread-locals are still there).
+#[inline(never)]
+pub(crate) fn set_running(header: *const Header) -> bool {
+    HERE.try_with(|here| here.running.set(header)).is_ok()
+}
+
+/// The header of the running thread, green or not. It lives as long as the thread runs.
+#[inline]
+pub(crate) fn header() -> *const Header {
+    let header = running();
+    if header.is_null() {
+        os_header()
+    } else {
+        header
+    }
+}
+
+/// Gives this OS thread a header.
+#[cold]
+#[inline(never)]
+fn os_header() -> *const Header {
+    #[cfg(not(loom))]
+    let name = std::thread::current().name().map(Into::into);
+    #[cfg(loom)]
+    let name = None;
+    let task = Task::new_os(name);
+    let header: *const Header = &raw const *task;
+    let keep = task.clone();
+    let owner = OsThread(task);
+    if OS_THREAD.try_with(|cell| cell.set(Some(owner))).is_ok() {
+        set_running(header);
+    } else {
+        // The thread is at its very end, in the destructors of its thread-locals, and one of them
+        // uses weald: it gets a header that nobody frees.
+        std::mem::forget(keep);
+    }
+    header
+}
+
+/// The running green thread's header, or `None` on a plain OS thread.
+#[inline]
+pub(crate) fn green() -> Option<*const Header> {
+    let header = running();
+    // SAFETY: what runs here is alive.
+    (!header.is_null() && unsafe { (*header).is_green() }).then_some(header)
+}
+
+/// How many threads wait on this OS thread in the middle of unwinding, besides the running one.
+#[inline]
+pub(crate) fn foreign_unwinding() -> u32 {
+    let carrier = carrier();
+    if carrier.is_null() {
+        return 0;
+    }
+    // SAFETY: a carrier outlives what runs on its OS thread.
+    unsafe { (*carrier).unwinding.get() }
+}
+
+/// A handle to the running thread; on a plain OS thread, to that.
+///
+/// # Examples
+/// ```
+/// let me = weald_scheduler::current();
+/// me.unpark();
+/// weald_scheduler::park(); // returns at once
+/// ```
+pub fn current() -> GreenThread {
+    // SAFETY: the header of the running thread is alive.
+    GreenThread(Task::from_header(unsafe { &*header() }))
+}
+
+/// True in a green thread, false on a plain OS thread.
+///
+/// # Examples
+/// ```
+/// assert!(!weald_scheduler::is_green());
+/// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+/// assert!(rt.run(weald_scheduler::is_green));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn is_green() -> bool {
+    green().is_some()
+}

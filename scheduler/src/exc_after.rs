@@ -1,0 +1,64 @@
+//! `exc_after`: an error in the caller's own future.
+
+use std::error::Error;
+use std::time::Duration;
+
+use crate::call_after::Timer;
+use crate::current;
+use crate::exception::{self, AlarmKey};
+use crate::green_thread::Task;
+use crate::sleep;
+
+/// An `exc_after` of a thread; live as long as it is in the thread's inbox.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    owner: Task,
+    /// `None`: it is never due, so all there is to cancel is the error.
+    key: Option<AlarmKey>,
+    never: crate::shim::sync::Mutex<Option<Box<dyn Error + Send + Sync>>>,
+}
+
+impl Alarm {
+    pub(crate) fn cancel(&self) -> bool {
+        let Some(key) = self.key else {
+            return self.never.lock().take().is_some();
+        };
+        exception::cancel_alarm(&self.owner, key)
+    }
+}
+
+/// Raises `exc` in the caller, green or OS thread, after `delay`: in the blocking call where it
+/// waits then, else in the next one that it enters. Returns at once.
+///
+/// Raised at most once, never early, and not at all if the thread has ended by then or the timer
+/// was cancelled. [`Duration::MAX`] means never.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// let result = std::panic::catch_unwind(|| {
+///     weald_scheduler::exc_after(Duration::from_millis(1), "too late");
+///     weald_scheduler::park();
+/// });
+/// let payload = result.unwrap_err();
+/// let exception = payload.downcast_ref::<weald_scheduler::Exception>().unwrap();
+/// assert_eq!(exception.to_string(), "too late");
+/// ```
+#[allow(unsafe_code, reason = "the running thread's own part")]
+pub fn exc_after(delay: Duration, exc: impl Into<Box<dyn Error + Send + Sync>>) -> Timer {
+    let error = exc.into();
+    let owner = current::current().0;
+    let (key, never) = match sleep::deadline(delay) {
+        None => (None, Some(error)),
+        Some(deadline) => {
+            // SAFETY: the running thread's own part, held for this statement.
+            let key = unsafe { owner.local() }.add_alarm(&owner, deadline, error);
+            (Some(key), None)
+        }
+    };
+    Timer::alarm(Alarm {
+        owner,
+        key,
+        never: crate::shim::sync::Mutex::new(never),
+    })
+}

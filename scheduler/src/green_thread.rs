@@ -1,0 +1,691 @@
+//! The control block of a green thread: id, name, state, result; and the handle that users hold.
+//!
+//! A green thread is one allocation, a [`Cell`]: the [`Header`], whose layout does not depend on
+//! the closure, and behind it the closure, later its result. An OS thread that waits for something
+//! of weald's, or that somebody holds a handle of, has a header of its own too, so that all waits
+//! work alike.
+//!
+//! | part of the cell | whose                                                                    |
+//! |------------------|--------------------------------------------------------------------------|
+//! | state, refs      | everybody's: atomics                                                     |
+//! | coroutine, home  | the carrier that dispatches the thread                                   |
+//! | stage: closure   | the thread itself, or who cancels it before it started                   |
+//! | stage: result    | before DONE the thread's, after it the handle's, without a handle whoever|
+//! |                  | of `finish` and `drop_handle` came second                                |
+//! | cold.local       | the thread itself                                                        |
+//! | cold.inbox       | everybody's: a lock                                                      |
+//!
+//! Invariant 1: whoever holds a [`Task`] keeps the cell alive. The queue a thread is in, its
+//! carrier, or, while it is PARKED, its state word owns exactly one such reference ("the running
+//! reference"), which `Wake::Won` hands to the waker.
+//! Invariant 2: `coroutine` is touched only by who holds the running reference.
+#![allow(
+    unsafe_code,
+    reason = "one allocation with a type-erased tail, shared by counts"
+)]
+
+use std::any::Any;
+use std::cell::{Cell as StdCell, UnsafeCell};
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::num::NonZeroU64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::{self, NonNull};
+use std::thread;
+
+use crate::coroutine::{Coroutine, Suspender};
+use crate::exception::{self, Inbox, Local};
+use crate::runtime::Inner;
+use crate::shim::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
+use crate::shim::sync::{Arc, Condvar, Mutex};
+use crate::state::{State, WaitKind, Wake};
+use crate::wait_queue::WaitQueue;
+
+/// What a green thread tells its carrier when it leaves its stack.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Note {
+    /// It goes on later.
+    Yield,
+    /// It waits: publish it as parked.
+    Park { epoch: u32, kind: WaitKind },
+    /// Its carrier may have lost its seat; go on wherever there is one.
+    Requeue,
+}
+
+/// Which kind of thread a header stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Green,
+    Os,
+}
+
+/// What is known of a thread's type once the type is gone.
+pub(crate) struct Vtable {
+    /// Runs the body on its own stack and leaves the result in the stage.
+    run: unsafe fn(NonNull<Header>),
+    /// Drops the closure of a thread that never ran; `payload` becomes its result.
+    cancel: unsafe fn(NonNull<Header>, Box<dyn Any + Send>),
+    /// Drops the result.
+    drop_result: unsafe fn(NonNull<Header>),
+    /// Moves the result to `into`, a `*mut Option<thread::Result<T>>`.
+    take_result: unsafe fn(NonNull<Header>, *mut ()),
+    /// Frees the cell.
+    free: unsafe fn(NonNull<Header>),
+}
+
+/// The part of a green thread that does not depend on its closure.
+pub(crate) struct Header {
+    pub(crate) state: State,
+    refs: AtomicUsize,
+    vtable: &'static Vtable,
+    pub(crate) id: GreenThreadId,
+    /// The runtime it belongs to; null for an OS thread. Alive until the thread is DONE.
+    pub(crate) runtime: *const Inner,
+    /// Bound at the first run (invariant 2).
+    pub(crate) coroutine: UnsafeCell<Option<Coroutine<(), Note>>>,
+    /// The way out of its stack; set at the first run, read by the thread itself.
+    pub(crate) suspender: StdCell<*const Suspender<(), Note>>,
+    /// Index + 1 of the carrier that a pinned, started thread belongs to; 0: none.
+    pub(crate) home: AtomicUsize,
+    /// Who waits for its end.
+    pub(crate) joiners: WaitQueue,
+    /// What most threads never need, made when first needed.
+    cold: AtomicPtr<Cold>,
+    /// Its place in the registry of started threads; under the registry's lock.
+    pub(crate) links: UnsafeCell<Links>,
+    /// Usable bytes of its stack in units of 4 KiB.
+    stack_pages: u32,
+    kind: Kind,
+    /// Never migrates once started, whatever the runtime's mode.
+    pub(crate) pinned: bool,
+    /// In the registry; owner's while it runs.
+    pub(crate) registered: StdCell<bool>,
+    /// The shard of the registry that it is in.
+    pub(crate) shard: StdCell<u16>,
+}
+
+/// Links of the registry's list.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) next: *const Header,
+    pub(crate) prev: *const Header,
+}
+
+/// What most threads never need: a name, exceptions, locals, an OS-level parker.
+pub(crate) struct Cold {
+    name: Option<Box<str>>,
+    /// What others raise in it.
+    pub(crate) inbox: Mutex<Inbox>,
+    /// Its own deadlines, scopes and locals; only the thread itself touches it.
+    pub(crate) local: UnsafeCell<Local>,
+    /// Blocks its OS thread when it waits in place.
+    pub(crate) parker: Arc<Parker>,
+}
+
+/// Blocks an OS thread until notified.
+#[derive(Debug)]
+pub(crate) struct Parker {
+    notified: Mutex<bool>,
+    condvar: Condvar,
+}
+
+impl Parker {
+    fn new() -> Self {
+        Self {
+            notified: Mutex::new(false),
+            condvar: Condvar::new(),
+        }
+    }
+
+    /// Ends one `wait`. The caller holds a clone of the `Arc`: the waiter may go at once.
+    pub(crate) fn notify(&self) {
+        *self.notified.lock() = true;
+        self.condvar.notify_one();
+    }
+
+    /// Waits for `notify`, at most until the deadline. True: notified.
+    pub(crate) fn wait(&self, deadline: Option<std::time::Instant>) -> bool {
+        let mut notified = self.notified.lock();
+        while !*notified {
+            match deadline {
+                None => notified = crate::shim::sync::wait(&self.condvar, notified),
+                Some(deadline) => {
+                    let now = crate::shim::clock::now();
+                    if now >= deadline {
+                        return false;
+                    }
+                    let left = deadline - now;
+                    notified = crate::shim::sync::wait_for(&self.condvar, notified, left);
+                }
+            }
+        }
+        *notified = false;
+        true
+    }
+}
+
+enum Stage<F, T> {
+    Body(F),
+    Result(thread::Result<T>),
+    Empty,
+}
+
+/// The whole allocation.
+#[repr(C)]
+struct Cell<F, T> {
+    header: Header,
+    stage: UnsafeCell<Stage<F, T>>,
+}
+
+impl<F, T> Cell<F, T>
+where
+    F: FnOnce() -> T,
+{
+    const VTABLE: Vtable = Vtable {
+        run: Self::run,
+        cancel: Self::cancel,
+        drop_result: Self::drop_result,
+        take_result: Self::take_result,
+        free: Self::free,
+    };
+
+    /// # Safety
+    /// `header` heads a live `Cell<F, T>` and the caller has the right to its stage.
+    unsafe fn stage<'a>(header: NonNull<Header>) -> &'a mut Stage<F, T> {
+        // SAFETY: `repr(C)` puts the header first, so the addresses agree; the caller's right to
+        // the stage makes the reference unique.
+        unsafe { &mut *header.cast::<Self>().as_ref().stage.get() }
+    }
+
+    unsafe fn run(header: NonNull<Header>) {
+        // SAFETY: the thread itself runs this, once, so the stage is its own (table above).
+        let stage = unsafe { Self::stage(header) };
+        let Stage::Body(body) = std::mem::replace(stage, Stage::Empty) else {
+            unreachable!("a green thread runs its body once")
+        };
+        let result = catch_unwind(AssertUnwindSafe(body));
+        // SAFETY: as above; no reference into the stage was kept over the body.
+        unsafe { *Self::stage(header) = Stage::Result(result) };
+    }
+
+    unsafe fn cancel(header: NonNull<Header>, payload: Box<dyn Any + Send>) {
+        // SAFETY: the thread never ran and never will; who cancels it owns its stage.
+        let stage = unsafe { Self::stage(header) };
+        let body = std::mem::replace(stage, Stage::Result(Err(payload)));
+        // A capture's destructor is the user's code; its panic has nowhere to go.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
+    }
+
+    unsafe fn drop_result(header: NonNull<Header>) {
+        // SAFETY: the caller came second of `finish` and `drop_handle`: the stage is its own.
+        let stage = unsafe { Self::stage(header) };
+        let result = std::mem::replace(stage, Stage::Empty);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(result)));
+    }
+
+    unsafe fn take_result(header: NonNull<Header>, into: *mut ()) {
+        // SAFETY: the handle calls this after DONE: the stage is its own.
+        let stage = unsafe { Self::stage(header) };
+        if let Stage::Result(result) = std::mem::replace(stage, Stage::Empty) {
+            // SAFETY: the caller passes an `Option<thread::Result<T>>` of this cell's `T`.
+            unsafe { *into.cast::<Option<thread::Result<T>>>() = Some(result) };
+        }
+    }
+
+    unsafe fn free(header: NonNull<Header>) {
+        // SAFETY: the last reference is gone, and the cell was made by `Box::new` in `Task::new`.
+        drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) });
+    }
+}
+
+/// One counted reference to a thread's cell.
+pub(crate) struct Task(NonNull<Header>);
+
+// SAFETY: the header's shared parts are atomics and locks, the others have one owner at a time by
+// the table above; closures and results are `Send` where threads are made.
+unsafe impl Send for Task {}
+// SAFETY: as above.
+unsafe impl Sync for Task {}
+
+impl Task {
+    /// Makes a green thread that has not started, with one reference for its queue and, if
+    /// `handle`, one for a `JoinHandle`.
+    ///
+    /// # Safety
+    /// What `body` borrows outlives the thread; `runtime` is alive until the thread is DONE.
+    pub(crate) unsafe fn new<F, T>(body: F, settings: Settings, handle: bool) -> Task
+    where
+        F: FnOnce() -> T,
+    {
+        let header = Header::new(
+            Kind::Green,
+            settings,
+            if handle { 2 } else { 1 },
+            &Cell::<F, T>::VTABLE,
+            handle,
+        );
+        let cell = Box::new(Cell::<F, T> {
+            header,
+            stage: UnsafeCell::new(Stage::Body(body)),
+        });
+        Task(NonNull::from(Box::leak(cell)).cast())
+    }
+
+    /// A header for the calling OS thread.
+    pub(crate) fn new_os(name: Option<Box<str>>) -> Task {
+        type Nothing = fn();
+        let settings = Settings {
+            id: GreenThreadId::next(),
+            runtime: ptr::null(),
+            name,
+            stack_size: 0,
+            pinned: true,
+        };
+        let header = Header::new(Kind::Os, settings, 1, &Cell::<Nothing, ()>::VTABLE, false);
+        let cell = Box::new(Cell::<Nothing, ()> {
+            header,
+            stage: UnsafeCell::new(Stage::Empty),
+        });
+        Task(NonNull::from(Box::leak(cell)).cast())
+    }
+
+    /// The second reference of a new thread, for its handle.
+    ///
+    /// # Safety
+    /// Once for each thread that was made with a handle.
+    pub(crate) unsafe fn handle_reference(&self) -> Task {
+        Task(self.0)
+    }
+
+    pub(crate) fn into_raw(self) -> *mut Header {
+        ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    /// # Safety
+    /// `header` came from `into_raw` (or stands for a reference that its state word owned), once.
+    pub(crate) unsafe fn from_raw(header: *const Header) -> Task {
+        // SAFETY: by contract it points to a live header, so it is not null.
+        Task(unsafe { NonNull::new_unchecked(header.cast_mut()) })
+    }
+
+    /// A new reference to a header that is known to be alive.
+    pub(crate) fn from_header(header: &Header) -> Task {
+        header.refs.fetch_add(1, Ordering::Relaxed);
+        Task(NonNull::from(header))
+    }
+
+    /// Runs the body; on the thread's own stack.
+    ///
+    /// # Safety
+    /// The caller is the thread itself, for the first time.
+    pub(crate) unsafe fn run_body(header: &Header) {
+        // SAFETY: by contract.
+        unsafe { (header.vtable.run)(NonNull::from(header)) };
+    }
+
+    /// Gives a thread that never started its result and drops its closure.
+    ///
+    /// # Safety
+    /// The caller holds the running reference of a thread that has not started.
+    pub(crate) unsafe fn cancel_body(header: &Header, payload: Box<dyn Any + Send>) {
+        // SAFETY: by contract.
+        unsafe { (header.vtable.cancel)(NonNull::from(header), payload) };
+    }
+
+    /// # Safety
+    /// DONE is set, the handle is gone, and the caller came second (`finish`, `drop_handle`).
+    pub(crate) unsafe fn drop_result(header: &Header) {
+        // SAFETY: by contract.
+        unsafe { (header.vtable.drop_result)(NonNull::from(header)) };
+    }
+
+    /// # Safety
+    /// The caller is the handle of the thread, which is DONE, and `T` is its result's type.
+    pub(crate) unsafe fn take_result<T>(header: &Header) -> Option<thread::Result<T>> {
+        let mut result: Option<thread::Result<T>> = None;
+        // SAFETY: by contract; `result` has the type that the cell expects.
+        unsafe { (header.vtable.take_result)(NonNull::from(header), (&raw mut result).cast()) };
+        result
+    }
+}
+
+impl std::ops::Deref for Task {
+    type Target = Header;
+
+    #[inline]
+    fn deref(&self) -> &Header {
+        // SAFETY: this reference keeps the cell alive (invariant 1).
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for Task {
+    #[inline]
+    fn clone(&self) -> Self {
+        Task::from_header(self)
+    }
+}
+
+impl Drop for Task {
+    #[inline]
+    fn drop(&mut self) {
+        if self.refs.fetch_sub(1, Ordering::Release) == 1 {
+            fence(Ordering::Acquire);
+            // SAFETY: this was the last reference.
+            unsafe { (self.vtable.free)(self.0) };
+        }
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a new thread is made of besides its body.
+pub(crate) struct Settings {
+    pub(crate) id: GreenThreadId,
+    pub(crate) runtime: *const Inner,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) stack_size: usize,
+    pub(crate) pinned: bool,
+}
+
+impl Header {
+    fn new(
+        kind: Kind,
+        settings: Settings,
+        refs: usize,
+        vtable: &'static Vtable,
+        handle: bool,
+    ) -> Self {
+        let cold = match settings.name {
+            None => ptr::null_mut(),
+            Some(name) => Box::into_raw(Box::new(Cold::new(Some(name)))),
+        };
+        Self {
+            state: State::new(handle),
+            refs: AtomicUsize::new(refs),
+            vtable,
+            id: settings.id,
+            runtime: settings.runtime,
+            coroutine: UnsafeCell::new(None),
+            suspender: StdCell::new(ptr::null()),
+            home: AtomicUsize::new(0),
+            joiners: WaitQueue::new(),
+            cold: AtomicPtr::new(cold),
+            links: UnsafeCell::new(Links {
+                next: ptr::null(),
+                prev: ptr::null(),
+            }),
+            stack_pages: u32::try_from(settings.stack_size >> 12).unwrap_or(u32::MAX),
+            kind,
+            pinned: settings.pinned,
+            registered: StdCell::new(false),
+            shard: StdCell::new(0),
+        }
+    }
+
+    pub(crate) fn is_green(&self) -> bool {
+        self.kind == Kind::Green
+    }
+
+    pub(crate) fn stack_size(&self) -> usize {
+        (self.stack_pages as usize) << 12
+    }
+
+    /// The cold part, if it was ever needed.
+    #[inline]
+    pub(crate) fn cold_if_any(&self) -> Option<&Cold> {
+        // SAFETY: once set, the pointer stays until the header is freed.
+        unsafe { self.cold.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// The cold part, made now if it was never needed.
+    pub(crate) fn cold(&self) -> &Cold {
+        if let Some(cold) = self.cold_if_any() {
+            return cold;
+        }
+        let new = Box::into_raw(Box::new(Cold::new(None)));
+        match self
+            .cold
+            .compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire)
+        {
+            // SAFETY: it is in place now and stays until the header is freed.
+            Ok(_) => unsafe { &*new },
+            Err(other) => {
+                // SAFETY: `new` was never shared.
+                drop(unsafe { Box::from_raw(new) });
+                // SAFETY: `other` is in place and stays until the header is freed.
+                unsafe { &*other }
+            }
+        }
+    }
+
+    /// The thread's own part of the cold part.
+    ///
+    /// # Safety
+    /// The caller runs on the thread, and keeps no other reference to it meanwhile.
+    #[allow(clippy::mut_from_ref, reason = "the caller's promise makes it unique")]
+    pub(crate) unsafe fn local(&self) -> &mut Local {
+        // SAFETY: by contract.
+        unsafe { &mut *self.cold().local.get() }
+    }
+
+    /// As `local`, if there is one.
+    ///
+    /// # Safety
+    /// As for `local`.
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "the caller's promise makes it unique")]
+    pub(crate) unsafe fn local_if_any(&self) -> Option<&mut Local> {
+        // SAFETY: by contract.
+        self.cold_if_any()
+            .map(|cold| unsafe { &mut *cold.local.get() })
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.cold_if_any().and_then(|cold| cold.name.as_deref())
+    }
+
+    /// Ends a wait of this thread and sees to it that it runs.
+    ///
+    /// # Safety
+    /// The header is alive for the call (a reference, or the lock of a queue it waits in).
+    #[inline]
+    pub(crate) unsafe fn wake(&self, epoch: u32, why: crate::state::Why, hint: Hint) -> bool {
+        // SAFETY: the verdict belongs to this header.
+        unsafe { self.deliver(self.state.wake(epoch, why), hint) }
+    }
+
+    /// Acts on the verdict of the state word. True unless the wake-up was lost.
+    ///
+    /// # Safety
+    /// `wake` is the fresh verdict of this header's state word, acted on once.
+    #[inline]
+    pub(crate) unsafe fn deliver(&self, wake: Wake, hint: Hint) -> bool {
+        match wake {
+            Wake::Lost => false,
+            Wake::Early => true,
+            Wake::Won => {
+                // SAFETY: the state word owned the running reference and has handed it to us.
+                crate::carrier::schedule(unsafe { Task::from_raw(self) }, hint);
+                true
+            }
+            Wake::WonInPlace => {
+                // The waiter stays until it is notified, so the header is still there; once it is
+                // notified it may go, hence the clone.
+                let parker = Arc::clone(&self.cold().parker);
+                parker.notify();
+                true
+            }
+        }
+    }
+}
+
+/// What woke a thread, for the choice of its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// Another thread did: it probably waits for this one next, so run it soon and here.
+    Peer,
+    /// A timer, a descriptor, the end of a thread.
+    Event,
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        let cold = self.cold.load(Ordering::Acquire);
+        if !cold.is_null() {
+            // SAFETY: it came from `Box::into_raw`, and nobody has the header any more.
+            drop(unsafe { Box::from_raw(cold) });
+        }
+    }
+}
+
+impl Cold {
+    fn new(name: Option<Box<str>>) -> Self {
+        Self {
+            name,
+            inbox: Mutex::new(Inbox::default()),
+            local: UnsafeCell::new(Local::default()),
+            parker: Arc::new(Parker::new()),
+        }
+    }
+}
+
+/// A number that no other thread of the process has, green or not.
+///
+/// # Examples
+/// ```
+/// let id = weald_scheduler::current().id();
+/// assert_eq!(id, weald_scheduler::current().id());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GreenThreadId(NonZeroU64);
+
+impl GreenThreadId {
+    pub(crate) fn next() -> Self {
+        Self::block(1)
+    }
+
+    /// The first of `count` fresh numbers.
+    pub(crate) fn block(count: u64) -> Self {
+        // Not part of any protocol, so std's also in a model.
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let first = NEXT.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+        Self(NonZeroU64::new(first).expect("2^64 threads are never made"))
+    }
+
+    /// The number that many after this one; within a block.
+    pub(crate) fn offset(self, by: u64) -> Self {
+        Self(self.0.checked_add(by).expect("2^64 threads are never made"))
+    }
+
+    pub(crate) fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Debug for GreenThreadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GreenThreadId({})", self.0)
+    }
+}
+
+/// A handle to a thread, green or not: whom to wake, or to raise an exception in.
+///
+/// It keeps nothing alive but a small record: the thread may have ended. Cloning it is cheap.
+///
+/// # Examples
+/// ```
+/// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+/// rt.run(|| {
+///     let waiter = weald_scheduler::spawn(|| weald_scheduler::park());
+///     waiter.thread().unpark();
+///     waiter.join().unwrap();
+/// });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct GreenThread(pub(crate) Task);
+
+impl GreenThread {
+    /// The thread's number.
+    pub fn id(&self) -> GreenThreadId {
+        self.0.id
+    }
+
+    /// The thread's name, as given to [`Builder::name`](crate::Builder::name).
+    pub fn name(&self) -> Option<&str> {
+        self.0.name()
+    }
+
+    /// Ends the thread's [`park`](crate::park), or its next one if it is not parked. Never blocks.
+    ///
+    /// As with std's threads, several calls before one `park` count as one.
+    #[inline]
+    pub fn unpark(&self) {
+        let wake = self.0.state.unpark();
+        // SAFETY: the verdict is fresh and this handle keeps the header alive.
+        unsafe { self.0.deliver(wake, Hint::Peer) };
+    }
+
+    /// Raises `exc` in the thread: at once if it waits in a blocking call, else in the next one
+    /// that it enters. Returns at once. A thread that has ended drops it.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// rt.run(|| {
+    ///     let sleeper = weald_scheduler::spawn(|| weald_scheduler::park());
+    ///     sleeper.thread().throw("no need any more");
+    ///     let payload = sleeper.join().unwrap_err();
+    ///     let exc = payload.downcast::<weald_scheduler::Exception>().unwrap();
+    ///     assert_eq!(exc.to_string(), "no need any more");
+    /// });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn throw<E>(&self, exc: E)
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        exception::throw(&self.0, exc.into());
+    }
+
+    /// Ends the thread: [`Killed`](crate::Killed) is raised in the blocking call where it waits or
+    /// in the next one, and again in every later one. A thread that has not started never runs its
+    /// body. Returns at once.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// rt.run(|| {
+    ///     let server = weald_scheduler::spawn(|| loop {
+    ///         weald_scheduler::park();
+    ///     });
+    ///     server.thread().kill();
+    ///     assert!(server.join().is_err());
+    /// });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn kill(&self) {
+        exception::kill(&self.0);
+    }
+}
+
+impl fmt::Debug for GreenThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GreenThread")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The payload of a thread whose stack could not be made.
+pub(crate) fn stack_payload(error: &std::io::Error) -> Box<dyn Any + Send> {
+    Box::new(format!("failed to start a green thread: {error}"))
+}

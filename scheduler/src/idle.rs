@@ -1,0 +1,158 @@
+//! Which workers search and which sleep, and whom to wake: no lost wake-up, no herd.
+//!
+//! | word      | meaning                                                                      |
+//! |-----------|------------------------------------------------------------------------------|
+//! | searching | workers that look for work, and wake-ups on their way to one that will       |
+//! | sleeping  | a bit for each worker that sleeps or is about to                             |
+//!
+//! Going to sleep (`sleep`, then the worker's second look, then `Poller::wait`):
+//! 1. set the own bit, leave `searching`;
+//! 2. `fence(SeqCst)`;
+//! 3. look everywhere once more; if there is work, `stay`.
+//!
+//! Work was pushed (`notify`):
+//! 1. `fence(SeqCst)` after the push; it pairs with 2 above: either the sleeper's second look sees
+//!    the work or the pusher sees its bit;
+//! 2. if somebody searches, that one will find it: return;
+//! 3. `searching` 0 -> 1, so there is one wake-up in flight at a time;
+//! 4. claim a bit: whoever clears a bit owns that wake-up, and the worker counts as searching;
+//! 5. no bit: take `searching` back, and look at the bits again after a fence: another pusher may
+//!    have seen our 1 and gone, and a sleeper may have come since.
+//!
+//! Invariant 1: a worker's bit is cleared exactly once for each time it is set, by a waker (who has
+//! counted it as searching) or by the worker itself (who has not).
+//! Invariant 2: the last searcher that finds work calls `notify`: there may be more.
+//! Checked by `loom-tests/tests/idle.rs`.
+
+use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+
+const BITS: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Idle {
+    searching: AtomicUsize,
+    sleeping: Box<[AtomicU64]>,
+    workers: usize,
+}
+
+impl Idle {
+    /// All awake, nobody searches.
+    pub(crate) fn new(workers: usize) -> Self {
+        let words = workers.div_ceil(BITS);
+        Self {
+            searching: AtomicUsize::new(0),
+            sleeping: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            workers,
+        }
+    }
+
+    /// Work was pushed: says which worker to wake, if one must be.
+    #[inline]
+    pub(crate) fn notify(&self) -> Option<usize> {
+        #[cfg(not(weald_fault = "idle_no_notify_fence"))]
+        fence(Ordering::SeqCst);
+        if self.nobody_sleeps() {
+            return None;
+        }
+        self.claim()
+    }
+
+    #[cold]
+    fn claim(&self) -> Option<usize> {
+        loop {
+            let free = self
+                .searching
+                .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed);
+            if free.is_err() {
+                return None;
+            }
+            if let Some(worker) = self.claim_bit() {
+                return Some(worker);
+            }
+            self.searching.fetch_sub(1, Ordering::AcqRel);
+            #[cfg(weald_fault = "idle_no_recheck_after_claim")]
+            return None;
+            #[cfg(not(weald_fault = "idle_no_recheck_after_claim"))]
+            {
+                fence(Ordering::SeqCst);
+                if self.nobody_sleeps() {
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn claim_bit(&self) -> Option<usize> {
+        for (index, word) in self.sleeping.iter().enumerate() {
+            let mut bits = word.load(Ordering::Relaxed);
+            while bits != 0 {
+                let bit = bits.trailing_zeros() as usize;
+                let before = word.fetch_and(!(1 << bit), Ordering::AcqRel);
+                if before & (1 << bit) != 0 {
+                    return Some(index * BITS + bit);
+                }
+                bits = before & !(1 << bit);
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn nobody_sleeps(&self) -> bool {
+        self.sleeping
+            .iter()
+            .all(|word| word.load(Ordering::Relaxed) == 0)
+    }
+
+    /// Somebody may sleep (a hint).
+    #[inline]
+    pub(crate) fn somebody_sleeps(&self) -> bool {
+        !self.nobody_sleeps()
+    }
+
+    /// This worker sleeps (a hint).
+    pub(crate) fn sleeps(&self, worker: usize) -> bool {
+        self.sleeping[worker / BITS].load(Ordering::Relaxed) & (1 << (worker % BITS)) != 0
+    }
+
+    /// Every worker sleeps (a hint that is exact after a fence).
+    pub(crate) fn all_sleep(&self) -> bool {
+        let asleep: u32 = self
+            .sleeping
+            .iter()
+            .map(|word| word.load(Ordering::Relaxed).count_ones())
+            .sum();
+        asleep as usize == self.workers
+    }
+
+    /// A worker without work wants to search. False: enough do already, it may sleep at once.
+    pub(crate) fn start_search(&self) -> bool {
+        if 2 * self.searching.load(Ordering::Relaxed) >= self.workers {
+            return false;
+        }
+        self.searching.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    /// A searcher has found work. True: it was the last, so it must `notify`.
+    #[must_use]
+    pub(crate) fn found(&self) -> bool {
+        self.searching.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// A worker goes to sleep; a second look must follow.
+    pub(crate) fn sleep(&self, worker: usize, searching: bool) {
+        self.sleeping[worker / BITS].fetch_or(1 << (worker % BITS), Ordering::AcqRel);
+        if searching {
+            self.searching.fetch_sub(1, Ordering::AcqRel);
+        }
+        #[cfg(not(weald_fault = "idle_no_sleep_fence"))]
+        fence(Ordering::SeqCst);
+    }
+
+    /// A worker stays awake or has woken. True: somebody had claimed it, so it counts as searching.
+    pub(crate) fn wake(&self, worker: usize) -> bool {
+        let bit = 1 << (worker % BITS);
+        self.sleeping[worker / BITS].fetch_and(!bit, Ordering::AcqRel) & bit == 0
+    }
+}

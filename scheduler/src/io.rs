@@ -1,0 +1,85 @@
+//! What `net` needs of the scheduler: registering descriptors, waiting for them. Not for users.
+#![allow(
+    missing_docs,
+    reason = "hidden from users; the types say what they are"
+)]
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Instant;
+
+pub use crate::offload::offload;
+pub use crate::poller::{EventSlot, Readiness};
+pub use crate::wait_queue::{Interrupt, WaitQueue, Woken};
+
+use crate::carrier;
+use crate::exception;
+use crate::runtime::{self, Inner};
+use crate::shim::sync::Arc;
+use crate::waiter;
+
+/// The poller of one worker. Keeps the runtime's memory, not the runtime, alive.
+#[derive(Clone, Debug)]
+pub struct PollerHandle {
+    inner: Arc<Inner>,
+    worker: usize,
+}
+
+impl PollerHandle {
+    /// The running worker's poller; from elsewhere, one of the default runtime's.
+    pub fn here() -> Self {
+        let inner = runtime::here();
+        let own = carrier::with_core(Arc::as_ptr(&inner), |worker, _| worker.index);
+        let worker = own.unwrap_or_else(|| inner.any_worker().index);
+        Self { inner, worker }
+    }
+
+    /// Registers a descriptor for good, edge-triggered, in both directions.
+    ///
+    /// # Errors
+    /// The system's; `NotConnected` if the poller has closed meanwhile.
+    pub fn register(&self, fd: RawFd, slot: &'static EventSlot, generation: u16) -> io::Result<()> {
+        self.inner.workers[self.worker]
+            .poller
+            .register(fd, slot, generation)
+    }
+
+    /// Undoes `register`, while the descriptor is still open.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn deregister(&self, fd: RawFd) -> io::Result<()> {
+        self.inner.workers[self.worker].poller.deregister(fd)
+    }
+
+    /// Its runtime has been shut down: register with another.
+    pub fn is_closed(&self) -> bool {
+        self.inner.workers[self.worker].poller.is_closed()
+    }
+}
+
+/// The beginning of a blocking call that returns `io::Result`.
+///
+/// # Errors
+/// The exception that waits to be raised. One that was reported before unwinds.
+#[inline]
+#[allow(unsafe_code, reason = "the running thread's own header")]
+pub fn enter() -> io::Result<()> {
+    let header = crate::current::header();
+    // SAFETY: the running thread's header is alive.
+    match exception::check(unsafe { &*header }) {
+        None => Ok(()),
+        Some(raise) => Err(raise.into_io()),
+    }
+}
+
+/// The end of a blocking call that did not wait.
+#[inline]
+pub fn spend() {
+    waiter::spend();
+}
+
+/// The end of a duration that begins now; `None`: never.
+pub fn deadline(limit: std::time::Duration) -> Option<Instant> {
+    crate::sleep::deadline(limit)
+}

@@ -1,0 +1,68 @@
+//! The scheduler of weald: green threads on all cores, timers, exceptions.
+//!
+//! This crate is the lower half of `weald`, which re-exports what programs use; see there for the
+//! tour. Its parts, from below:
+//!
+//! | part                                             | knows of                                |
+//! |--------------------------------------------------|-----------------------------------------|
+//! | `shim`                                           | atomics, locks, OS threads: std or loom |
+//! | `queue`, `poller`, `stack`, `coroutine`          | nothing of green threads but a pointer  |
+//! | `state`, `green_thread`, `waiter`, `wait_queue`, | one unit of work                        |
+//! | `exception`, `locals`, `current`                 |                                         |
+//! | `worker`, `carrier`, `seat`, `idle`, `monitor`,  | who runs what, where, when              |
+//! | `registry`, `runtime`, `builder`                 |                                         |
+//! | `spawn`, `join`, `scope`, `sleep`, `call_after`, | the verbs that programs call            |
+//! | `exc_after`, `timeout`, `blocking`               |                                         |
+
+mod blocking;
+mod builder;
+mod call_after;
+mod carrier;
+mod coroutine;
+mod current;
+mod error;
+mod exc_after;
+mod exception;
+mod green_thread;
+mod idle;
+#[doc(hidden)]
+pub mod io;
+mod join;
+mod locals;
+mod metrics;
+mod monitor;
+mod offload;
+#[cfg(not(loom))]
+mod panic_hook;
+mod poller;
+mod queue;
+mod registry;
+mod runtime;
+mod scope;
+mod seat;
+mod shim;
+mod sleep;
+mod spawn;
+mod stack;
+mod state;
+mod timeout;
+mod wait_queue;
+mod waiter;
+mod worker;
+
+pub use crate::blocking::blocking;
+pub use crate::builder::{RuntimeBuilder, ThreadLocals};
+pub use crate::call_after::{Timer, call_after, call_after_local};
+pub use crate::current::{current, is_green};
+pub use crate::error::InstallError;
+pub use crate::exc_after::exc_after;
+pub use crate::exception::{Elapsed, Exception, Killed, catch};
+pub use crate::green_thread::{GreenThread, GreenThreadId};
+pub use crate::join::JoinHandle;
+pub use crate::locals::LocalKey;
+pub use crate::metrics::Metrics;
+pub use crate::runtime::Runtime;
+pub use crate::scope::{Scope, ScopedJoinHandle, scope};
+pub use crate::sleep::{checkpoint, park, park_timeout, sleep, sleep_until, yield_now};
+pub use crate::spawn::{Builder, spawn};
+pub use crate::timeout::timeout;

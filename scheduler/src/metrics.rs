@@ -1,0 +1,79 @@
+//! Counters, read without stopping anyone.
+
+use crate::runtime::Inner;
+use crate::shim::atomic::Ordering;
+use crate::stack;
+
+/// What a runtime has done and holds; from [`Runtime::metrics`](crate::Runtime::metrics).
+///
+/// # Examples
+/// ```
+/// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+/// rt.run(|| weald_scheduler::spawn(|| ()).join().unwrap());
+/// let metrics = rt.metrics();
+/// assert_eq!((metrics.spawned, metrics.live), (2, 0));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Workers: green threads that can run at the same time.
+    pub workers: usize,
+    /// Green threads that were spawned and have not ended.
+    pub live: usize,
+    /// Those of them that wait.
+    pub parked: usize,
+    /// Threads in the shared queue, for any worker to take.
+    pub injector_len: usize,
+    /// Threads in the workers' own queues.
+    pub run_queue_len: usize,
+    /// Timers that will fire unless cancelled: sleeps, time-outs of waits, `call_after`,
+    /// `exc_after`. A cancelled one is counted no more as soon as `cancel` has returned.
+    pub timers: usize,
+    /// Green threads spawned since the start.
+    pub spawned: u64,
+    /// Successful thefts of a worker from another.
+    pub steals: u64,
+    /// Waits of green threads.
+    pub parks: u64,
+    /// Looks at a poller, whether they waited or not.
+    pub polls: u64,
+    /// Address space of the stacks in use, in bytes, of all runtimes of the process. What a stack
+    /// costs in memory is the pages that its thread has touched.
+    pub stack_bytes: u64,
+}
+
+impl Metrics {
+    pub(crate) fn of(inner: &Inner) -> Self {
+        let sum = |counter: fn(&crate::worker::Worker) -> u64| -> u64 {
+            inner.workers.iter().map(counter).sum()
+        };
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let wakes = sum(|worker| worker.counters.wakes.load(Ordering::Relaxed))
+            + inner.woken_outside.load(Ordering::Relaxed);
+        let parks = sum(|worker| worker.counters.parks.load(Ordering::Relaxed));
+        let live = inner.live();
+        Self {
+            workers: inner.workers.len(),
+            live: count(live),
+            parked: count(parks.saturating_sub(wakes).min(live)),
+            injector_len: inner.injector.len(),
+            run_queue_len: inner
+                .workers
+                .iter()
+                .map(crate::worker::Worker::queued)
+                .sum(),
+            timers: inner
+                .workers
+                .iter()
+                .map(|worker| worker.timers.len())
+                .sum::<usize>()
+                + inner.alarms.load(Ordering::Relaxed),
+            spawned: inner.spawned(),
+            steals: sum(|worker| worker.counters.steals.load(Ordering::Relaxed)),
+            parks,
+            polls: sum(|worker| worker.counters.polls.load(Ordering::Relaxed)),
+            stack_bytes: stack::stack_bytes(),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What a run queue promises, and the three kinds: a worker's own deques, its run-next slot, and
+//! the injector for work from outside.
+//!
+//! Whatever is pushed is popped or stolen exactly once; none of them blocks but for the injector's
+//! short lock. A thief learns one of three things: [`Steal`].
+
+#[cfg_attr(loom, path = "deque_loom.rs")]
+mod deque;
+mod injector;
+mod slot;
+
+pub(crate) use self::deque::{Stealer, Worker};
+pub(crate) use self::injector::Injector;
+pub(crate) use self::slot::Slot;
+
+/// What came of an attempt to take from another's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Steal<T> {
+    /// Nothing is there.
+    Empty,
+    /// This was taken.
+    Success(T),
+    /// Somebody else was faster; there may be more.
+    Retry,
+}

@@ -1,0 +1,471 @@
+//! What the workers share; start and shutdown, step by step.
+//!
+//! Shutdown:
+//! 1. *closing*: a spawn makes a handle whose body never runs, `call_after` starts nothing;
+//! 2. the grace passes, or the last green thread ends;
+//! 3. *killing*: every started thread is killed, and what has not started never does; a thread
+//!    that was running meanwhile is killed when it first leaves its stack;
+//! 4. at most [`HOG_LIMIT`] later: *stopping*. The injector is closed, the carriers leave their
+//!    loops, the pollers close (who waits on a socket here looks for another runtime);
+//! 5. the OS threads are joined, unless a green thread that only computes holds one: that one is
+//!    left behind with the memory of the runtime.
+//!
+//! A spawn that passed the look at *closing* is counted before it is queued, so step 2 waits for
+//! it.
+#![allow(
+    unsafe_code,
+    reason = "a closure that borrows, run to its end before `run` returns"
+)]
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::builder::{RuntimeBuilder, Settings};
+use crate::carrier::{self, Carrier};
+use crate::current;
+use crate::exception;
+use crate::green_thread::Task;
+use crate::idle::Idle;
+use crate::join::JoinHandle;
+use crate::metrics::Metrics;
+use crate::monitor::Monitor;
+use crate::queue::Injector;
+use crate::registry::Registry;
+use crate::seat::Seats;
+use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::shim::clock;
+use crate::shim::sync::{Arc, Mutex};
+use crate::shim::thread;
+use crate::spawn;
+use crate::stack;
+use crate::wait_queue::{WaitQueue, Woken};
+use crate::worker::Worker;
+
+/// How long shutdown waits for green threads that were killed and only compute: DESIGN 4.1.
+const HOG_LIMIT: Duration = Duration::from_secs(5);
+
+/// Shutdown kills again after this, for threads that had not been entered in the registry.
+const KILL_AGAIN: Duration = Duration::from_millis(10);
+
+const RUNNING: usize = 0;
+const CLOSING: usize = 1;
+const KILLING: usize = 2;
+const STOPPING: usize = 3;
+
+/// A runtime, as its carriers and handles see it.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) start: Instant,
+    pub(crate) workers: Box<[Worker]>,
+    pub(crate) carriers: Box<[Carrier]>,
+    pub(crate) injector: Injector,
+    pub(crate) idle: Idle,
+    pub(crate) seats: Seats,
+    pub(crate) monitor: Monitor,
+    pub(crate) registry: Registry,
+    pub(crate) threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    /// RUNNING, CLOSING, KILLING, STOPPING; only ever grows.
+    phase: AtomicUsize,
+    /// Who waits for the last green thread to end.
+    pub(crate) ending: WaitQueue,
+    pub(crate) spawned_outside: AtomicU64,
+    pub(crate) ended_outside: AtomicU64,
+    pub(crate) woken_outside: AtomicU64,
+    /// `exc_after`s and remote `call_after`s that are live.
+    pub(crate) alarms: AtomicUsize,
+    /// Green threads that may still enter a `blocking` call.
+    pub(crate) blocking: crate::blocking::Permits,
+    /// Chooses a worker for what comes from outside.
+    turn: AtomicUsize,
+}
+
+impl Inner {
+    /// Wakes a worker if one sleeps and nobody searches; after a push.
+    #[inline]
+    pub(crate) fn notify(&self) {
+        if let Some(worker) = self.idle.notify() {
+            self.workers[worker].poller.unpark();
+        }
+    }
+
+    /// Queues a thread from outside the workers.
+    pub(crate) fn inject(&self, task: Task) {
+        match self.injector.push(task) {
+            Ok(()) => self.notify(),
+            // The runtime has stopped: only a thread that shutdown gave up gets here. Nobody can
+            // resume it any more, so its stack is left as it is.
+            Err(task) => std::mem::forget(task),
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.phase.load(Ordering::Acquire) >= CLOSING
+    }
+
+    pub(crate) fn is_killing(&self) -> bool {
+        self.phase.load(Ordering::Acquire) >= KILLING
+    }
+
+    #[inline]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.phase.load(Ordering::Acquire) >= STOPPING
+    }
+
+    /// Every worker sleeps and no seat is lent.
+    pub(crate) fn all_idle(&self) -> bool {
+        self.idle.all_sleep()
+    }
+
+    /// Green threads that were spawned and have not ended. Never too low: ends are read first.
+    pub(crate) fn live(&self) -> u64 {
+        let ended: u64 = self
+            .workers
+            .iter()
+            .map(|worker| worker.counters.ended.load(Ordering::Acquire))
+            .sum::<u64>()
+            + self.ended_outside.load(Ordering::Acquire);
+        self.spawned().saturating_sub(ended)
+    }
+
+    pub(crate) fn spawned(&self) -> u64 {
+        self.workers
+            .iter()
+            .map(|worker| worker.counters.spawned.load(Ordering::Acquire))
+            .sum::<u64>()
+            + self.spawned_outside.load(Ordering::Acquire)
+    }
+
+    /// A green thread has been counted as ended.
+    #[inline]
+    pub(crate) fn one_ended(&self) {
+        if self.phase.load(Ordering::Acquire) != RUNNING && self.live() == 0 {
+            self.ending.wake_all();
+        }
+    }
+
+    /// The worker whose turn it is to take something from outside.
+    pub(crate) fn any_worker(&self) -> &Worker {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        &self.workers[turn % self.workers.len()]
+    }
+
+    /// Waits until no green thread is left, at most until the deadline. True: none is.
+    fn wait_for_end(&self, deadline: Instant) -> bool {
+        loop {
+            if self.live() == 0 {
+                return true;
+            }
+            let none = || self.live() == 0;
+            match self.ending.wait(none, Some(deadline), false) {
+                Woken::TimedOut => return self.live() == 0,
+                Woken::Notified | Woken::Ready | Woken::Again | Woken::Interrupted(_) => {}
+            }
+        }
+    }
+
+    fn enter_phase(&self, phase: usize) {
+        self.phase.fetch_max(phase, Ordering::AcqRel);
+    }
+}
+
+/// Worker threads that run green threads, with everything that they share.
+///
+/// Most programs need no value of this type: [`spawn`](crate::spawn()) and the other free functions
+/// use the runtime of the running green thread, else the default one, which starts at its first use
+/// with a worker for each core. `WEALD_WORKERS` and `WEALD_STACK_SIZE` (bytes) override its
+/// settings; a bad value panics at the first use. Any number of runtimes may live in one process.
+///
+/// Dropping a runtime is [`shutdown`](Runtime::shutdown) without a grace: its green threads are
+/// killed.
+///
+/// # Examples
+/// ```
+/// use weald_scheduler::Runtime;
+///
+/// let rt = Runtime::builder().workers(2).build()?;
+/// let answer = rt.run(|| weald_scheduler::spawn(|| 42).join().unwrap());
+/// assert_eq!(answer, 42);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Runtime {
+    pub(crate) inner: Arc<Inner>,
+    shut: bool,
+}
+
+impl Runtime {
+    /// Settings for a new runtime.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::new()
+    }
+
+    pub(crate) fn start(settings: Settings) -> io::Result<Self> {
+        #[cfg(not(loom))]
+        crate::panic_hook::install();
+        if let Err(error) = stack::overflow::install() {
+            log::warn!("weald: a stack overflow will not be told as such: {error}");
+        }
+        stack::overflow::set_describe(describe_running);
+        let workers = settings.workers;
+        let carriers = workers + settings.spares;
+        let start = clock::now();
+        let inner = Arc::new(Inner {
+            start,
+            workers: (0..workers)
+                .map(|i| Worker::new(i, start))
+                .collect::<io::Result<_>>()?,
+            carriers: (0..carriers).map(Carrier::new).collect(),
+            injector: Injector::new(),
+            idle: Idle::new(workers),
+            seats: Seats::new(carriers),
+            monitor: Monitor::new(),
+            registry: Registry::new(carriers),
+            threads: Mutex::new(Vec::new()),
+            phase: AtomicUsize::new(RUNNING),
+            ending: WaitQueue::new(),
+            spawned_outside: AtomicU64::new(0),
+            ended_outside: AtomicU64::new(0),
+            woken_outside: AtomicU64::new(0),
+            alarms: AtomicUsize::new(0),
+            blocking: crate::blocking::Permits::new(settings.spares),
+            turn: AtomicUsize::new(0),
+            settings,
+        });
+        let runtime = Self {
+            inner: Arc::clone(&inner),
+            shut: false,
+        };
+        inner.seats.open(&inner)?;
+        let watched = Arc::clone(&inner);
+        let name = format!("{}-monitor", inner.settings.thread_name);
+        let monitor = thread::spawn(name, move || watched.monitor.run(&watched))?;
+        inner.threads.lock().push(monitor);
+        Ok(runtime)
+    }
+
+    /// Runs `f` as a green thread of this runtime while the caller waits, and returns its value.
+    ///
+    /// `f` may borrow from the caller. A plain OS thread waits by blocking, a green thread, of this
+    /// or any other runtime, by parking. The wait cannot be interrupted: an exception for the
+    /// caller is held until `f` has ended. If all green threads wait for each other, so does the
+    /// caller, for ever, as it would for OS threads; [`metrics`](Self::metrics) then tells as many
+    /// parked as live.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// let words = vec!["plain", "blocking", "Rust"];
+    /// let letters: usize = rt.run(|| words.iter().map(|word| word.len()).sum());
+    /// assert_eq!(letters, 17);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// With the panic of `f`; or if the runtime is being shut down, so that `f` cannot run.
+    pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        // SAFETY: this function returns only when the thread has ended, so what `f` borrows is
+        // there as long as it runs; the result is taken here.
+        let handle = unsafe { spawn::start(&self.inner, spawn::Request::default(), f) };
+        match handle.wait_to_end() {
+            Ok(value) => value,
+            Err(payload) => exception::go_on(payload),
+        }
+    }
+
+    /// Starts a green thread in this runtime. As [`spawn`](crate::spawn()).
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// assert_eq!(rt.spawn(|| 1 + 1).join().unwrap(), 2);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If there is no room for its stack where guard pages are few; see
+    /// [`Builder::spawn`](crate::Builder::spawn).
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn::assert_room(&self.inner);
+        // SAFETY: `f` and its result are `'static`.
+        unsafe { spawn::start(&self.inner, spawn::Request::default(), f) }
+    }
+
+    /// Ends the runtime: no new green thread starts and no timer fires from now on, those that run
+    /// may go on during the grace, then they are killed. Returns when all have ended; one that only
+    /// computes is waited for at most 5 s and then left behind.
+    ///
+    /// True if nothing had to be killed. Blocks the caller: an OS thread, or a green thread of
+    /// another runtime. Exceptions for the caller are held meanwhile.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// let waits = rt.spawn(weald_scheduler::park);
+    /// assert!(!rt.shutdown(Duration::ZERO));
+    /// assert!(waits.join().is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If called by one of the runtime's own green threads, which could not wait for itself.
+    pub fn shutdown(mut self, grace: Duration) -> bool {
+        self.shut(grace)
+    }
+
+    fn is_own_thread(&self) -> bool {
+        carrier::with_runtime(|inner| std::ptr::eq(inner, Arc::as_ptr(&self.inner))) == Some(true)
+    }
+
+    fn shut(&mut self, grace: Duration) -> bool {
+        self.shut = true;
+        assert!(
+            !self.is_own_thread(),
+            "a runtime cannot be shut down by one of its own green threads"
+        );
+        let inner = &self.inner;
+        inner.enter_phase(CLOSING);
+        let deadline = clock::now().checked_add(grace).unwrap_or_else(far_future);
+        let clean = inner.wait_for_end(deadline);
+        let ended = clean || self.kill_all();
+        if !ended {
+            log::warn!("weald: a green thread that only computes outlives its runtime");
+        }
+        self.stop(ended);
+        clean
+    }
+
+    /// Kills what is left and waits for it. False: something only computes.
+    fn kill_all(&self) -> bool {
+        let inner = &self.inner;
+        inner.enter_phase(KILLING);
+        let limit = clock::now() + HOG_LIMIT;
+        loop {
+            for task in inner.registry.all() {
+                exception::kill(&task);
+            }
+            inner.notify();
+            // A thread that was running at that moment is entered when it first waits.
+            let next = (clock::now() + KILL_AGAIN).min(limit);
+            if inner.wait_for_end(next) {
+                return true;
+            }
+            if clock::now() >= limit {
+                return false;
+            }
+        }
+    }
+
+    fn stop(&self, join: bool) {
+        let inner = &self.inner;
+        inner.enter_phase(STOPPING);
+        drop(inner.injector.close());
+        inner.seats.stop();
+        inner.monitor.stop();
+        for worker in &inner.workers {
+            worker.poller.unpark();
+        }
+        if join {
+            let threads = std::mem::take(&mut *inner.threads.lock());
+            for thread in threads {
+                // A carrier that panicked has said so already; there is nothing to add.
+                let _ = thread.join();
+            }
+        }
+        for worker in &inner.workers {
+            worker.poller.close();
+        }
+    }
+
+    /// Counters of the runtime, read without stopping anyone: each is right, together they are not
+    /// of one instant.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(3).build()?;
+    /// assert_eq!(rt.metrics().workers, 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn metrics(&self) -> Metrics {
+        Metrics::of(&self.inner)
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if self.shut {
+            return;
+        }
+        if self.is_own_thread() && std::thread::panicking() {
+            // Neither may this thread wait for itself nor may it panic again.
+            self.inner.enter_phase(KILLING);
+            log::error!("weald: a runtime was dropped by one of its own green threads");
+            return;
+        }
+        self.shut(Duration::ZERO);
+    }
+}
+
+/// What `Duration::MAX` from now means.
+fn far_future() -> Instant {
+    clock::now() + Duration::from_secs(u64::from(u32::MAX))
+}
+
+/// Tells the overflow handler who runs on this OS thread.
+fn describe_running(tell: &mut dyn FnMut(&str, u64)) {
+    if let Some(header) = current::green() {
+        // SAFETY: what runs here is alive.
+        let header = unsafe { &*header };
+        tell(header.name().unwrap_or("<unnamed>"), header.id.get());
+    }
+}
+
+/// The runtime that the free functions use: the running green thread's, else the default one.
+pub(crate) fn here() -> Arc<Inner> {
+    carrier::current_runtime().unwrap_or_else(default)
+}
+
+#[cfg(not(loom))]
+static DEFAULT: std::sync::OnceLock<Runtime> = std::sync::OnceLock::new();
+
+/// The default runtime, started now if it was not.
+#[cfg(not(loom))]
+pub(crate) fn default() -> Arc<Inner> {
+    let runtime = DEFAULT.get_or_init(|| {
+        let builder = RuntimeBuilder::from_environment();
+        match builder.and_then(RuntimeBuilder::build) {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("weald's default runtime cannot start: {error}"),
+        }
+    });
+    Arc::clone(&runtime.inner)
+}
+
+#[cfg(loom)]
+pub(crate) fn default() -> Arc<Inner> {
+    panic!("a model has no default runtime: it makes its own")
+}
+
+/// A default runtime runs.
+pub(crate) fn has_default() -> bool {
+    #[cfg(not(loom))]
+    return DEFAULT.get().is_some();
+    #[cfg(loom)]
+    false
+}
+
+/// Makes a runtime the default one; gives it back if there is one already.
+#[cfg(not(loom))]
+pub(crate) fn set_default(runtime: Runtime) -> Result<(), Runtime> {
+    DEFAULT.set(runtime)
+}
+
+#[cfg(loom)]
+pub(crate) fn set_default(runtime: Runtime) -> Result<(), Runtime> {
+    Err(runtime)
+}

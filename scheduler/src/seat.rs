@@ -1,0 +1,319 @@
+//! Who sits where: workers are seats, carriers are OS threads that need one to run green threads.
+//!
+//! | seat word       | meaning                                  | leaves by                        |
+//! |-----------------|------------------------------------------|----------------------------------|
+//! | HELD by carrier | that carrier owns the worker's core      | its `lend`, its `release`        |
+//! | LENT by carrier | it runs a blocking call and touches      | its `take_back` -> HELD,         |
+//! |                 | nothing of the worker's                  | anybody's `seize` -> FREE        |
+//! | FREE            | in somebody's hand, or in `Seats::free`  | `seat` -> HELD                   |
+//!
+//! A carrier without a seat is in one of these lists, or in none while it runs a blocking call:
+//! *waiting* (it has threads of its own to run), *spare* (it has nothing to do), *unborn* (it has
+//! no OS thread yet, or no longer). A seat that becomes free goes to the first waiting carrier,
+//! else to a spare one, else to an unborn one, else into `free`, where the next carrier that comes
+//! back finds it.
+//!
+//! Invariant 1: a worker's core has one owner: the word leaves LENT by one compare-and-swap, won
+//! either by the lender or by one seizer; FREE leaves only under the lock of `Seats`.
+//! Invariant 2: a free seat is found: it is put into `free` and a carrier puts itself into
+//! `waiting` under the same lock, each after a look at the other.
+//! Invariant 3: a seat whose spare could not be started goes back into `free` and is counted;
+//! nothing is ever owned by a thread that does not exist.
+//! Orderings: `lend` releases the core, `take_back` and `seize` acquire it; the lock passes it on.
+//! Checked by `loom-tests/tests/seat.rs`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::runtime::Inner;
+use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::shim::sync::{Arc, Condvar, Mutex, wait, wait_for};
+
+const FREE: u64 = 0;
+const LENT: u64 = 1;
+
+/// A spare carrier that nobody needs for so long lets its OS thread go.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+fn held(carrier: usize) -> u64 {
+    (carrier as u64 + 1) << 1
+}
+
+/// The seat word of one worker.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    word: AtomicU64,
+    /// Counts `lend`s; written by the holder, watched by the monitor.
+    lends: AtomicU64,
+}
+
+impl Seat {
+    pub(crate) fn new() -> Self {
+        Self {
+            word: AtomicU64::new(FREE),
+            lends: AtomicU64::new(0),
+        }
+    }
+
+    /// The holder stops touching the worker; anybody may seize it from now on.
+    pub(crate) fn lend(&self, carrier: usize) {
+        self.lends
+            .store(self.lends.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        #[cfg(not(weald_fault = "seat_relaxed_lend"))]
+        self.word.store(held(carrier) | LENT, Ordering::Release);
+        #[cfg(weald_fault = "seat_relaxed_lend")]
+        self.word.store(held(carrier) | LENT, Ordering::Relaxed);
+    }
+
+    /// The lender wants it back. False: it was seized.
+    pub(crate) fn take_back(&self, carrier: usize) -> bool {
+        #[cfg(not(weald_fault = "seat_store_on_return"))]
+        return self
+            .word
+            .compare_exchange(
+                held(carrier) | LENT,
+                held(carrier),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            )
+            .is_ok();
+        #[cfg(weald_fault = "seat_store_on_return")]
+        {
+            let mine = self.word.load(Ordering::Acquire) == held(carrier) | LENT;
+            if mine {
+                self.word.store(held(carrier), Ordering::Relaxed);
+            }
+            mine
+        }
+    }
+
+    /// Takes a lent seat. True: it is in the caller's hand, who must give it on.
+    pub(crate) fn seize(&self) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        word & LENT != 0
+            && self
+                .word
+                .compare_exchange(word, FREE, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// How often it was lent, if it is lent now.
+    pub(crate) fn lent(&self) -> Option<u64> {
+        let lent = self.word.load(Ordering::Relaxed) & LENT != 0;
+        lent.then(|| self.lends.load(Ordering::Relaxed))
+    }
+
+    /// The holder lets go of it for good.
+    fn release(&self) {
+        self.word.store(FREE, Ordering::Release);
+    }
+
+    /// Seats a carrier; under the lock of `Seats`.
+    fn seat(&self, carrier: usize) {
+        self.word.store(held(carrier), Ordering::Release);
+    }
+}
+
+/// All carriers without a seat and all seats without a carrier.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    lists: Mutex<Lists>,
+    /// One for each carrier: it sleeps here without a seat.
+    doors: Box<[Condvar]>,
+    /// The length of `waiting`, for a look without the lock.
+    waiting: AtomicUsize,
+    /// Seats that found no carrier, as the bound was reached or no OS thread could be started.
+    pub(crate) stranded: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Lists {
+    free: Vec<usize>,
+    waiting: VecDeque<usize>,
+    spares: Vec<usize>,
+    unborn: Vec<usize>,
+    /// The seat that a carrier was given and has not taken yet.
+    assigned: Box<[Option<usize>]>,
+    stopping: bool,
+    /// OS threads that have not ended.
+    alive: usize,
+}
+
+impl Seats {
+    pub(crate) fn new(carriers: usize) -> Self {
+        Self {
+            lists: Mutex::new(Lists {
+                free: Vec::new(),
+                waiting: VecDeque::new(),
+                spares: Vec::new(),
+                unborn: (0..carriers).rev().collect(),
+                assigned: vec![None; carriers].into_boxed_slice(),
+                stopping: false,
+                alive: 0,
+            }),
+            doors: (0..carriers).map(|_| Condvar::new()).collect(),
+            waiting: AtomicUsize::new(0),
+            stranded: AtomicU64::new(0),
+        }
+    }
+
+    /// A carrier wants a seat.
+    #[inline]
+    pub(crate) fn somebody_waits(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) != 0
+    }
+
+    /// Gives on a seat that is in the caller's hand.
+    pub(crate) fn give(&self, inner: &Arc<Inner>, worker: usize) {
+        let mut lists = self.lists.lock();
+        self.give_locked(inner, &mut lists, worker);
+    }
+
+    fn give_locked(&self, inner: &Arc<Inner>, lists: &mut Lists, worker: usize) {
+        let next = match lists.waiting.pop_front() {
+            Some(carrier) => {
+                self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
+                Some(carrier)
+            }
+            None => lists.spares.pop(),
+        };
+        if let Some(carrier) = next {
+            self.assign(inner, lists, carrier, worker);
+            return;
+        }
+        if let Some(carrier) = lists.unborn.pop() {
+            inner.workers[worker].seat.seat(carrier);
+            lists.assigned[carrier] = Some(worker);
+            match crate::carrier::start(inner, carrier) {
+                Ok(()) => {
+                    lists.alive += 1;
+                    return;
+                }
+                Err(error) => {
+                    log::error!("weald could not start a carrier: {error}");
+                    lists.assigned[carrier] = None;
+                    lists.unborn.push(carrier);
+                    inner.workers[worker].seat.release();
+                }
+            }
+        }
+        self.stranded.fetch_add(1, Ordering::Relaxed);
+        lists.free.push(worker);
+    }
+
+    fn assign(&self, inner: &Inner, lists: &mut Lists, carrier: usize, worker: usize) {
+        inner.workers[worker].seat.seat(carrier);
+        lists.assigned[carrier] = Some(worker);
+        self.doors[carrier].notify_one();
+    }
+
+    /// Starts the first carrier of each worker.
+    pub(crate) fn open(&self, inner: &Arc<Inner>) -> std::io::Result<()> {
+        for worker in 0..inner.workers.len() {
+            self.give(inner, worker);
+        }
+        if self.lists.lock().free.is_empty() {
+            Ok(())
+        } else {
+            Err(std::io::Error::other(
+                "an OS thread for a worker could not be started",
+            ))
+        }
+    }
+
+    /// The holder passes its seat to a carrier that waits, if one does.
+    pub(crate) fn pass(&self, inner: &Inner, worker: usize) -> bool {
+        let mut lists = self.lists.lock();
+        let Some(carrier) = lists.waiting.pop_front() else {
+            return false;
+        };
+        self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
+        inner.workers[worker].seat.release();
+        self.assign(inner, &mut lists, carrier, worker);
+        true
+    }
+
+    /// The holder lets go of its seat for whoever comes.
+    pub(crate) fn release(&self, inner: &Arc<Inner>, worker: usize) {
+        inner.workers[worker].seat.release();
+        self.give(inner, worker);
+    }
+
+    /// Sleeps until the carrier is given a seat. `needs`: it has threads of its own to run, so it
+    /// asks for one. `None`: the runtime stops, or the carrier was spare for long and may end.
+    pub(crate) fn wait(
+        &self,
+        inner: &Arc<Inner>,
+        carrier: usize,
+        needs: impl Fn() -> bool,
+        keep: bool,
+    ) -> Option<usize> {
+        let mut lists = self.lists.lock();
+        loop {
+            if let Some(worker) = lists.assigned[carrier].take() {
+                return Some(worker);
+            }
+            if lists.stopping {
+                return None;
+            }
+            if let Some(worker) = lists.free.pop() {
+                inner.workers[worker].seat.seat(carrier);
+                lists.spares.retain(|&c| c != carrier);
+                lists.waiting.retain(|&c| c != carrier);
+                self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
+                return Some(worker);
+            }
+            if needs() {
+                if !lists.waiting.contains(&carrier) {
+                    lists.spares.retain(|&c| c != carrier);
+                    lists.waiting.push_back(carrier);
+                    self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
+                    drop(lists);
+                    // A sleeping worker must come and pass its seat.
+                    inner.notify();
+                    lists = self.lists.lock();
+                    continue;
+                }
+                lists = wait(&self.doors[carrier], lists);
+            } else {
+                if !lists.spares.contains(&carrier) {
+                    lists.spares.push(carrier);
+                }
+                let started = crate::shim::clock::now();
+                lists = wait_for(&self.doors[carrier], lists, KEEP_ALIVE);
+                let idle = lists.assigned[carrier].is_none() && !lists.stopping && !needs();
+                if idle && !keep && started.elapsed() >= KEEP_ALIVE {
+                    lists.spares.retain(|&c| c != carrier);
+                    lists.unborn.push(carrier);
+                    lists.alive -= 1;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// A thread of a carrier was made ready from elsewhere: if it has no seat it must ask for one.
+    pub(crate) fn call(&self, carrier: usize) {
+        let lists = self.lists.lock();
+        // It looks again at what it needs; if it is seated or in a blocking call, at its next turn.
+        drop(lists);
+        self.doors[carrier].notify_one();
+    }
+
+    /// No seat is given any more; all who wait for one end.
+    pub(crate) fn stop(&self) {
+        self.lists.lock().stopping = true;
+        for door in &self.doors {
+            door.notify_one();
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.lists.lock().stopping
+    }
+
+    /// A carrier's OS thread ends.
+    pub(crate) fn ended(&self) {
+        self.lists.lock().alive -= 1;
+    }
+}

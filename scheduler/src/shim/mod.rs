@@ -1,0 +1,19 @@
+//! The only door to atomics, cells, locks, OS threads, thread-locals and the clock.
+//!
+//! In a build these are std's; under `--cfg loom` they are loom's, with std's missing pieces filled
+//! in so that the code above needs no `cfg`. Rules for that code, so that a model can see what it
+//! does: sequential consistency only through [`fence`] or a read-modify-write, never through
+//! `SeqCst` loads and stores; locks only by `lock`; every spin yields; ring sizes and other bounds
+//! come from [`bounds`].
+//!
+//! [`fence`]: atomic::fence
+
+#[cfg(loom)]
+mod loom;
+#[cfg(not(loom))]
+mod std;
+
+#[cfg(loom)]
+pub(crate) use self::loom::*;
+#[cfg(not(loom))]
+pub(crate) use self::std::*;

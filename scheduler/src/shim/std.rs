@@ -1,0 +1,95 @@
+//! The shim of a build: std under loom's interface.
+#![allow(
+    unreachable_pub,
+    reason = "the items are re-exported by the module above"
+)]
+
+pub mod atomic {
+    pub use std::sync::atomic::Ordering;
+    pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
+}
+
+pub mod sync {
+    pub use std::sync::{Arc, Condvar, MutexGuard};
+
+    /// A mutex whose `lock` cannot fail: what it guards stays consistent even if a holder panics.
+    #[derive(Debug, Default)]
+    pub struct Mutex<T>(std::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub const fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
+        }
+
+        #[inline]
+        pub fn lock(&self) -> MutexGuard<'_, T> {
+            self.0
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+
+    /// Waits for a notification; wakes spuriously, as condition variables do.
+    pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        condvar
+            .wait(guard)
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Waits for a notification or until the duration has passed.
+    pub fn wait_for<'a, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'a, T>,
+        limit: std::time::Duration,
+    ) -> MutexGuard<'a, T> {
+        condvar
+            .wait_timeout(guard, limit)
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .0
+    }
+}
+
+pub mod cell {
+    /// `std`'s cell under loom's interface: access only inside a closure, so that a model sees it.
+    #[derive(Debug, Default)]
+    pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
+pub mod thread {
+    pub use std::thread::{JoinHandle, yield_now};
+
+    /// Starts an OS thread with a name.
+    pub fn spawn(
+        name: String,
+        body: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name(name).spawn(body)
+    }
+}
+
+pub mod clock {
+    pub use std::time::Instant;
+
+    /// The monotonic clock.
+    #[inline]
+    pub fn now() -> Instant {
+        Instant::now()
+    }
+}
+
+pub mod bounds {
+    /// Dispatches between two looks at injector and poller; Go and tokio use 61 as well. A prime,
+    /// so that it falls into step with no pattern of the program's.
+    pub const FAIRNESS_INTERVAL: u32 = 61;
+}

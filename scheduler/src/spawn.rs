@@ -1,0 +1,225 @@
+//! Starting green threads.
+#![allow(
+    unsafe_code,
+    reason = "one door for threads that borrow and threads that do not"
+)]
+
+use std::io;
+
+use crate::builder::checked_stack_size;
+use crate::carrier;
+use crate::exception::Exception;
+use crate::green_thread::{GreenThreadId, Settings, Task};
+use crate::join::{self, JoinHandle, Packet};
+use crate::runtime::{self, Inner};
+use crate::scope::{Scope, ScopedJoinHandle};
+use crate::shim::atomic::Ordering;
+use crate::shim::sync::Arc;
+use crate::worker::count;
+
+/// What a new thread is to be like.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) pinned: bool,
+}
+
+/// Makes a green thread and queues it. In a runtime that closes its body never runs.
+///
+/// # Safety
+/// What `body` and its result borrow outlives the thread, and the result is taken or dropped while
+/// it is valid.
+pub(crate) unsafe fn start<F, T>(inner: &Arc<Inner>, request: Request, body: F) -> Packet<T>
+where
+    F: FnOnce() -> T,
+{
+    let runtime = Arc::as_ptr(inner);
+    let settings = |id: GreenThreadId| Settings {
+        id,
+        runtime,
+        name: request.name,
+        stack_size: request.stack_size.unwrap_or(inner.settings.stack_size),
+        pinned: request.pinned,
+    };
+    let closing = inner.is_closing();
+    let here = carrier::with_core(runtime, |worker, core| {
+        count(&worker.counters.spawned);
+        core.next_id()
+    });
+    if here.is_none() {
+        inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
+    }
+    // SAFETY: by contract; the runtime is alive until the thread is DONE because it waits for all
+    // that were counted above or below.
+    let task = unsafe {
+        Task::new(
+            body,
+            settings(here.unwrap_or_else(GreenThreadId::next)),
+            true,
+        )
+    };
+    // SAFETY: the thread was made with a handle, once.
+    let packet = unsafe { Packet::new(task.handle_reference()) };
+    if closing {
+        refuse(inner, &task);
+        return packet;
+    }
+    if here.is_none() {
+        if let Err(task) = inner.injector.push(task) {
+            refuse(inner, &task);
+        } else {
+            inner.notify();
+        }
+        return packet;
+    }
+    let mut task = Some(task);
+    carrier::with_core(runtime, |_, core| {
+        core.push_fresh(task.take().expect("the door opens once"));
+    });
+    if inner.workers.len() > 1 {
+        inner.notify();
+    }
+    packet
+}
+
+/// Panics if there is no room for another stack, where guard pages are few.
+#[inline]
+pub(crate) fn assert_room(inner: &Inner) {
+    if let Err(error) = crate::stack::check_room(|| inner.live()) {
+        panic!("failed to spawn a green thread: {error}");
+    }
+}
+
+/// Ends a thread that will never run.
+#[cold]
+fn refuse(inner: &Inner, task: &Task) {
+    inner.ended_outside.fetch_add(1, Ordering::AcqRel);
+    join::cancel(task, Box::new(Exception::killed()));
+    inner.one_ended();
+}
+
+/// Starts a green thread in the runtime of the caller, or in the default one.
+///
+/// Returns at once; the new thread runs when a worker gets to it. Dropping the handle detaches it.
+/// If the runtime is being shut down, the handle is that of a thread whose body never runs.
+///
+/// # Examples
+/// ```
+/// let answer = weald_scheduler::spawn(|| 6 * 7);
+/// assert_eq!(answer.join().unwrap(), 42);
+/// ```
+///
+/// # Panics
+/// If the default runtime cannot be started, or if there is no room for the thread's stack where
+/// guard pages are few; [`Builder::spawn`] returns that as an error.
+pub fn spawn<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    carrier::with_runtime_arc(|inner| {
+        assert_room(inner);
+        // SAFETY: `f` and its result are `'static`.
+        unsafe { start(inner, Request::default(), f) }
+    })
+}
+
+/// Settings for one green thread: name, stack, whether it may migrate.
+///
+/// # Examples
+/// ```
+/// let handle = weald_scheduler::Builder::new()
+///     .name("resolver".to_string())
+///     .stack_size(64 << 10)
+///     .spawn(|| weald_scheduler::current().name().map(String::from))?;
+/// assert_eq!(handle.join().unwrap().as_deref(), Some("resolver"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "a builder starts nothing before `spawn`"]
+pub struct Builder {
+    name: Option<String>,
+    stack_size: Option<usize>,
+    pinned: bool,
+}
+
+impl Builder {
+    /// The runtime's settings, no name.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The thread's name, for messages.
+    pub fn name(mut self, name: String) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// The thread's stack in bytes: 16 KiB to 1 GiB, rounded up to pages.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// `true`: once started the thread never leaves its OS thread, whatever the runtime's setting.
+    pub fn pinned(mut self, pinned: bool) -> Self {
+        self.pinned = pinned;
+        self
+    }
+
+    fn request(self, inner: &Inner) -> io::Result<Request> {
+        let stack_size = self.stack_size.map(checked_stack_size).transpose()?;
+        crate::stack::check_room(|| inner.live())?;
+        Ok(Request {
+            name: self.name.map(Into::into),
+            stack_size,
+            pinned: self.pinned,
+        })
+    }
+
+    /// Starts the thread. As [`spawn`](crate::spawn()).
+    ///
+    /// # Errors
+    /// `InvalidInput` for a stack size out of its range, with value and bound in the text;
+    /// `OutOfMemory` if there is no room for another stack: where the kernel has no cheap guard
+    /// pages (before Linux 6.13) their number is bounded by `vm.max_map_count`.
+    pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let inner = runtime::here();
+        let request = self.request(&inner)?;
+        // SAFETY: `f` and its result are `'static`.
+        Ok(unsafe { start(&inner, request, f) })
+    }
+
+    /// Starts the thread in a scope. As [`Scope::spawn`].
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    ///
+    /// # Examples
+    /// ```
+    /// let word = String::from("borrowed");
+    /// weald_scheduler::scope(|scope| {
+    ///     let builder = weald_scheduler::Builder::new().name("reader".to_string());
+    ///     let length = builder.spawn_scoped(scope, || word.len()).unwrap();
+    ///     assert_eq!(length.join().unwrap(), 8);
+    /// });
+    /// ```
+    pub fn spawn_scoped<'scope, F, T>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        f: F,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        let inner = runtime::here();
+        let request = self.request(&inner)?;
+        Ok(scope.start(&inner, request, f))
+    }
+}

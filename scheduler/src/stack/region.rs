@@ -1,0 +1,483 @@
+//! Regions: large mappings that are carved into slots, and the three things one can ask of a slot's
+//! pages: a guard, their memory back, and whose guard an address hit.
+//!
+//! A region holds slots of one class, each a guard page and the usable bytes above it. It is one
+//! private anonymous mapping without reserved swap and without huge pages. As long as the guards
+//! are markers in the page table it stays one mapping however many slots it has; with `mprotect`
+//! every guard costs the process two mappings.
+//!
+//! | guard      | by                   | where                         | bound                |
+//! |------------|----------------------|-------------------------------|----------------------|
+//! | marker     | `MADV_GUARD_INSTALL` | Linux from 6.13               | memory               |
+//! | protection | `mprotect`           | older Linux, other Unix       | `vm.max_map_count`   |
+//!
+//! 1. The first `EINVAL` for a marker (an old kernel, or locked memory) makes the process use
+//!    `mprotect` from then on. Both kinds side by side do no harm.
+//! 2. Guards are never taken away, and giving pages back does not touch either kind.
+//! 3. The table of regions only grows. An entry's `base` is stored last (Release) and read first
+//!    (Acquire), so a signal handler sees an entry complete or not at all, without a lock.
+//!
+//! `WEALD_STACK_GUARD=mprotect` makes a process use `mprotect` where it need not, and
+//! `WEALD_STACK_GUARD=mprotect:N` does so with a bound of N stacks. They are there to test what an
+//! older kernel does; read once, at the first stack.
+//!
+//! Many slots are guarded or given back in one call of `process_madvise(2)` on this very process,
+//! where the kernel can (6.14); elsewhere it is one `madvise(2)` each. Measured for 16: 0.9 instead
+//! of 1.5 us a guard, 1.0 instead of 2.6 us a slot given back.
+#![allow(unsafe_code, reason = "maps memory and changes what is mapped")]
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::Stack;
+use super::cache::live;
+
+/// Most regions in a process. With the largest ones this is 16 TiB of stacks.
+const REGIONS: usize = 4096;
+
+/// Bytes beyond which a region does not grow, unless it is for a single slot. With more than one
+/// a kernel that counts every mapped byte (overcommit mode 2) has less to say no to.
+const REGION_MAX: usize = 4 << 30;
+
+/// Slots in the first region of a class: 16 MiB of default stacks.
+const FIRST_SLOTS: usize = 64;
+
+/// Bytes beyond which the first region of a class does not go, unless it is for a single slot.
+const FIRST_MAX: usize = 64 << 20;
+
+/// Ranges in one call of `process_madvise`: what the depot hands out at a time. More was no faster.
+const BATCH: usize = 16;
+
+/// Whether guards are markers. It goes to false once and stays (invariant 1).
+static MARKERS: AtomicBool = AtomicBool::new(cfg!(any(target_os = "linux", target_os = "android")));
+
+/// `WEALD_STACK_GUARD` asks for protections.
+static FORCED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the kernel takes many ranges in one call. It goes to false once and stays.
+static VECTORED: AtomicBool =
+    AtomicBool::new(cfg!(any(target_os = "linux", target_os = "android")));
+
+/// Slots guarded by `mprotect`, ever; at most [`Settings::bound`].
+static PROTECTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Slots that have been mapped and not been handed out yet.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    /// Where the next slot begins.
+    next: usize,
+    /// Where the region ends.
+    end: usize,
+}
+
+impl Fresh {
+    pub(super) const EMPTY: Self = Self { next: 0, end: 0 };
+
+    /// Takes the next slot. It has no guard yet.
+    pub(super) fn take(&mut self, size: usize) -> Option<Stack> {
+        if self.next == self.end {
+            return None;
+        }
+        self.next += size + page_size();
+        let base = NonZeroUsize::new(self.next).expect("a slot does not end at address 0");
+        // SAFETY: the slot ends inside the region, and as `next` has moved on nobody else names it.
+        // The depot guards it before it hands it out.
+        Some(unsafe { Stack::from_slot(base, size) })
+    }
+}
+
+/// Maps a region for slots of this size: as large as all before it together, `before` bytes, within
+/// bounds, or as large a part of that as the system grants. Returns its slots and its bytes.
+///
+/// # Errors
+/// `OutOfMemory` if there is no address space, or not as much as is counted, for a single slot.
+pub(super) fn map(size: usize, before: usize) -> io::Result<(Fresh, usize)> {
+    let stride = size + page_size();
+    let first = (FIRST_SLOTS * stride).min(FIRST_MAX);
+    let mut slots = (before.clamp(first, REGION_MAX) / stride).max(1);
+    loop {
+        match map_pages(slots * stride) {
+            Ok(base) => {
+                let (end, bytes) = (base + slots * stride, slots * stride);
+                if let Err(error) = enter(base, end, stride) {
+                    // SAFETY: the mapping is new, and nobody was told of it.
+                    unsafe { libc::munmap(ptr::with_exposed_provenance_mut(base), bytes) };
+                    return Err(error);
+                }
+                return Ok((Fresh { next: base, end }, bytes));
+            }
+            Err(_) if slots > 1 => slots /= 2,
+            Err(error) => {
+                let (kib, live) = (stride >> 10, live());
+                return Err(io::Error::new(
+                    io::ErrorKind::OutOfMemory,
+                    format!(
+                        "cannot map {kib} KiB for the stack of a green thread: {error}; {live} \
+                         stacks are in use; look at RLIMIT_AS and vm.overcommit_memory"
+                    ),
+                ));
+            }
+        }
+    }
+}
+
+fn map_pages(bytes: usize) -> io::Result<usize> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
+    // SAFETY: a mapping at an address of the kernel's choice replaces nothing.
+    let base = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags,
+            -1,
+            0,
+        )
+    };
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // With huge pages a parked stack of one page could cost 2 MiB. A kernel that has none says
+    // EINVAL, which is as good.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: these are the bytes mapped just now, and the advice changes none of them.
+    unsafe {
+        libc::madvise(base, bytes, libc::MADV_NOHUGEPAGE);
+    }
+    Ok(base.expose_provenance())
+}
+
+/// Makes the guards of stacks that have none. Returns how many, counted from the front, now have
+/// one; an error only if that is none.
+///
+/// # Errors
+/// `OutOfMemory` past the bound of the protections or of the process's page tables, `InvalidInput`
+/// if `WEALD_STACK_GUARD` cannot be understood.
+pub(super) fn guard(stacks: &[Stack]) -> io::Result<usize> {
+    let settings = settings()?;
+    if !settings.protect && MARKERS.load(Ordering::Relaxed) {
+        match install_markers(stacks) {
+            Ok(()) => return Ok(stacks.len()),
+            // Invariant 1. A new kernel can say so too, for memory that is locked.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                MARKERS.store(false, Ordering::Relaxed);
+            }
+            Err(error) => return Err(no_guard(&error)),
+        }
+    }
+    protect(stacks, settings.bound)
+}
+
+fn install_markers(stacks: &[Stack]) -> io::Result<()> {
+    /// `MADV_GUARD_INSTALL` of `linux/mman.h`. It works on private anonymous memory only.
+    const GUARD_INSTALL: libc::c_int = 102;
+    let guards = stacks.iter().map(|stack| Range {
+        start: stack.slot(),
+        len: page_size(),
+    });
+    // SAFETY: nobody uses the page below the usable bytes, which is all the advice takes away.
+    unsafe { advise(guards, GUARD_INSTALL) }
+}
+
+fn protect(stacks: &[Stack], bound: usize) -> io::Result<usize> {
+    let mut allowed = 0;
+    PROTECTED
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            allowed = stacks.len().min(bound.saturating_sub(count));
+            Some(count + allowed)
+        })
+        .expect("the closure always gives a new count");
+    if allowed == 0 {
+        return Err(past_bound(bound));
+    }
+    for (done, stack) in stacks[..allowed].iter().enumerate() {
+        let page = ptr::with_exposed_provenance_mut(stack.slot());
+        // SAFETY: nobody uses the page below the usable bytes, which is all that is protected.
+        if unsafe { libc::mprotect(page, page_size(), libc::PROT_NONE) } != 0 {
+            let error = io::Error::last_os_error();
+            PROTECTED.fetch_sub(allowed - done, Ordering::Relaxed);
+            return if done == 0 {
+                Err(no_guard(&error))
+            } else {
+                Ok(done)
+            };
+        }
+    }
+    Ok(allowed)
+}
+
+/// Whether there is a guard page for one more stack beside those of this many green threads.
+///
+/// # Errors
+/// As a [`Cache::get`](super::Cache::get) that finds none.
+#[inline]
+pub(crate) fn check_room(threads: impl FnOnce() -> u64) -> io::Result<()> {
+    if MARKERS.load(Ordering::Relaxed) && !FORCED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let bound = settings()?.bound;
+    if threads() >= bound as u64 {
+        Err(past_bound(bound))
+    } else {
+        Ok(())
+    }
+}
+
+fn past_bound(bound: usize) -> io::Error {
+    let (maps, live) = (max_map_count(), live());
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        format!(
+            "no stack for another green thread: {live} are in use, and {bound} is the most whose \
+             guard pages fit in vm.max_map_count = {maps}, as each takes two mappings on a kernel \
+             without MADV_GUARD_INSTALL (before Linux 6.13); raise it with sysctl -w \
+             vm.max_map_count=N"
+        ),
+    )
+}
+
+fn no_guard(error: &io::Error) -> io::Error {
+    let (maps, live) = (max_map_count(), live());
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        format!(
+            "cannot make the guard page of a green thread's stack: {error}; {live} stacks are in \
+             use and vm.max_map_count = {maps}"
+        ),
+    )
+}
+
+/// Gives the memory of these stacks back to the system and sorts them by address. They read as
+/// zeros then. It is an offer: whatever stops it (locked memory, say) leaves the pages as they are.
+pub(super) fn discard(stacks: &mut [Stack]) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const DISCARD: libc::c_int = libc::MADV_DONTNEED;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const DISCARD: libc::c_int = libc::MADV_FREE;
+    stacks.sort_unstable_by_key(Stack::top);
+    // Neighbours become one range, across the guards between them (invariant 2).
+    let runs = stacks
+        .chunk_by(|low, high| low.top() == high.slot())
+        .map(|run| {
+            let (low, high) = (&run[0], &run[run.len() - 1]);
+            Range {
+                start: low.bottom(),
+                len: high.top() - low.bottom(),
+            }
+        });
+    // SAFETY: whoever owns a stack may change its bytes, and these are borrowed mutably.
+    let _ = unsafe { advise(runs, DISCARD) };
+}
+
+#[derive(Clone, Copy)]
+struct Range {
+    start: usize,
+    len: usize,
+}
+
+/// Gives one piece of advice about many ranges.
+///
+/// # Safety
+/// The ranges are mapped, and the caller may do to their bytes what the advice does.
+unsafe fn advise(mut ranges: impl Iterator<Item = Range>, advice: libc::c_int) -> io::Result<()> {
+    loop {
+        let mut batch = [Range { start: 0, len: 0 }; BATCH];
+        let mut count = 0;
+        for (place, range) in batch.iter_mut().zip(ranges.by_ref()) {
+            *place = range;
+            count += 1;
+        }
+        let batch = &batch[..count];
+        // SAFETY: the caller's word goes for each of the ranges.
+        if count > 1 && unsafe { advise_at_once(batch, advice) } {
+            continue;
+        }
+        for range in batch {
+            let start = ptr::with_exposed_provenance_mut(range.start);
+            // SAFETY: as above.
+            if unsafe { libc::madvise(start, range.len, advice) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        if count < BATCH {
+            return Ok(());
+        }
+    }
+}
+
+/// Advises at most [`BATCH`] ranges in one call and tells whether that worked for all of them. If
+/// not, some may have been advised: with the advice used here, doing so again does no harm.
+///
+/// # Safety
+/// As [`advise`].
+#[cfg(any(target_os = "linux", target_os = "android"))]
+unsafe fn advise_at_once(ranges: &[Range], advice: libc::c_int) -> bool {
+    /// `PIDFD_SELF_THREAD_GROUP` of `linux/pidfd.h`, since 6.14: this process, without a descriptor
+    /// that after a fork would name the parent.
+    const PIDFD_SELF: libc::c_int = -10001;
+    if !VECTORED.load(Ordering::Relaxed) {
+        return false;
+    }
+    let mut vector = [libc::iovec {
+        iov_base: ptr::null_mut(),
+        iov_len: 0,
+    }; BATCH];
+    let mut bytes = 0;
+    for (place, range) in vector.iter_mut().zip(ranges) {
+        place.iov_base = ptr::with_exposed_provenance_mut(range.start);
+        place.iov_len = range.len;
+        bytes += range.len;
+    }
+    // SAFETY: the caller's word for the ranges; the vector outlives the call.
+    let advised = unsafe {
+        libc::syscall(
+            libc::SYS_process_madvise,
+            PIDFD_SELF,
+            vector.as_ptr(),
+            ranges.len(),
+            advice,
+            0_u32,
+        )
+    };
+    let done = usize::try_from(advised).is_ok_and(|advised| advised == bytes);
+    if advised < 0 {
+        VECTORED.store(false, Ordering::Relaxed);
+    }
+    done
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+unsafe fn advise_at_once(_ranges: &[Range], _advice: libc::c_int) -> bool {
+    false
+}
+
+/// One region as a signal handler sees it.
+struct Entry {
+    /// Zero until the entry is complete (invariant 3).
+    base: AtomicUsize,
+    end: AtomicUsize,
+    /// Bytes from one slot to the next.
+    stride: AtomicUsize,
+}
+
+static TABLE: [Entry; REGIONS] = [const {
+    Entry {
+        base: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+        stride: AtomicUsize::new(0),
+    }
+}; REGIONS];
+
+/// Entries given out; some of them may not be complete yet. Above [`REGIONS`] after a refusal.
+static ENTRIES: AtomicUsize = AtomicUsize::new(0);
+
+fn enter(base: usize, end: usize, stride: usize) -> io::Result<()> {
+    let index = ENTRIES.fetch_add(1, Ordering::Relaxed);
+    let Some(entry) = TABLE.get(index) else {
+        let live = live();
+        return Err(io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            format!("no more than {REGIONS} regions of stacks; {live} stacks are in use"),
+        ));
+    };
+    entry.end.store(end, Ordering::Relaxed);
+    entry.stride.store(stride, Ordering::Relaxed);
+    // Release: completes the entry for `guard_at`.
+    entry.base.store(base, Ordering::Release);
+    Ok(())
+}
+
+/// If the address lies in the guard page of a slot: the size in bytes of the stack above it. Safe
+/// to call in a signal handler.
+pub(super) fn guard_at(address: usize) -> Option<usize> {
+    let page = PAGE_SIZE.load(Ordering::Relaxed);
+    TABLE
+        .iter()
+        .take(ENTRIES.load(Ordering::Relaxed))
+        .find_map(|entry| {
+            // Acquire: pairs with `enter`; what is not zero is complete.
+            let base = entry.base.load(Ordering::Acquire);
+            if base == 0 || address < base || address >= entry.end.load(Ordering::Relaxed) {
+                return None;
+            }
+            let stride = entry.stride.load(Ordering::Relaxed);
+            ((address - base) % stride < page).then_some(stride - page)
+        })
+}
+
+static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes in a page of memory.
+pub(super) fn page_size() -> usize {
+    match PAGE_SIZE.load(Ordering::Relaxed) {
+        0 => ask_page_size(),
+        bytes => bytes,
+    }
+}
+
+#[cold]
+fn ask_page_size() -> usize {
+    // SAFETY: the call has no preconditions.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let bytes = usize::try_from(bytes).expect("every Unix tells the size of its pages");
+    assert!(bytes.is_power_of_two(), "a page of {bytes} bytes");
+    PAGE_SIZE.store(bytes, Ordering::Relaxed);
+    bytes
+}
+
+struct Settings {
+    /// Whether guards are protections even where markers could be had.
+    protect: bool,
+    /// Most slots that `mprotect` may guard.
+    bound: usize,
+}
+
+fn settings() -> io::Result<&'static Settings> {
+    static SETTINGS: OnceLock<Option<Settings>> = OnceLock::new();
+    SETTINGS.get_or_init(read_settings).as_ref().ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "WEALD_STACK_GUARD is neither \"mprotect\" nor \"mprotect:N\" with a number N",
+        )
+    })
+}
+
+fn read_settings() -> Option<Settings> {
+    // Each guard splits its mapping in two, so half the limit; of that one part in sixteen is left
+    // to the rest of the program, at least 512 mappings.
+    let half = max_map_count() / 2;
+    let bound = half.saturating_sub((half / 16).max(256));
+    let Some(value) = std::env::var_os("WEALD_STACK_GUARD") else {
+        return Some(Settings {
+            protect: false,
+            bound,
+        });
+    };
+    let bound = match value.to_str()?.strip_prefix("mprotect")? {
+        "" => bound,
+        number => number.strip_prefix(':')?.parse().ok()?,
+    };
+    FORCED.store(true, Ordering::Relaxed);
+    Some(Settings {
+        protect: true,
+        bound,
+    })
+}
+
+/// Most mappings the process may have; no limit where there is no such setting.
+fn max_map_count() -> usize {
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        std::fs::read_to_string("/proc/sys/vm/max_map_count")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(65_530) // The kernel's default, for where /proc is hidden.
+    } else {
+        usize::MAX
+    }
+}

@@ -1,0 +1,309 @@
+//! The state word of a green thread (or of an OS thread that waits like one): who may resume it.
+//!
+//! ```text
+//! 63            32 31      16 15        8 7                                     0
+//! +---------------+----------+-----------+---------------------------------------+
+//! | epoch         | why      |           | IN_PLACE NO_EXC BY_TOKEN HANDLE       |
+//! |               |          |           | JOINERS PENDING TOKEN DONE PARKED (*) |
+//! +---------------+----------+-----------+---------------------------------------+
+//! ```
+//!
+//! | bit      | set by                    | meaning                                             |
+//! |----------|---------------------------|-----------------------------------------------------|
+//! | PARKED   | `park`, by its carrier    | off its stack; the winner of `wake` owns it         |
+//! | DONE     | `finish`                  | ended; the result is there; wakes do nothing        |
+//! | TOKEN    | `unpark`                  | the user's wake-up that came early                  |
+//! | PENDING  | `interrupt`               | an exception waits to be raised                     |
+//! | JOINERS  | `announce_joiner`         | somebody waits in the queue of joiners              |
+//! | HANDLE   | at the start              | a `JoinHandle` will take or drop the result         |
+//! | BY_TOKEN | `park`, while PARKED      | this wait ends by `unpark`                          |
+//! | NO_EXC   | `park`, while PARKED      | this wait does not end by an exception              |
+//! | IN_PLACE | `park`, while PARKED      | its OS thread is blocked: wake that, queue nothing  |
+//!
+//! Each wait has an *epoch*, one more than the last one's. A waker names the epoch of the wait that
+//! it means:
+//!
+//! | epoch in the word      | PARKED | `wake(epoch)`                                               |
+//! |------------------------|--------|-------------------------------------------------------------|
+//! | the waker's            | yes    | wins: clears PARKED, stores why; the thread is the waker's  |
+//! | the one before         | no     | early: steps the epoch, stores why; `park` will not park    |
+//! | any other              | -      | lost: another waker won, or the wait is over                |
+//!
+//! Invariant 1: a wait ends exactly once: each epoch is stepped to and then its PARKED cleared, or
+//! it is stepped to by the early waker, by `park` that finds a token or exception, or by `abandon`.
+//! Invariant 2: PARKED is set only by who runs on no part of the thread's stack (its carrier), or,
+//! with IN_PLACE, by the thread itself; so a winner may resume it at once.
+//! Invariant 3: no wait but one with BY_TOKEN sets or consumes TOKEN.
+//!
+//! Orderings: setting PARKED releases the stack, `wake` acquires it. An early wake releases what
+//! the waker wrote, `park` acquires it. DONE releases the result. There is no store-load handshake:
+//! each move is one read-modify-write of one word.
+//! Checked by `loom-tests/tests/state.rs`.
+
+use crate::shim::atomic::{AtomicU64, Ordering};
+
+const PARKED: u64 = 1;
+const DONE: u64 = 1 << 1;
+const TOKEN: u64 = 1 << 2;
+const PENDING: u64 = 1 << 3;
+const JOINERS: u64 = 1 << 4;
+const HANDLE: u64 = 1 << 5;
+const BY_TOKEN: u64 = 1 << 6;
+const NO_EXC: u64 = 1 << 7;
+const IN_PLACE: u64 = 1 << 8;
+const WAIT_BITS: u64 = PARKED | BY_TOKEN | NO_EXC | IN_PLACE;
+const WHY_SHIFT: u32 = 16;
+const WHY_MASK: u64 = 0xffff << WHY_SHIFT;
+const EPOCH_SHIFT: u32 = 32;
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Why(pub(crate) u16);
+
+impl Why {
+    /// `unpark` was called.
+    pub(crate) const UNPARKED: Why = Why(1);
+    /// The deadline passed.
+    pub(crate) const TIMED_OUT: Why = Why(2);
+    /// An exception waits to be raised.
+    pub(crate) const EXCEPTION: Why = Why(3);
+    /// A wait queue picked it.
+    pub(crate) const NOTIFIED: Why = Why(4);
+}
+
+/// What a wait admits; given to [`State::park`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WaitKind {
+    /// `unpark` ends it.
+    pub(crate) by_token: bool,
+    /// An exception ends it.
+    pub(crate) interruptible: bool,
+    /// The OS thread blocks.
+    pub(crate) in_place: bool,
+}
+
+impl WaitKind {
+    fn bits(self) -> u64 {
+        let mut bits = PARKED;
+        if self.by_token {
+            bits |= BY_TOKEN;
+        }
+        if !self.interruptible {
+            bits |= NO_EXC;
+        }
+        if self.in_place {
+            bits |= IN_PLACE;
+        }
+        bits
+    }
+}
+
+/// What became of a wake-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Wake {
+    /// The wait was over already, or the thread has ended.
+    Lost,
+    /// The thread has not parked yet and will not: nothing more to do.
+    Early,
+    /// The thread is the caller's, who must queue it.
+    Won,
+    /// The thread's OS thread is blocked: the caller must notify its parker.
+    WonInPlace,
+}
+
+/// The word itself; its methods are the legal moves.
+#[derive(Debug)]
+pub(crate) struct State(AtomicU64);
+
+fn epoch_of(word: u64) -> u32 {
+    (word >> EPOCH_SHIFT) as u32
+}
+
+fn why_of(word: u64) -> Why {
+    Why(((word & WHY_MASK) >> WHY_SHIFT) as u16)
+}
+
+/// The word after the wait `epoch` has ended for the reason `why`.
+fn ended(word: u64, epoch: u32, why: Why) -> u64 {
+    let kept = word & !(WAIT_BITS | WHY_MASK) & 0xffff_ffff;
+    kept | (u64::from(why.0) << WHY_SHIFT) | (u64::from(epoch) << EPOCH_SHIFT)
+}
+
+impl State {
+    /// A thread that has not waited yet. `handle`: somebody will take or drop its result.
+    pub(crate) fn new(handle: bool) -> Self {
+        Self(AtomicU64::new(if handle { HANDLE } else { 0 }))
+    }
+
+    /// The epoch of the next wait. Only the thread itself starts one, so it cannot change meanwhile.
+    #[inline]
+    pub(crate) fn next_epoch(&self) -> u32 {
+        epoch_of(self.0.load(Ordering::Relaxed)).wrapping_add(1)
+    }
+
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.0.load(Ordering::Acquire) & DONE != 0
+    }
+
+    /// An exception waits to be raised. A hint for the thread itself; the list behind it decides.
+    #[inline]
+    pub(crate) fn is_pending(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & PENDING != 0
+    }
+
+    /// One step of the word: `next` says what it becomes, or what ends the attempt.
+    #[inline(always)]
+    fn step<R>(&self, mut next: impl FnMut(u64) -> Result<(u64, R), R>) -> R {
+        let mut word = self.0.load(Ordering::Acquire);
+        loop {
+            match next(word) {
+                Err(done) => return done,
+                Ok((new, result)) => {
+                    match self.0.compare_exchange_weak(
+                        word,
+                        new,
+                        Ordering::AcqRel,
+                        Ordering::Acquire,
+                    ) {
+                        Ok(_) => return result,
+                        Err(now) => word = now,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Parks the thread for the wait `epoch`, or says why the wait is over already.
+    ///
+    /// For the carrier after the switch (invariant 2), or for the thread itself if `in_place`.
+    #[inline]
+    pub(crate) fn park(&self, epoch: u32, kind: WaitKind) -> Result<(), Why> {
+        self.step(|word| {
+            if epoch_of(word) == epoch {
+                // An early waker was here.
+                return Err(Err(why_of(word)));
+            }
+            debug_assert_eq!(epoch_of(word).wrapping_add(1), epoch, "one wait at a time");
+            if kind.interruptible && word & PENDING != 0 {
+                return Ok((ended(word, epoch, Why::EXCEPTION), Err(Why::EXCEPTION)));
+            }
+            if kind.by_token && word & TOKEN != 0 {
+                let taken = ended(word & !TOKEN, epoch, Why::UNPARKED);
+                return Ok((taken, Err(Why::UNPARKED)));
+            }
+            let parked = ended(word, epoch, Why(0)) | kind.bits();
+            Ok((parked, Ok(())))
+        })
+    }
+
+    /// Ends the wait `epoch` before it parked. `Some`: a waker was first, and this is its reason.
+    #[inline]
+    pub(crate) fn abandon(&self, epoch: u32) -> Option<Why> {
+        self.step(|word| {
+            if epoch_of(word) == epoch {
+                return Err(Some(why_of(word)));
+            }
+            Ok((ended(word, epoch, Why(0)), None))
+        })
+    }
+
+    /// Why the last wait ended; for the thread itself once it runs again.
+    #[inline]
+    pub(crate) fn why(&self) -> Why {
+        why_of(self.0.load(Ordering::Acquire))
+    }
+
+    /// Ends the wait `epoch` if it is still on.
+    #[inline]
+    pub(crate) fn wake(&self, epoch: u32, why: Why) -> Wake {
+        self.step(|word| {
+            if word & DONE != 0 {
+                return Err(Wake::Lost);
+            }
+            if epoch_of(word) == epoch && word & PARKED != 0 {
+                return Ok((ended(word, epoch, why), won(word)));
+            }
+            if epoch_of(word).wrapping_add(1) == epoch && word & PARKED == 0 {
+                return Ok((ended(word, epoch, why), Wake::Early));
+            }
+            Err(Wake::Lost)
+        })
+    }
+
+    /// Hands over the user's token: ends a wait that takes it, or keeps it for the next such wait.
+    #[inline]
+    pub(crate) fn unpark(&self) -> Wake {
+        self.step(|word| {
+            if word & DONE != 0 || word & TOKEN != 0 {
+                return Err(Wake::Lost);
+            }
+            if word & PARKED != 0 && word & BY_TOKEN != 0 {
+                return Ok((ended(word, epoch_of(word), Why::UNPARKED), won(word)));
+            }
+            Ok((word | TOKEN, Wake::Early))
+        })
+    }
+
+    /// Takes the token, if it is there.
+    #[inline]
+    pub(crate) fn take_token(&self) -> bool {
+        if self.0.load(Ordering::Relaxed) & TOKEN == 0 {
+            return false;
+        }
+        self.0.fetch_and(!TOKEN, Ordering::AcqRel) & TOKEN != 0
+    }
+
+    /// Notes that an exception waits, and ends a wait that admits exceptions.
+    pub(crate) fn interrupt(&self) -> Wake {
+        self.step(|word| {
+            if word & DONE != 0 {
+                return Err(Wake::Lost);
+            }
+            if word & PARKED != 0 && word & NO_EXC == 0 {
+                let woken = ended(word, epoch_of(word), Why::EXCEPTION) | PENDING;
+                return Ok((woken, won(word)));
+            }
+            Ok((word | PENDING, Wake::Early))
+        })
+    }
+
+    /// No exception waits any more. For the thread itself, under the lock of the list.
+    pub(crate) fn clear_pending(&self) {
+        self.0.fetch_and(!PENDING, Ordering::AcqRel);
+    }
+
+    /// Publishes the result. Returns (somebody waits for it, somebody will take it).
+    #[inline]
+    pub(crate) fn finish(&self) -> (bool, bool) {
+        let before = self.0.fetch_or(DONE, Ordering::AcqRel);
+        debug_assert_eq!(before & DONE, 0, "a thread ends once");
+        (before & JOINERS != 0, before & HANDLE != 0)
+    }
+
+    /// Says that a joiner is in the queue. True: the thread has ended, nobody will look there.
+    pub(crate) fn announce_joiner(&self) -> bool {
+        self.0.fetch_or(JOINERS, Ordering::AcqRel) & DONE != 0
+    }
+
+    /// The handle goes. True: the thread has ended, so the result is the caller's to drop.
+    #[inline]
+    pub(crate) fn drop_handle(&self) -> bool {
+        self.0.fetch_and(!HANDLE, Ordering::AcqRel) & DONE != 0
+    }
+
+    /// A `JoinHandle` is still there.
+    #[inline]
+    pub(crate) fn has_handle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & HANDLE != 0
+    }
+}
+
+fn won(word: u64) -> Wake {
+    if word & IN_PLACE == 0 {
+        Wake::Won
+    } else {
+        Wake::WonInPlace
+    }
+}

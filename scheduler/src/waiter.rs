@@ -1,0 +1,237 @@
+//! Waiting: the one way into sleep for everything that blocks, on green and OS threads alike.
+//!
+//! 1. `Waiting::begin` takes the number of the wait, its *epoch*.
+//! 2. The caller leaves epoch and header wherever its wakers will look, then looks once more
+//!    whether it must wait at all; if not, `abandon`.
+//! 3. `park` leaves the stack. The carrier publishes PARKED; from then on a waker may resume the
+//!    thread anywhere. A waker that came between 2 and 3 was early: the thread is queued at once.
+//!
+//! A deadline is an entry in the wheel of the worker that the thread runs on, made before the
+//! switch and cancelled after it, from another worker if the thread migrated. Where there is no
+//! worker (an OS thread, the inside of `blocking`, an unwinding thread whose OS thread is shared),
+//! the OS thread blocks instead: *in place*.
+#![allow(unsafe_code, reason = "the running thread's own header")]
+
+use std::time::Instant;
+
+use crate::carrier::{self, Unwinding};
+use crate::current;
+use crate::exception::{self, Raise};
+use crate::green_thread::{Header, Note};
+use crate::shim::clock;
+use crate::state::{WaitKind, Wake, Why};
+
+/// How a wait ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// A waker ended it, for this reason.
+    Woken(Why),
+    /// The caller's deadline passed.
+    TimedOut,
+    /// An exception is to be raised; the wait was not satisfied.
+    Raised(Raise),
+    /// For no reason that holds any more (a cancelled exception): look again.
+    Again,
+}
+
+/// What a wait admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admit {
+    /// Exceptions end it, unless the thread holds them or unwinds.
+    Exceptions,
+    /// Only its wakers end it.
+    NoExceptions,
+}
+
+/// A wait that has begun.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    header: *const Header,
+    epoch: u32,
+}
+
+impl Waiting {
+    /// Begins a wait of the running thread.
+    #[inline]
+    pub(crate) fn begin() -> Self {
+        let header = current::header();
+        // SAFETY: the running thread's header is alive as long as it runs.
+        let epoch = unsafe { (*header).state.next_epoch() };
+        Self { header, epoch }
+    }
+
+    pub(crate) fn header(&self) -> *const Header {
+        self.header
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Ends it before it parked. `Some`: a waker was first.
+    #[inline]
+    pub(crate) fn abandon(self) -> Option<Why> {
+        // SAFETY: as in `begin`.
+        unsafe { (*self.header).state.abandon(self.epoch) }
+    }
+
+    /// Leaves the stack until a waker, the deadline or an exception ends the wait.
+    #[inline]
+    pub(crate) fn park(self, deadline: Option<Instant>, by_token: bool, admit: Admit) -> Ended {
+        // SAFETY: as in `begin`.
+        let header = unsafe { &*self.header };
+        let interruptible = admit == Admit::Exceptions && exception::admits(header);
+        let alarm = if interruptible {
+            // SAFETY: the thread asks about itself.
+            unsafe { header.local_if_any() }.and_then(|local| local.earliest())
+        } else {
+            None
+        };
+        let until = match (deadline, alarm) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let kind = WaitKind {
+            by_token,
+            interruptible,
+            in_place: false,
+        };
+        let why = match until {
+            None if carrier::can_suspend(header) => {
+                let _unwinding = Unwinding::note(header);
+                switch_out(
+                    header,
+                    Note::Park {
+                        epoch: self.epoch,
+                        kind,
+                    },
+                );
+                header.state.why()
+            }
+            _ => park_slow(header, self.epoch, kind, until),
+        };
+        match why {
+            Why::TIMED_OUT | Why::EXCEPTION => ended_early(header, why, deadline, interruptible),
+            why => Ended::Woken(why),
+        }
+    }
+}
+
+/// The wait ended by a deadline or an exception: whose?
+#[cold]
+fn ended_early(header: &Header, why: Why, deadline: Option<Instant>, admitted: bool) -> Ended {
+    if admitted && let Some(raise) = exception::check(header) {
+        return Ended::Raised(raise);
+    }
+    if why == Why::TIMED_OUT && deadline.is_some_and(|deadline| clock::now() >= deadline) {
+        return Ended::TimedOut;
+    }
+    Ended::Again
+}
+
+/// A wait with a deadline, or one that must not leave its OS thread.
+#[inline(never)]
+fn park_slow(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>) -> Why {
+    if !carrier::can_suspend(header) {
+        return park_in_place(header, epoch, kind, until);
+    }
+    let armed = until.map(|until| carrier::arm(header, epoch, until));
+    let _unwinding = Unwinding::note(header);
+    switch_out(header, Note::Park { epoch, kind });
+    let why = header.state.why();
+    if why != Why::TIMED_OUT
+        && let Some(armed) = armed
+    {
+        armed.cancel();
+    }
+    why
+}
+
+/// Blocks the OS thread.
+#[cold]
+fn park_in_place(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>) -> Why {
+    let parker = crate::shim::sync::Arc::clone(&header.cold().parker);
+    let away = carrier::leave_seat_in_place(header);
+    let kind = WaitKind {
+        in_place: true,
+        ..kind
+    };
+    let why = match header.state.park(epoch, kind) {
+        Err(why) => why,
+        Ok(()) => {
+            if parker.wait(until) {
+                header.state.why()
+            } else {
+                // The deadline, unless somebody else has won and will notify: that must not be
+                // left for the next wait.
+                if header.state.wake(epoch, Why::TIMED_OUT) != Wake::WonInPlace {
+                    parker.wait(None);
+                }
+                header.state.why()
+            }
+        }
+    };
+    drop(away);
+    why
+}
+
+/// Leaves the stack of the running green thread. The only place that does.
+///
+/// Never inlined, and it touches no thread-local: the OS thread may be another one afterwards.
+#[inline(never)]
+pub(crate) fn switch_out(header: &Header, note: Note) {
+    // SAFETY: the suspender was set when the thread started, and lives on the stack that this call
+    // runs on.
+    unsafe { (*header.suspender.get()).suspend(note) };
+}
+
+/// The prologue of every blocking call that unwinds with its exceptions.
+#[inline]
+pub(crate) fn enter() -> *const Header {
+    let header = current::header();
+    // SAFETY: the running thread's header is alive.
+    if let Some(raise) = exception::check(unsafe { &*header }) {
+        raise.unwind();
+    }
+    header
+}
+
+/// The end of a blocking call that did not wait: it spends from the thread's budget, and the
+/// thread gives way when that is used up.
+#[inline]
+pub(crate) fn spend() {
+    carrier::spend();
+}
+
+/// Sleeps until the deadline (`None`: for ever); exceptions unwind.
+pub(crate) fn sleep_until(deadline: Option<Instant>) {
+    enter();
+    loop {
+        if deadline.is_some_and(|deadline| clock::now() >= deadline) {
+            return;
+        }
+        match Waiting::begin().park(deadline, false, Admit::Exceptions) {
+            Ended::TimedOut => return,
+            Ended::Raised(raise) => raise.unwind(),
+            Ended::Woken(_) | Ended::Again => {}
+        }
+    }
+}
+
+/// Waits for the user's token, at most until the deadline.
+#[inline]
+pub(crate) fn park_until(deadline: Option<Instant>) {
+    let header = enter();
+    // SAFETY: the running thread's header is alive.
+    if unsafe { (*header).state.take_token() } {
+        spend();
+        return;
+    }
+    loop {
+        match Waiting::begin().park(deadline, true, Admit::Exceptions) {
+            Ended::Woken(_) | Ended::TimedOut => return,
+            Ended::Raised(raise) => raise.unwind(),
+            Ended::Again => {}
+        }
+    }
+}

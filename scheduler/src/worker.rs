@@ -1,0 +1,512 @@
+//! A worker: one seat of the scheduler. Its queues, its timer wheel, its poller, its stacks.
+//!
+//! Whoever holds the seat, one carrier at a time, owns the [`Core`]; the rest is everybody's. A
+//! worker has these queues, and is asked in this order:
+//!
+//! | queue   | holds                                  | order        | thieves take             |
+//! |---------|----------------------------------------|--------------|--------------------------|
+//! | slot    | what the running thread has just woken | one          | if the owner is late     |
+//! | ready   | what IO, a timer or a peer woke        | first in     | a batch of the oldest    |
+//! | fresh   | what was spawned and has not started   | newest first | the oldest               |
+//! | yielded | what gave way                          | first in     | a batch of the oldest    |
+//!
+//! Newest first unfolds a tree of spawns depth first, so a million of them need a few stacks. No
+//! class starves another: see [`Worker::next`].
+//!
+//! Invariant 1: `core` is touched only by the carrier that the seat says (`seat.rs`), and no
+//! reference into it outlives a suspension or a call of the user's code.
+#![allow(unsafe_code, reason = "the seat's holder owns the core")]
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use weald_timer::{Key, Remote, Tick, Wheel};
+
+use crate::call_after::Call;
+use crate::green_thread::{GreenThreadId, Header, Hint, Task};
+use crate::poller::Poller;
+use crate::queue::{self, Slot, Steal, Stealer};
+use crate::shim::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::shim::bounds::FAIRNESS_INTERVAL;
+use crate::shim::cell::UnsafeCell;
+use crate::shim::sync::{Arc, Mutex};
+use crate::stack;
+use crate::state::Why;
+
+/// Dispatches from the slot in a row: a pair that wakes each other leaves room for the others after
+/// as many. Between tokio's 3, low for a request and its answer, and Go's 10 ms. A guess.
+const SLOT_STREAK: u32 = 16;
+
+/// A yielded thread runs at least every so many dispatches, the oldest spawned one as well.
+const CLASS_INTERVAL: u32 = 16;
+
+/// Dispatches between two looks at the clock, at most and to begin with. Looking costs some 30 ns.
+const CLOCK_INTERVAL: u32 = 32;
+
+/// The poller is looked at when this has passed and the worker never ran out of work.
+const POLL_INTERVAL: Duration = Duration::from_micros(100);
+
+/// Numbers for new threads are fetched in blocks.
+const ID_BLOCK: u64 = 1024;
+
+/// What a timer does when it is due.
+#[derive(Debug)]
+pub(crate) enum TimerEvent {
+    /// Ends a wait.
+    Wake(Task, u32),
+    /// Starts a green thread.
+    Call(Arc<Call>),
+}
+
+/// A timer from somewhere without a wheel.
+#[derive(Debug)]
+pub(crate) struct RemoteTimer {
+    pub(crate) deadline: Instant,
+    pub(crate) call: Arc<Call>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    core: UnsafeCell<Core>,
+    pub(crate) slot: Slot,
+    ready: Stealer<Task>,
+    fresh: Stealer<Task>,
+    yielded: Stealer<Task>,
+    pub(crate) poller: Poller,
+    /// Cancels entries of the wheel from elsewhere.
+    pub(crate) timers: Remote<TimerEvent>,
+    remote_timers: Mutex<Vec<RemoteTimer>>,
+    has_remote_timers: AtomicBool,
+    /// Dispatches so far; the monitor watches it move.
+    pub(crate) ticks: AtomicU64,
+    /// The monitor has seen it stand still with work waiting: thieves may take the slot, and drain
+    /// the poller.
+    pub(crate) late: AtomicBool,
+    /// The seat: `seat.rs`.
+    pub(crate) seat: crate::seat::Seat,
+    pub(crate) counters: Counters,
+}
+
+// SAFETY: the core is touched only by the seat's holder (invariant 1); the rest is shared.
+unsafe impl Sync for Worker {}
+// SAFETY: nothing in it belongs to an OS thread.
+unsafe impl Send for Worker {}
+
+/// Counted by the seat's holder alone, so a store is enough; read by anybody.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) spawned: AtomicU64,
+    pub(crate) ended: AtomicU64,
+    pub(crate) steals: AtomicU64,
+    pub(crate) parks: AtomicU64,
+    pub(crate) wakes: AtomicU64,
+    pub(crate) polls: AtomicU64,
+}
+
+/// Counts one more; for the only writer.
+#[inline]
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
+}
+
+/// The owner's part.
+#[derive(Debug)]
+pub(crate) struct Core {
+    ready: queue::Worker<Task>,
+    fresh: queue::Worker<Task>,
+    yielded: queue::Worker<Task>,
+    wheel: Wheel<TimerEvent>,
+    pub(crate) stacks: stack::Cache,
+    tick: u32,
+    slot_streak: u32,
+    clock_countdown: u32,
+    clock_interval: u32,
+    last_look: Instant,
+    last_poll: Instant,
+    ids: Option<GreenThreadId>,
+    ids_used: u64,
+    rng: u64,
+    due: Vec<TimerEvent>,
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, start: Instant) -> std::io::Result<Self> {
+        let (ready, fresh, yielded) = (
+            queue::Worker::new_fifo(),
+            queue::Worker::new_lifo(),
+            queue::Worker::new_fifo(),
+        );
+        let wheel = Wheel::new(Tick::from_nanos_floor(0));
+        Ok(Self {
+            index,
+            slot: Slot::new(),
+            ready: ready.stealer(),
+            fresh: fresh.stealer(),
+            yielded: yielded.stealer(),
+            poller: Poller::new()?,
+            timers: wheel.remote(),
+            remote_timers: Mutex::new(Vec::new()),
+            has_remote_timers: AtomicBool::new(false),
+            ticks: AtomicU64::new(0),
+            late: AtomicBool::new(false),
+            seat: crate::seat::Seat::new(),
+            counters: Counters::default(),
+            core: UnsafeCell::new(Core {
+                ready,
+                fresh,
+                yielded,
+                wheel,
+                stacks: stack::Cache::new(),
+                tick: 0,
+                slot_streak: 0,
+                clock_countdown: 1,
+                clock_interval: 1,
+                last_look: start,
+                last_poll: start,
+                ids: None,
+                ids_used: 0,
+                rng: 0x9e37_79b9_7f4a_7c15 ^ ((index as u64 + 1) << 17),
+                due: Vec::new(),
+            }),
+        })
+    }
+
+    /// The owner's part.
+    ///
+    /// # Safety
+    /// The caller's carrier holds the seat, and the reference is gone before the next suspension,
+    /// the next call of this function and the next call of the user's code.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref, reason = "the caller's promise makes it unique")]
+    pub(crate) unsafe fn core(&self) -> &mut Core {
+        // SAFETY: by contract.
+        self.core.with_mut(|core| unsafe { &mut *core })
+    }
+
+    /// Something that a thief could take.
+    pub(crate) fn has_stealable(&self) -> bool {
+        !self.ready.is_empty()
+            || !self.fresh.is_empty()
+            || !self.yielded.is_empty()
+            || (self.late.load(Ordering::Relaxed) && !self.slot.is_empty())
+    }
+
+    /// Anything queued.
+    pub(crate) fn queued(&self) -> usize {
+        self.ready.len()
+            + self.fresh.len()
+            + self.yielded.len()
+            + usize::from(!self.slot.is_empty())
+    }
+
+    pub(crate) fn post_timer(&self, timer: RemoteTimer) {
+        self.remote_timers.lock().push(timer);
+        self.has_remote_timers.store(true, Ordering::Release);
+        self.poller.unpark();
+    }
+
+    /// Takes work from here for another worker: the oldest first.
+    pub(crate) fn steal(&self, into: &Core) -> Steal<Task> {
+        let mut retry = false;
+        let attempts: [&dyn Fn() -> Steal<Task>; 3] = [
+            &|| self.ready.steal_batch_and_pop(&into.ready),
+            &|| self.fresh.steal(),
+            &|| self.yielded.steal_batch_and_pop(&into.yielded),
+        ];
+        for attempt in attempts {
+            match attempt() {
+                Steal::Success(task) => return Steal::Success(task),
+                Steal::Retry => retry = true,
+                Steal::Empty => {}
+            }
+        }
+        if self.late.load(Ordering::Relaxed)
+            && let Some(task) = self.slot.take()
+        {
+            return Steal::Success(task);
+        }
+        if retry { Steal::Retry } else { Steal::Empty }
+    }
+}
+
+impl Core {
+    /// Counts a dispatch. True: it is time to look at the injector.
+    #[inline(always)]
+    pub(crate) fn tick(&mut self) -> bool {
+        self.tick = self.tick.wrapping_add(1);
+        self.tick.is_multiple_of(FAIRNESS_INTERVAL)
+    }
+
+    /// The dispatches so far.
+    #[inline(always)]
+    pub(crate) fn ticks(&self) -> u32 {
+        self.tick
+    }
+
+    /// The next thread of the worker's own queues. None of them starves: the slot has a cap, and
+    /// every 16th dispatch begins with the oldest yielded one, every 16th with the oldest spawned.
+    #[inline(always)]
+    pub(crate) fn next(&mut self, worker: &Worker) -> Option<Task> {
+        match self.tick % CLASS_INTERVAL {
+            0 => {
+                if let Some(task) = self.yielded.pop() {
+                    return Some(task);
+                }
+            }
+            8 => {
+                if let Steal::Success(task) = worker.fresh.steal() {
+                    return Some(task);
+                }
+            }
+            _ => {}
+        }
+        if self.slot_streak < SLOT_STREAK {
+            if let Some(task) = worker.slot.take() {
+                self.slot_streak += 1;
+                return Some(task);
+            }
+        } else if let Some(task) = worker.slot.take() {
+            // Its turn comes behind the others'.
+            self.ready.push(task);
+        }
+        self.slot_streak = 0;
+        if let Some(task) = self.ready.pop() {
+            return Some(task);
+        }
+        if let Some(task) = self.fresh.pop() {
+            return Some(task);
+        }
+        self.yielded.pop()
+    }
+
+    /// True every so many dispatches: time to read the clock.
+    #[inline(always)]
+    pub(crate) fn clock_is_due(&mut self) -> bool {
+        self.clock_countdown -= 1;
+        self.clock_countdown == 0
+    }
+
+    /// Notes the time; the next look comes sooner if the threads run long.
+    pub(crate) fn saw(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.last_look);
+        self.last_look = now;
+        if since > POLL_INTERVAL {
+            self.clock_interval = 1;
+        } else if since < POLL_INTERVAL / 4 && self.clock_interval < CLOCK_INTERVAL {
+            self.clock_interval *= 2;
+        }
+        self.clock_countdown = self.clock_interval;
+    }
+
+    pub(crate) fn poll_is_due(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_poll) >= POLL_INTERVAL
+    }
+
+    pub(crate) fn polled(&mut self, now: Instant) {
+        self.last_poll = now;
+    }
+
+    /// Queues what was woken. True: another worker could take it, or what it pushed aside.
+    #[inline]
+    pub(crate) fn push_woken(&mut self, worker: &Worker, task: Task, hint: Hint) -> bool {
+        match hint {
+            Hint::Event => {
+                self.ready.push(task);
+                true
+            }
+            Hint::Peer => match worker.slot.put(task) {
+                Some(old) => {
+                    self.ready.push(old);
+                    true
+                }
+                None => false,
+            },
+        }
+    }
+
+    #[inline]
+    pub(crate) fn push_ready(&mut self, task: Task) {
+        self.ready.push(task);
+    }
+
+    #[inline]
+    pub(crate) fn push_fresh(&mut self, task: Task) {
+        self.fresh.push(task);
+    }
+
+    #[inline]
+    pub(crate) fn push_yielded(&mut self, task: Task) {
+        self.yielded.push(task);
+    }
+
+    pub(crate) fn next_id(&mut self) -> GreenThreadId {
+        if self.ids.is_none() || self.ids_used == ID_BLOCK {
+            self.ids = Some(GreenThreadId::block(ID_BLOCK));
+            self.ids_used = 0;
+        }
+        let id = self.ids.expect("just set").offset(self.ids_used);
+        self.ids_used += 1;
+        id
+    }
+
+    /// A number below `below` (xorshift); which victim to begin with.
+    pub(crate) fn random(&mut self, below: usize) -> usize {
+        #[cfg(loom)]
+        return below - 1;
+        #[cfg(not(loom))]
+        {
+            self.rng ^= self.rng << 13;
+            self.rng ^= self.rng >> 7;
+            self.rng ^= self.rng << 17;
+            usize::try_from(self.rng % below as u64).expect("below a usize")
+        }
+    }
+
+    /// Arms a timer for a wait of the running thread.
+    #[inline]
+    pub(crate) fn arm(&mut self, start: Instant, header: &Header, epoch: u32, at: Instant) -> Key {
+        let tick = tick_of(start, at);
+        self.wheel
+            .insert(tick, TimerEvent::Wake(Task::from_header(header), epoch))
+    }
+
+    pub(crate) fn arm_call(&mut self, start: Instant, at: Instant, call: Arc<Call>) -> Key {
+        self.wheel
+            .insert(tick_of(start, at), TimerEvent::Call(call))
+    }
+
+    #[inline]
+    pub(crate) fn disarm(&mut self, key: Key) -> Option<TimerEvent> {
+        self.wheel.cancel(key)
+    }
+
+    /// Takes in timers from elsewhere.
+    pub(crate) fn take_remote_timers(&mut self, worker: &Worker, start: Instant) {
+        if !worker.has_remote_timers.load(Ordering::Acquire) {
+            return;
+        }
+        let timers = {
+            let mut timers = worker.remote_timers.lock();
+            worker.has_remote_timers.store(false, Ordering::Relaxed);
+            std::mem::take(&mut *timers)
+        };
+        for timer in timers {
+            let key = self.arm_call(start, timer.deadline, Arc::clone(&timer.call));
+            if !timer.call.armed(worker, key) {
+                drop(self.wheel.cancel(key));
+            }
+        }
+    }
+
+    /// Takes the timers that are due out of the wheel.
+    #[inline]
+    pub(crate) fn take_due(&mut self, start: Instant, now: Instant) -> Vec<TimerEvent> {
+        let mut due = std::mem::take(&mut self.due);
+        let now = Tick::from_nanos_floor(nanos(start, now));
+        if self.wheel.next_deadline().is_some_and(|next| next <= now) {
+            self.wheel.advance(now, |event| due.push(event));
+        }
+        due
+    }
+
+    /// Gives the buffer of `take_due` back, for the next time.
+    pub(crate) fn give_back(&mut self, due: Vec<TimerEvent>) {
+        debug_assert!(due.is_empty(), "all were handled");
+        if due.capacity() <= 4096 {
+            self.due = due;
+        }
+    }
+
+    /// How long the worker may sleep.
+    pub(crate) fn sleep_limit(&mut self, start: Instant, now: Instant) -> Option<Duration> {
+        self.wheel.drain();
+        let next = self.wheel.next_deadline()?;
+        Some(Duration::from_nanos(
+            next.as_nanos().saturating_sub(nanos(start, now)),
+        ))
+    }
+}
+
+/// Nanoseconds of the runtime's life; a deadline beyond some centuries counts as that.
+fn nanos(start: Instant, at: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn tick_of(start: Instant, at: Instant) -> Tick {
+    Tick::from_nanos_ceil(nanos(start, at))
+}
+
+/// Handles timers that were due. Returns how many.
+pub(crate) fn fire(due: &mut Vec<TimerEvent>) -> usize {
+    let count = due.len();
+    for event in due.drain(..) {
+        match event {
+            TimerEvent::Wake(task, epoch) => {
+                // SAFETY: the event keeps the header alive.
+                unsafe { task.wake(epoch, Why::TIMED_OUT, Hint::Event) };
+            }
+            TimerEvent::Call(call) => call.fire(),
+        }
+    }
+    count
+}
+
+/// A carrier's own queue of threads that stay with it.
+#[derive(Debug, Default)]
+pub(crate) struct Private {
+    next: Option<Task>,
+    woken: VecDeque<Task>,
+    yielded: VecDeque<Task>,
+    streak: u32,
+    turn: u32,
+}
+
+impl Private {
+    #[inline]
+    pub(crate) fn push(&mut self, task: Task, hint: Hint) {
+        match hint {
+            Hint::Event => self.woken.push_back(task),
+            Hint::Peer => {
+                if let Some(old) = self.next.replace(task) {
+                    self.woken.push_back(old);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn push_yielded(&mut self, task: Task) {
+        self.yielded.push_back(task);
+    }
+
+    /// The next that was woken; every 16th time the oldest that gave way.
+    #[inline]
+    pub(crate) fn pop_woken(&mut self) -> Option<Task> {
+        self.turn = self.turn.wrapping_add(1);
+        if self.turn.is_multiple_of(CLASS_INTERVAL)
+            && let Some(task) = self.yielded.pop_front()
+        {
+            return Some(task);
+        }
+        if self.streak < SLOT_STREAK {
+            if let Some(task) = self.next.take() {
+                self.streak += 1;
+                return Some(task);
+            }
+        } else if let Some(task) = self.next.take() {
+            self.woken.push_back(task);
+        }
+        self.streak = 0;
+        self.woken.pop_front()
+    }
+
+    #[inline]
+    pub(crate) fn pop_yielded(&mut self) -> Option<Task> {
+        self.yielded.pop_front()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next.is_none() && self.woken.is_empty() && self.yielded.is_empty()
+    }
+}
