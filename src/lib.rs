@@ -1,0 +1,2 @@
+//! Green threads for all cores.
+pub use weald_scheduler::*;
