@@ -1,4 +1,5 @@
-//! A panic's message says which green thread it was: std's names only the OS thread.
+//! A panic's message says which green thread it was: std's names only the OS thread. And the thread
+//! is known to unwind from here on, also where others wait on its OS thread while they unwind.
 
 use std::sync::Once;
 
@@ -16,6 +17,7 @@ pub(crate) fn install() {
             if let Some(header) = current::green() {
                 // SAFETY: what runs here is alive.
                 let header = unsafe { &*header };
+                crate::exception::note_unwinding(header);
                 let (name, id) = (header.name().unwrap_or("<unnamed>"), header.id.get());
                 eprintln!("in green thread '{name}' (id {id}):");
             }

@@ -369,7 +369,7 @@ impl Xorshift {
 #[test]
 fn millions_of_random_steps_agree_with_a_sorted_map() {
     for seed in 1..=4 {
-        let mut random = Xorshift(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut random = Xorshift(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
         let mut pair = Pair::new(random.delta());
         let mut grows = true;
         let mut tides = 0;

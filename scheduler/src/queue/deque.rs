@@ -1,7 +1,7 @@
 //! A run queue for one owner and many thieves: crossbeam's Chase-Lev deque under our names.
 //!
 //! Source: D. Chase, Y. Lev, "Dynamic circular work-stealing deque", SPAA 2005; orderings as in
-//! N. M. Lê et al., "Correct and efficient work-stealing for weak memory models", PPoPP 2013.
+//! N. M. Lê et al., "Correct and efficient work-stealing for weak memory models", ACM PPOPP 2013.
 //! A model check has `deque_loom.rs` in this file's place, with the same items; both are held to
 //! the same scenarios by `loom-tests/tests/deque.rs`. A deque that is dropped drops its tasks.
 

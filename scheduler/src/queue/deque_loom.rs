@@ -437,7 +437,7 @@ fn encode<T>(task: T) -> usize {
         assert!(
             size_of::<T>() <= size_of::<usize>(),
             "a task fits into a word"
-        )
+        );
     }
     let task = ManuallyDrop::new(task);
     let mut bits = 0_usize;
@@ -446,7 +446,7 @@ fn encode<T>(task: T) -> usize {
     unsafe {
         (&raw mut bits)
             .cast::<ManuallyDrop<T>>()
-            .write_unaligned(task)
+            .write_unaligned(task);
     };
     assert_ne!(
         bits, UNWRITTEN,

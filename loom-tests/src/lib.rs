@@ -1,0 +1,39 @@
+//! What every model of weald needs: a search that counts itself, names what it saw, and says so.
+//!
+//! A model is a `#[test]` that calls [`check`] with a [`Model`] and a scenario. Under `--cfg loom`
+//! the scenario runs once per permutation, the explored orders of one bounded search. Without it
+//! the same scenario runs some thousand times on OS threads: the *referee*, which holds a double
+//! and the real thing to the same assertions. [`thread`] and [`sync`] are loom's or std's to match.
+//!
+//! A model passes only if the search is complete, has at least the permutations of its floor, and
+//! has seen each of its witnesses: a scenario in which nothing was ever stolen proves nothing about
+//! stealing. loom itself stops silently at its limits of time and permutations, so [`check`] never
+//! sets those; it has a limit of its own, and reaching it is a verdict.
+//!
+//! A panic in a scenario ends the process at once: unwinding through loom's threads mostly aborts,
+//! and hides the report. Models are therefore run one process each; see `loom-tests/run`.
+
+mod report;
+mod search;
+mod witness;
+
+pub use self::report::Deliberate;
+pub use self::search::{EXHAUSTIVE, Model, check, check_outcomes};
+#[doc(hidden)]
+pub use self::witness::saw;
+
+/// Threads of a scenario: loom's in a model check, the system's in a referee run.
+pub mod thread {
+    #[cfg(loom)]
+    pub use loom::thread::{JoinHandle, spawn, yield_now};
+    #[cfg(not(loom))]
+    pub use std::thread::{JoinHandle, spawn, yield_now};
+}
+
+/// Shared state of a scenario: loom's in a model check, std's in a referee run.
+pub mod sync {
+    #[cfg(loom)]
+    pub use loom::sync::{Arc, atomic};
+    #[cfg(not(loom))]
+    pub use std::sync::{Arc, atomic};
+}

@@ -1,0 +1,240 @@
+//! One model: its settings, its search, and what it must have seen at the end.
+//!
+//! Settings of the environment: `LOOM_MAX_PREEMPTIONS` (2 if unset), `WEALD_LOOM_CAP_S`, the
+//! seconds after which a search is TRUNCATED (600 if unset), and loom's own for checkpoints, logs
+//! and locations. Those that would make loom stop early and say nothing have no effect.
+
+use std::fmt::Debug;
+
+/// A [`Model::bound`] that bounds nothing: every order is explored. For the smallest models only.
+pub const EXHAUSTIVE: usize = usize::MAX;
+
+/// What a model promises about its own search.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// The name of the test.
+    pub name: &'static str,
+    /// The fewest permutations a search at bound 2 or above has; about half of what was measured,
+    /// so that the model fails when a change has made the interesting orders unreachable.
+    pub floor: u64,
+    /// How many preemptions a permutation may have, if not as many as the run says.
+    pub bound: Option<usize>,
+    /// Names that [`witness!`](crate::witness) must have counted at least once in the whole search.
+    pub witnesses: &'static [&'static str],
+}
+
+/// Runs the scenario in every order that loom explores, and ends the process if one fails.
+///
+/// # Panics
+///
+/// Does not: a failed or truncated model prints its verdict and exits the process.
+#[cfg(loom)]
+pub fn check(model: Model, scenario: impl Fn() + Send + Sync + 'static) {
+    checked::search(model, scenario);
+}
+
+/// Runs the scenario in every order that loom explores, and compares what it returned with the
+/// expected outcomes: each must appear, and no other.
+///
+/// # Panics
+///
+/// Does not: a failed or truncated model prints its verdict and exits the process.
+#[cfg(loom)]
+pub fn check_outcomes<O: Clone + Debug + Ord + Send + 'static>(
+    model: Model,
+    expected: &[O],
+    scenario: impl Fn() -> O + Send + Sync + 'static,
+) {
+    checked::search_outcomes(model, expected, scenario);
+}
+
+/// Runs the scenario some thousand times on OS threads.
+///
+/// # Panics
+///
+/// Panics if the scenario does.
+#[cfg(not(loom))]
+pub fn check(model: Model, scenario: impl Fn() + Send + Sync + 'static) {
+    let _ = model;
+    for _ in 0..referee_runs() {
+        scenario();
+    }
+}
+
+/// Runs the scenario some thousand times on OS threads: no run may return what is not expected.
+///
+/// # Panics
+///
+/// Panics if the scenario does, or returns what is not expected.
+#[cfg(not(loom))]
+pub fn check_outcomes<O: Clone + Debug + Ord + Send + 'static>(
+    model: Model,
+    expected: &[O],
+    scenario: impl Fn() -> O + Send + Sync + 'static,
+) {
+    for _ in 0..referee_runs() {
+        let outcome = scenario();
+        assert!(
+            expected.contains(&outcome),
+            "{}: {outcome:?} is forbidden",
+            model.name
+        );
+    }
+}
+
+/// Enough that a missing fence showed in trials, and under two seconds a scenario.
+#[cfg(not(loom))]
+fn referee_runs() -> usize {
+    std::env::var("WEALD_REFEREE_RUNS").map_or(10_000, |runs| runs.parse().expect("a number"))
+}
+
+#[cfg(loom)]
+mod checked {
+    use std::collections::BTreeSet;
+    use std::fmt::Debug;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::time::{Duration, Instant};
+
+    use super::{EXHAUSTIVE, Model};
+    use crate::report::{self, Progress, Reason, Verdict};
+    use crate::witness;
+
+    /// The bound of the gate, and the one that floors are written for.
+    const GATE_BOUND: usize = 2;
+
+    /// Branches in one permutation, above which loom calls it a livelock. loom's own 1000 is too
+    /// few for a scheduler; tokio has this number too.
+    const MAX_BRANCHES: usize = 10_000;
+
+    /// The exit status of a search that ran out of time.
+    const EXIT_TRUNCATED: i32 = 102;
+
+    /// Permutations between two looks at the clock; a power of two, some milliseconds of search.
+    const CLOCK_INTERVAL: u64 = 256;
+
+    pub(super) fn search(model: Model, scenario: impl Fn() + Send + Sync + 'static) {
+        let progress = run(model, scenario);
+        conclude(model, progress);
+    }
+
+    pub(super) fn search_outcomes<O: Clone + Debug + Ord + Send + 'static>(
+        model: Model,
+        expected: &[O],
+        scenario: impl Fn() -> O + Send + Sync + 'static,
+    ) {
+        let expected: BTreeSet<O> = expected.iter().cloned().collect();
+        let seen = Arc::new(Mutex::new(BTreeSet::new()));
+        let progress = run(model, {
+            let seen = Arc::clone(&seen);
+            move || {
+                let outcome = scenario();
+                seen.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(outcome);
+            }
+        });
+        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let missed: Vec<_> = expected.difference(&seen).collect();
+        let forbidden: Vec<_> = seen.difference(&expected).collect();
+        if !missed.is_empty() || !forbidden.is_empty() {
+            let why = format!("outcomes missed: {missed:?}, forbidden ones seen: {forbidden:?}");
+            report::failed(&progress, &[], &why);
+        }
+        conclude(model, progress);
+    }
+
+    /// Searches to the end, and returns how far that was.
+    fn run(model: Model, scenario: impl Fn() + Send + Sync + 'static) -> Progress {
+        report::set_hook();
+        witness::forget();
+
+        let mut builder = loom::model::Builder::new();
+        // With either of these loom returns early as if it had explored everything.
+        builder.max_permutations = None;
+        builder.max_duration = None;
+        if std::env::var_os("LOOM_MAX_BRANCHES").is_none() {
+            builder.max_branches = MAX_BRANCHES;
+        }
+        builder.preemption_bound = match model.bound {
+            Some(EXHAUSTIVE) => None,
+            Some(bound) => Some(bound),
+            None => builder.preemption_bound.or(Some(GATE_BOUND)),
+        };
+
+        let mut progress = Progress {
+            name: model.name,
+            bound: builder.preemption_bound,
+            start: Instant::now(),
+            permutation: 0,
+        };
+        let cap = cap();
+        let permutations = Arc::new(AtomicU64::new(0));
+        let counted_scenario = {
+            let permutations = Arc::clone(&permutations);
+            move || {
+                let permutation = permutations.fetch_add(1, Ordering::Relaxed) + 1;
+                let now = Progress {
+                    permutation,
+                    ..progress
+                };
+                report::begin(now);
+                if permutation.is_multiple_of(CLOCK_INTERVAL) && now.start.elapsed() >= cap {
+                    let why = format!("the cap of {} s", cap.as_secs());
+                    report::report(&now, Verdict::Truncated, &[], Reason::Search(&why));
+                    std::process::exit(EXIT_TRUNCATED);
+                }
+                scenario();
+            }
+        };
+        with_log(|| builder.check(counted_scenario));
+        progress.permutation = permutations.load(Ordering::Relaxed);
+        progress
+    }
+
+    /// Runs a search with loom's log, if `LOOM_LOG` asks for one.
+    fn with_log(search: impl FnOnce()) {
+        if std::env::var_os("LOOM_LOG").is_none() {
+            return search();
+        }
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_env("LOOM_LOG"))
+            .without_time()
+            .with_ansi(false)
+            .finish();
+        let _log = tracing_subscriber::util::SubscriberInitExt::set_default(log);
+        search();
+    }
+
+    /// The search is complete: did it see enough?
+    fn conclude(model: Model, progress: Progress) {
+        let witnesses: Vec<(&str, u64)> = model
+            .witnesses
+            .iter()
+            .map(|name| (*name, witness::sightings(name)))
+            .collect();
+        if let Some((name, _)) = witnesses.iter().find(|(_, count)| *count == 0) {
+            report::failed(
+                &progress,
+                &witnesses,
+                &format!("never saw the witness `{name}`"),
+            );
+        }
+        // A floor is written for the gate. A replay begins in the middle, so it has none.
+        let replay = std::env::var_os("LOOM_CHECKPOINT_FILE").is_some();
+        let below_gate = progress.bound.is_some_and(|bound| bound < GATE_BOUND);
+        if !replay && !below_gate && progress.permutation < model.floor {
+            let why = format!("fewer permutations than the floor of {}", model.floor);
+            report::failed(&progress, &witnesses, &why);
+        }
+        report::report(&progress, Verdict::Complete, &witnesses, Reason::None);
+    }
+
+    fn cap() -> Duration {
+        let seconds = std::env::var("WEALD_LOOM_CAP_S").map_or(600, |cap| {
+            cap.parse()
+                .expect("WEALD_LOOM_CAP_S is a number of seconds")
+        });
+        Duration::from_secs(seconds)
+    }
+}
