@@ -1,10 +1,79 @@
 //! Green threads for all cores: plain blocking Rust, a million of it at once.
 //!
+//! A *green thread* is a coroutine with a stack of its own; a blocking call suspends it and not the
+//! OS thread. Whoever knows `std::thread` and `std::net` knows weald already. The default runtime
+//! starts at the first use, with a worker for each core; [`Runtime`] makes others.
+//!
+//! # Spawning
 //! ```
 //! let answer = weald::spawn(|| 6 * 7);
 //! assert_eq!(answer.join().unwrap(), 42);
+//!
+//! let words = vec!["plain", "blocking", "Rust"];
+//! let letters: usize = weald::scope(|s| {
+//!     let threads: Vec<_> = words.iter().map(|word| s.spawn(move || word.len())).collect();
+//!     threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+//! });
+//! assert_eq!(letters, 17);
+//! ```
+//!
+//! # Sleeping, and calls in the future
+//! ```
+//! use std::time::Duration;
+//!
+//! weald::sleep(Duration::from_millis(1));
+//! let me = weald::current();
+//! weald::call_after(Duration::from_millis(1), move || me.unpark());
+//! weald::park();
+//! let never = weald::call_after(Duration::from_secs(60), || unreachable!());
+//! assert!(never.cancel());
+//! ```
+//!
+//! # Errors from outside
+//! [`exc_after`] raises an error in the caller's own future, [`timeout`] bounds what a closure waits
+//! for, [`GreenThread::throw`] and [`GreenThread::kill`] reach another thread. They are raised in
+//! blocking calls only: one that returns `io::Result` returns the error, any other unwinds.
+//! ```
+//! use std::time::Duration;
+//!
+//! let limit = Duration::from_millis(5);
+//! assert!(weald::timeout(limit, || weald::sleep(Duration::MAX)).is_err());
+//! ```
+//!
+//! # Sockets
+//! [`net`] has the types of `std::net`; [`wrap_socket`] makes std's own green.
+//! ```
+//! use std::io::{Read, Write};
+//!
+//! let listener = weald::tcp_listener("127.0.0.1:0")?;
+//! let server = weald::tcp_server(listener, |mut stream, _peer| {
+//!     let mut byte = [0];
+//!     while let Ok(1) = stream.read(&mut byte) {
+//!         if stream.write_all(&byte).is_err() {
+//!             break;
+//!         }
+//!     }
+//! });
+//! let mut stream = weald::connect_tcp(server.local_addr())?;
+//! stream.write_all(b"!")?;
+//! let mut byte = [0];
+//! stream.read_exact(&mut byte)?;
+//! assert_eq!(&byte, b"!");
+//! # Ok::<(), std::io::Error>(())
 //! ```
 
+/// Green sockets: the types of `std::net`.
+pub mod net {
+    pub use weald_net::{
+        Incoming, ServerHandle, ServerOptions, Shutdown, SocketAddr, TcpListener, TcpStream,
+        ToSocketAddrs, WrapSocket,
+    };
+}
+
+pub use weald_net::{
+    connect_tcp, connect_tcp_from, tcp_listener, tcp_listener_with, tcp_server, tcp_server_with,
+    wrap_socket,
+};
 pub use weald_scheduler::{
     Builder, Elapsed, Exception, GreenThread, GreenThreadId, InstallError, JoinHandle, Killed,
     LocalKey, Metrics, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle, ThreadLocals, Timer,

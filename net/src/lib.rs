@@ -1,1 +1,44 @@
-//! placeholder
+//! Green sockets: the interface of `std::net`, where a call that must wait suspends the green
+//! thread and not the worker. On a plain OS thread they block that thread.
+//!
+//! | file        | holds                                                                    |
+//! |-------------|--------------------------------------------------------------------------|
+//! | `source.rs` | a registered descriptor: its readiness and who waits; the one wait loop  |
+//! | `tcp.rs`    | streams and listeners                                                    |
+//! | `server.rs` | `tcp_server`                                                             |
+//! | `wrap.rs`   | std's sockets made green                                                 |
+//!
+//! # Examples
+//! ```
+//! use std::io::{Read, Write};
+//!
+//! let listener = weald_net::tcp_listener("127.0.0.1:0")?;
+//! let addr = listener.local_addr()?;
+//! let echo = weald_scheduler::spawn(move || {
+//!     let (mut stream, _) = listener.accept()?;
+//!     let mut buffer = [0; 5];
+//!     stream.read_exact(&mut buffer)?;
+//!     stream.write_all(&buffer)
+//! });
+//! let mut stream = weald_net::connect_tcp(addr)?;
+//! stream.write_all(b"hello")?;
+//! let mut answer = String::new();
+//! stream.read_to_string(&mut answer)?;
+//! assert_eq!(answer, "hello");
+//! echo.join().unwrap()?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod server;
+mod source;
+mod tcp;
+mod wrap;
+
+pub use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+
+pub use crate::server::{ServerHandle, ServerOptions, tcp_server, tcp_server_with};
+pub use crate::tcp::{
+    Incoming, TcpListener, TcpStream, connect_tcp, connect_tcp_from, tcp_listener,
+    tcp_listener_with,
+};
+pub use crate::wrap::{WrapSocket, wrap_socket};

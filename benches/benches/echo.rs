@@ -1,0 +1,379 @@
+//! What does a TCP echo server cost with 1000 connections on one worker? Units: seconds of server CPU
+//! per million requests, ms of latency, requests per second.
+//!
+//! `cargo bench -p weald-benches --bench echo`
+//!
+//! The server is a process of its own on the first CPU, the load one thread on the second: 64 bytes
+//! to and fro on each connection, the next request as soon as the answer is there. The load is often
+//! at the end of its core, so the rate is a lower bound: compare the CPU of the server. The floor is
+//! a bare epoll loop; what it costs is the kernel's share. Loopback only.
+#![allow(unsafe_code, reason = "a bare epoll loop is system calls")]
+
+mod rivals;
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use weald_benches::{
+    Case, Contestant, Lifetime, Metric, Process, Role, answer, compare_by, cpu_time, memory,
+    percentile, pin_to_nth_cpu, raise_descriptor_limit, repetitions, seconds_per_million,
+    unless_quick, weald_runtime,
+};
+
+const MESSAGE_BYTES: usize = 64;
+
+/// What each connection of a server reads into.
+const BUFFER_BYTES: usize = 4096;
+
+/// A server that stays silent for so long has failed.
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+
+fn main() {
+    if let Some(role) = Role::of_this_process() {
+        serve(&role);
+    }
+    match raise_descriptor_limit() {
+        Ok(limit) if limit < 1200 => println!("only {limit} descriptors: this will fail"),
+        Ok(_) => {}
+        Err(error) => println!("the descriptor limit stays: {error}"),
+    }
+    match pin_to_nth_cpu(1) {
+        Ok(cpu) => println!("the load runs on CPU {cpu}, each server on the first one"),
+        Err(error) => println!("server and load share the CPUs: {error}"),
+    }
+    let case = Case {
+        name: "echo, 1000 connections".into(),
+        workers: 1,
+        amount: unless_quick(3000, 300),
+        metrics: vec![
+            Metric::less("server CPU (s per million)"),
+            Metric::less("of it in user mode (s per million)"),
+            Metric::less("p50 (ms)"),
+            Metric::less("p99 (ms)"),
+            Metric::more("requests per second"),
+            Metric::less("server memory (MB)"),
+        ],
+        contestants: &[
+            Contestant::WealdShared,
+            Contestant::WealdPinned,
+            Contestant::May,
+            Contestant::Tokio,
+            Contestant::Epoll,
+        ],
+        lifetime: Lifetime::Repetition,
+    };
+    compare_by(&[case], repetitions(5), |case, contestant| {
+        measure(case, contestant).map_err(|error| error.to_string())
+    });
+}
+
+// The load: one thread, one epoll.
+
+const CONNECTIONS: usize = 1000;
+
+struct Connection {
+    stream: TcpStream,
+    sent: Instant,
+    received_bytes: usize,
+}
+
+struct Load {
+    poll: Epoll,
+    connections: Vec<Connection>,
+}
+
+/// One repetition: `case.amount` is its length in milliseconds.
+fn measure(case: &Case, contestant: Contestant) -> io::Result<Vec<f64>> {
+    let role = Role {
+        contestant,
+        case: case.name.clone(),
+        workers: case.workers,
+    };
+    let mut server = Process::start(&role, Duration::from_secs(20)).map_err(io::Error::other)?;
+    // The child answers [port, user seconds, system seconds, resident bytes].
+    let mut ask = || match server.ask(0) {
+        Ok(values) if values.len() == 4 => Ok(values),
+        Ok(_) => Err(io::Error::other("the server answers nonsense")),
+        Err(reason) => Err(io::Error::other(reason)),
+    };
+    let mut load = Load::connect(port(ask()?[0])?)?;
+    load.run(Duration::from_millis(case.amount / 6), &mut Vec::new())?;
+    let mut latencies_us = Vec::with_capacity(4_000_000);
+    let before = ask()?;
+    let start = Instant::now();
+    load.run(Duration::from_millis(case.amount), &mut latencies_us)?;
+    let elapsed = start.elapsed();
+    let after = ask()?;
+    let requests = latencies_us.len() as u64;
+    let (user_s, system_s) = (after[1] - before[1], after[2] - before[2]);
+    Ok(vec![
+        seconds_per_million(user_s + system_s, requests),
+        seconds_per_million(user_s, requests),
+        f64::from(percentile(&mut latencies_us, 500)) / 1e3,
+        f64::from(percentile(&mut latencies_us, 990)) / 1e3,
+        1e6 / seconds_per_million(elapsed.as_secs_f64(), requests),
+        after[3] / 1e6,
+    ])
+}
+
+fn port(value: f64) -> io::Result<u16> {
+    value
+        .to_string()
+        .parse()
+        .map_err(|_| io::Error::other("the server tells no port"))
+}
+
+impl Load {
+    fn connect(port: u16) -> io::Result<Self> {
+        let poll = Epoll::new()?;
+        let mut connections = Vec::with_capacity(CONNECTIONS);
+        for token in 0..CONNECTIONS {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+            // Whoever has been accepted has answered once: no connection is left in a backlog.
+            stream.set_read_timeout(Some(SILENCE_LIMIT))?;
+            stream.write_all(&[0; MESSAGE_BYTES])?;
+            stream.read_exact(&mut [0; MESSAGE_BYTES])?;
+            stream.set_nonblocking(true)?;
+            poll.add(stream.as_raw_fd(), token)?;
+            connections.push(Connection {
+                stream,
+                sent: Instant::now(),
+                received_bytes: 0,
+            });
+        }
+        for connection in &mut connections {
+            connection.send()?;
+        }
+        Ok(Self { poll, connections })
+    }
+
+    /// Keeps all connections busy for `length`, and appends the microseconds of each request.
+    fn run(&mut self, length: Duration, latencies_us: &mut Vec<u32>) -> io::Result<()> {
+        let deadline = Instant::now() + length;
+        let mut tokens = Vec::new();
+        let mut buffer = [0; BUFFER_BYTES];
+        while Instant::now() < deadline {
+            self.poll.wait(&mut tokens, SILENCE_LIMIT)?;
+            if tokens.is_empty() {
+                return Err(io::Error::other("the server has fallen silent"));
+            }
+            for &token in &tokens {
+                let connection = &mut self.connections[token];
+                match connection.stream.read(&mut buffer) {
+                    Ok(0) => return Err(io::Error::other("the server hung up")),
+                    Ok(count) => connection.received_bytes += count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(error) => return Err(error),
+                }
+                if connection.received_bytes >= MESSAGE_BYTES {
+                    let waited = connection.sent.elapsed().as_micros();
+                    latencies_us.push(u32::try_from(waited).unwrap_or(u32::MAX));
+                    connection.send()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    fn send(&mut self) -> io::Result<()> {
+        self.received_bytes = 0;
+        self.sent = Instant::now();
+        // 64 bytes always fit: the answer to the last ones is back, so the buffer is empty.
+        self.stream.write_all(&[0; MESSAGE_BYTES])
+    }
+}
+
+// The servers, each in a process of its own.
+
+fn serve(role: &Role) -> ! {
+    // Before the contestant starts a thread: they inherit the CPU. Where it cannot be, the parent
+    // has said that the CPUs are shared.
+    let _ = pin_to_nth_cpu(0);
+    let _ = raise_descriptor_limit();
+    match role.contestant {
+        Contestant::Epoll => {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback is there");
+            let address = listener.local_addr();
+            thread::spawn(move || epoll_echo(&listener).expect("epoll serves"));
+            report(address)
+        }
+        Contestant::May => {
+            may::config().set_workers(role.workers);
+            let listener =
+                may::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback is there");
+            let address = listener.local_addr();
+            may::go!(move || may_echo(&listener));
+            report(address)
+        }
+        Contestant::Tokio => {
+            let runtime = rivals::tokio_runtime(role.workers);
+            let listener = runtime
+                .block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+                .expect("loopback is there");
+            let address = listener.local_addr();
+            runtime.spawn(tokio_echo(listener));
+            report(address)
+        }
+        weald => {
+            let runtime = weald_runtime(weald, role.workers);
+            let server = runtime.run(|| {
+                let listener =
+                    weald::tcp_listener((Ipv4Addr::LOCALHOST, 0)).expect("loopback is there");
+                weald::tcp_server(listener, |stream, _peer| weald_echo(&stream))
+            });
+            report(Ok(server.local_addr()))
+        }
+    }
+}
+
+/// Tells the parent where the server listens and what it has used, as often as it asks.
+fn report(address: io::Result<SocketAddr>) -> ! {
+    let port = address.expect("a bound listener has an address").port();
+    answer(|_| {
+        let cpu = cpu_time();
+        // As text and back: no cast, and exact far beyond any memory there is.
+        let resident = memory().resident_bytes.to_string();
+        vec![
+            f64::from(port),
+            cpu.user_s,
+            cpu.system_s,
+            resident.parse().unwrap_or(f64::NAN),
+        ]
+    })
+}
+
+fn weald_echo(mut stream: &weald::net::TcpStream) {
+    let mut buffer = [0; BUFFER_BYTES];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+fn may_echo(listener: &may::net::TcpListener) {
+    for mut stream in listener.incoming().flatten() {
+        may::go!(move || {
+            let mut buffer = [0; BUFFER_BYTES];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                if stream.write_all(&buffer[..count]).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+async fn tokio_echo(listener: tokio::net::TcpListener) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    while let Ok((mut stream, _peer)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut buffer = [0; BUFFER_BYTES];
+            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                if stream.write_all(&buffer[..count]).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// The floor: level-triggered, one read and one write an event, one buffer for all.
+fn epoll_echo(listener: &TcpListener) -> io::Result<()> {
+    const LISTENER: usize = usize::MAX;
+    let poll = Epoll::new()?;
+    listener.set_nonblocking(true)?;
+    poll.add(listener.as_raw_fd(), LISTENER)?;
+    let mut streams: Vec<Option<TcpStream>> = Vec::new();
+    let mut tokens = Vec::new();
+    let mut buffer = [0; BUFFER_BYTES];
+    loop {
+        poll.wait(&mut tokens, Duration::from_secs(3600))?;
+        for &token in &tokens {
+            if token == LISTENER {
+                if let Ok((stream, _peer)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    poll.add(stream.as_raw_fd(), streams.len())?;
+                    streams.push(Some(stream));
+                }
+                continue;
+            }
+            let Some(stream) = &mut streams[token] else {
+                continue;
+            };
+            let served = match stream.read(&mut buffer) {
+                Ok(count @ 1..) => stream.write_all(&buffer[..count]).is_ok(),
+                Ok(_) => false,
+                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            };
+            if !served {
+                streams[token] = None;
+            }
+        }
+    }
+}
+
+// epoll(7), level-triggered, reading only.
+
+const EVENTS: usize = 256;
+
+struct Epoll(OwnedFd);
+
+impl Epoll {
+    fn new() -> io::Result<Self> {
+        // SAFETY: no pointer is passed.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new, so this is its only owner.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    fn add(&self, fd: RawFd, token: usize) -> io::Result<()> {
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN.cast_unsigned(),
+            u64: token as u64,
+        };
+        // SAFETY: `event` is a live event that the kernel only reads; a bad `fd` is an error.
+        let status =
+            unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+        if status != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Replaces `tokens` by those that are ready; by none after `limit`.
+    fn wait(&self, tokens: &mut Vec<usize>, limit: Duration) -> io::Result<()> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
+        let limit_ms = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+        let capacity = i32::try_from(EVENTS).unwrap_or(i32::MAX);
+        tokens.clear();
+        let count = loop {
+            // SAFETY: `events` is a live array of `capacity` events that the kernel may fill.
+            let count = unsafe {
+                libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), capacity, limit_ms)
+            };
+            if let Ok(count) = usize::try_from(count) {
+                break count;
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        };
+        tokens.extend(
+            events[..count]
+                .iter()
+                .filter_map(|event| usize::try_from(event.u64).ok()),
+        );
+        Ok(())
+    }
+}

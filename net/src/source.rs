@@ -1,0 +1,270 @@
+//! A registered descriptor: its readiness word and who waits; and the one loop that all calls use.
+//!
+//! A [`Slot`] is where the poller delivers events. Slots live for ever and are used again with the
+//! next generation, so an event that is handled late meets a slot, and a slot that has a new user
+//! drops it. For each direction a slot has a word and a queue of waiters:
+//!
+//! | part   | meaning                                                                          |
+//! |--------|----------------------------------------------------------------------------------|
+//! | tick   | counts events; who saw the tick before its system call can tell if one came since |
+//! | READY  | the next call may succeed; cleared by who found that there is nothing (more)     |
+//! | STICKY | closed, failed or out-of-band: never again taken as drained                      |
+//!
+//! The loop: note the tick, try the call, and on `WouldBlock` wait in the queue, which looks at the
+//! tick once more when the waiter can be found. Readiness is a hint; the call decides.
+//!
+//! Invariant 1: READY is cleared only by who noted the tick that is still there, so an edge that
+//! came after the call is not wiped out.
+//! Invariant 2: if a direction is ready and somebody waits, somebody is awake who will try. An
+//! event wakes one waiter (all, if it is about the end); who was woken always tries, and who
+//! succeeds or fails wakes the next, if one waits. A waiter whose deadline or exception was first
+//! took no wake-up with it (`WaitQueue`, invariant 3).
+//! Invariant 3: a descriptor is registered with one poller at a time, from its first wait on, and
+//! taken out before it is closed. If that poller's runtime has ended, the next wait registers it
+//! with another; the poller that closes wakes all who wait.
+#![allow(unsafe_code, reason = "event slots are found by their address")]
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use weald_scheduler::io::{EventSlot, PollerHandle, Readiness, WaitQueue, Woken};
+
+const READY: u64 = 1;
+const STICKY: u64 = 2;
+const TICK: u64 = 4;
+
+/// Which way data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+/// What one attempt at a call brought.
+#[derive(Debug)]
+pub(crate) struct Got<T> {
+    pub(crate) value: T,
+    /// There is nothing more for now: the next call need not be tried before an event.
+    pub(crate) drained: bool,
+}
+
+impl<T> Got<T> {
+    /// There may be more.
+    pub(crate) fn more(value: T) -> Self {
+        Self {
+            value,
+            drained: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Way {
+    word: AtomicU64,
+    waiters: WaitQueue,
+}
+
+impl Way {
+    const fn new() -> Self {
+        Self {
+            word: AtomicU64::new(READY),
+            waiters: WaitQueue::new(),
+        }
+    }
+
+    /// Something was told of this direction.
+    fn told(&self, sticky: bool) {
+        let bits = if sticky { READY | STICKY } else { READY };
+        let step = |word: u64| Some((word | bits).wrapping_add(TICK));
+        let stepped = self
+            .word
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, step);
+        debug_assert!(stepped.is_ok(), "the step always gives a new word");
+        if sticky {
+            self.waiters.wake_all();
+        } else {
+            self.waiters.wake_one();
+        }
+    }
+
+    /// Nothing is there as of the noted word (invariant 1).
+    fn clear(&self, seen: u64) {
+        let cleared = seen & !READY;
+        let _ = self
+            .word
+            .compare_exchange(seen, cleared, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    fn is_drained(word: u64) -> bool {
+        word & (READY | STICKY) == 0
+    }
+
+    fn has_ticked(&self, seen: u64) -> bool {
+        self.word.load(Ordering::Acquire) / TICK != seen / TICK
+    }
+}
+
+/// Where events of a descriptor arrive.
+#[derive(Debug)]
+#[repr(C)]
+struct Slot {
+    event: EventSlot,
+    generation: AtomicU16,
+    read: Way,
+    write: Way,
+}
+
+/// Slots without a user.
+static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+
+fn on_event(event: &'static EventSlot, generation: u16, readiness: Readiness) {
+    // SAFETY: only slots carry this function, `event` is the first field of a `repr(C)` slot, and
+    // slots live for ever.
+    let slot: &'static Slot = unsafe { &*std::ptr::from_ref(event).cast::<Slot>() };
+    if slot.generation.load(Ordering::Acquire) != generation {
+        return;
+    }
+    let has = |bits: u8| readiness.0 & bits != 0;
+    let (failed, urgent) = (has(Readiness::ERROR), has(Readiness::PRIORITY));
+    let (read_end, write_end) = (has(Readiness::READ_CLOSED), has(Readiness::WRITE_CLOSED));
+    if failed || urgent || read_end || has(Readiness::READABLE) {
+        slot.read.told(failed || urgent || read_end);
+    }
+    if failed || write_end || has(Readiness::WRITABLE) {
+        slot.write.told(failed || write_end);
+    }
+}
+
+/// A descriptor's place with a poller; made with the socket, registered at its first wait.
+#[derive(Debug)]
+pub(crate) struct Source {
+    slot: &'static Slot,
+    generation: u16,
+    poller: Mutex<Option<PollerHandle>>,
+}
+
+impl Source {
+    pub(crate) fn new() -> Self {
+        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let slot = free.unwrap_or_else(|| {
+            Box::leak(Box::new(Slot {
+                event: EventSlot { on_event },
+                generation: AtomicU16::new(0),
+                read: Way::new(),
+                write: Way::new(),
+            }))
+        });
+        let generation = slot.generation.load(Ordering::Relaxed).wrapping_add(1);
+        slot.read.word.store(READY, Ordering::Relaxed);
+        slot.write.word.store(READY, Ordering::Relaxed);
+        slot.generation.store(generation, Ordering::Release);
+        Self {
+            slot,
+            generation,
+            poller: Mutex::new(None),
+        }
+    }
+
+    fn way(&self, direction: Direction) -> &'static Way {
+        match direction {
+            Direction::Read => &self.slot.read,
+            Direction::Write => &self.slot.write,
+        }
+    }
+
+    fn ensure_registered(&self, fd: RawFd) -> io::Result<()> {
+        let mut poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner);
+        if poller.as_ref().is_some_and(|poller| !poller.is_closed()) {
+            return Ok(());
+        }
+        let new = PollerHandle::here();
+        new.register(fd, &self.slot.event, self.generation)?;
+        *poller = Some(new);
+        Ok(())
+    }
+
+    /// Takes the descriptor out of its poller; before it is closed or given away.
+    pub(crate) fn deregister(&self, fd: RawFd) {
+        let poller = self
+            .poller
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(poller) = poller {
+            // It may fail only for a descriptor that somebody else has closed.
+            let _ = poller.deregister(fd);
+        }
+    }
+
+    /// A blocking call: tries `call` until it does not say `WouldBlock`, and waits in between.
+    pub(crate) fn run<T>(
+        &self,
+        fd: RawFd,
+        direction: Direction,
+        waits: Waits,
+        mut call: impl FnMut() -> io::Result<Got<T>>,
+    ) -> io::Result<T> {
+        weald_scheduler::io::enter()?;
+        let way = self.way(direction);
+        let mut deadline: Option<Option<Instant>> = None;
+        loop {
+            let seen = way.word.load(Ordering::Acquire);
+            if waits == Waits::Never || !Way::is_drained(seen) {
+                match call() {
+                    Ok(got) => {
+                        if got.drained {
+                            way.clear(seen);
+                        }
+                        way.waiters.wake_one();
+                        if deadline.is_none() {
+                            weald_scheduler::io::spend();
+                        }
+                        return Ok(got.value);
+                    }
+                    Err(error) => match error.kind() {
+                        io::ErrorKind::Interrupted => continue,
+                        io::ErrorKind::WouldBlock if waits != Waits::Never => way.clear(seen),
+                        io::ErrorKind::WouldBlock => return Err(error),
+                        _ => {
+                            way.waiters.wake_one();
+                            return Err(error);
+                        }
+                    },
+                }
+            }
+            self.ensure_registered(fd)?;
+            let limit = *deadline.get_or_insert_with(|| match waits {
+                Waits::AtMost(limit) => weald_scheduler::io::deadline(limit),
+                Waits::Forever | Waits::Never => None,
+            });
+            match way.waiters.wait(|| way.has_ticked(seen), limit, true) {
+                Woken::Notified | Woken::Ready | Woken::Again => {}
+                Woken::TimedOut => return Err(io::ErrorKind::TimedOut.into()),
+                Woken::Interrupted(interrupt) => return Err(interrupt.into_io()),
+            }
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // From here on events of the old generation are dropped.
+        let next = self.generation.wrapping_add(1);
+        self.slot.generation.store(next, Ordering::Release);
+        FREE.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(self.slot);
+    }
+}
+
+/// How long a call may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    Forever,
+    AtMost(Duration),
+    /// `set_nonblocking(true)`.
+    Never,
+}

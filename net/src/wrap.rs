@@ -1,0 +1,50 @@
+//! Standard sockets made green.
+
+use crate::tcp::{TcpListener, TcpStream};
+
+/// A standard socket that has a green twin.
+///
+/// # Examples
+/// See [`wrap_socket`].
+pub trait WrapSocket {
+    /// The twin.
+    type Green;
+
+    /// Makes the socket green.
+    fn wrap(self) -> Self::Green;
+}
+
+impl WrapSocket for std::net::TcpStream {
+    type Green = TcpStream;
+
+    fn wrap(self) -> TcpStream {
+        self.into()
+    }
+}
+
+impl WrapSocket for std::net::TcpListener {
+    type Green = TcpListener;
+
+    fn wrap(self) -> TcpListener {
+        self.into()
+    }
+}
+
+/// Makes a standard socket green: its calls suspend the green thread, not the worker.
+///
+/// A stream's `O_NONBLOCK` is left alone. A listener's is set: it belongs to the open file and is
+/// seen by every clone.
+///
+/// # Examples
+/// ```
+/// let plain = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let green = weald_net::wrap_socket(plain);
+/// assert!(green.local_addr()?.ip().is_loopback());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Panics
+/// If the descriptor is dead: somebody has closed it behind the socket's back.
+pub fn wrap_socket<S: WrapSocket>(socket: S) -> S::Green {
+    socket.wrap()
+}
