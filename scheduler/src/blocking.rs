@@ -89,7 +89,7 @@ impl Drop for Inside<'_> {
 ///
 /// `f` runs in place, on the same OS thread from beginning to end, so it needs neither `Send` nor
 /// `'static`. Weald's calls work inside it as outside; an exception is raised before it begins or
-/// after it has ended, never inside. How soon the others go on: at once if some were waiting, else
+/// after it has ended, inside only that of a [`timeout`](crate::timeout()) that `f` has entered. How soon the others go on: at once if some were waiting, else
 /// within some milliseconds. In a runtime that pins ([`ThreadLocals::Pinned`](crate::ThreadLocals))
 /// the green threads that were started on this OS thread wait until `f` has ended.
 ///

@@ -405,8 +405,9 @@ impl Carrier {
         if task.home.load(Ordering::Relaxed) != 0 {
             self.private().push(task, hint);
         } else if let Some(worker) = self.seat() {
+            let asleep = inner.workers.len() > 1 && inner.idle.somebody_sleeps();
             // SAFETY: the seat is held; ends with the statement.
-            let stealable = unsafe { worker.core() }.push_woken(worker, task, hint);
+            let stealable = unsafe { worker.core() }.push_woken(worker, task, hint, asleep);
             if stealable && inner.workers.len() > 1 {
                 inner.notify();
             }
@@ -490,6 +491,7 @@ impl Carrier {
             let now = clock::now();
             // SAFETY: the seat is held; ends before timers are handled.
             let core = unsafe { worker.core() };
+            core.woke_up();
             core.saw(now);
             core.polled(now);
             self.look(inner, worker, now, false);
@@ -714,8 +716,9 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
                 carrier.private().push(task, hint);
                 return;
             }
+            let asleep = inner.workers.len() > 1 && inner.idle.somebody_sleeps();
             // SAFETY: the seat is held; ends with the statement.
-            let stealable = unsafe { worker.core() }.push_woken(worker, task, hint);
+            let stealable = unsafe { worker.core() }.push_woken(worker, task, hint, asleep);
             if stealable && inner.workers.len() > 1 {
                 inner.notify();
             }

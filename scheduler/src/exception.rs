@@ -15,7 +15,8 @@
 //!
 //! Invariant 1: `Local` is touched by its own thread alone. An `exc_after` is live as long as it is
 //! in the inbox: who takes it out, to raise or to cancel it, has won.
-//! Invariant 2: nothing is raised while the thread unwinds or holds exceptions (`hold`).
+//! Invariant 2: nothing is raised while the thread unwinds; and while it holds exceptions (`hold`)
+//! only the timeouts that were entered since.
 //! Invariant 3: PENDING is set and cleared under the inbox's lock, so it is set whenever the inbox
 //! holds something to raise.
 #![allow(unsafe_code, reason = "the thread's own part of its header")]
@@ -209,8 +210,10 @@ pub(crate) struct Local {
     kill_raised: bool,
     /// Some scope's exception was raised and the scope is still there.
     scope_raised: bool,
-    /// While above zero nothing is raised.
+    /// While above zero nothing is raised but the timeouts entered since.
     hold: u32,
+    /// How many of `scopes` are held: those that were there when the hold began.
+    held: usize,
     /// Above zero while a `blocking` closure runs.
     pub(crate) blocking: u32,
     /// An exception of ours may be unwinding; `own_unwinding` says when that counts.
@@ -269,7 +272,11 @@ impl Local {
 
     /// A wait may last until here at most.
     pub(crate) fn earliest(&self) -> Option<Instant> {
-        self.earliest
+        if self.hold == 0 {
+            return self.earliest;
+        }
+        let inner = self.scopes.iter().skip(self.held);
+        inner.filter(|s| !s.raised).filter_map(|s| s.deadline).min()
     }
 
     fn number(&mut self) -> u64 {
@@ -337,7 +344,8 @@ impl Local {
 
     /// The next exception to raise, in the order of rule 8.
     fn next(&mut self, header: &Header) -> Option<Raise> {
-        if header.state.is_pending() && header.cold().inbox.lock().killed {
+        let held = self.hold > 0;
+        if !held && header.state.is_pending() && header.cold().inbox.lock().killed {
             let again = std::mem::replace(&mut self.kill_raised, true);
             return Some(Raise {
                 exception: Exception::killed(),
@@ -350,7 +358,8 @@ impl Local {
             None
         };
         if self.scope_raised || now.is_some() {
-            let passed = self.scopes.iter_mut().find(|scope| {
+            let first = if held { self.held } else { 0 };
+            let passed = self.scopes.iter_mut().skip(first).find(|scope| {
                 scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
             });
             if let Some(scope) = passed {
@@ -367,7 +376,11 @@ impl Local {
                 });
             }
         }
-        self.next_once(header, now)
+        if held {
+            None
+        } else {
+            self.next_once(header, now)
+        }
     }
 
     /// The next one-shot exception: the earliest of those thrown and those due by themselves.
@@ -428,12 +441,17 @@ pub(crate) fn note_unwinding(header: &Header) {
     unsafe { header.local().raising = true };
 }
 
-/// May exceptions end a wait of the calling thread now?
+/// May exceptions be raised in the calling thread now?
 #[inline]
 pub(crate) fn admits(header: &Header) -> bool {
+    !own_unwinding(header)
+}
+
+/// The thread holds exceptions: only the timeouts that it entered since may end a wait.
+#[inline]
+pub(crate) fn holds(header: &Header) -> bool {
     // SAFETY: the thread asks about itself.
-    let held = unsafe { header.local_if_any() }.is_some_and(|local| local.hold > 0);
-    !held && !own_unwinding(header)
+    unsafe { header.local_if_any() }.is_some_and(|local| local.hold > 0)
 }
 
 /// What every blocking call does first: is there an exception to raise?
@@ -453,14 +471,15 @@ fn check_slow(header: &Header) -> Option<Raise> {
     if local.is_quiet() && !header.state.is_pending() {
         return None;
     }
-    if local.hold > 0 || own_unwinding(header) {
+    if own_unwinding(header) {
         return None;
     }
     // SAFETY: as above; taken anew because `own_unwinding` looked at it.
     unsafe { header.local() }.next(header)
 }
 
-/// While this value lives nothing is raised in the thread that made it.
+/// While this value lives nothing is raised in the thread that made it, but for the timeouts that
+/// it enters meanwhile.
 #[derive(Debug)]
 pub(crate) struct Hold(*const Header);
 
@@ -468,7 +487,11 @@ impl Hold {
     pub(crate) fn new() -> Self {
         let header = current::header();
         // SAFETY: the thread speaks of itself.
-        unsafe { (*header).local().hold += 1 };
+        let local = unsafe { (*header).local() };
+        if local.hold == 0 {
+            local.held = local.scopes.len();
+        }
+        local.hold += 1;
         Self(header)
     }
 }

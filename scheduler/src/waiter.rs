@@ -80,8 +80,9 @@ impl Waiting {
     pub(crate) fn park(self, deadline: Option<Instant>, by_token: bool, admit: Admit) -> Ended {
         // SAFETY: as in `begin`.
         let header = unsafe { &*self.header };
-        let interruptible = admit == Admit::Exceptions && exception::admits(header);
-        let alarm = if interruptible {
+        let admitted = admit == Admit::Exceptions && exception::admits(header);
+        let interruptible = admitted && !exception::holds(header);
+        let alarm = if admitted {
             // SAFETY: the thread asks about itself.
             unsafe { header.local_if_any() }.and_then(|local| local.earliest())
         } else {
@@ -111,7 +112,7 @@ impl Waiting {
             _ => park_slow(header, self.epoch, kind, until),
         };
         match why {
-            Why::TIMED_OUT | Why::EXCEPTION => ended_early(header, why, deadline, interruptible),
+            Why::TIMED_OUT | Why::EXCEPTION => ended_early(header, why, deadline, admitted),
             why => Ended::Woken(why),
         }
     }

@@ -46,6 +46,9 @@ const CLOCK_INTERVAL: u32 = 32;
 /// The poller is looked at when this has passed and the worker never ran out of work.
 const POLL_INTERVAL: Duration = Duration::from_micros(100);
 
+/// The most looks at the clock between two attempts to share what a peer woke; a guess.
+const EAGER_INTERVAL: u32 = 1024;
+
 /// Numbers for new threads are fetched in blocks.
 const ID_BLOCK: u64 = 1024;
 
@@ -120,6 +123,9 @@ pub(crate) struct Core {
     pub(crate) stacks: stack::Cache,
     tick: u32,
     slot_streak: u32,
+    /// Looks at the clock until a thread that a peer woke is again shared with a sleeping worker.
+    eager_left: u32,
+    eager_interval: u32,
     clock_countdown: u32,
     clock_interval: u32,
     last_look: Instant,
@@ -160,6 +166,8 @@ impl Worker {
                 stacks: stack::Cache::new(),
                 tick: 0,
                 slot_streak: 0,
+                eager_left: 0,
+                eager_interval: 1,
                 clock_countdown: 1,
                 clock_interval: 1,
                 last_look: start,
@@ -297,6 +305,24 @@ impl Core {
             self.clock_interval *= 2;
         }
         self.clock_countdown = self.clock_interval;
+        self.eager_left = self.eager_left.saturating_sub(1);
+    }
+
+    /// The worker has slept: what it is woken for may well compute.
+    pub(crate) fn woke_up(&mut self) {
+        self.eager_left = 0;
+        self.eager_interval = 1;
+    }
+
+    /// May a thread that a peer woke go where a sleeping worker finds it? If the peer parks next,
+    /// as peers mostly do, that was in vain; so ever more seldom, until the worker has slept.
+    fn is_eager(&mut self) -> bool {
+        if self.eager_left > 0 {
+            return false;
+        }
+        self.eager_left = self.eager_interval;
+        self.eager_interval = (self.eager_interval * 2).min(EAGER_INTERVAL);
+        true
     }
 
     pub(crate) fn poll_is_due(&self, now: Instant) -> bool {
@@ -308,20 +334,25 @@ impl Core {
     }
 
     /// Queues what was woken. True: another worker could take it, or what it pushed aside.
+    /// `asleep`: another worker sleeps.
     #[inline]
-    pub(crate) fn push_woken(&mut self, worker: &Worker, task: Task, hint: Hint) -> bool {
-        match hint {
-            Hint::Event => {
-                self.ready.push(task);
+    pub(crate) fn push_woken(
+        &mut self,
+        worker: &Worker,
+        task: Task,
+        hint: Hint,
+        asleep: bool,
+    ) -> bool {
+        if hint == Hint::Event || (asleep && self.is_eager()) {
+            self.ready.push(task);
+            return true;
+        }
+        match worker.slot.put(task) {
+            Some(old) => {
+                self.ready.push(old);
                 true
             }
-            Hint::Peer => match worker.slot.put(task) {
-                Some(old) => {
-                    self.ready.push(old);
-                    true
-                }
-                None => false,
-            },
+            None => false,
         }
     }
 

@@ -1,0 +1,178 @@
+//! No descriptors left: `accept` says so, `tcp_server` backs off and recovers, nothing spins. Each case in a process of its own.
+
+#![allow(
+    unsafe_code,
+    reason = "the limit is the kernel's, and so is the clock of the processor's time"
+)]
+#![allow(
+    clippy::similar_names,
+    reason = "`client` and `clients`, `served` and `server` read well"
+)]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+
+#[path = "it/support.rs"]
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream as StdStream};
+use std::time::Duration;
+
+use support::{in_child, v4};
+
+fn limit() -> libc::rlimit {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a live rlimit.
+    let outcome = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    assert_eq!(outcome, 0);
+    limit
+}
+
+fn set_limit(soft: libc::rlim_t) {
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        ..limit()
+    };
+    // SAFETY: the pointer is to a live rlimit, and the soft limit is not above the hard one.
+    let outcome = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    assert_eq!(outcome, 0);
+}
+
+/// Leaves room for so many more descriptors.
+fn leave(room: libc::rlim_t) {
+    // SAFETY: dup of standard error gives the lowest free number, which is closed again.
+    let lowest_free = unsafe {
+        let fd = libc::dup(2);
+        assert!(fd >= 0);
+        libc::close(fd);
+        fd
+    };
+    set_limit(libc::rlim_t::try_from(lowest_free).unwrap() + room);
+}
+
+/// The processor's time that this process has used.
+fn processor_time() -> Duration {
+    // SAFETY: all zeroes is a valid rusage, and the pointer is to a live one.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_SELF, &raw mut usage), 0);
+        usage
+    };
+    let time = |t: libc::timeval| {
+        Duration::new(
+            u64::try_from(t.tv_sec).unwrap(),
+            u32::try_from(t.tv_usec).unwrap() * 1000,
+        )
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// Clients whose connections lie in the listener's queue.
+fn queue_up(to: SocketAddr, clients: usize) -> Vec<StdStream> {
+    (0..clients)
+        .map(|_| StdStream::connect(to).unwrap())
+        .collect()
+}
+
+#[test]
+fn accept_gives_the_error_back_and_works_again_later() {
+    let child = in_child(
+        "accept_gives_the_error_back_and_works_again_later",
+        &[],
+        || {
+            let rt = weald::Runtime::builder().workers(1).build().unwrap();
+            rt.run(|| {
+                let before = limit().rlim_cur;
+                let listener = weald::tcp_listener(v4()).unwrap();
+                let clients = queue_up(listener.local_addr().unwrap(), 2);
+                // The listener waits once, so that its own needs are met.
+                let first = listener.accept().unwrap();
+                leave(0);
+                for _ in 0..3 {
+                    let error = listener.accept().map(drop).unwrap_err();
+                    assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+                }
+                set_limit(before);
+                let second = listener.accept().unwrap();
+                assert_ne!(first.1, second.1);
+                drop(clients);
+            });
+            println!("recovered");
+        },
+    );
+    assert!(
+        child.success && child.stdout.contains("recovered"),
+        "{}",
+        child.stderr
+    );
+}
+
+#[test]
+fn a_server_backs_off_and_recovers_and_does_not_spin() {
+    let child = in_child(
+        "a_server_backs_off_and_recovers_and_does_not_spin",
+        &[],
+        || {
+            let rt = weald::Runtime::builder().workers(2).build().unwrap();
+            let before = limit().rlim_cur;
+            // Everything that the runtime itself needs is opened first.
+            let listener = rt.run(|| {
+                drop(support::green_pair(v4()));
+                weald::sleep(support::MS);
+                weald::tcp_listener(v4()).unwrap()
+            });
+            let mut clients = queue_up(listener.local_addr().unwrap(), 30);
+            leave(3);
+            let server = rt.run(move || {
+                weald::tcp_server(listener, |mut stream, _| {
+                    let mut byte = [0];
+                    while let Ok(1) = stream.read(&mut byte) {
+                        if stream.write_all(&byte).is_err() {
+                            break;
+                        }
+                    }
+                })
+            });
+            std::thread::sleep(Duration::from_millis(200));
+            let before_it = processor_time();
+            std::thread::sleep(Duration::from_secs(1));
+            let busy = processor_time().saturating_sub(before_it);
+            assert!(
+                busy < Duration::from_millis(300),
+                "{busy:?} of processor time in one second without descriptors"
+            );
+            let mut byte = [0];
+            let served = clients.iter_mut().filter(|client| {
+                client
+                    .set_read_timeout(Some(Duration::from_millis(20)))
+                    .unwrap();
+                (&**client).write_all(b"a").unwrap();
+                (&**client).read_exact(&mut byte).is_ok()
+            });
+            let served = served.count();
+            assert!(served < 30, "the limit was not felt");
+            set_limit(before);
+            for client in &mut clients {
+                client.set_read_timeout(None).unwrap();
+                client.write_all(b"b").unwrap();
+                // Those not served before have their first byte to read as well.
+                loop {
+                    client.read_exact(&mut byte).unwrap();
+                    if &byte == b"b" {
+                        break;
+                    }
+                }
+            }
+            drop(clients);
+            assert!(server.shutdown(support::HOUR));
+            println!("recovered");
+        },
+    );
+    assert!(
+        child.success && child.stdout.contains("recovered"),
+        "{}",
+        child.stderr
+    );
+}

@@ -1,0 +1,182 @@
+//! `WEALD_WORKERS` and `WEALD_STACK_SIZE`: what they set, and what a bad value gets at first use. Each case in a process of its own.
+
+#![allow(unsafe_code, reason = "the support module asks the kernel")]
+#![allow(
+    clippy::large_stack_arrays,
+    reason = "to use the stack is what they are for"
+)]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+
+#[path = "it/support.rs"]
+mod support;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use support::{check_names, in_child, os_thread};
+
+/// The first use of the default runtime panics in the child, naming the variable, the value and the bound.
+fn check_refused(test: &str, variable: &str, value: &str, bounds: &[&str]) {
+    let child = in_child(test, &[(variable, value)], || {
+        weald::spawn(|| ()).join().unwrap();
+    });
+    assert!(!child.success, "{variable}={value:?} was taken");
+    assert_eq!(
+        child.signal, None,
+        "a panic, and not an abort: {}",
+        child.stderr
+    );
+    let said = &child.stderr;
+    assert!(said.contains(variable), "{said:?} does not name {variable}");
+    check_names(said, value, bounds);
+}
+
+#[test]
+fn a_bad_number_of_workers_panics_at_first_use() {
+    for value in [
+        "0",
+        "1025",
+        "-1",
+        "two",
+        "4294967297",
+        "99999999999999999999999",
+        "1.5",
+    ] {
+        check_refused(
+            "a_bad_number_of_workers_panics_at_first_use",
+            "WEALD_WORKERS",
+            value,
+            &["1024"],
+        );
+    }
+}
+
+#[test]
+fn a_bad_stack_size_panics_at_first_use() {
+    let bounds = ["16 KiB", "16KiB", "16384", "1 GiB", "1GiB", "1073741824"];
+    for value in ["0", "16383", "1073741825", "-4096", "big", "64 KiB please"] {
+        check_refused(
+            "a_bad_stack_size_panics_at_first_use",
+            "WEALD_STACK_SIZE",
+            value,
+            &bounds,
+        );
+    }
+}
+
+#[test]
+fn an_os_thread_that_only_makes_other_runtimes_does_not_read_the_variables() {
+    let test = "an_os_thread_that_only_makes_other_runtimes_does_not_read_the_variables";
+    let child = in_child(
+        test,
+        &[("WEALD_WORKERS", "0"), ("WEALD_STACK_SIZE", "0")],
+        || {
+            let rt = weald::Runtime::builder().workers(1).build().unwrap();
+            assert_eq!(rt.run(|| weald::spawn(|| 1).join().unwrap()), 1);
+            println!("went well");
+        },
+    );
+    assert!(child.success, "{}", child.stderr);
+    assert!(child.stdout.contains("went well"));
+}
+
+#[test]
+fn one_worker_means_one_os_thread_for_all_green_threads() {
+    let child = in_child(
+        "one_worker_means_one_os_thread_for_all_green_threads",
+        &[("WEALD_WORKERS", "1")],
+        || {
+            let seen = Arc::new(Mutex::new(HashSet::new()));
+            let crowd: Vec<_> = (0..100)
+                .map(|_| {
+                    let seen = Arc::clone(&seen);
+                    weald::spawn(move || {
+                        for _ in 0..5 {
+                            let own = os_thread();
+                            seen.lock().unwrap().insert(own);
+                            weald::yield_now();
+                        }
+                    })
+                })
+                .collect();
+            for h in crowd {
+                h.join().unwrap();
+            }
+            println!("os threads: {}.", seen.lock().unwrap().len());
+        },
+    );
+    assert!(child.success, "{}", child.stderr);
+    assert!(child.stdout.contains("os threads: 1."), "{}", child.stdout);
+}
+
+#[test]
+fn three_workers_compute_at_once() {
+    let child = in_child(
+        "three_workers_compute_at_once",
+        &[("WEALD_WORKERS", "3")],
+        || {
+            let arrived = support::Count::default();
+            let crowd: Vec<_> = (0..3)
+                .map(|_| {
+                    let arrived = arrived.clone();
+                    weald::spawn(move || {
+                        arrived.add();
+                        while arrived.get() < 3 {
+                            std::thread::yield_now();
+                        }
+                    })
+                })
+                .collect();
+            for h in crowd {
+                h.join().unwrap();
+            }
+            println!("all three met");
+        },
+    );
+    assert!(child.success, "{}", child.stderr);
+    assert!(child.stdout.contains("all three met"));
+}
+
+#[test]
+fn the_stack_size_is_that_of_the_default_runtimes_green_threads() {
+    let eight_mib = [("WEALD_STACK_SIZE", "8388608")];
+    let child = in_child(
+        "the_stack_size_is_that_of_the_default_runtimes_green_threads",
+        &eight_mib,
+        || {
+            let filled = || {
+                std::hint::black_box([1_u8; 1 << 20])
+                    .iter()
+                    .map(|&b| usize::from(b))
+                    .sum::<usize>()
+            };
+            println!("bytes: {}.", weald::spawn(filled).join().unwrap());
+        },
+    );
+    assert!(child.success, "{}", child.stderr);
+    assert!(child.stdout.contains("bytes: 1048576."));
+}
+
+#[test]
+fn the_end_of_main_ends_the_green_threads_of_the_default_runtime() {
+    let child = in_child(
+        "the_end_of_main_ends_the_green_threads_of_the_default_runtime",
+        &[],
+        || {
+            for _ in 0..100 {
+                weald::spawn(|| weald::sleep(std::time::Duration::MAX));
+            }
+            weald::call_after(support::HOUR, || ());
+            let computes = support::Flag::default();
+            let tells = computes.clone();
+            weald::spawn(move || {
+                tells.set();
+                loop {
+                    std::hint::spin_loop();
+                }
+            });
+            computes.spin();
+        },
+    );
+    assert!(child.success, "{}", child.stderr);
+}

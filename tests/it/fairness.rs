@@ -1,0 +1,286 @@
+//! Fairness on one worker: whatever one green thread does with blocking calls, nothing else starves.
+//!
+//! The crowds below never end by themselves; the victims must get through beside them. That they do is the promise, how fast is not.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream as StdStream;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use weald::{GreenThread, JoinHandle, Runtime};
+
+use crate::support::{Count, Flag, MS, each_mode_on, std_pair, v4, wait_until};
+
+/// Starts a crowd on the only worker, and checks that each kind of neighbour still gets its turns.
+fn check_that_nothing_starves_beside(crowd: impl Fn(&Flag) -> Vec<JoinHandle<()>> + Sync) {
+    each_mode_on(1, |rt| {
+        let stop = Flag::default();
+        let crowd = rt.run(|| crowd(&stop));
+        check_what_comes_from_outside(rt);
+        check_timers(rt);
+        check_other_green_threads(rt);
+        check_sockets(rt);
+        stop.set();
+        for h in crowd {
+            h.join().unwrap();
+        }
+    });
+}
+
+fn check_what_comes_from_outside(rt: &Runtime) {
+    for i in 0..20 {
+        assert_eq!(rt.spawn(move || i).join().unwrap(), i);
+        assert_eq!(rt.run(|| i), i);
+    }
+}
+
+fn check_timers(rt: &Runtime) {
+    rt.run(|| {
+        (0..10).for_each(|_| weald::sleep(MS));
+        let fired = Flag::default();
+        let tells = fired.clone();
+        weald::call_after(MS, move || tells.set());
+        fired.wait();
+        assert!(weald::timeout(2 * MS, weald::park).is_err());
+    });
+}
+
+fn check_other_green_threads(rt: &Runtime) {
+    rt.run(|| {
+        let turns = Count::default();
+        let others: Vec<_> = (0..5)
+            .map(|_| {
+                let turns = turns.clone();
+                weald::spawn(move || {
+                    for _ in 0..20 {
+                        turns.add();
+                        weald::yield_now();
+                    }
+                })
+            })
+            .collect();
+        for h in others {
+            h.join().unwrap();
+        }
+        assert_eq!(turns.get(), 100);
+    });
+}
+
+fn check_sockets(rt: &Runtime) {
+    let listener = rt.run(|| weald::tcp_listener(v4()).unwrap());
+    let addr = listener.local_addr().unwrap();
+    let server = rt.spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut byte = [0];
+        while stream.read(&mut byte).unwrap() == 1 {
+            stream.write_all(&byte).unwrap();
+        }
+    });
+    let mut client = StdStream::connect(addr).unwrap();
+    for i in 0..20 {
+        client.write_all(&[i]).unwrap();
+        let mut back = [0];
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(back[0], i);
+    }
+    drop(client);
+    server.join().unwrap();
+}
+
+/// One green thread that goes round and round until it is told to stop.
+fn round_and_round(stop: &Flag, mut turn: impl FnMut() + Send + 'static) -> JoinHandle<()> {
+    let until = stop.clone();
+    weald::spawn(move || {
+        while !until.is_set() {
+            turn();
+        }
+    })
+}
+
+#[test]
+fn a_loop_of_yields_starves_nothing() {
+    check_that_nothing_starves_beside(|stop| vec![round_and_round(stop, weald::yield_now)]);
+}
+
+#[test]
+fn a_crowd_of_yielding_threads_starves_nothing() {
+    check_that_nothing_starves_beside(|stop| {
+        (0..200)
+            .map(|_| round_and_round(stop, weald::yield_now))
+            .collect()
+    });
+}
+
+#[test]
+fn a_loop_of_checkpoints_starves_nothing() {
+    check_that_nothing_starves_beside(|stop| vec![round_and_round(stop, weald::checkpoint)]);
+}
+
+#[test]
+fn a_loop_of_parks_that_find_their_token_starves_nothing() {
+    check_that_nothing_starves_beside(|stop| {
+        vec![round_and_round(stop, || {
+            weald::current().unpark();
+            weald::park();
+        })]
+    });
+}
+
+#[test]
+fn a_loop_of_sleeps_of_no_length_starves_nothing() {
+    check_that_nothing_starves_beside(|stop| {
+        vec![round_and_round(stop, || weald::sleep(Duration::ZERO))]
+    });
+}
+
+#[test]
+fn a_pair_that_unparks_each_other_starves_nothing() {
+    check_that_nothing_starves_beside(|stop| {
+        let seats: Arc<[OnceLock<GreenThread>; 2]> = Arc::default();
+        let player = |me: usize| {
+            let (seats, until) = (Arc::clone(&seats), stop.clone());
+            weald::spawn(move || {
+                seats[me].set(weald::current()).unwrap();
+                wait_until(|| seats[1 - me].get().is_some());
+                let partner = seats[1 - me].get().unwrap();
+                while !until.is_set() {
+                    partner.unpark();
+                    weald::park();
+                }
+                partner.unpark();
+            })
+        };
+        vec![player(0), player(1)]
+    });
+}
+
+#[test]
+fn a_loop_of_spawns_and_joins_starves_nothing() {
+    check_that_nothing_starves_beside(|stop| {
+        vec![round_and_round(stop, || {
+            weald::spawn(|| ()).join().unwrap();
+        })]
+    });
+}
+
+#[test]
+fn a_chain_in_which_each_thread_spawns_the_next_starves_nothing() {
+    fn link(stop: Flag, ended: Flag) {
+        if stop.is_set() {
+            ended.set();
+        } else {
+            weald::spawn(move || link(stop, ended));
+        }
+    }
+    check_that_nothing_starves_beside(|stop| {
+        let (until, ended) = (stop.clone(), Flag::default());
+        let waits = ended.clone();
+        weald::spawn(move || link(until, ended));
+        vec![weald::spawn(move || waits.wait())]
+    });
+}
+
+#[test]
+fn a_socket_that_is_always_ready_starves_nothing() {
+    check_that_nothing_starves_beside(|stop| {
+        let (stream, mut peer) = std_pair(v4());
+        peer.write_all(b"never read").unwrap();
+        vec![round_and_round(stop, move || {
+            let _open = &peer;
+            assert!(stream.peek(&mut [0; 4]).unwrap() > 0);
+        })]
+    });
+}
+
+#[test]
+fn the_reader_of_an_endless_stream_starves_nothing() {
+    check_that_nothing_starves_beside(|stop| {
+        let (mut stream, peer) = std_pair(v4());
+        endless(peer);
+        let mut buffer = vec![0; 16 * 1024];
+        vec![round_and_round(stop, move || {
+            assert!(stream.read(&mut buffer).unwrap() > 0);
+        })]
+    });
+}
+
+/// Writes from an OS thread until the other end is closed.
+fn endless(mut peer: StdStream) {
+    std::thread::spawn(move || {
+        let block = vec![7; 64 * 1024];
+        while peer.write_all(&block).is_ok() {}
+    });
+}
+
+#[test]
+fn the_reader_of_an_endless_stream_inside_a_timeout_ends_on_one_worker() {
+    each_mode_on(1, |rt| {
+        rt.run(|| {
+            let (mut stream, peer) = std_pair(v4());
+            endless(peer);
+            let mut buffer = vec![0; 64 * 1024];
+            let reads = Count::default();
+            let outcome = weald::timeout::<()>(50 * MS, || {
+                loop {
+                    if stream.read(&mut buffer).is_ok() {
+                        reads.add();
+                    }
+                }
+            });
+            assert!(outcome.is_err());
+            assert!(reads.get() > 0);
+        });
+    });
+}
+
+#[test]
+fn every_loop_of_blocking_calls_inside_a_timeout_ends_on_one_worker() {
+    let loops: [(&str, fn()); 5] = [
+        ("yield_now", weald::yield_now),
+        ("checkpoint", weald::checkpoint),
+        ("sleep", || weald::sleep(Duration::ZERO)),
+        ("join", || weald::spawn(|| ()).join().unwrap()),
+        ("park", || {
+            weald::current().unpark();
+            weald::park();
+        }),
+    ];
+    each_mode_on(1, |rt| {
+        rt.run(|| {
+            for (name, turn) in loops {
+                let outcome = weald::timeout::<()>(20 * MS, || {
+                    loop {
+                        turn();
+                    }
+                });
+                assert!(outcome.is_err(), "{name}");
+            }
+        });
+    });
+}
+
+#[test]
+fn two_readers_of_endless_streams_share_one_worker() {
+    each_mode_on(1, |rt| {
+        rt.run(|| {
+            // Each reads until the other has read too: neither may keep the worker for itself.
+            let counts = [Count::default(), Count::default()];
+            let reader = |me: usize| {
+                let (mine, other) = (counts[me].clone(), counts[1 - me].clone());
+                weald::spawn(move || {
+                    let (mut stream, peer) = std_pair(v4());
+                    endless(peer);
+                    let mut buffer = vec![0; 4096];
+                    while mine.get() < 500 || other.get() < 500 {
+                        stream.read_exact(&mut buffer).unwrap();
+                        mine.add();
+                    }
+                })
+            };
+            let readers = [reader(0), reader(1)];
+            for h in readers {
+                h.join().unwrap();
+            }
+        });
+    });
+}

@@ -1,0 +1,39 @@
+//! The promises of the facade, a module each, through nothing but its public names.
+
+#![allow(
+    unsafe_code,
+    reason = "share_thread_locals is unsafe to say, and a few tests ask the kernel"
+)]
+#![allow(
+    clippy::similar_names,
+    reason = "`client` and `clients`, `served` and `server` read well"
+)]
+#![allow(
+    clippy::large_stack_arrays,
+    reason = "to use the stack is what they are for"
+)]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+
+mod support;
+
+mod blocking;
+mod call_after;
+mod exceptions;
+mod exceptions_wait;
+mod fairness;
+mod join;
+mod locals;
+mod net_interrupt;
+mod net_server;
+mod net_tcp;
+mod os_threads;
+mod panics;
+mod park;
+mod peer_failures;
+mod runtime;
+mod scope;
+mod shutdown;
+mod sleep;
+mod spawn;
+mod steal;
+mod timeout;

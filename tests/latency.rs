@@ -1,0 +1,228 @@
+//! Promises that are a time: they need the machine for themselves, so they run in a binary of their own, one after the other, and by medians.
+
+#![allow(unsafe_code, reason = "the support module says share_thread_locals")]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+
+#[path = "it/support.rs"]
+mod support;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use support::{LIMIT, MODES, MS, Mode, each_mode_on, median, runtime, spin, with_deadline};
+
+/// One at a time, whatever the harness does.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When something happened, told by the one to whom it did.
+#[derive(Clone, Default)]
+struct When(Arc<Mutex<Option<Instant>>>);
+
+impl When {
+    fn now(&self) {
+        *self.0.lock().unwrap() = Some(Instant::now());
+    }
+
+    fn take(&self) -> Option<Instant> {
+        self.0.lock().unwrap().take()
+    }
+}
+
+#[test]
+fn p8_a_spawn_by_a_worker_that_goes_on_computing_starts_on_the_idle_one() {
+    let _alone = alone();
+    each_mode_on(2, |rt| {
+        let late = rt.run(|| {
+            let mut late = Vec::new();
+            for _ in 0..40 {
+                let start = Instant::now();
+                let handle = weald::spawn(move || start.elapsed());
+                spin(25 * MS);
+                late.push(handle.join().unwrap());
+                // Let the other worker fall asleep.
+                weald::sleep(2 * MS);
+            }
+            late
+        });
+        assert!(median(late.clone()) < 5 * MS, "{late:?}");
+    });
+}
+
+#[test]
+fn p8_one_that_is_unparked_by_a_worker_that_goes_on_computing_starts_on_the_idle_one() {
+    let _alone = alone();
+    each_mode_on(2, |rt| {
+        let late = rt.run(|| {
+            let (woke, started) = (When::default(), support::Flag::default());
+            let (notes, tells) = (woke.clone(), started.clone());
+            let other = weald::spawn(move || {
+                tells.set();
+                for _ in 0..40 {
+                    weald::park();
+                    notes.now();
+                }
+            });
+            // Holds this worker until the other one has started it: in Pinned it then belongs there.
+            started.spin();
+            spin(MS);
+            let mut late = Vec::new();
+            for _ in 0..40 {
+                let start = Instant::now();
+                other.thread().unpark();
+                spin(25 * MS);
+                let at = woke.take().unwrap_or_else(Instant::now);
+                late.push(at - start);
+                weald::sleep(2 * MS);
+            }
+            other.thread().unpark();
+            other.join().unwrap();
+            late
+        });
+        assert!(median(late.clone()) < 5 * MS, "{late:?}");
+    });
+}
+
+#[test]
+fn a_spawn_from_an_os_thread_starts_at_once_on_a_sleeping_worker() {
+    let _alone = alone();
+    each_mode_on(1, |rt| {
+        let late: Vec<_> = (0..50)
+            .map(|_| {
+                std::thread::sleep(2 * MS);
+                let start = Instant::now();
+                rt.spawn(move || start.elapsed()).join().unwrap()
+            })
+            .collect();
+        assert!(median(late.clone()) < 5 * MS, "{late:?}");
+    });
+}
+
+#[test]
+fn sleeps_below_a_millisecond_are_not_rounded_up_to_one() {
+    let _alone = alone();
+    each_mode_on(1, |rt| {
+        let time = Duration::from_micros(200);
+        let lasted = rt.run(|| {
+            let sleep = |_| {
+                let start = Instant::now();
+                weald::sleep(time);
+                start.elapsed()
+            };
+            (0..200).map(sleep).collect::<Vec<_>>()
+        });
+        assert!(lasted.iter().all(|&t| t >= time));
+        assert!(
+            median(lasted.clone()) < 900 * MS / 1000,
+            "median {:?}",
+            median(lasted)
+        );
+    });
+}
+
+#[test]
+fn limits_and_socket_timeouts_below_a_millisecond_are_not_rounded_up_to_one() {
+    let _alone = alone();
+    each_mode_on(1, |rt| {
+        let time = Duration::from_micros(200);
+        let (limits, sockets) = rt.run(|| {
+            let timed = |f: &dyn Fn()| {
+                let start = Instant::now();
+                f();
+                start.elapsed()
+            };
+            let limits: Vec<_> = (0..100)
+                .map(|_| timed(&|| assert!(weald::timeout(time, weald::park).is_err())))
+                .collect();
+            let (near, _far) = support::green_pair(support::v4());
+            near.set_read_timeout(Some(time)).unwrap();
+            let read = || assert!(std::io::Read::read(&mut &near, &mut [0]).is_err());
+            let sockets: Vec<_> = (0..100).map(|_| timed(&read)).collect();
+            (limits, sockets)
+        });
+        assert!(
+            median(limits.clone()) < 900 * MS / 1000,
+            "median {:?}",
+            median(limits)
+        );
+        assert!(
+            median(sockets.clone()) < 900 * MS / 1000,
+            "median {:?}",
+            median(sockets)
+        );
+    });
+}
+
+#[test]
+fn a_byte_wakes_the_reader_of_an_idle_worker_at_once() {
+    let _alone = alone();
+    each_mode_on(1, |rt| {
+        let (mut near, far) = rt.run(|| support::std_pair(support::v4()));
+        let woke = When::default();
+        let notes = woke.clone();
+        let reader = rt.spawn(move || {
+            while std::io::Read::read(&mut near, &mut [0]).unwrap() == 1 {
+                notes.now();
+            }
+        });
+        let mut late = Vec::new();
+        for _ in 0..50 {
+            std::thread::sleep(2 * MS);
+            let start = Instant::now();
+            std::io::Write::write_all(&mut &far, b"t").unwrap();
+            let at = loop {
+                if let Some(at) = woke.take() {
+                    break at;
+                }
+                std::thread::yield_now();
+            };
+            late.push(at - start);
+        }
+        drop(far);
+        reader.join().unwrap();
+        assert!(median(late.clone()) < 5 * MS, "{late:?}");
+    });
+}
+
+#[test]
+fn an_exception_reaches_one_that_waits_at_once() {
+    let _alone = alone();
+    for mode in MODES {
+        with_deadline(LIMIT, || {
+            let rt = runtime(1, mode);
+            let late: Vec<_> = (0..50)
+                .map(|_| {
+                    let sleeper = rt.spawn(|| weald::sleep(support::HOUR));
+                    std::thread::sleep(2 * MS);
+                    let start = Instant::now();
+                    sleeper.thread().kill();
+                    let _ = sleeper.join();
+                    start.elapsed()
+                })
+                .collect();
+            assert!(median(late.clone()) < 5 * MS, "{late:?}");
+            assert!(matches!(mode, Mode::Pinned | Mode::Shared));
+        });
+    }
+}
+
+#[test]
+fn setting_and_cancelling_a_limit_that_never_passes_is_cheap() {
+    let _alone = alone();
+    each_mode_on(1, |rt| {
+        // The goal is tens of nanoseconds in release; a lock or a system call each time would be thousands.
+        let each = rt.run(|| {
+            let batch = |_| {
+                let start = Instant::now();
+                for i in 0..10_000 {
+                    let _ = std::hint::black_box(weald::timeout(support::HOUR, || i));
+                }
+                start.elapsed() / 10_000
+            };
+            median((0..11).map(batch).collect())
+        });
+        assert!(each < Duration::from_micros(20), "{each:?} each");
+    });
+}
