@@ -719,7 +719,8 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
             let asleep = inner.workers.len() > 1 && inner.idle.somebody_sleeps();
             // SAFETY: the seat is held; ends with the statement.
             let stealable = unsafe { worker.core() }.push_woken(worker, task, hint, asleep);
-            if stealable && inner.workers.len() > 1 {
+            // What the loop makes ready, by timers and events, it shares when it is through.
+            if stealable && inner.workers.len() > 1 && current::green().is_some() {
                 inner.notify();
             }
             return;

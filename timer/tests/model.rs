@@ -385,7 +385,6 @@ fn millions_of_random_steps_agree_with_a_sorted_map() {
             grows ^= turned;
         }
         assert!(tides >= 2, "seed {seed} saw only {tides} tides");
-        println!("seed {seed}: {tides} tides");
         let fired = pair.check_end();
         assert!(fired > STEPS / 40, "seed {seed} fired only {fired}");
     }
