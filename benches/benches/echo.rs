@@ -40,7 +40,7 @@ fn main() {
         Ok(_) => {}
         Err(error) => println!("the descriptor limit stays: {error}"),
     }
-    match pin_to_nth_cpu(1) {
+    match on_a_thread(|| pin_to_nth_cpu(1)) {
         Ok(cpu) => println!("the load runs on CPU {cpu}, each server on the first one"),
         Err(error) => println!("server and load share the CPUs: {error}"),
     }
@@ -85,6 +85,12 @@ struct Load {
     connections: Vec<Connection>,
 }
 
+/// Runs `body` on a thread of its own and waits for it. What is started from this one, the servers
+/// among it, would inherit the load's CPU.
+fn on_a_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(body).join()).expect("the load returns its errors")
+}
+
 /// One repetition: `case.amount` is its length in milliseconds.
 fn measure(case: &Case, contestant: Contestant) -> io::Result<Vec<f64>> {
     let role = Role {
@@ -93,6 +99,14 @@ fn measure(case: &Case, contestant: Contestant) -> io::Result<Vec<f64>> {
         workers: case.workers,
     };
     let mut server = Process::start(&role, Duration::from_secs(20)).map_err(io::Error::other)?;
+    on_a_thread(|| {
+        // Where it cannot be, `main` has said that the CPUs are shared.
+        let _ = pin_to_nth_cpu(1);
+        measure_server(&mut server, Duration::from_millis(case.amount))
+    })
+}
+
+fn measure_server(server: &mut Process, length: Duration) -> io::Result<Vec<f64>> {
     // The child answers [port, user seconds, system seconds, resident bytes].
     let mut ask = || match server.ask(0) {
         Ok(values) if values.len() == 4 => Ok(values),
@@ -100,11 +114,11 @@ fn measure(case: &Case, contestant: Contestant) -> io::Result<Vec<f64>> {
         Err(reason) => Err(io::Error::other(reason)),
     };
     let mut load = Load::connect(port(ask()?[0])?)?;
-    load.run(Duration::from_millis(case.amount / 6), &mut Vec::new())?;
+    load.run(length / 6, &mut Vec::new())?;
     let mut latencies_us = Vec::with_capacity(4_000_000);
     let before = ask()?;
     let start = Instant::now();
-    load.run(Duration::from_millis(case.amount), &mut latencies_us)?;
+    load.run(length, &mut latencies_us)?;
     let elapsed = start.elapsed();
     let after = ask()?;
     let requests = latencies_us.len() as u64;
