@@ -70,6 +70,11 @@ pub mod net {
     };
 }
 
+/// Locks, channels and `select!`, between green threads and OS threads in any mix.
+pub mod sync {
+    pub use weald_sync::*;
+}
+
 pub use weald_net::{
     connect_tcp, connect_tcp_from, tcp_listener, tcp_listener_with, tcp_server, tcp_server_with,
     wrap_socket,
