@@ -72,6 +72,7 @@ pub mod net {
 
 /// Locks, channels and `select!`, between green threads and OS threads in any mix.
 pub mod sync {
+    #[allow(unused_imports, unreachable_pub, reason = "the crate is still empty")]
     pub use weald_sync::*;
 }
 

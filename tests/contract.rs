@@ -1,0 +1,189 @@
+//! The public contract as types: every name with its signature. What compiles here goes on to
+//! compile for programs written against it; the few things that run are cheap.
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+#![allow(
+    clippy::type_complexity,
+    reason = "the types are what is checked, so they are written out"
+)]
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::io;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use weald::{
+    Builder, Elapsed, Exception, GreenThread, GreenThreadId, InstallError, JoinHandle, Killed,
+    Metrics, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle, ThreadLocals, Timer,
+};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+fn is_send_sync<T: Send + Sync>() {}
+fn is_static<T: 'static>() {}
+fn is_error<T: Error + Send + Sync + 'static>() {}
+fn scoped<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    builder: Builder,
+) -> (
+    ScopedJoinHandle<'scope, u8>,
+    io::Result<ScopedJoinHandle<'scope, u8>>,
+) {
+    (scope.spawn(|| 1), builder.spawn_scoped(scope, || 2))
+}
+fn is_handle<T: Clone + Send + Sync>() {}
+fn is_id<T: Copy + Eq + Hash + Debug>() {}
+fn is_exception<T: Send + Debug + Display + 'static>() {}
+fn green<S: weald::net::WrapSocket>(socket: S) -> S::Green {
+    weald::wrap_socket(socket)
+}
+
+#[test]
+fn the_runtime_has_its_names() {
+    let _: fn() -> RuntimeBuilder = Runtime::builder;
+    let _: fn(RuntimeBuilder, usize) -> RuntimeBuilder = RuntimeBuilder::workers;
+    let _: fn(RuntimeBuilder, usize) -> RuntimeBuilder = RuntimeBuilder::stack_size;
+    let _: fn(RuntimeBuilder, String) -> RuntimeBuilder = RuntimeBuilder::thread_name;
+    let _: fn(RuntimeBuilder, &'static str) -> RuntimeBuilder = RuntimeBuilder::thread_name;
+    let _: fn(RuntimeBuilder) -> io::Result<Runtime> = RuntimeBuilder::build;
+    let _: fn(RuntimeBuilder) -> Result<(), InstallError> = RuntimeBuilder::install;
+    let _: fn(RuntimeBuilder, ThreadLocals) -> RuntimeBuilder = RuntimeBuilder::thread_locals;
+    let _: unsafe fn(RuntimeBuilder) -> RuntimeBuilder = RuntimeBuilder::share_thread_locals;
+    let _ = (ThreadLocals::Own, ThreadLocals::Pinned);
+    let _: fn(&InstallError) -> bool = InstallError::is_already_running;
+    is_error::<InstallError>();
+    is_send_sync::<Runtime>();
+    let _: fn(&Runtime, fn() -> String) -> String = Runtime::run::<String>;
+    let _: fn(&Runtime, fn() -> u8) -> JoinHandle<u8> = Runtime::spawn::<fn() -> u8, u8>;
+    let _: fn(Runtime, Duration) -> bool = Runtime::shutdown;
+    let _: fn(&Runtime) -> Metrics = Runtime::metrics;
+    let metrics = Runtime::builder().workers(1).build().unwrap().metrics();
+    let _: [usize; 6] = [
+        metrics.workers,
+        metrics.live,
+        metrics.parked,
+        metrics.injector_len,
+        metrics.run_queue_len,
+        metrics.timers,
+    ];
+    let _: [u64; 5] = [
+        metrics.spawned,
+        metrics.steals,
+        metrics.parks,
+        metrics.polls,
+        metrics.stack_bytes,
+    ];
+    let _ = format!("{:?}", metrics.clone());
+}
+
+#[test]
+fn green_threads_have_their_names() {
+    let _: fn(fn() -> u8) -> JoinHandle<u8> = weald::spawn::<fn() -> u8, u8>;
+    let _: fn() -> Builder = Builder::new;
+    let _: fn(Builder, String) -> Builder = Builder::name;
+    let _: fn(Builder, usize) -> Builder = Builder::stack_size;
+    let _: fn(Builder, bool) -> Builder = Builder::pinned;
+    let _: fn(Builder, fn()) -> io::Result<JoinHandle<()>> = Builder::spawn::<fn(), ()>;
+    let sum = weald::scope(|s| {
+        let (one, two) = scoped(s, Builder::new());
+        let two = two.unwrap();
+        let _: (&GreenThread, bool) = (two.thread(), two.is_finished());
+        let results: [thread::Result<u8>; 2] = [one.join(), two.join()];
+        results.map(Result::unwrap).iter().sum::<u8>()
+    });
+    assert_eq!(sum, 3);
+
+    is_send_sync::<JoinHandle<std::cell::Cell<u8>>>();
+    let _: fn(JoinHandle<u8>) -> thread::Result<u8> = JoinHandle::join;
+    let _: fn(&JoinHandle<u8>) -> bool = JoinHandle::is_finished;
+    let _: fn(&JoinHandle<u8>) -> &GreenThread = JoinHandle::thread;
+
+    is_handle::<GreenThread>();
+    is_id::<GreenThreadId>();
+    let _: fn(&GreenThread) -> GreenThreadId = GreenThread::id;
+    let _: fn(&GreenThread) -> Option<&str> = GreenThread::name;
+    let _: fn(&GreenThread) = GreenThread::unpark;
+    let _: fn(&GreenThread, &'static str) = GreenThread::throw;
+    let _: fn(&GreenThread, io::Error) = GreenThread::throw;
+    let _: fn(&GreenThread) = GreenThread::kill;
+
+    let _: fn() -> GreenThread = weald::current;
+    let _: fn() -> bool = weald::is_green;
+    let _: [fn(); 3] = [weald::yield_now, weald::park, weald::checkpoint];
+    let _: [fn(Duration); 2] = [weald::park_timeout, weald::sleep];
+    let _: fn(Instant) = weald::sleep_until;
+    weald::green_local! {
+        static DEPTH: std::cell::Cell<u8> = std::cell::Cell::new(7);
+        static WORDS: Vec<u8> = Vec::new();
+    }
+    assert_eq!(DEPTH.with(std::cell::Cell::get), 7);
+    assert!(WORDS.with(Vec::is_empty));
+    // Neither `Send` nor `'static`.
+    let local = std::rc::Rc::new(5);
+    let seen: &i32 = weald::blocking(|| &*local);
+    assert_eq!(*seen, 5);
+}
+
+#[test]
+fn timers_and_exceptions_have_their_names() {
+    let _: fn(Duration, fn()) -> Timer = |delay, f| weald::call_after(delay, f);
+    let _: fn(Duration, fn()) -> Timer = |delay, f| weald::call_after_local(delay, f);
+    let _: fn(Duration, &'static str) -> Timer = |delay, exc| weald::exc_after(delay, exc);
+    let _: fn(Duration, BoxError) -> Timer = |delay, exc| weald::exc_after(delay, exc);
+    let _: fn(&Timer) -> bool = Timer::cancel;
+    is_send_sync::<Timer>();
+    is_static::<Timer>();
+
+    // What is not unwind safe may be captured.
+    let mut cell = std::cell::Cell::new(0);
+    let counted: Result<(), Elapsed> = weald::timeout(Duration::MAX, || cell.set(1));
+    counted.unwrap();
+    let caught: Result<i32, Elapsed> = weald::catch(|| *cell.get_mut());
+    assert_eq!(caught.unwrap(), 1);
+    let _ = weald::catch::<io::Error, _>(|| ());
+
+    is_exception::<Exception>();
+    is_error::<Killed>();
+    is_error::<Elapsed>();
+    let _: fn(&Exception) -> Option<&Killed> = Exception::downcast_ref::<Killed>;
+    let _: fn(Exception) -> BoxError = Exception::into_inner;
+
+    let thread = weald::spawn(weald::park);
+    thread.thread().kill();
+    let payload: Box<dyn Any + Send> = thread.join().unwrap_err();
+    let killed = |e: &Box<dyn Any + Send>| {
+        let killed: &Killed = e.downcast_ref::<Exception>()?.downcast_ref::<Killed>()?;
+        Some(killed.to_string())
+    };
+    assert!(killed(&payload).is_some());
+}
+
+#[test]
+fn tcp_has_its_names() {
+    use weald::net::{ServerHandle, ServerOptions, TcpListener, TcpStream};
+
+    let _: fn(&'static str) -> io::Result<TcpListener> = |addr| weald::tcp_listener(addr);
+    let _: fn(SocketAddr) -> io::Result<TcpListener> = |addr| weald::tcp_listener(addr);
+    let _: fn((&'static str, u16), u32) -> io::Result<TcpListener> =
+        |addr, backlog| weald::tcp_listener_with(addr, backlog);
+    let _: fn(&[SocketAddr]) -> io::Result<TcpStream> = |addr| weald::connect_tcp(addr);
+    let _: fn(String, SocketAddr) -> io::Result<TcpStream> =
+        |addr, local| weald::connect_tcp_from(addr, local);
+    let _: fn(TcpListener, fn(TcpStream, SocketAddr)) -> ServerHandle =
+        |listener, handler| weald::tcp_server(listener, handler);
+    let _: fn(TcpListener, ServerOptions, fn(TcpStream, SocketAddr)) -> ServerHandle =
+        |listener, options, handler| weald::tcp_server_with(listener, options, handler);
+    let _: fn(ServerOptions, usize) -> ServerOptions = ServerOptions::max_connections;
+    let _: fn(&ServerHandle) -> SocketAddr = ServerHandle::local_addr;
+    let _: fn(ServerHandle) = ServerHandle::stop;
+    let _: fn(ServerHandle, Duration) -> bool = ServerHandle::shutdown;
+
+    let _: fn(std::net::TcpStream) -> TcpStream = green;
+    let _: fn(std::net::TcpListener) -> TcpListener = green;
+    let _: fn(std::net::TcpStream) -> TcpStream = TcpStream::from;
+    let _: fn(TcpStream) -> std::net::TcpStream = TcpStream::into_std;
+    let _: fn(TcpListener) -> std::net::TcpListener = TcpListener::into_std;
+}
