@@ -71,8 +71,9 @@ fn p2_no_handle_crosses_threads_with_a_value_that_may_not() {
 
 #[test]
 fn p3_a_sleeper_that_computes_after_it_woke_does_not_delay_the_sleepers_of_other_workers() {
-    each_mode_on(2, |rt| {
-        let undisturbed = Count::default();
+    // Pinned, as a sleeper that may migrate is now and then on the burner's worker before it burns.
+    crate::support::with_deadline(crate::support::LIMIT, || {
+        let rt = crate::support::runtime(2, crate::support::Mode::Pinned);
         for _ in 0..6 {
             let (met, burns, told) = (Count::default(), Flag::default(), Flag::default());
             // Both compute until the other is there: they start on two workers, and each one's timers are its worker's.
@@ -88,34 +89,23 @@ fn p3_a_sleeper_that_computes_after_it_woke_does_not_delay_the_sleepers_of_other
                     meet(met);
                     weald::sleep(5 * MS);
                     burns.set();
-                    let end = Instant::now() + Duration::from_secs(1);
-                    while !told.is_set() && Instant::now() < end {
+                    while !told.is_set() {
                         std::hint::spin_loop();
                     }
-                    told.is_set()
                 })
             };
             let (met, burns, told) = (met.clone(), burns.clone(), told.clone());
             let sleeper = rt.spawn(move || {
                 meet(met);
-                let end = Instant::now() + Duration::from_secs(1);
-                while !burns.is_set() && Instant::now() < end {
+                while !burns.is_set() {
                     weald::sleep(MS);
                 }
                 (0..10).for_each(|_| weald::sleep(MS));
                 told.set();
             });
             sleeper.join().unwrap();
-            if burner.join().unwrap() {
-                undisturbed.add();
-            }
+            burner.join().unwrap();
         }
-        // Where threads migrate a sleeper may land on the burner's worker before it burns; seldom.
-        assert!(
-            undisturbed.get() >= 4,
-            "only in {} of 6 rounds",
-            undisturbed.get()
-        );
     });
 }
 
