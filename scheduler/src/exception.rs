@@ -216,6 +216,8 @@ pub(crate) struct Local {
     held: usize,
     /// Above zero while a `blocking` closure runs.
     pub(crate) blocking: u32,
+    /// Above zero while `defer` runs: what is to be raised stays where it is.
+    defers: u32,
     /// An exception of ours may be unwinding; `own_unwinding` says when that counts.
     raising: bool,
     pub(crate) locals: Locals,
@@ -235,6 +237,16 @@ impl fmt::Debug for Raise {
 }
 
 impl Raise {
+    /// In place of one that stays pending.
+    fn deferred() -> Self {
+        let error = Box::new(Deferred);
+        let tag = Tag::Once;
+        Self {
+            exception: Exception { error, tag },
+            again: false,
+        }
+    }
+
     /// Unwinds.
     pub(crate) fn unwind(self) -> ! {
         // SAFETY: the thread raises in itself.
@@ -383,6 +395,28 @@ impl Local {
         }
     }
 
+    /// True if `next` would find something. Takes nothing out.
+    fn is_due(&mut self, header: &Header) -> bool {
+        let held = self.hold > 0;
+        let now = self.earliest.map(|_| clock::now());
+        let first = if held { self.held } else { 0 };
+        let passed = |scope: &Scope| {
+            scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
+        };
+        if self.scopes.iter().skip(first).any(passed) {
+            return true;
+        }
+        if held || (now.is_none() && !header.state.is_pending()) {
+            return false;
+        }
+        let inbox = header.cold().inbox.lock();
+        let alarm = inbox.alarms.keys().next().map(|&(deadline, _)| deadline);
+        let others = inbox.killed || !inbox.thrown.is_empty();
+        drop(inbox);
+        self.set_alarm(alarm);
+        others || matches!((alarm, now), (Some(alarm), Some(now)) if alarm <= now)
+    }
+
     /// The next one-shot exception: the earliest of those thrown and those due by themselves.
     fn next_once(&mut self, header: &Header, now: Option<Instant>) -> Option<Raise> {
         if now.is_none() && !header.state.is_pending() {
@@ -475,7 +509,67 @@ fn check_slow(header: &Header) -> Option<Raise> {
         return None;
     }
     // SAFETY: as above; taken anew because `own_unwinding` looked at it.
-    unsafe { header.local() }.next(header)
+    let local = unsafe { header.local() };
+    if local.defers > 0 {
+        return local.is_due(header).then(Raise::deferred);
+    }
+    local.next(header)
+}
+
+/// Runs a call that an exception is to end but that must not be where it is raised: the call ends
+/// with an error that [`is_deferred`] knows, and the exception stays pending, to be raised in the
+/// thread's next blocking call. For calls that have already done something that they must report.
+///
+/// # Errors
+/// Those of `f`.
+pub fn defer<T>(f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let defers = Defers::new();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+    drop(defers);
+    match result {
+        Ok(result) => result,
+        Err(payload) => match take::<Deferred>(payload) {
+            Ok(deferred) => Err(io::Error::other(deferred)),
+            Err(payload) => go_on(payload),
+        },
+    }
+}
+
+/// True for the error of a call inside [`defer`] that an exception ended.
+pub fn is_deferred(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(<dyn Error + Send + Sync>::is::<Deferred>)
+}
+
+/// Stands for an exception that stays pending.
+#[derive(Debug)]
+struct Deferred;
+
+impl fmt::Display for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an exception waits to be raised")
+    }
+}
+
+impl Error for Deferred {}
+
+/// While this value lives, nothing is raised in its thread but `Deferred`.
+struct Defers(*const Header);
+
+impl Defers {
+    fn new() -> Self {
+        let header = current::header();
+        // SAFETY: the thread speaks of itself.
+        unsafe { (*header).local().defers += 1 };
+        Self(header)
+    }
+}
+
+impl Drop for Defers {
+    fn drop(&mut self) {
+        // SAFETY: a `Defers` is neither `Send` nor does it leave its thread's stack.
+        unsafe { (*self.0).local().defers -= 1 };
+    }
 }
 
 /// While this value lives nothing is raised in the thread that made it, but for the timeouts that

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
+pub use crate::exception::{defer, is_deferred};
 pub use crate::offload::offload;
 pub use crate::poller::{EventSlot, Readiness};
 pub use crate::wait_queue::{Interrupt, WaitQueue, Woken};
