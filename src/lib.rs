@@ -64,6 +64,12 @@
 
 /// Green sockets: the types of `std::net`.
 pub mod net {
+    #[cfg(feature = "tls")]
+    pub use weald_net::{
+        ClientCertificates, Identity, SslAcceptor, SslAcceptorBuilder, SslConnector,
+        SslConnectorBuilder, SslIncoming, SslListener, SslReader, SslRoots, SslStream,
+        SslTransport, SslWriter,
+    };
     pub use weald_net::{
         Incoming, ServerHandle, ServerOptions, Shutdown, SocketAddr, TcpListener, TcpStream,
         ToSocketAddrs, WrapSocket,
@@ -76,6 +82,8 @@ pub mod sync {
     pub use weald_sync::*;
 }
 
+#[cfg(feature = "tls")]
+pub use weald_net::{connect_ssl, connect_ssl_with, ssl_listener, ssl_listener_with};
 pub use weald_net::{
     connect_tcp, connect_tcp_from, tcp_listener, tcp_listener_with, tcp_server, tcp_server_with,
     wrap_socket,

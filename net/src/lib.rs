@@ -6,6 +6,7 @@
 //! | `source.rs` | a registered descriptor: its readiness and who waits; the one wait loop  |
 //! | `tcp.rs`    | streams and listeners                                                    |
 //! | `server.rs` | `tcp_server`                                                             |
+//! | `tls/`      | TLS over green streams                                                   |
 //! | `wrap.rs`   | std's sockets made green                                                 |
 //!
 //! # Examples
@@ -32,6 +33,8 @@
 mod server;
 mod source;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 mod wrap;
 
 pub use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
@@ -40,5 +43,11 @@ pub use crate::server::{ServerHandle, ServerOptions, tcp_server, tcp_server_with
 pub use crate::tcp::{
     Incoming, TcpListener, TcpStream, connect_tcp, connect_tcp_from, tcp_listener,
     tcp_listener_with,
+};
+#[cfg(feature = "tls")]
+pub use crate::tls::{
+    ClientCertificates, Identity, SslAcceptor, SslAcceptorBuilder, SslConnector,
+    SslConnectorBuilder, SslIncoming, SslListener, SslReader, SslRoots, SslStream, SslTransport,
+    SslWriter, connect_ssl, connect_ssl_with, ssl_listener, ssl_listener_with,
 };
 pub use crate::wrap::{WrapSocket, wrap_socket};

@@ -366,6 +366,20 @@ impl TcpStream {
         OwnedFd::from(self).into()
     }
 
+    /// Writes what there is room for, without waiting, and raises nothing.
+    #[cfg(feature = "tls")]
+    pub(crate) fn send_at_once(&self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.socket().send_with_flags(buffer, SEND_FLAGS)
+    }
+
+    /// Throws away some of what is there, without waiting, and raises nothing.
+    #[cfg(feature = "tls")]
+    pub(crate) fn discard_at_once(&self) -> io::Result<usize> {
+        let mut scrap = [MaybeUninit::uninit(); 4096];
+        let socket = self.0.socket();
+        socket.recv_with_flags(&mut scrap, libc::MSG_DONTWAIT)
+    }
+
     fn receive(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
         if buffer.is_empty() {
             weald_scheduler::io::enter()?;

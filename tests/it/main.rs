@@ -37,3 +37,9 @@ mod sleep;
 mod spawn;
 mod steal;
 mod timeout;
+#[cfg(feature = "tls")]
+mod tls_handshake;
+#[cfg(feature = "tls")]
+mod tls_stream;
+#[cfg(feature = "tls")]
+mod tls_support;

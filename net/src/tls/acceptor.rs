@@ -1,0 +1,293 @@
+//! The settings of a server, which many connections share.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::server::{
+    ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+
+use super::identity::Identity;
+use super::machine::Machine;
+use super::provider::{provider, ticketer};
+use super::roots::{Kind, SslRoots};
+use super::seats::Seats;
+use super::session::Bounds;
+use super::{HANDSHAKE_LIMIT, error, invalid_data, invalid_input, protocols};
+
+/// How many sessions of clients without tickets can be resumed. About 1 KiB each; rustls' own 256
+/// is soon full.
+const SESSIONS: usize = 16 * 1024;
+
+/// What a server says in TLS handshakes: who it is, what it speaks, whom it lets in. Clones share
+/// it, and [`reload`](Self::reload) changes it for all of them.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+/// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+/// let acceptor = weald_net::SslAcceptor::builder()
+///     .identity(weald_net::Identity::from_pem(&chain, &key)?)
+///     .alpn(["h2", "http/1.1"])
+///     .handshake_timeout(Some(Duration::from_secs(5)))
+///     .build()?;
+/// let listener = weald_net::ssl_listener_with("127.0.0.1:0", &acceptor)?;
+/// // Later, with a new certificate:
+/// acceptor.reload([weald_net::Identity::from_pem(&chain, &key)?])?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SslAcceptor(Arc<Shared>);
+
+struct Shared {
+    config: Arc<ServerConfig>,
+    identities: Arc<Identities>,
+    bounds: Bounds,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SslAcceptor {
+    /// A server with one identity and the settings of [`builder`](Self::builder) for the rest.
+    ///
+    /// # Errors
+    /// As [`SslAcceptorBuilder::build`].
+    pub fn new(identity: Identity) -> io::Result<Self> {
+        Self::builder().identity(identity).build()
+    }
+
+    /// Settings to begin with: TLS 1.2 and 1.3, no client certificates, no ALPN, resumption by
+    /// tickets and by a cache of 16384 sessions, 10 s for a handshake.
+    pub fn builder() -> SslAcceptorBuilder {
+        SslAcceptorBuilder {
+            identities: Vec::new(),
+            protocols: Vec::new(),
+            clients: ClientCertificates::None,
+            limit: Some(HANDSHAKE_LIMIT),
+            seats: None,
+        }
+    }
+
+    /// Other identities from now on, for this acceptor, its clones and the listeners that have it.
+    /// Connections whose handshake has begun keep theirs.
+    ///
+    /// # Errors
+    /// `InvalidInput`: there is none. Then nothing changes.
+    pub fn reload(&self, identities: impl IntoIterator<Item = Identity>) -> io::Result<()> {
+        let table = Table::new(identities.into_iter().collect())?;
+        let old = {
+            let mut place = self
+                .0
+                .identities
+                .0
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *place, Arc::new(table))
+        };
+        drop(old);
+        Ok(())
+    }
+
+    pub(super) fn machine(&self) -> io::Result<Machine> {
+        Machine::server(Arc::clone(&self.0.config)).map_err(error)
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        self.0.bounds.clone()
+    }
+}
+
+/// Whether clients must say who they are.
+///
+/// # Examples
+/// ```
+/// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+/// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+/// use weald_net::{ClientCertificates, Identity, SslAcceptor, SslRoots};
+/// let acceptor = SslAcceptor::builder()
+///     .identity(Identity::from_pem(&chain, &key)?)
+///     .client_certificates(ClientCertificates::Required(SslRoots::from_pem(&chain)?))
+///     .build()?;
+/// # drop(acceptor);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ClientCertificates {
+    /// They are not asked.
+    None,
+    /// They may; one that does must show a certificate that these roots vouch for.
+    Optional(SslRoots),
+    /// They must show a certificate that these roots vouch for.
+    Required(SslRoots),
+}
+
+/// Makes an [`SslAcceptor`].
+///
+/// # Examples
+/// See [`SslAcceptor`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct SslAcceptorBuilder {
+    identities: Vec<Identity>,
+    protocols: Vec<Vec<u8>>,
+    clients: ClientCertificates,
+    limit: Option<Duration>,
+    seats: Option<usize>,
+}
+
+impl SslAcceptorBuilder {
+    /// Adds an identity. A client gets the first one whose certificate has the name that it asks for
+    /// (SNI), and one that asks for none, or for another name, gets the first of all.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identities.push(identity);
+        self
+    }
+
+    /// The protocols spoken on top (ALPN), the preferred one first. A client that offers only others
+    /// is refused, one that offers none is let in.
+    pub fn alpn<P: AsRef<[u8]>>(mut self, names: impl IntoIterator<Item = P>) -> Self {
+        self.protocols = names
+            .into_iter()
+            .map(|name| name.as_ref().to_vec())
+            .collect();
+        self
+    }
+
+    /// Whether clients must show certificates.
+    pub fn client_certificates(mut self, clients: ClientCertificates) -> Self {
+        self.clients = clients;
+        self
+    }
+
+    /// How long a handshake may take, from the first read or write on; `None`: for ever.
+    pub fn handshake_timeout(mut self, limit: Option<Duration>) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// How many handshakes may compute at once, at least 1; the further ones wait, within their
+    /// time. Fewer than there are workers leaves the others to connections that have been
+    /// established, however many new ones come. One that waits for its client does not count.
+    pub fn max_handshakes(mut self, bound: usize) -> Self {
+        self.seats = Some(bound.max(1));
+        self
+    }
+
+    /// Makes the acceptor.
+    ///
+    /// # Errors
+    /// `InvalidInput`: no identity, the name of a protocol that is empty or longer than 255 bytes,
+    /// or the platform's roots for clients, which are for servers only. `InvalidData`: roots that
+    /// cannot be used.
+    pub fn build(self) -> io::Result<SslAcceptor> {
+        let identities = Arc::new(Identities(RwLock::new(Arc::new(Table::new(
+            self.identities,
+        )?))));
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(error)?;
+        let builder = match self.clients {
+            ClientCertificates::None => builder.with_no_client_auth(),
+            ClientCertificates::Optional(roots) => {
+                let verifier = clients(roots)?.allow_unauthenticated().build();
+                builder
+                    .with_client_cert_verifier(verifier.map_err(|e| invalid_data(e.to_string()))?)
+            }
+            ClientCertificates::Required(roots) => {
+                let verifier = clients(roots)?.build();
+                builder
+                    .with_client_cert_verifier(verifier.map_err(|e| invalid_data(e.to_string()))?)
+            }
+        };
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&identities) as _;
+        let mut config = builder.with_cert_resolver(resolver);
+        config.alpn_protocols = protocols(self.protocols)?;
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+        config.ticketer = ticketer().map_err(error)?;
+        Ok(SslAcceptor(Arc::new(Shared {
+            config: Arc::new(config),
+            identities,
+            bounds: Bounds {
+                limit: self.limit,
+                seats: self.seats.map(|count| Arc::new(Seats::new(count))),
+            },
+        })))
+    }
+}
+
+fn clients(roots: SslRoots) -> io::Result<rustls::server::ClientCertVerifierBuilder> {
+    match roots.0 {
+        Kind::Own(roots) => Ok(WebPkiClientVerifier::builder_with_provider(
+            roots,
+            provider(),
+        )),
+        Kind::Platform => Err(invalid_input(
+            "the platform's roots vouch for servers: clients need roots of their own",
+        )),
+    }
+}
+
+/// The identities of an acceptor, which may change.
+#[derive(Debug)]
+struct Identities(RwLock<Arc<Table>>);
+
+/// Whom a name belongs to.
+#[derive(Debug)]
+struct Table {
+    default: Arc<CertifiedKey>,
+    /// In lower case; `*.example.org` stands for all names with one label more.
+    names: HashMap<String, Arc<CertifiedKey>>,
+}
+
+impl Table {
+    fn new(identities: Vec<Identity>) -> io::Result<Self> {
+        let Some(first) = identities.first() else {
+            return Err(invalid_input("a server needs at least one identity"));
+        };
+        let default = Arc::clone(&first.key);
+        let mut names = HashMap::new();
+        for Identity { key } in identities {
+            // That it can be read was seen when the key was compared with it.
+            let first = key.cert.first().map(webpki::EndEntityCert::try_from);
+            let Some(Ok(certificate)) = first else {
+                return Err(invalid_data("the certificate cannot be read"));
+            };
+            for name in certificate.valid_dns_names() {
+                let name = name.to_ascii_lowercase();
+                names.entry(name).or_insert_with(|| Arc::clone(&key));
+            }
+        }
+        Ok(Self { default, names })
+    }
+
+    fn find(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let found = name.and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            self.names.get(&name).or_else(|| {
+                let (_, domain) = name.split_once('.')?;
+                self.names.get(&format!("*.{domain}"))
+            })
+        });
+        Arc::clone(found.unwrap_or(&self.default))
+    }
+}
+
+impl ResolvesServerCert for Identities {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let table = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        Some(table.find(hello.server_name()))
+    }
+}

@@ -1,0 +1,260 @@
+//! The settings of a client, which many connections share; `connect_ssl`.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+
+use super::identity::Identity;
+use super::machine::Machine;
+use super::provider::provider;
+use super::roots::{Kind, SslRoots, platform_verifier};
+use super::session::Bounds;
+use super::stream::SslStream;
+use super::{HANDSHAKE_LIMIT, error, invalid_input, protocols};
+use crate::tcp::connect_tcp;
+
+/// For how many servers a session is kept to be resumed.
+const SERVERS: usize = 1024;
+
+/// What a client says in TLS handshakes: whom it trusts, what it speaks, who it is. Clones share it
+/// and its sessions: keep one for the life of the program, else nothing is ever resumed.
+///
+/// # Examples
+/// ```
+/// use std::io::{Read, Write};
+/// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+/// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+/// let identity = weald_net::Identity::from_pem(&chain, &key)?;
+/// let listener = weald_net::ssl_listener("127.0.0.1:0", identity)?;
+/// let addr = format!("localhost:{}", listener.local_addr()?.port());
+/// let server = weald_scheduler::spawn(move || {
+///     let (mut stream, _peer) = listener.accept()?;
+///     stream.write_all(b"welcome")
+/// });
+/// let connector = weald_net::SslConnector::from_pem(&chain)?;
+/// let mut text = String::new();
+/// weald_net::connect_ssl_with(&addr, &connector)?.read_to_string(&mut text)?;
+/// assert_eq!(text, "welcome");
+/// server.join().unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SslConnector(Arc<Shared>);
+
+struct Shared {
+    settings: SslConnectorBuilder,
+    /// Made at the first use: then the platform's roots are read.
+    config: OnceLock<Arc<ClientConfig>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.fmt(f)
+    }
+}
+
+impl SslConnector {
+    /// Trusts whom the operating system trusts; the other settings are those of
+    /// [`builder`](Self::builder).
+    pub fn new() -> Self {
+        let settings = Self::builder();
+        Self(Arc::new(Shared {
+            settings,
+            config: OnceLock::new(),
+        }))
+    }
+
+    /// Trusts the authorities of a PEM text and no others.
+    ///
+    /// # Errors
+    /// `InvalidData`: there is none, or one cannot be read.
+    pub fn from_pem(roots: impl AsRef<[u8]>) -> io::Result<Self> {
+        Self::builder().roots(SslRoots::from_pem(roots)?).build()
+    }
+
+    /// Settings to begin with: TLS 1.2 and 1.3, the platform's roots, no ALPN, no certificate, 10 s
+    /// for a handshake.
+    pub fn builder() -> SslConnectorBuilder {
+        SslConnectorBuilder {
+            roots: SslRoots::platform(),
+            identity: None,
+            protocols: Vec::new(),
+            limit: Some(HANDSHAKE_LIMIT),
+        }
+    }
+
+    fn config(&self) -> io::Result<Arc<ClientConfig>> {
+        if let Some(config) = self.0.config.get() {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(self.0.settings.config()?);
+        // Who was first here has won: sessions are kept in one place.
+        Ok(Arc::clone(self.0.config.get_or_init(|| config)))
+    }
+
+    /// TLS with the server of this name, or IP address.
+    pub(super) fn machine(&self, name: &str) -> io::Result<Machine> {
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+            invalid_input(format!("{name:?} is neither a DNS name nor an IP address"))
+        })?;
+        Machine::client(self.config()?, name).map_err(error)
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds {
+            limit: self.0.settings.limit,
+            seats: None,
+        }
+    }
+}
+
+impl Default for SslConnector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Makes an [`SslConnector`].
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// let connector = weald_net::SslConnector::builder()
+///     .alpn(["http/1.1"])
+///     .handshake_timeout(Some(Duration::from_secs(5)))
+///     .build()?;
+/// # drop(connector);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct SslConnectorBuilder {
+    roots: SslRoots,
+    identity: Option<Identity>,
+    protocols: Vec<Vec<u8>>,
+    limit: Option<Duration>,
+}
+
+impl SslConnectorBuilder {
+    /// Whom to trust.
+    pub fn roots(mut self, roots: SslRoots) -> Self {
+        self.roots = roots;
+        self
+    }
+
+    /// Who the client is, for servers that ask.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The protocols to speak on top (ALPN), the preferred one first.
+    pub fn alpn<P: AsRef<[u8]>>(mut self, names: impl IntoIterator<Item = P>) -> Self {
+        self.protocols = names
+            .into_iter()
+            .map(|name| name.as_ref().to_vec())
+            .collect();
+        self
+    }
+
+    /// How long a handshake may take; `None`: for ever.
+    pub fn handshake_timeout(mut self, limit: Option<Duration>) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Makes the connector. The platform's roots, if those are to be trusted, are read at the first
+    /// connection.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the name of a protocol that is empty or longer than 255 bytes.
+    pub fn build(self) -> io::Result<SslConnector> {
+        protocols(&self.protocols)?;
+        Ok(SslConnector(Arc::new(Shared {
+            settings: self,
+            config: OnceLock::new(),
+        })))
+    }
+
+    fn config(&self) -> io::Result<ClientConfig> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(error)?;
+        let builder = match &self.roots.0 {
+            Kind::Own(roots) => builder.with_root_certificates(Arc::clone(roots)),
+            Kind::Platform => builder
+                .dangerous()
+                .with_custom_certificate_verifier(platform_verifier()?),
+        };
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let key = SingleCertAndKey::from(Arc::clone(&identity.key));
+                let resolver: Arc<dyn ResolvesClientCert> = Arc::new(key);
+                builder.with_client_cert_resolver(resolver)
+            }
+        };
+        config.alpn_protocols = protocols(&self.protocols)?;
+        config.resumption = Resumption::in_memory_sessions(SERVERS);
+        Ok(config)
+    }
+}
+
+/// Connects to `host:port` with TLS, and trusts whom the operating system trusts. When it returns,
+/// the handshake is done and the server is who it says. A blocking call.
+///
+/// # Examples
+/// ```no_run
+/// use std::io::{Read, Write};
+/// let mut stream = weald_net::connect_ssl("example.org:443")?;
+/// stream.write_all(b"GET / HTTP/1.0\r\nHost: example.org\r\n\r\n")?;
+/// let mut page = String::new();
+/// stream.read_to_string(&mut page)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// `InvalidInput`: not `host:port`. `InvalidData`: what the server says is not TLS, or its
+/// certificate is not accepted, which the text tells. `TimedOut`: the handshake took longer than
+/// 10 s. Those of [`connect_tcp`].
+pub fn connect_ssl(addr: &str) -> io::Result<SslStream> {
+    static PLATFORM: OnceLock<SslConnector> = OnceLock::new();
+    connect_ssl_with(addr, PLATFORM.get_or_init(SslConnector::new))
+}
+
+/// As [`connect_ssl`], with settings.
+///
+/// # Examples
+/// See [`SslConnector`].
+///
+/// # Errors
+/// As [`connect_ssl`].
+pub fn connect_ssl_with(addr: &str, connector: &SslConnector) -> io::Result<SslStream> {
+    let host = host(addr)?;
+    // Before the connection: what is wrong with the name or the settings is known by itself.
+    let machine = connector.machine(host)?;
+    let tcp = connect_tcp(addr)?;
+    tcp.set_nodelay(true)?;
+    let stream = SslStream::new(tcp, machine, connector.bounds());
+    stream.handshake()?;
+    Ok(stream)
+}
+
+/// The host of `host:port`; an IPv6 address stands in brackets.
+fn host(addr: &str) -> io::Result<&str> {
+    let refused = || invalid_input(format!("{addr:?} is not of the form host:port"));
+    let (host, port) = addr.rsplit_once(':').ok_or_else(refused)?;
+    if host.is_empty() || port.parse::<u16>().is_err() {
+        return Err(refused());
+    }
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    Ok(bare.unwrap_or(host))
+}

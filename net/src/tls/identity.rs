@@ -1,0 +1,92 @@
+//! A certificate chain with its key.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::provider::provider;
+use super::{error, invalid_data};
+
+/// Who a server is, or a client: a chain of certificates and the key of the first.
+///
+/// # Examples
+/// ```
+/// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+/// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+/// let identity = weald_net::Identity::from_pem(&chain, &key)?;
+/// let listener = weald_net::ssl_listener("127.0.0.1:0", identity)?;
+///
+/// let other = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+/// assert!(weald_net::Identity::from_pem(&chain, other.signing_key.serialize_pem()).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Identity {
+    pub(super) key: Arc<CertifiedKey>,
+}
+
+impl Identity {
+    /// Takes both from PEM: the certificates, the server's own first and each followed by that of
+    /// its issuer, and the key (PKCS#8, PKCS#1 or SEC1, not encrypted).
+    ///
+    /// # Errors
+    /// `InvalidData`: no certificate or key is there, one cannot be read, or they do not belong
+    /// together.
+    pub fn from_pem(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> io::Result<Self> {
+        let chain = certificates(chain.as_ref())?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_ref()).map_err(|error| match error {
+            pem::Error::NoItemsFound => invalid_data("no private key in the PEM text"),
+            error => invalid_data(format!("the private key cannot be read: {error}")),
+        })?;
+        let key =
+            CertifiedKey::from_der(chain, key, &provider()).map_err(|failed| match failed {
+                rustls::Error::InconsistentKeys(_) => {
+                    invalid_data("the private key is not that of the certificate")
+                }
+                failed => error(failed),
+            })?;
+        Ok(Self { key: Arc::new(key) })
+    }
+
+    /// As [`from_pem`](Self::from_pem), from two files, which are read where that blocks no worker.
+    ///
+    /// # Errors
+    /// As `from_pem`; the system's, with the path in the text.
+    pub fn from_pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> io::Result<Self> {
+        weald_scheduler::io::enter()?;
+        let (chain, key) = (chain.as_ref(), key.as_ref());
+        let (chain, key) =
+            weald_scheduler::blocking(|| Ok::<_, io::Error>((read(chain)?, read(key)?)))?;
+        Self::from_pem(chain, key)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Identity");
+        debug
+            .field("certificates", &self.key.cert.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    std::fs::read(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+/// All certificates of a PEM text; at least one.
+pub(super) fn certificates(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = certificates
+        .map_err(|error| invalid_data(format!("a certificate cannot be read: {error}")))?;
+    if certificates.is_empty() {
+        return Err(invalid_data("no certificate in the PEM text"));
+    }
+    Ok(certificates)
+}

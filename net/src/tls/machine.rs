@@ -1,0 +1,365 @@
+//! One connection of rustls: records in, plaintext out, and the reverse. No IO, no waiting.
+//!
+//! It stands on rustls' unbuffered interface: records lie in buffers of ours, so one system call
+//! brings as many as fit (`Connection::read_tls` asks for 4 KiB at a time), and an idle connection
+//! holds none. rustls 0.24 has this shape throughout.
+//!
+//! Invariant 1: records leave in the order in which they were encrypted, as each has a number. So
+//! everything that encrypts appends to `out`, or to a buffer that `out` was moved to first.
+//! Invariant 2: rustls keeps positions in the records that it was given and that are not done with,
+//! so every call is given `records`, also one that only sends. `refill` puts bytes behind those
+//! that are there and moves none of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+};
+use rustls::{ClientConfig, CommonState, ServerConfig};
+
+use super::buffer::Buffer;
+
+/// The most that TLS adds to a record, in bytes: header 5, explicit nonce 8, padding and type 17,
+/// tag 16, rounded up.
+const OVERHEAD: usize = 64;
+
+/// The most plaintext in a record, in bytes; RFC 8446, 5.1.
+const FRAGMENT: usize = 16 * 1024;
+
+pub(super) struct Machine {
+    connection: Connection,
+    /// What came from the peer and is not done with.
+    records: Buffer,
+    /// Plaintext that no reader had room for.
+    plain: Buffer,
+    /// Records to be sent that no call waits for: of the handshake, and answers.
+    out: Buffer,
+    failed: Option<rustls::Error>,
+    /// The peer said `close_notify`.
+    got_close: bool,
+    /// We said it.
+    sent_close: bool,
+}
+
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one a connection, behind an `Arc`"
+)]
+enum Connection {
+    Client(UnbufferedClientConnection),
+    Server(UnbufferedServerConnection),
+}
+
+/// What one turn of the state machine did.
+enum Step {
+    /// Something; there may be more.
+    Moved,
+    /// It handed over plaintext, and the receiver has enough.
+    Full,
+    /// It needs more records.
+    Blocked,
+    /// It may send, and did the job if there was one.
+    Ready,
+}
+
+/// What to do once it may send.
+#[derive(Clone, Copy)]
+enum Job<'a> {
+    Nothing,
+    Encrypt(&'a [u8]),
+    Close,
+}
+
+impl Machine {
+    pub(super) fn client(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, rustls::Error> {
+        UnbufferedClientConnection::new(config, name)
+            .map(|client| Self::new(Connection::Client(client)))
+    }
+
+    pub(super) fn server(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        UnbufferedServerConnection::new(config).map(|server| Self::new(Connection::Server(server)))
+    }
+
+    fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            records: Buffer::new(),
+            plain: Buffer::new(),
+            out: Buffer::new(),
+            failed: None,
+            got_close: false,
+            sent_close: false,
+        }
+    }
+
+    pub(super) fn state(&self) -> &CommonState {
+        match &self.connection {
+            Connection::Client(client) => client,
+            Connection::Server(server) => server,
+        }
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.state().is_handshaking()
+    }
+
+    pub(super) fn sent_close(&self) -> bool {
+        self.sent_close
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Whether the peer has closed; the error that has ended the connection.
+    pub(super) fn has_ended(&self) -> Result<bool, rustls::Error> {
+        match &self.failed {
+            None => Ok(self.got_close),
+            Some(failed) => Err(failed.clone()),
+        }
+    }
+
+    /// Copies the records that are not done with to `fresh`, which is empty, for a read to go on
+    /// behind them.
+    pub(super) fn copy_rest(&mut self, fresh: &mut Buffer) {
+        fresh.push(self.records.filled());
+    }
+
+    /// `fresh` holds what `copy_rest` put there and more behind it: takes it over.
+    pub(super) fn refill(&mut self, fresh: &mut Buffer) {
+        debug_assert!(
+            fresh.filled().starts_with(self.records.filled()),
+            "they are as they were copied: no whole record was among them"
+        );
+        std::mem::swap(&mut self.records, fresh);
+        fresh.clear();
+    }
+
+    /// Goes on with the handshake as far as the records reach. After an error, which stays, the
+    /// alert for the peer is in the output.
+    pub(super) fn advance(&mut self) -> Result<(), rustls::Error> {
+        self.work(&mut []);
+        self.has_ended().map(drop)
+    }
+
+    /// Decrypts into the buffer, until it is full or no whole record is left. Returns how many bytes
+    /// there are.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
+        if !self.plain.is_empty() {
+            let count = self.plain.take(buffer);
+            self.plain.release();
+            return count;
+        }
+        if self.records.is_empty() {
+            return 0;
+        }
+        self.work(buffer)
+    }
+
+    fn work(&mut self, buffer: &mut [u8]) -> usize {
+        let mut filled = 0;
+        while self.failed.is_none() {
+            match self.step(buffer, &mut filled, Job::Nothing) {
+                Ok(Step::Moved) => {}
+                Ok(Step::Full | Step::Blocked | Step::Ready) => break,
+                Err(error) => self.fail(error),
+            }
+        }
+        filled
+    }
+
+    /// Encrypts the plaintext to the end of `to`. What was in `out` goes there first.
+    pub(super) fn encrypt(&mut self, plain: &[u8], to: &mut Buffer) -> Result<(), rustls::Error> {
+        let room = plain.len() + (plain.len() / FRAGMENT + 1) * OVERHEAD;
+        self.send(Job::Encrypt(plain), room, to)
+    }
+
+    /// Encrypts `close_notify` to the end of `to`. What was in `out` goes there first.
+    pub(super) fn close(&mut self, to: &mut Buffer) -> Result<(), rustls::Error> {
+        self.sent_close = true;
+        self.send(Job::Close, 2 * OVERHEAD, to)
+    }
+
+    fn send(&mut self, job: Job<'_>, room: usize, to: &mut Buffer) -> Result<(), rustls::Error> {
+        self.move_out(to);
+        // For this call everything goes to `to`.
+        std::mem::swap(&mut self.out, to);
+        self.out.reserve(room);
+        let result = loop {
+            if let Some(failed) = &self.failed {
+                break Err(failed.clone());
+            }
+            match self.step(&mut [], &mut 0, job) {
+                Ok(Step::Ready) => break Ok(()),
+                // Plaintext that was in the way is kept for the next reader.
+                Ok(Step::Moved | Step::Full) => {}
+                // It may not send: before the handshake has ended, or after both have closed.
+                Ok(Step::Blocked) => break Err(rustls::Error::HandshakeNotComplete),
+                Err(error) => self.fail(error),
+            }
+        };
+        std::mem::swap(&mut self.out, to);
+        result
+    }
+
+    /// Moves what is in `out` to the end of `to`.
+    pub(super) fn move_out(&mut self, to: &mut Buffer) {
+        if self.out.is_empty() {
+            return;
+        }
+        if to.is_empty() {
+            std::mem::swap(to, &mut self.out);
+        } else {
+            to.push(self.out.filled());
+            self.out.clear();
+        }
+        self.out.release();
+    }
+
+    /// The connection has failed, and stays so. What TLS has to say about it goes to `out`.
+    fn fail(&mut self, error: rustls::Error) {
+        self.failed = Some(error);
+        // What is to be sent comes before what was received, of which no more may be touched.
+        while self.state().wants_write() {
+            if self.step(&mut [], &mut 0, Job::Nothing).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// One turn. Plaintext goes to `buffer` from `filled` on, and what has no room there to `plain`.
+    fn step(
+        &mut self,
+        buffer: &mut [u8],
+        filled: &mut usize,
+        job: Job<'_>,
+    ) -> Result<Step, rustls::Error> {
+        let Self {
+            connection,
+            records,
+            plain,
+            out,
+            got_close,
+            ..
+        } = self;
+        let mut sink = |bytes: &[u8]| {
+            let count = bytes.len().min(buffer.len() - *filled);
+            buffer[*filled..*filled + count].copy_from_slice(&bytes[..count]);
+            *filled += count;
+            if count < bytes.len() {
+                plain.push(&bytes[count..]);
+            }
+            *filled < buffer.len()
+        };
+        let bytes = records.filled();
+        let (discard, step) = match connection {
+            Connection::Client(client) => take_step(
+                client.process_tls_records(bytes),
+                out,
+                &mut sink,
+                got_close,
+                job,
+            ),
+            Connection::Server(server) => take_step(
+                server.process_tls_records(bytes),
+                out,
+                &mut sink,
+                got_close,
+                job,
+            ),
+        };
+        records.consume(discard);
+        step
+    }
+}
+
+/// Acts on a state that rustls has reached. Returns how many bytes of the records are done with.
+fn take_step<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    out: &mut Buffer,
+    plain: &mut dyn FnMut(&[u8]) -> bool,
+    got_close: &mut bool,
+    job: Job<'_>,
+) -> (usize, Result<Step, rustls::Error>) {
+    let mut discard = status.discard;
+    let state = match status.state {
+        Ok(state) => state,
+        Err(error) => return (discard, Err(error)),
+    };
+    let step = match state {
+        ConnectionState::ReadTraffic(mut traffic) => {
+            let mut room = true;
+            loop {
+                match traffic.next_record() {
+                    None if room => break Ok(Step::Moved),
+                    None => break Ok(Step::Full),
+                    Some(Err(error)) => break Err(error),
+                    Some(Ok(record)) => {
+                        discard += record.discard;
+                        room = plain(record.payload);
+                    }
+                }
+            }
+        }
+        ConnectionState::EncodeTlsData(mut data) => {
+            let mut encoded = data.encode(out.spare());
+            if let Err(EncodeError::InsufficientSize(needs)) = encoded {
+                out.reserve(needs.required_size);
+                encoded = data.encode(out.spare());
+            }
+            match encoded {
+                Ok(count) => {
+                    out.commit(count);
+                    Ok(Step::Moved)
+                }
+                Err(error) => Err(rustls::Error::General(error.to_string())),
+            }
+        }
+        // What was encoded is in `out`, in front of all that will be encrypted: as good as sent.
+        ConnectionState::TransmitTlsData(data) => {
+            data.done();
+            Ok(Step::Moved)
+        }
+        ConnectionState::PeerClosed => {
+            *got_close = true;
+            Ok(Step::Moved)
+        }
+        ConnectionState::WriteTraffic(mut traffic) => {
+            let mut attempt = |out: &mut Buffer| match job {
+                Job::Nothing => Ok(0),
+                Job::Encrypt(plain) => traffic.encrypt(plain, out.spare()),
+                Job::Close => traffic.queue_close_notify(out.spare()),
+            };
+            let mut sent = attempt(out);
+            if let Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) =
+                sent
+            {
+                out.reserve(required_size);
+                sent = attempt(out);
+            }
+            match sent {
+                Ok(count) => {
+                    out.commit(count);
+                    Ok(Step::Ready)
+                }
+                Err(error) => Err(rustls::Error::General(error.to_string())),
+            }
+        }
+        // Nothing asks for early data. The others need more records, or say that both have closed.
+        _ => Ok(Step::Blocked),
+    };
+    (discard, step)
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,84 @@
+//! Whose signatures on certificates count.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::RootCertStore;
+use rustls::client::danger::ServerCertVerifier;
+
+use super::identity::certificates;
+use super::provider::provider;
+use super::{error, invalid_data};
+
+/// The certificate authorities that are trusted.
+///
+/// # Examples
+/// ```
+/// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+/// # let pem = made.cert.pem();
+/// let own = weald_net::SslRoots::from_pem(&pem)?;
+/// let connector = weald_net::SslConnector::builder().roots(own).build()?;
+/// # drop(connector);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct SslRoots(pub(super) Kind);
+
+#[derive(Clone)]
+pub(super) enum Kind {
+    Platform,
+    Own(Arc<RootCertStore>),
+}
+
+impl SslRoots {
+    /// Those of the operating system: its own verifier where it has one, on Linux its files
+    /// (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others). They are read at the first connection.
+    pub fn platform() -> Self {
+        Self(Kind::Platform)
+    }
+
+    /// Those of Mozilla as of the day this library was built, whatever the system says.
+    #[cfg(feature = "webpki-roots")]
+    pub fn webpki() -> Self {
+        let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+        Self(Kind::Own(Arc::new(roots)))
+    }
+
+    /// Those of a PEM text and no others.
+    ///
+    /// # Errors
+    /// `InvalidData`: there is none, or one cannot be read.
+    pub fn from_pem(pem: impl AsRef<[u8]>) -> io::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(pem.as_ref())? {
+            roots
+                .add(certificate)
+                .map_err(|error| invalid_data(format!("not a root certificate: {error}")))?;
+        }
+        Ok(Self(Kind::Own(Arc::new(roots))))
+    }
+}
+
+impl fmt::Debug for SslRoots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Platform => f.write_str("SslRoots(platform)"),
+            Kind::Own(roots) => write!(f, "SslRoots({})", roots.len()),
+        }
+    }
+}
+
+/// The system's verifier, made once.
+pub(super) fn platform_verifier() -> io::Result<Arc<dyn ServerCertVerifier>> {
+    static VERIFIER: Mutex<Option<Arc<dyn ServerCertVerifier>>> = Mutex::new(None);
+    let verifier = || VERIFIER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(verifier) = &*verifier() {
+        return Ok(Arc::clone(verifier));
+    }
+    // Files are read; if two threads do it at once the later one wins.
+    let new = weald_scheduler::blocking(|| rustls_platform_verifier::Verifier::new(provider()));
+    let new: Arc<dyn ServerCertVerifier> = Arc::new(new.map_err(error)?);
+    *verifier() = Some(Arc::clone(&new));
+    Ok(new)
+}

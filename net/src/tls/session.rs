@@ -1,0 +1,365 @@
+//! A TLS connection over a transport: who may read, who may write, and what becomes of an
+//! interrupted call.
+//!
+//! | lock       | guards                                  | held while                               |
+//! |------------|-----------------------------------------|------------------------------------------|
+//! | `incoming` | the buffer that is read into            | one reader waits for the transport       |
+//! | `outgoing` | records that go to the transport        | one writer waits for the transport       |
+//! | `machine`  | TLS's state; what came and is not read  | it computes; never while anything waits  |
+//!
+//! They are taken in this order, and a reader takes `outgoing` only by trying. So a reader never
+//! waits for a writer: when both directions are full and both ends write, both still read.
+//!
+//! Invariant 1: records reach the transport in the order of their numbers. What is encrypted is
+//! moved to `outgoing` under both locks, and only the holder of `outgoing` sends.
+//! Invariant 2: bytes that were taken from the transport are in `machine`, and plaintext that was
+//! taken over is in `outgoing`, before anything can be raised; so an interrupted call loses neither,
+//! and the next one goes on from there.
+//! Invariant 3: the handshake is run by the holder of `incoming`; `established` is set once it has
+//! ended and all of its records were sent.
+
+use std::io;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use weald_scheduler::io::{defer, enter, is_deferred, spend};
+
+use super::buffer::{Buffer, LARGE, SMALL};
+use super::machine::Machine;
+use super::seats::Seats;
+use super::transport::SslTransport;
+use super::turn::Turn;
+use super::{error, timed_out};
+
+/// How much plaintext a write takes at once, in bytes: four records, one system call.
+const CHUNK: usize = 64 * 1024;
+
+/// A read that brought so many bytes says that more are on their way: a record's worth.
+const BUSY: usize = 16 * 1024;
+
+/// How often a stream that is dropped throws away what nobody has read: 64 KiB in all.
+const SCRAPS: usize = 16;
+
+/// What bounds a handshake.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bounds {
+    pub(super) limit: Option<Duration>,
+    pub(super) seats: Option<Arc<Seats>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Session<S: SslTransport> {
+    pub(super) transport: S,
+    incoming: Turn<Incoming>,
+    outgoing: Turn<Buffer>,
+    machine: Turn<Machine>,
+    established: AtomicBool,
+    /// `shutdown` of the reading direction.
+    read_is_shut: AtomicBool,
+    bounds: Bounds,
+    /// When the handshake must have ended; set when it begins.
+    deadline: OnceLock<Option<Instant>>,
+}
+
+#[derive(Debug)]
+struct Incoming {
+    /// Empty but while a read goes on.
+    fresh: Buffer,
+    /// Read much at once: the last read says that more is on its way.
+    busy: bool,
+}
+
+impl<S: SslTransport> Session<S> {
+    pub(super) fn new(transport: S, machine: Machine, bounds: Bounds) -> Self {
+        Self {
+            transport,
+            incoming: Turn::new(Incoming {
+                fresh: Buffer::new(),
+                busy: false,
+            }),
+            outgoing: Turn::new(Buffer::new()),
+            machine: Turn::new(machine),
+            established: AtomicBool::new(false),
+            read_is_shut: AtomicBool::new(false),
+            bounds,
+            deadline: OnceLock::new(),
+        }
+    }
+
+    /// What TLS knows of itself.
+    pub(super) fn ask<T>(&self, question: impl FnOnce(&Machine) -> T) -> T {
+        question(&self.machine.lock())
+    }
+
+    fn is_established(&self) -> bool {
+        // Pairs with the store at the handshake's end.
+        self.established.load(Ordering::Acquire)
+    }
+
+    /// Runs the handshake, or waits for who runs it, unless it has ended.
+    #[inline]
+    pub(super) fn establish(&self) -> io::Result<()> {
+        if self.is_established() {
+            return Ok(());
+        }
+        self.establish_in_time()
+    }
+
+    #[cold]
+    fn establish_in_time(&self) -> io::Result<()> {
+        let ends = || self.bounds.limit.and_then(weald_scheduler::io::deadline);
+        let Some(deadline) = *self.deadline.get_or_init(ends) else {
+            return self.shake_hands();
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        weald_scheduler::timeout(left, || self.shake_hands())
+            .unwrap_or_else(|_elapsed| Err(timed_out("the TLS handshake took too long")))
+    }
+
+    fn shake_hands(&self) -> io::Result<()> {
+        enter()?;
+        let mut incoming = self.incoming.lock_io()?;
+        while !self.is_established() {
+            let (result, has_ended) = {
+                let _seat = match &self.bounds.seats {
+                    None => None,
+                    Some(seats) => Some(seats.take()?),
+                };
+                let mut machine = self.machine.lock();
+                (machine.advance(), !machine.is_handshaking())
+            };
+            if let Err(failed) = result {
+                self.push_at_once();
+                return Err(error(failed));
+            }
+            self.push(&mut *self.outgoing.lock_io()?)?;
+            if has_ended {
+                // Pairs with the load in `is_established`.
+                self.established.store(true, Ordering::Release);
+            } else if self.receive(&mut incoming)? == 0 {
+                return Err(cut("the connection ended in the TLS handshake"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        enter()?;
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        self.establish()?;
+        let mut incoming = self.incoming.lock_io()?;
+        let mut waited = false;
+        loop {
+            if self.read_is_shut() {
+                return Ok(0);
+            }
+            let (count, has_ended, answers) = {
+                let mut machine = self.machine.lock();
+                let count = machine.read(buffer);
+                (count, machine.has_ended(), machine.has_output())
+            };
+            if answers {
+                self.push_at_once();
+            }
+            if count > 0 {
+                if !waited {
+                    spend();
+                }
+                return Ok(count);
+            }
+            if has_ended.map_err(error)? {
+                return Ok(0);
+            }
+            waited = true;
+            if self.receive(&mut incoming)? == 0 && !self.read_is_shut() {
+                return Err(cut("the connection ended without TLS's close_notify"));
+            }
+        }
+    }
+
+    /// Waits for bytes from the transport and gives them to TLS. Returns how many; 0: the end.
+    fn receive(&self, incoming: &mut Incoming) -> io::Result<usize> {
+        let Incoming { fresh, busy } = incoming;
+        let size = if *busy { LARGE } else { SMALL };
+        if fresh.size() > size {
+            fresh.release();
+        }
+        fresh.reserve(size);
+        // What is there already is the beginning of a record, or of a message of several.
+        self.machine.lock().copy_rest(fresh);
+        if fresh.spare().len() < SMALL {
+            fresh.reserve(SMALL);
+        }
+        let room = fresh.spare().len();
+        match self.transport.receive(fresh.spare()) {
+            Ok(0) => {
+                fresh.clear();
+                Ok(0)
+            }
+            Ok(count) => {
+                fresh.commit(count);
+                *busy = count == room || count >= BUSY;
+                self.machine.lock().refill(fresh);
+                Ok(count)
+            }
+            Err(failed) => {
+                fresh.clear();
+                Err(failed)
+            }
+        }
+    }
+
+    pub(super) fn write(&self, plain: &[u8]) -> io::Result<usize> {
+        enter()?;
+        self.establish()?;
+        let mut outgoing = self.outgoing.lock_io()?;
+        // What earlier calls left behind. Nothing of this one's is taken over yet.
+        self.push(&mut outgoing)?;
+        if plain.is_empty() {
+            return Ok(0);
+        }
+        let taken = plain.len().min(CHUNK);
+        {
+            let mut machine = self.machine.lock();
+            if machine.sent_close() {
+                return Err(io::Error::new(
+                    io::ErrorKind::BrokenPipe,
+                    "the TLS stream was shut down for writing",
+                ));
+            }
+            machine
+                .encrypt(&plain[..taken], &mut outgoing)
+                .map_err(error)?;
+        }
+        // It is TLS's now, whatever is raised (invariant 2).
+        match defer(|| self.push(&mut outgoing)) {
+            Err(failed) if !may_go_on(&failed) => Err(failed),
+            Ok(()) | Err(_) => Ok(taken),
+        }
+    }
+
+    /// Waits until all that was written is with the transport.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        enter()?;
+        if !self.is_established() {
+            // Nothing can have been written.
+            return Ok(());
+        }
+        self.push(&mut *self.outgoing.lock_io()?)
+    }
+
+    /// Sends all that is in `outgoing` and in TLS.
+    fn push(&self, outgoing: &mut Buffer) -> io::Result<()> {
+        loop {
+            while !outgoing.is_empty() {
+                let sent = self.transport.send(outgoing.filled())?;
+                if sent == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                outgoing.consume(sent);
+            }
+            self.machine.lock().move_out(outgoing);
+            if outgoing.is_empty() {
+                outgoing.release();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends what can be sent without waiting, for nobody or for the transport.
+    fn push_at_once(&self) {
+        // Who holds it will find what is in TLS, at the end of this call or in the next.
+        let Some(mut outgoing) = self.outgoing.try_lock() else {
+            return;
+        };
+        self.machine.lock().move_out(&mut outgoing);
+        send_at_once(&self.transport, &mut outgoing);
+    }
+
+    pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        enter()?;
+        if how != Shutdown::Write {
+            self.read_is_shut.store(true, Ordering::Relaxed);
+        }
+        let said = if how == Shutdown::Read || !self.is_established() {
+            Ok(())
+        } else if how == Shutdown::Write {
+            self.say_close(&mut *self.outgoing.lock_io()?)
+        } else {
+            // Who waits there for the transport is woken by its end, in the middle of a record.
+            let outgoing = self.outgoing.try_lock();
+            outgoing.map_or(Ok(()), |mut outgoing| self.say_close(&mut outgoing))
+        };
+        match said {
+            // Interrupted: the next call goes on from here.
+            Err(failed) if may_go_on(&failed) || failed.kind() == io::ErrorKind::Other => {
+                Err(failed)
+            }
+            said => self.transport.close(how).and(said),
+        }
+    }
+
+    fn say_close(&self, outgoing: &mut Buffer) -> io::Result<()> {
+        {
+            let mut machine = self.machine.lock();
+            if !machine.sent_close() && machine.has_ended().is_ok() {
+                machine.close(outgoing).map_err(error)?;
+            }
+        }
+        self.push(outgoing)
+    }
+
+    fn read_is_shut(&self) -> bool {
+        self.read_is_shut.load(Ordering::Relaxed)
+    }
+}
+
+fn cut(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
+}
+
+/// The call may be made again: it waited too long, would have waited, or was interrupted.
+fn may_go_on(failed: &io::Error) -> bool {
+    matches!(
+        failed.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    ) || is_deferred(failed)
+}
+
+fn send_at_once(transport: &impl SslTransport, outgoing: &mut Buffer) {
+    while !outgoing.is_empty() {
+        match transport.try_send(outgoing.filled()) {
+            Ok(sent) if sent > 0 => outgoing.consume(sent),
+            // What cannot be sent now goes with the next call.
+            Ok(_) | Err(_) => return,
+        }
+    }
+    outgoing.release();
+}
+
+impl<S: SslTransport> Drop for Session<S> {
+    /// Says `close_notify`, if that can be done at once and is true: not if records are left that
+    /// the peer will never see, and not when the thread unwinds in the middle of its work.
+    fn drop(&mut self) {
+        let machine = self.machine.get_mut();
+        let outgoing = self.outgoing.get_mut();
+        let may_close = *self.established.get_mut()
+            && !machine.sent_close()
+            && machine.has_ended().is_ok()
+            && !std::thread::panicking();
+        if may_close && machine.close(outgoing).is_ok() {
+            send_at_once(&self.transport, outgoing);
+        }
+        // What nobody has read, a server's tickets in particular, would make the kernel reset the
+        // connection, and the peer lose what it has not read yet.
+        for _ in 0..SCRAPS {
+            if !matches!(self.transport.try_discard(), Ok(1..)) {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The stream that programs read and write.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{HandshakeKind, ProtocolVersion};
+
+use super::acceptor::SslAcceptor;
+use super::buffer::Buffer;
+use super::connector::SslConnector;
+use super::machine::Machine;
+use super::session::{Bounds, Session};
+use super::split::{SslReader, SslWriter};
+use super::transport::SslTransport;
+use crate::tcp::TcpStream;
+
+/// TLS over a green stream.
+///
+/// It is read and written as a [`TcpStream`] is: also by several green threads at once, which do not
+/// hold each other up, however full the two directions are. The end that the peer has announced
+/// (`close_notify`) is `Ok(0)`; a connection that is cut is
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). What TLS refuses is
+/// [`InvalidData`](io::ErrorKind::InvalidData), at this call and at every later one.
+///
+/// The handshake runs at the first read or write, or in [`handshake`](Self::handshake), within the
+/// time that [`SslAcceptor`] or [`SslConnector`] give it.
+///
+/// A write that an exception interrupts once TLS has its bytes returns `Ok`: the records go out with
+/// the next write, flush or shutdown, and the exception is raised in the thread's next blocking
+/// call. Dropping the stream sends `close_notify` if that can be done at once.
+///
+/// # Examples
+/// See [`connect_ssl_with`](crate::connect_ssl_with) and [`ssl_listener`](crate::ssl_listener).
+pub struct SslStream<S: SslTransport = TcpStream> {
+    session: Arc<Session<S>>,
+}
+
+impl<S: SslTransport> SslStream<S> {
+    pub(super) fn new(transport: S, machine: Machine, bounds: Bounds) -> Self {
+        Self {
+            session: Arc::new(Session::new(transport, machine, bounds)),
+        }
+    }
+
+    /// Begins TLS as a client over a stream that is connected already, after a STARTTLS for
+    /// example. `name` is the server's DNS name or IP address, which its certificate must have. The
+    /// handshake runs later.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::{Read, Write};
+    /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+    /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    /// # let identity = weald_net::Identity::from_pem(&chain, &key)?;
+    /// let acceptor = weald_net::SslAcceptor::new(identity)?;
+    /// let listener = weald_net::tcp_listener("127.0.0.1:0")?;
+    /// let addr = listener.local_addr()?;
+    /// weald_scheduler::spawn(move || {
+    ///     let (mut tcp, _) = listener.accept()?;
+    ///     let mut line = [0; 9];
+    ///     tcp.read_exact(&mut line)?;
+    ///     assert_eq!(&line, b"STARTTLS\n");
+    ///     let mut tls = weald_net::SslStream::server(tcp, &acceptor)?;
+    ///     tls.write_all(b"welcome")
+    /// });
+    ///
+    /// # let connector = weald_net::SslConnector::from_pem(&chain)?;
+    /// let mut tcp = weald_net::connect_tcp(addr)?;
+    /// tcp.write_all(b"STARTTLS\n")?;
+    /// let mut tls = weald_net::SslStream::client(tcp, &connector, "localhost")?;
+    /// let mut text = String::new();
+    /// tls.read_to_string(&mut text)?;
+    /// assert_eq!(text, "welcome");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput`: a name that is none. `InvalidData`: the platform has no roots.
+    pub fn client(transport: S, connector: &SslConnector, name: &str) -> io::Result<Self> {
+        Ok(Self::new(
+            transport,
+            connector.machine(name)?,
+            connector.bounds(),
+        ))
+    }
+
+    /// Begins TLS as a server over a stream that is connected already. The handshake runs later.
+    ///
+    /// # Errors
+    /// `InvalidData`: settings that TLS cannot begin with.
+    pub fn server(transport: S, acceptor: &SslAcceptor) -> io::Result<Self> {
+        Ok(Self::new(transport, acceptor.machine()?, acceptor.bounds()))
+    }
+
+    /// Runs the handshake, unless it has been run. A blocking call.
+    ///
+    /// # Errors
+    /// `InvalidData`: the peer does not speak TLS, or one side refuses what the other says, which
+    /// the text tells. `TimedOut`: it took too long. `UnexpectedEof`: the peer went away.
+    pub fn handshake(&self) -> io::Result<()> {
+        weald_scheduler::io::enter()?;
+        self.session.establish()
+    }
+
+    /// Closes one or both directions. Of the writing one: all that was written is sent, and
+    /// `close_notify` after it, before the stream below is closed. A blocking call; with
+    /// [`Shutdown::Both`] it wakes the threads that wait for the stream, and does not wait for one
+    /// that is writing.
+    ///
+    /// # Errors
+    /// Those of writing. If it was interrupted it can be called again.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.session.shutdown(how)
+    }
+
+    /// The stream below. What is read from it or written to it is lost to TLS.
+    pub fn get_ref(&self) -> &S {
+        &self.session.transport
+    }
+
+    /// One half that reads and one that writes, for two owners. The connection ends when both are
+    /// dropped.
+    pub fn into_split(self) -> (SslReader<S>, SslWriter<S>) {
+        let writer = SslWriter::new(Arc::clone(&self.session));
+        (SslReader::new(self.session), writer)
+    }
+
+    /// The peer's certificates in DER, its own first; none before the handshake or if it showed none.
+    pub fn peer_certificates(&self) -> Vec<Vec<u8>> {
+        self.session.ask(|machine| {
+            let certificates = machine.state().peer_certificates().unwrap_or_default();
+            certificates.iter().map(|one| one.to_vec()).collect()
+        })
+    }
+
+    /// The protocol agreed upon (ALPN).
+    pub fn alpn_protocol(&self) -> Option<Vec<u8>> {
+        self.session
+            .ask(|machine| machine.state().alpn_protocol().map(<[u8]>::to_vec))
+    }
+
+    /// TLS's version: `TLSv1.2` or `TLSv1.3`; `None` before it is agreed upon.
+    pub fn protocol_version(&self) -> Option<&'static str> {
+        match self
+            .session
+            .ask(|machine| machine.state().protocol_version())?
+        {
+            ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+            ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+            _ => Some("unknown"),
+        }
+    }
+
+    /// The cipher suite by its name in the registry, such as `TLS13_AES_256_GCM_SHA384`; `None`
+    /// before it is agreed upon.
+    pub fn cipher_suite(&self) -> Option<&'static str> {
+        let suite = self
+            .session
+            .ask(|machine| machine.state().negotiated_cipher_suite())?;
+        suite.suite().as_str()
+    }
+
+    /// True if the handshake resumed an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        let kind = self.session.ask(|machine| machine.state().handshake_kind());
+        kind == Some(HandshakeKind::Resumed)
+    }
+}
+
+#[allow(
+    clippy::missing_errors_doc,
+    reason = "the errors are those of the namesakes of `TcpStream`"
+)]
+impl SslStream<TcpStream> {
+    /// The address of the other end.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().peer_addr()
+    }
+
+    /// The address of this end.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().local_addr()
+    }
+
+    /// Bounds how long a read waits for the socket; `None`: not at all. Zero is `InvalidInput`.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.get_ref().set_read_timeout(timeout)
+    }
+
+    /// Bounds how long a write waits for the socket; `None`: not at all. Zero is `InvalidInput`. A
+    /// write whose bytes TLS has already returns `Ok`, and the next one waits for its records.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.get_ref().set_write_timeout(timeout)
+    }
+
+    /// The bound, exactly as it was set.
+    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+        self.get_ref().read_timeout()
+    }
+
+    /// The bound, exactly as it was set.
+    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        self.get_ref().write_timeout()
+    }
+}
+
+impl<S: SslTransport> Read for &SslStream<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.session.read(buffer)
+    }
+}
+
+impl<S: SslTransport> Write for &SslStream<S> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.session.write(buffer)
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        write_gathered(&self.session, buffers)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.session.flush()
+    }
+}
+
+impl<S: SslTransport> Read for SslStream<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.session.read(buffer)
+    }
+}
+
+impl<S: SslTransport> Write for SslStream<S> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.session.write(buffer)
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        write_gathered(&self.session, buffers)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.session.flush()
+    }
+}
+
+/// How much is gathered for one write, in bytes: a record.
+const GATHERED: usize = 16 * 1024;
+
+/// A header and a short body make one record, not two.
+pub(super) fn write_gathered<S: SslTransport>(
+    session: &Session<S>,
+    buffers: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    let mut filled = buffers.iter().filter(|buffer| !buffer.is_empty());
+    let first = filled.next().map_or(&[][..], |buffer| &buffer[..]);
+    if first.len() >= GATHERED || filled.next().is_none() {
+        return session.write(first);
+    }
+    let mut gathered = Buffer::new();
+    for buffer in buffers {
+        let room = GATHERED - gathered.len();
+        gathered.push(&buffer[..buffer.len().min(room)]);
+    }
+    session.write(gathered.filled())
+}
+
+impl<S: SslTransport> SslTransport for SslStream<S> {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.session.read(buffer)
+    }
+
+    fn send(&self, buffer: &[u8]) -> io::Result<usize> {
+        self.session.write(buffer)
+    }
+
+    fn close(&self, how: Shutdown) -> io::Result<()> {
+        self.session.shutdown(how)
+    }
+}
+
+impl<S: SslTransport + AsFd> AsFd for SslStream<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.get_ref().as_fd()
+    }
+}
+
+impl<S: SslTransport + AsRawFd> AsRawFd for SslStream<S> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.get_ref().as_raw_fd()
+    }
+}
+
+impl<S: SslTransport> UnwindSafe for SslStream<S> {}
+impl<S: SslTransport> RefUnwindSafe for SslStream<S> {}
+
+impl<S: SslTransport + fmt::Debug> fmt::Debug for SslStream<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SslStream")
+            .field("over", self.get_ref())
+            .finish_non_exhaustive()
+    }
+}
