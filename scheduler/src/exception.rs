@@ -529,7 +529,7 @@ pub fn defer<T>(f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     match result {
         Ok(result) => result,
         Err(payload) => match take::<Deferred>(payload) {
-            Ok(deferred) => Err(io::Error::other(deferred)),
+            Ok(deferred) => Err(io::Error::other(*deferred)),
             Err(payload) => go_on(payload),
         },
     }

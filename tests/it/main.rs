@@ -40,6 +40,10 @@ mod timeout;
 #[cfg(feature = "tls")]
 mod tls_handshake;
 #[cfg(feature = "tls")]
+mod tls_interrupt;
+#[cfg(feature = "tls")]
+mod tls_peers;
+#[cfg(feature = "tls")]
 mod tls_stream;
 #[cfg(feature = "tls")]
 mod tls_support;
