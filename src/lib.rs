@@ -71,8 +71,8 @@ pub mod net {
         SslTransport, SslWriter,
     };
     pub use weald_net::{
-        Incoming, ServerHandle, ServerOptions, Shutdown, SocketAddr, TcpListener, TcpStream,
-        ToSocketAddrs, WrapSocket,
+        Incoming, Resolve, ServerHandle, ServerOptions, Shutdown, SocketAddr, SystemResolver,
+        TcpListener, TcpStream, ToSocketAddrs, WrapSocket, resolve, set_resolver,
     };
 }
 

@@ -5,6 +5,8 @@
 //! |-------------|--------------------------------------------------------------------------|
 //! | `source.rs` | a registered descriptor: its readiness and who waits; the one wait loop  |
 //! | `tcp.rs`    | streams and listeners                                                    |
+//! | `resolve.rs`| names to addresses                                                       |
+//! | `race.rs`   | connecting to a name with several addresses                              |
 //! | `server.rs` | `tcp_server`                                                             |
 //! | `tls/`      | TLS over green streams                                                   |
 //! | `wrap.rs`   | std's sockets made green                                                 |
@@ -30,6 +32,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod race;
+mod resolve;
 mod server;
 mod source;
 mod tcp;
@@ -39,6 +43,7 @@ mod wrap;
 
 pub use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 
+pub use crate::resolve::{Resolve, SystemResolver, resolve, set_resolver};
 pub use crate::server::{ServerHandle, ServerOptions, tcp_server, tcp_server_with};
 pub use crate::tcp::{
     Incoming, TcpListener, TcpStream, connect_tcp, connect_tcp_from, tcp_listener,

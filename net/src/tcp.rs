@@ -22,6 +22,8 @@ use std::time::Duration;
 
 use socket2::{Domain, MaybeUninitSlice, Protocol, Socket, Type};
 
+use crate::race::race;
+use crate::resolve::resolve;
 use crate::source::{Direction, Got, Source, Waits};
 
 /// Connections that the kernel queues before `accept`: `tcp_listener`'s. std's 128 is soon full
@@ -127,19 +129,6 @@ impl Drop for Green {
 fn to_ip(addr: &socket2::SockAddr) -> io::Result<SocketAddr> {
     addr.as_socket()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not an IP socket"))
-}
-
-/// The addresses of a name. The look-up blocks no worker.
-fn resolve(addr: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
-    weald_scheduler::io::enter()?;
-    let addrs: Vec<SocketAddr> = weald_scheduler::blocking(|| addr.to_socket_addrs())?.collect();
-    if addrs.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "could not resolve to any addresses",
-        ));
-    }
-    Ok(addrs)
 }
 
 /// The first address for which `f` works, else the last error.
@@ -733,7 +722,8 @@ pub fn tcp_listener_with(addr: impl ToSocketAddrs, backlog: u32) -> io::Result<T
     each(&resolve(addr)?, |addr| listen(addr, backlog))
 }
 
-/// Connects to the first of the addresses that answers, IPv4 or IPv6.
+/// Connects to the one of the addresses that answers first, IPv4 or IPv6. They are tried in turns,
+/// the next one when the one before has failed or has not answered for 250 ms (RFC 8305).
 ///
 /// # Examples
 /// ```
@@ -746,7 +736,7 @@ pub fn tcp_listener_with(addr: impl ToSocketAddrs, backlog: u32) -> io::Result<T
 /// # Errors
 /// The system's, of the last address that was tried; the resolver's.
 pub fn connect_tcp(addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
-    TcpStream::connect(addr)
+    race(&resolve(addr)?, |addr| connect(addr, None, Waits::Forever))
 }
 
 /// As [`connect_tcp`], from a local address; port 0 takes any.

@@ -24,6 +24,7 @@ mod fairness;
 mod join;
 mod locals;
 mod net_interrupt;
+mod net_names;
 mod net_server;
 mod net_tcp;
 mod os_threads;

@@ -1,0 +1,496 @@
+//! Names to addresses, where that blocks no worker.
+//!
+//! Numeric addresses need no look-up and are read in place. A name goes to the process's
+//! [`Resolve`]; that of the system asks `getaddrinfo` on the offload pool, which bounds how many
+//! look-ups run at a time.
+//!
+//! A look-up that runs is a [`Flight`]. All who ask for its name wait for it together; one whose
+//! time is up or that is interrupted leaves, and if all have left before the pool began, nothing is
+//! asked.
+//!
+//! Invariant 1: a flight is in the table from the time somebody asks until just before its result is
+//! set; so whoever finds one there will be woken by it. Nothing is cached: who asks later, asks.
+//! Invariant 2: references to a flight are made under the table's lock: one is the table's, one the
+//! job's, and the others belong to who waits. So the job knows under the lock if anybody does.
+#![allow(unsafe_code, reason = "to tell a name from other `ToSocketAddrs`")]
+
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+use weald_scheduler::io::{WaitQueue, Woken, enter, offload};
+
+/// Finds the addresses of a name.
+///
+/// # Examples
+/// ```
+/// use std::io;
+/// use std::net::SocketAddr;
+///
+/// use weald_net::{Resolve, SystemResolver};
+///
+/// /// Knows one name itself and asks the system for the others.
+/// struct Pinned(&'static str, SocketAddr);
+///
+/// impl Resolve for Pinned {
+///     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+///         if host == self.0 {
+///             return Ok(vec![SocketAddr::new(self.1.ip(), port)]);
+///         }
+///         SystemResolver.resolve(host, port)
+///     }
+/// }
+///
+/// weald_net::set_resolver(Pinned("database.example", "127.0.0.1:0".parse().unwrap()));
+/// let addrs = weald_net::resolve("database.example:5432")?;
+/// assert_eq!(addrs, ["127.0.0.1:5432".parse().unwrap()]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub trait Resolve: Send + Sync {
+    /// The addresses of a host, the best first, with this port. It runs in the thread that asks, a
+    /// green one mostly: it may use weald's calls, whose exceptions it passes on, and should block
+    /// in no other way.
+    ///
+    /// # Errors
+    /// Whatever the user of the name is to see; `NotFound` if there is no such name.
+    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// The system's resolver, `getaddrinfo`: what every other program sees, be it from files, DNS or
+/// elsewhere. At most 32 names are looked up at a time, and each of them once.
+///
+/// # Examples
+/// ```
+/// use weald_net::{Resolve, SystemResolver};
+/// let addrs = SystemResolver.resolve("localhost", 80)?;
+/// assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 80));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemResolver;
+
+impl Resolve for SystemResolver {
+    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        enter()?;
+        SYSTEM.resolve(host, port)
+    }
+}
+
+static RESOLVER: RwLock<Option<Arc<dyn Resolve>>> = RwLock::new(None);
+
+/// Has names looked up by another resolver from now on, in the whole process: in all of weald's
+/// calls that take a name.
+///
+/// # Examples
+/// See [`Resolve`].
+pub fn set_resolver(resolver: impl Resolve + 'static) {
+    let new: Arc<dyn Resolve> = Arc::new(resolver);
+    let old = {
+        let mut place = RESOLVER.write().unwrap_or_else(PoisonError::into_inner);
+        place.replace(new)
+    };
+    drop(old);
+}
+
+/// The addresses behind `addr`, as [`ToSocketAddrs`] has them, but a name is looked up where that
+/// blocks no worker, and by the resolver of [`set_resolver`] if there is one. A blocking call.
+///
+/// # Examples
+/// ```
+/// let addrs = weald_net::resolve("localhost:80")?;
+/// assert!(addrs.iter().all(|addr| addr.ip().is_loopback()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// The resolver's. `InvalidInput`: not of the form `host:port`, or nothing was found.
+pub fn resolve(addr: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+    enter()?;
+    let addrs = match question(&addr)? {
+        Question::Name(host, port) => {
+            let other = RESOLVER
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            match other {
+                Some(other) => other.resolve(&host, port)?,
+                None => SYSTEM.resolve(&host, port)?,
+            }
+        }
+        Question::Numeric => addr.to_socket_addrs()?.collect(),
+        // A type of the program's own, which may do anything.
+        Question::Unknown => weald_scheduler::blocking(|| addr.to_socket_addrs())?.collect(),
+    };
+    if addrs.is_empty() {
+        return Err(invalid_input("could not resolve to any addresses"));
+    }
+    Ok(addrs)
+}
+
+fn invalid_input(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+/// What must be done for an address.
+#[derive(Debug, PartialEq)]
+enum Question {
+    Name(String, u16),
+    /// `to_socket_addrs` returns at once.
+    Numeric,
+    Unknown,
+}
+
+/// Is it one of the types whose conversion std has written? Those with a text in them may hold a
+/// name, the others hold numbers.
+fn question<A: ToSocketAddrs>(addr: &A) -> io::Result<Question> {
+    if let Some(text) = view::<A, &str>(addr) {
+        return question_of_text(text);
+    }
+    if let Some(text) = view::<A, &&str>(addr) {
+        return question_of_text(text);
+    }
+    if let Some(text) = view::<A, String>(addr) {
+        return question_of_text(text);
+    }
+    if let Some(text) = view::<A, &String>(addr) {
+        return question_of_text(text);
+    }
+    if let Some((host, port)) = view::<A, (&str, u16)>(addr) {
+        return Ok(question_of_host(host, *port));
+    }
+    if let Some((host, port)) = view::<A, &(&str, u16)>(addr) {
+        return Ok(question_of_host(host, *port));
+    }
+    if let Some((host, port)) = view::<A, (String, u16)>(addr) {
+        return Ok(question_of_host(host, *port));
+    }
+    if let Some((host, port)) = view::<A, &(String, u16)>(addr) {
+        return Ok(question_of_host(host, *port));
+    }
+    let is_numeric = is::<A, SocketAddr>()
+        || is::<A, &SocketAddr>()
+        || is::<A, &[SocketAddr]>()
+        || is::<A, SocketAddrV4>()
+        || is::<A, SocketAddrV6>()
+        || is::<A, (IpAddr, u16)>()
+        || is::<A, (Ipv4Addr, u16)>()
+        || is::<A, (Ipv6Addr, u16)>();
+    Ok(if is_numeric {
+        Question::Numeric
+    } else {
+        Question::Unknown
+    })
+}
+
+/// As std splits it.
+fn question_of_text(text: &str) -> io::Result<Question> {
+    if text.parse::<SocketAddr>().is_ok() {
+        return Ok(Question::Numeric);
+    }
+    let (host, port) = text
+        .rsplit_once(':')
+        .ok_or_else(|| invalid_input("invalid socket address"))?;
+    let port = port
+        .parse()
+        .map_err(|_| invalid_input("invalid port value"))?;
+    Ok(Question::Name(host.to_owned(), port))
+}
+
+fn question_of_host(host: &str, port: u16) -> Question {
+    if host.parse::<IpAddr>().is_ok() {
+        Question::Numeric
+    } else {
+        Question::Name(host.to_owned(), port)
+    }
+}
+
+/// Are they one type, but for lifetimes?
+fn is<A, B: 'static>() -> bool {
+    id::<A>() == TypeId::of::<B>()
+}
+
+/// The identity of a type with its lifetimes taken for `'static`.
+fn id<A>() -> TypeId {
+    trait Id {
+        fn id(&self) -> TypeId
+        where
+            Self: 'static;
+    }
+    impl<T> Id for PhantomData<T> {
+        fn id(&self) -> TypeId
+        where
+            Self: 'static,
+        {
+            TypeId::of::<T>()
+        }
+    }
+    let phantom = PhantomData::<A>;
+    let phantom: &dyn Id = &phantom;
+    // SAFETY: the method touches nothing that has a lifetime; `Self: 'static` only keeps
+    // `TypeId::of` from being asked for types that differ in lifetimes alone, and here those are
+    // meant to be the same.
+    let phantom = unsafe { std::mem::transmute::<&dyn Id, &(dyn Id + 'static)>(phantom) };
+    phantom.id()
+}
+
+/// The value as a `B`, if it is one but for lifetimes. Those that `B` names are wrong: the caller
+/// must let nothing of it outlive `value`.
+fn view<A, B: 'static>(value: &A) -> Option<&B> {
+    // SAFETY: the types differ in lifetimes only, so in nothing that is there; and the callers, all
+    // in `question`, copy what they see.
+    is::<A, B>().then(|| unsafe { &*std::ptr::from_ref(value).cast::<B>() })
+}
+
+/// Asks the system; blocks the OS thread.
+fn ask_system(host: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok((host, 0).to_socket_addrs()?.collect())
+}
+
+static SYSTEM: Flights = Flights::new(ask_system);
+
+/// The look-ups that run.
+struct Flights {
+    ask: fn(&str) -> io::Result<Vec<SocketAddr>>,
+    table: Mutex<BTreeMap<String, Arc<Flight>>>,
+}
+
+struct Flight {
+    landed: OnceLock<Result<Vec<SocketAddr>, Failure>>,
+    waiters: WaitQueue,
+}
+
+impl Flights {
+    const fn new(ask: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Self {
+        Self {
+            ask,
+            table: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Flight>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the flight of this name, and starts it if there is none.
+    fn resolve(&'static self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let flight = self.board(host)?;
+        loop {
+            if let Some(landed) = flight.landed.get() {
+                let mut addrs = landed.clone().map_err(Failure::into_io)?;
+                for addr in &mut addrs {
+                    addr.set_port(port);
+                }
+                return Ok(addrs);
+            }
+            let has_landed = || flight.landed.get().is_some();
+            if let Woken::Interrupted(interrupt) = flight.waiters.wait(has_landed, None, true) {
+                return Err(interrupt.into_io());
+            }
+        }
+    }
+
+    fn board(&'static self, host: &str) -> io::Result<Arc<Flight>> {
+        let mut table = self.table();
+        if let Some(flight) = table.get(host) {
+            return Ok(Arc::clone(flight));
+        }
+        let flight = Arc::new(Flight {
+            landed: OnceLock::new(),
+            waiters: WaitQueue::new(),
+        });
+        let (name, job) = (host.to_owned(), Arc::clone(&flight));
+        offload(move || self.fly(&name, &job))?;
+        table.insert(host.to_owned(), Arc::clone(&flight));
+        Ok(flight)
+    }
+
+    /// The job on the pool.
+    fn fly(&self, host: &str, flight: &Arc<Flight>) {
+        {
+            let mut table = self.table();
+            // The table's and this one: nobody waits any more (invariant 2).
+            if Arc::strong_count(flight) == 2 {
+                table.remove(host);
+                return;
+            }
+        }
+        let landed = (self.ask)(host).map_err(|error| Failure(Arc::new(error)));
+        self.table().remove(host);
+        let set = flight.landed.set(landed);
+        debug_assert!(set.is_ok(), "a flight lands once");
+        flight.waiters.wake_all();
+    }
+}
+
+/// An error that several are told of.
+#[derive(Clone, Debug)]
+struct Failure(Arc<io::Error>);
+
+impl Failure {
+    fn into_io(self) -> io::Error {
+        io::Error::new(self.0.kind(), self)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+#[allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "references are types of their own here"
+)]
+mod tests {
+    use std::io;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    use weald_scheduler::Runtime;
+
+    use super::{Flights, Question, question};
+
+    fn check_name(addr: impl ToSocketAddrs, host: &str) {
+        let expected = Question::Name(host.to_owned(), 80);
+        assert_eq!(question(&addr).unwrap(), expected);
+    }
+
+    fn check_is(addr: impl ToSocketAddrs, expected: &Question) {
+        assert_eq!(question(&addr).unwrap(), *expected);
+    }
+
+    #[test]
+    fn names_are_told_from_numbers_in_every_type_that_std_converts() {
+        let owned = String::from("a.example:80");
+        check_name("a.example:80", "a.example");
+        check_name(owned.as_str(), "a.example");
+        check_name(&&*owned, "a.example");
+        check_name(&owned, "a.example");
+        check_name(owned.clone(), "a.example");
+        let host = String::from("a.example");
+        check_name((host.as_str(), 80), "a.example");
+        check_name(&(host.as_str(), 80), "a.example");
+        check_name(&(host.clone(), 80), "a.example");
+        check_name((host, 80), "a.example");
+
+        let addr: SocketAddr = "[::1]:80".parse().unwrap();
+        let list = [addr; 2];
+        let numeric = &Question::Numeric;
+        check_is("127.0.0.1:80", numeric);
+        check_is("[::1]:80", numeric);
+        check_is(("::1", 80), numeric);
+        check_is(addr, numeric);
+        check_is(&addr, numeric);
+        check_is(&list[..], numeric);
+        check_is((IpAddr::from([127, 0, 0, 1]), 80), numeric);
+        check_is((Ipv4Addr::LOCALHOST, 80), numeric);
+        check_is((Ipv6Addr::LOCALHOST, 80), numeric);
+        for wrong in [
+            "a.example",
+            "a.example:",
+            "a.example:http",
+            "a.example:70000",
+        ] {
+            let error = question(&wrong).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            let std = wrong.to_socket_addrs().unwrap_err();
+            assert_eq!(error.to_string(), std.to_string(), "as std has it");
+        }
+    }
+
+    #[test]
+    fn another_type_is_asked_where_it_may_block() {
+        struct Own;
+        impl ToSocketAddrs for Own {
+            type Iter = std::option::IntoIter<SocketAddr>;
+
+            fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+                Ok(Some("127.0.0.1:9".parse().unwrap()).into_iter())
+            }
+        }
+        check_is(Own, &Question::Unknown);
+        let addrs = super::resolve(Own).unwrap();
+        assert_eq!(addrs, ["127.0.0.1:9".parse().unwrap()]);
+    }
+
+    /// A resolver that answers when it is told to.
+    static OPEN: Mutex<bool> = Mutex::new(false);
+    static OPENS: Condvar = Condvar::new();
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+    fn ask_slowly(host: &str) -> io::Result<Vec<SocketAddr>> {
+        ASKED.fetch_add(1, SeqCst);
+        drop(
+            OPENS
+                .wait_while(OPEN.lock().unwrap(), |open| !*open)
+                .unwrap(),
+        );
+        if host == "none.example" {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no such name"));
+        }
+        Ok(vec!["192.0.2.1:0".parse().unwrap()])
+    }
+
+    #[test]
+    fn one_look_up_serves_all_who_ask_and_those_whose_time_is_up_leave() {
+        static SLOW: Flights = Flights::new(ask_slowly);
+        let rt = Runtime::builder().workers(2).build().unwrap();
+        rt.run(|| {
+            weald_scheduler::scope(|s| {
+                let limit = Duration::from_millis(5);
+                let late = weald_scheduler::timeout(limit, || SLOW.resolve("a.example", 1));
+                assert!(late.is_err(), "it left");
+                let asking: Vec<_> = (0..20)
+                    .map(|port| s.spawn(move || SLOW.resolve("a.example", port).unwrap()))
+                    .collect();
+                let failing: Vec<_> = (0..2)
+                    .map(|_| s.spawn(|| SLOW.resolve("none.example", 1).unwrap_err()))
+                    .collect();
+                while ASKED.load(SeqCst) < 2 {
+                    weald_scheduler::sleep(Duration::from_millis(1));
+                }
+                // All are on board once the table's flights have as many references.
+                let waiting = || -> usize {
+                    SLOW.table()
+                        .values()
+                        .map(std::sync::Arc::strong_count)
+                        .sum()
+                };
+                while waiting() < 22 + 2 + 2 {
+                    weald_scheduler::sleep(Duration::from_millis(1));
+                }
+                *OPEN.lock().unwrap() = true;
+                OPENS.notify_all();
+                for (port, asked) in (0..).zip(asking) {
+                    let addr = SocketAddr::from(([192, 0, 2, 1], port));
+                    assert_eq!(asked.join().unwrap(), [addr]);
+                }
+                for failed in failing {
+                    let error = failed.join().unwrap();
+                    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+                    assert_eq!(error.to_string(), "no such name");
+                }
+            });
+            assert_eq!(ASKED.load(SeqCst), 2, "each name was asked for once");
+            assert!(SLOW.table().is_empty());
+            // Nothing is kept.
+            SLOW.resolve("a.example", 1).unwrap();
+            assert_eq!(ASKED.load(SeqCst), 3);
+        });
+    }
+}
