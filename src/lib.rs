@@ -62,6 +62,10 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod pool;
+
+pub use crate::pool::{GreenPile, GreenPool, Imap};
+
 /// Green sockets: the types of `std::net`.
 pub mod net {
     #[cfg(feature = "tls")]
@@ -78,12 +82,18 @@ pub mod net {
 
 /// Locks, channels and `select!`, between green threads and OS threads in any mix.
 pub mod sync {
-    #[allow(unused_imports, unreachable_pub, reason = "the crate is still empty")]
-    pub use weald_sync::*;
+    pub use weald_sync::{
+        Barrier, BarrierWaitResult, Condvar, Event, LazyLock, LockResult, Mutex, MutexGuard, Once,
+        OnceLock, OnceState, OwnedPermit, Permit, PoisonError, Promise, PromiseError, RawMutex,
+        RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, TryLockError,
+        TryLockResult, WaitGroup, WaitTimeoutResult,
+    };
 }
 
 #[cfg(feature = "tls")]
 pub use weald_net::{connect_ssl, connect_ssl_with, ssl_listener, ssl_listener_with};
+pub use weald_sync::block_on;
+
 pub use weald_net::{
     connect_tcp, connect_tcp_from, tcp_listener, tcp_listener_with, tcp_server, tcp_server_with,
     wrap_socket,

@@ -74,10 +74,43 @@ pub fn enter() -> io::Result<()> {
     }
 }
 
+/// The beginning of a blocking call that unwinds with its exceptions.
+#[inline]
+pub fn enter_unwinding() {
+    waiter::enter();
+}
+
+/// True while the calling thread unwinds, by a panic or an exception of its own; others that wait in
+/// the middle of unwinding on the same OS thread do not count.
+#[inline]
+#[allow(unsafe_code, reason = "the running thread's own header")]
+pub fn is_unwinding() -> bool {
+    std::thread::panicking() && {
+        // SAFETY: the running thread's header is alive.
+        exception::own_unwinding(unsafe { &*crate::current::header() })
+    }
+}
+
 /// The end of a blocking call that did not wait.
 #[inline]
 pub fn spend() {
     waiter::spend();
+}
+
+/// Waits until a thread has ended, without taking its result.
+///
+/// # Errors
+/// An exception has ended the wait.
+pub fn wait_for_end<T>(thread: &crate::JoinHandle<T>) -> Result<(), Interrupt> {
+    thread.wait_only()
+}
+
+/// The result of a thread that has ended.
+///
+/// # Errors
+/// As `join`.
+pub fn take_result<T>(thread: crate::JoinHandle<T>) -> std::thread::Result<T> {
+    thread.wait_to_end()
 }
 
 /// The end of a duration that begins now; `None`: never.

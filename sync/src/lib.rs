@@ -1,4 +1,41 @@
 //! Synchronisation for green threads and OS threads, in any mix: the shapes of `std::sync` and of
 //! crossbeam's channels.
 //!
-//! This crate is a part of `weald`, which re-exports what programs use as `weald::sync`.
+//! This crate is a part of `weald`, which re-exports what programs use as `weald::sync`. Who waits
+//! blocks the green thread and not the worker. All waits are blocking calls in the sense of `weald`:
+//! an exception (`kill`, `timeout`, `exc_after`) ends them, by unwinding, and then no lock is held, no
+//! permit taken, and no wake-up lost that was meant for another.
+
+mod barrier;
+mod block_on;
+mod condvar;
+mod event;
+mod lazy_lock;
+mod mutex;
+mod once;
+mod once_lock;
+mod poison;
+mod promise;
+mod raw_mutex;
+mod raw_rwlock;
+mod rwlock;
+mod semaphore;
+mod shim;
+mod wait_group;
+
+pub use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
+
+pub use crate::barrier::{Barrier, BarrierWaitResult};
+pub use crate::block_on::block_on;
+pub use crate::condvar::{Condvar, WaitTimeoutResult};
+pub use crate::event::Event;
+pub use crate::lazy_lock::LazyLock;
+pub use crate::mutex::{Mutex, MutexGuard};
+pub use crate::once::{Once, OnceState};
+pub use crate::once_lock::OnceLock;
+pub use crate::promise::{Promise, PromiseError};
+pub use crate::raw_mutex::RawMutex;
+pub use crate::raw_rwlock::RawRwLock;
+pub use crate::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use crate::semaphore::{OwnedPermit, Permit, Semaphore};
+pub use crate::wait_group::WaitGroup;

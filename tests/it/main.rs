@@ -37,6 +37,8 @@ mod shutdown;
 mod sleep;
 mod spawn;
 mod steal;
+mod sync_locks;
+mod sync_signals;
 mod timeout;
 #[cfg(feature = "tls")]
 mod tls_handshake;

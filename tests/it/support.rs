@@ -164,6 +164,10 @@ impl Count {
         self.0.fetch_add(1, SeqCst)
     }
 
+    pub(crate) fn sub(&self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+
     pub(crate) fn get(&self) -> usize {
         self.0.load(SeqCst)
     }

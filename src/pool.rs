@@ -1,0 +1,460 @@
+//! `GreenPool` and `GreenPile`: at most so many green threads at a time.
+//!
+//! A *seat* is the right to run one of the pool's threads. It is taken before a thread is spawned and
+//! given back by a guard in the thread's closure, so also if the body unwinds or never runs.
+//!
+//! A thread of the pool that spawns into the full pool cannot just wait: it may be what the others
+//! wait for. It *lends* its seat to the new thread, and waits until that has ended and brings it back.
+//!
+//! | loan      | meaning                                  | leaves by                              |
+//! |-----------|------------------------------------------|----------------------------------------|
+//! | OUT       | the new thread has it, the lender waits  | its end -> RETURNED; an exception in   |
+//! |           |                                          | the lender -> ABANDONED                |
+//! | RETURNED  | the lender has it again                  | never                                  |
+//! | ABANDONED | the new thread gives it back to whom the | never                                  |
+//! |           | lender would have given it               |                                        |
+//!
+//! Invariant 1: the step out of OUT is one exchange; its winner says where the seat goes.
+//! Invariant 2: a seat is in one place: with the semaphore, with a thread (`Own::seat`), or in a loan.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use weald_scheduler::JoinHandle;
+use weald_scheduler::io::{self, WaitQueue, Woken};
+use weald_sync::{Event, Semaphore};
+
+weald_scheduler::green_local! {
+    /// The pools' threads know themselves.
+    static OWN: RefCell<Option<Arc<Own>>> = RefCell::new(None);
+}
+
+/// At most so many green threads at a time: [`spawn`](Self::spawn) waits while the pool is full.
+///
+/// Clones are the same pool. It is eventlet's `GreenPool`.
+///
+/// # Examples
+/// ```
+/// let pool = weald::GreenPool::new(10);
+/// let squares: Vec<u64> = pool.imap(1..=100_u64, |n| n * n).map(Result::unwrap).collect();
+/// assert_eq!(squares.iter().sum::<u64>(), 338_350);
+/// ```
+#[derive(Clone)]
+pub struct GreenPool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    size: usize,
+    seats: Semaphore,
+    /// Threads that were spawned and have not ended.
+    running: AtomicUsize,
+    /// Those of them that are in `wait_all`, and so are waited for by nobody.
+    waiting: AtomicUsize,
+    /// Who waits for the others to end.
+    ended: WaitQueue,
+}
+
+/// A thread of a pool, as it knows itself.
+struct Own {
+    shared: Arc<Shared>,
+    /// `None`: it has lent its seat.
+    seat: Mutex<Option<Seat>>,
+}
+
+/// To whom a seat is given back.
+enum Seat {
+    Pool,
+    Lender(Arc<Loan>),
+}
+
+struct Loan {
+    state: AtomicUsize,
+    /// The lender's seat, while it is out.
+    seat: Mutex<Option<Seat>>,
+    over: Event,
+}
+
+const OUT: usize = 0;
+const RETURNED: usize = 1;
+const ABANDONED: usize = 2;
+
+impl Loan {
+    /// The first to call it says how the loan ends.
+    fn ends_as(&self, state: usize) -> bool {
+        self.state
+            .compare_exchange(OUT, state, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Held for single statements that do not unwind.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Gives a seat back.
+    fn give_back(&self, mut seat: Option<Seat>) {
+        while let Some(given) = seat.take() {
+            match given {
+                Seat::Pool => self.seats.add_permits(1),
+                Seat::Lender(loan) => {
+                    if loan.ends_as(RETURNED) {
+                        loan.over.set();
+                    } else {
+                        seat = lock(&loan.seat).take();
+                    }
+                }
+            }
+        }
+    }
+
+    /// `inside`: the threads that wait for this too are not waited for.
+    fn all_ended(&self, inside: bool) -> bool {
+        let running = self.running.load(Ordering::Acquire);
+        running == 0 || (inside && running <= self.waiting.load(Ordering::Acquire))
+    }
+}
+
+/// In the closure of each thread of a pool: dropped when its body has ended, or will never run.
+struct Member(Arc<Own>);
+
+impl Member {
+    fn new(shared: &Arc<Shared>, seat: Seat) -> Self {
+        shared.running.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::new(Own {
+            shared: Arc::clone(shared),
+            seat: Mutex::new(Some(seat)),
+        }))
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let shared = &self.0.shared;
+        let seat = lock(&self.0.seat).take();
+        shared.give_back(seat);
+        shared.running.fetch_sub(1, Ordering::AcqRel);
+        shared.ended.wake_all();
+    }
+}
+
+/// Ends a loan for the lender, also if its wait unwinds.
+struct Lent<'a> {
+    own: &'a Own,
+    loan: Arc<Loan>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if !self.loan.ends_as(ABANDONED) {
+            *lock(&self.own.seat) = lock(&self.loan.seat).take();
+        }
+    }
+}
+
+impl GreenPool {
+    /// A pool of so many seats.
+    ///
+    /// # Panics
+    /// If that is none.
+    #[track_caller]
+    pub fn new(size: usize) -> Self {
+        assert!(size > 0, "a pool needs at least 1 seat, not 0");
+        Self {
+            shared: Arc::new(Shared {
+                size,
+                seats: Semaphore::new(size),
+                running: AtomicUsize::new(0),
+                waiting: AtomicUsize::new(0),
+                ended: WaitQueue::new(),
+            }),
+        }
+    }
+
+    /// The number of seats.
+    pub fn size(&self) -> usize {
+        self.shared.size
+    }
+
+    /// The threads of the pool that have not ended.
+    pub fn running(&self) -> usize {
+        self.shared.running.load(Ordering::Acquire)
+    }
+
+    /// The seats that are free now.
+    pub fn free(&self) -> usize {
+        self.shared.seats.available_permits()
+    }
+
+    /// Starts a green thread of the pool; waits while the pool is full. A blocking call: an exception
+    /// ends the wait, and nothing was started.
+    ///
+    /// From one of the pool's own threads it does not wait for a seat: into the full pool the new
+    /// thread goes at once, on the seat of the one that spawns, which waits until it has ended. An
+    /// exception that ends this wait leaves the new thread running.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = weald::GreenPool::new(2);
+    /// let handle = pool.spawn(|| 6 * 7);
+    /// assert_eq!(handle.join().unwrap(), 42);
+    /// ```
+    ///
+    /// # Panics
+    /// As [`weald::spawn`](crate::spawn()).
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        io::enter_unwinding();
+        if let Some(own) = self.own()
+            && !self.try_take_seat()
+        {
+            return self.spawn_on_own_seat(&own, f);
+        }
+        if self.own().is_none() {
+            self.shared.seats.acquire().forget();
+        }
+        self.start(Seat::Pool, f)
+    }
+
+    fn try_take_seat(&self) -> bool {
+        match self.shared.seats.try_acquire() {
+            Some(permit) => {
+                permit.forget();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The running thread, if it is one of this pool's.
+    fn own(&self) -> Option<Arc<Own>> {
+        let own = OWN.with(|own| own.borrow().clone());
+        own.filter(|own| Arc::ptr_eq(&own.shared, &self.shared))
+    }
+
+    fn start<F, T>(&self, seat: Seat, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let member = Member::new(&self.shared, seat);
+        weald_scheduler::spawn(move || {
+            let member = member;
+            OWN.with(|own| *own.borrow_mut() = Some(Arc::clone(&member.0)));
+            f()
+        })
+    }
+
+    fn spawn_on_own_seat<F, T>(&self, own: &Own, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let seat = lock(&own.seat).take();
+        if seat.is_none() {
+            // An exception has ended an earlier wait, and the seat is out for good: it waits for
+            // one as anybody does.
+            self.shared.seats.acquire().forget();
+            return self.start(Seat::Pool, f);
+        }
+        let loan = Arc::new(Loan {
+            state: AtomicUsize::new(OUT),
+            seat: Mutex::new(seat),
+            over: Event::new(),
+        });
+        let lent = Lent {
+            own,
+            loan: Arc::clone(&loan),
+        };
+        let handle = self.start(Seat::Lender(Arc::clone(&loan)), f);
+        loan.over.wait();
+        drop(lent);
+        handle
+    }
+
+    /// Waits until all threads of the pool have ended; from one of them, until all others have, but
+    /// for those that wait here too. A blocking call: an exception unwinds.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = weald::GreenPool::new(2);
+    /// for _ in 0..10 {
+    ///     pool.spawn(|| weald::yield_now());
+    /// }
+    /// pool.wait_all();
+    /// assert_eq!(pool.running(), 0);
+    /// ```
+    pub fn wait_all(&self) {
+        io::enter_unwinding();
+        let shared = &*self.shared;
+        let inside = self.own().map(|_| Inside::enter(shared));
+        let ended = || shared.all_ended(inside.is_some());
+        while !ended() {
+            if let Woken::Interrupted(interrupt) = shared.ended.wait(ended, None, true) {
+                interrupt.unwind();
+            }
+        }
+    }
+
+    /// Calls `f` with each item in a thread of the pool, and gives the results in the order of the
+    /// items. Lazy: nothing is started before the first is asked for, and then never more than the
+    /// pool's size ahead of what was taken. Taking an item is a blocking call.
+    ///
+    /// An item whose thread unwound is an `Err`, as from `join`. Dropping the iterator leaves its
+    /// threads running.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = weald::GreenPool::new(3);
+    /// let words = ["oak", "ash", "elm"];
+    /// let upper: Vec<_> = pool.imap(words, str::to_uppercase).map(Result::unwrap).collect();
+    /// assert_eq!(upper, ["OAK", "ASH", "ELM"]);
+    /// ```
+    pub fn imap<I, F, T>(&self, items: I, f: F) -> Imap<I::IntoIter, F, T>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> T + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        Imap {
+            pool: self.clone(),
+            items: items.into_iter(),
+            f: Arc::new(f),
+            started: VecDeque::new(),
+        }
+    }
+}
+
+/// A thread of the pool that is in `wait_all`.
+struct Inside<'a>(&'a Shared);
+
+impl<'a> Inside<'a> {
+    fn enter(shared: &'a Shared) -> Self {
+        shared.waiting.fetch_add(1, Ordering::AcqRel);
+        // Others that wait need not wait for this one any more.
+        shared.ended.wake_all();
+        Self(shared)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl fmt::Debug for GreenPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GreenPool")
+            .field("size", &self.size())
+            .field("running", &self.running())
+            .finish()
+    }
+}
+
+/// The results of a pool's threads, in order; from [`GreenPool::imap`].
+///
+/// # Examples
+/// See [`GreenPool::imap`].
+#[must_use = "it starts nothing before it is asked"]
+pub struct Imap<I, F, T> {
+    pool: GreenPool,
+    items: I,
+    f: Arc<F>,
+    started: VecDeque<JoinHandle<T>>,
+}
+
+impl<I, F, T> Iterator for Imap<I, F, T>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> T + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    type Item = thread::Result<T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        io::enter_unwinding();
+        while self.started.len() < self.pool.size() {
+            // With results to give it need not wait for a seat.
+            if !self.started.is_empty() && self.pool.free() == 0 {
+                break;
+            }
+            let Some(item) = self.items.next() else {
+                break;
+            };
+            let f = Arc::clone(&self.f);
+            self.started.push_back(self.pool.spawn(move || f(item)));
+        }
+        first(&mut self.started)
+    }
+}
+
+/// The result of the first thread, once it has ended. An exception that ends the wait leaves it there.
+fn first<T>(started: &mut VecDeque<JoinHandle<T>>) -> Option<thread::Result<T>> {
+    if let Err(interrupt) = io::wait_for_end(started.front()?) {
+        interrupt.unwind();
+    }
+    started.pop_front().map(io::take_result)
+}
+
+impl<I, F, T> fmt::Debug for Imap<I, F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Imap")
+            .field("started", &self.started.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Threads of a pool whose results are taken in the order in which they were spawned. It is
+/// eventlet's `GreenPile`.
+///
+/// # Examples
+/// ```
+/// let mut pile = weald::GreenPile::new(&weald::GreenPool::new(4));
+/// for word in ["one", "three", "eleven"] {
+///     pile.spawn(move || word.len());
+/// }
+/// let lengths: Vec<_> = pile.map(Result::unwrap).collect();
+/// assert_eq!(lengths, [3, 5, 6]);
+/// ```
+#[derive(Debug)]
+pub struct GreenPile<T> {
+    pool: GreenPool,
+    started: VecDeque<JoinHandle<T>>,
+}
+
+impl<T: Send + 'static> GreenPile<T> {
+    /// A pile of threads of that pool.
+    pub fn new(pool: &GreenPool) -> Self {
+        Self {
+            pool: pool.clone(),
+            started: VecDeque::new(),
+        }
+    }
+
+    /// Starts a thread; as [`GreenPool::spawn`].
+    pub fn spawn(&mut self, f: impl FnOnce() -> T + Send + 'static) {
+        self.started.push_back(self.pool.spawn(f));
+    }
+}
+
+/// Taking an item waits until the oldest thread has ended; a blocking call.
+impl<T> Iterator for GreenPile<T> {
+    type Item = thread::Result<T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        io::enter_unwinding();
+        first(&mut self.started)
+    }
+}

@@ -1,0 +1,99 @@
+//! A flag that threads wait for.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use weald_scheduler::io::{self, WaitQueue, Woken};
+
+use crate::shim::atomic::{AtomicBool, Ordering};
+
+/// A flag: whoever waits goes on once it is set, and so does whoever comes until it is reset.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// let go = Arc::new(weald_sync::Event::new());
+/// let theirs = go.clone();
+/// let waiter = weald_scheduler::spawn(move || theirs.wait());
+/// go.set();
+/// waiter.join().unwrap();
+/// ```
+pub struct Event {
+    flag: AtomicBool,
+    queue: WaitQueue,
+}
+
+impl Event {
+    /// A flag that is not set.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            flag: AtomicBool::new(false),
+            queue: WaitQueue::new(),
+        }
+    }
+
+    /// Sets it and wakes all who wait; they go on even if it is reset at once. Not a blocking call.
+    pub fn set(&self) {
+        self.flag.store(true, Ordering::Release);
+        self.queue.wake_all();
+    }
+
+    /// Takes it back.
+    pub fn reset(&self) {
+        self.flag.store(false, Ordering::Release);
+    }
+
+    /// True while it is set.
+    pub fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is set; a blocking call. An exception unwinds.
+    pub fn wait(&self) {
+        self.wait_until(None);
+    }
+
+    /// As [`wait`](Self::wait), at most that long; [`Duration::MAX`] means for ever. False: it was
+    /// not set in time.
+    ///
+    /// # Examples
+    /// ```
+    /// let never = weald_sync::Event::new();
+    /// assert!(!never.wait_timeout(std::time::Duration::from_millis(1)));
+    /// ```
+    pub fn wait_timeout(&self, limit: Duration) -> bool {
+        self.wait_until(io::deadline(limit))
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        io::enter_unwinding();
+        if self.is_set() {
+            io::spend();
+            return true;
+        }
+        loop {
+            match self.queue.wait(|| self.is_set(), deadline, true) {
+                Woken::Notified | Woken::Ready => return true,
+                Woken::Again => {}
+                Woken::TimedOut => return self.is_set(),
+                Woken::Interrupted(interrupt) => interrupt.unwind(),
+            }
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl Default for Event {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("set", &self.is_set())
+            .finish_non_exhaustive()
+    }
+}

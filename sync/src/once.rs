@@ -1,0 +1,230 @@
+//! Something that is done once.
+//!
+//! | state      | meaning                             | leaves by                                   |
+//! |------------|-------------------------------------|---------------------------------------------|
+//! | INCOMPLETE | nobody has begun                    | a caller's exchange -> RUNNING              |
+//! | RUNNING    | one caller does it, the others wait | its end -> COMPLETE, its unwinding -> POISONED |
+//! | POISONED   | who did it has unwound              | `call_once_force` -> RUNNING                |
+//! | COMPLETE   | done                                | never                                       |
+//!
+//! Invariant: the step out of RUNNING is made by the caller that made the step into it, also when it
+//! unwinds, and wakes all who wait.
+//! Orderings: the step to COMPLETE releases what was done, seeing COMPLETE acquires it.
+
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use weald_scheduler::io::{self, WaitQueue, Woken};
+
+use crate::shim::atomic::{AtomicU32, Ordering};
+
+const INCOMPLETE: u32 = 0;
+const RUNNING: u32 = 1;
+const POISONED: u32 = 2;
+const COMPLETE: u32 = 3;
+
+/// Runs a function once, whoever asks first; the interface of [`std::sync::Once`].
+///
+/// Where another thread runs it, asking is a blocking call.
+///
+/// # Examples
+/// ```
+/// static START: weald_sync::Once = weald_sync::Once::new();
+/// START.call_once(|| println!("once"));
+/// START.call_once(|| unreachable!());
+/// assert!(START.is_completed());
+/// ```
+pub struct Once {
+    state: AtomicU32,
+    waiters: WaitQueue,
+}
+
+impl UnwindSafe for Once {}
+impl RefUnwindSafe for Once {}
+
+/// What the function of [`Once::call_once_force`] is told.
+///
+/// # Examples
+/// See [`Once::call_once_force`].
+pub struct OnceState {
+    was_poisoned: bool,
+}
+
+impl OnceState {
+    /// True if an earlier call has unwound.
+    pub fn is_poisoned(&self) -> bool {
+        self.was_poisoned
+    }
+}
+
+impl fmt::Debug for OnceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnceState")
+            .field("poisoned", &self.is_poisoned())
+            .finish()
+    }
+}
+
+/// Makes the step out of RUNNING.
+struct Ends<'a> {
+    once: &'a Once,
+    state: u32,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.once.state.store(self.state, Ordering::Release);
+        self.once.waiters.wake_all();
+    }
+}
+
+impl Once {
+    /// Nothing was done yet.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            state: AtomicU32::new(INCOMPLETE),
+            waiters: WaitQueue::new(),
+        }
+    }
+
+    /// Runs the function if nobody has; else waits until it was run.
+    ///
+    /// # Panics
+    /// If an earlier call has unwound.
+    #[inline]
+    #[track_caller]
+    pub fn call_once<F: FnOnce()>(&self, f: F) {
+        if !self.is_completed() {
+            let mut f = Some(f);
+            self.call(false, &mut |_| {
+                if let Some(f) = f.take() {
+                    f();
+                }
+            });
+        }
+    }
+
+    /// As [`call_once`](Self::call_once), also if an earlier call has unwound.
+    ///
+    /// # Examples
+    /// ```
+    /// static START: weald_sync::Once = weald_sync::Once::new();
+    /// let first = std::panic::catch_unwind(|| START.call_once(|| panic!("on purpose")));
+    /// assert!(first.is_err());
+    /// START.call_once_force(|state| assert!(state.is_poisoned()));
+    /// assert!(START.is_completed());
+    /// ```
+    #[inline]
+    pub fn call_once_force<F: FnOnce(&OnceState)>(&self, f: F) {
+        if !self.is_completed() {
+            let mut f = Some(f);
+            self.call(true, &mut |state| {
+                if let Some(f) = f.take() {
+                    f(state);
+                }
+            });
+        }
+    }
+
+    #[cold]
+    #[track_caller]
+    fn call(&self, force: bool, f: &mut dyn FnMut(&OnceState)) {
+        loop {
+            let state = self.state.load(Ordering::Acquire);
+            match state {
+                COMPLETE => return,
+                RUNNING => self.wait_while_running(),
+                POISONED if !force => panic!("Once instance has previously been poisoned"),
+                _ => {
+                    let begun = self.state.compare_exchange(
+                        state,
+                        RUNNING,
+                        Ordering::Acquire,
+                        Ordering::Relaxed,
+                    );
+                    if begun.is_err() {
+                        continue;
+                    }
+                    let mut ends = Ends {
+                        once: self,
+                        state: POISONED,
+                    };
+                    let told = OnceState {
+                        was_poisoned: state == POISONED,
+                    };
+                    f(&told);
+                    ends.state = COMPLETE;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn wait_while_running(&self) {
+        io::enter_unwinding();
+        let over = || self.state.load(Ordering::Acquire) != RUNNING;
+        if let Woken::Interrupted(interrupt) = self.waiters.wait(over, None, true) {
+            interrupt.unwind();
+        }
+    }
+
+    /// As if nothing was done; for who has it alone.
+    pub(crate) fn reset(&mut self) {
+        self.state.store(INCOMPLETE, Ordering::Relaxed);
+    }
+
+    /// True once the function was run to its end.
+    #[inline]
+    pub fn is_completed(&self) -> bool {
+        self.state.load(Ordering::Acquire) == COMPLETE
+    }
+
+    /// Waits until somebody has run the function; a blocking call.
+    ///
+    /// # Panics
+    /// If a call has unwound.
+    #[track_caller]
+    pub fn wait(&self) {
+        assert!(
+            self.wait_for(false),
+            "Once instance has previously been poisoned"
+        );
+    }
+
+    /// As [`wait`](Self::wait), but goes on waiting if a call has unwound.
+    pub fn wait_force(&self) {
+        self.wait_for(true);
+    }
+
+    /// False: poisoned.
+    fn wait_for(&self, force: bool) -> bool {
+        io::enter_unwinding();
+        loop {
+            let is_over = || match self.state.load(Ordering::Acquire) {
+                COMPLETE => true,
+                POISONED => !force,
+                _ => false,
+            };
+            if is_over() {
+                return self.is_completed();
+            }
+            if let Woken::Interrupted(interrupt) = self.waiters.wait(is_over, None, true) {
+                interrupt.unwind();
+            }
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl Default for Once {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,169 @@
+//! A value, or an error, that threads wait for: eventlet's `Event`.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weald_scheduler::io::{self, WaitQueue, Woken};
+
+use crate::mutex::Mutex;
+
+/// The error that a [`Promise`] was failed with; all who wait get it.
+///
+/// # Examples
+/// See [`Promise::fail`].
+#[derive(Clone, Debug)]
+pub struct PromiseError(Arc<dyn Error + Send + Sync>);
+
+impl PromiseError {
+    /// The error, if it is an `E`.
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref::<E>()
+    }
+}
+
+impl fmt::Display for PromiseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for PromiseError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// One value, or one error, that any number of threads, green or not, wait for.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use weald_sync::Promise;
+///
+/// let answer = Arc::new(Promise::new());
+/// let asked = answer.clone();
+/// let waiter = weald_scheduler::spawn(move || asked.wait());
+/// answer.set(42).unwrap();
+/// assert_eq!(waiter.join().unwrap().unwrap(), 42);
+/// assert_eq!(answer.set(43), Err(43));
+/// ```
+pub struct Promise<T> {
+    outcome: Mutex<Option<Result<T, PromiseError>>>,
+    queue: WaitQueue,
+}
+
+impl<T> Promise<T> {
+    /// Neither kept nor failed yet.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            outcome: Mutex::new(None),
+            queue: WaitQueue::new(),
+        }
+    }
+
+    #[allow(clippy::result_large_err, reason = "it is what was given")]
+    fn settle(&self, outcome: Result<T, PromiseError>) -> Result<(), Result<T, PromiseError>> {
+        {
+            let mut place = self.outcome.lock_quietly();
+            if place.is_some() {
+                return Err(outcome);
+            }
+            *place = Some(outcome);
+        }
+        self.queue.wake_all();
+        Ok(())
+    }
+
+    /// Keeps it: all who wait get the value.
+    ///
+    /// # Errors
+    /// The value, if it was kept or failed before.
+    pub fn set(&self, value: T) -> Result<(), T> {
+        match self.settle(Ok(value)) {
+            Ok(()) | Err(Err(_)) => Ok(()),
+            Err(Ok(value)) => Err(value),
+        }
+    }
+
+    /// Fails it: all who wait get the error. False: it was kept or failed before.
+    ///
+    /// # Examples
+    /// ```
+    /// let answer = weald_sync::Promise::<u32>::new();
+    /// assert!(answer.fail("nobody knows"));
+    /// assert_eq!(answer.wait().unwrap_err().to_string(), "nobody knows");
+    /// ```
+    pub fn fail(&self, error: impl Into<Box<dyn Error + Send + Sync>>) -> bool {
+        self.settle(Err(PromiseError(error.into().into()))).is_ok()
+    }
+
+    /// True once it was kept or failed.
+    pub fn is_ready(&self) -> bool {
+        self.outcome.lock_quietly().is_some()
+    }
+
+    /// Forgets value or error; whoever waits from now on waits for the next.
+    pub fn reset(&self) {
+        let old = self.outcome.lock_quietly().take();
+        // The value's destructor is the user's.
+        drop(old);
+    }
+
+    /// Waits until it is kept or failed; a blocking call. An exception unwinds.
+    ///
+    /// # Errors
+    /// What it was failed with.
+    pub fn wait(&self) -> Result<T, PromiseError>
+    where
+        T: Clone,
+    {
+        self.wait_until(None)
+            .unwrap_or_else(|| unreachable!("a wait without a limit ends by the outcome"))
+    }
+
+    /// As [`wait`](Self::wait), at most that long; [`Duration::MAX`] means for ever. `None`: it was
+    /// neither kept nor failed in time.
+    pub fn wait_timeout(&self, limit: Duration) -> Option<Result<T, PromiseError>>
+    where
+        T: Clone,
+    {
+        self.wait_until(io::deadline(limit))
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> Option<Result<T, PromiseError>>
+    where
+        T: Clone,
+    {
+        io::enter_unwinding();
+        loop {
+            let outcome = self.outcome.lock_quietly().clone();
+            if outcome.is_some() {
+                io::spend();
+                return outcome;
+            }
+            match self.queue.wait(|| self.is_ready(), deadline, true) {
+                Woken::Notified | Woken::Ready | Woken::Again => {}
+                Woken::TimedOut => return self.outcome.lock_quietly().clone(),
+                Woken::Interrupted(interrupt) => interrupt.unwind(),
+            }
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> Default for Promise<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for Promise<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Promise")
+            .field("ready", &self.is_ready())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,225 @@
+//! A lock of one word and a queue: the part below [`Mutex`](crate::Mutex), in lock_api's shape.
+//!
+//! | bit      | meaning                                                                     |
+//! |----------|-----------------------------------------------------------------------------|
+//! | LOCKED   | somebody has the lock                                                       |
+//! | WAITERS  | somebody waits or is about to: who unlocks wakes one                        |
+//! | STARVING | a waiter has been passed over for long: who unlocks hands the lock over     |
+//! | HANDED   | the lock, still LOCKED, is on its way to a waiter that was woken            |
+//!
+//! Who comes takes a free lock before those who wait (it *barges*), since a running thread that goes
+//! on is cheaper than one that must be switched to. A waiter that was passed over for
+//! [`PATIENCE`] sets STARVING; from then on locks are handed over in the order of the queue until it
+//! has had its turn.
+//!
+//! Invariant 1: WAITERS is set before a waiter enters the queue, and a waiter that has been in the
+//! queue takes the lock with WAITERS set, as there may be others; so who unlocks with waiters sees it.
+//! Invariant 2: a waiter enters the queue, then looks whether the lock is still LOCKED with WAITERS;
+//! who unlocks changes the word, then looks into the queue. By the queue's lock one sees the other.
+//! Invariant 3: HANDED is taken only by a waiter that the queue has notified, and is taken back by who
+//! set it if the queue was empty.
+//! A waiter that leaves early has taken no wake-up (`WaitQueue`, invariant 3), so it owes none.
+//!
+//! Orderings: taking the lock acquires, letting it go releases what it guards.
+//! Source: barging with a bound as in Go's `sync.Mutex` and WebKit's WTF::Lock.
+
+use std::time::{Duration, Instant};
+
+use weald_scheduler::io::{self, Interrupt, WaitQueue, Woken};
+
+use crate::shim::atomic::{AtomicU32, Ordering};
+
+const LOCKED: u32 = 1;
+const WAITERS: u32 = 2;
+const STARVING: u32 = 4;
+const HANDED: u32 = 8;
+
+/// How long others may go before a waiter; parking_lot's and Go's bounds are 0.5 and 1 ms.
+pub(crate) const PATIENCE: Duration = Duration::from_micros(500);
+
+/// The raw lock: for `lock_api::Mutex` and for what builds on it.
+///
+/// # Examples
+/// ```
+/// type Mutex<T> = lock_api::Mutex<weald_sync::RawMutex, T>;
+/// static COUNT: Mutex<u32> = Mutex::new(0);
+/// *COUNT.lock() += 1;
+/// assert_eq!(*COUNT.lock(), 1);
+/// ```
+#[derive(Debug)]
+pub struct RawMutex {
+    word: AtomicU32,
+    queue: WaitQueue,
+}
+
+/// How a wait for a lock ended without it.
+#[derive(Debug)]
+pub(crate) enum NotLocked {
+    TimedOut,
+    Interrupted(Interrupt),
+}
+
+impl RawMutex {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self {
+            word: AtomicU32::new(0),
+            queue: WaitQueue::new(),
+        }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            word: AtomicU32::new(0),
+            queue: WaitQueue::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn try_take(&self) -> bool {
+        let mut word = self.word.load(Ordering::Relaxed);
+        while word & LOCKED == 0 {
+            match self.word.compare_exchange_weak(
+                word,
+                word | LOCKED,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    #[inline]
+    fn take_if_idle(&self) -> bool {
+        self.word
+            .compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// A blocking call; an exception unwinds.
+    #[inline]
+    pub(crate) fn take(&self) {
+        io::enter_unwinding();
+        // Before: a thread whose turn is over gives way without the lock.
+        io::spend();
+        if !self.take_if_idle()
+            && let Err(NotLocked::Interrupted(interrupt)) = self.wait(None, true)
+        {
+            interrupt.unwind();
+        }
+    }
+
+    /// Takes it without raising anything: after a wait that is over already.
+    pub(crate) fn take_quietly(&self) {
+        if !self.take_if_idle() {
+            let taken = self.wait(None, false);
+            debug_assert!(taken.is_ok(), "the wait ends by nothing else");
+        }
+    }
+
+    /// A blocking call with a deadline (`None`: never). False: it has passed.
+    pub(crate) fn take_until(&self, deadline: Option<Instant>) -> bool {
+        io::enter_unwinding();
+        io::spend();
+        if self.take_if_idle() {
+            return true;
+        }
+        match self.wait(deadline, true) {
+            Ok(()) => true,
+            Err(NotLocked::TimedOut) => false,
+            Err(NotLocked::Interrupted(interrupt)) => interrupt.unwind(),
+        }
+    }
+
+    #[cold]
+    fn wait(&self, deadline: Option<Instant>, interruptible: bool) -> Result<(), NotLocked> {
+        let mut since: Option<Instant> = None;
+        let mut mine = 0;
+        let mut notified = false;
+        loop {
+            let word = self.word.load(Ordering::Relaxed);
+            // What this waiter's turn ends: its own STARVING, and HANDED if it was given the lock.
+            let next = if notified && word & HANDED != 0 {
+                word & !(HANDED | mine)
+            } else if word & LOCKED == 0 {
+                (word | LOCKED | if since.is_some() { WAITERS } else { 0 }) & !mine
+            } else {
+                word | WAITERS
+            };
+            if next != word
+                && self
+                    .word
+                    .compare_exchange(word, next, Ordering::Acquire, Ordering::Relaxed)
+                    .is_err()
+            {
+                continue;
+            }
+            if word & LOCKED == 0 || (notified && word & HANDED != 0) {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if mine == 0 && now.duration_since(*since.get_or_insert(now)) > PATIENCE {
+                mine = STARVING;
+                self.word.fetch_or(STARVING, Ordering::Relaxed);
+            }
+            let changed = || {
+                let word = self.word.load(Ordering::Relaxed);
+                word & (LOCKED | WAITERS) != LOCKED | WAITERS
+            };
+            notified = false;
+            match self.queue.wait(changed, deadline, interruptible) {
+                Woken::Notified => notified = true,
+                Woken::Ready | Woken::Again => {}
+                Woken::TimedOut => return Err(NotLocked::TimedOut),
+                Woken::Interrupted(interrupt) => return Err(NotLocked::Interrupted(interrupt)),
+            }
+        }
+    }
+
+    /// Lets the lock go.
+    #[inline]
+    pub(crate) fn release(&self) {
+        if self
+            .word
+            .compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
+            self.release_slow(false);
+        }
+    }
+
+    /// Lets the lock go to a waiter, if there is one.
+    pub(crate) fn release_to_next(&self) {
+        if self
+            .word
+            .compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
+            self.release_slow(true);
+        }
+    }
+
+    #[cold]
+    fn release_slow(&self, hand_over: bool) {
+        let word = self.word.load(Ordering::Relaxed);
+        if word & STARVING != 0 || hand_over {
+            self.word.fetch_or(HANDED, Ordering::Release);
+            if self.queue.wake_one() {
+                return;
+            }
+            // Nobody was there, so nobody takes HANDED: the lock is still ours.
+            self.word.store(0, Ordering::Release);
+        } else {
+            self.word.fetch_and(!(LOCKED | WAITERS), Ordering::Release);
+        }
+        self.queue.wake_one();
+    }
+
+    pub(crate) fn is_taken(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & LOCKED != 0
+    }
+}

@@ -1,0 +1,390 @@
+//! Many readers or one writer: the part below [`RwLock`](crate::RwLock), in lock_api's shape.
+//!
+//! ```text
+//! 63              62         61             32 31          1   0
+//! +--------------+----------+-----------------+-------------+--------+
+//! | READERS_WAIT | STARVING | writers waiting | readers     | WRITER |
+//! +--------------+----------+-----------------+-------------+--------+
+//! ```
+//!
+//! A reader that comes waits while there is a writer *or one waits*, so readers do not starve
+//! writers; a writer that leaves lets in all the readers that wait, whether writers wait or not, so
+//! writers do not starve readers. Otherwise whoever comes may take a free lock before those who wait,
+//! until one of these was passed over for long and sets STARVING: then only who was woken may, until
+//! it has had its turn.
+//!
+//! Invariant 1: a waiter announces itself in the word before it enters its queue, and looks at the
+//! word once more when it is in it; who makes room changes the word, then looks into the queue.
+//! Invariant 2: a writer counts as waiting from before it enters the queue until it has the lock or
+//! gives up; the last one that gives up lets in the readers that waited because of it.
+//! Invariant 3: a reader that the queue has notified goes in beside readers even if writers wait: it
+//! was let in.
+//! Invariant 4: who set STARVING clears it, when it has the lock or gives up, and then wakes those who
+//! held back because of it. It may itself take the lock at any time.
+//!
+//! Orderings: taking acquires, letting go releases what the lock guards.
+
+use std::time::{Duration, Instant};
+
+use weald_scheduler::io::{self, Interrupt, WaitQueue, Woken};
+
+use crate::raw_mutex::{NotLocked, PATIENCE};
+use crate::shim::atomic::{AtomicU64, Ordering};
+
+const WRITER: u64 = 1;
+const READER: u64 = 1 << 1;
+const READERS: u64 = 0xffff_fffe;
+const WAITING: u64 = 1 << 32;
+const WRITERS_WAITING: u64 = 0x3fff_ffff << 32;
+const STARVING: u64 = 1 << 62;
+const READERS_WAIT: u64 = 1 << 63;
+
+/// The raw lock: for `lock_api::RwLock` and for what builds on it.
+///
+/// # Examples
+/// ```
+/// type RwLock<T> = lock_api::RwLock<weald_sync::RawRwLock, T>;
+/// static WORD: RwLock<u32> = RwLock::new(7);
+/// assert_eq!(*WORD.read() + *WORD.read(), 14);
+/// ```
+#[derive(Debug)]
+pub struct RawRwLock {
+    word: AtomicU64,
+    readers: WaitQueue,
+    writers: WaitQueue,
+}
+
+impl RawRwLock {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            readers: WaitQueue::new(),
+            writers: WaitQueue::new(),
+        }
+    }
+
+    /// Steps the word while `next` gives a new one.
+    #[inline]
+    fn step(&self, next: impl Fn(u64) -> Option<u64>) -> bool {
+        let mut word = self.word.load(Ordering::Relaxed);
+        while let Some(new) = next(word) {
+            match self
+                .word
+                .compare_exchange_weak(word, new, Ordering::Acquire, Ordering::Relaxed)
+            {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    #[inline]
+    pub(crate) fn try_read(&self) -> bool {
+        self.step(|word| {
+            let shut =
+                word & (WRITER | WRITERS_WAITING | STARVING) != 0 || word & READERS == READERS;
+            (!shut).then_some(word + READER)
+        })
+    }
+
+    #[inline]
+    pub(crate) fn try_write(&self) -> bool {
+        self.step(|word| (word & (WRITER | READERS) == 0).then_some(word | WRITER))
+    }
+
+    /// A blocking call; an exception unwinds. False: the deadline has passed.
+    #[inline]
+    pub(crate) fn read(&self, deadline: Option<Instant>) -> bool {
+        io::enter_unwinding();
+        // Before: a thread whose turn is over gives way without the lock.
+        io::spend();
+        if self.try_read() {
+            return true;
+        }
+        outcome(self.wait_to_read(deadline))
+    }
+
+    /// As `read`, to write.
+    #[inline]
+    pub(crate) fn write(&self, deadline: Option<Instant>) -> bool {
+        io::enter_unwinding();
+        io::spend();
+        if self
+            .word
+            .compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+        {
+            return true;
+        }
+        outcome(self.wait_to_write(deadline))
+    }
+
+    #[cold]
+    fn wait_to_read(&self, deadline: Option<Instant>) -> Result<(), NotLocked> {
+        let mut patience = Patience::new(self);
+        let mut let_in = false;
+        loop {
+            let held_back = if patience.is_over() { 0 } else { STARVING };
+            let shut = |word: u64| {
+                let others = WRITERS_WAITING | held_back;
+                word & WRITER != 0 || (!let_in && word & others != 0)
+            };
+            if self.step(|word| (!shut(word)).then_some(word + READER)) {
+                return Ok(());
+            }
+            self.word.fetch_or(READERS_WAIT, Ordering::Relaxed);
+            let changed = || {
+                let word = self.word.load(Ordering::Relaxed);
+                word & READERS_WAIT == 0 || !shut(word)
+            };
+            let woken = self.readers.wait(changed, deadline, true);
+            let_in |= matches!(woken, Woken::Notified);
+            goes_on(woken)?;
+            patience.wears();
+        }
+    }
+
+    #[cold]
+    fn wait_to_write(&self, deadline: Option<Instant>) -> Result<(), NotLocked> {
+        let mut patience = Patience::new(self);
+        self.word.fetch_add(WAITING, Ordering::Relaxed);
+        let counted = Counted(self);
+        let mut notified = false;
+        loop {
+            let held_back = if notified || patience.is_over() {
+                0
+            } else {
+                STARVING
+            };
+            let free = |word: u64| word & (WRITER | READERS | held_back) == 0;
+            if self.step(|word| free(word).then(|| (word | WRITER) - WAITING)) {
+                std::mem::forget(counted);
+                return Ok(());
+            }
+            let woken =
+                self.writers
+                    .wait(|| free(self.word.load(Ordering::Relaxed)), deadline, true);
+            notified = matches!(woken, Woken::Notified);
+            goes_on(woken)?;
+            patience.wears();
+        }
+    }
+
+    /// A reader leaves.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        let before = self.word.fetch_sub(READER, Ordering::Release);
+        if before & READERS == READER && before & WRITERS_WAITING != 0 {
+            self.writers.wake_one();
+        }
+    }
+
+    /// The writer leaves.
+    #[inline]
+    pub(crate) fn release(&self) {
+        if self
+            .word
+            .compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
+            self.release_slow();
+        }
+    }
+
+    #[cold]
+    fn release_slow(&self) {
+        let before = self
+            .word
+            .fetch_and(!(WRITER | READERS_WAIT), Ordering::Release);
+        let let_in = before & READERS_WAIT != 0 && self.readers.wake_all() > 0;
+        // With readers let in the last of them wakes a writer.
+        if !let_in && before & WRITERS_WAITING != 0 {
+            self.writers.wake_one();
+        }
+    }
+
+    /// The writer becomes a reader, without a moment in between.
+    pub(crate) fn downgrade(&self) {
+        let before = self.word.fetch_add(READER - WRITER, Ordering::Release);
+        if before & READERS_WAIT != 0 {
+            self.word.fetch_and(!READERS_WAIT, Ordering::Relaxed);
+            self.readers.wake_all();
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & (WRITER | READERS) != 0
+    }
+
+    fn is_written(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & WRITER != 0
+    }
+}
+
+/// How long a waiter lets others pass; dropped, it has the lock or has given up (invariant 4).
+struct Patience<'a> {
+    lock: &'a RawRwLock,
+    since: Option<Instant>,
+    over: bool,
+}
+
+impl<'a> Patience<'a> {
+    fn new(lock: &'a RawRwLock) -> Self {
+        Self {
+            lock,
+            since: None,
+            over: false,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// It was woken, and may be passed over again.
+    fn wears(&mut self) {
+        let now = Instant::now();
+        if !self.over && now.duration_since(*self.since.get_or_insert(now)) > PATIENCE {
+            self.over = true;
+            self.lock.word.fetch_or(STARVING, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            self.lock.word.fetch_and(!STARVING, Ordering::AcqRel);
+            self.lock.readers.wake_all();
+            self.lock.writers.wake_one();
+        }
+    }
+}
+
+/// Counts a writer that waits; dropped, it has given up (invariant 2).
+struct Counted<'a>(&'a RawRwLock);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let word = &self.0.word;
+        let before = word.fetch_sub(WAITING, Ordering::AcqRel);
+        if before & WRITERS_WAITING == WAITING && before & READERS_WAIT != 0 {
+            word.fetch_and(!READERS_WAIT, Ordering::AcqRel);
+            self.0.readers.wake_all();
+        }
+    }
+}
+
+fn goes_on(woken: Woken) -> Result<(), NotLocked> {
+    match woken {
+        Woken::Notified | Woken::Ready | Woken::Again => Ok(()),
+        Woken::TimedOut => Err(NotLocked::TimedOut),
+        Woken::Interrupted(interrupt) => Err(NotLocked::Interrupted(interrupt)),
+    }
+}
+
+fn outcome(result: Result<(), NotLocked>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(NotLocked::TimedOut) => false,
+        Err(NotLocked::Interrupted(interrupt)) => unwind(interrupt),
+    }
+}
+
+#[cold]
+fn unwind(interrupt: Interrupt) -> ! {
+    interrupt.unwind()
+}
+
+#[cfg(not(loom))]
+mod api {
+    #![allow(unsafe_code, reason = "lock_api's traits are promises")]
+
+    use super::{Duration, Instant, RawRwLock, io};
+
+    // SAFETY: the word admits readers or one writer, each step by one exchange; guards are not
+    // `Send`.
+    unsafe impl lock_api::RawRwLock for RawRwLock {
+        type GuardMarker = lock_api::GuardNoSend;
+
+        #[allow(
+            clippy::declare_interior_mutable_const,
+            reason = "lock_api's way to make one"
+        )]
+        const INIT: Self = RawRwLock::new();
+
+        fn lock_shared(&self) {
+            self.read(None);
+        }
+
+        fn try_lock_shared(&self) -> bool {
+            self.try_read()
+        }
+
+        unsafe fn unlock_shared(&self) {
+            self.leave();
+        }
+
+        fn lock_exclusive(&self) {
+            self.write(None);
+        }
+
+        fn try_lock_exclusive(&self) -> bool {
+            self.try_write()
+        }
+
+        unsafe fn unlock_exclusive(&self) {
+            self.release();
+        }
+
+        fn is_locked(&self) -> bool {
+            self.is_held()
+        }
+
+        fn is_locked_exclusive(&self) -> bool {
+            self.is_written()
+        }
+    }
+
+    // SAFETY: as above; who leaves wakes those who wait in turn.
+    unsafe impl lock_api::RawRwLockFair for RawRwLock {
+        unsafe fn unlock_shared_fair(&self) {
+            self.leave();
+        }
+
+        unsafe fn unlock_exclusive_fair(&self) {
+            self.release();
+        }
+    }
+
+    // SAFETY: as above.
+    unsafe impl lock_api::RawRwLockDowngrade for RawRwLock {
+        unsafe fn downgrade(&self) {
+            RawRwLock::downgrade(self);
+        }
+    }
+
+    // SAFETY: as above; true only with the lock taken.
+    unsafe impl lock_api::RawRwLockTimed for RawRwLock {
+        type Duration = Duration;
+        type Instant = Instant;
+
+        fn try_lock_shared_for(&self, limit: Duration) -> bool {
+            self.read(io::deadline(limit))
+        }
+
+        fn try_lock_shared_until(&self, deadline: Instant) -> bool {
+            self.read(Some(deadline))
+        }
+
+        fn try_lock_exclusive_for(&self, limit: Duration) -> bool {
+            self.write(io::deadline(limit))
+        }
+
+        fn try_lock_exclusive_until(&self, deadline: Instant) -> bool {
+            self.write(Some(deadline))
+        }
+    }
+}

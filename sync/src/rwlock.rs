@@ -1,0 +1,346 @@
+//! Many readers or one writer, with std's face.
+#![allow(unsafe_code, reason = "the holders of the lock have the value")]
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
+use std::time::{Duration, Instant};
+
+use weald_scheduler::io;
+
+use crate::poison::{Before, Poison};
+use crate::raw_rwlock::RawRwLock;
+
+/// A lock that many readers or one writer have; the interface of [`std::sync::RwLock`].
+///
+/// Who waits blocks the green thread and not the worker. Neither readers nor writers starve: a reader
+/// waits if a writer does, and a writer that leaves lets in the readers that wait. So a reader that
+/// reads again may wait for a writer that waits for it, as with std's.
+///
+/// # Examples
+/// ```
+/// let lock = weald_sync::RwLock::new(5);
+/// {
+///     let (a, b) = (lock.read().unwrap(), lock.read().unwrap());
+///     assert_eq!(*a + *b, 10);
+/// }
+/// *lock.write().unwrap() += 1;
+/// assert_eq!(lock.into_inner().unwrap(), 6);
+/// ```
+pub struct RwLock<T: ?Sized> {
+    raw: RawRwLock,
+    poison: Poison,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: a writer has the value alone, so it need only be `Send`.
+unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
+// SAFETY: readers share the value, so it must be `Sync` as well.
+unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
+impl<T: ?Sized> UnwindSafe for RwLock<T> {}
+impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
+
+/// The right to read what an [`RwLock`] guards; dropping it lets the lock go.
+///
+/// It may not be sent to another thread:
+/// ```compile_fail
+/// let lock = weald_sync::RwLock::new(0);
+/// let guard = lock.read().unwrap();
+/// std::thread::scope(|s| s.spawn(move || drop(guard)).join().unwrap());
+/// ```
+#[must_use = "if it is dropped at once the lock is let go at once"]
+pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
+    lock: &'a RwLock<T>,
+    /// A raw pointer is not `Send`.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// The right to write what an [`RwLock`] guards; dropping it lets the lock go.
+#[must_use = "if it is dropped at once the lock is let go at once"]
+pub struct RwLockWriteGuard<'a, T: ?Sized + 'a> {
+    lock: &'a RwLock<T>,
+    before: Before,
+    _not_send: PhantomData<*const ()>,
+}
+
+// SAFETY: sharing a guard shares the value.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
+
+impl<T> RwLock<T> {
+    /// A lock that nobody has.
+    #[cfg(not(loom))]
+    pub const fn new(value: T) -> Self {
+        Self {
+            raw: RawRwLock::new(),
+            poison: Poison::new(),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// The value; nobody can have the lock.
+    ///
+    /// # Errors
+    /// The value too, if a writer has unwound.
+    pub fn into_inner(self) -> LockResult<T> {
+        let is_poisoned = self.poison.is_set();
+        let value = self.value.into_inner();
+        if is_poisoned {
+            Err(PoisonError::new(value))
+        } else {
+            Ok(value)
+        }
+    }
+}
+
+impl<T: ?Sized> RwLock<T> {
+    /// Takes the lock to read; a blocking call. An exception unwinds, without the lock.
+    ///
+    /// # Errors
+    /// The guard too, if a writer has unwound.
+    pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        self.raw.read(None);
+        self.reader()
+    }
+
+    /// Takes the lock to read if no writer has it or waits for it. Not a blocking call.
+    ///
+    /// # Errors
+    /// `WouldBlock` if one does; the guard too, if a writer has unwound.
+    pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        if self.raw.try_read() {
+            Ok(self.reader()?)
+        } else {
+            Err(TryLockError::WouldBlock)
+        }
+    }
+
+    /// Takes the lock to read, and waits for it at most that long; a blocking call.
+    /// [`Duration::MAX`] means for ever.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it was not to be had in time; the guard too, if a writer has unwound.
+    pub fn try_read_for(&self, limit: Duration) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        self.read_until(io::deadline(limit))
+    }
+
+    /// As [`try_read_for`](Self::try_read_for), until the clock shows the deadline.
+    ///
+    /// # Errors
+    /// As [`try_read_for`](Self::try_read_for).
+    pub fn try_read_until(&self, deadline: Instant) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        self.read_until(Some(deadline))
+    }
+
+    fn read_until(&self, deadline: Option<Instant>) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        if self.raw.read(deadline) {
+            Ok(self.reader()?)
+        } else {
+            Err(TryLockError::WouldBlock)
+        }
+    }
+
+    /// Takes the lock to write; a blocking call. An exception unwinds, without the lock.
+    ///
+    /// # Errors
+    /// The guard too, if a writer has unwound.
+    pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        self.raw.write(None);
+        self.writer()
+    }
+
+    /// Takes the lock to write if nobody has it. Not a blocking call.
+    ///
+    /// # Errors
+    /// `WouldBlock` if somebody does; the guard too, if a writer has unwound.
+    pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        if self.raw.try_write() {
+            Ok(self.writer()?)
+        } else {
+            Err(TryLockError::WouldBlock)
+        }
+    }
+
+    /// Takes the lock to write, and waits for it at most that long; a blocking call.
+    /// [`Duration::MAX`] means for ever.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it was not to be had in time; the guard too, if a writer has unwound.
+    pub fn try_write_for(&self, limit: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        self.write_until(io::deadline(limit))
+    }
+
+    /// As [`try_write_for`](Self::try_write_for), until the clock shows the deadline.
+    ///
+    /// # Errors
+    /// As [`try_write_for`](Self::try_write_for).
+    pub fn try_write_until(&self, deadline: Instant) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        self.write_until(Some(deadline))
+    }
+
+    fn write_until(&self, deadline: Option<Instant>) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        if self.raw.write(deadline) {
+            Ok(self.writer()?)
+        } else {
+            Err(TryLockError::WouldBlock)
+        }
+    }
+
+    /// For who has just taken the lock.
+    fn reader(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        self.poison.wrap(RwLockReadGuard {
+            lock: self,
+            _not_send: PhantomData,
+        })
+    }
+
+    /// For who has just taken the lock.
+    fn writer(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        self.poison.wrap(RwLockWriteGuard {
+            lock: self,
+            before: Poison::before(),
+            _not_send: PhantomData,
+        })
+    }
+
+    /// True once a writer has unwound.
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.is_set()
+    }
+
+    /// Forgets that a writer has unwound.
+    pub fn clear_poison(&self) {
+        self.poison.clear();
+    }
+
+    /// The value; nobody can have the lock.
+    ///
+    /// # Errors
+    /// The value too, if a writer has unwound.
+    pub fn get_mut(&mut self) -> LockResult<&mut T> {
+        let is_poisoned = self.poison.is_set();
+        let value = self.value.get_mut();
+        if is_poisoned {
+            Err(PoisonError::new(value))
+        } else {
+            Ok(value)
+        }
+    }
+}
+
+impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
+    /// Makes the writer a reader, without letting another writer in between.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_sync::{RwLock, RwLockWriteGuard};
+    /// let lock = RwLock::new(1);
+    /// let mut writer = lock.write().unwrap();
+    /// *writer += 1;
+    /// let reader = RwLockWriteGuard::downgrade(writer);
+    /// assert_eq!((*reader, *lock.read().unwrap()), (2, 2));
+    /// ```
+    pub fn downgrade(guard: Self) -> RwLockReadGuard<'a, T> {
+        let lock = guard.lock;
+        lock.poison.after(guard.before);
+        std::mem::forget(guard);
+        lock.raw.downgrade();
+        RwLockReadGuard {
+            lock,
+            _not_send: PhantomData,
+        }
+    }
+}
+
+impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
+    fn drop(&mut self) {
+        self.lock.raw.leave();
+    }
+}
+
+impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
+    fn drop(&mut self) {
+        self.lock.poison.after(self.before);
+        self.lock.raw.release();
+    }
+}
+
+impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the guard has the lock to read, so nobody writes.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the guard has the lock to write.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard has the lock to write, and is borrowed uniquely.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: ?Sized + fmt::Display> fmt::Display for RwLockReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: ?Sized + fmt::Display> fmt::Display for RwLockWriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("RwLock");
+        match self.try_read() {
+            Ok(guard) => shown.field("data", &&*guard),
+            Err(TryLockError::Poisoned(poisoned)) => shown.field("data", &&**poisoned.get_ref()),
+            Err(TryLockError::WouldBlock) => shown.field("data", &format_args!("<locked>")),
+        };
+        shown.field("poisoned", &self.is_poisoned());
+        shown.finish_non_exhaustive()
+    }
+}
+
+#[cfg(not(loom))]
+impl<T: Default> Default for RwLock<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> From<T> for RwLock<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}

@@ -1,0 +1,80 @@
+//! Waiting until all of a group are done.
+
+use std::fmt;
+use std::sync::Arc;
+
+use weald_scheduler::io::{self, WaitQueue, Woken};
+
+/// Waits until all its clones are gone: each thread of a group holds one.
+///
+/// # Examples
+/// ```
+/// let all = weald_sync::WaitGroup::new();
+/// for _ in 0..10 {
+///     let one = all.clone();
+///     weald_scheduler::spawn(move || drop(one));
+/// }
+/// all.wait();
+/// ```
+pub struct WaitGroup(Arc<Group>);
+
+struct Group {
+    members: crate::shim::atomic::AtomicUsize,
+    queue: WaitQueue,
+}
+
+use crate::shim::atomic::Ordering;
+
+impl WaitGroup {
+    /// A group of one: this value.
+    pub fn new() -> Self {
+        Self(Arc::new(Group {
+            members: crate::shim::atomic::AtomicUsize::new(1),
+            queue: WaitQueue::new(),
+        }))
+    }
+
+    /// Drops this value and waits until all others of the group are gone; a blocking call. An
+    /// exception unwinds.
+    pub fn wait(self) {
+        let group = Arc::clone(&self.0);
+        drop(self);
+        io::enter_unwinding();
+        let none = || group.members.load(Ordering::Acquire) == 0;
+        if none() {
+            io::spend();
+        }
+        while !none() {
+            if let Woken::Interrupted(interrupt) = group.queue.wait(none, None, true) {
+                interrupt.unwind();
+            }
+        }
+    }
+}
+
+impl Clone for WaitGroup {
+    fn clone(&self) -> Self {
+        self.0.members.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for WaitGroup {
+    fn drop(&mut self) {
+        if self.0.members.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.queue.wake_all();
+        }
+    }
+}
+
+impl Default for WaitGroup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for WaitGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitGroup").finish_non_exhaustive()
+    }
+}
