@@ -8,6 +8,9 @@ use std::sync::{Mutex, PoisonError};
 /// What a connection that is not known to be busy reads at once, in bytes: a page.
 pub(super) const SMALL: usize = 4 * 1024;
 
+/// The least that is worth an allocation, in bytes: a short record.
+const LEAST: usize = 512;
+
 /// Four records of 16 KiB with what TLS adds to them, and some room: in bytes.
 pub(super) const LARGE: usize = 68 * 1024;
 
@@ -129,7 +132,7 @@ fn take(size: usize) -> Vec<u8> {
     if size > SMALL && size <= LARGE {
         return pool().pop().unwrap_or_else(|| vec![0; LARGE]);
     }
-    vec![0; size.max(SMALL)]
+    vec![0; size.max(LEAST)]
 }
 
 fn give(bytes: Vec<u8>) {

@@ -7,8 +7,8 @@
 //! Invariant 1: records leave in the order in which they were encrypted, as each has a number. So
 //! everything that encrypts appends to `out`, or to a buffer that `out` was moved to first.
 //! Invariant 2: rustls keeps positions in the records that it was given and that are not done with,
-//! so every call is given `records`, also one that only sends. `refill` puts bytes behind those
-//! that are there and moves none of them.
+//! so every call is given `records`, also one that only sends. `lend` and `refill` put bytes
+//! behind those that are there and move none of them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use rustls::unbuffered::{
 };
 use rustls::{ClientConfig, CommonState, ServerConfig};
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, SMALL};
 
 /// The most that TLS adds to a record, in bytes: header 5, explicit nonce 8, padding and type 17,
 /// tag 16, rounded up.
@@ -126,13 +126,24 @@ impl Machine {
         }
     }
 
-    /// Copies the records that are not done with to `fresh`, which is empty, for a read to go on
-    /// behind them.
-    pub(super) fn copy_rest(&mut self, fresh: &mut Buffer) {
+    /// Makes `fresh`, which is empty, ready for a read of `size` bytes at least behind the records
+    /// that are not done with, of which it holds a copy then.
+    pub(super) fn lend(&mut self, fresh: &mut Buffer, size: usize) {
+        if self.records.is_empty() {
+            // One buffer is enough while nothing is left, and a large one only for who asks for it.
+            if fresh.size() < self.records.size() {
+                std::mem::swap(&mut self.records, fresh);
+            }
+            self.records.release();
+            if fresh.size() > size {
+                fresh.release();
+            }
+        }
+        fresh.reserve(size.max(self.records.len() + SMALL));
         fresh.push(self.records.filled());
     }
 
-    /// `fresh` holds what `copy_rest` put there and more behind it: takes it over.
+    /// Takes over `fresh`, which `lend` made and a read has filled.
     pub(super) fn refill(&mut self, fresh: &mut Buffer) {
         debug_assert!(
             fresh.filled().starts_with(self.records.filled()),
@@ -167,6 +178,8 @@ impl Machine {
         let mut filled = 0;
         while self.failed.is_none() {
             match self.step(buffer, &mut filled, Job::Nothing) {
+                // Nothing more can come of no records.
+                Ok(Step::Moved) if filled > 0 && self.records.is_empty() => break,
                 Ok(Step::Moved) => {}
                 Ok(Step::Full | Step::Blocked | Step::Ready) => break,
                 Err(error) => self.fail(error),

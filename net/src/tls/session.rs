@@ -56,6 +56,9 @@ pub(super) struct Session<S: SslTransport> {
     outgoing: Turn<Buffer>,
     machine: Turn<Machine>,
     established: AtomicBool,
+    /// `machine` may have records to be sent. A hint, looked at when the lock is not held: set under
+    /// it, and cleared by who then takes it to get them.
+    has_output: AtomicBool,
     /// `shutdown` of the reading direction.
     read_is_shut: AtomicBool,
     bounds: Bounds,
@@ -65,10 +68,29 @@ pub(super) struct Session<S: SslTransport> {
 
 #[derive(Debug)]
 struct Incoming {
-    /// Empty but while a read goes on.
+    /// Empty but while a call reads: then what `machine` has not worked off, and what comes behind.
     fresh: Buffer,
     /// Read much at once: the last read says that more is on its way.
     busy: bool,
+}
+
+impl Incoming {
+    /// Makes ready to receive.
+    fn prepare(&mut self, machine: &mut Machine) {
+        // It may be there from a call that was interrupted.
+        self.fresh.clear();
+        let size = if self.busy { LARGE } else { SMALL };
+        machine.lend(&mut self.fresh, size);
+    }
+
+    /// Waits for bytes from the transport. Returns how many; 0: the end.
+    fn receive(&mut self, transport: &impl SslTransport) -> io::Result<usize> {
+        let room = self.fresh.spare().len();
+        let count = transport.receive(self.fresh.spare())?;
+        self.fresh.commit(count);
+        self.busy = count == room || count >= BUSY;
+        Ok(count)
+    }
 }
 
 impl<S: SslTransport> Session<S> {
@@ -82,6 +104,7 @@ impl<S: SslTransport> Session<S> {
             outgoing: Turn::new(Buffer::new()),
             machine: Turn::new(machine),
             established: AtomicBool::new(false),
+            has_output: AtomicBool::new(false),
             read_is_shut: AtomicBool::new(false),
             bounds,
             deadline: OnceLock::new(),
@@ -121,6 +144,7 @@ impl<S: SslTransport> Session<S> {
     fn shake_hands(&self) -> io::Result<()> {
         enter()?;
         let mut incoming = self.incoming.lock_io()?;
+        let incoming = &mut *incoming;
         while !self.is_established() {
             let (result, has_ended) = {
                 let _seat = match &self.bounds.seats {
@@ -128,7 +152,10 @@ impl<S: SslTransport> Session<S> {
                     Some(seats) => Some(seats.take()?),
                 };
                 let mut machine = self.machine.lock();
-                (machine.advance(), !machine.is_handshaking())
+                let result = machine.advance();
+                incoming.prepare(&mut machine);
+                self.note_output(&machine);
+                (result, !machine.is_handshaking())
             };
             if let Err(failed) = result {
                 self.push_at_once();
@@ -136,10 +163,13 @@ impl<S: SslTransport> Session<S> {
             }
             self.push(&mut *self.outgoing.lock_io()?)?;
             if has_ended {
+                incoming.fresh.clear();
                 // Pairs with the load in `is_established`.
                 self.established.store(true, Ordering::Release);
-            } else if self.receive(&mut incoming)? == 0 {
+            } else if incoming.receive(&self.transport)? == 0 {
                 return Err(cut("the connection ended in the TLS handshake"));
+            } else {
+                self.machine.lock().refill(&mut incoming.fresh);
             }
         }
         Ok(())
@@ -152,21 +182,30 @@ impl<S: SslTransport> Session<S> {
         }
         self.establish()?;
         let mut incoming = self.incoming.lock_io()?;
-        let mut waited = false;
+        let incoming = &mut *incoming;
+        let mut has_waited = false;
         loop {
-            if self.read_is_shut() {
-                return Ok(0);
-            }
-            let (count, has_ended, answers) = {
+            let (count, has_ended) = {
                 let mut machine = self.machine.lock();
+                if has_waited {
+                    machine.refill(&mut incoming.fresh);
+                }
                 let count = machine.read(buffer);
-                (count, machine.has_ended(), machine.has_output())
+                if count == 0 {
+                    incoming.prepare(&mut machine);
+                }
+                self.note_output(&machine);
+                (count, machine.has_ended())
             };
-            if answers {
+            if self.has_output.load(Ordering::Relaxed) {
                 self.push_at_once();
             }
+            if self.read_is_shut() {
+                incoming.fresh.clear();
+                return Ok(0);
+            }
             if count > 0 {
-                if !waited {
+                if !has_waited {
                     spend();
                 }
                 return Ok(count);
@@ -174,42 +213,20 @@ impl<S: SslTransport> Session<S> {
             if has_ended.map_err(error)? {
                 return Ok(0);
             }
-            waited = true;
-            if self.receive(&mut incoming)? == 0 && !self.read_is_shut() {
+            has_waited = true;
+            if incoming.receive(&self.transport)? == 0 {
+                if self.read_is_shut() {
+                    return Ok(0);
+                }
                 return Err(cut("the connection ended without TLS's close_notify"));
             }
         }
     }
 
-    /// Waits for bytes from the transport and gives them to TLS. Returns how many; 0: the end.
-    fn receive(&self, incoming: &mut Incoming) -> io::Result<usize> {
-        let Incoming { fresh, busy } = incoming;
-        let size = if *busy { LARGE } else { SMALL };
-        if fresh.size() > size {
-            fresh.release();
-        }
-        fresh.reserve(size);
-        // What is there already is the beginning of a record, or of a message of several.
-        self.machine.lock().copy_rest(fresh);
-        if fresh.spare().len() < SMALL {
-            fresh.reserve(SMALL);
-        }
-        let room = fresh.spare().len();
-        match self.transport.receive(fresh.spare()) {
-            Ok(0) => {
-                fresh.clear();
-                Ok(0)
-            }
-            Ok(count) => {
-                fresh.commit(count);
-                *busy = count == room || count >= BUSY;
-                self.machine.lock().refill(fresh);
-                Ok(count)
-            }
-            Err(failed) => {
-                fresh.clear();
-                Err(failed)
-            }
+    /// Under the lock of `machine`: says if it has records to be sent, for who can send.
+    fn note_output(&self, machine: &Machine) {
+        if machine.has_output() {
+            self.has_output.store(true, Ordering::Relaxed);
         }
     }
 
@@ -262,11 +279,11 @@ impl<S: SslTransport> Session<S> {
                 }
                 outgoing.consume(sent);
             }
-            self.machine.lock().move_out(outgoing);
-            if outgoing.is_empty() {
+            if !self.has_output.swap(false, Ordering::Relaxed) {
                 outgoing.release();
                 return Ok(());
             }
+            self.machine.lock().move_out(outgoing);
         }
     }
 
@@ -276,6 +293,7 @@ impl<S: SslTransport> Session<S> {
         let Some(mut outgoing) = self.outgoing.try_lock() else {
             return;
         };
+        self.has_output.store(false, Ordering::Relaxed);
         self.machine.lock().move_out(&mut outgoing);
         send_at_once(&self.transport, &mut outgoing);
     }
@@ -356,7 +374,13 @@ impl<S: SslTransport> Drop for Session<S> {
         }
         // What nobody has read, a server's tickets in particular, would make the kernel reset the
         // connection, and the peer lose what it has not read yet.
-        for _ in 0..SCRAPS {
+        // After its `close_notify` the peer has nothing more to say.
+        let scraps = if machine.has_ended() == Ok(true) {
+            0
+        } else {
+            SCRAPS
+        };
+        for _ in 0..scraps {
             if !matches!(self.transport.try_discard(), Ok(1..)) {
                 break;
             }

@@ -5,23 +5,33 @@
 //! read from the socket, where nothing may be raised. There is no poisoning: TLS remembers itself
 //! that it has failed.
 //!
-//! Invariant 1: who has changed `taken` from false to true touches the value, until it changes it
-//! back.
-//! Invariant 2: if the lock is free and somebody waits, somebody is awake who will try: who lets
-//! go frees the lock and then looks in the queue, who waits enters the queue and then looks at the
-//! lock, and who was woken tries, or if it leaves instead wakes the next.
+//! | state     | meaning                                                                       |
+//! |-----------|-------------------------------------------------------------------------------|
+//! | FREE      | nobody has it                                                                 |
+//! | TAKEN     | somebody has it                                                               |
+//! | CONTENDED | somebody has it, and others may wait: who lets go looks in the queue          |
+//!
+//! Invariant 1: who has changed the state from FREE touches the value, until it changes it back.
+//! Invariant 2: if the lock is free and somebody waits, somebody is awake who will try. Who waits
+//! sets CONTENDED, enters the queue and then looks at the state again; who lets go frees the lock
+//! and, if it was CONTENDED, then looks in the queue: one of the two sees the other, by the queue's
+//! own lock. Who was woken sets CONTENDED as it takes the lock, for those behind it.
 #![allow(unsafe_code, reason = "a lock hands out what it guards")]
 
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use weald_scheduler::io::{Interrupt, WaitQueue, Woken};
 
+const FREE: u8 = 0;
+const TAKEN: u8 = 1;
+const CONTENDED: u8 = 2;
+
 pub(super) struct Turn<T> {
-    taken: AtomicBool,
+    state: AtomicU8,
     waiters: WaitQueue,
     value: UnsafeCell<T>,
 }
@@ -32,51 +42,55 @@ unsafe impl<T: Send> Sync for Turn<T> {}
 impl<T> Turn<T> {
     pub(super) fn new(value: T) -> Self {
         Self {
-            taken: AtomicBool::new(false),
+            state: AtomicU8::new(FREE),
             waiters: WaitQueue::new(),
             value: UnsafeCell::new(value),
         }
     }
 
+    #[inline]
     pub(super) fn try_lock(&self) -> Option<Guard<'_, T>> {
-        // Pairs with the store that frees it.
-        let free = !self.taken.swap(true, Ordering::Acquire);
-        // Not `then_some`: a guard that is made and dropped would free the other's lock.
-        free.then(|| Guard { turn: self })
+        // Acquires what the last holder released.
+        self.state
+            .compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed)
+            .ok()
+            .map(|_| Guard { turn: self })
     }
 
     /// Waits, whatever is pending: for a lock that is held for computing only.
+    #[inline]
     pub(super) fn lock(&self) -> Guard<'_, T> {
+        if let Some(guard) = self.try_lock() {
+            return guard;
+        }
         loop {
-            if let Ok(Some(guard)) = self.attempt(false) {
+            if let Ok(guard) = self.wait(false) {
                 return guard;
             }
         }
     }
 
     /// A blocking call: waits, and returns the exception that ends the wait.
+    #[inline]
     pub(super) fn lock_io(&self) -> io::Result<Guard<'_, T>> {
-        loop {
-            match self.attempt(true) {
-                Ok(Some(guard)) => return Ok(guard),
-                Ok(None) => {}
-                Err(interrupt) => {
-                    self.waiters.wake_one();
-                    return Err(interrupt.into_io());
-                }
-            }
+        if let Some(guard) = self.try_lock() {
+            return Ok(guard);
         }
+        self.wait(true).map_err(Interrupt::into_io)
     }
 
-    #[inline]
-    fn attempt(&self, interruptible: bool) -> Result<Option<Guard<'_, T>>, Interrupt> {
-        if let Some(guard) = self.try_lock() {
-            return Ok(Some(guard));
-        }
-        let is_free = || !self.taken.load(Ordering::Relaxed);
-        match self.waiters.wait(is_free, None, interruptible) {
-            Woken::Interrupted(interrupt) => Err(interrupt),
-            Woken::Notified | Woken::Ready | Woken::TimedOut | Woken::Again => Ok(None),
+    #[cold]
+    fn wait(&self, interruptible: bool) -> Result<Guard<'_, T>, Interrupt> {
+        loop {
+            // Acquires as in `try_lock`.
+            if self.state.swap(CONTENDED, Ordering::Acquire) == FREE {
+                return Ok(Guard { turn: self });
+            }
+            let has_moved = || self.state.load(Ordering::Relaxed) != CONTENDED;
+            match self.waiters.wait(has_moved, None, interruptible) {
+                Woken::Interrupted(interrupt) => return Err(interrupt),
+                Woken::Notified | Woken::Ready | Woken::TimedOut | Woken::Again => {}
+            }
         }
     }
 
@@ -112,10 +126,11 @@ impl<T> DerefMut for Guard<'_, T> {
 }
 
 impl<T> Drop for Guard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
-        // Releases what was done to the value. The queue's own lock, which `wake_one` takes, orders
-        // it before the look that a waiter takes once it is in the queue (invariant 2).
-        self.turn.taken.store(false, Ordering::Release);
-        self.turn.waiters.wake_one();
+        // Releases what was done to the value.
+        if self.turn.state.swap(FREE, Ordering::Release) == CONTENDED {
+            self.turn.waiters.wake_one();
+        }
     }
 }
