@@ -1,47 +1,79 @@
-//! A TCP proxy: two green threads a connection, one for each direction, plain blocking code.
+//! A proxy for TCP and TLS: two green threads a connection, one for each direction, plain blocking
+//! code. Each side may speak TLS, so it can take TLS off, put it on, or do both.
 //!
-//! `cargo run --release --example proxy -- 127.0.0.1:8080 example.org:80`
+//! ```text
+//! cargo run --release --example proxy -- 127.0.0.1:8080 example.org:80
+//! cargo run --release --example proxy -- 127.0.0.1:8080 tls:example.org:443
+//! cargo run --release --example proxy -- tls:127.0.0.1:8443 127.0.0.1:8080 chain.pem key.pem
+//! ```
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use weald::net::TcpStream;
+use weald::net::{Identity, SslAcceptor, SslConnector, SslStream, TcpStream};
 
-/// How long a target may take to answer the connection.
+/// How long a target may take to answer the connection, its TLS handshake included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is read at once. On the green thread's stack, so touched pages are what it costs.
-const CHUNK_BYTES: usize = 8 * 1024;
+const CHUNK_BYTES: usize = 16 * 1024;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [listen, target] = arguments.as_slice() else {
-        eprintln!("usage: proxy LISTEN TARGET, for example: proxy 127.0.0.1:8080 example.org:80");
-        return ExitCode::from(2);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments.as_slice() {
+        [listen, target] if !listen.starts_with("tls:") => serve(listen, None, target),
+        [listen, target, chain, key] if listen.starts_with("tls:") => {
+            Identity::from_pem_files(chain, key)
+                .and_then(SslAcceptor::new)
+                .and_then(|acceptor| serve(&listen["tls:".len()..], Some(acceptor), target))
+        }
+        _ => {
+            eprintln!(
+                "usage: proxy LISTEN [tls:]TARGET\n       \
+                 proxy tls:LISTEN [tls:]TARGET CHAIN.pem KEY.pem"
+            );
+            return ExitCode::from(2);
+        }
     };
-    match serve(listen, target.clone()) {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cannot listen on `{listen}`: {error}");
+            eprintln!("proxy: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn serve(listen: &str, target: String) -> io::Result<()> {
+/// One end of a connection.
+enum End {
+    Tcp(TcpStream),
+    Tls(SslStream),
+}
+
+fn serve(listen: &str, acceptor: Option<SslAcceptor>, target: &str) -> io::Result<()> {
     let listener = weald::tcp_listener(listen)?;
     println!("{} -> {target}, Ctrl-C ends it", listener.local_addr()?);
+    let target = target.to_owned();
+    // One for all connections, so that sessions are resumed.
+    let connector = SslConnector::new();
     // The handle lives as long as `main` waits; each connection gets a green thread of its own.
-    let _server = weald::tcp_server(listener, move |client, peer| {
-        match weald::timeout(CONNECT_LIMIT, || weald::connect_tcp(target.as_str())) {
-            Ok(Ok(upstream)) => {
-                let (up, down) = relay(&client, &upstream);
-                println!("{peer}: {up} bytes up, {down} bytes down");
-            }
-            Ok(Err(error)) => println!("{peer}: no connection to {target}: {error}"),
-            Err(elapsed) => println!("{peer}: no connection to {target}: {elapsed}"),
+    let _server = weald::tcp_server(listener, move |tcp, peer| {
+        let client = match &acceptor {
+            None => Ok(End::Tcp(tcp)),
+            // The handshake runs in this thread, at the first read or write.
+            Some(acceptor) => SslStream::server(tcp, acceptor).map(End::Tls),
+        };
+        let relayed = client.and_then(|client| {
+            let upstream = weald::timeout(CONNECT_LIMIT, || connect(&target, &connector))
+                .unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))?;
+            Ok(relay(&client, &upstream))
+        });
+        match relayed {
+            Ok((up, down)) => println!("{peer}: {up} bytes up, {down} bytes down"),
+            Err(error) => println!("{peer}: no connection to {target}: {error}"),
         }
     });
     loop {
@@ -49,8 +81,15 @@ fn serve(listen: &str, target: String) -> io::Result<()> {
     }
 }
 
+fn connect(target: &str, connector: &SslConnector) -> io::Result<End> {
+    match target.strip_prefix("tls:") {
+        None => weald::connect_tcp(target).map(End::Tcp),
+        Some(target) => weald::connect_ssl_with(target, connector).map(End::Tls),
+    }
+}
+
 /// Both directions at once, until both have ended. Returns the bytes from and to the client.
-fn relay(client: &TcpStream, upstream: &TcpStream) -> (u64, u64) {
+fn relay(client: &End, upstream: &End) -> (u64, u64) {
     weald::scope(|scope| {
         let up = scope.spawn(|| pump(client, upstream));
         let down = pump(upstream, client);
@@ -59,7 +98,7 @@ fn relay(client: &TcpStream, upstream: &TcpStream) -> (u64, u64) {
 }
 
 /// Moves bytes until `from` ends, and passes that end on: a half-closed connection stays one.
-fn pump(mut from: &TcpStream, mut to: &TcpStream) -> u64 {
+fn pump(mut from: &End, mut to: &End) -> u64 {
     let mut chunk = [0; CHUNK_BYTES];
     let mut moved_bytes = 0;
     loop {
@@ -80,6 +119,40 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream) -> u64 {
                 let _ = to.shutdown(Shutdown::Both);
                 return moved_bytes;
             }
+        }
+    }
+}
+
+impl End {
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Tls(stream) => stream.shutdown(how),
+        }
+    }
+}
+
+impl Read for &End {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            End::Tcp(stream) => (&mut &*stream).read(buffer),
+            End::Tls(stream) => (&mut &*stream).read(buffer),
+        }
+    }
+}
+
+impl Write for &End {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            End::Tcp(stream) => (&mut &*stream).write(buffer),
+            End::Tls(stream) => (&mut &*stream).write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            End::Tcp(stream) => (&mut &*stream).flush(),
+            End::Tls(stream) => (&mut &*stream).flush(),
         }
     }
 }
