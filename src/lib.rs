@@ -61,6 +61,34 @@
 //! assert_eq!(&byte, b"!");
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! # TLS
+//! The same with `ssl_listener` and `connect_ssl`, on rustls; `net::SslStream` speaks it over
+//! any green stream.
+//! ```
+//! # #[cfg(feature = "tls")]
+//! # fn example() -> std::io::Result<()> {
+//! use std::io::{Read, Write};
+//!
+//! # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+//! # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+//! let identity = weald::net::Identity::from_pem(&chain, &key)?;
+//! let listener = weald::ssl_listener("127.0.0.1:0", identity)?;
+//! let addr = format!("localhost:{}", listener.local_addr()?.port());
+//! weald::spawn(move || {
+//!     // Before the handshake, which runs in the thread that reads or writes first.
+//!     let (mut stream, _peer) = listener.accept()?;
+//!     stream.write_all(b"welcome")
+//! });
+//! let trusts = weald::net::SslConnector::from_pem(&chain)?;
+//! let mut text = String::new();
+//! weald::connect_ssl_with(&addr, &trusts)?.read_to_string(&mut text)?;
+//! assert_eq!(text, "welcome");
+//! # Ok(())
+//! # }
+//! # #[cfg(feature = "tls")]
+//! # example().unwrap();
+//! ```
 
 mod pool;
 

@@ -466,3 +466,44 @@ fn the_handshake_fits_a_stack_of_the_default_size_by_half() {
         });
     });
 }
+
+#[test]
+fn connections_leave_no_descriptor_behind() {
+    let test = "tls_stream::connections_leave_no_descriptor_behind";
+    let child = crate::support::in_child(test, &[], || {
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let rt = weald::Runtime::builder().workers(2).build().unwrap();
+        let (connector, acceptor) = (connector(), acceptor());
+        let round = || {
+            rt.run(|| {
+                let listener = weald::ssl_listener_with(v4(), &acceptor).unwrap();
+                let at = listener.local_addr().unwrap();
+                weald::scope(|s| {
+                    s.spawn(|| {
+                        for turn in 0..60 {
+                            let (stream, _) = listener.accept().unwrap();
+                            // One in three sees a client of TLS, one garbage, one nothing.
+                            assert_eq!(stream.handshake().is_ok(), turn % 3 == 0);
+                        }
+                    });
+                    for turn in 0..60 {
+                        if turn % 3 == 0 {
+                            drop(weald::connect_ssl_with(&at.to_string(), &connector).unwrap());
+                            continue;
+                        }
+                        let mut tcp = weald::connect_tcp(at).unwrap();
+                        if turn % 3 == 1 {
+                            tcp.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+                        }
+                    }
+                });
+            });
+        };
+        round();
+        let before = open();
+        round();
+        round();
+        assert_eq!(open(), before);
+    });
+    assert!(child.success, "{}", child.stderr);
+}

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 /// What a connection that is not known to be busy reads at once, in bytes: a page.
 pub(super) const SMALL: usize = 4 * 1024;
 
-/// The least that is worth an allocation, in bytes: a short record.
-const LEAST: usize = 512;
+/// The least that is worth an allocation, in bytes: a few short records. A connection keeps it.
+const LEAST: usize = 1024;
 
 /// Four records of 16 KiB with what TLS adds to them, and some room: in bytes.
 pub(super) const LARGE: usize = 68 * 1024;
@@ -105,9 +105,9 @@ impl Buffer {
         count
     }
 
-    /// Gives the memory back, unless something is there.
+    /// Gives the memory back, unless something is there or it is hardly any.
     pub(super) fn release(&mut self) {
-        if self.is_empty() {
+        if self.is_empty() && self.bytes.len() > LEAST {
             give(std::mem::take(&mut self.bytes));
         }
     }
