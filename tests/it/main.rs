@@ -43,6 +43,8 @@ mod timeout;
 #[cfg(feature = "tls")]
 mod tls_handshake;
 #[cfg(feature = "tls")]
+mod tls_hostile;
+#[cfg(feature = "tls")]
 mod tls_interrupt;
 #[cfg(feature = "tls")]
 mod tls_peers;

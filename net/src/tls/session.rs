@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::{defer, enter, is_deferred, spend};
+use weald_scheduler::io::{defer, enter, is_deferred, is_unwinding, spend};
 
 use super::buffer::{Buffer, LARGE, SMALL};
 use super::machine::Machine;
@@ -368,7 +368,7 @@ impl<S: SslTransport> Drop for Session<S> {
         let may_close = *self.established.get_mut()
             && !machine.sent_close()
             && machine.has_ended().is_ok()
-            && !std::thread::panicking();
+            && !is_unwinding();
         if may_close && machine.close(outgoing).is_ok() {
             send_at_once(&self.transport, outgoing);
         }
