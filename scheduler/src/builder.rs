@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::InstallError;
 use crate::green_thread::{GreenThread, Header, Task};
@@ -12,8 +13,14 @@ use crate::stack;
 /// Workers of one runtime; a bit each in the idle words, and far more than a machine has cores.
 const WORKERS: std::ops::RangeInclusive<usize> = 1..=1024;
 
-/// Carriers beside the workers' own, for green threads in `blocking`: DESIGN's default.
+/// Carriers beside the workers' own, for hogs, green threads in `blocking`, and those that have
+/// pinned threads and no seat: DESIGN's default.
 const SPARES: usize = 64;
+
+const SPARE_THREADS: std::ops::RangeInclusive<usize> = 1..=4096;
+
+/// Far beyond what a green thread computes between two blocking calls on purpose.
+const HOG_REPORT: Duration = Duration::from_secs(1);
 
 /// What a `thread_local!` belongs to in a runtime, and whether started green threads migrate.
 ///
@@ -46,6 +53,8 @@ pub(crate) struct Settings {
     /// Started green threads stay on their OS thread.
     pub(crate) pins: bool,
     pub(crate) spares: usize,
+    /// A green thread that has not come back for so long is logged.
+    pub(crate) hog_report: Duration,
     pub(crate) hooks: Option<Hooks>,
 }
 
@@ -119,6 +128,8 @@ pub struct RuntimeBuilder {
     stack_size: usize,
     thread_name: String,
     locals: Locals,
+    spares: usize,
+    hog_report: Duration,
     hooks: Hooks,
 }
 
@@ -129,6 +140,8 @@ impl RuntimeBuilder {
             stack_size: stack::DEFAULT_STACK,
             thread_name: String::from("weald"),
             locals: Locals::Pinned,
+            spares: SPARES,
+            hog_report: HOG_REPORT,
             hooks: Hooks::default(),
         }
     }
@@ -163,6 +176,26 @@ impl RuntimeBuilder {
     /// The beginning of the names of the runtime's OS threads; `weald` if not said.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
+        self
+    }
+
+    /// How many OS threads there may be beside one for each worker: 1 to 4096; 64 if not said.
+    ///
+    /// They take over the workers of green threads that compute, or block their OS thread, for
+    /// long, or that are in [`blocking`](crate::blocking()); they start when needed and end when
+    /// idle. With none left such a green thread stalls its neighbours; see
+    /// [`Metrics::unrelieved`](crate::Metrics::unrelieved).
+    pub fn spare_threads(mut self, spares: usize) -> Self {
+        self.spares = spares;
+        self
+    }
+
+    /// A green thread that has kept its OS thread for so long without a blocking call of weald's is
+    /// logged, once, as a warning of the `log` crate with its name. One second if not said;
+    /// [`Duration::MAX`]: never. Its neighbours do not wait for that: they go on after some
+    /// milliseconds.
+    pub fn hog_report(mut self, after: Duration) -> Self {
+        self.hog_report = after;
         self
     }
 
@@ -249,6 +282,9 @@ impl RuntimeBuilder {
             return Err(out_of_range("workers", workers, WORKERS));
         }
         let stack_size = checked_stack_size(self.stack_size)?;
+        if !SPARE_THREADS.contains(&self.spares) {
+            return Err(out_of_range("spare_threads", self.spares, SPARE_THREADS));
+        }
         if self.locals == Locals::Own {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -262,7 +298,8 @@ impl RuntimeBuilder {
             stack_size,
             thread_name: self.thread_name,
             pins: self.locals == Locals::Pinned,
-            spares: SPARES,
+            spares: self.spares,
+            hog_report: self.hog_report,
             hooks: any.then_some(hooks),
         })
     }

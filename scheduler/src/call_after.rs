@@ -190,7 +190,7 @@ fn arm(inner: &Arc<Inner>, deadline: Instant, call: &Arc<Call>) {
     // The wheel counts it, or, until it is there, `alarms`.
     inner.alarms.fetch_add(1, Ordering::Relaxed);
     let here = carrier::with_core(Arc::as_ptr(inner), |worker, core| {
-        let key = core.arm_call(inner.start, deadline, Arc::clone(call));
+        let key = core.arm_call(worker, inner.start, deadline, Arc::clone(call));
         call.armed(worker, key);
     });
     if here.is_none() {

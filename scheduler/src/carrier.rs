@@ -17,9 +17,10 @@
 //! Threads that must not migrate, once started, are in their carrier's private queues. Others reach
 //! those through its inbox.
 //!
-//! Invariant 1: `private`, `worker` and the cells are touched only on the carrier's OS thread.
-//! Invariant 2: who touches a worker's core comes through [`with_core`] or the loop, and both ask
-//! `worker` first: that is the one door, and it is shut while the seat is lent.
+//! Invariant 1: `private` and the cells are touched only on the carrier's OS thread.
+//! Invariant 2: who touches a worker's core is inside the door (`door.rs`) and has asked for the
+//! seat there: the loop, which leaves it only to run a green thread, or a [`with_core`] of that
+//! thread. So the monitor may take the seat from a thread that does not come back.
 #![allow(
     unsafe_code,
     reason = "the OS thread's own carrier, and what runs on it"
@@ -34,12 +35,13 @@ use weald_timer::Key;
 
 use crate::coroutine::{Coroutine, Resumed, Suspender};
 use crate::current;
+use crate::door::Door;
 use crate::exception;
 use crate::green_thread::{Header, Hint, Note, Task, stack_payload};
 use crate::locals;
 use crate::queue::Steal;
 use crate::runtime::Inner;
-use crate::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::shim::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Mutex};
@@ -66,10 +68,14 @@ const PASSES: usize = 2;
 pub(crate) struct Carrier {
     pub(crate) index: usize,
     inner: Cell<*const Inner>,
-    /// The seat that it holds; null without one, and while it is lent.
-    worker: Cell<*const Worker>,
-    /// Worker index + 1 for others to see; 0 without a seat.
-    seated: AtomicUsize,
+    /// Its way to the worker whose seat it holds; none while the seat is lent.
+    pub(crate) door: Door<Worker>,
+    /// It is in a blocking call: what runs must not leave this OS thread.
+    away: Cell<bool>,
+    /// When it was given its seat.
+    since: Cell<Option<Instant>>,
+    /// Who runs here while the door stands open; others look only while they hold the carrier out.
+    pub(crate) running: AtomicPtr<Header>,
     private: UnsafeCell<Private>,
     inbox: Mutex<Vec<(Task, Hint)>>,
     has_mail: AtomicBool,
@@ -103,7 +109,9 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
         carrier.inner.set(Arc::as_ptr(&shared));
         current::set_carrier(carrier);
         let alt_stack = crate::stack::overflow::AltStack::for_this_thread();
+        let guard = AbortOnPanic;
         carrier.run(&shared);
+        std::mem::forget(guard);
         drop(alt_stack);
         current::set_carrier(ptr::null());
     })?;
@@ -111,13 +119,28 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends the process if the scheduler itself panics: a seat would be lost, and all who wait for it
+/// with it.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    #[cold]
+    fn drop(&mut self) {
+        // The panic's own message is out already.
+        log::error!("weald: a panic in the scheduler; aborting");
+        std::process::abort();
+    }
+}
+
 impl Carrier {
     pub(crate) fn new(index: usize) -> Self {
         Self {
             index,
             inner: Cell::new(ptr::null()),
-            worker: Cell::new(ptr::null()),
-            seated: AtomicUsize::new(0),
+            door: Door::new(),
+            away: Cell::new(false),
+            since: Cell::new(None),
+            running: AtomicPtr::new(ptr::null_mut()),
             private: UnsafeCell::new(Private::default()),
             inbox: Mutex::new(Vec::new()),
             has_mail: AtomicBool::new(false),
@@ -132,19 +155,16 @@ impl Carrier {
         }
     }
 
-    /// The worker whose seat this carrier holds.
+    /// The worker whose seat this carrier holds; inside the door.
     #[inline(always)]
     fn seat(&self) -> Option<&Worker> {
         // SAFETY: workers live as long as the runtime, which the carrier's OS thread keeps.
-        unsafe { self.worker.get().as_ref() }
+        unsafe { self.door.seat().as_ref() }
     }
 
+    /// Takes a seat, or lets go of it; inside the door.
     fn sit(&self, worker: Option<&Worker>) {
-        self.worker.set(worker.map_or(ptr::null(), ptr::from_ref));
-        self.seated.store(
-            worker.map_or(0, |worker| worker.index + 1),
-            Ordering::Release,
-        );
+        self.door.sit(worker.map_or(ptr::null(), ptr::from_ref));
     }
 
     #[inline(always)]
@@ -158,13 +178,17 @@ impl Carrier {
     }
 
     fn run(&self, inner: &Arc<Inner>) {
+        self.door.enter();
         loop {
             let Some(worker) = self.seat() else {
                 // The inbox by its lock: a sender that this misses sees that there is no seat.
                 let needs = || !self.private().is_empty() || !self.inbox.lock().is_empty();
                 let keep = self.settled.get() > 0;
                 match inner.seats.wait(inner, self.index, needs, keep) {
-                    Some(index) => self.sit(Some(&inner.workers[index])),
+                    Some(index) => {
+                        self.since.set(Some(clock::now()));
+                        self.sit(Some(&inner.workers[index]));
+                    }
                     None if inner.seats.is_stopping() => break,
                     // Spare for too long: `wait` has counted it out.
                     None => return,
@@ -190,15 +214,15 @@ impl Carrier {
         // SAFETY: the seat is held; the reference ends before anything is run.
         let core = unsafe { worker.core() };
         if core.tick() {
-            let task = self.look_outside(inner, worker);
-            if task.is_some() || self.seat().is_none() {
+            let task = self.look_outside(inner);
+            if task.is_some() {
                 return task;
             }
         }
         // SAFETY: as above, taken anew.
         let core = unsafe { worker.core() };
-        if core.clock_is_due() {
-            self.look_at_clock(inner, worker);
+        if core.clock_is_due() && !self.look_at_clock(inner, worker) {
+            return None;
         }
         let private = self.private();
         // SAFETY: as above, taken anew.
@@ -219,32 +243,50 @@ impl Carrier {
         private.pop_yielded()
     }
 
-    /// Every 61 dispatches: the mail, a thread from the injector, carriers that wait for a seat.
+    /// Every 61 dispatches: the mail, a thread from the injector.
     #[cold]
-    fn look_outside(&self, inner: &Arc<Inner>, worker: &Worker) -> Option<Task> {
+    fn look_outside(&self, inner: &Inner) -> Option<Task> {
         self.take_mail();
-        if inner.seats.somebody_waits() && inner.seats.pass(inner, worker.index) {
-            // The queues go with the seat; what is the carrier's own waits for the next one.
-            self.sit(None);
-            return None;
-        }
         if self.unwinding.get() > 0 {
             return None;
         }
         inner.injector.pop()
     }
 
+    /// Lets go of the seat for a carrier that waits for one. The queues go with it; what is the
+    /// carrier's own waits for the next one. False: nobody waits.
+    fn pass(&self, inner: &Inner, worker: &Worker) -> bool {
+        if !inner.seats.somebody_waits() {
+            return false;
+        }
+        self.sit(None);
+        if inner.seats.pass(inner, worker.index) {
+            return true;
+        }
+        self.sit(Some(worker));
+        false
+    }
+
+    /// Timers, events, and carriers that wait for a seat. False: one of them has it now.
     #[cold]
-    fn look_at_clock(&self, inner: &Arc<Inner>, worker: &Worker) {
+    fn look_at_clock(&self, inner: &Arc<Inner>, worker: &Worker) -> bool {
         let now = clock::now();
         // SAFETY: the seat is held; ends before timers and events are handled.
         let core = unsafe { worker.core() };
         core.saw(now);
         let poll = core.poll_is_due(now);
+        let turn_is_over = || {
+            let since = self.since.get().unwrap_or(now);
+            now.saturating_duration_since(since) >= SLICE
+        };
+        if inner.seats.somebody_waits() && turn_is_over() && self.pass(inner, worker) {
+            return false;
+        }
         self.look(inner, worker, now, poll);
         if inner.idle.somebody_sleeps() && worker.has_stealable() {
             inner.notify();
         }
+        true
     }
 
     /// Timers, and the poller if `poll`. Returns how many threads that may have made ready.
@@ -253,7 +295,7 @@ impl Carrier {
         // SAFETY: the seat is held; ends with the statement.
         unsafe { worker.core() }.take_remote_timers(worker, inner.start);
         // SAFETY: as above.
-        let mut due = unsafe { worker.core() }.take_due(inner.start, now);
+        let mut due = unsafe { worker.core() }.take_due(worker, inner.start, now);
         let mut found = worker::fire(&mut due);
         // SAFETY: as above.
         unsafe { worker.core() }.give_back(due);
@@ -314,7 +356,11 @@ impl Carrier {
             hooks.resumed(&task);
         }
         current::set_running(header);
+        self.running.store(header.cast_mut(), Ordering::Relaxed);
+        // From here to `enter` the seat may be seized: `worker` is not ours any more.
+        self.door.leave();
         let resumed = coroutine.resume(());
+        self.door.enter();
         current::set_running(ptr::null());
         match resumed {
             Resumed::Suspended(note) => {
@@ -365,8 +411,11 @@ impl Carrier {
                 if !task.registered.get() {
                     inner.registry.insert(&task, self.index);
                 }
-                if let Some(worker) = self.seat() {
-                    count(&worker.counters.parks);
+                match self.seat() {
+                    Some(worker) => count(&worker.counters.parks),
+                    None => {
+                        inner.parked_outside.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
                 let header = task.into_raw();
                 // SAFETY: it came from `into_raw`; the state word owns the reference from the step
@@ -375,8 +424,11 @@ impl Carrier {
                     // A waker, the token or an exception was first.
                     // SAFETY: it did not park, so the reference is still ours.
                     let task = unsafe { Task::from_raw(header) };
-                    if let Some(worker) = self.seat() {
-                        count(&worker.counters.wakes);
+                    match self.seat() {
+                        Some(worker) => count(&worker.counters.wakes),
+                        None => {
+                            inner.woken_outside.fetch_add(1, Ordering::Relaxed);
+                        }
                     }
                     self.push_woken(inner, task, Hint::Event);
                 }
@@ -435,6 +487,7 @@ impl Carrier {
 
     /// Counts a thread that has ended; whoever waits for the last one is told.
     fn count_end(&self, inner: &Inner) {
+        let _inside = self.door.section();
         match self.seat() {
             Some(worker) => count(&worker.counters.ended),
             None => {
@@ -459,8 +512,7 @@ impl Carrier {
             self.give_up_seat(inner);
             return;
         }
-        if inner.seats.somebody_waits() && inner.seats.pass(inner, worker.index) {
-            self.sit(None);
+        if self.pass(inner, worker) {
             return;
         }
         let now = clock::now();
@@ -486,8 +538,9 @@ impl Carrier {
             Self::sleep(inner, worker);
         }
         let claimed = inner.idle.wake(worker.index);
+        // Also if it did not sleep: the monitor may have taken its bit for sleep.
+        inner.monitor.poke();
         if !in_sight {
-            inner.monitor.poke();
             let now = clock::now();
             // SAFETY: the seat is held; ends before timers are handled.
             let core = unsafe { worker.core() };
@@ -602,9 +655,13 @@ impl Carrier {
             inbox.push((task, hint));
             self.has_mail.store(true, Ordering::Release);
         }
-        match self.seated.load(Ordering::Acquire) {
-            0 => inner.seats.call(self.index),
-            worker => inner.workers[worker - 1].poller.unpark(),
+        // Pairs with the fence of a carrier that takes a seat and then goes to sleep (`idle.rs`):
+        // either it sees the mail, or we see its seat.
+        fence(Ordering::SeqCst);
+        // SAFETY: workers live as long as the runtime.
+        match unsafe { self.door.held().as_ref() } {
+            None => inner.seats.call(self.index),
+            Some(worker) => worker.poller.unpark(),
         }
     }
 }
@@ -648,14 +705,16 @@ fn carrier_of<'a>(runtime: *const Inner) -> Option<&'a Carrier> {
     ptr::eq(carrier.inner.get(), runtime).then_some(carrier)
 }
 
-/// The door: calls `f` with the running carrier's worker and its core, if it holds a seat of the
-/// given runtime.
+/// Calls `f`, inside the door, with the running carrier's worker and its core, if it holds a seat
+/// of the given runtime. `f` must not suspend.
 #[inline(always)]
 pub(crate) fn with_core<R>(
     runtime: *const Inner,
     f: impl FnOnce(&Worker, &mut Core) -> R,
 ) -> Option<R> {
-    let worker = carrier_of(runtime)?.seat()?;
+    let carrier = carrier_of(runtime)?;
+    let _inside = carrier.door.section();
+    let worker = carrier.seat()?;
     // SAFETY: the seat is held; `f` is ours and runs nothing of the user's.
     Some(f(worker, unsafe { worker.core() }))
 }
@@ -710,6 +769,7 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
             inner.carriers[home - 1].send(inner, task, hint);
             return;
         }
+        let inside = carrier.door.section();
         if let Some(worker) = carrier.seat() {
             count(&worker.counters.wakes);
             if home != 0 {
@@ -719,12 +779,14 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
             let asleep = inner.workers.len() > 1 && inner.idle.somebody_sleeps();
             // SAFETY: the seat is held; ends with the statement.
             let stealable = unsafe { worker.core() }.push_woken(worker, task, hint, asleep);
+            drop(inside);
             // What the loop makes ready, by timers and events, it shares when it is through.
             if stealable && inner.workers.len() > 1 && current::green().is_some() {
                 inner.notify();
             }
             return;
         }
+        drop(inside);
         if home != 0 {
             inner.woken_outside.fetch_add(1, Ordering::Relaxed);
             carrier.private().push(task, hint);
@@ -758,8 +820,8 @@ pub(crate) fn can_suspend(header: &Header) -> bool {
     }
     let carrier = current::carrier();
     // SAFETY: a green thread runs on a carrier.
-    let seated = unsafe { !(*carrier).worker.get().is_null() };
-    seated && (!std::thread::panicking() || can_suspend_panicking(header))
+    let away = unsafe { (*carrier).away.get() };
+    !away && (!std::thread::panicking() || can_suspend_panicking(header))
 }
 
 /// A thread that unwinds leaves its stack only if it comes back to the same OS thread.
@@ -808,30 +870,37 @@ pub(crate) struct Armed {
     key: Key,
 }
 
-/// Arms a timer for a wait of the running green thread, whose carrier holds a seat.
+/// Arms a timer for a wait of the running green thread, which may suspend: it does if its carrier
+/// has lost its seat, and goes on where there is one.
 #[inline]
 pub(crate) fn arm(header: &Header, epoch: u32, at: Instant) -> Armed {
     // SAFETY: a thread that runs keeps its runtime.
     let start = unsafe { (*header.runtime).start };
-    with_core(header.runtime, |worker, core| Armed {
-        worker,
-        key: core.arm(start, header, epoch, at),
-    })
-    .expect("who may suspend runs on a carrier with a seat")
+    loop {
+        let armed = with_core(header.runtime, |worker, core| Armed {
+            worker,
+            key: core.arm(worker, start, header, epoch, at),
+        });
+        match armed {
+            Some(armed) => return armed,
+            None => switch_out(header, Note::Requeue),
+        }
+    }
 }
 
 impl Armed {
     /// Cancels it; here if the thread is still on the same worker, else from outside.
     #[inline]
-    pub(crate) fn cancel(self) {
-        let carrier = current::carrier();
-        // SAFETY: the thread runs on a carrier of the runtime that owns both workers.
-        unsafe {
-            if !carrier.is_null() && ptr::eq((*carrier).worker.get(), self.worker) {
-                drop((*self.worker).core().disarm(self.key));
-            } else {
-                drop((*self.worker).timers.cancel(self.key));
-            }
+    pub(crate) fn cancel(self, header: &Header) {
+        // SAFETY: a thread that runs keeps its runtime, hence its workers.
+        let worker = unsafe { &*self.worker };
+        let here = with_core(header.runtime, |own, core| {
+            ptr::eq(own, worker).then(|| core.disarm(self.key))
+        });
+        // What comes out is dropped here, outside the door.
+        match here.flatten() {
+            Some(entry) => drop(entry),
+            None => drop(worker.timers.cancel(self.key)),
         }
     }
 }
@@ -898,11 +967,12 @@ pub(crate) fn give_way_from(header: &Header) {
 #[derive(Debug)]
 pub(crate) struct Away {
     carrier: *const Carrier,
+    /// Null: the carrier had lost its seat before.
     worker: *const Worker,
 }
 
 impl Away {
-    /// `None`: there is no seat to lend.
+    /// `None`: this OS thread is no carrier.
     pub(crate) fn lend() -> Option<Self> {
         let carrier = current::carrier();
         if carrier.is_null() {
@@ -910,10 +980,21 @@ impl Away {
         }
         // SAFETY: a carrier outlives what runs on its OS thread.
         let this = unsafe { &*carrier };
-        let worker = this.seat()?;
+        if this.away.replace(true) {
+            // Inside another one, which gives it back.
+            return None;
+        }
+        let inside = this.door.section();
+        let Some(worker) = this.seat() else {
+            return Some(Self {
+                carrier,
+                worker: ptr::null(),
+            });
+        };
         let busy = worker.queued() > 0;
         this.sit(None);
         worker.seat.lend(this.index);
+        drop(inside);
         if busy && worker.seat.seize() {
             let inner = current_runtime().expect("a carrier has one");
             inner.seats.give(&inner, worker.index);
@@ -924,16 +1005,22 @@ impl Away {
 
 impl Drop for Away {
     fn drop(&mut self) {
-        // SAFETY: the thread did not leave the OS thread while it was away.
-        let (carrier, worker) = unsafe { (&*self.carrier, &*self.worker) };
-        if worker.seat.take_back(carrier.index) {
+        // SAFETY: the thread did not leave the OS thread while it was away; workers live as long
+        // as the runtime.
+        let (carrier, worker) = unsafe { (&*self.carrier, self.worker.as_ref()) };
+        if let Some(worker) = worker
+            && worker.seat.take_back(carrier.index)
+        {
+            let _inside = carrier.door.section();
             carrier.sit(Some(worker));
+            carrier.away.set(false);
             return;
         }
         let header = current::header();
         // SAFETY: the running thread's header is alive.
         let header = unsafe { &*header };
         if header.is_green() && !std::thread::panicking() {
+            carrier.away.set(false);
             // The carrier's loop waits for a seat; a thread that may migrate goes on elsewhere.
             switch_out(header, Note::Requeue);
             return;
@@ -942,7 +1029,9 @@ impl Drop for Away {
         let inner = current_runtime().expect("a carrier has one");
         // Without one the runtime has stopped: the thread runs on without a seat, in place.
         if let Some(index) = inner.seats.wait(&inner, carrier.index, || true, true) {
+            let _inside = carrier.door.section();
             carrier.sit(Some(&inner.workers[index]));
+            carrier.away.set(false);
         }
     }
 }

@@ -20,6 +20,7 @@ mod call_after;
 mod carrier;
 mod coroutine;
 mod current;
+mod door;
 mod error;
 mod exc_after;
 mod exception;

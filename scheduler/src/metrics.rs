@@ -38,6 +38,16 @@ pub struct Metrics {
     pub parks: u64,
     /// Looks at a poller, whether they waited or not.
     pub polls: u64,
+    /// OS threads that drive the workers, or wait to do so.
+    pub carriers: usize,
+    /// Green threads that have kept their OS thread for more than 10 ms without a blocking call of
+    /// weald's: by computing, or in a call that blocks it.
+    pub hogs: u64,
+    /// Times that a worker was taken from such a thread and given to another OS thread.
+    pub handovers: u64,
+    /// Times that there was no OS thread to give it to, so others had to wait; see
+    /// [`RuntimeBuilder::spare_threads`](crate::RuntimeBuilder::spare_threads).
+    pub unrelieved: u64,
     /// Address space of the stacks in use, in bytes, of all runtimes of the process. What a stack
     /// costs in memory is the pages that its thread has touched.
     pub stack_bytes: u64,
@@ -51,7 +61,8 @@ impl Metrics {
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let wakes = sum(|worker| worker.counters.wakes.load(Ordering::Relaxed))
             + inner.woken_outside.load(Ordering::Relaxed);
-        let parks = sum(|worker| worker.counters.parks.load(Ordering::Relaxed));
+        let parks = sum(|worker| worker.counters.parks.load(Ordering::Relaxed))
+            + inner.parked_outside.load(Ordering::Relaxed);
         let live = inner.live();
         Self {
             workers: inner.workers.len(),
@@ -73,6 +84,10 @@ impl Metrics {
             steals: sum(|worker| worker.counters.steals.load(Ordering::Relaxed)),
             parks,
             polls: sum(|worker| worker.counters.polls.load(Ordering::Relaxed)),
+            carriers: inner.seats.carriers(),
+            hogs: inner.monitor.hogs.load(Ordering::Relaxed),
+            handovers: inner.monitor.handovers.load(Ordering::Relaxed),
+            unrelieved: inner.monitor.unrelieved.load(Ordering::Relaxed),
             stack_bytes: stack::stack_bytes(),
         }
     }

@@ -1,26 +1,52 @@
 //! The monitor: one OS thread that looks at the workers each millisecond while any of them runs.
 //!
-//! | it sees                                          | it does                                    |
-//! |--------------------------------------------------|--------------------------------------------|
-//! | a seat that was lent at the last look, and still | seizes it for a spare carrier              |
-//! | a worker that dispatched nothing since the last  | marks it late and wakes an idle worker,    |
-//! | look, and has work or a poller                   | which may take its slot and drain its poller|
-//! | a backlog beside a sleeping worker               | wakes that one                             |
-//! | every worker asleep                              | sleeps until one wakes                     |
+//! A *hog* is a green thread that computes, or blocks its OS thread in a call that weald knows
+//! nothing of: its worker dispatches nothing, so its queues, its timers and its sockets wait.
+//!
+//! | it sees                                            | it does                                  |
+//! |----------------------------------------------------|------------------------------------------|
+//! | a seat that is lent, and others wait there         | seizes it for a spare carrier            |
+//! | a worker that dispatched nothing since the last    | marks it late: its slot may be stolen,   |
+//! | look                                               | its poller drained                       |
+//! | a late worker with events or timers that are due,  | wakes an idle worker; at the next look,  |
+//! | or, after [`PATIENCE`], with threads that wait     | or if there is none, takes the seat from |
+//! |                                                    | the hog for a spare carrier (`door.rs`)  |
+//! | a hog, or a lent seat, alone for [`ALONE`]         | takes the seat, so that it can sleep     |
+//! | a hog that has kept its OS thread too long         | says so, once                            |
+//! | a backlog beside a sleeping worker                 | wakes that one                           |
+//! | every worker asleep                                | sleeps until one wakes                   |
+//!
+//! A hog goes on undisturbed and without a seat; its carrier notices when the hog next enters the
+//! scheduler. If no carrier is left for the seat, the hog keeps it, and that is counted.
 //!
 //! Going to sleep: say so, `fence(SeqCst)`, look at the workers once more. A worker that wakes takes
 //! its bit out of `Idle`, `fence(SeqCst)`, and looks whether the monitor sleeps ([`Monitor::poke`]).
 //! One of the two sees the other.
 //! Checked by `loom-tests/tests/monitor.rs`.
+#![allow(
+    unsafe_code,
+    reason = "reads the name of a thread that is held where it is"
+)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::carrier::Carrier;
 use crate::runtime::Inner;
-use crate::shim::atomic::{AtomicBool, Ordering, fence};
+use crate::shim::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use crate::shim::clock;
 use crate::shim::sync::{Arc, Condvar, Mutex, wait, wait_for};
+use crate::worker::Worker;
 
 /// Between two looks; the bound on how long a lent seat, a slot or a poller is left alone.
 const TICK: Duration = Duration::from_millis(1);
+
+/// A green thread may keep others waiting so long: Go's time slice. Sooner, after two looks, if
+/// events or timers wait.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// After so long the seat is taken though nobody waits: whoever comes next finds a carrier at once,
+/// and the monitor need not look any more. Long beside what the hand-over costs, some 20 us.
+const ALONE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(crate) struct Monitor {
@@ -28,13 +54,87 @@ pub(crate) struct Monitor {
     asleep: AtomicBool,
     stop: Mutex<bool>,
     door: Condvar,
+    /// Green threads that have kept their OS thread longer than [`PATIENCE`].
+    pub(crate) hogs: AtomicU64,
+    /// Seats that were taken from a hog.
+    pub(crate) handovers: AtomicU64,
+    /// Hogs that kept their seat though others waited, as no carrier was left.
+    pub(crate) unrelieved: AtomicU64,
 }
 
 /// What was seen of a worker at the last look.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Seen {
     ticks: u64,
+    holder: Option<usize>,
     lent: Option<u64>,
+    /// The first look that saw this.
+    since: Instant,
+    /// An idle worker was woken for it.
+    woke: bool,
+    /// There was no carrier to give the seat to.
+    refused: bool,
+}
+
+/// A green thread that does not come back.
+#[derive(Debug)]
+struct Hog {
+    carrier: usize,
+    stretch: Stretch,
+    since: Instant,
+    counted: bool,
+    reported: bool,
+}
+
+/// What changes when it does come back.
+#[derive(Clone, Copy, Debug)]
+enum Stretch {
+    Seated { worker: usize, ticks: u64 },
+    Seized { losses: usize },
+}
+
+impl Hog {
+    fn lasts(&self, inner: &Inner) -> bool {
+        let carrier = &inner.carriers[self.carrier];
+        match self.stretch {
+            Stretch::Seated { worker, ticks } => {
+                let worker = &inner.workers[worker];
+                worker.seat.holder() == Some(self.carrier)
+                    && worker.ticks.load(Ordering::Relaxed) == ticks
+                    && carrier.door.is_outside()
+            }
+            Stretch::Seized { losses } => carrier.door.losses() == losses,
+        }
+    }
+
+    /// Logs who it is. False: it is coming back right now.
+    fn report(&self, inner: &Inner, carrier: &Carrier, now: Instant) -> bool {
+        let who = carrier.door.hold_out(|| {
+            if !self.lasts(inner) {
+                return None;
+            }
+            // SAFETY: the carrier is held outside its door, so the thread that runs there cannot
+            // end: its carrier drops it inside.
+            let header = unsafe { carrier.running.load(Ordering::Relaxed).as_ref() }?;
+            Some((header.name().unwrap_or("<unnamed>").to_string(), header.id))
+        });
+        let Some(Some((name, id))) = who else {
+            return false;
+        };
+        let lasts = now.saturating_duration_since(self.since);
+        log::warn!(
+            "weald: green thread {name} ({id:?}) has kept its OS thread for {lasts:?} without a \
+             blocking call of weald's"
+        );
+        true
+    }
+}
+
+/// What the monitor remembers from look to look.
+#[derive(Debug)]
+struct Watch {
+    seen: Vec<Seen>,
+    hogs: Vec<Hog>,
 }
 
 impl Monitor {
@@ -43,6 +143,9 @@ impl Monitor {
             asleep: AtomicBool::new(false),
             stop: Mutex::new(false),
             door: Condvar::new(),
+            hogs: AtomicU64::new(0),
+            handovers: AtomicU64::new(0),
+            unrelieved: AtomicU64::new(0),
         }
     }
 
@@ -69,46 +172,188 @@ impl Monitor {
     }
 
     pub(crate) fn run(&self, inner: &Arc<Inner>) {
-        let mut seen = vec![Seen::default(); inner.workers.len()];
+        let nothing = Seen {
+            ticks: 0,
+            holder: None,
+            lent: None,
+            since: clock::now(),
+            woke: false,
+            refused: false,
+        };
+        let mut watch = Watch {
+            seen: vec![nothing; inner.workers.len()],
+            hogs: Vec::new(),
+        };
         loop {
             let stop = self.stop.lock();
             if *stop {
                 return;
             }
             drop(wait_for(&self.door, stop, TICK));
-            Self::look(inner, &mut seen);
+            watch.look(inner, clock::now());
             if inner.all_idle() {
                 self.asleep.store(true, Ordering::Relaxed);
                 fence(Ordering::SeqCst);
                 if inner.all_idle() {
-                    let mut stop = self.stop.lock();
-                    while self.asleep.load(Ordering::Relaxed) && !*stop {
-                        stop = wait(&self.door, stop);
-                    }
+                    self.sleep(watch.next_report(inner));
                 }
                 self.asleep.store(false, Ordering::Relaxed);
             }
         }
     }
 
-    fn look(inner: &Arc<Inner>, seen: &mut [Seen]) {
+    /// Until a worker wakes, or until a hog that runs without a seat is to be reported.
+    fn sleep(&self, limit: Option<Instant>) {
+        let mut stop = self.stop.lock();
+        while self.asleep.load(Ordering::Relaxed) && !*stop {
+            match limit.map(|limit| limit.saturating_duration_since(clock::now())) {
+                None => stop = wait(&self.door, stop),
+                Some(Duration::ZERO) => return,
+                Some(left) => stop = wait_for(&self.door, stop, left),
+            }
+        }
+    }
+}
+
+impl Watch {
+    fn look(&mut self, inner: &Arc<Inner>, now: Instant) {
         let mut backlog = false;
-        for (worker, seen) in inner.workers.iter().zip(seen) {
-            let lent = worker.seat.lent();
-            if lent.is_some() && lent == seen.lent && worker.seat.seize() {
-                inner.seats.give(inner, worker.index);
-            }
-            seen.lent = lent;
-            let ticks = worker.ticks.load(Ordering::Relaxed);
-            if ticks == seen.ticks && !inner.idle.sleeps(worker.index) {
-                worker.late.store(true, Ordering::Relaxed);
-                backlog = true;
-            }
-            seen.ticks = ticks;
+        for worker in &inner.workers {
+            backlog |= self.look_at(inner, worker, now);
             backlog |= worker.has_stealable();
         }
         if backlog && inner.workers.len() > 1 && inner.idle.somebody_sleeps() {
             inner.notify();
         }
+        self.look_at_hogs(inner, now);
     }
+
+    /// True: it is late.
+    fn look_at(&mut self, inner: &Arc<Inner>, worker: &Worker, now: Instant) -> bool {
+        let seen = &mut self.seen[worker.index];
+        let ticks = worker.ticks.load(Ordering::Relaxed);
+        let (lent, holder) = (worker.seat.lent(), worker.seat.holder());
+        let moved = (ticks, lent, holder) != (seen.ticks, seen.lent, seen.holder);
+        if moved || inner.idle.sleeps(worker.index) {
+            *seen = Seen {
+                ticks,
+                holder,
+                lent,
+                since: now,
+                woke: false,
+                refused: false,
+            };
+            return false;
+        }
+        let stuck = now.saturating_duration_since(seen.since);
+        if lent.is_some() {
+            let seize = stuck >= ALONE || is_urgent(inner, worker, now) || is_wanted(inner, worker);
+            if seize && inner.seats.has_taker() && worker.seat.seize() {
+                inner.seats.give(inner, worker.index);
+            }
+            return false;
+        }
+        worker.late.store(true, Ordering::Relaxed);
+        let Some(holder) = holder else { return true };
+        let carrier = &inner.carriers[holder];
+        if !carrier.door.is_outside() || !std::ptr::eq(carrier.door.held(), worker) {
+            return true;
+        }
+        let overdue = is_urgent(inner, worker, now) || stuck >= ALONE;
+        let waits = stuck >= PATIENCE && is_wanted(inner, worker);
+        if !(overdue || waits) {
+            self.notice(holder, worker.index, ticks, now);
+            return true;
+        }
+        if !seen.woke && inner.idle.somebody_sleeps() && stuck < ALONE {
+            // The caller wakes one, which takes what it can; what it cannot is here next time.
+            seen.woke = true;
+            return true;
+        }
+        if !inner.seats.has_taker() {
+            if !std::mem::replace(&mut seen.refused, true) {
+                inner.monitor.unrelieved.fetch_add(1, Ordering::Relaxed);
+            }
+            self.notice(holder, worker.index, ticks, now);
+            return true;
+        }
+        let losses = carrier.door.losses();
+        if !carrier.door.seize(worker) {
+            return true;
+        }
+        let since = seen.since;
+        self.hogs.retain(|hog| hog.carrier != holder);
+        self.hogs.push(Hog {
+            carrier: holder,
+            stretch: Stretch::Seized { losses },
+            since,
+            counted: false,
+            reported: false,
+        });
+        worker.late.store(false, Ordering::Relaxed);
+        inner.monitor.handovers.fetch_add(1, Ordering::Relaxed);
+        inner.seats.give(inner, worker.index);
+        false
+    }
+
+    /// Remembers a hog that keeps its seat.
+    fn notice(&mut self, carrier: usize, worker: usize, ticks: u64, now: Instant) {
+        let since = self.seen[worker].since;
+        if now.saturating_duration_since(since) < PATIENCE
+            || self.hogs.iter().any(|hog| hog.carrier == carrier)
+        {
+            return;
+        }
+        self.hogs.push(Hog {
+            carrier,
+            stretch: Stretch::Seated { worker, ticks },
+            since,
+            counted: false,
+            reported: false,
+        });
+    }
+
+    /// Counts and reports those that go on, forgets the others.
+    fn look_at_hogs(&mut self, inner: &Inner, now: Instant) {
+        self.hogs.retain_mut(|hog| {
+            if !hog.lasts(inner) {
+                return false;
+            }
+            let lasts = now.saturating_duration_since(hog.since);
+            if !hog.counted && lasts >= PATIENCE {
+                hog.counted = true;
+                inner.monitor.hogs.fetch_add(1, Ordering::Relaxed);
+            }
+            if !hog.reported && lasts >= inner.settings.hog_report {
+                let carrier = &inner.carriers[hog.carrier];
+                hog.reported = hog.report(inner, carrier, now);
+            }
+            true
+        });
+    }
+
+    /// When the next hog is to be counted or reported.
+    fn next_report(&self, inner: &Inner) -> Option<Instant> {
+        let next = |hog: &Hog| {
+            let after = if hog.counted {
+                inner.settings.hog_report
+            } else {
+                PATIENCE
+            };
+            (!hog.counted || !hog.reported)
+                .then(|| hog.since.checked_add(after))
+                .flatten()
+        };
+        self.hogs.iter().filter_map(next).min()
+    }
+}
+
+/// Events or timers wait there.
+fn is_urgent(inner: &Inner, worker: &Worker, now: Instant) -> bool {
+    worker.has_due_timers(inner.start, now) || worker.poller.has_events()
+}
+
+/// Green threads wait there, or could run there.
+fn is_wanted(inner: &Inner, worker: &Worker) -> bool {
+    worker.queued() > 0 || !inner.injector.is_empty() || inner.seats.somebody_waits()
 }

@@ -178,6 +178,11 @@ impl Poller {
         events
     }
 
+    /// Something has happened that nobody was told of yet; a hint, takes nothing away.
+    pub(crate) fn has_events(&self) -> bool {
+        self.registry.has_events()
+    }
+
     /// Sleeps until something happens, `unpark` or the limit; the owner's.
     pub(crate) fn sleep(&self, limit: Option<Duration>) -> usize {
         let asleep = self
@@ -267,7 +272,7 @@ impl Poller {
 #[cfg(not(loom))]
 mod sys {
     use std::io;
-    use std::os::fd::RawFd;
+    use std::os::fd::{AsRawFd, RawFd};
     use std::time::Duration;
 
     use mio::unix::SourceFd;
@@ -294,7 +299,7 @@ mod sys {
     }
 
     #[derive(Debug)]
-    pub(super) struct Registry(mio::Registry);
+    pub(super) struct Registry(mio::Registry, RawFd);
 
     impl Registry {
         pub(super) fn register(&self, fd: RawFd, token: usize) -> io::Result<()> {
@@ -307,12 +312,23 @@ mod sys {
         pub(super) fn deregister(&self, fd: RawFd) -> io::Result<()> {
             self.0.deregister(&mut SourceFd(&fd))
         }
+
+        /// A poller's descriptor is readable while events lie in it: epoll(7), kqueue(2).
+        pub(super) fn has_events(&self) -> bool {
+            let mut fd = libc::pollfd {
+                fd: self.1,
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            // SAFETY: one valid entry; it does not wait.
+            unsafe { libc::poll(&raw mut fd, 1, 0) > 0 }
+        }
     }
 
     pub(super) fn new() -> io::Result<(Turn, Waker, Registry)> {
         let poll = Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), Token(WAKE))?;
-        let registry = poll.registry().try_clone()?;
+        let registry = Registry(poll.registry().try_clone()?, poll.as_raw_fd());
         let timer = timerfd::TimerFd::new(poll.registry(), Token(TIMER))?;
         let turn = Turn {
             poll,
@@ -320,7 +336,7 @@ mod sys {
             adopted: Events::with_capacity(ADOPTED_BATCH),
             timer,
         };
-        Ok((turn, Waker(waker), Registry(registry)))
+        Ok((turn, Waker(waker), registry))
     }
 
     impl Turn {
@@ -524,6 +540,10 @@ mod sys {
 
         pub(super) fn deregister(&self, _fd: RawFd) -> io::Result<()> {
             Ok(())
+        }
+
+        pub(super) fn has_events(&self) -> bool {
+            !self.0.shared.lock().events.is_empty()
         }
     }
 

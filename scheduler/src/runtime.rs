@@ -33,6 +33,7 @@ use crate::queue::Injector;
 use crate::registry::Registry;
 use crate::seat::Seats;
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::shim::barrier;
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Mutex};
 use crate::shim::thread;
@@ -72,6 +73,7 @@ pub(crate) struct Inner {
     pub(crate) spawned_outside: AtomicU64,
     pub(crate) ended_outside: AtomicU64,
     pub(crate) woken_outside: AtomicU64,
+    pub(crate) parked_outside: AtomicU64,
     /// `exc_after`s and remote `call_after`s that are live.
     pub(crate) alarms: AtomicUsize,
     /// Green threads that may still enter a `blocking` call.
@@ -207,6 +209,7 @@ impl Runtime {
             log::warn!("weald: a stack overflow will not be told as such: {error}");
         }
         stack::overflow::set_describe(describe_running);
+        barrier::prepare();
         let workers = settings.workers;
         let carriers = workers + settings.spares;
         let start = clock::now();
@@ -227,6 +230,7 @@ impl Runtime {
             spawned_outside: AtomicU64::new(0),
             ended_outside: AtomicU64::new(0),
             woken_outside: AtomicU64::new(0),
+            parked_outside: AtomicU64::new(0),
             alarms: AtomicUsize::new(0),
             blocking: crate::blocking::Permits::new(settings.spares),
             turn: AtomicUsize::new(0),

@@ -2,7 +2,9 @@
 //!
 //! | seat word       | meaning                                  | leaves by                        |
 //! |-----------------|------------------------------------------|----------------------------------|
-//! | HELD by carrier | that carrier owns the worker's core      | its `lend`, its `release`        |
+//! | HELD by carrier | that carrier owns the worker's core      | its `lend`, its `release`; the   |
+//! |                 |                                          | monitor, through the carrier's   |
+//! |                 |                                          | `Door`, if it does not come back |
 //! | LENT by carrier | it runs a blocking call and touches      | its `take_back` -> HELD,         |
 //! |                 | nothing of the worker's                  | anybody's `seize` -> FREE        |
 //! | FREE            | in somebody's hand, or in `Seats::free`  | `seat` -> HELD                   |
@@ -97,6 +99,13 @@ impl Seat {
                 .is_ok()
     }
 
+    /// The carrier that holds it and has not lent it; a hint.
+    pub(crate) fn holder(&self) -> Option<usize> {
+        let word = self.word.load(Ordering::Relaxed);
+        let held = word != FREE && word & LENT == 0;
+        held.then(|| usize::try_from(word >> 1).expect("carriers are few") - 1)
+    }
+
     /// How often it was lent, if it is lent now.
     pub(crate) fn lent(&self) -> Option<u64> {
         let lent = self.word.load(Ordering::Relaxed) & LENT != 0;
@@ -161,6 +170,18 @@ impl Seats {
     #[inline]
     pub(crate) fn somebody_waits(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) != 0
+    }
+
+    /// There is a carrier for one more seat.
+    pub(crate) fn has_taker(&self) -> bool {
+        let lists = self.lists.lock();
+        let somebody = !(lists.waiting.is_empty() && lists.spares.is_empty());
+        (somebody || !lists.unborn.is_empty()) && !lists.stopping
+    }
+
+    /// OS threads that drive a worker, or could.
+    pub(crate) fn carriers(&self) -> usize {
+        self.lists.lock().alive
     }
 
     /// Gives on a seat that is in the caller's hand.

@@ -65,7 +65,14 @@ where
         refuse(inner, &task);
         return packet;
     }
-    if here.is_none() {
+    let mut task = Some(task);
+    if here.is_some() {
+        carrier::with_core(runtime, |_, core| {
+            core.push_fresh(task.take().expect("once"));
+        });
+    }
+    // There is no seat here, or it has just been seized.
+    if let Some(task) = task {
         if let Err(task) = inner.injector.push(task) {
             refuse(inner, &task);
         } else {
@@ -73,10 +80,6 @@ where
         }
         return packet;
     }
-    let mut task = Some(task);
-    carrier::with_core(runtime, |_, core| {
-        core.push_fresh(task.take().expect("the door opens once"));
-    });
     if inner.workers.len() > 1 {
         inner.notify();
     }

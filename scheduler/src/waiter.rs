@@ -136,14 +136,14 @@ fn park_slow(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>
     if !carrier::can_suspend(header) {
         return park_in_place(header, epoch, kind, until);
     }
-    let armed = until.map(|until| carrier::arm(header, epoch, until));
     let _unwinding = Unwinding::note(header);
+    let armed = until.map(|until| carrier::arm(header, epoch, until));
     switch_out(header, Note::Park { epoch, kind });
     let why = header.state.why();
     if why != Why::TIMED_OUT
         && let Some(armed) = armed
     {
-        armed.cancel();
+        armed.cancel(header);
     }
     why
 }

@@ -86,6 +86,9 @@ pub(crate) struct Worker {
     /// The monitor has seen it stand still with work waiting: thieves may take the slot, and drain
     /// the poller.
     pub(crate) late: AtomicBool,
+    /// When the wheel's first timer is due, in nanoseconds of the runtime's life; written by the
+    /// owner, for the monitor. Never too late: it may be that of a timer that was cancelled.
+    next_timer: AtomicU64,
     /// The seat: `seat.rs`.
     pub(crate) seat: crate::seat::Seat,
     pub(crate) counters: Counters,
@@ -156,6 +159,7 @@ impl Worker {
             has_remote_timers: AtomicBool::new(false),
             ticks: AtomicU64::new(0),
             late: AtomicBool::new(false),
+            next_timer: AtomicU64::new(u64::MAX),
             seat: crate::seat::Seat::new(),
             counters: Counters::default(),
             core: UnsafeCell::new(Core {
@@ -198,6 +202,20 @@ impl Worker {
             || !self.fresh.is_empty()
             || !self.yielded.is_empty()
             || (self.late.load(Ordering::Relaxed) && !self.slot.is_empty())
+    }
+
+    /// A timer was put into the wheel; by the owner.
+    #[inline]
+    fn timer_at(&self, tick: Tick) {
+        if tick.as_nanos() < self.next_timer.load(Ordering::Relaxed) {
+            self.next_timer.store(tick.as_nanos(), Ordering::Relaxed);
+        }
+    }
+
+    /// A timer is due, or waits to get into the wheel; from elsewhere.
+    pub(crate) fn has_due_timers(&self, start: Instant, now: Instant) -> bool {
+        self.next_timer.load(Ordering::Relaxed) <= nanos(start, now)
+            || self.has_remote_timers.load(Ordering::Relaxed)
     }
 
     /// Anything queued.
@@ -396,15 +414,30 @@ impl Core {
 
     /// Arms a timer for a wait of the running thread.
     #[inline]
-    pub(crate) fn arm(&mut self, start: Instant, header: &Header, epoch: u32, at: Instant) -> Key {
+    pub(crate) fn arm(
+        &mut self,
+        worker: &Worker,
+        start: Instant,
+        header: &Header,
+        epoch: u32,
+        at: Instant,
+    ) -> Key {
         let tick = tick_of(start, at);
+        worker.timer_at(tick);
         self.wheel
             .insert(tick, TimerEvent::Wake(Task::from_header(header), epoch))
     }
 
-    pub(crate) fn arm_call(&mut self, start: Instant, at: Instant, call: Arc<Call>) -> Key {
-        self.wheel
-            .insert(tick_of(start, at), TimerEvent::Call(call))
+    pub(crate) fn arm_call(
+        &mut self,
+        worker: &Worker,
+        start: Instant,
+        at: Instant,
+        call: Arc<Call>,
+    ) -> Key {
+        let tick = tick_of(start, at);
+        worker.timer_at(tick);
+        self.wheel.insert(tick, TimerEvent::Call(call))
     }
 
     #[inline]
@@ -423,7 +456,7 @@ impl Core {
             std::mem::take(&mut *timers)
         };
         for timer in timers {
-            let key = self.arm_call(start, timer.deadline, Arc::clone(&timer.call));
+            let key = self.arm_call(worker, start, timer.deadline, Arc::clone(&timer.call));
             if !timer.call.armed(worker, key) {
                 drop(self.wheel.cancel(key));
             }
@@ -432,12 +465,22 @@ impl Core {
 
     /// Takes the timers that are due out of the wheel.
     #[inline]
-    pub(crate) fn take_due(&mut self, start: Instant, now: Instant) -> Vec<TimerEvent> {
+    pub(crate) fn take_due(
+        &mut self,
+        worker: &Worker,
+        start: Instant,
+        now: Instant,
+    ) -> Vec<TimerEvent> {
         let mut due = std::mem::take(&mut self.due);
         let now = Tick::from_nanos_floor(nanos(start, now));
-        if self.wheel.next_deadline().is_some_and(|next| next <= now) {
+        let mut next = self.wheel.next_deadline();
+        if next.is_some_and(|next| next <= now) {
             self.wheel.advance(now, |event| due.push(event));
+            next = self.wheel.next_deadline();
         }
+        worker
+            .next_timer
+            .store(next.map_or(u64::MAX, Tick::as_nanos), Ordering::Relaxed);
         due
     }
 

@@ -21,6 +21,7 @@ mod call_after;
 mod exceptions;
 mod exceptions_wait;
 mod fairness;
+mod hogs;
 mod join;
 mod locals;
 mod net_interrupt;

@@ -9,6 +9,22 @@ pub mod atomic {
     pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
 }
 
+/// Both sides are real fences: what the kernel does for the light one, loom cannot know.
+pub mod barrier {
+    use loom::sync::atomic::{Ordering, fence};
+
+    pub fn prepare() {}
+
+    pub fn light() {
+        fence(Ordering::SeqCst);
+    }
+
+    pub fn heavy() -> bool {
+        fence(Ordering::SeqCst);
+        true
+    }
+}
+
 pub mod sync {
     pub use loom::sync::{Arc, Condvar, MutexGuard};
 

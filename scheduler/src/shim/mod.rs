@@ -8,6 +8,8 @@
 //!
 //! [`fence`]: atomic::fence
 
+#[cfg(not(loom))]
+pub(crate) mod barrier;
 #[cfg(loom)]
 mod loom;
 #[cfg(not(loom))]

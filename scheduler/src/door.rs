@@ -1,0 +1,214 @@
+//! The door between a carrier and the worker whose seat it holds: the owner enters and leaves for
+//! next to nothing, the monitor can shut it from outside while the owner is out.
+//!
+//! The owner is *inside* while it runs the scheduler and *outside* while it runs a green thread's
+//! code. Every touch of the worker's core happens inside.
+//!
+//! | `held`    | meaning                                        | leaves by                            |
+//! |-----------|------------------------------------------------|--------------------------------------|
+//! | null      | no seat                                        | owner's `sit`                        |
+//! | seat      | the owner's, whenever it is inside             | owner's `sit`, monitor -> seat + TAG |
+//! | seat + TAG| somebody looks whether the owner is outside    | monitor -> seat, or -> null (seized);|
+//! |           |                                                | owner's `sit` (it was inside)        |
+//!
+//! Entering: 1. `entered` = true; 2. light fence; 3. load `held`: if it is not what the owner last
+//! knew, wait for the lock and look again.
+//! Seizing, under the lock: 1. seat -> seat + TAG; 2. heavy fence; 3. load `entered`: true, put the
+//! seat back; false, seat + TAG -> null, and the seat is the monitor's.
+//!
+//! It is Dekker's handshake, asymmetric: the light fence only holds the compiler, the heavy one is
+//! `membarrier(2)`, which puts a fence into every thread of the process; where the kernel has none
+//! both are real fences (`shim/fence.rs`). Either the owner sees the tag, or the monitor sees
+//! `entered`.
+//!
+//! Invariant 1: while `entered` is set and the owner has passed step 3, nobody takes its seat.
+//! Invariant 2: the core passes with the seat: `leave` releases it, step 3 of seizing acquires it.
+//! Invariant 3: an owner whose seat was seized notices when it enters next, before it touches
+//! anything, because `held` is no longer what it knew.
+//! Invariant 4: the steps away from a tag are compare-and-swaps, so a `sit` by an owner that was
+//! inside wins over the monitor.
+//! Checked by `loom-tests/tests/door.rs`.
+#![allow(
+    unsafe_code,
+    reason = "the owner's view is its own, the seat outlives the door"
+)]
+
+use std::cell::Cell;
+use std::ptr;
+
+use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use crate::shim::barrier;
+use crate::shim::sync::Mutex;
+
+/// Seats are aligned, so the lowest bit is free.
+const TAG: usize = 1;
+
+/// One carrier's door; `T` is the seat.
+#[derive(Debug)]
+pub(crate) struct Door<T> {
+    /// The owner is inside; written by the owner alone.
+    entered: AtomicBool,
+    held: AtomicPtr<T>,
+    /// What the owner knows of `held`; its own.
+    view: Cell<*const T>,
+    /// How often the owner has found that it lost its seat.
+    losses: AtomicUsize,
+    /// Held by who decides about the owner's seat.
+    decision: Mutex<()>,
+}
+
+// SAFETY: `view` is touched by the owner alone (the `unsafe` functions say so), the rest is shared.
+unsafe impl<T: Sync> Sync for Door<T> {}
+// SAFETY: nothing in it belongs to an OS thread.
+unsafe impl<T: Sync> Send for Door<T> {}
+
+/// The owner is inside as long as this lives. Sections nest; the outermost one counts.
+#[derive(Debug)]
+pub(crate) struct Section<'a, T>(Option<&'a Door<T>>);
+
+impl<T> Drop for Section<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(door) = self.0 {
+            door.leave();
+        }
+    }
+}
+
+fn tagged<T>(seat: *mut T) -> *mut T {
+    seat.map_addr(|address| address | TAG)
+}
+
+fn untagged<T>(seat: *mut T) -> *mut T {
+    seat.map_addr(|address| address & !TAG)
+}
+
+impl<T> Door<T> {
+    /// The owner is outside and holds no seat.
+    pub(crate) fn new() -> Self {
+        Self {
+            entered: AtomicBool::new(false),
+            held: AtomicPtr::new(ptr::null_mut()),
+            view: Cell::new(ptr::null()),
+            losses: AtomicUsize::new(0),
+            decision: Mutex::new(()),
+        }
+    }
+
+    /// The owner comes in, from a green thread's code.
+    #[inline(always)]
+    pub(crate) fn enter(&self) {
+        self.entered.store(true, Ordering::Relaxed);
+        #[cfg(not(weald_fault = "door_no_fence_on_enter"))]
+        barrier::light();
+        // Pairs with the release of whoever put the seat back after a look.
+        if !ptr::eq(self.held.load(Ordering::Acquire), self.view.get()) {
+            self.look_again();
+        }
+    }
+
+    /// The owner goes out, to run a green thread's code.
+    #[inline(always)]
+    pub(crate) fn leave(&self) {
+        #[cfg(not(weald_fault = "door_relaxed_leave"))]
+        self.entered.store(false, Ordering::Release);
+        #[cfg(weald_fault = "door_relaxed_leave")]
+        self.entered.store(false, Ordering::Relaxed);
+    }
+
+    /// The owner comes in until the section is dropped, if it is not inside already.
+    #[inline(always)]
+    pub(crate) fn section(&self) -> Section<'_, T> {
+        if self.entered.load(Ordering::Relaxed) {
+            return Section(None);
+        }
+        self.enter();
+        Section(Some(self))
+    }
+
+    /// Somebody looks at the seat, or has taken it.
+    #[cold]
+    #[inline(never)]
+    fn look_again(&self) {
+        // `entered` is set, so after this lock nobody begins to take the seat.
+        #[cfg(not(weald_fault = "door_enters_under_the_tag"))]
+        drop(self.decision.lock());
+        let held = untagged(self.held.load(Ordering::Acquire));
+        if !ptr::eq(held, self.view.get()) {
+            self.view.set(held);
+            self.losses.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The seat that the owner holds, for the owner. It may be relied on inside only; outside it
+    /// is what the owner knew when it left.
+    #[inline(always)]
+    pub(crate) fn seat(&self) -> *const T {
+        self.view.get()
+    }
+
+    /// The owner takes a seat that it was given, or lets go of the one that it has; inside.
+    pub(crate) fn sit(&self, seat: *const T) {
+        self.view.set(seat);
+        self.held.store(seat.cast_mut(), Ordering::Release);
+    }
+
+    /// Which seat the owner holds, for others; old as soon as it is told.
+    pub(crate) fn held(&self) -> *const T {
+        untagged(self.held.load(Ordering::Acquire))
+    }
+
+    /// The owner seems to be outside; a hint.
+    pub(crate) fn is_outside(&self) -> bool {
+        !self.entered.load(Ordering::Relaxed)
+    }
+
+    /// How often the owner has found its seat gone; a hint.
+    pub(crate) fn losses(&self) -> usize {
+        self.losses.load(Ordering::Relaxed)
+    }
+
+    /// Takes the seat from an owner that is outside. True: it is in the caller's hand.
+    pub(crate) fn seize(&self, seat: *const T) -> bool {
+        let seat = seat.cast_mut();
+        self.decide(seat, |door| {
+            door.held
+                .compare_exchange(
+                    tagged(seat),
+                    ptr::null_mut(),
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+        })
+        .unwrap_or(false)
+    }
+
+    /// Calls `f` while the owner is outside and cannot come in. `None`: it is inside.
+    pub(crate) fn hold_out<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
+        self.decide(self.held().cast_mut(), |_| f())
+    }
+
+    fn decide<R>(&self, seat: *mut T, decision: impl FnOnce(&Self) -> R) -> Option<R> {
+        let _lock = self.decision.lock();
+        if self.entered.load(Ordering::Relaxed)
+            || self
+                .held
+                .compare_exchange(seat, tagged(seat), Ordering::AcqRel, Ordering::Relaxed)
+                .is_err()
+        {
+            return None;
+        }
+        let fenced = barrier::heavy();
+        #[cfg(not(weald_fault = "door_seizes_without_a_look"))]
+        let outside = fenced && !self.entered.load(Ordering::Acquire);
+        #[cfg(weald_fault = "door_seizes_without_a_look")]
+        let outside = fenced;
+        let result = outside.then(|| decision(self));
+        // Fails if it was seized, or if the owner was inside and has sat elsewhere meanwhile.
+        let _ = self
+            .held
+            .compare_exchange(tagged(seat), seat, Ordering::AcqRel, Ordering::Relaxed);
+        result
+    }
+}

@@ -1,0 +1,295 @@
+//! A green thread that computes, or blocks its OS thread, without telling anyone stalls nobody: its worker goes on under another OS
+//! thread.
+//!
+//! How soon is a measurement (`benches/benches/hogs.rs`); here the hog holds on until its neighbours have got through, so each test hangs
+//! if they do not.
+
+use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
+
+use weald::Runtime;
+
+use crate::support::{
+    Count, Flag, HOUR, LIMIT, MODES, MS, Mode, each_mode_on, green_pair, os_thread, runtime, spin,
+    v4, wait_until, with_deadline,
+};
+
+/// Starts a green thread on the only worker that computes until the flag is set; returns once it does.
+fn hog(rt: &Runtime, until: &Flag) -> weald::JoinHandle<()> {
+    let (runs, until) = (Flag::default(), until.clone());
+    let tells = runs.clone();
+    let hog = rt.spawn(move || {
+        tells.set();
+        until.spin();
+    });
+    runs.spin();
+    hog
+}
+
+#[test]
+fn what_has_not_started_runs_beside_one_that_computes() {
+    each_mode_on(1, |rt| {
+        let stop = Flag::default();
+        let hog = hog(rt, &stop);
+        for i in 0..10 {
+            assert_eq!(rt.spawn(move || i).join().unwrap(), i);
+        }
+        stop.set();
+        hog.join().unwrap();
+    });
+}
+
+#[test]
+fn what_a_hog_itself_spawned_runs_beside_it() {
+    each_mode_on(1, |rt| {
+        rt.run(|| {
+            let (before, after) = (Flag::default(), Flag::default());
+            for flag in [&before, &after] {
+                let flag = flag.clone();
+                weald::spawn(move || flag.set());
+                // The second one is spawned when the seat is gone.
+                before.spin();
+            }
+            after.spin();
+        });
+    });
+}
+
+#[test]
+fn a_call_that_blocks_the_os_thread_without_saying_so_stalls_nobody() {
+    each_mode_on(1, |rt| {
+        let (send, receive) = mpsc::channel();
+        let blocked = rt.spawn(move || receive.recv().unwrap());
+        let sent = rt.spawn(move || send.send(7).unwrap());
+        sent.join().unwrap();
+        assert_eq!(blocked.join().unwrap(), 7);
+    });
+}
+
+#[test]
+fn timers_fire_beside_one_that_computes() {
+    each_mode_on(1, |rt| {
+        let stop = Flag::default();
+        let ends = stop.clone();
+        rt.run(move || {
+            weald::call_after(20 * MS, move || ends.set());
+            stop.spin();
+        });
+    });
+}
+
+#[test]
+fn sleepers_that_may_migrate_wake_beside_one_that_computes() {
+    with_deadline(LIMIT, || {
+        let rt = runtime(1, Mode::Shared);
+        let slept = Flag::default();
+        let tells = slept.clone();
+        let sleeper = rt.spawn(move || {
+            for _ in 0..20 {
+                weald::sleep(MS);
+            }
+            tells.set();
+        });
+        let hog = hog(&rt, &slept);
+        sleeper.join().unwrap();
+        hog.join().unwrap();
+    });
+}
+
+#[test]
+fn sockets_are_served_beside_one_that_computes() {
+    with_deadline(LIMIT, || {
+        let rt = runtime(1, Mode::Shared);
+        let stop = Flag::default();
+        let (mut near, mut far) = rt.run(|| green_pair(v4()));
+        let echo = rt.spawn(move || {
+            let mut byte = [0];
+            while far.read(&mut byte).unwrap() == 1 {
+                far.write_all(&byte).unwrap();
+            }
+        });
+        let hog = hog(&rt, &stop);
+        for i in 0..20 {
+            near.write_all(&[i]).unwrap();
+            let mut back = [0];
+            near.read_exact(&mut back).unwrap();
+            assert_eq!(back[0], i);
+        }
+        drop(near);
+        stop.set();
+        echo.join().unwrap();
+        hog.join().unwrap();
+    });
+}
+
+#[test]
+fn more_hogs_than_workers_leave_room_for_others() {
+    for workers in [1, 2] {
+        each_mode_on(workers, |rt| {
+            let stop = Flag::default();
+            let hogs: Vec<_> = (0..8).map(|_| hog(rt, &stop)).collect();
+            assert_eq!(rt.spawn(|| weald::sleep(MS)).join().unwrap(), ());
+            stop.set();
+            for hog in hogs {
+                hog.join().unwrap();
+            }
+        });
+    }
+}
+
+#[test]
+fn a_hog_that_comes_back_goes_on_as_if_nothing_had_been() {
+    for mode in MODES {
+        with_deadline(LIMIT, || {
+            let rt = runtime(1, mode);
+            let stop = Flag::default();
+            let until = stop.clone();
+            let neighbour = rt.spawn(move || {
+                while !until.is_set() {
+                    weald::sleep(MS);
+                }
+            });
+            rt.run(|| {
+                let thread = os_thread();
+                for _ in 0..5 {
+                    spin(30 * MS);
+                    // Each of these is a way back into the scheduler.
+                    weald::sleep(MS);
+                    spin(30 * MS);
+                    weald::yield_now();
+                    spin(30 * MS);
+                    assert_eq!(weald::spawn(|| 1).join().unwrap(), 1);
+                    spin(30 * MS);
+                    assert!(weald::timeout(MS, weald::park).is_err());
+                    spin(30 * MS);
+                    weald::blocking(|| ());
+                    assert_eq!(weald::timeout(HOUR, || spin(30 * MS)), Ok(()));
+                    weald::current().unpark();
+                    weald::park();
+                }
+                if mode == Mode::Pinned {
+                    assert_eq!(os_thread(), thread);
+                }
+            });
+            stop.set();
+            neighbour.join().unwrap();
+            assert_eq!(rt.metrics().live, 0);
+            assert_eq!(rt.metrics().parked, 0);
+        });
+    }
+}
+
+#[test]
+fn started_neighbours_that_are_pinned_go_on_when_the_hog_is_back() {
+    with_deadline(LIMIT, || {
+        let rt = runtime(1, Mode::Pinned);
+        let stop = Flag::default();
+        let turns = Count::default();
+        let others: Vec<_> = (0..20)
+            .map(|_| {
+                let (stop, turns) = (stop.clone(), turns.clone());
+                rt.spawn(move || {
+                    while !stop.is_set() {
+                        turns.add();
+                        weald::yield_now();
+                    }
+                })
+            })
+            .collect();
+        let hogs: Vec<_> = (0..4)
+            .map(|_| {
+                rt.spawn(|| {
+                    for _ in 0..4 {
+                        spin(30 * MS);
+                        weald::yield_now();
+                    }
+                })
+            })
+            .collect();
+        for hog in hogs {
+            hog.join().unwrap();
+        }
+        let before = turns.get();
+        wait_until(|| turns.get() > before + 100);
+        stop.set();
+        for other in others {
+            other.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_hog_keeps_its_worker_if_no_thread_is_left_and_that_is_counted() {
+    with_deadline(LIMIT, || {
+        let rt = Runtime::builder()
+            .workers(1)
+            .spare_threads(1)
+            .build()
+            .unwrap();
+        let stop = Flag::default();
+        let first = hog(&rt, &stop);
+        let second = hog(&rt, &stop);
+        let waits = Arc::new(AtomicUsize::new(0));
+        let ran = Arc::clone(&waits);
+        let third = rt.spawn(move || ran.fetch_add(1, SeqCst));
+        wait_until(|| rt.metrics().unrelieved > 0);
+        assert_eq!(waits.load(SeqCst), 0);
+        stop.set();
+        for hog in [first, second] {
+            hog.join().unwrap();
+        }
+        third.join().unwrap();
+        let metrics = rt.metrics();
+        assert!(metrics.handovers >= 1, "{metrics:?}");
+        assert_eq!(metrics.carriers, 2, "{metrics:?}");
+    });
+}
+
+#[test]
+fn hogs_are_counted_once_each_also_when_nobody_waits() {
+    each_mode_on(2, |rt| {
+        let before = rt.metrics().hogs;
+        let stop = Flag::default();
+        let hog = hog(rt, &stop);
+        wait_until(|| rt.metrics().hogs > before);
+        stop.set();
+        hog.join().unwrap();
+    });
+}
+
+#[test]
+fn a_kill_of_a_hog_without_a_seat_is_raised_at_its_next_blocking_call() {
+    each_mode_on(1, |rt| {
+        let stop = Flag::default();
+        let until = stop.clone();
+        let runs = Flag::default();
+        let tells = runs.clone();
+        let hog = rt.spawn(move || {
+            tells.set();
+            until.spin();
+            weald::park();
+        });
+        runs.spin();
+        rt.spawn(|| ()).join().unwrap();
+        hog.thread().kill();
+        stop.set();
+        assert!(hog.join().is_err());
+    });
+}
+
+#[test]
+fn a_runtime_shuts_down_beside_a_hog() {
+    for mode in MODES {
+        with_deadline(LIMIT, || {
+            let rt = runtime(1, mode);
+            let stop = Flag::default();
+            let hog = hog(&rt, &stop);
+            rt.spawn(|| ()).join().unwrap();
+            let ends = std::thread::spawn(move || rt.shutdown(HOUR));
+            stop.set();
+            assert!(ends.join().unwrap());
+            hog.join().unwrap();
+        });
+    }
+}
