@@ -1,7 +1,7 @@
 //! `blocking`: a call that blocks the OS thread, in place, while the others go on.
 //!
-//! The seat is lent for the time (`seat.rs`): if others wait it goes to a spare carrier at once,
-//! else the monitor takes it at its next look but one. At most as many calls as there are spare
+//! If others wait, the worker goes to a spare carrier at once; else its carrier keeps it until
+//! somebody does, which the monitor sees within two looks. At most as many calls as there are spare
 //! carriers run at a time; one more waits as a green thread.
 #![allow(unsafe_code, reason = "the running thread's own part")]
 
@@ -120,7 +120,7 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
     unsafe { header.local() }.blocking += 1;
     let inside = Inside {
         header,
-        away: Away::lend(),
+        away: Away::begin(),
         permits,
     };
     let value = f();

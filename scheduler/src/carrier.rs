@@ -68,10 +68,10 @@ const PASSES: usize = 2;
 pub(crate) struct Carrier {
     pub(crate) index: usize,
     inner: Cell<*const Inner>,
-    /// Its way to the worker whose seat it holds; none while the seat is lent.
+    /// Its way to the worker whose seat it holds.
     pub(crate) door: Door<Worker>,
-    /// It is in a blocking call: what runs must not leave this OS thread.
-    away: Cell<bool>,
+    /// It is in a blocking call: what runs must not leave this OS thread. Its own; others may look.
+    away: AtomicBool,
     /// When it was given its seat.
     since: Cell<Option<Instant>>,
     /// Who runs here while the door stands open; others look only while they hold the carrier out.
@@ -138,7 +138,7 @@ impl Carrier {
             index,
             inner: Cell::new(ptr::null()),
             door: Door::new(),
-            away: Cell::new(false),
+            away: AtomicBool::new(false),
             since: Cell::new(None),
             running: AtomicPtr::new(ptr::null_mut()),
             private: UnsafeCell::new(Private::default()),
@@ -160,6 +160,12 @@ impl Carrier {
     fn seat(&self) -> Option<&Worker> {
         // SAFETY: workers live as long as the runtime, which the carrier's OS thread keeps.
         unsafe { self.door.seat().as_ref() }
+    }
+
+    /// A green thread has said that it blocks this OS thread; for others a hint.
+    #[inline]
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
     }
 
     /// Takes a seat, or lets go of it; inside the door.
@@ -820,7 +826,7 @@ pub(crate) fn can_suspend(header: &Header) -> bool {
     }
     let carrier = current::carrier();
     // SAFETY: a green thread runs on a carrier.
-    let away = unsafe { (*carrier).away.get() };
+    let away = unsafe { (*carrier).is_away() };
     !away && (!std::thread::panicking() || can_suspend_panicking(header))
 }
 
@@ -963,64 +969,51 @@ pub(crate) fn give_way_from(header: &Header) {
     }
 }
 
-/// Lends the seat for a call that blocks the OS thread; the guard takes it back.
+/// Says that the running thread blocks its OS thread; the guard that it has come back.
+///
+/// The seat goes to another carrier at once if others wait for it; else the carrier keeps it, and
+/// the monitor takes it when somebody does.
 #[derive(Debug)]
-pub(crate) struct Away {
-    carrier: *const Carrier,
-    /// Null: the carrier had lost its seat before.
-    worker: *const Worker,
-}
+pub(crate) struct Away(*const Carrier);
 
 impl Away {
-    /// `None`: this OS thread is no carrier.
-    pub(crate) fn lend() -> Option<Self> {
+    /// `None`: this OS thread is no carrier, or it has been said already.
+    pub(crate) fn begin() -> Option<Self> {
         let carrier = current::carrier();
         if carrier.is_null() {
             return None;
         }
         // SAFETY: a carrier outlives what runs on its OS thread.
         let this = unsafe { &*carrier };
-        if this.away.replace(true) {
-            // Inside another one, which gives it back.
+        if this.is_away() {
             return None;
         }
-        let inside = this.door.section();
-        let Some(worker) = this.seat() else {
-            return Some(Self {
-                carrier,
-                worker: ptr::null(),
-            });
-        };
-        let busy = worker.queued() > 0;
-        this.sit(None);
-        worker.seat.lend(this.index);
-        drop(inside);
-        if busy && worker.seat.seize() {
-            let inner = current_runtime().expect("a carrier has one");
-            inner.seats.give(&inner, worker.index);
+        this.away.store(true, Ordering::Relaxed);
+        let _inside = this.door.section();
+        if this.seat().is_some_and(|worker| worker.queued() > 0) {
+            this.hand_over();
         }
-        Some(Self { carrier, worker })
+        Some(Self(carrier))
     }
 }
 
-impl Drop for Away {
-    fn drop(&mut self) {
-        // SAFETY: the thread did not leave the OS thread while it was away; workers live as long
-        // as the runtime.
-        let (carrier, worker) = unsafe { (&*self.carrier, self.worker.as_ref()) };
-        if let Some(worker) = worker
-            && worker.seat.take_back(carrier.index)
-        {
-            let _inside = carrier.door.section();
-            carrier.sit(Some(worker));
-            carrier.away.set(false);
-            return;
+impl Carrier {
+    /// Others wait here, and the running thread will not come back soon.
+    #[cold]
+    fn hand_over(&self) {
+        let inner = current_runtime().expect("a carrier has one");
+        if inner.seats.has_taker() {
+            self.give_up_seat(&inner);
         }
-        let header = current::header();
+    }
+
+    /// The seat was lost while the running thread blocked.
+    #[cold]
+    fn come_back(&self) {
         // SAFETY: the running thread's header is alive.
-        let header = unsafe { &*header };
+        let header = unsafe { &*current::header() };
         if header.is_green() && !std::thread::panicking() {
-            carrier.away.set(false);
+            self.away.store(false, Ordering::Relaxed);
             // The carrier's loop waits for a seat; a thread that may migrate goes on elsewhere.
             switch_out(header, Note::Requeue);
             return;
@@ -1028,10 +1021,25 @@ impl Drop for Away {
         // In the middle of unwinding nothing may leave this OS thread.
         let inner = current_runtime().expect("a carrier has one");
         // Without one the runtime has stopped: the thread runs on without a seat, in place.
-        if let Some(index) = inner.seats.wait(&inner, carrier.index, || true, true) {
-            let _inside = carrier.door.section();
-            carrier.sit(Some(&inner.workers[index]));
-            carrier.away.set(false);
+        if let Some(index) = inner.seats.wait(&inner, self.index, || true, true) {
+            let _inside = self.door.section();
+            self.sit(Some(&inner.workers[index]));
+            self.away.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        // SAFETY: the thread did not leave the OS thread while it was away.
+        let carrier = unsafe { &*self.0 };
+        let inside = carrier.door.section();
+        let seated = carrier.seat().is_some();
+        drop(inside);
+        if seated {
+            carrier.away.store(false, Ordering::Relaxed);
+        } else {
+            carrier.come_back();
         }
     }
 }
@@ -1039,7 +1047,7 @@ impl Drop for Away {
 /// Before the running thread blocks its OS thread in a wait: others get the worker.
 pub(crate) fn leave_seat_in_place(header: &Header) -> Option<Away> {
     if header.is_green() {
-        Away::lend()
+        Away::begin()
     } else {
         None
     }

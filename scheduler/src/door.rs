@@ -150,7 +150,8 @@ impl<T> Door<T> {
     /// The owner takes a seat that it was given, or lets go of the one that it has; inside.
     pub(crate) fn sit(&self, seat: *const T) {
         self.view.set(seat);
-        self.held.store(seat.cast_mut(), Ordering::Release);
+        // A swap, so that it comes before or after each of the monitor's steps, not between two.
+        self.held.swap(seat.cast_mut(), Ordering::AcqRel);
     }
 
     /// Which seat the owner holds, for others; old as soon as it is told.
@@ -172,6 +173,12 @@ impl<T> Door<T> {
     pub(crate) fn seize(&self, seat: *const T) -> bool {
         let seat = seat.cast_mut();
         self.decide(seat, |door| {
+            #[cfg(weald_fault = "door_claims_by_store")]
+            {
+                door.held.store(ptr::null_mut(), Ordering::Release);
+                return true;
+            }
+            #[cfg(not(weald_fault = "door_claims_by_store"))]
             door.held
                 .compare_exchange(
                     tagged(seat),

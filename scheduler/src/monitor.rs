@@ -5,13 +5,12 @@
 //!
 //! | it sees                                            | it does                                  |
 //! |----------------------------------------------------|------------------------------------------|
-//! | a seat that is lent, and others wait there         | seizes it for a spare carrier            |
 //! | a worker that dispatched nothing since the last    | marks it late: its slot may be stolen,   |
 //! | look                                               | its poller drained                       |
 //! | a late worker with events or timers that are due,  | wakes an idle worker; at the next look,  |
-//! | or, after [`PATIENCE`], with threads that wait     | or if there is none, takes the seat from |
-//! |                                                    | the hog for a spare carrier (`door.rs`)  |
-//! | a hog, or a lent seat, alone for [`ALONE`]         | takes the seat, so that it can sleep     |
+//! | or with threads that wait: after [`PATIENCE`], or  | or if there is none, takes the seat from |
+//! | at once if it is in `blocking`                     | the hog for a spare carrier (`door.rs`)  |
+//! | a hog that was alone for [`ALONE`]                 | takes the seat, so that it can sleep     |
 //! | a hog that has kept its OS thread too long         | says so, once                            |
 //! | a backlog beside a sleeping worker                 | wakes that one                           |
 //! | every worker asleep                                | sleeps until one wakes                   |
@@ -37,7 +36,7 @@ use crate::shim::clock;
 use crate::shim::sync::{Arc, Condvar, Mutex, wait, wait_for};
 use crate::worker::Worker;
 
-/// Between two looks; the bound on how long a lent seat, a slot or a poller is left alone.
+/// Between two looks; the bound on how long a slot or a poller is left alone.
 const TICK: Duration = Duration::from_millis(1);
 
 /// A green thread may keep others waiting so long: Go's time slice. Sooner, after two looks, if
@@ -67,7 +66,6 @@ pub(crate) struct Monitor {
 struct Seen {
     ticks: u64,
     holder: Option<usize>,
-    lent: Option<u64>,
     /// The first look that saw this.
     since: Instant,
     /// An idle worker was woken for it.
@@ -175,7 +173,6 @@ impl Monitor {
         let nothing = Seen {
             ticks: 0,
             holder: None,
-            lent: None,
             since: clock::now(),
             woke: false,
             refused: false,
@@ -232,13 +229,12 @@ impl Watch {
     fn look_at(&mut self, inner: &Arc<Inner>, worker: &Worker, now: Instant) -> bool {
         let seen = &mut self.seen[worker.index];
         let ticks = worker.ticks.load(Ordering::Relaxed);
-        let (lent, holder) = (worker.seat.lent(), worker.seat.holder());
-        let moved = (ticks, lent, holder) != (seen.ticks, seen.lent, seen.holder);
+        let holder = worker.seat.holder();
+        let moved = (ticks, holder) != (seen.ticks, seen.holder);
         if moved || inner.idle.sleeps(worker.index) {
             *seen = Seen {
                 ticks,
                 holder,
-                lent,
                 since: now,
                 woke: false,
                 refused: false,
@@ -246,13 +242,6 @@ impl Watch {
             return false;
         }
         let stuck = now.saturating_duration_since(seen.since);
-        if lent.is_some() {
-            let seize = stuck >= ALONE || is_urgent(inner, worker, now) || is_wanted(inner, worker);
-            if seize && inner.seats.has_taker() && worker.seat.seize() {
-                inner.seats.give(inner, worker.index);
-            }
-            return false;
-        }
         worker.late.store(true, Ordering::Relaxed);
         let Some(holder) = holder else { return true };
         let carrier = &inner.carriers[holder];
@@ -260,9 +249,13 @@ impl Watch {
             return true;
         }
         let overdue = is_urgent(inner, worker, now) || stuck >= ALONE;
-        let waits = stuck >= PATIENCE && is_wanted(inner, worker);
+        // Who has said that it blocks is believed at once.
+        let blocks = carrier.is_away();
+        let waits = (blocks || stuck >= PATIENCE) && is_wanted(inner, worker);
         if !(overdue || waits) {
-            self.notice(holder, worker.index, ticks, now);
+            if !blocks {
+                self.notice(holder, worker.index, ticks, now);
+            }
             return true;
         }
         if !seen.woke && inner.idle.somebody_sleeps() && stuck < ALONE {
@@ -274,7 +267,9 @@ impl Watch {
             if !std::mem::replace(&mut seen.refused, true) {
                 inner.monitor.unrelieved.fetch_add(1, Ordering::Relaxed);
             }
-            self.notice(holder, worker.index, ticks, now);
+            if !blocks {
+                self.notice(holder, worker.index, ticks, now);
+            }
             return true;
         }
         let losses = carrier.door.losses();
@@ -283,15 +278,17 @@ impl Watch {
         }
         let since = seen.since;
         self.hogs.retain(|hog| hog.carrier != holder);
-        self.hogs.push(Hog {
-            carrier: holder,
-            stretch: Stretch::Seized { losses },
-            since,
-            counted: false,
-            reported: false,
-        });
         worker.late.store(false, Ordering::Relaxed);
-        inner.monitor.handovers.fetch_add(1, Ordering::Relaxed);
+        if !blocks {
+            inner.monitor.handovers.fetch_add(1, Ordering::Relaxed);
+            self.hogs.push(Hog {
+                carrier: holder,
+                stretch: Stretch::Seized { losses },
+                since,
+                counted: false,
+                reported: false,
+            });
+        }
         inner.seats.give(inner, worker.index);
         false
     }

@@ -114,7 +114,7 @@ impl Inner {
         self.phase.load(Ordering::Acquire) >= STOPPING
     }
 
-    /// Every worker sleeps and no seat is lent.
+    /// Every worker sleeps.
     pub(crate) fn all_idle(&self) -> bool {
         self.idle.all_sleep()
     }

@@ -1,28 +1,23 @@
 //! Who sits where: workers are seats, carriers are OS threads that need one to run green threads.
 //!
-//! | seat word       | meaning                                  | leaves by                        |
-//! |-----------------|------------------------------------------|----------------------------------|
-//! | HELD by carrier | that carrier owns the worker's core      | its `lend`, its `release`; the   |
-//! |                 |                                          | monitor, through the carrier's   |
-//! |                 |                                          | `Door`, if it does not come back |
-//! | LENT by carrier | it runs a blocking call and touches      | its `take_back` -> HELD,         |
-//! |                 | nothing of the worker's                  | anybody's `seize` -> FREE        |
-//! | FREE            | in somebody's hand, or in `Seats::free`  | `seat` -> HELD                   |
+//! A seat is *held* by a carrier, or *free*: in somebody's hand, or in `Seats::free`. Its holder lets
+//! go of it (`release`, `pass`), or the monitor takes it through the holder's `Door` while a green
+//! thread of that carrier does not come back, from a blocking call or at all.
 //!
-//! A carrier without a seat is in one of these lists, or in none while it runs a blocking call:
-//! *waiting* (it has threads of its own to run), *spare* (it has nothing to do), *unborn* (it has
-//! no OS thread yet, or no longer). A seat that becomes free goes to the first waiting carrier,
-//! else to a spare one, else to an unborn one, else into `free`, where the next carrier that comes
-//! back finds it.
+//! A carrier without a seat is in one of these lists, or in none while its green thread does not
+//! come back: *waiting* (it has threads of its own to run), *spare* (it has nothing to do), *unborn*
+//! (it has no OS thread yet, or no longer). A seat that becomes free goes to the first waiting
+//! carrier, else to a spare one, else to an unborn one, else into `free`, where the next carrier
+//! that comes back finds it.
 //!
-//! Invariant 1: a worker's core has one owner: the word leaves LENT by one compare-and-swap, won
-//! either by the lender or by one seizer; FREE leaves only under the lock of `Seats`.
+//! Invariant 1: a worker's core has one owner: a seat leaves its holder by the holder or, through
+//! the door, by the monitor; it leaves FREE only under the lock of `Seats`.
 //! Invariant 2: a free seat is found: it is put into `free` and a carrier puts itself into
 //! `waiting` under the same lock, each after a look at the other.
 //! Invariant 3: a seat whose spare could not be started goes back into `free` and is counted;
 //! nothing is ever owned by a thread that does not exist.
-//! Orderings: `lend` releases the core, `take_back` and `seize` acquire it; the lock passes it on.
-//! Checked by `loom-tests/tests/seat.rs`.
+//! Orderings: the door and the lock pass the core on.
+//! Checked by `loom-tests/tests/door.rs` and `loom-tests/tests/seat.rs`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,95 +26,36 @@ use crate::runtime::Inner;
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::shim::sync::{Arc, Condvar, Mutex, wait, wait_for};
 
-const FREE: u64 = 0;
-const LENT: u64 = 1;
-
 /// A spare carrier that nobody needs for so long lets its OS thread go.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-fn held(carrier: usize) -> u64 {
-    (carrier as u64 + 1) << 1
-}
-
-/// The seat word of one worker.
+/// Who holds the seat of one worker, for others to see.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    word: AtomicU64,
-    /// Counts `lend`s; written by the holder, watched by the monitor.
-    lends: AtomicU64,
+    /// Index + 1 of the carrier; 0: free.
+    holder: AtomicUsize,
 }
 
 impl Seat {
     pub(crate) fn new() -> Self {
         Self {
-            word: AtomicU64::new(FREE),
-            lends: AtomicU64::new(0),
+            holder: AtomicUsize::new(0),
         }
     }
 
-    /// The holder stops touching the worker; anybody may seize it from now on.
-    pub(crate) fn lend(&self, carrier: usize) {
-        self.lends
-            .store(self.lends.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        #[cfg(not(weald_fault = "seat_relaxed_lend"))]
-        self.word.store(held(carrier) | LENT, Ordering::Release);
-        #[cfg(weald_fault = "seat_relaxed_lend")]
-        self.word.store(held(carrier) | LENT, Ordering::Relaxed);
-    }
-
-    /// The lender wants it back. False: it was seized.
-    pub(crate) fn take_back(&self, carrier: usize) -> bool {
-        #[cfg(not(weald_fault = "seat_store_on_return"))]
-        return self
-            .word
-            .compare_exchange(
-                held(carrier) | LENT,
-                held(carrier),
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            )
-            .is_ok();
-        #[cfg(weald_fault = "seat_store_on_return")]
-        {
-            let mine = self.word.load(Ordering::Acquire) == held(carrier) | LENT;
-            if mine {
-                self.word.store(held(carrier), Ordering::Relaxed);
-            }
-            mine
-        }
-    }
-
-    /// Takes a lent seat. True: it is in the caller's hand, who must give it on.
-    pub(crate) fn seize(&self) -> bool {
-        let word = self.word.load(Ordering::Relaxed);
-        word & LENT != 0
-            && self
-                .word
-                .compare_exchange(word, FREE, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-    }
-
-    /// The carrier that holds it and has not lent it; a hint.
+    /// The carrier that holds it; a hint.
     pub(crate) fn holder(&self) -> Option<usize> {
-        let word = self.word.load(Ordering::Relaxed);
-        let held = word != FREE && word & LENT == 0;
-        held.then(|| usize::try_from(word >> 1).expect("carriers are few") - 1)
-    }
-
-    /// How often it was lent, if it is lent now.
-    pub(crate) fn lent(&self) -> Option<u64> {
-        let lent = self.word.load(Ordering::Relaxed) & LENT != 0;
-        lent.then(|| self.lends.load(Ordering::Relaxed))
+        self.holder.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// The holder lets go of it for good.
     fn release(&self) {
-        self.word.store(FREE, Ordering::Release);
+        self.holder.store(0, Ordering::Relaxed);
     }
 
     /// Seats a carrier; under the lock of `Seats`.
     fn seat(&self, carrier: usize) {
-        self.word.store(held(carrier), Ordering::Release);
+        self.holder.store(carrier + 1, Ordering::Relaxed);
     }
 }
 
