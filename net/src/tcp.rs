@@ -739,7 +739,8 @@ pub fn connect_tcp(addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
     race(&resolve(addr)?, |addr| connect(addr, None, Waits::Forever))
 }
 
-/// As [`connect_tcp`], from a local address; port 0 takes any.
+/// As [`connect_tcp`], from a local address; port 0 takes any. Only addresses of its family are tried,
+/// one after the other.
 ///
 /// # Examples
 /// ```
@@ -751,9 +752,15 @@ pub fn connect_tcp(addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
 /// ```
 ///
 /// # Errors
-/// As [`connect_tcp`].
+/// As [`connect_tcp`]; `InvalidInput` if no address is of the local one's family.
 pub fn connect_tcp_from(addr: impl ToSocketAddrs, local: SocketAddr) -> io::Result<TcpStream> {
-    each(&resolve(addr)?, |addr| {
-        connect(addr, Some(local), Waits::Forever)
-    })
+    let mut addrs = resolve(addr)?;
+    addrs.retain(|addr| addr.is_ipv6() == local.is_ipv6());
+    if addrs.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "no address of the local one's family",
+        ));
+    }
+    each(&addrs, |addr| connect(addr, Some(local), Waits::Forever))
 }

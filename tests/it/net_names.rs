@@ -68,6 +68,19 @@ fn what_is_no_address_is_said_as_std_says_it() {
     });
 }
 
+#[test]
+fn a_local_address_chooses_the_family() {
+    everywhere(|| {
+        let listener = weald::tcp_listener(v4()).unwrap();
+        let at = listener.local_addr().unwrap();
+        let both = ["[::1]:1".parse().unwrap(), at];
+        let near = weald::connect_tcp_from(&both[..], v4()).unwrap();
+        assert_eq!(near.peer_addr().unwrap(), at);
+        let error = weald::connect_tcp_from(at, "[::1]:0".parse().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    });
+}
+
 /// An address of the program's own making, known once the flag is set.
 struct Slow(SocketAddr, Flag);
 
