@@ -60,8 +60,9 @@ pub(crate) enum NotLocked {
 }
 
 impl RawMutex {
+    #[doc(hidden)]
     #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             word: AtomicU32::new(0),
             queue: WaitQueue::new(),
@@ -76,8 +77,9 @@ impl RawMutex {
         }
     }
 
+    #[doc(hidden)]
     #[inline]
-    pub(crate) fn try_take(&self) -> bool {
+    pub fn try_take(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & LOCKED == 0 {
             match self.word.compare_exchange_weak(
@@ -113,8 +115,28 @@ impl RawMutex {
         }
     }
 
+    /// As `take`, for a call that returns `io::Result` and has looked for exceptions already: one that
+    /// ends the wait is returned. For `weald-net`.
+    ///
+    /// # Errors
+    /// The exception.
+    #[doc(hidden)]
+    #[inline]
+    pub fn take_io(&self) -> std::io::Result<()> {
+        if self.take_if_idle() {
+            return Ok(());
+        }
+        self.wait(None, true)
+            .map_err(|not_locked| match not_locked {
+                NotLocked::TimedOut => std::io::ErrorKind::TimedOut.into(),
+                NotLocked::Interrupted(interrupt) => interrupt.into_io(),
+            })
+    }
+
     /// Takes it without raising anything: after a wait that is over already.
-    pub(crate) fn take_quietly(&self) {
+    #[doc(hidden)]
+    #[inline]
+    pub fn take_quietly(&self) {
         if !self.take_if_idle() {
             let taken = self.wait(None, false);
             debug_assert!(taken.is_ok(), "the wait ends by nothing else");
@@ -180,9 +202,10 @@ impl RawMutex {
         }
     }
 
-    /// Lets the lock go.
+    /// Lets the lock go; by who has it.
+    #[doc(hidden)]
     #[inline]
-    pub(crate) fn release(&self) {
+    pub fn release(&self) {
         if self
             .word
             .compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed)

@@ -326,6 +326,34 @@ fn several_readers_share_what_comes() {
 }
 
 #[test]
+fn a_writer_gets_its_turn_beside_one_that_never_stops() {
+    in_each_mode(|| {
+        let (client, server) = tls_pair();
+        let done = Flag::default();
+        let finished = done.clone();
+        weald::scope(|s| {
+            s.spawn(|| {
+                // More than the socket holds, so it waits with the turn in its hand.
+                let block = vec![0; 200_000];
+                while !done.is_set() {
+                    (&client).write_all(&block).unwrap();
+                }
+                client.shutdown(Shutdown::Write).unwrap();
+            });
+            s.spawn(|| {
+                let mut buffer = vec![0; 1 << 16];
+                while (&server).read(&mut buffer).unwrap() > 0 {}
+            });
+            settle();
+            for _ in 0..5 {
+                (&client).write_all(b"a word").unwrap();
+            }
+            finished.set();
+        });
+    });
+}
+
+#[test]
 fn a_slow_reader_gets_everything_and_holds_nobody_else_up() {
     in_each_mode(|| {
         const BYTES: usize = 400_000;

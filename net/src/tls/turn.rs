@@ -1,97 +1,53 @@
 //! A lock for green threads and OS threads whose waiting an exception may end.
 //!
-//! Not `weald_sync::Mutex`, for two reasons. A call that returns `io::Result` must return its
-//! exception, where `lock` unwinds; and the lock around TLS's state is taken when bytes have been
-//! read from the socket, where nothing may be raised. There is no poisoning: TLS remembers itself
-//! that it has failed.
+//! It is the raw lock of `weald_sync`, which is fair to those that wait for long, without `Mutex` on
+//! top, for two reasons. A call that returns `io::Result` must return its exception, where `lock`
+//! unwinds; and the lock around TLS's state is taken when bytes have been read from the socket, where
+//! nothing may be raised. There is no poisoning: TLS remembers itself that it has failed.
 //!
-//! | state     | meaning                                                                       |
-//! |-----------|-------------------------------------------------------------------------------|
-//! | FREE      | nobody has it                                                                 |
-//! | TAKEN     | somebody has it                                                               |
-//! | CONTENDED | somebody has it, and others may wait: who lets go looks in the queue          |
-//!
-//! Invariant 1: who has changed the state from FREE touches the value, until it changes it back.
-//! Invariant 2: if the lock is free and somebody waits, somebody is awake who will try. Who waits
-//! sets CONTENDED, enters the queue and then looks at the state again; who lets go frees the lock
-//! and, if it was CONTENDED, then looks in the queue: one of the two sees the other, by the queue's
-//! own lock. Who was woken sets CONTENDED as it takes the lock, for those behind it.
+//! Invariant: who has taken the raw lock touches the value, until it lets it go.
 #![allow(unsafe_code, reason = "a lock hands out what it guards")]
 
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU8, Ordering};
 
-use weald_scheduler::io::{Interrupt, WaitQueue, Woken};
-
-const FREE: u8 = 0;
-const TAKEN: u8 = 1;
-const CONTENDED: u8 = 2;
+use weald_sync::RawMutex;
 
 pub(super) struct Turn<T> {
-    state: AtomicU8,
-    waiters: WaitQueue,
+    raw: RawMutex,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is touched by one thread at a time (invariant 1).
+// SAFETY: the value is touched by one thread at a time (the invariant).
 unsafe impl<T: Send> Sync for Turn<T> {}
 
 impl<T> Turn<T> {
-    pub(super) fn new(value: T) -> Self {
+    pub(super) const fn new(value: T) -> Self {
         Self {
-            state: AtomicU8::new(FREE),
-            waiters: WaitQueue::new(),
+            raw: RawMutex::new(),
             value: UnsafeCell::new(value),
         }
     }
 
     #[inline]
     pub(super) fn try_lock(&self) -> Option<Guard<'_, T>> {
-        // Acquires what the last holder released.
-        self.state
-            .compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed)
-            .ok()
-            .map(|_| Guard { turn: self })
+        self.raw.try_take().then(|| Guard { turn: self })
     }
 
     /// Waits, whatever is pending: for a lock that is held for computing only.
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, T> {
-        if let Some(guard) = self.try_lock() {
-            return guard;
-        }
-        loop {
-            if let Ok(guard) = self.wait(false) {
-                return guard;
-            }
-        }
+        self.raw.take_quietly();
+        Guard { turn: self }
     }
 
-    /// A blocking call: waits, and returns the exception that ends the wait.
+    /// A blocking call that has looked for exceptions: waits, and returns the one that ends the wait.
     #[inline]
     pub(super) fn lock_io(&self) -> io::Result<Guard<'_, T>> {
-        if let Some(guard) = self.try_lock() {
-            return Ok(guard);
-        }
-        self.wait(true).map_err(Interrupt::into_io)
-    }
-
-    #[cold]
-    fn wait(&self, interruptible: bool) -> Result<Guard<'_, T>, Interrupt> {
-        loop {
-            // Acquires as in `try_lock`.
-            if self.state.swap(CONTENDED, Ordering::Acquire) == FREE {
-                return Ok(Guard { turn: self });
-            }
-            let has_moved = || self.state.load(Ordering::Relaxed) != CONTENDED;
-            match self.waiters.wait(has_moved, None, interruptible) {
-                Woken::Interrupted(interrupt) => return Err(interrupt),
-                Woken::Notified | Woken::Ready | Woken::TimedOut | Woken::Again => {}
-            }
-        }
+        self.raw.take_io()?;
+        Ok(Guard { turn: self })
     }
 
     pub(super) fn get_mut(&mut self) -> &mut T {
@@ -105,6 +61,7 @@ impl<T> fmt::Debug for Turn<T> {
     }
 }
 
+/// Made by who has taken the lock.
 pub(super) struct Guard<'a, T> {
     turn: &'a Turn<T>,
 }
@@ -113,7 +70,7 @@ impl<T> Deref for Guard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: a guard is made by who took the lock (invariant 1).
+        // SAFETY: a guard is made by who took the lock (the invariant).
         unsafe { &*self.turn.value.get() }
     }
 }
@@ -128,9 +85,6 @@ impl<T> DerefMut for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // Releases what was done to the value.
-        if self.turn.state.swap(FREE, Ordering::Release) == CONTENDED {
-            self.turn.waiters.wake_one();
-        }
+        self.turn.raw.release();
     }
 }
