@@ -57,6 +57,9 @@ const SLICE: Duration = Duration::from_micros(200);
 /// While calls come quicker than this, only every 8th reads the clock.
 const QUICK: Duration = Duration::from_micros(25);
 
+/// A thread that comes back within this is no hog any more.
+const BRIEF: Duration = Duration::from_millis(2);
+
 /// A worker that will sleep longer than this gives the memory of its spare stacks back first.
 const TRIM_SLEEP: Duration = Duration::from_millis(50);
 
@@ -363,10 +366,17 @@ impl Carrier {
         }
         current::set_running(header);
         self.running.store(header.cast_mut(), Ordering::Relaxed);
+        let handed_over = task.hog.get().then(|| self.hand_over_before(inner));
         // From here to `enter` the seat may be seized: `worker` is not ours any more.
         self.door.leave();
         let resumed = coroutine.resume(());
-        self.door.enter();
+        if !self.door.enter() {
+            // It was seized from under it.
+            task.hog.set(true);
+        } else if let Some(start) = handed_over {
+            self.door.came_back();
+            task.hog.set(start.elapsed() >= BRIEF);
+        }
         current::set_running(ptr::null());
         match resumed {
             Resumed::Suspended(note) => {
@@ -377,6 +387,17 @@ impl Carrier {
             }
             Resumed::Finished => self.finished(inner, &task),
         }
+    }
+
+    /// A thread that did not come back for long the last time will hardly do so this time: the
+    /// others go on elsewhere at once, not when the monitor has noticed. Returns when it starts.
+    #[cold]
+    fn hand_over_before(&self, inner: &Arc<Inner>) -> Instant {
+        if inner.seats.has_taker() {
+            inner.monitor.expect(self.index, self.door.losses());
+            self.give_up_seat(inner);
+        }
+        clock::now()
     }
 
     /// Gives a thread that starts its stack, or its end if it was killed. `None`: it will not run.

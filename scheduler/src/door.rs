@@ -51,7 +51,7 @@ pub(crate) struct Door<T> {
     held: AtomicPtr<T>,
     /// What the owner knows of `held`; its own.
     view: Cell<*const T>,
-    /// How often the owner has found that it lost its seat.
+    /// How often the owner has come in without the seat that it had before it went out.
     losses: AtomicUsize,
     /// Held by who decides about the owner's seat.
     decision: Mutex<()>,
@@ -95,16 +95,14 @@ impl<T> Door<T> {
         }
     }
 
-    /// The owner comes in, from a green thread's code.
+    /// The owner comes in, from a green thread's code. False: it finds that its seat was seized.
     #[inline(always)]
-    pub(crate) fn enter(&self) {
+    pub(crate) fn enter(&self) -> bool {
         self.entered.store(true, Ordering::Relaxed);
         #[cfg(not(weald_fault = "door_no_fence_on_enter"))]
         barrier::light();
         // Pairs with the release of whoever put the seat back after a look.
-        if !ptr::eq(self.held.load(Ordering::Acquire), self.view.get()) {
-            self.look_again();
-        }
+        ptr::eq(self.held.load(Ordering::Acquire), self.view.get()) || self.look_again()
     }
 
     /// The owner goes out, to run a green thread's code.
@@ -129,15 +127,22 @@ impl<T> Door<T> {
     /// Somebody looks at the seat, or has taken it.
     #[cold]
     #[inline(never)]
-    fn look_again(&self) {
+    fn look_again(&self) -> bool {
         // `entered` is set, so after this lock nobody begins to take the seat.
         #[cfg(not(weald_fault = "door_enters_under_the_tag"))]
         drop(self.decision.lock());
         let held = untagged(self.held.load(Ordering::Acquire));
-        if !ptr::eq(held, self.view.get()) {
-            self.view.set(held);
-            self.losses.fetch_add(1, Ordering::Relaxed);
+        if ptr::eq(held, self.view.get()) {
+            return true;
         }
+        self.view.set(held);
+        self.losses.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+
+    /// The owner comes in without the seat that it gave away before it went out: as after a loss.
+    pub(crate) fn came_back(&self) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The seat that the owner holds, for the owner. It may be relied on inside only; outside it
@@ -164,7 +169,7 @@ impl<T> Door<T> {
         !self.entered.load(Ordering::Relaxed)
     }
 
-    /// How often the owner has found its seat gone; a hint.
+    /// How often the owner has come back without its seat; a hint.
     pub(crate) fn losses(&self) -> usize {
         self.losses.load(Ordering::Relaxed)
     }

@@ -98,6 +98,8 @@ pub(crate) struct Header {
     kind: Kind,
     /// Never migrates once started, whatever the runtime's mode.
     pub(crate) pinned: bool,
+    /// It did not come back for long when it last ran; its carrier's.
+    pub(crate) hog: StdCell<bool>,
     /// In the registry; owner's while it runs.
     pub(crate) registered: StdCell<bool>,
     /// The shard of the registry that it is in.
@@ -424,6 +426,7 @@ impl Header {
             stack_pages: u32::try_from(settings.stack_size >> 12).unwrap_or(u32::MAX),
             kind,
             pinned: settings.pinned,
+            hog: StdCell::new(false),
             registered: StdCell::new(false),
             shard: StdCell::new(0),
         }

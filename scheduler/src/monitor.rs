@@ -16,7 +16,7 @@
 //! | every worker asleep                                | sleeps until one wakes                   |
 //!
 //! A hog goes on undisturbed and without a seat; its carrier notices when the hog next enters the
-//! scheduler. If no carrier is left for the seat, the hog keeps it, and that is counted.
+//! scheduler. The next time that this green thread is run, its carrier gives the seat away before. If no carrier is left for the seat, the hog keeps it, and that is counted.
 //!
 //! Going to sleep: say so, `fence(SeqCst)`, look at the workers once more. A worker that wakes takes
 //! its bit out of `Idle`, `fence(SeqCst)`, and looks whether the monitor sleeps ([`Monitor::poke`]).
@@ -53,6 +53,9 @@ pub(crate) struct Monitor {
     asleep: AtomicBool,
     stop: Mutex<bool>,
     door: Condvar,
+    /// Carriers that have given their seat away before they ran a thread that was a hog before, and
+    /// how often they had come back without one until then.
+    expected: Mutex<Vec<(usize, usize)>>,
     /// Green threads that have kept their OS thread longer than [`PATIENCE`].
     pub(crate) hogs: AtomicU64,
     /// Seats that were taken from a hog.
@@ -141,6 +144,7 @@ impl Monitor {
             asleep: AtomicBool::new(false),
             stop: Mutex::new(false),
             door: Condvar::new(),
+            expected: Mutex::new(Vec::new()),
             hogs: AtomicU64::new(0),
             handovers: AtomicU64::new(0),
             unrelieved: AtomicU64::new(0),
@@ -162,6 +166,13 @@ impl Monitor {
         self.asleep.store(false, Ordering::Relaxed);
         drop(stop);
         self.door.notify_one();
+    }
+
+    /// A carrier gives its seat away and then runs a thread that was a hog the last time.
+    pub(crate) fn expect(&self, carrier: usize, losses: usize) {
+        self.handovers.fetch_add(1, Ordering::Relaxed);
+        self.expected.lock().push((carrier, losses));
+        self.poke();
     }
 
     pub(crate) fn stop(&self) {
@@ -312,6 +323,15 @@ impl Watch {
 
     /// Counts and reports those that go on, forgets the others.
     fn look_at_hogs(&mut self, inner: &Inner, now: Instant) {
+        let expected = std::mem::take(&mut *inner.monitor.expected.lock());
+        self.hogs
+            .extend(expected.into_iter().map(|(carrier, losses)| Hog {
+                carrier,
+                stretch: Stretch::Seized { losses },
+                since: now,
+                counted: false,
+                reported: false,
+            }));
         self.hogs.retain_mut(|hog| {
             if !hog.lasts(inner) {
                 return false;
