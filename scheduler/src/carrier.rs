@@ -45,6 +45,7 @@ use crate::shim::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Mutex};
+use crate::slice;
 use crate::waiter::switch_out;
 use crate::worker::{self, Core, Private, Worker, count};
 
@@ -375,6 +376,7 @@ impl Carrier {
             task.hog.set(true);
         } else if let Some(start) = handed_over {
             self.door.came_back();
+            slice::lengthen(false);
             task.hog.set(start.elapsed() >= BRIEF);
         }
         current::set_running(ptr::null());
@@ -396,6 +398,7 @@ impl Carrier {
         if inner.seats.has_taker() {
             inner.monitor.expect(self.index, self.door.losses());
             self.give_up_seat(inner);
+            slice::lengthen(true);
         }
         clock::now()
     }

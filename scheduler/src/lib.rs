@@ -43,6 +43,7 @@ mod scope;
 mod seat;
 mod shim;
 mod sleep;
+mod slice;
 mod spawn;
 mod stack;
 mod state;
