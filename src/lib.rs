@@ -127,10 +127,11 @@ pub use weald_net::{
     wrap_socket,
 };
 pub use weald_scheduler::{
-    Builder, Elapsed, Exception, GreenThread, GreenThreadId, InstallError, JoinHandle, Killed,
-    LocalKey, Metrics, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle, ThreadLocals, Timer,
-    blocking, call_after, call_after_local, catch, checkpoint, current, exc_after, green_local,
-    is_green, park, park_timeout, scope, sleep, sleep_until, spawn, timeout, yield_now,
+    Builder, Doing, Dump, DumpedThread, Elapsed, Exception, GreenThread, GreenThreadId,
+    InstallError, JoinHandle, Killed, LocalKey, Metrics, Runtime, RuntimeBuilder, Scope,
+    ScopedJoinHandle, ThreadLocals, Timer, blocking, call_after, call_after_local, catch,
+    checkpoint, current, dump, exc_after, green_local, is_green, park, park_timeout, scope, sleep,
+    sleep_until, spawn, timeout, yield_now,
 };
 
 /// The README's example, compiled and run.

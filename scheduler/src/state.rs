@@ -142,6 +142,16 @@ impl State {
         epoch_of(self.0.load(Ordering::Relaxed)).wrapping_add(1)
     }
 
+    /// How it waits, if it is parked; old as soon as it is told.
+    pub(crate) fn waits(&self) -> Option<WaitKind> {
+        let word = self.0.load(Ordering::Acquire);
+        (word & PARKED != 0).then_some(WaitKind {
+            by_token: word & BY_TOKEN != 0,
+            interruptible: word & NO_EXC == 0,
+            in_place: word & IN_PLACE != 0,
+        })
+    }
+
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.0.load(Ordering::Acquire) & DONE != 0

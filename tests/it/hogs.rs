@@ -293,3 +293,53 @@ fn a_runtime_shuts_down_beside_a_hog() {
         });
     }
 }
+
+#[test]
+fn a_dump_tells_what_each_green_thread_does() {
+    each_mode_on(1, |rt| {
+        const CROWD: usize = 2000;
+        let (inside, stop) = (Flag::default(), Flag::default());
+        let crowd: Vec<_> = (0..CROWD).map(|_| rt.spawn(weald::park)).collect();
+        let named = |name: &str| weald::Builder::new().name(name.to_string());
+        let (sleeper, blocked) = rt.run(|| {
+            let sleeper = named("sleeper").spawn(|| weald::sleep(HOUR)).unwrap();
+            let (tells, until) = (inside.clone(), stop.clone());
+            let blocked = named("blocked").spawn(move || {
+                weald::park_timeout(MS);
+                weald::blocking(|| {
+                    tells.set();
+                    until.wait();
+                });
+            });
+            (sleeper, blocked.unwrap())
+        });
+        // What starts now starts on another OS thread, so that it can go on in Pinned too.
+        inside.wait();
+        rt.run(|| {
+            let doing = |name: &str| {
+                let dump = weald::dump();
+                let mut threads = dump.threads.iter();
+                threads
+                    .find(|t| t.name.as_deref() == Some(name))
+                    .map(|t| t.doing)
+            };
+            wait_until(|| doing("sleeper") == Some(weald::Doing::Waits));
+            wait_until(|| doing("blocked") == Some(weald::Doing::Blocks));
+            let parks = |dump: &weald::Dump| {
+                let threads = dump.threads.iter();
+                threads.filter(|t| t.doing == weald::Doing::Parks).count()
+            };
+            wait_until(|| parks(&weald::dump()) == CROWD);
+            let text = weald::dump().to_string();
+            assert!(text.contains("waits  sleeper"), "{text}");
+        });
+        stop.set();
+        sleeper.thread().kill();
+        assert!(sleeper.join().is_err());
+        blocked.join().unwrap();
+        for thread in crowd {
+            thread.thread().unpark();
+            thread.join().unwrap();
+        }
+    });
+}
