@@ -114,13 +114,13 @@ pub mod sync {
         Barrier, BarrierWaitResult, Condvar, Event, LazyLock, LockResult, Mutex, MutexGuard, Once,
         OnceLock, OnceState, OwnedPermit, Permit, PoisonError, Promise, PromiseError, RawMutex,
         RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, TryLockError,
-        TryLockResult, WaitGroup, WaitTimeoutResult,
+        TryLockResult, WaitGroup, WaitTimeoutResult, channel,
     };
 }
 
 #[cfg(feature = "tls")]
 pub use weald_net::{connect_ssl, connect_ssl_with, ssl_listener, ssl_listener_with};
-pub use weald_sync::block_on;
+pub use weald_sync::{block_on, select};
 
 pub use weald_net::{
     connect_tcp, connect_tcp_from, tcp_listener, tcp_listener_with, tcp_server, tcp_server_with,

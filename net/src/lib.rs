@@ -32,6 +32,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod pollable;
 mod race;
 mod resolve;
 mod server;

@@ -168,6 +168,11 @@ impl Source {
         }
     }
 
+    /// Who waits for a direction; for a `select!`.
+    pub(crate) fn waiters(&self, direction: Direction) -> &WaitQueue {
+        &self.way(direction).waiters
+    }
+
     fn way(&self, direction: Direction) -> &'static Way {
         match direction {
             Direction::Read => &self.slot.read,
@@ -175,7 +180,7 @@ impl Source {
         }
     }
 
-    fn ensure_registered(&self, fd: RawFd) -> io::Result<()> {
+    pub(crate) fn ensure_registered(&self, fd: RawFd) -> io::Result<()> {
         let mut poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner);
         if poller.as_ref().is_some_and(|poller| !poller.is_closed()) {
             return Ok(());

@@ -232,6 +232,11 @@ impl RefUnwindSafe for TcpListener {}
     reason = "the errors are those of the std namesakes"
 )]
 impl TcpStream {
+    /// What waits for it; for a `select!`.
+    pub(crate) fn source(&self) -> &Source {
+        &self.0.source
+    }
+
     /// Connects to the first of the addresses that answers. A name is looked up where it blocks no
     /// worker.
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
@@ -480,6 +485,11 @@ impl Write for TcpStream {
     reason = "the errors are those of the std namesakes"
 )]
 impl TcpListener {
+    /// What waits for it; for a `select!`.
+    pub(crate) fn source(&self) -> &Source {
+        &self.0.source
+    }
+
     /// Listens at the first of the addresses where that works, with std's backlog of 128.
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         each(&resolve(addr)?, |addr| listen(addr, STD_BACKLOG))

@@ -516,6 +516,15 @@ fn check_slow(header: &Header) -> Option<Raise> {
     local.next(header)
 }
 
+/// True if a blocking call would raise something now; it stays.
+pub(crate) fn is_due(header: &Header) -> bool {
+    match header.cold_if_any() {
+        None if !header.state.is_pending() => false,
+        // SAFETY: the thread asks about itself; nothing of it is held over `own_unwinding`.
+        _ => !own_unwinding(header) && unsafe { header.local() }.is_due(header),
+    }
+}
+
 /// Runs a call that an exception is to end but that must not be where it is raised: the call ends
 /// with an error that [`is_deferred`] knows, and the exception stays pending, to be raised in the
 /// thread's next blocking call. For calls that have already done something that they must report.

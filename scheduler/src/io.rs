@@ -11,6 +11,7 @@ use std::time::Instant;
 pub use crate::exception::{defer, is_deferred};
 pub use crate::offload::offload;
 pub use crate::poller::{EventSlot, Readiness};
+pub use crate::selection::{Place, Pollable, Selected, Selection, Waitable};
 pub use crate::wait_queue::{Interrupt, WaitQueue, Woken};
 
 use crate::carrier;

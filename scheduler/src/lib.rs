@@ -42,6 +42,7 @@ mod registry;
 mod runtime;
 mod scope;
 mod seat;
+mod selection;
 mod shim;
 mod sleep;
 mod slice;

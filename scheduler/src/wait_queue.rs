@@ -34,12 +34,36 @@ struct First(*mut Node);
 // SAFETY: the pointer leads to nodes that are touched only under the lock (invariant 1).
 unsafe impl Send for First {}
 
+#[derive(Debug)]
 struct Node {
     next: *mut Node,
     prev: *mut Node,
     header: *const Header,
     epoch: u32,
     queued: bool,
+}
+
+/// A place in a queue for a selection, which may have several in as many queues.
+#[derive(Debug)]
+pub struct Place(Node);
+
+impl Place {
+    /// In no queue.
+    pub const fn new() -> Self {
+        Self(Node {
+            next: ptr::null_mut(),
+            prev: ptr::null_mut(),
+            header: ptr::null(),
+            epoch: 0,
+            queued: false,
+        })
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// How a wait in a queue ended.
@@ -133,8 +157,34 @@ impl WaitQueue {
         match ended {
             Ended::TimedOut => Woken::TimedOut,
             Ended::Raised(raise) => Woken::Interrupted(Interrupt(raise)),
-            Ended::Woken(_) | Ended::Again => Woken::Again,
+            Ended::Woken(_) | Ended::Again | Ended::Pending => Woken::Again,
         }
+    }
+
+    /// Puts a place of a selection in.
+    ///
+    /// # Safety
+    /// The place stays where it is until it has left, and the header's thread does not end before.
+    pub(crate) unsafe fn enter(&self, place: &mut Place, header: *const Header, epoch: u32) {
+        debug_assert!(!place.0.queued, "a place is in one queue at a time");
+        place.0.header = header;
+        place.0.epoch = epoch;
+        // SAFETY: by contract.
+        unsafe { self.push_back(&raw mut place.0) };
+    }
+
+    /// Takes a place out. True: a waker has done so already; unless what it announced was used, it
+    /// must be passed on.
+    pub fn leave(&self, place: &mut Place) -> bool {
+        let mut first = self.0.lock();
+        // SAFETY: the lock is held, and a place that is queued is in this queue.
+        unsafe {
+            if place.0.queued {
+                unlink(&mut first, &raw mut place.0);
+                return false;
+            }
+        }
+        true
     }
 
     /// Wakes the first waiter. False: there was none.

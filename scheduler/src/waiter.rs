@@ -30,6 +30,8 @@ pub(crate) enum Ended {
     TimedOut,
     /// An exception is to be raised; the wait was not satisfied.
     Raised(Raise),
+    /// An exception is to be raised, and stays ([`Admit::Reported`]).
+    Pending,
     /// For no reason that holds any more (a cancelled exception): look again.
     Again,
 }
@@ -39,6 +41,8 @@ pub(crate) enum Ended {
 pub(crate) enum Admit {
     /// Exceptions end it, unless the thread holds them or unwinds.
     Exceptions,
+    /// As `Exceptions`, but they are only reported: they stay to be raised.
+    Reported,
     /// Only its wakers end it.
     NoExceptions,
 }
@@ -57,6 +61,11 @@ impl Waiting {
         let header = current::header();
         // SAFETY: the running thread's header is alive as long as it runs.
         let epoch = unsafe { (*header).state.next_epoch() };
+        Self { header, epoch }
+    }
+
+    /// A wait of the running thread that has begun and not ended.
+    pub(crate) fn resume(header: *const Header, epoch: u32) -> Self {
         Self { header, epoch }
     }
 
@@ -80,7 +89,7 @@ impl Waiting {
     pub(crate) fn park(self, deadline: Option<Instant>, by_token: bool, admit: Admit) -> Ended {
         // SAFETY: as in `begin`.
         let header = unsafe { &*self.header };
-        let admitted = admit == Admit::Exceptions && exception::admits(header);
+        let admitted = admit != Admit::NoExceptions && exception::admits(header);
         let interruptible = admitted && !exception::holds(header);
         let alarm = if admitted {
             // SAFETY: the thread asks about itself.
@@ -112,7 +121,9 @@ impl Waiting {
             _ => park_slow(header, self.epoch, kind, until),
         };
         match why {
-            Why::TIMED_OUT | Why::EXCEPTION => ended_early(header, why, deadline, admitted),
+            Why::TIMED_OUT | Why::EXCEPTION => {
+                ended_early(header, why, deadline, admitted.then_some(admit))
+            }
             why => Ended::Woken(why),
         }
     }
@@ -120,9 +131,24 @@ impl Waiting {
 
 /// The wait ended by a deadline or an exception: whose?
 #[cold]
-fn ended_early(header: &Header, why: Why, deadline: Option<Instant>, admitted: bool) -> Ended {
-    if admitted && let Some(raise) = exception::check(header) {
-        return Ended::Raised(raise);
+fn ended_early(
+    header: &Header,
+    why: Why,
+    deadline: Option<Instant>,
+    admitted: Option<Admit>,
+) -> Ended {
+    match admitted {
+        Some(Admit::Exceptions) => {
+            if let Some(raise) = exception::check(header) {
+                return Ended::Raised(raise);
+            }
+        }
+        Some(Admit::Reported) => {
+            if exception::is_due(header) {
+                return Ended::Pending;
+            }
+        }
+        Some(Admit::NoExceptions) | None => {}
     }
     if why == Why::TIMED_OUT && deadline.is_some_and(|deadline| clock::now() >= deadline) {
         return Ended::TimedOut;
@@ -214,7 +240,7 @@ pub(crate) fn sleep_until(deadline: Option<Instant>) {
         match Waiting::begin().park(deadline, false, Admit::Exceptions) {
             Ended::TimedOut => return,
             Ended::Raised(raise) => raise.unwind(),
-            Ended::Woken(_) | Ended::Again => {}
+            Ended::Woken(_) | Ended::Again | Ended::Pending => {}
         }
     }
 }
@@ -232,7 +258,7 @@ pub(crate) fn park_until(deadline: Option<Instant>) {
         match Waiting::begin().park(deadline, true, Admit::Exceptions) {
             Ended::Woken(_) | Ended::TimedOut => return,
             Ended::Raised(raise) => raise.unwind(),
-            Ended::Again => {}
+            Ended::Again | Ended::Pending => {}
         }
     }
 }

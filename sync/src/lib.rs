@@ -8,6 +8,7 @@
 
 mod barrier;
 mod block_on;
+pub mod channel;
 mod condvar;
 mod event;
 mod lazy_lock;
@@ -19,6 +20,8 @@ mod promise;
 mod raw_mutex;
 mod raw_rwlock;
 mod rwlock;
+mod select_macro;
+mod selecting;
 mod semaphore;
 mod shim;
 mod wait_group;
@@ -39,3 +42,10 @@ pub use crate::raw_rwlock::RawRwLock;
 pub use crate::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use crate::semaphore::{OwnedPermit, Permit, Semaphore};
 pub use crate::wait_group::WaitGroup;
+
+/// What `select!` expands to. Not for users.
+#[doc(hidden)]
+pub mod select_parts {
+    pub use crate::channel::arm::{RecvArm, SendArm, Ticket};
+    pub use crate::selecting::{Arm, JoinArm, Limit, PollArm, run};
+}

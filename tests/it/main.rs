@@ -18,6 +18,8 @@ mod support;
 
 mod blocking;
 mod call_after;
+mod channel_select;
+mod channel_suite;
 mod exceptions;
 mod exceptions_wait;
 mod fairness;

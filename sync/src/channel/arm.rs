@@ -1,0 +1,274 @@
+//! The arms of a selection over channels: a receive and a send, with what they need on the stack.
+#![allow(
+    unsafe_code,
+    reason = "the state of a channel whose lock the selection holds"
+)]
+
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use weald_scheduler::io::Selection;
+
+use super::core::{Channel, Packet, Receive, Send, Stage, State, wait_until_filled};
+use super::{Receiver, RecvError, SendError, Sender};
+use crate::selecting::Arm;
+
+/// `recv(r) -> p`.
+pub struct RecvArm<'a, T> {
+    receiver: &'a Receiver<T>,
+    packet: Packet<T>,
+    got: Option<Result<T, RecvError>>,
+}
+
+impl<'a, T> RecvArm<'a, T> {
+    /// An arm that receives.
+    pub fn new(receiver: &'a Receiver<T>) -> Self {
+        Self {
+            receiver,
+            packet: Packet::new(None, false),
+            got: None,
+        }
+    }
+
+    /// What it has received; once it was chosen.
+    ///
+    /// # Errors
+    /// If there was no message and no sender is left.
+    pub fn finish(&mut self) -> Result<T, RecvError> {
+        self.got
+            .take()
+            .unwrap_or_else(|| unreachable!("the arm was chosen"))
+    }
+}
+
+// SAFETY: the packet stays in the arm, which the selection borrows from registering to forgetting.
+unsafe impl<T> Arm for RecvArm<'_, T> {
+    fn mutex(&self) -> Option<&Mutex<()>> {
+        self.receiver.channel().map(Channel::mutex)
+    }
+
+    fn time(&self) -> Option<Instant> {
+        self.receiver.next_time()
+    }
+
+    unsafe fn try_commit(&mut self, waits: bool) -> bool {
+        let Some(channel) = self.receiver.channel() else {
+            self.got = self.receiver.try_recv().ok().map(Ok);
+            return self.got.is_some();
+        };
+        // SAFETY: the caller holds the lock.
+        let state = unsafe { channel.state() };
+        match state.receive(waits.then_some(&self.packet)) {
+            Receive::Value(message) => self.got = Some(Ok(message)),
+            Receive::Closed => self.got = Some(Err(RecvError)),
+            Receive::Comes => {}
+            Receive::Empty => return false,
+        }
+        true
+    }
+
+    unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {
+        match self.receiver.channel() {
+            // SAFETY: the caller holds the lock.
+            Some(channel) => unsafe { channel.state() }.can_receive(own),
+            None => !self.receiver.is_empty(),
+        }
+    }
+
+    unsafe fn register(&mut self, selection: &Selection, index: usize) {
+        if let Some(channel) = self.receiver.channel() {
+            // SAFETY: the caller holds the lock.
+            unsafe { channel.state() }.wait_to_receive(selection, index, &self.packet);
+        }
+    }
+
+    unsafe fn watch(&mut self, selection: &Selection, index: usize) {
+        if let Some(channel) = self.receiver.channel() {
+            // SAFETY: the caller holds the lock.
+            unsafe { channel.state() }.watch(selection, index);
+        }
+    }
+
+    unsafe fn forget(&mut self, selection: &Selection, _chosen: bool) {
+        if let Some(channel) = self.receiver.channel() {
+            // SAFETY: the caller holds the lock.
+            let state = unsafe { channel.state() };
+            state.forget(selection);
+            state.unwatch(selection);
+        }
+    }
+
+    fn settle(&mut self) -> bool {
+        if self.got.is_some() {
+            return true;
+        }
+        let Some(channel) = self.receiver.channel() else {
+            return false;
+        };
+        wait_until_filled(channel, &self.packet);
+        match State::stage(&self.packet) {
+            Stage::Closed => self.got = Some(Err(RecvError)),
+            _ => self.got = self.packet.take_value().map(Ok),
+        }
+        self.packet.reset();
+        self.got.is_some()
+    }
+}
+
+/// `send(s, v) -> p`.
+pub struct SendArm<'a, T> {
+    sender: &'a Sender<T>,
+    packet: Packet<T>,
+    right: Option<Right<T>>,
+}
+
+/// What a chosen `send` may do with its message.
+enum Right<T> {
+    Partner(*const Packet<T>),
+    Place,
+    Closed,
+}
+
+/// The right to send one message, which is made now. Dropped unused it is given back.
+pub struct Ticket<'a, T> {
+    channel: &'a Channel<T>,
+    right: Option<Right<T>>,
+}
+
+impl<'a, T> SendArm<'a, T> {
+    /// An arm that sends.
+    pub fn new(sender: &'a Sender<T>) -> Self {
+        Self {
+            sender,
+            packet: Packet::new(None, true),
+            right: None,
+        }
+    }
+
+    /// The right to send; once it was chosen.
+    pub fn finish(&mut self) -> Ticket<'a, T> {
+        Ticket {
+            channel: self.sender.channel(),
+            right: self.right.take(),
+        }
+    }
+}
+
+impl<T> Ticket<'_, T> {
+    /// Sends the message.
+    ///
+    /// # Errors
+    /// The message, if no receiver is left.
+    pub fn send(mut self, message: T) -> Result<(), SendError<T>> {
+        let mut state = self.channel.lock();
+        match self.right.take() {
+            Some(Right::Partner(packet)) => {
+                // SAFETY: the receiver was claimed for this arm and waits until it is filled.
+                unsafe { state.fill(packet, message) };
+                Ok(())
+            }
+            Some(Right::Place) => state.put_reserved(message).map_err(SendError),
+            Some(Right::Closed) | None => {
+                drop(state);
+                Err(SendError(message))
+            }
+        }
+    }
+}
+
+impl<T> Drop for Ticket<'_, T> {
+    fn drop(&mut self) {
+        match self.right.take() {
+            // SAFETY: as in `send`.
+            Some(Right::Partner(packet)) => unsafe { self.channel.lock().refuse(packet) },
+            Some(Right::Place) => self.channel.lock().give_place_back(),
+            Some(Right::Closed) | None => {}
+        }
+    }
+}
+
+impl<T> Drop for SendArm<'_, T> {
+    fn drop(&mut self) {
+        drop(self.finish());
+    }
+}
+
+// SAFETY: as for `RecvArm`.
+unsafe impl<T> Arm for SendArm<'_, T> {
+    fn mutex(&self) -> Option<&Mutex<()>> {
+        Some(self.sender.channel().mutex())
+    }
+
+    unsafe fn try_commit(&mut self, _waits: bool) -> bool {
+        let channel = self.sender.channel();
+        // SAFETY: the caller holds the lock.
+        let state = unsafe { channel.state() };
+        self.right = Some(match state.send(channel.capacity()) {
+            Send::Partner(packet) => Right::Partner(packet),
+            Send::Place => {
+                state.reserve();
+                Right::Place
+            }
+            Send::Closed => Right::Closed,
+            Send::Full => return false,
+        });
+        true
+    }
+
+    unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {
+        let channel = self.sender.channel();
+        // SAFETY: the caller holds the lock.
+        unsafe { channel.state() }.can_send(channel.capacity(), own)
+    }
+
+    unsafe fn register(&mut self, selection: &Selection, index: usize) {
+        // SAFETY: the caller holds the lock.
+        unsafe { self.sender.channel().state() }.wait_to_send(selection, index, &self.packet);
+    }
+
+    unsafe fn watch(&mut self, selection: &Selection, index: usize) {
+        // SAFETY: the caller holds the lock.
+        unsafe { self.sender.channel().state() }.watch(selection, index);
+    }
+
+    unsafe fn forget(&mut self, selection: &Selection, _chosen: bool) {
+        // SAFETY: the caller holds the lock.
+        let state = unsafe { self.sender.channel().state() };
+        state.forget(selection);
+        state.unwatch(selection);
+    }
+
+    fn settle(&mut self) -> bool {
+        if self.right.is_some() {
+            return true;
+        }
+        let _state = self.sender.channel().lock();
+        self.right = match State::stage(&self.packet) {
+            Stage::Place => Some(Right::Place),
+            Stage::Partner => Some(Right::Partner(State::partner(&self.packet))),
+            Stage::Closed => Some(Right::Closed),
+            Stage::Empty | Stage::Full | Stage::Taken | Stage::Retry => None,
+        };
+        self.packet.reset();
+        self.right.is_some()
+    }
+}
+
+impl<T> fmt::Debug for RecvArm<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("RecvArm { .. }")
+    }
+}
+
+impl<T> fmt::Debug for SendArm<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("SendArm { .. }")
+    }
+}
+
+impl<T> fmt::Debug for Ticket<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Ticket { .. }")
+    }
+}

@@ -1,0 +1,593 @@
+//! A channel under one lock: the messages, who waits to send, who waits to receive.
+//!
+//! A sender that meets a waiting receiver hands its message over directly; a receiver that takes from
+//! a full channel moves the message of the oldest waiting sender in. So nobody who was woken need try
+//! again, and order is kept. (Go's channels work so.) With capacity 0 handing over is all there is.
+//!
+//! Who waits leaves an [`Entry`]: its selection, the arm, and the address of a [`Packet`] on its stack.
+//! A `send` of a `select!` has no message yet: it is *lazy*. It holds a place in the buffer
+//! (`reserved`), or the receiver that it has claimed, until it has made the message.
+//!
+//! | packet  | of a receiver                      | of a sender                                |
+//! |---------|------------------------------------|--------------------------------------------|
+//! | EMPTY   | nothing yet                        | the message, or none if it is lazy         |
+//! | FULL    | the message                        | -                                          |
+//! | TAKEN   | -                                  | the message was taken                      |
+//! | PLACE   | -                                  | lazy: a place in the buffer is reserved    |
+//! | PARTNER | -                                  | lazy: `partner` is a claimed receiver      |
+//! | RETRY   | its sender could make no message   | -                                          |
+//! | CLOSED  | no sender is left                  | no receiver is left                        |
+//!
+//! Invariant 1: packets and entries are touched under the lock. A waiter takes its entry out, or
+//! finds it taken out, under the lock before its packet goes.
+//! Invariant 2: an entry that was taken out by a claim has its packet out of EMPTY in the same hold of
+//! the lock, but for a receiver claimed by a lazy sender: it waits until that has filled it, however
+//! long, and the lazy sender does so or says RETRY when it is dropped.
+//! Invariant 3: `queue.len() + reserved <= capacity`. A waiting receiver (not yet claimed) means that
+//! the queue is empty; a waiting sender that the buffer is full, reserved places included.
+//! Invariant 4: an entry whose selection cannot be claimed is dropped by whoever meets it; its owner
+//! does not mind.
+#![allow(unsafe_code, reason = "packets lie on the waiters' stacks")]
+
+use std::cell::{Cell, UnsafeCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use weald_scheduler::io::{Selection, WaitQueue};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Empty,
+    Full,
+    Taken,
+    Place,
+    Partner,
+    Retry,
+    Closed,
+}
+
+/// What a waiter and its partner exchange; on the waiter's stack, touched under the lock.
+pub(crate) struct Packet<T> {
+    stage: Cell<Stage>,
+    value: UnsafeCell<Option<T>>,
+    /// Of a lazy sender: the receiver it has claimed.
+    partner: Cell<*const Packet<T>>,
+    /// Of a receiver that was claimed while it waits: whom to wake.
+    waiter: Cell<*const Selection>,
+    lazy: bool,
+    /// A receiver that was claimed by a lazy sender waits here.
+    filled: WaitQueue,
+}
+
+impl<T> Packet<T> {
+    pub(crate) fn new(value: Option<T>, lazy: bool) -> Self {
+        Self {
+            stage: Cell::new(Stage::Empty),
+            value: UnsafeCell::new(value),
+            partner: Cell::new(ptr::null()),
+            waiter: Cell::new(ptr::null()),
+            lazy,
+            filled: WaitQueue::new(),
+        }
+    }
+
+    /// As new, without a value; for its owner while nobody else knows of it.
+    pub(crate) fn reset(&mut self) {
+        self.stage.set(Stage::Empty);
+        self.partner.set(ptr::null());
+        self.waiter.set(ptr::null());
+    }
+
+    pub(crate) fn take_value(&mut self) -> Option<T> {
+        self.value.get_mut().take()
+    }
+}
+
+/// A waiter, as its partners find it.
+pub(crate) struct Entry<T> {
+    selection: *const Selection,
+    arm: usize,
+    packet: *const Packet<T>,
+}
+
+/// What happens under the lock.
+pub(crate) struct State<T> {
+    queue: VecDeque<T>,
+    reserved: usize,
+    senders: VecDeque<Entry<T>>,
+    receivers: VecDeque<Entry<T>>,
+    /// Selections that wait for the channel to become ready, without taking part.
+    watchers: Vec<(*const Selection, usize)>,
+    no_senders: bool,
+    no_receivers: bool,
+}
+
+pub(crate) struct Channel<T> {
+    mutex: Mutex<()>,
+    /// Under the lock.
+    state: UnsafeCell<State<T>>,
+    capacity: Option<usize>,
+    senders: crate::shim::atomic::AtomicUsize,
+    receivers: crate::shim::atomic::AtomicUsize,
+}
+
+/// How a receive began.
+pub(crate) enum Receive<T> {
+    Value(T),
+    /// The packet of a claimed lazy sender: that will fill the receiver's packet, which it was told.
+    Comes,
+    Empty,
+    Closed,
+}
+
+/// How a send began: what the sender may do with its message.
+#[derive(Clone, Copy)]
+pub(crate) enum Send<T> {
+    /// Give it to this receiver, which was claimed.
+    Partner(*const Packet<T>),
+    /// Put it into the buffer.
+    Place,
+    Full,
+    Closed,
+}
+
+impl<T> Channel<T> {
+    pub(crate) fn new(capacity: Option<usize>) -> Self {
+        Self {
+            mutex: Mutex::new(()),
+            state: UnsafeCell::new(State {
+                queue: VecDeque::new(),
+                reserved: 0,
+                senders: VecDeque::new(),
+                receivers: VecDeque::new(),
+                watchers: Vec::new(),
+                no_senders: false,
+                no_receivers: false,
+            }),
+            capacity,
+            senders: crate::shim::atomic::AtomicUsize::new(1),
+            receivers: crate::shim::atomic::AtomicUsize::new(1),
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> Option<usize> {
+        self.capacity
+    }
+
+    /// Held for a few steps that run nothing of the user's.
+    pub(crate) fn lock(&self) -> Locked<'_, T> {
+        Locked {
+            _guard: self.mutex.lock().unwrap_or_else(PoisonError::into_inner),
+            state: self.state.get(),
+        }
+    }
+
+    pub(crate) fn mutex(&self) -> &Mutex<()> {
+        &self.mutex
+    }
+
+    /// For a selection that holds the locks of several channels.
+    ///
+    /// # Safety
+    /// The caller holds the lock, and no other reference to the state.
+    #[allow(clippy::mut_from_ref, reason = "the caller's promise makes it unique")]
+    pub(crate) unsafe fn state(&self) -> &mut State<T> {
+        // SAFETY: by contract.
+        unsafe { &mut *self.state.get() }
+    }
+
+    pub(crate) fn count_sender(&self) {
+        count(&self.senders);
+    }
+
+    pub(crate) fn count_receiver(&self) {
+        count(&self.receivers);
+    }
+
+    /// A sender is gone. With the last one the receivers that wait are told.
+    pub(crate) fn drop_sender(&self) {
+        if self
+            .senders
+            .fetch_sub(1, crate::shim::atomic::Ordering::AcqRel)
+            == 1
+        {
+            self.lock().close(true);
+        }
+    }
+
+    /// A receiver is gone. With the last one the senders that wait are told, and the messages dropped.
+    pub(crate) fn drop_receiver(&self) {
+        if self
+            .receivers
+            .fetch_sub(1, crate::shim::atomic::Ordering::AcqRel)
+            == 1
+        {
+            let messages = self.lock().close(false);
+            // Their destructors are the user's.
+            drop(messages);
+        }
+    }
+}
+
+// SAFETY: the state is touched under the lock, and messages go from thread to thread.
+unsafe impl<T: std::marker::Send> std::marker::Send for Channel<T> {}
+// SAFETY: as above.
+unsafe impl<T: std::marker::Send> Sync for Channel<T> {}
+
+/// The state of a channel, locked.
+pub(crate) struct Locked<'a, T> {
+    _guard: MutexGuard<'a, ()>,
+    state: *mut State<T>,
+}
+
+impl<T> Deref for Locked<'_, T> {
+    type Target = State<T>;
+
+    fn deref(&self) -> &State<T> {
+        // SAFETY: the lock is held.
+        unsafe { &*self.state }
+    }
+}
+
+impl<T> DerefMut for Locked<'_, T> {
+    fn deref_mut(&mut self) -> &mut State<T> {
+        // SAFETY: the lock is held, and this is borrowed uniquely.
+        unsafe { &mut *self.state }
+    }
+}
+
+/// Counts one more handle.
+fn count(handles: &crate::shim::atomic::AtomicUsize) {
+    let before = handles.fetch_add(1, crate::shim::atomic::Ordering::Relaxed);
+    // As `Arc`: a program that forgets so many handles is broken.
+    if before > usize::MAX / 2 {
+        std::process::abort();
+    }
+}
+
+impl<T> State<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn has_room(&self, capacity: Option<usize>) -> bool {
+        capacity.is_none_or(|capacity| self.queue.len() + self.reserved < capacity)
+    }
+
+    pub(crate) fn is_full(&self, capacity: Option<usize>) -> bool {
+        !self.has_room(capacity)
+    }
+
+    /// Takes out the first waiter that can be claimed, and claims it.
+    ///
+    /// # Safety
+    /// The entries are of this state, whose lock is held.
+    unsafe fn claim_first(entries: &mut VecDeque<Entry<T>>) -> Option<Entry<T>> {
+        while let Some(entry) = entries.pop_front() {
+            // SAFETY: the lock is held, so the waiter is there (invariant 1).
+            if unsafe { (*entry.selection).claim(entry.arm) } {
+                return Some(entry);
+            }
+        }
+        None
+    }
+
+    /// Claims and wakes those who only watch.
+    fn tell_watchers(&mut self) {
+        for (selection, arm) in self.watchers.drain(..) {
+            // SAFETY: the lock is held, so the watcher is there.
+            unsafe {
+                if (*selection).claim(arm) {
+                    (*selection).wake();
+                }
+            }
+        }
+    }
+
+    /// Begins a receive. `packet`: the receiver's own, which a lazy sender would fill; `None` for a
+    /// receive that does not wait.
+    pub(crate) fn receive(&mut self, packet: Option<&Packet<T>>) -> Receive<T> {
+        if let Some(value) = self.queue.pop_front() {
+            self.fill_place();
+            self.tell_watchers();
+            return Receive::Value(value);
+        }
+        // With an empty buffer only the senders of a channel without one wait here, or senders behind
+        // reserved places.
+        if self.reserved == 0 {
+            let mut passed_over = VecDeque::new();
+            let mut found = Receive::Empty;
+            // SAFETY: the lock is held.
+            while let Some(entry) = unsafe { self.first_sender(packet, &mut passed_over) } {
+                // SAFETY: the entry was claimed under this lock; its waiter needs the lock to go.
+                let sender = unsafe { &*entry.packet };
+                if sender.lazy {
+                    sender
+                        .partner
+                        .set(packet.map_or(ptr::null(), ptr::from_ref));
+                    sender.stage.set(Stage::Partner);
+                    found = Receive::Comes;
+                } else {
+                    // SAFETY: as above.
+                    let value = unsafe { (*sender.value.get()).take() };
+                    sender.stage.set(Stage::Taken);
+                    found = value.map_or(Receive::Empty, Receive::Value);
+                }
+                // SAFETY: as above.
+                unsafe { (*entry.selection).wake() };
+                if !matches!(found, Receive::Empty) {
+                    break;
+                }
+            }
+            passed_over.append(&mut self.senders);
+            self.senders = passed_over;
+            if !matches!(found, Receive::Empty) {
+                self.tell_watchers();
+                return found;
+            }
+        }
+        if self.no_senders && self.reserved == 0 {
+            Receive::Closed
+        } else {
+            Receive::Empty
+        }
+    }
+
+    /// Claims the first waiting sender; a receive that does not wait passes lazy ones over.
+    ///
+    /// # Safety
+    /// The lock is held.
+    unsafe fn first_sender(
+        &mut self,
+        packet: Option<&Packet<T>>,
+        passed_over: &mut VecDeque<Entry<T>>,
+    ) -> Option<Entry<T>> {
+        while let Some(entry) = self.senders.pop_front() {
+            // SAFETY: the lock is held, so the waiter is there (invariant 1).
+            unsafe {
+                if packet.is_none() && (*entry.packet).lazy {
+                    passed_over.push_back(entry);
+                } else if (*entry.selection).claim(entry.arm) {
+                    return Some(entry);
+                }
+            }
+        }
+        None
+    }
+
+    /// A place in the buffer has become free: the oldest waiting sender gets it.
+    fn fill_place(&mut self) {
+        // SAFETY: the lock is held.
+        let Some(entry) = (unsafe { Self::claim_first(&mut self.senders) }) else {
+            return;
+        };
+        // SAFETY: the entry was claimed under this lock; its waiter needs the lock to go.
+        let sender = unsafe { &*entry.packet };
+        if sender.lazy {
+            self.reserved += 1;
+            sender.stage.set(Stage::Place);
+        } else {
+            // SAFETY: as above.
+            self.queue.extend(unsafe { (*sender.value.get()).take() });
+            sender.stage.set(Stage::Taken);
+        }
+        // SAFETY: as above.
+        unsafe { (*entry.selection).wake() };
+    }
+
+    /// Begins a send.
+    pub(crate) fn send(&mut self, capacity: Option<usize>) -> Send<T> {
+        if self.no_receivers {
+            return Send::Closed;
+        }
+        // SAFETY: the lock is held.
+        if let Some(entry) = unsafe { Self::claim_first(&mut self.receivers) } {
+            // The selection is woken when the packet is filled: its packet is all that is needed.
+            // SAFETY: claimed under this lock.
+            unsafe { (*entry.packet).waiter.set(entry.selection) };
+            return Send::Partner(entry.packet);
+        }
+        if self.has_room(capacity) {
+            Send::Place
+        } else {
+            Send::Full
+        }
+    }
+
+    /// Gives a message to a receiver that `send` has claimed.
+    ///
+    /// # Safety
+    /// The packet is from `send` of this state, or the partner of a claimed lazy sender, and neither
+    /// filled nor refused.
+    pub(crate) unsafe fn fill(&mut self, packet: *const Packet<T>, value: T) {
+        // SAFETY: by contract, and invariant 2: the receiver waits until it is filled.
+        unsafe {
+            *(*packet).value.get() = Some(value);
+            Self::settle(packet, Stage::Full);
+        }
+        self.tell_watchers();
+    }
+
+    /// Says to a receiver that was claimed what became of it.
+    ///
+    /// # Safety
+    /// As `fill`.
+    unsafe fn settle(packet: *const Packet<T>, stage: Stage) {
+        // SAFETY: by contract.
+        let receiver = unsafe { &*packet };
+        receiver.stage.set(stage);
+        let selection = receiver.waiter.get();
+        if !selection.is_null() {
+            // SAFETY: the receiver's selection, which waits; it needs the lock to go.
+            unsafe { (*selection).wake() };
+        }
+        receiver.filled.wake_one();
+    }
+
+    /// Puts a message into the buffer, or hands it to a receiver that has come meanwhile.
+    pub(crate) fn put(&mut self, value: T) {
+        // SAFETY: the lock is held.
+        if let Some(entry) = unsafe { Self::claim_first(&mut self.receivers) } {
+            // SAFETY: claimed under this lock, and filled in the same hold.
+            unsafe {
+                (*entry.packet).waiter.set(entry.selection);
+                self.fill(entry.packet, value);
+            }
+        } else {
+            self.queue.push_back(value);
+            self.tell_watchers();
+        }
+    }
+
+    /// Holds a place in the buffer for a lazy sender.
+    pub(crate) fn reserve(&mut self) {
+        self.reserved += 1;
+    }
+
+    /// A lazy sender has made its message. The message comes back if no receiver is left.
+    pub(crate) fn put_reserved(&mut self, value: T) -> Result<(), T> {
+        self.reserved -= 1;
+        if self.no_receivers {
+            return Err(value);
+        }
+        self.put(value);
+        Ok(())
+    }
+
+    /// A lazy sender has made none: its place is free again.
+    pub(crate) fn give_place_back(&mut self) {
+        self.reserved -= 1;
+        self.fill_place();
+        if self.no_senders && self.reserved == 0 {
+            self.tell_receivers_closed();
+        }
+        self.tell_watchers();
+    }
+
+    /// A lazy sender has made no message for the receiver that it claimed.
+    ///
+    /// # Safety
+    /// As `fill`.
+    #[allow(
+        clippy::unused_self,
+        reason = "having the state proves that the lock is held"
+    )]
+    pub(crate) unsafe fn refuse(&mut self, packet: *const Packet<T>) {
+        // SAFETY: by contract.
+        unsafe { Self::settle(packet, Stage::Retry) };
+    }
+
+    pub(crate) fn wait_to_send(&mut self, selection: &Selection, arm: usize, packet: &Packet<T>) {
+        self.senders.push_back(Entry {
+            selection,
+            arm,
+            packet,
+        });
+        // Who watches whether a receive would succeed: with a sender waiting it would.
+        self.tell_watchers();
+    }
+
+    pub(crate) fn wait_to_receive(
+        &mut self,
+        selection: &Selection,
+        arm: usize,
+        packet: &Packet<T>,
+    ) {
+        self.receivers.push_back(Entry {
+            selection,
+            arm,
+            packet,
+        });
+        self.tell_watchers();
+    }
+
+    /// Takes a waiter out, if it is still there.
+    pub(crate) fn forget(&mut self, selection: &Selection) {
+        self.senders.retain(|e| !ptr::eq(e.selection, selection));
+        self.receivers.retain(|e| !ptr::eq(e.selection, selection));
+    }
+
+    pub(crate) fn watch(&mut self, selection: &Selection, arm: usize) {
+        self.watchers.push((selection, arm));
+    }
+
+    pub(crate) fn unwatch(&mut self, selection: &Selection) {
+        self.watchers.retain(|(s, _)| !ptr::eq(*s, selection));
+    }
+
+    pub(crate) fn stage(packet: &Packet<T>) -> Stage {
+        packet.stage.get()
+    }
+
+    pub(crate) fn partner(packet: &Packet<T>) -> *const Packet<T> {
+        packet.partner.get()
+    }
+
+    /// Would a receive begin at once?
+    pub(crate) fn can_receive(&self, own: Option<&Selection>) -> bool {
+        let sender = |e: &Entry<T>| own.is_none_or(|own| !ptr::eq(e.selection, own));
+        !self.queue.is_empty()
+            || (self.reserved == 0 && (self.senders.iter().any(sender) || self.no_senders))
+    }
+
+    /// Would a send begin at once?
+    pub(crate) fn can_send(&self, capacity: Option<usize>, own: Option<&Selection>) -> bool {
+        let receiver = |e: &Entry<T>| own.is_none_or(|own| !ptr::eq(e.selection, own));
+        self.no_receivers || self.receivers.iter().any(receiver) || self.has_room(capacity)
+    }
+
+    fn tell_receivers_closed(&mut self) {
+        // SAFETY: the lock is held.
+        while let Some(entry) = unsafe { Self::claim_first(&mut self.receivers) } {
+            // SAFETY: claimed under this lock.
+            unsafe {
+                (*entry.packet).stage.set(Stage::Closed);
+                (*entry.selection).wake();
+            }
+        }
+    }
+
+    /// One side is gone. Returns the messages that nobody will receive.
+    fn close(&mut self, senders: bool) -> VecDeque<T> {
+        if senders {
+            self.no_senders = true;
+            if self.reserved == 0 {
+                self.tell_receivers_closed();
+            }
+            self.tell_watchers();
+            return VecDeque::new();
+        }
+        self.no_receivers = true;
+        // SAFETY: the lock is held.
+        while let Some(entry) = unsafe { Self::claim_first(&mut self.senders) } {
+            // SAFETY: claimed under this lock.
+            unsafe {
+                (*entry.packet).stage.set(Stage::Closed);
+                (*entry.selection).wake();
+            }
+        }
+        self.tell_watchers();
+        std::mem::take(&mut self.queue)
+    }
+}
+
+/// Waits until the packet of a receiver that a lazy sender has claimed is filled or refused. No
+/// exception ends it: a message may be on its way.
+pub(crate) fn wait_until_filled<T>(channel: &Channel<T>, packet: &Packet<T>) {
+    let is_settled = || {
+        let _state = channel.lock();
+        packet.stage.get() != Stage::Empty
+    };
+    while !is_settled() {
+        packet.filled.wait(is_settled, None, false);
+    }
+}
+
+impl<T> fmt::Debug for Channel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").finish_non_exhaustive()
+    }
+}

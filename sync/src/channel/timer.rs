@@ -1,0 +1,61 @@
+//! Channels whose messages come by the clock. They keep no timer: whoever waits for one waits until
+//! its time.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::shim::atomic::{AtomicBool, Ordering};
+
+/// One message at its time.
+pub(crate) struct After {
+    time: Option<Instant>,
+    taken: AtomicBool,
+}
+
+impl After {
+    pub(crate) fn new(time: Option<Instant>) -> Self {
+        Self {
+            time,
+            taken: AtomicBool::new(false),
+        }
+    }
+
+    /// When the message comes, or came, if nobody has taken it.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.time.filter(|_| !self.taken.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn take(&self) -> Option<Instant> {
+        let time = self.next()?;
+        let is_mine = Instant::now() >= time && !self.taken.swap(true, Ordering::Relaxed);
+        is_mine.then_some(time)
+    }
+}
+
+/// A message each time that the period has passed.
+pub(crate) struct Tick {
+    next: Mutex<Option<Instant>>,
+    period: Duration,
+}
+
+impl Tick {
+    pub(crate) fn new(period: Duration) -> Self {
+        Self {
+            next: Mutex::new(Instant::now().checked_add(period)),
+            period,
+        }
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn take(&self) -> Option<Instant> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let time = next.filter(|&time| time <= now)?;
+        // Late by more than a period: the missed ones are not made up for.
+        *next = now.max(time).checked_add(self.period);
+        Some(time)
+    }
+}

@@ -1,0 +1,423 @@
+//! Waiting for several things of which one happens: the loop under `select!` and `Select`.
+//!
+//! 1. The locks of all channels are taken, in the order of their addresses. A random one of the arms
+//!    that are ready commits, and that is all.
+//! 2. None is: the selection is registered with every channel, and the locks let go. It enters the
+//!    queues of the events, and looks at those once more.
+//! 3. It waits. A partner chooses an arm (`selection.rs`), or an event, the clock or an exception
+//!    ends the wait.
+//! 4. It takes itself out everywhere, whatever ended the wait. A wake-up of an event that is not used
+//!    is passed on.
+//!
+//! Invariant 1: while it looks it holds all locks and is registered nowhere, so it cannot be chosen
+//! while it chooses, and never meets itself.
+//! Invariant 2: an arm that was not chosen has no effect: a registered one does nothing by itself.
+#![allow(unsafe_code, reason = "locks of several channels at once")]
+
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use weald_scheduler::io::{self, Place, Pollable, Selected, Selection, Waitable};
+
+use crate::shim::atomic::{AtomicU64, Ordering};
+
+/// One arm.
+///
+/// # Safety
+/// What `register` tells others of stays where it is until `forget`.
+pub unsafe trait Arm {
+    /// The lock of the channel; an event has none.
+    fn mutex(&self) -> Option<&Mutex<()>> {
+        None
+    }
+
+    /// When it becomes ready by the clock.
+    fn time(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Does its part, if it can at once. `waits`: it may begin what a partner ends.
+    ///
+    /// # Safety
+    /// The lock is held.
+    unsafe fn try_commit(&mut self, waits: bool) -> bool;
+
+    /// True if `try_commit` would do its part.
+    ///
+    /// # Safety
+    /// The lock is held.
+    unsafe fn is_ready(&self, own: Option<&Selection>) -> bool;
+
+    /// Lets partners find the selection.
+    ///
+    /// # Safety
+    /// The lock is held.
+    unsafe fn register(&mut self, selection: &Selection, index: usize);
+
+    /// Lets the selection be told that the arm is ready, without taking part.
+    ///
+    /// # Safety
+    /// The lock is held.
+    unsafe fn watch(&mut self, selection: &Selection, index: usize);
+
+    /// Undoes `register` and `watch`.
+    ///
+    /// # Safety
+    /// The lock is held.
+    unsafe fn forget(&mut self, selection: &Selection, chosen: bool);
+
+    /// Ends what was begun; after it was chosen, without the lock. False: it came to nothing.
+    fn settle(&mut self) -> bool {
+        true
+    }
+}
+
+/// How long a selection waits.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// Not at all: a `default` arm.
+    Now,
+    /// Until then; `None`: for ever.
+    Until(Option<Instant>),
+}
+
+impl Limit {
+    /// That long from now.
+    pub fn within(limit: Duration) -> Self {
+        Self::Until(io::deadline(limit))
+    }
+
+    fn is_over(self) -> bool {
+        match self {
+            Self::Now => true,
+            Self::Until(deadline) => deadline.is_some_and(|at| Instant::now() >= at),
+        }
+    }
+
+    /// The earlier of this and of the arms' own times.
+    fn first(self, arms: &[&mut dyn Arm]) -> Option<Instant> {
+        let Self::Until(deadline) = self else {
+            return None;
+        };
+        let times = arms.iter().filter_map(|arm| arm.time());
+        times.chain(deadline).min()
+    }
+}
+
+/// So many arms and locks lie on the stack.
+const INLINE: usize = 16;
+
+/// The locks of all arms, each once.
+struct Locks<'a> {
+    inline: [Option<MutexGuard<'a, ()>>; INLINE],
+    more: Vec<MutexGuard<'a, ()>>,
+}
+
+impl Locks<'_> {
+    /// # Safety
+    /// The mutexes outlive the value.
+    unsafe fn take(arms: &[&mut dyn Arm]) -> Self {
+        let mut locks = Self {
+            inline: [const { None }; INLINE],
+            more: Vec::new(),
+        };
+        let mut last: *const Mutex<()> = ptr::null();
+        let mut count = 0;
+        loop {
+            // The next in the order of addresses; a few arms are looked through quicker than sorted.
+            let next = arms
+                .iter()
+                .filter_map(|arm| arm.mutex().map(ptr::from_ref))
+                .filter(|&mutex| last.is_null() || mutex > last)
+                .min();
+            let Some(next) = next else {
+                return locks;
+            };
+            // SAFETY: by contract.
+            let guard = unsafe { &*next }
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            match locks.inline.get_mut(count) {
+                Some(place) => *place = Some(guard),
+                None => locks.more.push(guard),
+            }
+            last = next;
+            count += 1;
+        }
+    }
+}
+
+/// A number that is random enough to be fair.
+fn random() -> u64 {
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    // splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+    let step = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut z = TURN
+        .fetch_add(1, Ordering::Relaxed)
+        .wrapping_add(1)
+        .wrapping_mul(step);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn below(bound: usize) -> usize {
+    let bound = u64::try_from(bound.max(1)).unwrap_or(u64::MAX);
+    usize::try_from(random() % bound).unwrap_or(0)
+}
+
+/// A random one of the arms that are ready commits. The locks are held.
+fn commit(arms: &mut [&mut dyn Arm], waits: bool, biased: bool) -> Option<usize> {
+    let mut left: u64 = 0;
+    // Beyond 64 arms the choice begins at a random one instead.
+    let count = arms.len();
+    if biased || count > 64 {
+        let start = if biased { 0 } else { below(count) };
+        return (0..count)
+            .map(|offset| (start + offset) % count)
+            // SAFETY: the locks are held.
+            .find(|&index| unsafe { arms[index].try_commit(waits) });
+    }
+    for index in 0..arms.len() {
+        left |= 1 << index;
+    }
+    while left != 0 {
+        let mut skip = below(left.count_ones() as usize);
+        let mut bits = left;
+        while skip > 0 {
+            bits &= bits - 1;
+            skip -= 1;
+        }
+        let index = bits.trailing_zeros() as usize;
+        // SAFETY: the locks are held.
+        if unsafe { arms[index].try_commit(waits) } {
+            return Some(index);
+        }
+        left &= !(1 << index);
+    }
+    None
+}
+
+/// Waits until one of the arms has committed, and says which; `None`: the limit was first.
+pub fn run(arms: &mut [&mut dyn Arm], limit: Limit) -> Option<usize> {
+    io::enter_unwinding();
+    io::spend();
+    select(arms, limit, false)
+}
+
+pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Option<usize> {
+    let waits = matches!(limit, Limit::Until(_));
+    loop {
+        // SAFETY: the arms outlive the locks, and do not change their channels.
+        let locks = unsafe { Locks::take(arms) };
+        if let Some(chosen) = commit(arms, waits, biased) {
+            drop(locks);
+            if arms[chosen].settle() {
+                return Some(chosen);
+            }
+            continue;
+        }
+        if limit.is_over() {
+            return None;
+        }
+        let selection = Selection::begin();
+        for (index, arm) in arms.iter_mut().enumerate() {
+            // SAFETY: the locks are held.
+            unsafe { arm.register(&selection, index) };
+        }
+        drop(locks);
+        match wait(arms, &selection, limit, true) {
+            Ended::Chosen(chosen) => {
+                if arms[chosen].settle() {
+                    return Some(chosen);
+                }
+            }
+            Ended::Again => {}
+        }
+    }
+}
+
+/// Waits until one of the arms is ready, and says which; `None`: the limit was first.
+pub(crate) fn ready(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Option<usize> {
+    loop {
+        // SAFETY: the arms outlive the locks, and do not change their channels.
+        let locks = unsafe { Locks::take(arms) };
+        let start = if biased { 0 } else { below(arms.len()) };
+        let found = (0..arms.len())
+            .map(|offset| (start + offset) % arms.len())
+            // SAFETY: the locks are held.
+            .find(|&index| unsafe { arms[index].is_ready(None) });
+        if found.is_some() {
+            return found;
+        }
+        if limit.is_over() {
+            return None;
+        }
+        let selection = Selection::begin();
+        for (index, arm) in arms.iter_mut().enumerate() {
+            // SAFETY: the locks are held.
+            unsafe { arm.watch(&selection, index) };
+        }
+        drop(locks);
+        // Whoever told it has done nothing for it: it looks again.
+        wait(arms, &selection, limit, false);
+    }
+}
+
+enum Ended {
+    Chosen(usize),
+    Again,
+}
+
+/// Waits for a selection that is registered, and takes it out everywhere.
+fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit, commits: bool) -> Ended {
+    let event = arms.iter_mut().position(|arm| {
+        // SAFETY: an event has no lock.
+        arm.mutex().is_none()
+            && unsafe {
+                if commits {
+                    arm.try_commit(true)
+                } else {
+                    arm.is_ready(None)
+                }
+            }
+    });
+    let ended = if event.is_some() {
+        selection.end().map_or(Selected::Again, Selected::Arm)
+    } else {
+        selection.park(limit.first(arms))
+    };
+    let chosen = match ended {
+        Selected::Arm(arm) => Some(arm),
+        _ => event,
+    };
+    {
+        // SAFETY: the arms outlive the locks, and do not change their channels.
+        let _locks = unsafe { Locks::take(arms) };
+        for (index, arm) in arms.iter_mut().enumerate() {
+            // SAFETY: the locks are held.
+            unsafe { arm.forget(selection, chosen == Some(index)) };
+        }
+    }
+    if ended == Selected::Pending {
+        io::enter_unwinding();
+    }
+    chosen.map_or(Ended::Again, Ended::Chosen)
+}
+
+/// `join(&h) -> _`.
+#[derive(Debug)]
+pub struct JoinArm<'a, W: ?Sized> {
+    thread: &'a W,
+    place: Place,
+}
+
+impl<'a, W: Waitable + ?Sized> JoinArm<'a, W> {
+    /// An arm that waits for a thread's end.
+    pub fn new(thread: &'a W) -> Self {
+        Self {
+            thread,
+            place: Place::new(),
+        }
+    }
+
+    /// Nothing: the result is taken by `join`.
+    #[allow(clippy::unused_self, reason = "as the other arms")]
+    pub fn finish(&mut self) {}
+}
+
+// SAFETY: the place stays in the arm, which the selection borrows from registering to forgetting.
+unsafe impl<W: Waitable + ?Sized> Arm for JoinArm<'_, W> {
+    unsafe fn try_commit(&mut self, _waits: bool) -> bool {
+        self.thread.has_ended()
+    }
+
+    unsafe fn is_ready(&self, _own: Option<&Selection>) -> bool {
+        self.thread.has_ended()
+    }
+
+    unsafe fn register(&mut self, selection: &Selection, _index: usize) {
+        // SAFETY: the place stays until `forget`.
+        unsafe { selection.enter(&mut self.place, self.thread.joiners()) };
+        self.thread.announce();
+    }
+
+    unsafe fn watch(&mut self, selection: &Selection, index: usize) {
+        // SAFETY: by contract.
+        unsafe { self.register(selection, index) };
+    }
+
+    unsafe fn forget(&mut self, _selection: &Selection, _chosen: bool) {
+        // The end wakes all, so there is nothing to pass on.
+        self.thread.joiners().leave(&mut self.place);
+    }
+}
+
+/// `readable(&s) -> p` and `writable(&s) -> p`.
+#[derive(Debug)]
+pub struct PollArm<'a, P: ?Sized> {
+    socket: &'a P,
+    writes: bool,
+    place: Place,
+    found: Option<std::io::Result<()>>,
+}
+
+impl<'a, P: Pollable + ?Sized> PollArm<'a, P> {
+    /// An arm that waits for readiness.
+    pub fn new(socket: &'a P, writes: bool) -> Self {
+        Self {
+            socket,
+            writes,
+            place: Place::new(),
+            found: None,
+        }
+    }
+
+    /// What was found; once it was chosen.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn finish(&mut self) -> std::io::Result<()> {
+        self.found.take().unwrap_or(Ok(()))
+    }
+}
+
+// SAFETY: as for `JoinArm`.
+unsafe impl<P: Pollable + ?Sized> Arm for PollArm<'_, P> {
+    unsafe fn try_commit(&mut self, _waits: bool) -> bool {
+        if self.found.is_none() {
+            self.found = match self.socket.poll_now(self.writes) {
+                Ok(false) => None,
+                Ok(true) => Some(Ok(())),
+                Err(error) => Some(Err(error)),
+            };
+        }
+        self.found.is_some()
+    }
+
+    unsafe fn is_ready(&self, _own: Option<&Selection>) -> bool {
+        self.found.is_some() || self.socket.poll_now(self.writes).unwrap_or(true)
+    }
+
+    unsafe fn register(&mut self, selection: &Selection, _index: usize) {
+        // SAFETY: the place stays until `forget`.
+        unsafe { selection.enter(&mut self.place, self.socket.waiters(self.writes)) };
+        if let Err(error) = self.socket.watch() {
+            self.found = Some(Err(error));
+        }
+    }
+
+    unsafe fn watch(&mut self, selection: &Selection, index: usize) {
+        // SAFETY: by contract.
+        unsafe { self.register(selection, index) };
+    }
+
+    unsafe fn forget(&mut self, _selection: &Selection, _chosen: bool) {
+        let queue = self.socket.waiters(self.writes);
+        if queue.leave(&mut self.place) {
+            // Readiness is not used up by being told of: somebody else may wait for it too.
+            queue.wake_one();
+        }
+    }
+}
