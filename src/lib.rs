@@ -114,7 +114,7 @@ pub mod sync {
         Barrier, BarrierWaitResult, Condvar, Event, LazyLock, LockResult, Mutex, MutexGuard, Once,
         OnceLock, OnceState, OwnedPermit, Permit, PoisonError, Promise, PromiseError, RawMutex,
         RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, TryLockError,
-        TryLockResult, WaitGroup, WaitTimeoutResult, channel,
+        TryLockResult, WaitGroup, WaitTimeoutResult, channel, oneshot,
     };
 }
 

@@ -41,6 +41,12 @@ fn green<S: weald::net::WrapSocket>(socket: S) -> S::Green {
     weald::wrap_socket(socket)
 }
 
+fn reads_and_writes<T: io::Read + io::Write + std::os::fd::AsFd + Send + Sync>()
+where
+    for<'a> &'a T: io::Read + io::Write,
+{
+}
+
 #[test]
 fn the_runtime_has_its_names() {
     let _: fn() -> RuntimeBuilder = Runtime::builder;
@@ -186,4 +192,138 @@ fn tcp_has_its_names() {
     let _: fn(std::net::TcpStream) -> TcpStream = TcpStream::from;
     let _: fn(TcpStream) -> std::net::TcpStream = TcpStream::into_std;
     let _: fn(TcpListener) -> std::net::TcpListener = TcpListener::into_std;
+}
+
+#[test]
+fn locks_have_their_names() {
+    use weald::sync::{
+        Barrier, BarrierWaitResult, Condvar, Event, LazyLock, LockResult, Mutex, MutexGuard, Once,
+        OnceLock, OnceState, Permit, PoisonError, Promise, RwLock, RwLockReadGuard,
+        RwLockWriteGuard, Semaphore, TryLockError, TryLockResult, WaitGroup, WaitTimeoutResult,
+    };
+
+    static LOCK: Mutex<u8> = Mutex::new(1);
+    static WORDS: RwLock<Vec<u8>> = RwLock::new(Vec::new());
+    static CHANGED: Condvar = Condvar::new();
+    static TOGETHER: Barrier = Barrier::new(1);
+    static START: Once = Once::new();
+    static CELL: OnceLock<u8> = OnceLock::new();
+    static LAZY: LazyLock<u8> = LazyLock::new(|| 3);
+    static PLACES: Semaphore = Semaphore::new(2);
+    static GO: Event = Event::new();
+
+    is_send_sync::<Mutex<std::cell::Cell<u8>>>();
+    is_send_sync::<RwLock<u8>>();
+    let guard: LockResult<MutexGuard<'static, u8>> = LOCK.lock();
+    let guard: MutexGuard<'static, u8> = guard.unwrap();
+    let tried: TryLockResult<MutexGuard<'static, u8>> = LOCK.try_lock();
+    assert!(matches!(tried, Err(TryLockError::WouldBlock)));
+    let limit = Duration::from_millis(1);
+    assert!(LOCK.try_lock_for(limit).is_err());
+    assert!(LOCK.try_lock_until(Instant::now()).is_err());
+    let waited: LockResult<(MutexGuard<'_, u8>, WaitTimeoutResult)> =
+        CHANGED.wait_timeout(guard, limit);
+    assert!(waited.unwrap().1.timed_out());
+    CHANGED.notify_one();
+    CHANGED.notify_all();
+    let reader: LockResult<RwLockReadGuard<'static, Vec<u8>>> = WORDS.read();
+    drop(reader.unwrap_or_else(PoisonError::into_inner));
+    let writer: RwLockWriteGuard<'static, Vec<u8>> = WORDS.write().unwrap();
+    drop(RwLockWriteGuard::downgrade(writer));
+    drop(WORDS.try_read_for(limit).unwrap());
+    drop(WORDS.try_write_until(Instant::now() + limit).unwrap());
+    let led: BarrierWaitResult = TOGETHER.wait();
+    assert!(led.is_leader());
+    START.call_once_force(|state: &OnceState| assert!(!state.is_poisoned()));
+    START.wait();
+    assert_eq!((CELL.get_or_init(|| 2), *LAZY), (&2, 3));
+    let permit: Permit<'static> = PLACES.acquire();
+    permit.forget();
+    let other: Option<Permit<'static>> = PLACES.acquire_timeout(limit);
+    drop(other);
+    PLACES.add_permits(1);
+    assert!(PLACES.try_acquire().is_some());
+    assert_eq!(PLACES.available_permits(), 2);
+    GO.set();
+    GO.reset();
+    let _: (bool, bool) = (GO.is_set(), GO.wait_timeout(limit));
+    is_send_sync::<Promise<u8>>();
+    let group = WaitGroup::new();
+    drop(group.clone());
+    group.wait();
+}
+
+#[test]
+fn channels_and_pools_have_their_names() {
+    use weald::sync::channel::{
+        self, Receiver, RecvError, RecvTimeoutError, Select, SendError, SendTimeoutError, Sender,
+        TryRecvError, TrySendError,
+    };
+    use weald::{GreenPile, GreenPool};
+
+    let _: fn(usize) -> (Sender<u8>, Receiver<u8>) = channel::bounded;
+    let _: fn() -> (Sender<u8>, Receiver<u8>) = channel::unbounded;
+    let _: [fn(Duration) -> Receiver<Instant>; 2] = [channel::after, channel::tick];
+    let _: fn() -> Receiver<u8> = channel::never;
+    let _: fn(&Sender<u8>, u8) -> Result<(), SendError<u8>> = Sender::send;
+    let _: fn(&Sender<u8>, u8) -> Result<(), TrySendError<u8>> = Sender::try_send;
+    let _: fn(&Sender<u8>, u8, Duration) -> Result<(), SendTimeoutError<u8>> = Sender::send_timeout;
+    let _: fn(&Sender<u8>, u8, Instant) -> Result<(), SendTimeoutError<u8>> = Sender::send_deadline;
+    let _: fn(&Receiver<u8>) -> Result<u8, RecvError> = Receiver::recv;
+    let _: fn(&Receiver<u8>) -> Result<u8, TryRecvError> = Receiver::try_recv;
+    let _: fn(&Receiver<u8>, Duration) -> Result<u8, RecvTimeoutError> = Receiver::recv_timeout;
+    let _: fn(&Receiver<u8>, Instant) -> Result<u8, RecvTimeoutError> = Receiver::recv_deadline;
+    is_error::<SendError<u8>>();
+    is_error::<RecvTimeoutError>();
+    is_send_sync::<Sender<std::cell::Cell<u8>>>();
+    is_send_sync::<Receiver<std::cell::Cell<u8>>>();
+    is_static::<Select<'static>>();
+
+    let (sender, receiver) = channel::unbounded();
+    let (one, once) = weald::sync::oneshot::channel::<u8>();
+    one.send(1).unwrap();
+    let handle = weald::spawn(|| ());
+    for _ in 0..2 {
+        weald::select! {
+            recv(receiver) -> word => assert_eq!(word, Ok("word")),
+            send(sender, "word") -> sent => sent.unwrap(),
+            default(Duration::from_secs(60)) => unreachable!(),
+        }
+    }
+    weald::select! { recv(once.end()) -> one => assert_eq!(one, Ok(1)) }
+    weald::select! { join(&handle) -> _ => {} }
+    handle.join().unwrap();
+
+    let pool: GreenPool = GreenPool::new(2);
+    let spawned: JoinHandle<u8> = pool.spawn(|| 5);
+    assert_eq!(spawned.join().unwrap(), 5);
+    let results: Vec<thread::Result<u8>> = pool.imap([1_u8, 2], |n| n).collect();
+    assert_eq!(results.len(), 2);
+    pool.wait_all();
+    let _: fn(&GreenPool) -> GreenPile<u8> = GreenPile::new;
+    assert_eq!(weald::block_on(async { 6 }), 6);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_has_its_names() {
+    use weald::net::{Identity, SslConnector, SslListener, SslStream, TcpStream};
+
+    let _: fn(&'static str, Identity) -> io::Result<SslListener> =
+        |addr, identity| weald::ssl_listener(addr, identity);
+    let _: fn(&str) -> io::Result<SslStream> = weald::connect_ssl;
+    let _: fn(&str, &SslConnector) -> io::Result<SslStream> = weald::connect_ssl_with;
+    let _: fn(&str, &[u8]) -> io::Result<Identity> = |cert, key| Identity::from_pem(cert, key);
+    let _: fn(&str, String) -> io::Result<Identity> =
+        |cert, key| Identity::from_pem_files(cert, key);
+    let _: fn() -> SslConnector = SslConnector::new;
+    let _: fn(&[u8]) -> io::Result<SslConnector> = |roots| SslConnector::from_pem(roots);
+    let _: fn(&SslConnector) -> SslConnector = Clone::clone;
+    let _: fn(&SslListener) -> io::Result<(SslStream, SocketAddr)> = SslListener::accept;
+    let _: fn(&SslListener) -> io::Result<SocketAddr> = SslListener::local_addr;
+    let _: fn(&SslStream) -> io::Result<SocketAddr> = SslStream::peer_addr;
+    let _: fn(&SslStream) -> io::Result<()> = SslStream::handshake;
+    let _: fn(&SslStream, std::net::Shutdown) -> io::Result<()> = SslStream::shutdown;
+    reads_and_writes::<SslStream>();
+    reads_and_writes::<TcpStream>();
 }

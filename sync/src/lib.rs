@@ -15,6 +15,7 @@ mod lazy_lock;
 mod mutex;
 mod once;
 mod once_lock;
+pub mod oneshot;
 mod poison;
 mod promise;
 mod raw_mutex;

@@ -1,0 +1,118 @@
+//! A channel for one message.
+//!
+//! The ends are used up by what they do, so the compiler sees to it that it is one. It is a channel
+//! of capacity 1 underneath.
+//!
+//! # Examples
+//! ```
+//! let (sender, receiver) = weald_sync::oneshot::channel();
+//! weald_scheduler::spawn(move || sender.send(42));
+//! assert_eq!(receiver.recv(), Ok(42));
+//! ```
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::channel::{self, RecvError, RecvTimeoutError, TryRecvError};
+
+/// Sends the message.
+///
+/// # Examples
+/// See the [module](self).
+pub struct Sender<T>(channel::Sender<T>);
+
+/// Receives the message.
+///
+/// # Examples
+/// See the [module](self).
+pub struct Receiver<T>(channel::Receiver<T>);
+
+/// The two ends of a channel for one message.
+///
+/// # Examples
+/// See the [module](self).
+pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
+    let (sender, receiver) = channel::bounded(1);
+    (Sender(sender), Receiver(receiver))
+}
+
+impl<T> Sender<T> {
+    /// Sends the message. Never waits.
+    ///
+    /// # Errors
+    /// The message, if the receiver is gone.
+    pub fn send(self, message: T) -> Result<(), T> {
+        self.0
+            .try_send(message)
+            .map_err(channel::TrySendError::into_inner)
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Waits for the message; a blocking call. An exception unwinds.
+    ///
+    /// # Errors
+    /// If the sender is gone without having sent one.
+    pub fn recv(self) -> Result<T, RecvError> {
+        self.0.recv()
+    }
+
+    /// The message, if it is there. Not a blocking call.
+    ///
+    /// # Errors
+    /// If it is not there, and whether it may still come.
+    ///
+    /// # Examples
+    /// ```
+    /// let (sender, receiver) = weald_sync::oneshot::channel();
+    /// assert!(receiver.try_recv().is_err());
+    /// sender.send(1).unwrap();
+    /// assert_eq!(receiver.try_recv(), Ok(1));
+    /// ```
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        self.0.try_recv()
+    }
+
+    /// As [`recv`](Self::recv), and waits at most that long; [`Duration::MAX`] means for ever. The
+    /// receiver can be asked again.
+    ///
+    /// # Errors
+    /// If the time has passed, or the sender is gone without having sent one.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let (_sender, receiver) = weald_sync::oneshot::channel::<u8>();
+    /// assert!(receiver.recv_timeout(Duration::from_millis(1)).is_err());
+    /// ```
+    pub fn recv_timeout(&self, limit: Duration) -> Result<T, RecvTimeoutError> {
+        self.0.recv_timeout(limit)
+    }
+
+    /// The receiver as an end that `select!` takes.
+    ///
+    /// # Examples
+    /// ```
+    /// let (sender, receiver) = weald_sync::oneshot::channel();
+    /// sender.send(1).unwrap();
+    /// let got = weald_sync::select! {
+    ///     recv(receiver.end()) -> message => message,
+    /// };
+    /// assert_eq!(got, Ok(1));
+    /// ```
+    pub fn end(&self) -> &channel::Receiver<T> {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Sender { .. }")
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Receiver { .. }")
+    }
+}
