@@ -1,99 +1,98 @@
-//! A chat by lines over TCP: a reader and a writer a client, a bounded queue between them.
+//! A chat by lines over TCP: a hub that owns the room, and a `select!` for each client.
 //!
 //! `cargo run --release --example chat -- 127.0.0.1:7000`, then several times `nc 127.0.0.1 7000`
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use weald::GreenThread;
 use weald::net::TcpStream;
+use weald::sync::channel::{Receiver, Sender, bounded};
 
 /// A client that leaves more lines than this unread is cut off; nobody waits for it meanwhile.
 const UNREAD_LINES: usize = 256;
 const LINE_BYTES: u64 = 1024;
+/// Who neither says nor hears anything for so long is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(300);
 
-/// The lines on their way to one client.
-#[derive(Default)]
-struct Outbox {
-    lines: VecDeque<Arc<str>>,
-    closed: bool,
+/// What the hub hears of.
+enum Event {
+    Came(SocketAddr, Sender<Arc<str>>),
+    Said(SocketAddr, String),
+    Left(SocketAddr),
 }
-
-struct Client {
-    stream: TcpStream,
-    outbox: Mutex<Outbox>,
-}
-
-/// All clients, each with the green thread that writes to it. As every lock here it is held for a
-/// moment and never over a blocking call, so std's does.
-type Room = Mutex<HashMap<SocketAddr, (Arc<Client>, GreenThread)>>;
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1);
     let listener = weald::tcp_listener(address.as_deref().unwrap_or("127.0.0.1:7000"))?;
     println!("chat on {}, Ctrl-C ends it", listener.local_addr()?);
-    let room = Room::default();
+    let (tell, events) = bounded(UNREAD_LINES);
     let _server = weald::tcp_server(listener, move |stream, peer| {
-        let outbox = Mutex::default();
-        let client = Arc::new(Client { stream, outbox });
-        let served = Arc::clone(&client);
-        let writer = weald::spawn(move || write_lines(&served));
-        lock(&room).insert(peer, (Arc::clone(&client), writer.thread().clone()));
-        say(&room, &format!("* {peer} has come\n"));
-        read_lines(&room, peer, &client.stream);
-        lock(&room).remove(&peer);
-        lock(&client.outbox).closed = true;
-        writer.thread().unpark();
-        say(&room, &format!("* {peer} has left\n"));
+        let (outbox, inbox) = bounded(UNREAD_LINES);
+        // The hub lives as long as the program, so it can be told.
+        let _ = tell.send(Event::Came(peer, outbox));
+        if let Err(error) = serve(&Arc::new(stream), peer, &tell, &inbox) {
+            eprintln!("{peer}: {error}");
+        }
+        let _ = tell.send(Event::Left(peer));
+    });
+    hub(&events);
+    Ok(())
+}
+
+/// Tells everybody what happens. It owns the room alone, so there is no lock.
+fn hub(events: &Receiver<Event>) {
+    let mut room = HashMap::new();
+    for event in events {
+        let line: Arc<str> = match event {
+            Event::Came(peer, outbox) => {
+                room.insert(peer, outbox);
+                format!("* {peer} has come\n").into()
+            }
+            Event::Said(peer, line) => format!("{peer}: {line}\n").into(),
+            Event::Left(peer) => {
+                room.remove(&peer);
+                format!("* {peer} has left\n").into()
+            }
+        };
+        // Whose outbox is full loses it, and with it the connection.
+        room.retain(|_, outbox| outbox.try_send(Arc::clone(&line)).is_ok());
+    }
+}
+
+/// One client, until it hangs up, breaks a rule or is too slow.
+fn serve(
+    stream: &Arc<TcpStream>,
+    peer: SocketAddr,
+    tell: &Sender<Event>,
+    inbox: &Receiver<Arc<str>>,
+) -> io::Result<()> {
+    let (said, lines) = bounded(0);
+    let reads = Arc::clone(stream);
+    weald::spawn(move || {
+        let mut reader = BufReader::new(&*reads);
+        let mut line = String::new();
+        while let Ok(1..) = (&mut reader).take(LINE_BYTES).read_line(&mut line) {
+            if said.send(line.trim_end().to_string()).is_err() {
+                return;
+            }
+            line.clear();
+        }
     });
     loop {
-        weald::park();
-    }
-}
-
-/// Says what the client says, until it hangs up or breaks a rule.
-fn read_lines(room: &Room, peer: SocketAddr, stream: &TcpStream) {
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    while let Ok(1..) = (&mut reader).take(LINE_BYTES).read_line(&mut line) {
-        say(room, &format!("{peer}: {}\n", line.trim_end()));
-        line.clear();
-    }
-}
-
-/// Puts a line into every outbox and wakes the writers. Waits for nobody.
-fn say(room: &Room, line: &str) {
-    let line: Arc<str> = line.into();
-    for (client, writer) in lock(room).values() {
-        let mut outbox = lock(&client.outbox);
-        if outbox.lines.len() < UNREAD_LINES {
-            outbox.lines.push_back(Arc::clone(&line));
-        } else if !outbox.closed {
-            outbox.closed = true;
-            // Ends its reader's read and its writer's write. An error: it has hung up already.
-            let _ = client.stream.shutdown(Shutdown::Both);
-        }
-        writer.unpark();
-    }
-}
-
-/// Writes what is in the outbox, parks when it is empty, ends when it is closed.
-fn write_lines(client: &Client) {
-    loop {
-        let (line, closed) = {
-            let mut outbox = lock(&client.outbox);
-            (outbox.lines.pop_front(), outbox.closed)
-        };
-        match line {
-            Some(line) if (&client.stream).write_all(line.as_bytes()).is_ok() => {}
-            None if !closed => weald::park(),
-            _ => return,
+        weald::select! {
+            recv(lines) -> line => match line {
+                Ok(line) => drop(tell.send(Event::Said(peer, line))),
+                Err(_) => return Ok(()),
+            },
+            recv(inbox) -> line => match line {
+                Ok(line) => (&**stream).write_all(line.as_bytes())?,
+                // The hub has given it up. Its reader ends with the connection.
+                Err(_) => return stream.shutdown(Shutdown::Both),
+            },
+            default(SILENCE) => (&**stream).write_all(b"* are you there?\n")?,
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -280,7 +280,7 @@ fn channels_and_pools_have_their_names() {
     is_static::<Select<'static>>();
 
     let (sender, receiver) = channel::unbounded();
-    let (one, once) = weald::sync::oneshot::channel::<u8>();
+    let (one, taken) = weald::sync::oneshot::channel::<u8>();
     one.send(1).unwrap();
     let handle = weald::spawn(|| ());
     for _ in 0..2 {
@@ -290,7 +290,7 @@ fn channels_and_pools_have_their_names() {
             default(Duration::from_secs(60)) => unreachable!(),
         }
     }
-    weald::select! { recv(once.end()) -> one => assert_eq!(one, Ok(1)) }
+    weald::select! { recv(taken.end()) -> one => assert_eq!(one, Ok(1)) }
     weald::select! { join(&handle) -> _ => {} }
     handle.join().unwrap();
 
