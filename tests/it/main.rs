@@ -23,6 +23,7 @@ mod channel_suite;
 mod exceptions;
 mod exceptions_wait;
 mod fairness;
+mod futures;
 mod hogs;
 mod join;
 mod locals;
