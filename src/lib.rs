@@ -129,7 +129,7 @@ pub use weald_net::{
 pub use weald_scheduler::{
     Builder, Doing, Dump, DumpedThread, Elapsed, Exception, GreenThread, GreenThreadId,
     InstallError, JoinHandle, Killed, LocalKey, Metrics, Runtime, RuntimeBuilder, Scope,
-    ScopedJoinHandle, ThreadLocals, Timer, blocking, call_after, call_after_local, catch,
+    ScopedJoinHandle, ThreadLocals, Timer, Trace, blocking, call_after, call_after_local, catch,
     checkpoint, current, dump, exc_after, green_local, is_green, park, park_timeout, scope, sleep,
     sleep_until, spawn, timeout, yield_now,
 };

@@ -165,3 +165,105 @@ fn no_call_is_interrupted_by_a_signal() {
         child.stderr
     );
 }
+
+#[test]
+fn a_hog_is_reported_once_with_its_name_and_its_stack_when_it_is_back() {
+    struct Channel(std::sync::mpsc::SyncSender<String>);
+    impl log::Log for Channel {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            // A test that has heard enough hears no more.
+            let _ = self.0.send(record.args().to_string());
+        }
+        fn flush(&self) {}
+    }
+    #[inline(never)]
+    fn computes(records: &std::sync::mpsc::Receiver<String>) {
+        let record = records.recv().unwrap();
+        assert!(
+            record.contains("alder") && record.contains("has kept its OS thread"),
+            "{record}"
+        );
+        weald::sleep(MS);
+    }
+    let child = in_child(
+        "a_hog_is_reported_once_with_its_name_and_its_stack_when_it_is_back",
+        &[],
+        || {
+            let (sender, records) = std::sync::mpsc::sync_channel(16);
+            log::set_logger(Box::leak(Box::new(Channel(sender)))).unwrap();
+            log::set_max_level(log::LevelFilter::Warn);
+            let rt = weald::Runtime::builder()
+                .workers(1)
+                .hog_report(100 * MS)
+                .build()
+                .unwrap();
+            let records = rt.run(move || {
+                let hog = move || {
+                    computes(&records);
+                    records
+                };
+                Builder::new()
+                    .name("alder".to_owned())
+                    .spawn(hog)
+                    .unwrap()
+                    .join()
+                    .unwrap()
+            });
+            let record = records.recv().unwrap();
+            assert!(
+                record.contains("alder") && record.contains("computes"),
+                "{record}"
+            );
+            drop(rt);
+            assert!(records.try_recv().is_err());
+            println!("told");
+        },
+    );
+    assert!(
+        child.success && child.stdout.contains("told"),
+        "{}",
+        child.stderr
+    );
+}
+
+#[test]
+fn sigquit_writes_a_dump_and_the_process_goes_on() {
+    let child = in_child("sigquit_writes_a_dump_and_the_process_goes_on", &[], || {
+        let (mut told, error) = std::io::pipe().unwrap();
+        // SAFETY: both are open descriptors; what is replaced is closed.
+        unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&error), 2) };
+        let rt = weald::Runtime::builder()
+            .workers(1)
+            .dump_on_sigquit(true)
+            .build()
+            .unwrap();
+        rt.run(|| {
+            let sleeper = Builder::new()
+                .name("alder".to_owned())
+                .spawn(weald::park)
+                .unwrap();
+            settle();
+            for _ in 0..2 {
+                // SAFETY: the signal has a handler.
+                assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGQUIT) }, 0);
+                let mut text = String::new();
+                while !text.contains("alder") || !text.contains("park") {
+                    let mut some = [0; 4096];
+                    let got = weald::blocking(|| told.read(&mut some).unwrap());
+                    text.push_str(&String::from_utf8_lossy(&some[..got]));
+                }
+            }
+            sleeper.thread().unpark();
+            sleeper.join().unwrap();
+        });
+        println!("went on");
+    });
+    assert!(
+        child.success && child.stdout.contains("went on"),
+        "{}",
+        child.stderr
+    );
+}

@@ -55,6 +55,7 @@ pub(crate) struct Settings {
     pub(crate) spares: usize,
     /// A green thread that has not come back for so long is logged.
     pub(crate) hog_report: Duration,
+    pub(crate) dump_on_sigquit: bool,
     pub(crate) hooks: Option<Hooks>,
 }
 
@@ -130,6 +131,7 @@ pub struct RuntimeBuilder {
     locals: Locals,
     spares: usize,
     hog_report: Duration,
+    dump_on_sigquit: bool,
     hooks: Hooks,
 }
 
@@ -142,6 +144,7 @@ impl RuntimeBuilder {
             locals: Locals::Pinned,
             spares: SPARES,
             hog_report: HOG_REPORT,
+            dump_on_sigquit: false,
             hooks: Hooks::default(),
         }
     }
@@ -194,8 +197,21 @@ impl RuntimeBuilder {
     /// logged, once, as a warning of the `log` crate with its name. One second if not said;
     /// [`Duration::MAX`]: never. Its neighbours do not wait for that: they go on after some
     /// milliseconds.
+    ///
+    /// Where it was can be told only when it makes its next blocking call: that is a second record,
+    /// with the calls that it was in as in [`Trace`](crate::Trace); after at least 50 ms.
     pub fn hog_report(mut self, after: Duration) -> Self {
         self.hog_report = after;
+        self
+    }
+
+    /// Writes what [`dump`](crate::dump()) tells of this runtime to standard error when the process gets
+    /// `SIGQUIT` (Ctrl-\\ at a terminal), which then no longer ends it. Not so if not said.
+    ///
+    /// Handler and the OS thread that writes stay until the process ends; `build` fails with the
+    /// system's error if they cannot be had.
+    pub fn dump_on_sigquit(mut self, on: bool) -> Self {
+        self.dump_on_sigquit = on;
         self
     }
 
@@ -300,6 +316,7 @@ impl RuntimeBuilder {
             pins: self.locals == Locals::Pinned,
             spares: self.spares,
             hog_report: self.hog_report,
+            dump_on_sigquit: self.dump_on_sigquit,
             hooks: any.then_some(hooks),
         })
     }

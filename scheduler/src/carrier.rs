@@ -46,8 +46,9 @@ use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Mutex};
 use crate::slice;
+use crate::trace::Tracer;
 use crate::waiter::switch_out;
-use crate::worker::{self, Core, Private, Worker, count};
+use crate::worker::{self, Core, Private, Worker, count, millis_since};
 
 /// Blocking calls that did not wait, after which a thread gives way; tokio's figure.
 const BUDGET: u32 = 128;
@@ -78,6 +79,8 @@ pub(crate) struct Carrier {
     away: AtomicBool,
     /// When it was given its seat.
     since: Cell<Option<Instant>>,
+    /// The monitor has reported the thread that runs here, without a seat, as a hog.
+    pub(crate) reported: AtomicBool,
     /// Who runs here while the door stands open; others look only while they hold the carrier out.
     pub(crate) running: AtomicPtr<Header>,
     private: UnsafeCell<Private>,
@@ -144,6 +147,7 @@ impl Carrier {
             door: Door::new(),
             away: AtomicBool::new(false),
             since: Cell::new(None),
+            reported: AtomicBool::new(false),
             running: AtomicPtr::new(ptr::null_mut()),
             private: UnsafeCell::new(Private::default()),
             inbox: Mutex::new(Vec::new()),
@@ -374,10 +378,15 @@ impl Carrier {
         if !self.door.enter() {
             // It was seized from under it.
             task.hog.set(true);
+            self.tell_where(&task, &resumed);
         } else if let Some(start) = handed_over {
             self.door.came_back();
             slice::lengthen(false);
             task.hog.set(start.elapsed() >= BRIEF);
+            self.tell_where(&task, &resumed);
+        } else if self.door.seat().is_null() {
+            // It lost its seat, or gave it up, and has found out in a call of weald's.
+            self.tell_where(&task, &resumed);
         }
         current::set_running(ptr::null());
         match resumed {
@@ -388,6 +397,24 @@ impl Carrier {
                 self.suspended(inner, task, note);
             }
             Resumed::Finished => self.finished(inner, &task),
+        }
+    }
+
+    /// A hog that the monitor has reported is back: from where, which could not be seen while it ran.
+    #[cold]
+    fn tell_where(&self, task: &Task, resumed: &Resumed<Note>) {
+        if !self.reported.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let name = task.name().unwrap_or("<unnamed>");
+        if *resumed == Resumed::Finished {
+            log::warn!("weald: green thread {name} ({:?}) has ended", task.id);
+        } else {
+            let trace = Tracer::new().take_suspended(task);
+            log::warn!(
+                "weald: green thread {name} ({:?}) is back; it was in\n{trace}",
+                task.id
+            );
         }
     }
 
@@ -441,11 +468,13 @@ impl Carrier {
                 if !task.registered.get() {
                     inner.registry.insert(&task, self.index);
                 }
-                match self.seat() {
-                    Some(worker) => count(&worker.counters.parks),
-                    None => {
-                        inner.parked_outside.fetch_add(1, Ordering::Relaxed);
-                    }
+                if let Some(worker) = self.seat() {
+                    count(&worker.counters.parks);
+                    // SAFETY: the seat is held; ends with the statement.
+                    task.left.set_time(unsafe { worker.core() }.looked_at);
+                } else {
+                    inner.parked_outside.fetch_add(1, Ordering::Relaxed);
+                    task.left.set_time(millis_since(inner.start, clock::now()));
                 }
                 let header = task.into_raw();
                 // SAFETY: it came from `into_raw`; the state word owns the reference from the step

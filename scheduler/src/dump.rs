@@ -1,10 +1,15 @@
 //! `dump`: who there is, and what each one does, for whoever asks why nothing goes on.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use crate::green_thread::{GreenThreadId, Header};
 use crate::runtime::{self, Inner};
 use crate::shim::atomic::Ordering;
+use crate::shim::clock;
+use crate::trace::{Trace, Tracer};
+use crate::worker::millis_since;
 
 /// What a green thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,9 +50,15 @@ pub struct DumpedThread {
     pub name: Option<String>,
     /// What it did.
     pub doing: Doing,
+    /// For how long it has waited, if it waits; exact to the time that its worker takes for some 60
+    /// other threads, since it asks for the time only so often.
+    pub waited: Option<Duration>,
+    /// The calls that it is in, if it waits: the first ones say what for.
+    pub trace: Trace,
 }
 
-/// The green threads of a runtime; from [`dump`]. Its `Display` is a line for each.
+/// The green threads of a runtime; from [`dump`]. Its `Display` is a line for each, and
+/// below those that are in the same place the calls that led there.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Dump {
@@ -58,9 +69,25 @@ pub struct Dump {
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} green threads", self.threads.len())?;
+        let mut places: Vec<(&Trace, Vec<&DumpedThread>)> = Vec::new();
+        let mut place_of = HashMap::new();
         for thread in &self.threads {
-            let name = thread.name.as_deref().unwrap_or("<unnamed>");
-            writeln!(f, "{:?} {:<6} {name}", thread.id, thread.doing)?;
+            let place = *place_of.entry(&thread.trace).or_insert_with(|| {
+                places.push((&thread.trace, Vec::new()));
+                places.len() - 1
+            });
+            places[place].1.push(thread);
+        }
+        for (trace, threads) in places {
+            for thread in threads {
+                let name = thread.name.as_deref().unwrap_or("<unnamed>");
+                write!(f, "{:?} {:<6} {name}", thread.id, thread.doing)?;
+                match thread.waited {
+                    Some(waited) => writeln!(f, ", for {waited:.3?}")?,
+                    None => writeln!(f)?,
+                }
+            }
+            trace.fmt(f)?;
         }
         Ok(())
     }
@@ -70,8 +97,13 @@ impl fmt::Display for Dump {
 /// and have not ended; those that never did are in [`Metrics::live`](crate::Metrics::live) only.
 ///
 /// Stops nobody: each entry is right for some moment during the call, together they are not of one.
-/// It may be called from anywhere and does not block the green thread; 100,000 of them take some
-/// milliseconds.
+/// It may be called from anywhere and does not block the green thread; 100,000 of them take some tenths
+/// of a second. [`RuntimeBuilder::dump_on_sigquit`](crate::RuntimeBuilder::dump_on_sigquit) writes one
+/// when a signal comes.
+///
+/// # Platform-specific behavior
+/// There are traces on Linux on x86-64 and AArch64, with the feature `traces`, on by default. They
+/// need no frame pointers. Elsewhere [`DumpedThread::trace`] is empty.
 ///
 /// # Examples
 /// ```
@@ -94,7 +126,7 @@ pub fn dump() -> Dump {
     of(&runtime::here())
 }
 
-fn of(inner: &Inner) -> Dump {
+pub(crate) fn of(inner: &Inner) -> Dump {
     let running: Vec<*const Header> = inner
         .carriers
         .iter()
@@ -102,6 +134,12 @@ fn of(inner: &Inner) -> Dump {
         .map(|carrier| carrier.running.load(Ordering::Relaxed).cast_const())
         .collect();
     let tasks = inner.registry.all();
+    let mut tracer = Tracer::new();
+    let now = millis_since(inner.start, clock::now());
+    let waited = |header: &Header| {
+        let millis = now.saturating_sub(header.left.time());
+        Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    };
     let threads = tasks.iter().filter_map(|task| {
         let header: &Header = task;
         let doing = match header.state.waits() {
@@ -116,6 +154,8 @@ fn of(inner: &Inner) -> Dump {
             id: header.id,
             name: header.name().map(str::to_string),
             doing,
+            waited: header.state.waits().map(|_| waited(header)),
+            trace: tracer.take(header),
         })
     });
     Dump {

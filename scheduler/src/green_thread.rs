@@ -39,10 +39,11 @@ use crate::runtime::Inner;
 use crate::shim::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 use crate::shim::sync::{Arc, Condvar, Mutex};
 use crate::state::{State, WaitKind, Wake};
+use crate::trace::Left;
 use crate::wait_queue::WaitQueue;
 
 /// What a green thread tells its carrier when it leaves its stack.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Note {
     /// It goes on later.
     Yield,
@@ -85,6 +86,8 @@ pub(crate) struct Header {
     pub(crate) coroutine: UnsafeCell<Option<Coroutine<(), Note>>>,
     /// The way out of its stack; set at the first run, read by the thread itself.
     pub(crate) suspender: StdCell<*const Suspender<(), Note>>,
+    /// Where it was when it left its stack.
+    pub(crate) left: Left,
     /// Index + 1 of the carrier that a pinned, started thread belongs to; 0: none.
     pub(crate) home: AtomicUsize,
     /// Who waits for its end.
@@ -172,6 +175,15 @@ enum Stage<F, T> {
     Empty,
 }
 
+/// Calls the body. Never inlined: traces end at its name.
+#[inline(never)]
+fn run_green_thread_body<F: FnOnce() -> T, T>(body: F) -> T {
+    let result = body();
+    // Not a tail call, so that its frame is there.
+    std::hint::black_box(());
+    result
+}
+
 /// The whole allocation.
 #[repr(C)]
 struct Cell<F, T> {
@@ -205,7 +217,7 @@ where
         let Stage::Body(body) = std::mem::replace(stage, Stage::Empty) else {
             unreachable!("a green thread runs its body once")
         };
-        let result = catch_unwind(AssertUnwindSafe(body));
+        let result = catch_unwind(AssertUnwindSafe(|| run_green_thread_body(body)));
         // SAFETY: as above; no reference into the stage was kept over the body.
         unsafe { *Self::stage(header) = Stage::Result(result) };
     }
@@ -416,6 +428,7 @@ impl Header {
             runtime: settings.runtime,
             coroutine: UnsafeCell::new(None),
             suspender: StdCell::new(ptr::null()),
+            left: Left::new(),
             home: AtomicUsize::new(0),
             joiners: WaitQueue::new(),
             cold: AtomicPtr::new(cold),

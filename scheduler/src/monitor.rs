@@ -117,6 +117,9 @@ impl Hog {
             // SAFETY: the carrier is held outside its door, so the thread that runs there cannot
             // end: its carrier drops it inside.
             let header = unsafe { carrier.running.load(Ordering::Relaxed).as_ref() }?;
+            if let Stretch::Seized { .. } = self.stretch {
+                carrier.reported.store(true, Ordering::Relaxed);
+            }
             Some((header.name().unwrap_or("<unnamed>").to_string(), header.id))
         });
         let Some(Some((name, id))) = who else {
@@ -284,6 +287,10 @@ impl Watch {
             return true;
         }
         let losses = carrier.door.losses();
+        let known = self.hogs.iter().find(|hog| hog.carrier == holder);
+        let (counted, reported) = known
+            .filter(|hog| hog.lasts(inner))
+            .map_or((false, false), |hog| (hog.counted, hog.reported));
         if !carrier.door.seize(worker) {
             return true;
         }
@@ -296,8 +303,8 @@ impl Watch {
                 carrier: holder,
                 stretch: Stretch::Seized { losses },
                 since,
-                counted: false,
-                reported: false,
+                counted,
+                reported,
             });
         }
         inner.seats.give(inner, worker.index);

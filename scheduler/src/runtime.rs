@@ -241,6 +241,10 @@ impl Runtime {
             shut: false,
         };
         inner.seats.open(&inner)?;
+        #[cfg(not(loom))]
+        if inner.settings.dump_on_sigquit {
+            crate::sigquit::watch(&inner)?;
+        }
         let watched = Arc::clone(&inner);
         let name = format!("{}-monitor", inner.settings.thread_name);
         let monitor = thread::spawn(name, move || watched.monitor.run(&watched))?;

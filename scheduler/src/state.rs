@@ -72,7 +72,7 @@ impl Why {
 }
 
 /// What a wait admits; given to [`State::park`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WaitKind {
     /// `unpark` ends it.
     pub(crate) by_token: bool,
@@ -150,6 +150,12 @@ impl State {
             interruptible: word & NO_EXC == 0,
             in_place: word & IN_PLACE != 0,
         })
+    }
+
+    /// The epoch of the wait that the thread is parked in. While it is the same, so is the stack.
+    pub(crate) fn parked_epoch(&self) -> Option<u32> {
+        let word = self.0.load(Ordering::Acquire);
+        (word & PARKED != 0).then_some(epoch_of(word))
     }
 
     #[inline]

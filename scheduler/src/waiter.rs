@@ -20,6 +20,7 @@ use crate::exception::{self, Raise};
 use crate::green_thread::{Header, Note};
 use crate::shim::clock;
 use crate::state::{WaitKind, Wake, Why};
+use crate::worker::millis_since;
 
 /// How a wait ended.
 #[derive(Debug)]
@@ -179,6 +180,7 @@ fn park_slow(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>
 fn park_in_place(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>) -> Why {
     let parker = crate::shim::sync::Arc::clone(&header.cold().parker);
     let away = carrier::leave_seat_in_place(header);
+    note_in_place(header);
     let kind = WaitKind {
         in_place: true,
         ..kind
@@ -202,11 +204,24 @@ fn park_in_place(header: &Header, epoch: u32, kind: WaitKind, until: Option<Inst
     why
 }
 
+/// For `dump`, what else happens where a thread leaves its stack.
+#[inline(always)]
+fn note_in_place(header: &Header) {
+    header.left.note();
+    // SAFETY: a runtime is there as long as its threads; an OS thread has none.
+    if let Some(inner) = unsafe { header.runtime.as_ref() } {
+        header
+            .left
+            .set_time(millis_since(inner.start, clock::now()));
+    }
+}
+
 /// Leaves the stack of the running green thread. The only place that does.
 ///
 /// Never inlined, and it touches no thread-local: the OS thread may be another one afterwards.
 #[inline(never)]
 pub(crate) fn switch_out(header: &Header, note: Note) {
+    header.left.note();
     // SAFETY: the suspender was set when the thread started, and lives on the stack that this call
     // runs on.
     unsafe { (*header.suspender.get()).suspend(note) };

@@ -131,12 +131,21 @@ pub(crate) struct Core {
     eager_interval: u32,
     clock_countdown: u32,
     clock_interval: u32,
+    start: Instant,
     last_look: Instant,
+    /// The same in milliseconds since the start.
+    pub(crate) looked_at: usize,
     last_poll: Instant,
     ids: Option<GreenThreadId>,
     ids_used: u64,
     rng: u64,
     due: Vec<TimerEvent>,
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis_since(start: Instant, now: Instant) -> usize {
+    let millis = now.saturating_duration_since(start).as_millis();
+    usize::try_from(millis).unwrap_or(usize::MAX)
 }
 
 impl Worker {
@@ -174,7 +183,9 @@ impl Worker {
                 eager_interval: 1,
                 clock_countdown: 1,
                 clock_interval: 1,
+                start,
                 last_look: start,
+                looked_at: 0,
                 last_poll: start,
                 ids: None,
                 ids_used: 0,
@@ -317,6 +328,7 @@ impl Core {
     pub(crate) fn saw(&mut self, now: Instant) {
         let since = now.saturating_duration_since(self.last_look);
         self.last_look = now;
+        self.looked_at = millis_since(self.start, now);
         if since > POLL_INTERVAL {
             self.clock_interval = 1;
         } else if since < POLL_INTERVAL / 4 && self.clock_interval < CLOCK_INTERVAL {

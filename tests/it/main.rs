@@ -20,6 +20,7 @@ mod blocking;
 mod call_after;
 mod channel_select;
 mod channel_suite;
+mod dump;
 mod exceptions;
 mod exceptions_wait;
 mod fairness;

@@ -1,0 +1,75 @@
+//! Dumps on `SIGQUIT`, as the JVM and Go do: `kill -QUIT`, or Ctrl-\ at the terminal.
+//!
+//! The handler writes a byte into a pipe, which is all that it may do (signal-safety(7)); an OS thread
+//! reads it and writes the dumps of all runtimes that asked for it. Both stay until the process ends.
+#![allow(unsafe_code, reason = "a signal handler")]
+
+use std::io::{self, PipeReader, Read as _, Write as _};
+use std::os::fd::IntoRawFd as _;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+
+use crate::dump;
+use crate::runtime::Inner;
+
+/// The end of the pipe that the handler writes into; -1: there is none yet.
+static PIPE: AtomicI32 = AtomicI32::new(-1);
+
+static RUNTIMES: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+
+/// From now on `SIGQUIT` dumps this runtime too.
+pub(crate) fn watch(inner: &Arc<Inner>) -> io::Result<()> {
+    let mut runtimes = RUNTIMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if PIPE.load(Ordering::Relaxed) < 0 {
+        install()?;
+    }
+    runtimes.retain(|runtime| runtime.strong_count() > 0);
+    runtimes.push(Arc::downgrade(inner));
+    Ok(())
+}
+
+fn install() -> io::Result<()> {
+    let (reader, writer) = io::pipe()?;
+    thread::Builder::new()
+        .name(String::from("weald-sigquit"))
+        .spawn(move || write_dumps(reader))?;
+    PIPE.store(writer.into_raw_fd(), Ordering::Relaxed);
+    // SAFETY: all zeros is a valid `sigaction`: no flags, empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let handler: extern "C" fn(libc::c_int) = on_signal;
+    action.sa_sigaction = handler as libc::sighandler_t;
+    action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: the handler does only what a handler may.
+    if unsafe { libc::sigaction(libc::SIGQUIT, &raw const action, ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+extern "C" fn on_signal(_: libc::c_int) {
+    let byte = 0_u8;
+    // SAFETY: `write` may be called here and is given one byte; what it did to errno is undone, for
+    // the code that was interrupted.
+    unsafe {
+        let errno = *libc::__errno_location();
+        libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1);
+        *libc::__errno_location() = errno;
+    }
+}
+
+fn write_dumps(mut signals: PipeReader) {
+    let mut byte = [0];
+    while signals.read_exact(&mut byte).is_ok() {
+        let runtimes = RUNTIMES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for inner in runtimes.iter().filter_map(Weak::upgrade) {
+            let name = &inner.settings.thread_name;
+            // Nobody is there to be told that standard error is closed.
+            let _ = writeln!(io::stderr(), "{name}: {}", dump::of(&inner));
+        }
+    }
+}

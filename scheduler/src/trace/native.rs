@@ -1,0 +1,182 @@
+//! Taking traces on Linux.
+#![allow(unsafe_code, reason = "reads registers")]
+
+use std::arch::asm;
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use framehop::{CacheNative, MayAllocateDuringUnwind, UnwindRegsNative, Unwinder as _};
+
+mod frame_info;
+
+use super::{Left, Trace};
+use crate::green_thread::Header;
+use crate::shim::atomic::{Ordering, fence};
+
+/// Deeper stacks are told in part.
+const DEPTH: usize = 128;
+/// So much of a stack is copied at most.
+const BYTES: usize = 256 << 10;
+
+/// Code address, stack and frame pointer of the caller.
+#[inline(always)]
+#[allow(clippy::unnecessary_wraps, reason = "elsewhere nothing is known")]
+pub(super) fn here() -> Option<[usize; 3]> {
+    let (code, stack, frame): (usize, usize, usize);
+    // SAFETY: reads three registers.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!(
+            "lea {code}, [rip]",
+            "mov {stack}, rsp",
+            "mov {frame}, rbp",
+            code = out(reg) code,
+            stack = out(reg) stack,
+            frame = out(reg) frame,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!(
+            "adr {code}, .",
+            "mov {stack}, sp",
+            "mov {frame}, x29",
+            code = out(reg) code,
+            stack = out(reg) stack,
+            frame = out(reg) frame,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    Some([code, stack, frame])
+}
+
+/// The function below which nothing is the user's.
+const END: &str = "run_green_thread_body";
+
+/// Writes the calls with their names, as far as the thread's closure.
+pub(super) fn write(f: &mut fmt::Formatter<'_>, addresses: &[usize]) -> fmt::Result {
+    for (depth, &address) in addresses.iter().enumerate() {
+        // A call returns behind itself, which may be another line or function.
+        let looked_for = if depth == 0 { address } else { address - 1 };
+        let mut lines = Vec::new();
+        let mut ends = false;
+        backtrace::resolve(std::ptr::without_provenance_mut(looked_for), |symbol| {
+            let name = symbol.name().map(|name| format!("{name:#}"));
+            ends |= name.as_ref().is_some_and(|name| name.contains(END));
+            if ends {
+                return;
+            }
+            let mut line = name.unwrap_or_else(|| format!("{address:#x}"));
+            if let (Some(file), Some(number)) = (symbol.filename(), symbol.lineno()) {
+                let _ = write!(line, " at {}:{number}", file.display());
+            }
+            lines.push(line);
+        });
+        // What was inlined where the thread left its stack is how it did that.
+        let hidden = if depth == 0 {
+            lines.len().saturating_sub(1)
+        } else {
+            0
+        };
+        for line in &lines[hidden..] {
+            writeln!(f, "    {line}")?;
+        }
+        if ends {
+            break;
+        }
+        if lines.is_empty() {
+            writeln!(f, "    {address:#x}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes traces of any number of threads.
+pub(crate) struct Tracer {
+    unwinder: frame_info::Unwinder,
+    cache: CacheNative<MayAllocateDuringUnwind>,
+    /// The memory of this process, as a file.
+    memory: Option<File>,
+    copy: Vec<u8>,
+    found: Vec<usize>,
+}
+
+impl Tracer {
+    pub(crate) fn new() -> Self {
+        Self {
+            unwinder: frame_info::unwinder(),
+            cache: CacheNative::new(),
+            memory: File::open("/proc/self/mem").ok(),
+            copy: Vec::new(),
+            found: Vec::new(),
+        }
+    }
+
+    /// The trace of a thread that waits; an empty one if it does not, or not all the while.
+    pub(crate) fn take(&mut self, header: &Header) -> Trace {
+        let Some(wait) = header.state.parked_epoch() else {
+            return Trace::default();
+        };
+        let left = self.copy(header);
+        fence(Ordering::Acquire);
+        match left {
+            Some(left) if header.state.parked_epoch() == Some(wait) => self.unwind(left),
+            _ => Trace::default(),
+        }
+    }
+
+    /// The trace of a thread that has left its stack.
+    ///
+    /// The caller holds the running reference, or the trace is nonsense.
+    pub(crate) fn take_suspended(&mut self, header: &Header) -> Trace {
+        self.copy(header)
+            .map_or_else(Trace::default, |left| self.unwind(left))
+    }
+
+    /// Copies the stack from where the thread left it. Returns code address, stack and frame pointer.
+    ///
+    /// The copy is good only if the thread was suspended all the while.
+    fn copy(&mut self, header: &Header) -> Option<[usize; 3]> {
+        let Left {
+            code, stack, frame, ..
+        } = &header.left;
+        let left = [code, stack, frame].map(|word| word.load(Ordering::Relaxed));
+        let end = header.suspender.get().addr();
+        let length = end.saturating_sub(left[1]).min(BYTES);
+        self.copy.clear();
+        self.copy.resize(length, 0);
+        let memory = self.memory.as_ref()?;
+        let copied = memory.read_exact_at(&mut self.copy, left[1] as u64);
+        (length > 0 && copied.is_ok()).then_some(left)
+    }
+
+    fn unwind(&mut self, left: [usize; 3]) -> Trace {
+        let [code, stack, frame] = left.map(|word| word as u64);
+        #[cfg(target_arch = "x86_64")]
+        let registers = UnwindRegsNative::new(code, stack, frame);
+        // The link register was saved by whoever left, who has made calls.
+        #[cfg(target_arch = "aarch64")]
+        let registers = UnwindRegsNative::new(0, stack, frame);
+        let copy = &self.copy;
+        let mut read = |address: u64| {
+            let offset = address.checked_sub(stack).ok_or(())?;
+            let offset = usize::try_from(offset).map_err(drop)?;
+            let word = copy.get(offset..).and_then(|rest| rest.first_chunk());
+            word.copied().map(u64::from_ne_bytes).ok_or(())
+        };
+        let mut frames = self
+            .unwinder
+            .iter_frames(code, registers, &mut self.cache, &mut read);
+        self.found.clear();
+        // It ends by an error where the copy ends.
+        while let Ok(Some(found)) = frames.next()
+            && self.found.len() < DEPTH
+        {
+            self.found.extend(usize::try_from(found.address()));
+        }
+        Trace(self.found.as_slice().into())
+    }
+}

@@ -1,0 +1,153 @@
+//! `dump` tells what every green thread does, for how long it has waited, and where.
+
+use std::time::Duration;
+
+use crate::support::{Flag, HOUR, MS, each_mode_on, wait_until};
+
+#[test]
+fn a_dump_tells_what_each_green_thread_does() {
+    each_mode_on(1, |rt| {
+        const CROWD: usize = 2000;
+        let (inside, stop) = (Flag::default(), Flag::default());
+        let crowd: Vec<_> = (0..CROWD).map(|_| rt.spawn(weald::park)).collect();
+        let named = |name: &str| weald::Builder::new().name(name.to_string());
+        let (sleeper, blocked) = rt.run(|| {
+            let sleeper = named("sleeper").spawn(|| weald::sleep(HOUR)).unwrap();
+            let (tells, until) = (inside.clone(), stop.clone());
+            let blocked = named("blocked").spawn(move || {
+                weald::park_timeout(MS);
+                weald::blocking(|| {
+                    tells.set();
+                    until.wait();
+                });
+            });
+            (sleeper, blocked.unwrap())
+        });
+        // What starts now starts on another OS thread, so that it can go on in Pinned too.
+        inside.wait();
+        rt.run(|| {
+            let doing = |name: &str| {
+                let dump = weald::dump();
+                let mut threads = dump.threads.iter();
+                threads
+                    .find(|t| t.name.as_deref() == Some(name))
+                    .map(|t| t.doing)
+            };
+            wait_until(|| doing("sleeper") == Some(weald::Doing::Waits));
+            wait_until(|| doing("blocked") == Some(weald::Doing::Blocks));
+            let parks = |dump: &weald::Dump| {
+                let threads = dump.threads.iter();
+                threads.filter(|t| t.doing == weald::Doing::Parks).count()
+            };
+            wait_until(|| parks(&weald::dump()) == CROWD);
+            let text = weald::dump().to_string();
+            assert!(text.contains("waits  sleeper"), "{text}");
+        });
+        stop.set();
+        sleeper.thread().kill();
+        assert!(sleeper.join().is_err());
+        blocked.join().unwrap();
+        for thread in crowd {
+            thread.thread().unpark();
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[inline(never)]
+fn outermost(go: &Flag) -> u32 {
+    innermost(go) + 1
+}
+
+#[inline(never)]
+fn innermost(go: &Flag) -> u32 {
+    while !go.is_set() {
+        weald::park_timeout(HOUR);
+    }
+    1
+}
+
+#[test]
+fn a_trace_leads_from_the_blocking_call_to_the_closure() {
+    each_mode_on(2, |rt| {
+        let go = Flag::default();
+        let inside = go.clone();
+        let thread = rt.spawn(move || outermost(&inside));
+        let trace = || {
+            let dump = rt.run(weald::dump);
+            let waits = dump.threads.iter().find(|thread| thread.waited.is_some());
+            waits.map(|thread| thread.trace.clone())
+        };
+        wait_until(|| trace().is_some_and(|trace| !trace.is_empty()));
+        let trace = trace().unwrap();
+        let text = trace.to_string();
+        let at = |name: &str| {
+            text.find(name)
+                .unwrap_or_else(|| panic!("no {name} in\n{text}"))
+        };
+        assert!(at("park_timeout") < at("innermost"), "{text}");
+        assert!(at("innermost") < at("outermost"), "{text}");
+        assert!(!text.contains("catch_unwind"), "{text}");
+        assert!(trace.addresses().len() > 3);
+        go.set();
+        thread.thread().unpark();
+        assert_eq!(thread.join().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_dump_tells_for_how_long_each_one_has_waited() {
+    each_mode_on(1, |rt| {
+        let sleeper = rt.spawn(|| weald::sleep(HOUR));
+        let waited = || {
+            let dump = rt.run(weald::dump);
+            dump.threads.iter().find_map(|thread| thread.waited)
+        };
+        wait_until(|| waited().is_some_and(|waited| waited >= 20 * MS));
+        assert!(waited().unwrap() < Duration::from_secs(3000));
+        sleeper.thread().kill();
+        assert!(sleeper.join().is_err());
+    });
+}
+
+#[test]
+fn traces_are_taken_while_their_threads_run_and_end() {
+    each_mode_on(2, |rt| {
+        rt.run(|| {
+            let done = Flag::default();
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    let done = done.clone();
+                    weald::spawn(move || {
+                        while !done.is_set() {
+                            weald::spawn(|| {
+                                outermost(&{
+                                    let go = Flag::default();
+                                    go.set();
+                                    go
+                                })
+                            })
+                            .join()
+                            .unwrap();
+                            weald::park_timeout(MS);
+                        }
+                    })
+                })
+                .collect();
+            let mut whole = 0;
+            while whole < 500 {
+                let dump = weald::dump();
+                let traces = dump
+                    .threads
+                    .iter()
+                    .filter(|thread| !thread.trace.is_empty());
+                whole += traces.count();
+                weald::yield_now();
+            }
+            done.set();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        });
+    });
+}
