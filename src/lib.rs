@@ -103,8 +103,8 @@ pub mod net {
         SslTransport, SslWriter,
     };
     pub use weald_net::{
-        Incoming, Resolve, ServerHandle, ServerOptions, Shutdown, SocketAddr, SystemResolver,
-        TcpListener, TcpStream, ToSocketAddrs, WrapSocket, resolve, set_resolver,
+        Fd, Incoming, Resolve, ServerHandle, ServerOptions, Shutdown, SocketAddr, SystemResolver,
+        TcpListener, TcpStream, ToSocketAddrs, UdpSocket, WrapSocket, resolve, set_resolver, unix,
     };
 }
 

@@ -195,6 +195,35 @@ fn tcp_has_its_names() {
 }
 
 #[test]
+fn the_other_sockets_have_their_names() {
+    use std::os::unix::net as std_unix;
+    use weald::net::unix::{self, UnixDatagram, UnixListener, UnixStream};
+    use weald::net::{Fd, UdpSocket};
+
+    type Pipe = Fd<std::os::fd::OwnedFd>;
+
+    let _: fn(&'static str) -> io::Result<UdpSocket> = UdpSocket::bind;
+    let _: fn(std::net::UdpSocket) -> UdpSocket = green;
+    let _: fn(std::net::UdpSocket) -> UdpSocket = UdpSocket::from;
+    let _: fn(UdpSocket) -> std::net::UdpSocket = UdpSocket::into_std;
+    let _: fn(std_unix::UnixStream) -> UnixStream = green;
+    let _: fn(std_unix::UnixListener) -> UnixListener = green;
+    let _: fn(std_unix::UnixDatagram) -> UnixDatagram = green;
+    let _: fn(std_unix::UnixStream) -> UnixStream = UnixStream::from;
+    let _: fn(UnixStream) -> std_unix::UnixStream = UnixStream::into_std;
+    let _: fn(UnixListener) -> std_unix::UnixListener = UnixListener::into_std;
+    let _: fn(UnixDatagram) -> std_unix::UnixDatagram = UnixDatagram::into_std;
+    let _: fn(&UnixListener) -> unix::Incoming<'_> = UnixListener::incoming;
+    let _: fn(&UnixStream) -> io::Result<std_unix::SocketAddr> = UnixStream::local_addr;
+    let _: fn(&UnixStream) -> io::Result<unix::SocketAddr> = UnixStream::peer_addr;
+    reads_and_writes::<UnixStream>();
+
+    let _: fn(std::os::fd::OwnedFd) -> Pipe = Fd::new;
+    let _: [fn(&Pipe) -> io::Result<()>; 2] = [Fd::readable, Fd::writable];
+    reads_and_writes::<Pipe>();
+}
+
+#[test]
 fn locks_have_their_names() {
     use weald::sync::{
         Barrier, BarrierWaitResult, Condvar, Event, LazyLock, LockResult, Mutex, MutexGuard, Once,

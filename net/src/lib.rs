@@ -4,7 +4,12 @@
 //! | file        | holds                                                                    |
 //! |-------------|--------------------------------------------------------------------------|
 //! | `source.rs` | a registered descriptor: its readiness and who waits; the one wait loop  |
+//! | `socket.rs` | what all sockets are made of                                             |
 //! | `tcp.rs`    | streams and listeners                                                    |
+//! | `udp.rs`    | datagrams                                                                |
+//! | `unix/`     | the same over Unix sockets                                               |
+//! | `fd.rs`     | any descriptor                                                           |
+//! | `poll.rs`   | what the kernel says of descriptors                                      |
 //! | `resolve.rs`| names to addresses                                                       |
 //! | `race.rs`   | connecting to a name with several addresses                              |
 //! | `server.rs` | `tcp_server`                                                             |
@@ -32,18 +37,24 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod fd;
+mod poll;
 mod pollable;
 mod race;
 mod resolve;
 mod server;
+mod socket;
 mod source;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
+mod udp;
+pub mod unix;
 mod wrap;
 
 pub use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 
+pub use crate::fd::Fd;
 pub use crate::resolve::{Resolve, SystemResolver, resolve, set_resolver};
 pub use crate::server::{ServerHandle, ServerOptions, tcp_server, tcp_server_with};
 pub use crate::tcp::{
@@ -56,4 +67,5 @@ pub use crate::tls::{
     SslConnectorBuilder, SslIncoming, SslListener, SslReader, SslRoots, SslStream, SslTransport,
     SslWriter, connect_ssl, connect_ssl_with, ssl_listener, ssl_listener_with,
 };
+pub use crate::udp::UdpSocket;
 pub use crate::wrap::{WrapSocket, wrap_socket};

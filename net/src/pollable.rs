@@ -2,35 +2,21 @@
 //!
 //! The kernel is asked each time (poll(2)): what the source remembers of readiness is about calls, and
 //! an arm makes none. An event in between wakes the arm, which asks again.
-#![allow(unsafe_code, reason = "poll(2)")]
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use weald_scheduler::io::{Pollable, WaitQueue};
 
+use crate::fd::Fd;
+use crate::poll::is_ready;
 use crate::source::Direction;
 use crate::tcp::{TcpListener, TcpStream};
+use crate::udp::UdpSocket;
+use crate::unix::{UnixDatagram, UnixListener, UnixStream};
 
-fn is_ready(fd: RawFd, writes: bool) -> io::Result<bool> {
-    let mut one = libc::pollfd {
-        fd,
-        events: if writes { libc::POLLOUT } else { libc::POLLIN },
-        revents: 0,
-    };
-    loop {
-        // SAFETY: one descriptor, a local.
-        match unsafe { libc::poll(&raw mut one, 1, 0) } {
-            0 => return Ok(false),
-            1 => return Ok(true),
-            _ => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-        }
-    }
+fn events(writes: bool) -> libc::c_short {
+    if writes { libc::POLLOUT } else { libc::POLLIN }
 }
 
 fn direction(writes: bool) -> Direction {
@@ -45,17 +31,38 @@ macro_rules! pollable {
     ($($socket:ty),*) => {$(
         impl Pollable for $socket {
             fn poll_now(&self, writes: bool) -> io::Result<bool> {
-                is_ready(self.as_raw_fd(), writes)
+                is_ready(self.as_raw_fd(), events(writes))
             }
 
             fn waiters(&self, writes: bool) -> &WaitQueue {
-                self.source().waiters(direction(writes))
+                self.0.source.waiters(direction(writes))
             }
 
             fn watch(&self) -> io::Result<()> {
-                self.source().ensure_registered(self.as_raw_fd())
+                self.0.source.ensure_registered(self.as_raw_fd())
             }
         }
     )*};
 }
-pollable!(TcpStream, TcpListener);
+pollable!(
+    TcpStream,
+    TcpListener,
+    UdpSocket,
+    UnixStream,
+    UnixListener,
+    UnixDatagram
+);
+
+impl<T: AsFd> Pollable for Fd<T> {
+    fn poll_now(&self, writes: bool) -> io::Result<bool> {
+        is_ready(self.as_raw_fd(), events(writes))
+    }
+
+    fn waiters(&self, writes: bool) -> &WaitQueue {
+        self.source().waiters(direction(writes))
+    }
+
+    fn watch(&self) -> io::Result<()> {
+        self.register()
+    }
+}

@@ -131,6 +131,15 @@ pub fn resolve(addr: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     Ok(addrs)
 }
 
+/// The first of the addresses; what is given as a number allocates nothing.
+pub(crate) fn resolve_first(addr: impl ToSocketAddrs) -> io::Result<Option<SocketAddr>> {
+    if question(&addr)? == Question::Numeric {
+        enter()?;
+        return Ok(addr.to_socket_addrs()?.next());
+    }
+    Ok(resolve(addr)?.into_iter().next())
+}
+
 fn invalid_input(text: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }

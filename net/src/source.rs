@@ -22,11 +22,22 @@
 //! Invariant 3: a descriptor is registered with one poller at a time, from its first wait on, and
 //! taken out before it is closed. If that poller's runtime has ended, the next wait registers it
 //! with another; the poller that closes wakes all who wait.
+//!
+//! Where it is registered, the slot's home word tells without a lock; its generation is in it:
+//!
+//! | home        | meaning                        | leaves by                                      |
+//! |-------------|--------------------------------|------------------------------------------------|
+//! | NOWHERE     | with no poller that is open    | `register`, under its lock -> REGISTERING      |
+//! | REGISTERING | on the way                     | the same -> REGISTERED, or NOWHERE if it fails |
+//! | REGISTERED  | with the poller in `poller`    | `deregister` -> NOWHERE                        |
+//!
+//! A poller that closes sets NOWHERE in both other states, before it wakes who waits; one that closes
+//! between the two steps of `register` makes its last step fail, and it begins anew.
 #![allow(unsafe_code, reason = "event slots are found by their address")]
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +46,17 @@ use weald_scheduler::io::{EventSlot, PollerHandle, Readiness, WaitQueue, Woken};
 const READY: u64 = 1;
 const STICKY: u64 = 2;
 const TICK: u64 = 4;
+
+const NOWHERE: u32 = 0;
+const REGISTERING: u32 = 1;
+const REGISTERED: u32 = 2;
+/// Where the generation begins in a home word.
+const GENERATION: u32 = 4;
+
+/// The pauses of a call for which no event comes, doubling; they are what a message or connection
+/// may be late.
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Which way data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +135,27 @@ impl Way {
 struct Slot {
     event: EventSlot,
     generation: AtomicU16,
+    home: AtomicU32,
     read: Way,
     write: Way,
+}
+
+impl Slot {
+    /// Its poller has closed.
+    fn evict(&self, generation: u16) {
+        for from in [REGISTERED, REGISTERING] {
+            let _ = self.home.compare_exchange(
+                home(generation, from),
+                home(generation, NOWHERE),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+        }
+    }
+}
+
+fn home(generation: u16, state: u32) -> u32 {
+    u32::from(generation) * GENERATION + state
 }
 
 /// Slots without a user.
@@ -128,6 +169,9 @@ fn on_event(event: &'static EventSlot, generation: u16, readiness: Readiness) {
         return;
     }
     let has = |bits: u8| readiness.0 & bits != 0;
+    if has(Readiness::CLOSED) {
+        slot.evict(generation);
+    }
     let (failed, urgent) = (has(Readiness::ERROR), has(Readiness::PRIORITY));
     let (read_end, write_end) = (has(Readiness::READ_CLOSED), has(Readiness::WRITE_CLOSED));
     if failed || urgent || read_end || has(Readiness::READABLE) {
@@ -153,6 +197,7 @@ impl Source {
             Box::leak(Box::new(Slot {
                 event: EventSlot { on_event },
                 generation: AtomicU16::new(0),
+                home: AtomicU32::new(NOWHERE),
                 read: Way::new(),
                 write: Way::new(),
             }))
@@ -160,6 +205,8 @@ impl Source {
         let generation = slot.generation.load(Ordering::Relaxed).wrapping_add(1);
         slot.read.word.store(READY, Ordering::Relaxed);
         slot.write.word.store(READY, Ordering::Relaxed);
+        slot.home
+            .store(home(generation, NOWHERE), Ordering::Relaxed);
         slot.generation.store(generation, Ordering::Release);
         Self {
             slot,
@@ -180,14 +227,36 @@ impl Source {
         }
     }
 
+    fn is_home(&self, state: u32) -> bool {
+        self.slot.home.load(Ordering::Acquire) == home(self.generation, state)
+    }
+
+    #[inline]
     pub(crate) fn ensure_registered(&self, fd: RawFd) -> io::Result<()> {
-        let mut poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner);
-        if poller.as_ref().is_some_and(|poller| !poller.is_closed()) {
+        if self.is_home(REGISTERED) {
             return Ok(());
         }
-        let new = PollerHandle::here();
-        new.register(fd, &self.slot.event, self.generation)?;
-        *poller = Some(new);
+        self.register(fd)
+    }
+
+    #[cold]
+    fn register(&self, fd: RawFd) -> io::Result<()> {
+        let mut poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner);
+        let word = &self.slot.home;
+        let [nowhere, registering, registered] =
+            [NOWHERE, REGISTERING, REGISTERED].map(|state| home(self.generation, state));
+        // Only who holds the lock takes it out of NOWHERE.
+        while !self.is_home(REGISTERED) {
+            word.store(registering, Ordering::Relaxed);
+            let new = PollerHandle::here();
+            if let Err(error) = new.register(fd, &self.slot.event, self.generation) {
+                word.store(nowhere, Ordering::Relaxed);
+                return Err(error);
+            }
+            *poller = Some(new);
+            let _ =
+                word.compare_exchange(registering, registered, Ordering::AcqRel, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -200,7 +269,9 @@ impl Source {
             .take();
         if let Some(poller) = poller {
             // It may fail only for a descriptor that somebody else has closed.
-            let _ = poller.deregister(fd);
+            let _ = poller.deregister(fd, &self.slot.event, self.generation);
+            let nowhere = home(self.generation, NOWHERE);
+            self.slot.home.store(nowhere, Ordering::Relaxed);
         }
     }
 
@@ -241,13 +312,83 @@ impl Source {
                 }
             }
             self.ensure_registered(fd)?;
-            let limit = *deadline.get_or_insert_with(|| match waits {
-                Waits::AtMost(limit) => weald_scheduler::io::deadline(limit),
-                Waits::Forever | Waits::Never => None,
-            });
+            let limit = *deadline.get_or_insert_with(|| waits.deadline());
             match way.waiters.wait(|| way.has_ticked(seen), limit, true) {
                 Woken::Notified | Woken::Ready | Woken::Again => {}
                 Woken::TimedOut => return Err(io::ErrorKind::TimedOut.into()),
+                Woken::Interrupted(interrupt) => return Err(interrupt.into_io()),
+            }
+        }
+    }
+}
+
+impl Source {
+    /// A blocking call of which the kernel may not tell when to try again: it is tried after a pause
+    /// as well. Without a descriptor nothing is told at all.
+    pub(crate) fn run_untold<T>(
+        &self,
+        fd: Option<RawFd>,
+        direction: Direction,
+        waits: Waits,
+        mut call: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        weald_scheduler::io::enter()?;
+        let way = self.way(direction);
+        let mut deadline: Option<Option<Instant>> = None;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let seen = way.word.load(Ordering::Acquire);
+            match call() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if waits == Waits::Never {
+                        return Err(error);
+                    }
+                }
+                done => {
+                    way.waiters.wake_one();
+                    if deadline.is_none() && done.is_ok() {
+                        weald_scheduler::io::spend();
+                    }
+                    return done;
+                }
+            }
+            if let Some(fd) = fd {
+                self.ensure_registered(fd)?;
+            }
+            let limit = *deadline.get_or_insert_with(|| waits.deadline());
+            let now = Instant::now();
+            if limit.is_some_and(|limit| now >= limit) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let next = now + pause;
+            let until = limit.map_or(next, |limit| limit.min(next));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            let woken = way.waiters.wait(|| way.has_ticked(seen), Some(until), true);
+            if let Woken::Interrupted(interrupt) = woken {
+                return Err(interrupt.into_io());
+            }
+        }
+    }
+
+    /// A blocking call: waits until `ready` says true; it is asked at first and after each event.
+    pub(crate) fn wait_until(
+        &self,
+        fd: RawFd,
+        direction: Direction,
+        deadline: Option<Instant>,
+        mut ready: impl FnMut() -> io::Result<bool>,
+    ) -> io::Result<bool> {
+        let way = self.way(direction);
+        loop {
+            let seen = way.word.load(Ordering::Acquire);
+            if ready()? {
+                return Ok(true);
+            }
+            self.ensure_registered(fd)?;
+            match way.waiters.wait(|| way.has_ticked(seen), deadline, true) {
+                Woken::Notified | Woken::Ready | Woken::Again => {}
+                Woken::TimedOut => return ready(),
                 Woken::Interrupted(interrupt) => return Err(interrupt.into_io()),
             }
         }
@@ -272,4 +413,14 @@ pub(crate) enum Waits {
     AtMost(Duration),
     /// `set_nonblocking(true)`.
     Never,
+}
+
+impl Waits {
+    /// The end of a wait that begins now; `None`: never.
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::AtMost(limit) => weald_scheduler::io::deadline(limit),
+            Self::Forever | Self::Never => None,
+        }
+    }
 }

@@ -1,7 +1,5 @@
 //! Standard sockets made green.
 
-use crate::tcp::{TcpListener, TcpStream};
-
 /// A standard socket that has a green twin.
 ///
 /// # Examples
@@ -12,22 +10,6 @@ pub trait WrapSocket {
 
     /// Makes the socket green.
     fn wrap(self) -> Self::Green;
-}
-
-impl WrapSocket for std::net::TcpStream {
-    type Green = TcpStream;
-
-    fn wrap(self) -> TcpStream {
-        self.into()
-    }
-}
-
-impl WrapSocket for std::net::TcpListener {
-    type Green = TcpListener;
-
-    fn wrap(self) -> TcpListener {
-        self.into()
-    }
 }
 
 /// Makes a standard socket green: its calls suspend the green thread, not the worker.

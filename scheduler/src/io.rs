@@ -50,13 +50,15 @@ impl PollerHandle {
     ///
     /// # Errors
     /// The system's.
-    pub fn deregister(&self, fd: RawFd) -> io::Result<()> {
-        self.inner.workers[self.worker].poller.deregister(fd)
-    }
-
-    /// Its runtime has been shut down: register with another.
-    pub fn is_closed(&self) -> bool {
-        self.inner.workers[self.worker].poller.is_closed()
+    pub fn deregister(
+        &self,
+        fd: RawFd,
+        slot: &'static EventSlot,
+        generation: u16,
+    ) -> io::Result<()> {
+        self.inner.workers[self.worker]
+            .poller
+            .deregister(fd, slot, generation)
     }
 }
 

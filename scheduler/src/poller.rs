@@ -67,8 +67,10 @@ impl Readiness {
     pub const ERROR: u8 = 16;
     /// Out-of-band data.
     pub const PRIORITY: u8 = 32;
+    /// The poller closes: register with another.
+    pub const CLOSED: u8 = 64;
     /// Everything: look yourself. What a poller that closes says.
-    pub const ALL: u8 = 63;
+    pub const ALL: u8 = 127;
 }
 
 /// Where the events of a descriptor go. Slots live for ever; their generation tells their users
@@ -241,17 +243,20 @@ impl Poller {
         Ok(())
     }
 
-    /// Undoes `register`; of a descriptor that is still open.
-    pub(crate) fn deregister(&self, fd: RawFd) -> io::Result<()> {
+    /// Undoes `register`; of a descriptor that is still open. If somebody has closed it, its number
+    /// may be another's, who has registered it since: that stays.
+    pub(crate) fn deregister(
+        &self,
+        fd: RawFd,
+        slot: &'static EventSlot,
+        generation: u16,
+    ) -> io::Result<()> {
         let mut registered = self.registered.lock();
-        if registered.tokens.remove(&fd).is_none() {
+        if registered.tokens.get(&fd) != Some(&token(slot, generation)) {
             return Ok(());
         }
+        registered.tokens.remove(&fd);
         self.registry.deregister(fd)
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.registered.lock().closed
     }
 
     /// Takes no more descriptors and tells all who wait here to look again, elsewhere.

@@ -1,11 +1,16 @@
 //! What TLS is spoken over.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 
+use socket2::SockRef;
+
+use crate::fd::Fd;
 use crate::tcp::TcpStream;
+use crate::unix::UnixStream;
 
-/// A stream that TLS can be spoken over: green TCP, another TLS stream, or a type of yours, such as
+/// A stream that TLS can be spoken over: a green TCP or Unix stream, another TLS stream, or a type of yours, such as
 /// a tunnel through a proxy.
 ///
 /// `receive` and `send` may be called by two threads at once. They are what waits in a call of
@@ -55,24 +60,51 @@ pub trait SslTransport: Send + Sync {
     fn close(&self, how: Shutdown) -> io::Result<()>;
 }
 
-impl SslTransport for TcpStream {
+macro_rules! transport {
+    ($($stream:ty),*) => {$(
+        impl SslTransport for $stream {
+            fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0.read(buffer, 0)
+            }
+
+            fn send(&self, buffer: &[u8]) -> io::Result<usize> {
+                self.0.send(buffer)
+            }
+
+            fn try_send(&self, buffer: &[u8]) -> io::Result<usize> {
+                self.0.send_at_once(buffer)
+            }
+
+            fn try_discard(&self) -> io::Result<usize> {
+                self.0.discard_at_once()
+            }
+
+            fn close(&self, how: Shutdown) -> io::Result<()> {
+                self.shutdown(how)
+            }
+        }
+    )*};
+}
+transport!(TcpStream, UnixStream);
+
+/// Over any descriptor that goes both ways. One that is no socket has no directions to close.
+impl<T: AsFd + Send + Sync> SslTransport for Fd<T> {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&mut &*self).read(buffer)
+        self.read_some(buffer)
     }
 
     fn send(&self, buffer: &[u8]) -> io::Result<usize> {
-        (&mut &*self).write(buffer)
+        self.write_some(buffer)
     }
 
     fn try_send(&self, buffer: &[u8]) -> io::Result<usize> {
-        self.send_at_once(buffer)
-    }
-
-    fn try_discard(&self) -> io::Result<usize> {
-        self.discard_at_once()
+        self.write_at_once(buffer)
     }
 
     fn close(&self, how: Shutdown) -> io::Result<()> {
-        self.shutdown(how)
+        match SockRef::from(self).shutdown(how) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => Ok(()),
+            done => done,
+        }
     }
 }

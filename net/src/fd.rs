@@ -1,0 +1,342 @@
+//! Any descriptor made green: pipes, eventfds, terminals, whatever epoll takes; and ordinary files,
+//! which it does not take.
+//!
+//! `O_NONBLOCK` belongs to the open file, which the shell may share: it is left alone. Linux can be
+//! asked for a read or write that does not wait (`RWF_NOWAIT` of preadv2(2)), of pipes and sockets
+//! for instance. For the rest poll(2) is asked first, and as somebody else may be quicker, the call
+//! is made inside `blocking`. A write goes in pieces then, of which poll(2) says that they fit.
+#![allow(unsafe_code, reason = "preadv2, read and write of raw descriptors")]
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::poll::is_ready;
+use crate::source::{Direction, Got, Source, Waits};
+
+/// So much fits into a pipe or terminal that poll(2) calls writable: `PIPE_BUF` of Linux.
+const PIECE: usize = 4096;
+
+/// Any descriptor with green `readable`, `writable`, [`Read`] and [`Write`].
+///
+/// Any number of green threads may wait on one `Fd`, and several `Fd`s may borrow one descriptor. The
+/// descriptor's `O_NONBLOCK` is neither needed nor changed. An ordinary file is always ready; its
+/// calls are made inside [`blocking`](weald_scheduler::blocking()). Writing to a pipe that nobody
+/// reads raises `SIGPIPE` unless the program ignores it, as Rust programs do.
+///
+/// # Examples
+/// ```
+/// use std::io::{Read, Write};
+///
+/// let (reader, writer) = std::io::pipe()?;
+/// let (mut reader, mut writer) = (weald_net::Fd::new(reader), weald_net::Fd::new(writer));
+/// let sender = weald_scheduler::spawn(move || writer.write_all(b"through a pipe"));
+/// reader.readable()?;
+/// let mut text = String::new();
+/// reader.read_to_string(&mut text)?;
+/// assert_eq!(text, "through a pipe");
+/// # sender.join().unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Fd<T: AsFd> {
+    /// `None` only while it is being taken apart.
+    inner: Option<T>,
+    source: Source,
+    /// epoll does not take it: it never waits.
+    always_ready: AtomicBool,
+    /// A duplicate, registered in its place: another has registered the same number already.
+    twin: OnceLock<OwnedFd>,
+}
+
+impl<T: AsFd> Fd<T> {
+    /// Makes the descriptor green. It is registered at its first call.
+    pub fn new(inner: T) -> Self {
+        Self {
+            inner: Some(inner),
+            source: Source::new(),
+            always_ready: AtomicBool::new(false),
+            twin: OnceLock::new(),
+        }
+    }
+
+    /// What it was made of.
+    #[allow(clippy::missing_panics_doc, reason = "it never does")]
+    pub fn get_ref(&self) -> &T {
+        self.inner
+            .as_ref()
+            .expect("it is there until it is taken apart")
+    }
+
+    /// Gives back what it was made of.
+    #[allow(clippy::missing_panics_doc, reason = "it never does")]
+    pub fn into_inner(mut self) -> T {
+        self.deregister();
+        self.inner.take().expect("it is taken apart once")
+    }
+
+    /// Waits until a read would find something: data, the end or an error.
+    ///
+    /// # Errors
+    /// The system's; an exception that ends the wait.
+    pub fn readable(&self) -> io::Result<()> {
+        self.ready(Direction::Read)
+    }
+
+    /// Waits until a write would find room, or an error.
+    ///
+    /// # Errors
+    /// The system's; an exception that ends the wait.
+    pub fn writable(&self) -> io::Result<()> {
+        self.ready(Direction::Write)
+    }
+
+    fn ready(&self, direction: Direction) -> io::Result<()> {
+        weald_scheduler::io::enter()?;
+        self.register()?;
+        if !self.always_ready.load(Ordering::Relaxed) {
+            let fd = self.as_raw_fd();
+            let is_ready = || is_ready(fd, events(direction));
+            self.source
+                .wait_until(self.registered(), direction, None, is_ready)?;
+        }
+        weald_scheduler::io::spend();
+        Ok(())
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    fn registered(&self) -> RawFd {
+        self.twin
+            .get()
+            .map_or_else(|| self.as_raw_fd(), AsRawFd::as_raw_fd)
+    }
+
+    /// Sees to it that events come, if it is of a kind that has any.
+    pub(crate) fn register(&self) -> io::Result<()> {
+        if self.always_ready.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.source.ensure_registered(self.registered()) {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                self.always_ready.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                let twin = self.get_ref().as_fd().try_clone_to_owned()?;
+                // If another was first, its duplicate is as good.
+                let _ = self.twin.set(twin);
+                self.source.ensure_registered(self.registered())
+            }
+            done => done,
+        }
+    }
+
+    fn deregister(&self) {
+        self.source.deregister(self.registered());
+    }
+
+    /// One call, tried until it need not wait.
+    fn run(
+        &self,
+        direction: Direction,
+        mut call: impl FnMut(RawFd, How) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        weald_scheduler::io::enter()?;
+        self.register()?;
+        let fd = self.as_raw_fd();
+        if self.always_ready.load(Ordering::Relaxed) {
+            return loop {
+                match weald_scheduler::blocking(|| call(fd, How::Waiting)) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    done => break done,
+                }
+            };
+        }
+        self.source
+            .run(self.registered(), direction, Waits::Forever, || {
+                let done = match call(fd, How::AtOnce) {
+                    Err(error) if is_unsupported(&error) => {
+                        if !is_ready(fd, events(direction))? {
+                            return Err(io::ErrorKind::WouldBlock.into());
+                        }
+                        weald_scheduler::blocking(|| call(fd, How::Waiting))
+                    }
+                    done => done,
+                };
+                done.map(Got::more)
+            })
+    }
+
+    pub(crate) fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.run(Direction::Read, |fd, how| read(fd, buffer, how))
+    }
+
+    pub(crate) fn write_some(&self, buffer: &[u8]) -> io::Result<usize> {
+        let is_file = || self.always_ready.load(Ordering::Relaxed);
+        self.run(Direction::Write, |fd, how| match how {
+            How::Waiting if !is_file() => write(fd, &buffer[..buffer.len().min(PIECE)], how),
+            How::Waiting | How::AtOnce => write(fd, buffer, how),
+        })
+    }
+
+    /// Writes what there is room for, without waiting, and raises nothing; declines where that
+    /// cannot be asked for.
+    #[cfg(feature = "tls")]
+    pub(crate) fn write_at_once(&self, buffer: &[u8]) -> io::Result<usize> {
+        let declined = |_| io::ErrorKind::WouldBlock.into();
+        write(self.as_raw_fd(), buffer, How::AtOnce).map_err(declined)
+    }
+}
+
+/// How a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// It must not wait.
+    AtOnce,
+    /// It may.
+    Waiting,
+}
+
+fn events(direction: Direction) -> libc::c_short {
+    match direction {
+        Direction::Read => libc::POLLIN,
+        Direction::Write => libc::POLLOUT,
+    }
+}
+
+/// This kernel has no call that does not wait, or not for this kind of descriptor.
+fn is_unsupported(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
+        || matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
+fn length(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+fn read(fd: RawFd, buffer: &mut [u8], how: How) -> io::Result<usize> {
+    match how {
+        How::Waiting => {
+            // SAFETY: the buffer is ours for the call.
+            length(unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) })
+        }
+        How::AtOnce => at_once::read(fd, buffer),
+    }
+}
+
+fn write(fd: RawFd, buffer: &[u8], how: How) -> io::Result<usize> {
+    match how {
+        How::Waiting => {
+            // SAFETY: the buffer is only read.
+            length(unsafe { libc::write(fd, buffer.as_ptr().cast(), buffer.len()) })
+        }
+        How::AtOnce => at_once::write(fd, buffer),
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod at_once {
+    use std::io;
+    use std::os::fd::RawFd;
+
+    fn call(number: libc::c_long, fd: RawFd, slice: libc::iovec) -> io::Result<usize> {
+        // The offset, in two halves: where the file stands.
+        let here: libc::c_long = -1;
+        let slice = &raw const slice;
+        // SAFETY: one slice, which the callers vouch for.
+        let result = unsafe { libc::syscall(number, fd, slice, 1, here, here, libc::RWF_NOWAIT) };
+        usize::try_from(result).map_err(|_| io::Error::last_os_error())
+    }
+
+    pub(super) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+        let slice = libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
+        call(libc::SYS_preadv2, fd, slice)
+    }
+
+    pub(super) fn write(fd: RawFd, buffer: &[u8]) -> io::Result<usize> {
+        let slice = libc::iovec {
+            iov_base: buffer.as_ptr().cast_mut().cast(),
+            iov_len: buffer.len(),
+        };
+        call(libc::SYS_pwritev2, fd, slice)
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod at_once {
+    use std::io;
+    use std::os::fd::RawFd;
+
+    pub(super) fn read(_: RawFd, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn write(_: RawFd, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl<T: AsFd> Read for &Fd<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_some(buffer)
+    }
+}
+
+impl<T: AsFd> Write for &Fd<T> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.write_some(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<T: AsFd> Read for Fd<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_some(buffer)
+    }
+}
+
+impl<T: AsFd> Write for Fd<T> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.write_some(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<T: AsFd> AsFd for Fd<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.get_ref().as_fd()
+    }
+}
+
+impl<T: AsFd> AsRawFd for Fd<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl<T: AsFd + fmt::Debug> fmt::Debug for Fd<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fd").field(self.get_ref()).finish()
+    }
+}
+
+impl<T: AsFd> Drop for Fd<T> {
+    fn drop(&mut self) {
+        if self.inner.is_some() {
+            self.deregister();
+        }
+    }
+}
