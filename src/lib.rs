@@ -41,7 +41,8 @@
 //! ```
 //!
 //! # Sockets
-//! [`net`] has the types of `std::net`; [`wrap_socket`] makes std's own green.
+//! [`net`] has the types of `std::net` and `std::os::unix::net`; [`wrap_socket`] makes std's own green,
+//! [`net::Fd`] any other descriptor. [`select`](fn@select) waits for several of them.
 //! ```
 //! use std::io::{Read, Write};
 //!
@@ -103,8 +104,9 @@ pub mod net {
         SslTransport, SslWriter,
     };
     pub use weald_net::{
-        Fd, Incoming, Resolve, ServerHandle, ServerOptions, Shutdown, SocketAddr, SystemResolver,
-        TcpListener, TcpStream, ToSocketAddrs, UdpSocket, WrapSocket, resolve, set_resolver, unix,
+        Fd, Incoming, PollFd, Resolve, Selected, ServerHandle, ServerOptions, Shutdown, SocketAddr,
+        SystemResolver, TcpListener, TcpStream, ToSocketAddrs, UdpSocket, WrapSocket, poll,
+        resolve, set_resolver, unix,
     };
 }
 
@@ -123,8 +125,8 @@ pub use weald_net::{connect_ssl, connect_ssl_with, ssl_listener, ssl_listener_wi
 pub use weald_sync::{block_on, select};
 
 pub use weald_net::{
-    connect_tcp, connect_tcp_from, tcp_listener, tcp_listener_with, tcp_server, tcp_server_with,
-    wrap_socket,
+    connect_tcp, connect_tcp_from, select, tcp_listener, tcp_listener_with, tcp_server,
+    tcp_server_with, wrap_socket,
 };
 pub use weald_scheduler::{
     Builder, Doing, Dump, DumpedThread, Elapsed, Exception, GreenThread, GreenThreadId,

@@ -198,8 +198,10 @@ fn tcp_has_its_names() {
 fn the_other_sockets_have_their_names() {
     use std::os::unix::net as std_unix;
     use weald::net::unix::{self, UnixDatagram, UnixListener, UnixStream};
-    use weald::net::{Fd, UdpSocket};
+    use weald::net::{Fd, PollFd, Selected, UdpSocket};
 
+    type List<'a> = &'a [&'a dyn std::os::fd::AsFd];
+    type Select = fn(List<'_>, List<'_>, List<'_>, Option<Duration>) -> io::Result<Selected>;
     type Pipe = Fd<std::os::fd::OwnedFd>;
 
     let _: fn(&'static str) -> io::Result<UdpSocket> = UdpSocket::bind;
@@ -220,6 +222,16 @@ fn the_other_sockets_have_their_names() {
 
     let _: fn(std::os::fd::OwnedFd) -> Pipe = Fd::new;
     let _: [fn(&Pipe) -> io::Result<()>; 2] = [Fd::readable, Fd::writable];
+    let _: Select = weald::select;
+    let Selected {
+        read,
+        write,
+        except,
+    } = Selected::default();
+    let _: [Vec<usize>; 3] = [read, write, except];
+    assert_eq!(Selected::default(), Selected::default());
+    let _ = format!("{:?}", Selected::default());
+    let _: fn(&mut [PollFd<'_>], Option<Duration>) -> io::Result<usize> = weald::net::poll;
     reads_and_writes::<Pipe>();
 }
 

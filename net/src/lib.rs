@@ -9,7 +9,9 @@
 //! | `udp.rs`    | datagrams                                                                |
 //! | `unix/`     | the same over Unix sockets                                               |
 //! | `fd.rs`     | any descriptor                                                           |
-//! | `poll.rs`   | what the kernel says of descriptors                                      |
+//! | `poll.rs`   | what the kernel says of descriptors, and waiting for several             |
+//! | `poll_set.rs`| the epoll instance of such a wait                                       |
+//! | `select.rs` | eventlet's `select`                                                      |
 //! | `resolve.rs`| names to addresses                                                       |
 //! | `race.rs`   | connecting to a name with several addresses                              |
 //! | `server.rs` | `tcp_server`                                                             |
@@ -39,9 +41,11 @@
 
 mod fd;
 mod poll;
+mod poll_set;
 mod pollable;
 mod race;
 mod resolve;
+mod select;
 mod server;
 mod socket;
 mod source;
@@ -55,7 +59,9 @@ mod wrap;
 pub use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 
 pub use crate::fd::Fd;
+pub use crate::poll::{PollFd, poll};
 pub use crate::resolve::{Resolve, SystemResolver, resolve, set_resolver};
+pub use crate::select::{Selected, select};
 pub use crate::server::{ServerHandle, ServerOptions, tcp_server, tcp_server_with};
 pub use crate::tcp::{
     Incoming, TcpListener, TcpStream, connect_tcp, connect_tcp_from, tcp_listener,

@@ -11,6 +11,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +36,8 @@ struct Shared {
     read_timeout: Mutex<Option<Duration>>,
     write_timeout: Mutex<Option<Duration>>,
     nonblocking: AtomicBool,
+    /// Of datagram sockets: `shutdown` of reading.
+    ended: AtomicBool,
 }
 
 /// A socket with its source; what streams, datagram sockets and listeners are made of.
@@ -216,14 +219,36 @@ impl Green {
         })
     }
 
+    /// `shutdown` of a datagram socket. Of its end the kernel tells a read that does not wait as little
+    /// as one that has nothing to read: both are `EAGAIN`.
+    pub(crate) fn shutdown_datagrams(&self, how: Shutdown) -> io::Result<()> {
+        if how != Shutdown::Write {
+            self.shared.ended.store(true, Ordering::Relaxed);
+        }
+        self.socket().shutdown(how)
+    }
+
+    /// What a read of a datagram got: the end instead of `WouldBlock` after `shutdown`.
+    fn or_end<T>(&self, got: io::Result<T>, end: impl FnOnce() -> T) -> io::Result<Got<T>> {
+        match got {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    && self.shared.ended.load(Ordering::Relaxed)
+                    && !self.shared.nonblocking.load(Ordering::Relaxed) =>
+            {
+                Ok(Got::more(end()))
+            }
+            got => got.map(Got::more),
+        }
+    }
+
     /// Takes a datagram from the peer.
     pub(crate) fn receive(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
         let buffer = uninit(buffer);
         let socket = self.socket();
         self.run(Direction::Read, self.read_waits(), || {
-            socket
-                .recv_with_flags(buffer, flags | libc::MSG_DONTWAIT)
-                .map(Got::more)
+            let got = socket.recv_with_flags(buffer, flags | libc::MSG_DONTWAIT);
+            self.or_end(got, || 0)
         })
     }
 
@@ -236,9 +261,8 @@ impl Green {
         let buffer = uninit(buffer);
         let socket = self.socket();
         self.run(Direction::Read, self.read_waits(), || {
-            socket
-                .recv_from_with_flags(buffer, flags | libc::MSG_DONTWAIT)
-                .map(Got::more)
+            let got = socket.recv_from_with_flags(buffer, flags | libc::MSG_DONTWAIT);
+            self.or_end(got, no_addr)
         })
     }
 
@@ -249,6 +273,14 @@ impl Green {
             socket
                 .send_to_with_flags(buffer, addr, SEND_FLAGS)
                 .map(Got::more)
+        })
+    }
+
+    /// Sends a datagram to the peer, where `shutdown` is not told of.
+    pub(crate) fn send_untold(&self, buffer: &[u8]) -> io::Result<usize> {
+        let socket = self.socket();
+        self.run_untold(Direction::Write, self.write_waits(), || {
+            socket.send_with_flags(buffer, SEND_FLAGS)
         })
     }
 
@@ -295,6 +327,13 @@ impl Drop for Green {
             self.source.deregister(socket.as_raw_fd());
         }
     }
+}
+
+/// What the kernel says of a sender that there is not.
+fn no_addr() -> (usize, SockAddr) {
+    let nobody = socket2::SockAddrStorage::zeroed();
+    // SAFETY: of length 0.
+    (0, unsafe { SockAddr::new(nobody, 0) })
 }
 
 fn uninit(buffer: &mut [u8]) -> &mut [MaybeUninit<u8>] {

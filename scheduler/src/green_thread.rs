@@ -35,9 +35,10 @@ use std::thread;
 
 use crate::coroutine::{Coroutine, Suspender};
 use crate::exception::{self, Inbox, Local};
+use crate::os_parker::Parker;
 use crate::runtime::Inner;
 use crate::shim::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
-use crate::shim::sync::{Arc, Condvar, Mutex};
+use crate::shim::sync::{Arc, Mutex};
 use crate::state::{State, WaitKind, Wake};
 use crate::trace::Left;
 use crate::wait_queue::WaitQueue;
@@ -125,48 +126,6 @@ pub(crate) struct Cold {
     pub(crate) local: UnsafeCell<Local>,
     /// Blocks its OS thread when it waits in place.
     pub(crate) parker: Arc<Parker>,
-}
-
-/// Blocks an OS thread until notified.
-#[derive(Debug)]
-pub(crate) struct Parker {
-    notified: Mutex<bool>,
-    condvar: Condvar,
-}
-
-impl Parker {
-    fn new() -> Self {
-        Self {
-            notified: Mutex::new(false),
-            condvar: Condvar::new(),
-        }
-    }
-
-    /// Ends one `wait`. The caller holds a clone of the `Arc`: the waiter may go at once.
-    pub(crate) fn notify(&self) {
-        *self.notified.lock() = true;
-        self.condvar.notify_one();
-    }
-
-    /// Waits for `notify`, at most until the deadline. True: notified.
-    pub(crate) fn wait(&self, deadline: Option<std::time::Instant>) -> bool {
-        let mut notified = self.notified.lock();
-        while !*notified {
-            match deadline {
-                None => notified = crate::shim::sync::wait(&self.condvar, notified),
-                Some(deadline) => {
-                    let now = crate::shim::clock::now();
-                    if now >= deadline {
-                        return false;
-                    }
-                    let left = deadline - now;
-                    notified = crate::shim::sync::wait_for(&self.condvar, notified, left);
-                }
-            }
-        }
-        *notified = false;
-        true
-    }
 }
 
 enum Stage<F, T> {

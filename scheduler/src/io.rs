@@ -19,6 +19,8 @@ use crate::exception;
 use crate::runtime::{self, Inner};
 use crate::shim::sync::Arc;
 use crate::waiter;
+#[cfg(not(loom))]
+use crate::waiter::{Ended, Waiting};
 
 /// The poller of one worker. Keeps the runtime's memory, not the runtime, alive.
 #[derive(Clone, Debug)]
@@ -92,6 +94,36 @@ pub fn is_unwinding() -> bool {
         // SAFETY: the running thread's header is alive.
         exception::own_unwinding(unsafe { &*crate::current::header() })
     }
+}
+
+/// The running thread cannot leave its stack to wait (it is an OS thread, or inside `blocking`): a wait
+/// blocks its OS thread.
+#[allow(unsafe_code, reason = "the running thread's own header")]
+pub fn waits_in_place() -> bool {
+    // SAFETY: the running thread's header is alive.
+    !carrier::can_suspend(unsafe { &*crate::current::header() })
+}
+
+/// Blocks the OS thread in poll(2), of a thread that [waits in place](waits_in_place): until there is
+/// something to say of one of the descriptors (`Ready`), which the caller finds out, or until the
+/// deadline or an exception. Adds one descriptor for a while.
+///
+/// # Errors
+/// The system's: no more descriptors.
+#[cfg(not(loom))]
+#[allow(unsafe_code, reason = "the running thread's own header")]
+pub fn poll_in_place(fds: &mut Vec<libc::pollfd>, deadline: Option<Instant>) -> io::Result<Woken> {
+    // SAFETY: the running thread's header is alive.
+    let parker = Arc::clone(unsafe { &(*crate::current::header()).cold().parker });
+    fds.push(parker.wake_fd()?);
+    let ended = Waiting::begin().block(deadline, &mut |parker, until| parker.poll(fds, until));
+    fds.pop();
+    Ok(match ended {
+        Ended::Woken(_) => Woken::Notified,
+        Ended::TimedOut => Woken::TimedOut,
+        Ended::Raised(raise) => Woken::Interrupted(Interrupt(raise)),
+        Ended::Pending | Ended::Again => Woken::Ready,
+    })
 }
 
 /// The end of a blocking call that did not wait.

@@ -34,6 +34,7 @@ mod locals;
 mod metrics;
 mod monitor;
 mod offload;
+mod os_parker;
 #[cfg(not(loom))]
 mod panic_hook;
 mod poller;

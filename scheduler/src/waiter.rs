@@ -18,6 +18,7 @@ use crate::carrier::{self, Unwinding};
 use crate::current;
 use crate::exception::{self, Raise};
 use crate::green_thread::{Header, Note};
+use crate::os_parker::Parker;
 use crate::shim::clock;
 use crate::state::{WaitKind, Wake, Why};
 use crate::worker::millis_since;
@@ -90,23 +91,7 @@ impl Waiting {
     pub(crate) fn park(self, deadline: Option<Instant>, by_token: bool, admit: Admit) -> Ended {
         // SAFETY: as in `begin`.
         let header = unsafe { &*self.header };
-        let admitted = admit != Admit::NoExceptions && exception::admits(header);
-        let interruptible = admitted && !exception::holds(header);
-        let alarm = if admitted {
-            // SAFETY: the thread asks about itself.
-            unsafe { header.local_if_any() }.and_then(|local| local.earliest())
-        } else {
-            None
-        };
-        let until = match (deadline, alarm) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        let kind = WaitKind {
-            by_token,
-            interruptible,
-            in_place: false,
-        };
+        let (admitted, kind, until) = terms(header, deadline, by_token, admit);
         let why = match until {
             None if carrier::can_suspend(header) => {
                 let _unwinding = Unwinding::note(header);
@@ -128,6 +113,56 @@ impl Waiting {
             why => Ended::Woken(why),
         }
     }
+
+    /// As [`park`](Self::park), of a thread that cannot leave its stack and blocks its OS thread by
+    /// `block`: until the parker is notified (true), or something else ends it (false), the moment
+    /// that it is given at the latest.
+    #[cold]
+    #[cfg(not(loom))]
+    pub(crate) fn block(
+        self,
+        deadline: Option<Instant>,
+        block: &mut dyn FnMut(&Parker, Option<Instant>) -> bool,
+    ) -> Ended {
+        // SAFETY: as in `begin`.
+        let header = unsafe { &*self.header };
+        let (admitted, kind, until) = terms(header, deadline, false, Admit::Exceptions);
+        match park_in_place(header, self.epoch, kind, until, block) {
+            why @ (Why::TIMED_OUT | Why::EXCEPTION) => {
+                let admitted = admitted.then_some(Admit::Exceptions);
+                ended_early(header, why, deadline, admitted)
+            }
+            why => Ended::Woken(why),
+        }
+    }
+}
+
+/// Whether exceptions end the wait, what else there is to say of it, and when it ends at the latest.
+#[inline(always)]
+fn terms(
+    header: &Header,
+    deadline: Option<Instant>,
+    by_token: bool,
+    admit: Admit,
+) -> (bool, WaitKind, Option<Instant>) {
+    let admitted = admit != Admit::NoExceptions && exception::admits(header);
+    let interruptible = admitted && !exception::holds(header);
+    let alarm = if admitted {
+        // SAFETY: the thread asks about itself.
+        unsafe { header.local_if_any() }.and_then(|local| local.earliest())
+    } else {
+        None
+    };
+    let until = match (deadline, alarm) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    let kind = WaitKind {
+        by_token,
+        interruptible,
+        in_place: false,
+    };
+    (admitted, kind, until)
 }
 
 /// The wait ended by a deadline or an exception: whose?
@@ -161,7 +196,7 @@ fn ended_early(
 #[inline(never)]
 fn park_slow(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>) -> Why {
     if !carrier::can_suspend(header) {
-        return park_in_place(header, epoch, kind, until);
+        return park_in_place(header, epoch, kind, until, &mut Parker::wait);
     }
     let _unwinding = Unwinding::note(header);
     let armed = until.map(|until| carrier::arm(header, epoch, until));
@@ -177,7 +212,13 @@ fn park_slow(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>
 
 /// Blocks the OS thread.
 #[cold]
-fn park_in_place(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>) -> Why {
+fn park_in_place(
+    header: &Header,
+    epoch: u32,
+    kind: WaitKind,
+    until: Option<Instant>,
+    block: &mut dyn FnMut(&Parker, Option<Instant>) -> bool,
+) -> Why {
     let parker = crate::shim::sync::Arc::clone(&header.cold().parker);
     let away = carrier::leave_seat_in_place(header);
     note_in_place(header);
@@ -188,10 +229,10 @@ fn park_in_place(header: &Header, epoch: u32, kind: WaitKind, until: Option<Inst
     let why = match header.state.park(epoch, kind) {
         Err(why) => why,
         Ok(()) => {
-            if parker.wait(until) {
+            if block(&parker, until) {
                 header.state.why()
             } else {
-                // The deadline, unless somebody else has won and will notify: that must not be
+                // The deadline (or what else `block` waits for), unless somebody else has won and will notify: that must not be
                 // left for the next wait.
                 if header.state.wake(epoch, Why::TIMED_OUT) != Wake::WonInPlace {
                     parker.wait(None);

@@ -1,8 +1,8 @@
 //! Datagrams between Unix sockets.
 //!
 //! A datagram waits while the receiver's queue is full. The kernel tells a sender that is connected to
-//! the receiver when there is room, and no other: unix(7), `unix_dgram_poll`. So `send_to` tries
-//! again after short pauses as well.
+//! the receiver when there is room, and no other; and no sender that waits of its own `shutdown`: unix(7),
+//! `unix_dgram_poll`. So sending is tried again after short pauses as well.
 #![allow(unsafe_code, reason = "sockets from raw descriptors, as std's")]
 
 use std::fmt;
@@ -119,12 +119,12 @@ impl UnixDatagram {
 
     /// Sends a datagram to the peer. Waits while its queue is full.
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.0.send(buf)
+        self.0.send_untold(buf)
     }
 
     /// Closes one or both directions; wakes the green threads that wait for them.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.0.socket().shutdown(how)
+        self.0.shutdown_datagrams(how)
     }
 }
 

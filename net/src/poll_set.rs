@@ -1,0 +1,172 @@
+//! An epoll instance for one wait of a green thread for several descriptors.
+//!
+//! Level-triggered, an entry for each descriptor with all that is asked of it; its own descriptor is a
+//! source of the reactor. So any number of waits may have the same descriptors, and none of them
+//! touches what sockets remember of readiness. Instances are lent and come back empty.
+//!
+//! Invariant: an instance that is in the pool has no members. One that a member could not be taken out
+//! of (somebody has closed it) is closed instead.
+#![allow(unsafe_code, reason = "epoll")]
+
+use std::io;
+use std::time::Instant;
+
+/// Waits until poll(2) has something to say. Returns of how many descriptors; 0: the deadline passed.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn wait(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
+    let mut set = epoll::Lent::take()?;
+    set.add_all(fds)?;
+    let mut ready = 0;
+    set.wait_until(deadline, || {
+        ready = crate::poll::poll_now(fds)?;
+        Ok(ready > 0)
+    })?;
+    Ok(ready)
+}
+
+/// Where there is no epoll: an OS thread waits in poll(2), and exceptions wait until that has ended.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn wait(fds: &mut Vec<libc::pollfd>, deadline: Option<Instant>) -> io::Result<usize> {
+    weald_scheduler::blocking(|| crate::poll::wait_in_place(fds, deadline))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod epoll {
+    use std::io;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+    use std::sync::{Mutex, PoisonError};
+    use std::time::Instant;
+
+    use crate::source::{Direction, Source};
+
+    /// So many empty instances are kept, a descriptor each.
+    const KEPT: usize = 32;
+
+    static POOL: Mutex<Vec<Set>> = Mutex::new(Vec::new());
+
+    struct Set {
+        epoll: OwnedFd,
+        source: Source,
+        members: Vec<RawFd>,
+    }
+
+    impl Set {
+        fn new() -> io::Result<Self> {
+            // SAFETY: no pointers.
+            let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Self {
+                // SAFETY: it is new and ours.
+                epoll: unsafe { OwnedFd::from_raw_fd(fd) },
+                source: Source::new(),
+                members: Vec::new(),
+            })
+        }
+
+        fn control(&self, operation: libc::c_int, fd: RawFd, events: u32) -> io::Result<()> {
+            let mut event = libc::epoll_event { events, u64: 0 };
+            // SAFETY: a live event, which the kernel only reads; a bad descriptor is an error.
+            let result =
+                unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &raw mut event) };
+            if result < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        }
+
+        /// Takes the members out. False: one was not there any more.
+        fn clear(&mut self) -> bool {
+            let members = std::mem::take(&mut self.members);
+            let mut whole = true;
+            for &fd in &members {
+                whole &= self.control(libc::EPOLL_CTL_DEL, fd, 0).is_ok();
+            }
+            whole
+        }
+    }
+
+    impl Drop for Set {
+        fn drop(&mut self) {
+            self.source.deregister(self.epoll.as_raw_fd());
+        }
+    }
+
+    /// A set for one wait; goes back into the pool.
+    pub(super) struct Lent(Option<Set>);
+
+    impl Lent {
+        pub(super) fn take() -> io::Result<Self> {
+            let kept = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            Ok(Self(Some(match kept {
+                Some(set) => set,
+                None => Set::new()?,
+            })))
+        }
+
+        fn set(&mut self) -> &mut Set {
+            self.0.as_mut().expect("it is there until it goes back")
+        }
+
+        pub(super) fn add_all(&mut self, fds: &[libc::pollfd]) -> io::Result<()> {
+            let mut wanted: Vec<(RawFd, u32)> = fds
+                .iter()
+                // The bits are the same: epoll_ctl(2).
+                .map(|one| (one.fd, u32::from(one.events.cast_unsigned())))
+                .collect();
+            wanted.sort_unstable();
+            wanted.dedup_by(|next, first| {
+                let same = next.0 == first.0;
+                if same {
+                    first.1 |= next.1;
+                }
+                same
+            });
+            let set = self.set();
+            for (fd, events) in wanted {
+                match set.control(libc::EPOLL_CTL_ADD, fd, events) {
+                    Ok(()) => set.members.push(fd),
+                    // An ordinary file: poll(2) has said already that it is ready, if it was asked
+                    // for what such a file can be. One that is not open, it will say so.
+                    Err(error)
+                        if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EBADF)) => {}
+                    Err(error) => {
+                        let text = format!("descriptor {fd} cannot be waited for: {error}");
+                        return Err(io::Error::new(error.kind(), text));
+                    }
+                }
+            }
+            Ok(())
+        }
+
+        pub(super) fn wait_until(
+            &mut self,
+            deadline: Option<Instant>,
+            ready: impl FnMut() -> io::Result<bool>,
+        ) -> io::Result<bool> {
+            let set = self.set();
+            let fd = set.epoll.as_raw_fd();
+            set.source.wait_until(fd, Direction::Read, deadline, ready)
+        }
+    }
+
+    impl Drop for Lent {
+        fn drop(&mut self) {
+            let Some(mut set) = self.0.take() else {
+                return;
+            };
+            if !set.clear() {
+                return;
+            }
+            let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+            if pool.len() < KEPT {
+                pool.push(set);
+            } else {
+                // Not under the lock.
+                drop(pool);
+                drop(set);
+            }
+        }
+    }
+}

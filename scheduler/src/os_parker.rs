@@ -1,0 +1,187 @@
+//! Blocks an OS thread until it is notified: on a condition variable or, beside descriptors that it
+//! waits for as well, in poll(2) with a pipe of its own.
+//!
+//! Invariant 1: `notified` is set by `notify` and taken by who waits, under the lock, so no notice is
+//! lost, and none is left for a later wait.
+//! Invariant 2: a byte lies in the pipe exactly if `written`. It is written only while somebody polls,
+//! and taken out before that one leaves; so neither the write nor the read ever waits.
+
+#[cfg(not(loom))]
+use std::io;
+use std::time::Instant;
+
+use crate::shim::clock;
+use crate::shim::sync::{Condvar, Mutex, wait, wait_for};
+
+/// Blocks an OS thread until notified.
+#[derive(Debug)]
+pub(crate) struct Parker {
+    told: Mutex<Told>,
+    condvar: Condvar,
+    /// Made when the thread first polls.
+    #[cfg(not(loom))]
+    pipe: std::sync::OnceLock<Pipe>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    notified: bool,
+    #[cfg(not(loom))]
+    polls: bool,
+    #[cfg(not(loom))]
+    written: bool,
+}
+
+#[cfg(not(loom))]
+#[derive(Debug)]
+struct Pipe {
+    reader: io::PipeReader,
+    writer: io::PipeWriter,
+}
+
+impl Parker {
+    pub(crate) fn new() -> Self {
+        Self {
+            told: Mutex::new(Told::default()),
+            condvar: Condvar::new(),
+            #[cfg(not(loom))]
+            pipe: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Ends one wait. The caller holds a clone of the `Arc`: the waiter may go at once.
+    pub(crate) fn notify(&self) {
+        let mut told = self.told.lock();
+        told.notified = true;
+        #[cfg(not(loom))]
+        if told.polls && !told.written {
+            told.written = self.pipe.get().is_some_and(Pipe::put);
+        }
+        drop(told);
+        self.condvar.notify_one();
+    }
+
+    /// Waits for `notify`, at most until the deadline. True: notified.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut told = self.told.lock();
+        while !told.notified {
+            match deadline {
+                None => told = wait(&self.condvar, told),
+                Some(deadline) => {
+                    let now = clock::now();
+                    if now >= deadline {
+                        return false;
+                    }
+                    told = wait_for(&self.condvar, told, deadline - now);
+                }
+            }
+        }
+        told.notified = false;
+        true
+    }
+}
+
+#[cfg(not(loom))]
+impl Parker {
+    /// What `poll` needs beside the caller's descriptors: their last one.
+    ///
+    /// # Errors
+    /// The system's: no more descriptors.
+    pub(crate) fn wake_fd(&self) -> io::Result<libc::pollfd> {
+        use std::os::fd::AsRawFd;
+
+        let pipe = if let Some(pipe) = self.pipe.get() {
+            pipe
+        } else {
+            let (reader, writer) = io::pipe()?;
+            self.pipe.get_or_init(|| Pipe { reader, writer })
+        };
+        Ok(libc::pollfd {
+            fd: pipe.reader.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        })
+    }
+
+    /// Waits for `notify`, or until there is something to say of one of the descriptors, of which the
+    /// last is `wake_fd`'s, or until the deadline. True: notified.
+    pub(crate) fn poll(&self, fds: &mut [libc::pollfd], deadline: Option<Instant>) -> bool {
+        {
+            let mut told = self.told.lock();
+            if std::mem::take(&mut told.notified) {
+                return true;
+            }
+            told.polls = true;
+        }
+        while !poll_once(fds, deadline) {}
+        let mut told = self.told.lock();
+        told.polls = false;
+        if std::mem::take(&mut told.written)
+            && let Some(pipe) = self.pipe.get()
+        {
+            pipe.take();
+        }
+        std::mem::take(&mut told.notified)
+    }
+}
+
+#[cfg(not(loom))]
+impl Pipe {
+    fn put(&self) -> bool {
+        use std::io::Write;
+
+        // One byte into an empty pipe: nothing can be wrong with that.
+        (&self.writer).write_all(&[0]).is_ok()
+    }
+
+    fn take(&self) {
+        use std::io::Read;
+
+        // It is there.
+        let _ = (&self.reader).read(&mut [0]);
+    }
+}
+
+/// False: a signal, or a clock that is ahead; once more. An error ends it: the caller's look at its
+/// descriptors will meet it too.
+#[cfg(not(loom))]
+fn poll_once(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> bool {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
+    let ready = sys::poll(fds, left);
+    match ready {
+        1.. => true,
+        0 => deadline.is_some_and(|deadline| clock::now() >= deadline),
+        _ => io::Error::last_os_error().kind() != io::ErrorKind::Interrupted,
+    }
+}
+
+#[cfg(not(loom))]
+#[allow(unsafe_code, reason = "poll(2)")]
+mod sys {
+    use std::time::Duration;
+
+    /// `None`: without end.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) fn poll(fds: &mut [libc::pollfd], left: Option<Duration>) -> libc::c_int {
+        let left = left.map(|left| libc::timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let limit = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let count = fds.len() as libc::nfds_t;
+        // SAFETY: as many entries as are there; the limit is null or lives on this stack.
+        unsafe { libc::ppoll(fds.as_mut_ptr(), count, limit, std::ptr::null()) }
+    }
+
+    /// `None`: without end. In milliseconds, rounded up.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(super) fn poll(fds: &mut [libc::pollfd], left: Option<Duration>) -> libc::c_int {
+        let limit = left.map_or(-1, |left| {
+            let millis = left.as_nanos().div_ceil(1_000_000);
+            libc::c_int::try_from(millis).unwrap_or(libc::c_int::MAX)
+        });
+        let count = fds.len() as libc::nfds_t;
+        // SAFETY: as many entries as are there.
+        unsafe { libc::poll(fds.as_mut_ptr(), count, limit) }
+    }
+}
