@@ -7,18 +7,16 @@
 //! to and fro on each connection, the next request as soon as the answer is there. The load is often
 //! at the end of its core, so the rate is a lower bound: compare the CPU of the server. The floor is
 //! a bare epoll loop; what it costs is the kernel's share. Loopback only.
-#![allow(unsafe_code, reason = "a bare epoll loop is system calls")]
 
 mod rivals;
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use weald_benches::{
-    Case, Contestant, Lifetime, Metric, Process, Role, answer, compare_by, cpu_time, memory,
+    Case, Contestant, Epoll, Lifetime, Metric, Process, Role, answer, compare_by, cpu_time, memory,
     percentile, pin_to_nth_cpu, raise_descriptor_limit, repetitions, seconds_per_million,
     unless_quick, weald_runtime,
 };
@@ -151,7 +149,7 @@ impl Load {
             stream.write_all(&[0; MESSAGE_BYTES])?;
             stream.read_exact(&mut [0; MESSAGE_BYTES])?;
             stream.set_nonblocking(true)?;
-            poll.add(stream.as_raw_fd(), token)?;
+            poll.add(&stream, token)?;
             connections.push(Connection {
                 stream,
                 sent: Instant::now(),
@@ -303,7 +301,7 @@ fn epoll_echo(listener: &TcpListener) -> io::Result<()> {
     const LISTENER: usize = usize::MAX;
     let poll = Epoll::new()?;
     listener.set_nonblocking(true)?;
-    poll.add(listener.as_raw_fd(), LISTENER)?;
+    poll.add(listener, LISTENER)?;
     let mut streams: Vec<Option<TcpStream>> = Vec::new();
     let mut tokens = Vec::new();
     let mut buffer = [0; BUFFER_BYTES];
@@ -313,7 +311,7 @@ fn epoll_echo(listener: &TcpListener) -> io::Result<()> {
             if token == LISTENER {
                 if let Ok((stream, _peer)) = listener.accept() {
                     stream.set_nonblocking(true)?;
-                    poll.add(stream.as_raw_fd(), streams.len())?;
+                    poll.add(&stream, streams.len())?;
                     streams.push(Some(stream));
                 }
                 continue;
@@ -330,64 +328,5 @@ fn epoll_echo(listener: &TcpListener) -> io::Result<()> {
                 streams[token] = None;
             }
         }
-    }
-}
-
-// epoll(7), level-triggered, reading only.
-
-const EVENTS: usize = 256;
-
-struct Epoll(OwnedFd);
-
-impl Epoll {
-    fn new() -> io::Result<Self> {
-        // SAFETY: no pointer is passed.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor is new, so this is its only owner.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-
-    fn add(&self, fd: RawFd, token: usize) -> io::Result<()> {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN.cast_unsigned(),
-            u64: token as u64,
-        };
-        // SAFETY: `event` is a live event that the kernel only reads; a bad `fd` is an error.
-        let status =
-            unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
-        if status != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
-
-    /// Replaces `tokens` by those that are ready; by none after `limit`.
-    fn wait(&self, tokens: &mut Vec<usize>, limit: Duration) -> io::Result<()> {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
-        let limit_ms = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
-        let capacity = i32::try_from(EVENTS).unwrap_or(i32::MAX);
-        tokens.clear();
-        let count = loop {
-            // SAFETY: `events` is a live array of `capacity` events that the kernel may fill.
-            let count = unsafe {
-                libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), capacity, limit_ms)
-            };
-            if let Ok(count) = usize::try_from(count) {
-                break count;
-            }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
-        };
-        tokens.extend(
-            events[..count]
-                .iter()
-                .filter_map(|event| usize::try_from(event.u64).ok()),
-        );
-        Ok(())
     }
 }

@@ -1,0 +1,121 @@
+//! Enough of Redis for redis-benchmark: PING, GET, SET, MSET, INCR, with pipelines.
+//!
+//! ```text
+//! cargo run --release --example redis_like                        # 127.0.0.1:7379
+//! redis-benchmark -p 7379 -t ping,get,set,mset,incr -c 50 -P 16 -q
+//! ```
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::sync::Arc;
+
+use weald::net::TcpStream;
+use weald::sync::{Mutex, PoisonError};
+
+const MAX_WORDS: usize = 1024;
+const MAX_WORD_BYTES: usize = 1 << 20;
+/// A line holds a number, or a whole command if somebody types.
+const MAX_LINE_BYTES: u64 = 4096;
+
+type Store = Mutex<HashMap<Vec<u8>, Vec<u8>>>;
+
+fn main() -> io::Result<()> {
+    let listen = std::env::args().nth(1);
+    let listen = listen.unwrap_or_else(|| "127.0.0.1:7379".to_owned());
+    let store = Arc::new(Store::default());
+    weald::tcp_server(weald::tcp_listener(&*listen)?, move |stream, peer| {
+        if let Err(error) = serve(&stream, &store) {
+            eprintln!("redis_like: {peer}: {error}");
+        }
+    });
+    println!("redis_like serves at {listen}");
+    loop {
+        weald::park();
+    }
+}
+
+fn serve(stream: &TcpStream, store: &Store) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut reader, mut writer) = (BufReader::new(stream), BufWriter::new(stream));
+    while let Some(words) = command(&mut reader)? {
+        answer(&words, store, &mut writer)?;
+        // What a pipeline has sent is answered together.
+        if reader.buffer().is_empty() {
+            writer.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// The next command; `None` at the end.
+fn command(reader: &mut impl BufRead) -> io::Result<Option<Vec<Vec<u8>>>> {
+    let Some(first) = line(reader)? else {
+        return Ok(None);
+    };
+    let Some(count) = first.strip_prefix('*') else {
+        let words = first.split_whitespace();
+        return Ok(Some(words.map(Into::into).collect()));
+    };
+    let mut words = Vec::new();
+    for _ in 0..number(count, MAX_WORDS)? {
+        let head = line(reader)?.ok_or(ErrorKind::UnexpectedEof)?;
+        let size = number(head.strip_prefix('$').unwrap_or_default(), MAX_WORD_BYTES)?;
+        let mut word = vec![0; size + 2];
+        reader.read_exact(&mut word)?;
+        word.truncate(size);
+        words.push(word);
+    }
+    Ok(Some(words))
+}
+
+fn line(reader: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = String::new();
+    reader.by_ref().take(MAX_LINE_BYTES).read_line(&mut line)?;
+    match line.strip_suffix("\r\n") {
+        Some(text) => Ok(Some(text.to_owned())),
+        None if line.is_empty() => Ok(None),
+        None => Err(io::Error::new(ErrorKind::InvalidData, "a line without end")),
+    }
+}
+
+fn number(digits: &str, bound: usize) -> io::Result<usize> {
+    let number = digits.parse().ok().filter(|&number| number <= bound);
+    number.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "this is not RESP"))
+}
+
+fn answer(words: &[Vec<u8>], store: &Store, to: &mut impl Write) -> io::Result<()> {
+    let Some((name, rest)) = words.split_first() else {
+        return Ok(());
+    };
+    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+    match (name.to_ascii_uppercase().as_slice(), rest) {
+        (b"PING", []) => write!(to, "+PONG\r\n"),
+        (b"GET", [key]) => match store.get(key) {
+            Some(value) => {
+                write!(to, "${}\r\n", value.len())?;
+                to.write_all(value)?;
+                write!(to, "\r\n")
+            }
+            None => write!(to, "$-1\r\n"),
+        },
+        (b"SET" | b"MSET", pairs) if !pairs.is_empty() && pairs.len() % 2 == 0 => {
+            for pair in pairs.chunks(2) {
+                store.insert(pair[0].clone(), pair[1].clone());
+            }
+            write!(to, "+OK\r\n")
+        }
+        (b"INCR", [key]) => {
+            let value = store.entry(key.clone()).or_insert_with(|| b"0".to_vec());
+            let number = std::str::from_utf8(value)
+                .ok()
+                .and_then(|text| text.parse::<i64>().ok());
+            let Some(next) = number.and_then(|number| number.checked_add(1)) else {
+                return write!(to, "-ERR value is not an integer or out of range\r\n");
+            };
+            *value = next.to_string().into_bytes();
+            write!(to, ":{next}\r\n")
+        }
+        (b"CONFIG" | b"COMMAND", _) => write!(to, "*0\r\n"),
+        _ => write!(to, "-ERR unknown command or wrong number of arguments\r\n"),
+    }
+}
