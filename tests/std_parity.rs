@@ -135,7 +135,9 @@ fn unix_sockets(std: UnixCase, weald: UnixCase) {
     let name = format!("weald-parity-{}-{number}", std::process::id());
     let all = std::env::temp_dir().join(name);
     support::with_deadline(support::LIMIT, || {
-        let folders: Vec<PathBuf> = (0..4).map(|run| all.join(run.to_string())).collect();
+        let folders: Vec<PathBuf> = (0..2 + support::MODES.len())
+            .map(|run| all.join(run.to_string()))
+            .collect();
         for folder in &folders {
             std::fs::create_dir_all(folder).unwrap();
         }

@@ -9,6 +9,7 @@ use crate::error::InstallError;
 use crate::green_thread::{GreenThread, Header, Task};
 use crate::runtime::{self, Runtime};
 use crate::stack;
+use crate::thread_locals;
 
 /// Workers of one runtime; a bit each in the idle words, and far more than a machine has cores.
 const WORKERS: std::ops::RangeInclusive<usize> = 1..=1024;
@@ -36,8 +37,9 @@ const HOG_REPORT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ThreadLocals {
-    /// To the green thread: each has its own, and migrates freely. Not available yet: `build`
-    /// answers `Unsupported`.
+    /// To the green thread: each has its own, and migrates freely. For glibc on x86-64 Linux, if
+    /// the test at the first such runtime finds nothing unexpected; else `build` answers
+    /// `Unsupported` with the reason.
     Own,
     /// To the OS thread, which a started green thread never leaves; only those that have not
     /// started are stolen. The default for now.
@@ -52,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) thread_name: String,
     /// Started green threads stay on their OS thread.
     pub(crate) pins: bool,
+    /// Green threads have thread-locals of their own.
+    pub(crate) own: Option<&'static thread_locals::Own>,
     pub(crate) spares: usize,
     /// A green thread that has not come back for so long is logged.
     pub(crate) hog_report: Duration,
@@ -128,7 +132,7 @@ pub struct RuntimeBuilder {
     workers: Option<usize>,
     stack_size: usize,
     thread_name: String,
-    locals: Locals,
+    locals: Option<Locals>,
     spares: usize,
     hog_report: Duration,
     dump_on_sigquit: bool,
@@ -141,7 +145,7 @@ impl RuntimeBuilder {
             workers: None,
             stack_size: stack::DEFAULT_STACK,
             thread_name: String::from("weald"),
-            locals: Locals::Pinned,
+            locals: None,
             spares: SPARES,
             hog_report: HOG_REPORT,
             dump_on_sigquit: false,
@@ -215,12 +219,13 @@ impl RuntimeBuilder {
         self
     }
 
-    /// What thread-locals belong to. Of several settings the last wins.
+    /// What thread-locals belong to. Of several settings the last wins; if there is none, the
+    /// environment's: `WEALD_THREAD_LOCALS`, `own` or `pinned`.
     pub fn thread_locals(mut self, locals: ThreadLocals) -> Self {
-        self.locals = match locals {
+        self.locals = Some(match locals {
             ThreadLocals::Own => Locals::Own,
             ThreadLocals::Pinned => Locals::Pinned,
-        };
+        });
         self
     }
 
@@ -248,7 +253,7 @@ impl RuntimeBuilder {
         reason = "the caller promises what the compiler cannot check"
     )]
     pub unsafe fn share_thread_locals(mut self) -> Self {
-        self.locals = Locals::Shared;
+        self.locals = Some(Locals::Shared);
         self
     }
 
@@ -301,19 +306,23 @@ impl RuntimeBuilder {
         if !SPARE_THREADS.contains(&self.spares) {
             return Err(out_of_range("spare_threads", self.spares, SPARE_THREADS));
         }
-        if self.locals == Locals::Own {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "thread-locals of a green thread's own (ThreadLocals::Own) are not available yet",
-            ));
-        }
+        let locals = match self.locals {
+            Some(locals) => locals,
+            None => locals_variable()?.unwrap_or(Locals::Pinned),
+        };
+        let own = if locals == Locals::Own {
+            Some(thread_locals::support().map_err(unsupported)?)
+        } else {
+            None
+        };
         let hooks = self.hooks;
         let any = hooks.suspend.is_some() || hooks.resume.is_some() || hooks.end.is_some();
         Ok(Settings {
             workers,
             stack_size,
             thread_name: self.thread_name,
-            pins: self.locals == Locals::Pinned,
+            pins: locals == Locals::Pinned,
+            own,
             spares: self.spares,
             hog_report: self.hog_report,
             dump_on_sigquit: self.dump_on_sigquit,
@@ -376,6 +385,31 @@ fn out_of_range(what: &str, value: usize, range: std::ops::RangeInclusive<usize>
         range.end()
     );
     io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+fn unsupported(reason: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!("green threads cannot have thread-locals of their own here: {reason}"),
+    )
+}
+
+/// What `WEALD_THREAD_LOCALS` says, for runtimes of which nothing was said.
+fn locals_variable() -> io::Result<Option<Locals>> {
+    let Some(value) = std::env::var_os("WEALD_THREAD_LOCALS") else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Some("own") => Ok(Some(Locals::Own)),
+        Some("pinned") => Ok(Some(Locals::Pinned)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "WEALD_THREAD_LOCALS must be \"own\" or \"pinned\", not {:?}",
+                value.to_string_lossy()
+            ),
+        )),
+    }
 }
 
 /// A number from the environment.

@@ -46,6 +46,7 @@ use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Mutex};
 use crate::slice;
+use crate::thread_locals;
 use crate::trace::Tracer;
 use crate::waiter::switch_out;
 use crate::worker::{self, Core, Private, Worker, count, millis_since};
@@ -90,6 +91,8 @@ pub(crate) struct Carrier {
     settled: Cell<usize>,
     /// Threads that wait here in the middle of unwinding.
     pub(crate) unwinding: Cell<u32>,
+    /// The OS thread's own thread-locals (`thread_locals`).
+    host: Cell<usize>,
     budget: Budget,
 }
 
@@ -114,6 +117,7 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
     let thread = crate::shim::thread::spawn(name, move || {
         let carrier = &shared.carriers[index];
         carrier.inner.set(Arc::as_ptr(&shared));
+        carrier.host.set(thread_locals::host_pointer());
         current::set_carrier(carrier);
         let alt_stack = crate::stack::overflow::AltStack::for_this_thread();
         let guard = AbortOnPanic;
@@ -154,6 +158,7 @@ impl Carrier {
             has_mail: AtomicBool::new(false),
             settled: Cell::new(0),
             unwinding: Cell::new(0),
+            host: Cell::new(0),
             budget: Budget {
                 left: Cell::new(BUDGET),
                 next_look: Cell::new(BUDGET),
@@ -369,12 +374,21 @@ impl Carrier {
         if let Some(hooks) = &inner.settings.hooks {
             hooks.resumed(&task);
         }
-        current::set_running(header);
+        if inner.settings.own.is_none() {
+            current::set_running(header);
+        }
         self.running.store(header.cast_mut(), Ordering::Relaxed);
         let handed_over = task.hog.get().then(|| self.hand_over_before(inner));
         // From here to `enter` the seat may be seized: `worker` is not ours any more.
         self.door.leave();
-        let resumed = coroutine.resume(());
+        let resumed = match inner.settings.own {
+            None => coroutine.resume(()),
+            // SAFETY: the block was bound with the coroutine, and this is the OS thread.
+            Some(own) => unsafe {
+                let block = (*task.block.get()).as_ref().expect("bound together");
+                own.resume(coroutine, block, self, self.host.get())
+            },
+        };
         if !self.door.enter() {
             // It was seized from under it.
             task.hog.set(true);
@@ -388,7 +402,9 @@ impl Carrier {
             // It lost its seat, or gave it up, and has found out in a call of weald's.
             self.tell_where(&task, &resumed);
         }
-        current::set_running(ptr::null());
+        if inner.settings.own.is_none() {
+            current::set_running(ptr::null());
+        }
         match resumed {
             Resumed::Suspended(note) => {
                 if let Some(hooks) = &inner.settings.hooks {
@@ -447,11 +463,29 @@ impl Carrier {
                 return None;
             }
         };
+        let header: *const Header = &raw const **task;
+        if let Some(own) = inner.settings.own {
+            // SAFETY: as above.
+            let Some(block) = (unsafe { worker.core() }).blocks.get(own) else {
+                let error = io::Error::new(
+                    io::ErrorKind::OutOfMemory,
+                    "no memory for the thread-locals of a green thread",
+                );
+                log::error!("a green thread cannot start: {error}");
+                // SAFETY: as above.
+                unsafe { worker.core() }.stacks.put(stack);
+                self.count_end(inner);
+                crate::join::cancel(task, stack_payload(&error));
+                return None;
+            };
+            own.start(&block, header);
+            // SAFETY: the running reference is ours.
+            unsafe { *task.block.get() = Some(block) };
+        }
         if inner.settings.pins || task.pinned {
             task.home.store(self.index + 1, Ordering::Relaxed);
             self.settled.set(self.settled.get() + 1);
         }
-        let header: *const Header = &raw const **task;
         // SAFETY: the closure runs only while the carrier holds the running reference, so `header`
         // is alive; the coroutine is never dropped while suspended.
         let coroutine =
@@ -535,6 +569,14 @@ impl Carrier {
             // SAFETY: the seat is held; ends with the statement.
             Some(worker) => unsafe { worker.core() }.stacks.put(stack),
             None => crate::stack::release(stack),
+        }
+        // SAFETY: as above.
+        if let Some(block) = unsafe { (*task.block.get()).take() } {
+            match self.seat() {
+                // SAFETY: the seat is held; ends with the statement.
+                Some(worker) => unsafe { worker.core() }.blocks.put(block),
+                None => thread_locals::release(block),
+            }
         }
         if task.home.load(Ordering::Relaxed) != 0 {
             self.settled.set(self.settled.get() - 1);
@@ -742,14 +784,23 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
     unsafe { Task::run_body(task) };
     // SAFETY: the thread itself.
     unsafe { locals::clear(task) };
-    let carrier = current::carrier();
-    // SAFETY: a green thread runs on a carrier, whose runtime is alive.
-    let (carrier, inner) = unsafe { (&*carrier, &*task.runtime) };
+    // SAFETY: a thread that runs keeps its runtime.
+    let inner = unsafe { &*task.runtime };
     if let Some(hooks) = &inner.settings.hooks {
         hooks.ended(task);
     }
-    carrier.count_end(inner);
+    let own = inner.settings.own;
+    if let Some(own) = own {
+        task.ending.set(true);
+        own.finish();
+    }
+    // SAFETY: a green thread runs on a carrier; the destructors may have left it for another.
+    unsafe { &*current::carrier() }.count_end(inner);
     crate::join::end(task);
+    if let Some(own) = own {
+        // What the last two have made, if anything.
+        own.finish();
+    }
 }
 
 /// The running thread's carrier, if it is one of the given runtime's.
@@ -883,10 +934,19 @@ pub(crate) fn can_suspend(header: &Header) -> bool {
     !away && (!std::thread::panicking() || can_suspend_panicking(header))
 }
 
+/// The green thread's panic count goes with it, so that it may unwind anywhere.
+fn owns_locals(header: &Header) -> bool {
+    // SAFETY: a thread that runs keeps its runtime.
+    unsafe { (*header.runtime).settings.own.is_some() }
+}
+
 /// A thread that unwinds leaves its stack only if it comes back to the same OS thread.
 #[cold]
 #[inline(never)]
 fn can_suspend_panicking(header: &Header) -> bool {
+    if owns_locals(header) {
+        return true;
+    }
     if !exception::own_unwinding(header) {
         return true;
     }
@@ -900,7 +960,7 @@ pub(crate) struct Unwinding(Option<*const Carrier>);
 impl Unwinding {
     #[inline]
     pub(crate) fn note(header: &Header) -> Self {
-        if !std::thread::panicking() || !exception::own_unwinding(header) {
+        if !std::thread::panicking() || owns_locals(header) || !exception::own_unwinding(header) {
             return Self(None);
         }
         exception::note_unwinding(header);

@@ -14,7 +14,9 @@ use std::ptr;
 use crate::carrier::Carrier;
 use crate::green_thread::{GreenThread, Header, Task};
 
-struct Here {
+/// What the runtime keeps of the thread that runs on an OS thread.
+#[derive(Debug)]
+pub(crate) struct Here {
     /// The carrier that this OS thread is; null on any other.
     carrier: Cell<*const Carrier>,
     /// The thread that runs here: a green one, else the OS thread itself once it has a header.
@@ -55,6 +57,32 @@ pub(crate) fn carrier() -> *const Carrier {
 #[inline(never)]
 pub(crate) fn set_carrier(carrier: *const Carrier) {
     HERE.with(|here| here.carrier.set(carrier));
+}
+
+/// Where this is kept for the running thread.
+#[inline(never)]
+pub(crate) fn here() -> *const Here {
+    HERE.with(ptr::from_ref)
+}
+
+/// In a block of thread-locals: which green thread has it.
+///
+/// # Safety
+/// The block is complete and nobody runs on it.
+#[inline]
+pub(crate) unsafe fn arrive(here: *const Here, header: *const Header) {
+    // SAFETY: by contract.
+    unsafe { (*here).running.set(header) };
+}
+
+/// In a block of thread-locals: which carrier drives its green thread from here on.
+///
+/// # Safety
+/// As `arrive`.
+#[inline(always)]
+pub(crate) unsafe fn drive(here: *const Here, carrier: *const Carrier) {
+    // SAFETY: by contract.
+    unsafe { (*here).carrier.set(carrier) };
 }
 
 /// The green thread that runs here, or the OS thread's own header if it has one, or null.

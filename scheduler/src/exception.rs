@@ -457,6 +457,10 @@ impl Local {
 
 /// True while the calling thread unwinds, whoever else may be unwinding on this OS thread.
 pub(crate) fn own_unwinding(header: &Header) -> bool {
+    if header.ending.get() {
+        // As in a `Drop` that unwinding runs: nothing could catch it.
+        return true;
+    }
     let panicking = std::thread::panicking();
     // SAFETY: the thread asks about itself.
     let Some(local) = (unsafe { header.local_if_any() }) else {

@@ -40,6 +40,7 @@ use crate::runtime::Inner;
 use crate::shim::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 use crate::shim::sync::{Arc, Mutex};
 use crate::state::{State, WaitKind, Wake};
+use crate::thread_locals::Block;
 use crate::trace::Left;
 use crate::wait_queue::WaitQueue;
 
@@ -85,6 +86,8 @@ pub(crate) struct Header {
     pub(crate) runtime: *const Inner,
     /// Bound at the first run (invariant 2).
     pub(crate) coroutine: UnsafeCell<Option<Coroutine<(), Note>>>,
+    /// Its thread-locals, in `Own`; bound with the coroutine (invariant 2).
+    pub(crate) block: UnsafeCell<Option<Block>>,
     /// The way out of its stack; set at the first run, read by the thread itself.
     pub(crate) suspender: StdCell<*const Suspender<(), Note>>,
     /// Where it was when it left its stack.
@@ -104,6 +107,8 @@ pub(crate) struct Header {
     pub(crate) pinned: bool,
     /// It did not come back for long when it last ran; its carrier's.
     pub(crate) hog: StdCell<bool>,
+    /// The destructors of its own thread-locals run: nothing is raised any more. Its own.
+    pub(crate) ending: StdCell<bool>,
     /// In the registry; owner's while it runs.
     pub(crate) registered: StdCell<bool>,
     /// The shard of the registry that it is in.
@@ -386,6 +391,7 @@ impl Header {
             id: settings.id,
             runtime: settings.runtime,
             coroutine: UnsafeCell::new(None),
+            block: UnsafeCell::new(None),
             suspender: StdCell::new(ptr::null()),
             left: Left::new(),
             home: AtomicUsize::new(0),
@@ -399,6 +405,7 @@ impl Header {
             kind,
             pinned: settings.pinned,
             hog: StdCell::new(false),
+            ending: StdCell::new(false),
             registered: StdCell::new(false),
             shard: StdCell::new(0),
         }

@@ -52,6 +52,23 @@ mod slice;
 mod spawn;
 mod stack;
 mod state;
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64",
+    not(any(loom, miri))
+))]
+mod thread_locals;
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64",
+    not(any(loom, miri))
+)))]
+#[path = "thread_locals/none.rs"]
+mod thread_locals;
 mod timeout;
 mod trace;
 mod wait_queue;

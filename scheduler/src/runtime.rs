@@ -20,7 +20,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::builder::{RuntimeBuilder, Settings};
+use crate::builder::{RuntimeBuilder, Settings, ThreadLocals};
 use crate::carrier::{self, Carrier};
 use crate::current;
 use crate::exception;
@@ -387,6 +387,26 @@ impl Runtime {
         }
         for worker in &inner.workers {
             worker.poller.close();
+        }
+    }
+
+    /// What thread-locals belong to in this runtime. `None`: to the OS threads, although started
+    /// green threads migrate
+    /// ([`share_thread_locals`](RuntimeBuilder::share_thread_locals)).
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_scheduler::{Runtime, ThreadLocals};
+    /// let rt = Runtime::builder().workers(1).thread_locals(ThreadLocals::Pinned).build()?;
+    /// assert_eq!(rt.thread_locals(), Some(ThreadLocals::Pinned));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn thread_locals(&self) -> Option<ThreadLocals> {
+        let settings = &self.inner.settings;
+        match (settings.own, settings.pins) {
+            (Some(_), _) => Some(ThreadLocals::Own),
+            (None, true) => Some(ThreadLocals::Pinned),
+            (None, false) => None,
         }
     }
 

@@ -32,6 +32,7 @@ use crate::shim::cell::UnsafeCell;
 use crate::shim::sync::{Arc, Mutex};
 use crate::stack;
 use crate::state::Why;
+use crate::thread_locals;
 
 /// Dispatches from the slot in a row: a pair that wakes each other leaves room for the others after
 /// as many. Between tokio's 3, low for a request and its answer, and Go's 10 ms. A guess.
@@ -124,6 +125,8 @@ pub(crate) struct Core {
     yielded: queue::Worker<Task>,
     wheel: Wheel<TimerEvent>,
     pub(crate) stacks: stack::Cache,
+    /// Blocks of thread-locals, in `Own`.
+    pub(crate) blocks: thread_locals::Cache,
     tick: u32,
     slot_streak: u32,
     /// Looks at the clock until a thread that a peer woke is again shared with a sleeping worker.
@@ -177,6 +180,7 @@ impl Worker {
                 yielded,
                 wheel,
                 stacks: stack::Cache::new(),
+                blocks: thread_locals::Cache::default(),
                 tick: 0,
                 slot_streak: 0,
                 eager_left: 0,

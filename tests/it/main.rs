@@ -36,6 +36,7 @@ mod net_select;
 mod net_server;
 mod net_tcp;
 mod os_threads;
+mod own_locals;
 mod panics;
 mod park;
 mod peer_failures;

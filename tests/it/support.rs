@@ -53,8 +53,12 @@ pub(crate) fn with_deadline<T: Send>(secs: u64, body: impl FnOnce() -> T + Send)
 pub(crate) enum Mode {
     Pinned,
     Shared,
+    Own,
 }
 
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub(crate) const MODES: [Mode; 3] = [Mode::Pinned, Mode::Shared, Mode::Own];
+#[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")))]
 pub(crate) const MODES: [Mode; 2] = [Mode::Pinned, Mode::Shared];
 
 pub(crate) fn runtime(workers: usize, mode: Mode) -> Runtime {
@@ -63,8 +67,22 @@ pub(crate) fn runtime(workers: usize, mode: Mode) -> Runtime {
         Mode::Pinned => builder.thread_locals(ThreadLocals::Pinned),
         // SAFETY: the tests that use this helper hold nothing thread-local over a blocking call.
         Mode::Shared => unsafe { builder.share_thread_locals() },
+        Mode::Own => builder.thread_locals(ThreadLocals::Own),
     };
     builder.build().expect("workers and mode are in bounds")
+}
+
+/// A runtime in which green threads have thread-locals of their own; `None` where they cannot.
+pub(crate) fn own_runtime(workers: usize) -> Option<Runtime> {
+    let builder = Runtime::builder().workers(workers);
+    match builder.thread_locals(ThreadLocals::Own).build() {
+        Ok(rt) => Some(rt),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            eprintln!("not tested: {error}");
+            None
+        }
+        Err(error) => panic!("workers and mode are in bounds: {error}"),
+    }
 }
 
 /// Says which variant was running when a check panicked.

@@ -1,0 +1,43 @@
+//! The thread pointer of AArch64: `tpidr_el0`, which user code may write.
+//!
+//! Nobody has run this yet, so it stays off: [`refusal`].
+#![allow(unsafe_code, reason = "reads and writes the thread pointer")]
+
+use std::arch::asm;
+
+/// The control block does not hold its own address.
+pub(super) const SELF: &[usize] = &[];
+
+/// Canary and pointer guard are globals here.
+pub(super) const COMMON: &[usize] = &[];
+
+/// See `COMMON`.
+pub(super) const COMMON_HALF: &[usize] = &[];
+
+/// The word that points to the table of thread-local blocks.
+pub(super) const TABLE: usize = 0;
+
+/// Why thread-locals cannot be moved here; before anything else is asked.
+pub(super) fn refusal() -> Option<&'static str> {
+    Some("not tried on AArch64 yet")
+}
+
+/// The running thread's pointer.
+#[inline(always)]
+pub(super) fn pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: reads a register.
+    unsafe { asm!("mrs {}, tpidr_el0", out(reg) pointer, options(nostack, preserves_flags)) };
+    pointer
+}
+
+/// Makes another thread-local block the running one's.
+///
+/// # Safety
+/// `pointer` is the thread pointer of a complete block that nobody else runs on, and the caller
+/// touches no thread-local between this and the call that undoes it but by calls of functions.
+#[inline(always)]
+pub(super) unsafe fn set_pointer(pointer: usize) {
+    // SAFETY: by contract.
+    unsafe { asm!("msr tpidr_el0, {}", in(reg) pointer, options(nostack, preserves_flags)) };
+}

@@ -1,0 +1,301 @@
+//! One green thread's block of thread-locals, and the pool of blocks.
+//!
+//! | state | whose             | leaves by                                             |
+//! |-------|-------------------|-------------------------------------------------------|
+//! | idle  | a worker's or the pool's | [`Own::start`], which makes it as a new thread's |
+//! | live  | one green thread's | [`Cache::put`], after [`Own::finish`] in the thread  |
+//!
+//! 1. A block is written from outside only while its thread does not run.
+//! 2. It is never freed: at the most there are as many as green threads were started at a time.
+#![allow(
+    unsafe_code,
+    reason = "runs on other thread-locals than the compiler knows of"
+)]
+
+use std::ffi::{c_int, c_void};
+use std::num::NonZeroUsize;
+use std::ptr;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+use super::layout::{Own, Value, read, thread_segment, write};
+use super::machine;
+use crate::carrier::Carrier;
+use crate::coroutine::{Coroutine, Resumed};
+use crate::current::{self, Here};
+use crate::green_thread::{Header, Note};
+
+/// Blocks that a worker keeps; half of them go to the pool, or come from there, at a time.
+const KEEP: usize = 32;
+
+/// Made-up thread ids: above all of the kernel's (`PID_MAX_LIMIT` is 2^22), and below the bits that
+/// a futex word uses otherwise (`FUTEX_TID_MASK`).
+const FIRST_ID: usize = 0x2000_0000;
+
+/// Rounds of destructors of pthread values: `PTHREAD_DESTRUCTOR_ITERATIONS` of `limits.h`.
+const ROUNDS: usize = 4;
+
+/// The blocks that no worker keeps.
+static POOL: Mutex<Vec<Block>> = Mutex::new(Vec::new());
+
+fn pool() -> std::sync::MutexGuard<'static, Vec<Block>> {
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A block, owned, by its thread pointer.
+#[derive(Debug)]
+#[must_use = "a block that is dropped is lost"]
+pub(crate) struct Block(NonZeroUsize);
+
+impl Block {
+    #[inline(always)]
+    fn pointer(&self) -> usize {
+        self.0.get()
+    }
+}
+
+/// A worker's own blocks, the hottest last.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(Vec<Block>);
+
+impl Cache {
+    /// An idle block. `None`: there is no memory for one.
+    #[inline]
+    pub(crate) fn get(&mut self, own: &Own) -> Option<Block> {
+        self.0.pop().or_else(|| self.refill(own))
+    }
+
+    #[cold]
+    fn refill(&mut self, own: &Own) -> Option<Block> {
+        {
+            let mut pool = pool();
+            let rest = pool.len().saturating_sub(KEEP / 2);
+            self.0.extend(pool.drain(rest..));
+        }
+        self.0.pop().or_else(|| own.make())
+    }
+
+    /// Takes back a block whose thread has ended.
+    #[inline]
+    pub(crate) fn put(&mut self, block: Block) {
+        if self.0.len() >= KEEP {
+            pool().extend(self.0.drain(..KEEP / 2));
+        }
+        self.0.push(block);
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        pool().append(&mut self.0);
+    }
+}
+
+/// The same without a worker.
+pub(crate) fn release(block: Block) {
+    pool().push(block);
+}
+
+impl Own {
+    /// Makes a block, as the C library does for a new thread.
+    #[cold]
+    fn make(&self) -> Option<Block> {
+        // SAFETY: null asks for memory of the library's; nothing else is expected.
+        let pointer = unsafe { (self.allocate)(ptr::null_mut()) }.expose_provenance();
+        let block = Block(NonZeroUsize::new(pointer)?);
+        let id = FIRST_ID + self.ids.fetch_add(1, Ordering::Relaxed) % FIRST_ID;
+        let places = &self.places;
+        let at = |offset: isize| pointer.wrapping_add_signed(offset);
+        // SAFETY: the block is new and ours, and all places lie in its control block (`layout.rs`)
+        // but for `resolver`, a thread-local of the C library's.
+        unsafe {
+            for &offset in machine::SELF {
+                write(pointer, offset.cast_signed(), pointer);
+            }
+            for &(offset, word) in &self.common {
+                write(pointer, offset.cast_signed(), word);
+            }
+            for &offset in machine::COMMON_HALF {
+                let word: u32 = read(machine::pointer(), offset.cast_signed());
+                write(pointer, offset.cast_signed(), word);
+            }
+            write(pointer, places.tid, i32::try_from(id).unwrap_or(i32::MAX));
+            // Empty lists lead to themselves. `fork` takes the thread out of the first one.
+            write(pointer, places.list, [at(places.list); 2]);
+            write(pointer, places.robust - 8, [at(places.robust); 2]);
+            // How far a mutex's word is from its link: the same for all.
+            let distance: usize = read(machine::pointer(), places.robust + 8);
+            write(pointer, places.robust + 8, distance);
+            write(pointer, places.values, at(places.first_values));
+            write(pointer, places.resolver, at(places.resolver_state));
+            if let Some(offset) = self.rseq {
+                // The kernel does not keep the number of the processor here: -2 says so.
+                const UNREGISTERED: i32 = -2;
+                write(pointer, offset + 4, UNREGISTERED);
+            }
+            on_block(pointer, || (self.init_ctype)());
+        }
+        Some(block)
+    }
+
+    /// Makes the block as a new thread's, for this green thread.
+    #[inline]
+    pub(crate) fn start(&self, block: &Block, header: *const Header) {
+        let pointer = block.pointer();
+        // SAFETY: the block is idle and the caller's; the anchor is never unloaded.
+        unsafe {
+            if (*self.anchor).next.is_null() {
+                for image in &self.images {
+                    let to = ptr::with_exposed_provenance_mut::<u8>(
+                        pointer.wrapping_add_signed(image.offset),
+                    );
+                    ptr::copy_nonoverlapping(image.start, to, image.copied);
+                    to.add(image.copied)
+                        .write_bytes(0, image.bytes - image.copied);
+                }
+            } else {
+                self.start_slow(pointer);
+            }
+            write::<c_int>(pointer, self.places.errno, 0);
+            current::arrive(self.here(pointer), header);
+        }
+    }
+
+    /// Libraries were loaded since: asks the C library which this block has thread-locals of.
+    ///
+    /// # Safety
+    /// As in `start`.
+    #[cold]
+    unsafe fn start_slow(&self, pointer: usize) {
+        let excluded = (&raw const self.excluded).cast_mut().cast();
+        // SAFETY: the callback fits; the library knows nothing of who calls but the block.
+        unsafe {
+            on_block(pointer, || {
+                libc::dl_iterate_phdr(Some(renew), excluded);
+            });
+        }
+    }
+
+    fn here(&self, pointer: usize) -> *const Here {
+        ptr::with_exposed_provenance(pointer.wrapping_add_signed(self.places.here))
+    }
+
+    /// Runs the green thread on its block until it leaves its stack.
+    ///
+    /// # Safety
+    /// The coroutine is the one whose thread has the block; `host` is the running OS thread's
+    /// pointer, and `carrier` drives it.
+    #[inline(never)]
+    pub(crate) unsafe fn resume(
+        &self,
+        coroutine: &mut Coroutine<(), Note>,
+        block: &Block,
+        carrier: *const Carrier,
+        host: usize,
+    ) -> Resumed<Note> {
+        let pointer = block.pointer();
+        // SAFETY: the block is complete and its thread does not run; no thread-local is touched
+        // here, and the pointer is the OS thread's again when this returns. `resume` does not
+        // unwind: no panic leaves a coroutine.
+        unsafe {
+            current::drive(self.here(pointer), carrier);
+            machine::set_pointer(pointer);
+            let resumed = coroutine.resume(());
+            machine::set_pointer(host);
+            resumed
+        }
+    }
+
+    /// The end of a thread: runs the destructors of its thread-locals. On the thread itself.
+    pub(crate) fn finish(&self) {
+        // SAFETY: the running thread's own.
+        unsafe { (self.call_destructors)() };
+        self.drop_values();
+    }
+
+    /// Runs the destructors of the running thread's pthread values, as the C library does at the
+    /// end of a thread.
+    fn drop_values(&self) {
+        let pointer = machine::pointer();
+        let table = self.places.values;
+        // Behind the table: whether there are values at all.
+        let used = table + 32 * 8;
+        for _ in 0..ROUNDS {
+            // SAFETY: the running thread's own control block, checked in `layout.rs`, and what the
+            // C library keeps there. Nothing is held over a destructor but the pointer.
+            unsafe {
+                if read::<u8>(pointer, used) == 0 {
+                    return;
+                }
+                write(pointer, used, 0_u8);
+                for block in 0..32_usize {
+                    let values: *mut Value = read(pointer, table + 8 * block.cast_signed());
+                    if values.is_null() {
+                        continue;
+                    }
+                    for index in 0..32 {
+                        let value = values.add(index);
+                        let data = (*value).data;
+                        if data.is_null() {
+                            continue;
+                        }
+                        (*value).data = ptr::null_mut();
+                        let key = self.keys.0.add(32 * block + index);
+                        let known =
+                            (*value).sequence == ptr::read_volatile(&raw const (*key).sequence);
+                        if known && let Some(destructor) = (*key).destructor {
+                            destructor(data);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The running OS thread's pointer.
+pub(crate) fn host_pointer() -> usize {
+    machine::pointer()
+}
+
+/// Calls a function of the C library's on another block.
+///
+/// # Safety
+/// The block is complete and nobody runs on it; `f` touches no thread-local itself.
+#[inline(never)]
+unsafe fn on_block(pointer: usize, f: impl FnOnce()) {
+    let host = machine::pointer();
+    // SAFETY: by contract; the pointer is the OS thread's again when this returns.
+    unsafe {
+        machine::set_pointer(pointer);
+        f();
+        machine::set_pointer(host);
+    }
+}
+
+/// Makes the thread-locals of one library new on the running block, if there are any.
+unsafe extern "C" fn renew(
+    info: *mut libc::dl_phdr_info,
+    _size: usize,
+    excluded: *mut c_void,
+) -> c_int {
+    // SAFETY: the C library passes a valid structure, and back what it was given. What it says of
+    // a library's thread-locals on this block is theirs.
+    unsafe {
+        let (info, excluded) = (&*info, &*excluded.cast::<[usize; 3]>());
+        let data = info.dlpi_tls_data.cast::<u8>();
+        let (base, segment) = (info.dlpi_addr as usize, thread_segment(info));
+        if let Some(segment) = segment
+            && !data.is_null()
+            && excluded[0] != base
+            && excluded[1] != base
+            && excluded[2] != base
+        {
+            let image = ptr::with_exposed_provenance::<u8>(base + segment.p_vaddr as usize);
+            let (copied, bytes) = (segment.p_filesz as usize, segment.p_memsz as usize);
+            ptr::copy_nonoverlapping(image, data, copied);
+            data.add(copied).write_bytes(0, bytes - copied);
+        }
+    }
+    0
+}

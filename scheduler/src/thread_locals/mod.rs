@@ -1,0 +1,46 @@
+//! Thread-locals of a green thread's own: each has a block of them, as an OS thread has.
+//!
+//! Every access to a thread-local, `errno` among them, is relative to the *thread pointer*, a
+//! register. What lies there is laid out by the C library:
+//!
+//! ```text
+//!  lower addresses                    thread pointer                      higher addresses
+//!  | thread-locals of the libraries, the program's | control block: table, canary, id, keys ... |
+//! ```
+//!
+//! A green thread gets such a block when it first runs. Its carrier writes the block's address to the
+//! register before it enters the thread's stack and its own back after it has left it. So, seen from
+//! inside, a green thread *is* a thread: the compiler may keep the address of a thread-local over a
+//! switch, and what came out of one stays with who took it.
+//!
+//! 1. The carrier's loop runs on its own block: the switch is around `Coroutine::resume` and nothing
+//!    else, in one function that is not inlined and touches no thread-local.
+//! 2. What a green thread must know of its carrier (`current.rs`) is written into its block before
+//!    each switch.
+//! 3. When the body has ended, still on its stack and its block, the destructors of its
+//!    thread-locals run, then those of its pthread keys; nothing is raised in them.
+//! 4. A block goes to a pool, never back to the C library, which could not take what `malloc` keeps
+//!    there for the thread. For its next green thread the thread-locals of all libraries are made
+//!    new from their images, but for the C library's own.
+//! 5. Nothing about the layout is known beforehand but the ABI (`x86_64.rs`): `layout.rs` finds it
+//!    out in two threads, which must agree, and `self_test.rs` tries it, once in a process. Any
+//!    surprise, and there is no such thing here.
+//!
+//! The C library's id of the thread (its `tid`) is made up, above all that the kernel gives: it is
+//! what recursive mutexes compare. The kernel does not know it; `docs/thread-locals.md` tells what
+//! does not work for that reason.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "it is built for 64 bits only (`lib.rs`), and what is 64 bits wide is an address"
+)]
+
+mod block;
+mod layout;
+#[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
+mod machine;
+mod self_test;
+
+pub(crate) use self::block::{Block, Cache, host_pointer, release};
+pub(crate) use self::layout::Own;
+pub(crate) use self::self_test::support;

@@ -1,0 +1,71 @@
+//! Where green threads cannot have thread-locals of their own.
+
+use std::convert::Infallible;
+
+use crate::carrier::Carrier;
+use crate::coroutine::{Coroutine, Resumed};
+use crate::green_thread::{Header, Note};
+
+/// Nobody can make one.
+#[derive(Debug)]
+pub(crate) struct Own(Infallible);
+
+/// Nobody can make one.
+#[derive(Debug)]
+pub(crate) struct Block(Infallible);
+
+/// Holds nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Cache;
+
+impl Cache {
+    #[allow(clippy::unused_self, reason = "elsewhere it has blocks")]
+    pub(crate) fn get(&mut self, own: &Own) -> Option<Block> {
+        match own.0 {}
+    }
+
+    #[allow(
+        clippy::unused_self,
+        clippy::needless_pass_by_value,
+        reason = "as above"
+    )]
+    pub(crate) fn put(&mut self, block: Block) {
+        match block.0 {}
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "as above")]
+pub(crate) fn release(block: Block) {
+    match block.0 {}
+}
+
+/// Nobody asks.
+pub(crate) fn host_pointer() -> usize {
+    0
+}
+
+impl Own {
+    pub(crate) fn start(&self, _block: &Block, _header: *const Header) {
+        match self.0 {}
+    }
+
+    #[allow(unsafe_code, reason = "elsewhere it switches thread-locals")]
+    pub(crate) unsafe fn resume(
+        &self,
+        _coroutine: &mut Coroutine<(), Note>,
+        _block: &Block,
+        _carrier: *const Carrier,
+        _host: usize,
+    ) -> Resumed<Note> {
+        match self.0 {}
+    }
+
+    pub(crate) fn finish(&self) {
+        match self.0 {}
+    }
+}
+
+/// Never.
+pub(crate) fn support() -> Result<&'static Own, &'static str> {
+    Err("only glibc on x86-64 Linux has them so far")
+}

@@ -1,0 +1,47 @@
+//! The thread pointer of x86-64: the FS base, which the processor lets user code write.
+#![allow(unsafe_code, reason = "reads and writes the thread pointer")]
+
+use std::arch::asm;
+
+/// Words of the thread control block that hold its own address, in bytes from the thread pointer.
+/// The first is part of the ABI, the second is what `pthread_self` reads.
+pub(super) const SELF: &[usize] = &[0x00, 0x10];
+
+/// Words that are the same in all threads of a process: stack canary and pointer guard, which
+/// compiled code reads, and what the processor's shadow stacks may do.
+pub(super) const COMMON: &[usize] = &[0x28, 0x30, 0x48];
+
+/// Half a word that is the same: whether the process has several threads (older libraries).
+pub(super) const COMMON_HALF: &[usize] = &[0x18];
+
+/// The word that points to the table of thread-local blocks.
+pub(super) const TABLE: usize = 0x08;
+
+/// Why thread-locals cannot be moved here; before anything else is asked.
+pub(super) fn refusal() -> Option<&'static str> {
+    /// `HWCAP2_FSGSBASE` of `asm/hwcap2.h`: the kernel has allowed the instructions.
+    const FSGSBASE: libc::c_ulong = 1 << 1;
+    // SAFETY: the call has no preconditions.
+    let told = unsafe { libc::getauxval(libc::AT_HWCAP2) };
+    (told & FSGSBASE == 0).then_some("user code may not write the FS base (no FSGSBASE)")
+}
+
+/// The running thread's pointer.
+#[inline(always)]
+pub(super) fn pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: by the ABI the first word of the control block is its address.
+    unsafe { asm!("mov {}, fs:0", out(reg) pointer, options(nostack, preserves_flags, readonly)) };
+    pointer
+}
+
+/// Makes another thread-local block the running one's.
+///
+/// # Safety
+/// `pointer` is the thread pointer of a complete block that nobody else runs on, and the caller
+/// touches no thread-local between this and the call that undoes it but by calls of functions.
+#[inline(always)]
+pub(super) unsafe fn set_pointer(pointer: usize) {
+    // SAFETY: by contract; `refusal` has seen that the instruction is allowed.
+    unsafe { asm!("wrfsbase {}", in(reg) pointer, options(nostack, preserves_flags)) };
+}
