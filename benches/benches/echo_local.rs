@@ -39,7 +39,7 @@ fn main() {
     let cases = [UNIX, UDP].map(|name| Case {
         name: name.into(),
         workers: 1,
-        amount: unless_quick(2000, 300),
+        amount: unless_quick(1000, 300),
         metrics: vec![
             Metric::less("server CPU (s per million)"),
             Metric::less("of it in user mode (s per million)"),
@@ -55,7 +55,7 @@ fn main() {
         ],
         lifetime: Lifetime::Repetition,
     });
-    compare_by(&cases, repetitions(5), |case, contestant| {
+    compare_by(&cases, repetitions(3), |case, contestant| {
         measure(case, contestant).map_err(|error| error.to_string())
     });
 }
