@@ -28,6 +28,7 @@ mod futures;
 mod hogs;
 mod join;
 mod locals;
+mod net_adopt;
 mod net_faults;
 mod net_fd;
 mod net_interrupt;
