@@ -13,6 +13,8 @@ pub enum Contestant {
     WealdShared,
     /// weald in the mode `Pinned`: only green threads that have not started migrate.
     WealdPinned,
+    /// weald in the mode `Own`: started green threads migrate, with thread-locals of their own.
+    WealdOwn,
     /// The crate `may`.
     May,
     /// tokio, multi-threaded runtime, also with one worker.
@@ -23,13 +25,20 @@ pub enum Contestant {
 
 impl Contestant {
     /// All but the floor: the columns of nearly every table.
-    pub const ALL: &[Self] = &[Self::WealdShared, Self::WealdPinned, Self::May, Self::Tokio];
+    pub const ALL: &[Self] = &[
+        Self::WealdShared,
+        Self::WealdPinned,
+        Self::WealdOwn,
+        Self::May,
+        Self::Tokio,
+    ];
 
     /// The heading of its column.
     pub fn name(self) -> &'static str {
         match self {
             Self::WealdShared => "weald shared",
             Self::WealdPinned => "weald pinned",
+            Self::WealdOwn => "weald own",
             Self::May => "may",
             Self::Tokio => "tokio",
             Self::Epoll => "bare epoll",
@@ -56,6 +65,7 @@ pub fn weald_runtime(contestant: Contestant, workers: usize) -> Runtime {
         // SAFETY: the benches keep nothing thread-local over a blocking call.
         Contestant::WealdShared => unsafe { builder.share_thread_locals() },
         Contestant::WealdPinned => builder.thread_locals(ThreadLocals::Pinned),
+        Contestant::WealdOwn => builder.thread_locals(ThreadLocals::Own),
         rival => panic!("{} is not weald", rival.name()),
     };
     builder.build().expect("the runtime starts")

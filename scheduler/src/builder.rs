@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crate::error::InstallError;
@@ -37,12 +37,12 @@ const HOG_REPORT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ThreadLocals {
-    /// To the green thread: each has its own, and migrates freely. For glibc on x86-64 Linux, if
+    /// To the green thread: each has its own, and migrates freely. The default where it works: for glibc on x86-64 Linux, if
     /// the test at the first such runtime finds nothing unexpected; else `build` answers
     /// `Unsupported` with the reason.
     Own,
     /// To the OS thread, which a started green thread never leaves; only those that have not
-    /// started are stolen. The default for now.
+    /// started are stolen. The default elsewhere, with a warning of the `log` crate that says why.
     Pinned,
 }
 
@@ -306,14 +306,14 @@ impl RuntimeBuilder {
         if !SPARE_THREADS.contains(&self.spares) {
             return Err(out_of_range("spare_threads", self.spares, SPARE_THREADS));
         }
-        let locals = match self.locals {
-            Some(locals) => locals,
-            None => locals_variable()?.unwrap_or(Locals::Pinned),
+        let said = match self.locals {
+            Some(locals) => Some(locals),
+            None => locals_variable()?,
         };
-        let own = if locals == Locals::Own {
-            Some(thread_locals::support().map_err(unsupported)?)
-        } else {
-            None
+        let own = match said {
+            Some(Locals::Own) => Some(thread_locals::support().map_err(unsupported)?),
+            Some(Locals::Pinned | Locals::Shared) => None,
+            None => thread_locals::support().map_err(fall_back).ok(),
         };
         let hooks = self.hooks;
         let any = hooks.suspend.is_some() || hooks.resume.is_some() || hooks.end.is_some();
@@ -321,7 +321,7 @@ impl RuntimeBuilder {
             workers,
             stack_size,
             thread_name: self.thread_name,
-            pins: locals == Locals::Pinned,
+            pins: own.is_none() && said != Some(Locals::Shared),
             own,
             spares: self.spares,
             hog_report: self.hog_report,
@@ -385,6 +385,17 @@ fn out_of_range(what: &str, value: usize, range: std::ops::RangeInclusive<usize>
         range.end()
     );
     io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+/// Says once why green threads are pinned.
+fn fall_back(reason: &str) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        log::warn!(
+            "weald: green threads are pinned to OS threads once they have started, as they cannot \
+             have thread-locals of their own here: {reason}"
+        );
+    });
 }
 
 fn unsupported(reason: &str) -> io::Error {

@@ -92,7 +92,7 @@ pub(crate) struct Carrier {
     /// Threads that wait here in the middle of unwinding.
     pub(crate) unwinding: Cell<u32>,
     /// The OS thread's own thread-locals (`thread_locals`).
-    host: Cell<usize>,
+    pub(crate) host: Cell<usize>,
     budget: Budget,
 }
 

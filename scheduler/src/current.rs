@@ -54,6 +54,18 @@ pub(crate) fn carrier() -> *const Carrier {
     HERE.with(|here| here.carrier.get())
 }
 
+/// The thread pointer of the OS thread that is a carrier; zero if this is none.
+#[cfg(not(loom))]
+#[inline(never)]
+pub(crate) fn host_pointer() -> usize {
+    let carrier = carrier();
+    if carrier.is_null() {
+        return 0;
+    }
+    // SAFETY: a carrier outlives what runs on its OS thread.
+    unsafe { (*carrier).host.get() }
+}
+
 #[inline(never)]
 pub(crate) fn set_carrier(carrier: *const Carrier) {
     HERE.with(|here| here.carrier.set(carrier));

@@ -38,6 +38,7 @@ mod net_server;
 mod net_tcp;
 mod os_threads;
 mod own_locals;
+mod own_system;
 mod panics;
 mod park;
 mod peer_failures;

@@ -40,6 +40,7 @@ mod layout;
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 mod machine;
 mod self_test;
+mod setxid;
 
 pub(crate) use self::block::{Block, Cache, host_pointer, release};
 pub(crate) use self::layout::Own;

@@ -15,6 +15,7 @@ use std::thread::ThreadId;
 use super::block::{Cache, host_pointer};
 use super::layout::{self, Found, Own};
 use super::machine;
+use super::setxid;
 use crate::coroutine::{Coroutine, Resumed, Suspender};
 use crate::green_thread::Note;
 use crate::stack;
@@ -31,6 +32,7 @@ pub(crate) fn support() -> Result<&'static Own, &'static str> {
         }
         let own = layout::find()?;
         test(&own)?;
+        setxid::install()?;
         Ok(own)
     });
     found.as_ref().map_err(|&reason| reason)
