@@ -70,12 +70,13 @@ pub(crate) fn wait_in_place(
 ) -> io::Result<usize> {
     loop {
         let woken = weald_scheduler::io::poll_in_place(fds, deadline)?;
+        if let Woken::Interrupted(interrupt) = woken {
+            // It was taken to be raised, whatever else has happened.
+            return Err(interrupt.into_io());
+        }
         let ready = poll_now(fds)?;
-        match woken {
-            _ if ready > 0 => return Ok(ready),
-            Woken::TimedOut => return Ok(0),
-            Woken::Interrupted(interrupt) => return Err(interrupt.into_io()),
-            Woken::Notified | Woken::Ready | Woken::Again => {}
+        if ready > 0 || matches!(woken, Woken::TimedOut) {
+            return Ok(ready);
         }
     }
 }

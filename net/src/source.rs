@@ -17,7 +17,7 @@
 //! came after the call is not wiped out.
 //! Invariant 2: if a direction is ready and somebody waits, somebody is awake who will try. An
 //! event wakes one waiter (all, if it is about the end); who was woken always tries, and who
-//! succeeds or fails wakes the next, if one waits. A waiter whose deadline or exception was first
+//! succeeds, fails or unwinds wakes the next, if one waits. A waiter whose deadline or exception was first
 //! took no wake-up with it (`WaitQueue`, invariant 3).
 //! Invariant 3: a descriptor is registered with one poller at a time, from its first wait on, and
 //! taken out before it is closed. If that poller's runtime has ended, the next wait registers it
@@ -289,7 +289,10 @@ impl Source {
         loop {
             let seen = way.word.load(Ordering::Acquire);
             if waits == Waits::Never || !Way::is_drained(seen) {
-                match call() {
+                let next = WakesNext(&way.waiters);
+                let got = call();
+                std::mem::forget(next);
+                match got {
                     Ok(got) => {
                         if got.drained {
                             way.clear(seen);
@@ -338,7 +341,10 @@ impl Source {
         let mut pause = FIRST_PAUSE;
         loop {
             let seen = way.word.load(Ordering::Acquire);
-            match call() {
+            let next = WakesNext(&way.waiters);
+            let done = call();
+            std::mem::forget(next);
+            match done {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if waits == Waits::Never {
@@ -403,6 +409,15 @@ impl Drop for Source {
         FREE.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(self.slot);
+    }
+}
+
+/// Wakes the next waiter when a call unwinds, which it may where it was made inside `blocking`.
+struct WakesNext<'a>(&'a WaitQueue);
+
+impl Drop for WakesNext<'_> {
+    fn drop(&mut self) {
+        self.0.wake_one();
     }
 }
 

@@ -410,3 +410,39 @@ fn other_kinds_of_descriptors_wake_it() {
         assert_eq!(u64::from_ne_bytes(bytes), 3);
     });
 }
+
+#[test]
+fn an_exception_that_comes_together_with_an_event_is_raised_all_the_same() {
+    fn wait(tell: &std::sync::mpsc::Sender<weald::GreenThread>, far: &UnixStream) {
+        tell.send(weald::current()).unwrap();
+        match weald::select(&[far], &[], &[], None) {
+            Err(error) => assert_eq!(source_of::<Mark>(&error), Some(&Mark(5))),
+            Ok(selected) => {
+                assert_eq!(selected.read, [0]);
+                let later = weald::catch::<Mark, _>(|| weald::sleep(HOUR));
+                assert_eq!(later.unwrap_err(), Mark(5));
+            }
+        }
+    }
+    crate::support::with_deadline(crate::support::LIMIT, || {
+        let rt = weald::Runtime::builder().workers(1).build().unwrap();
+        for round in 0..200 {
+            let (near, far) = UnixStream::pair().unwrap();
+            let (tell, told) = std::sync::mpsc::channel::<weald::GreenThread>();
+            let disturb = move || {
+                let thread = told.recv().unwrap();
+                std::thread::sleep(Duration::from_micros(round % 50));
+                (&near).write_all(b"x").unwrap();
+                thread.throw(Mark(5));
+                near
+            };
+            let disturbing = std::thread::spawn(disturb);
+            if round % 2 == 0 {
+                wait(&tell, &far);
+            } else {
+                rt.run(|| wait(&tell, &far));
+            }
+            drop(disturbing.join().unwrap());
+        }
+    });
+}
