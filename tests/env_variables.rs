@@ -180,3 +180,31 @@ fn the_end_of_main_ends_the_green_threads_of_the_default_runtime() {
     );
     assert!(child.success, "{}", child.stderr);
 }
+
+#[test]
+fn bad_thread_locals_panic_at_first_use() {
+    for value in ["", "Own", "shared"] {
+        check_refused(
+            "bad_thread_locals_panic_at_first_use",
+            "WEALD_THREAD_LOCALS",
+            value,
+            &["pinned"],
+        );
+    }
+}
+
+#[test]
+fn thread_locals_are_pinned_if_the_variable_says_so_and_the_program_nothing() {
+    let child = in_child(
+        "thread_locals_are_pinned_if_the_variable_says_so_and_the_program_nothing",
+        &[("WEALD_THREAD_LOCALS", "pinned")],
+        || {
+            let rt = weald::Runtime::builder().workers(1).build().unwrap();
+            assert_eq!(rt.thread_locals(), Some(weald::ThreadLocals::Pinned));
+            if let Some(rt) = support::own_runtime(1) {
+                assert_eq!(rt.thread_locals(), Some(weald::ThreadLocals::Own));
+            }
+        },
+    );
+    assert!(child.success, "{}", child.stderr);
+}

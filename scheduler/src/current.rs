@@ -91,7 +91,7 @@ pub(crate) unsafe fn arrive(here: *const Here, header: *const Header) {
 ///
 /// # Safety
 /// As `arrive`.
-#[inline(always)]
+#[inline(never)]
 pub(crate) unsafe fn drive(here: *const Here, carrier: *const Carrier) {
     // SAFETY: by contract.
     unsafe { (*here).carrier.set(carrier) };

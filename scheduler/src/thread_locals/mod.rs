@@ -14,7 +14,7 @@
 //! switch, and what came out of one stays with who took it.
 //!
 //! 1. The carrier's loop runs on its own block: the switch is around `Coroutine::resume` and nothing
-//!    else, in one function that is not inlined and touches no thread-local.
+//!    else, between two calls that are not inlined (`block.rs`).
 //! 2. What a green thread must know of its carrier (`current.rs`) is written into its block before
 //!    each switch.
 //! 3. When the body has ended, still on its stack and its block, the destructors of its
