@@ -374,15 +374,17 @@ impl Carrier {
         if let Some(hooks) = &inner.settings.hooks {
             hooks.resumed(&task);
         }
-        if inner.settings.own.is_none() {
-            current::set_running(header);
-        }
         self.running.store(header.cast_mut(), Ordering::Relaxed);
         let handed_over = task.hog.get().then(|| self.hand_over_before(inner));
         // From here to `enter` the seat may be seized: `worker` is not ours any more.
         self.door.leave();
         let resumed = match inner.settings.own {
-            None => coroutine.resume(()),
+            None => {
+                current::set_running(header);
+                let resumed = coroutine.resume(());
+                current::set_running(ptr::null());
+                resumed
+            }
             // SAFETY: the block was bound with the coroutine, and this is the OS thread.
             Some(own) => unsafe {
                 let block = (*task.block.get()).as_ref().expect("bound together");
@@ -401,9 +403,6 @@ impl Carrier {
         } else if self.door.seat().is_null() {
             // It lost its seat, or gave it up, and has found out in a call of weald's.
             self.tell_where(&task, &resumed);
-        }
-        if inner.settings.own.is_none() {
-            current::set_running(ptr::null());
         }
         match resumed {
             Resumed::Suspended(note) => {
