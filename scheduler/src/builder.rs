@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) hog_report: Duration,
     pub(crate) dump_on_sigquit: bool,
     pub(crate) hooks: Option<Hooks>,
+    /// What `patched` said.
+    pub(crate) patched: Option<bool>,
 }
 
 type Hook = Arc<dyn Fn(&GreenThread) + Send + Sync>;
@@ -137,6 +139,7 @@ pub struct RuntimeBuilder {
     hog_report: Duration,
     dump_on_sigquit: bool,
     hooks: Hooks,
+    patched: Option<bool>,
 }
 
 impl RuntimeBuilder {
@@ -150,6 +153,7 @@ impl RuntimeBuilder {
             hog_report: HOG_REPORT,
             dump_on_sigquit: false,
             hooks: Hooks::default(),
+            patched: None,
         }
     }
 
@@ -295,6 +299,24 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Whether calls of libc that would block suspend a green thread of this runtime instead, where
+    /// the program is linked with `weald-patch`; see there. Without a word it is as the process
+    /// says. [`Builder::patched`](crate::Builder::patched) overrides it for one thread.
+    ///
+    /// It needs [`ThreadLocals::Own`], without which `build` fails with `Unsupported`: locks and
+    /// channels of std know a thread by its thread-locals.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).patched(false).build()?;
+    /// # rt.run(|| ());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn patched(mut self, patched: bool) -> Self {
+        self.patched = Some(patched);
+        self
+    }
+
     fn settings(self) -> io::Result<Settings> {
         let workers = self
             .workers
@@ -315,6 +337,10 @@ impl RuntimeBuilder {
             Some(Locals::Pinned | Locals::Shared) => None,
             None => thread_locals::support().map_err(fall_back).ok(),
         };
+        if self.patched == Some(true) && own.is_none() {
+            let reason = thread_locals::support().err();
+            return Err(unsupported(reason.unwrap_or(NEEDS_OWN)));
+        }
         let hooks = self.hooks;
         let any = hooks.suspend.is_some() || hooks.resume.is_some() || hooks.end.is_some();
         Ok(Settings {
@@ -327,6 +353,7 @@ impl RuntimeBuilder {
             hog_report: self.hog_report,
             dump_on_sigquit: self.dump_on_sigquit,
             hooks: any.then_some(hooks),
+            patched: self.patched,
         })
     }
 
@@ -398,7 +425,11 @@ fn fall_back(reason: &str) {
     });
 }
 
-fn unsupported(reason: &str) -> io::Error {
+/// Why a thread cannot be patched in a runtime that could have been another.
+pub(crate) const NEEDS_OWN: &str =
+    "the runtime was built with ThreadLocals::Pinned, or shares them";
+
+pub(crate) fn unsupported(reason: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::Unsupported,
         format!("green threads cannot have thread-locals of their own here: {reason}"),

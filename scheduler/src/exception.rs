@@ -395,6 +395,20 @@ impl Local {
         }
     }
 
+    /// Of what is due, is the exception of a `timeout` the first?
+    #[cfg(not(loom))]
+    fn is_timeout_due(&self, header: &Header) -> bool {
+        let held = self.hold > 0;
+        if !held && header.state.is_pending() && header.cold().inbox.lock().killed {
+            return false;
+        }
+        let now = self.earliest.map(|_| clock::now());
+        let first = if held { self.held } else { 0 };
+        self.scopes.iter().skip(first).any(|scope| {
+            scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
+        })
+    }
+
     /// True if `next` would find something. Takes nothing out.
     fn is_due(&mut self, header: &Header) -> bool {
         let held = self.hold > 0;
@@ -518,6 +532,30 @@ fn check_slow(header: &Header) -> Option<Raise> {
         return local.is_due(header).then(Raise::deferred);
     }
     local.next(header)
+}
+
+/// An exception that waits to be raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// That of a `timeout`.
+    Elapsed,
+    /// Any other.
+    Other,
+}
+
+/// What a blocking call would raise now; it stays.
+#[cfg(not(loom))]
+pub(crate) fn peek(header: &Header) -> Option<Pending> {
+    if !is_due(header) {
+        return None;
+    }
+    // SAFETY: the thread asks about itself.
+    let local = unsafe { header.local() };
+    Some(if local.is_timeout_due(header) {
+        Pending::Elapsed
+    } else {
+        Pending::Other
+    })
 }
 
 /// True if a blocking call would raise something now; it stays.

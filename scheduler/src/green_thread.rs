@@ -109,6 +109,15 @@ pub(crate) struct Header {
     pub(crate) hog: StdCell<bool>,
     /// The destructors of its own thread-locals run: nothing is raised any more. Its own.
     pub(crate) ending: StdCell<bool>,
+    /// Whether hooked calls of libc suspend it.
+    #[cfg(not(loom))]
+    pub(crate) patched: crate::patch::Choice,
+    /// Above zero while they must not; the thread's own.
+    #[cfg(not(loom))]
+    pub(crate) bypass: StdCell<u32>,
+    /// The exception that is pending has ended a sleep; its own.
+    #[cfg(not(loom))]
+    pub(crate) told: StdCell<bool>,
     /// In the registry; owner's while it runs.
     pub(crate) registered: StdCell<bool>,
     /// The shard of the registry that it is in.
@@ -258,6 +267,7 @@ impl Task {
             name,
             stack_size: 0,
             pinned: true,
+            patched: Some(false),
         };
         let header = Header::new(Kind::Os, settings, 1, &Cell::<Nothing, ()>::VTABLE, false);
         let cell = Box::new(Cell::<Nothing, ()> {
@@ -370,6 +380,8 @@ pub(crate) struct Settings {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: usize,
     pub(crate) pinned: bool,
+    #[cfg_attr(loom, allow(dead_code, reason = "a model has no libc to patch"))]
+    pub(crate) patched: Option<bool>,
 }
 
 impl Header {
@@ -404,6 +416,12 @@ impl Header {
             stack_pages: u32::try_from(settings.stack_size >> 12).unwrap_or(u32::MAX),
             kind,
             pinned: settings.pinned,
+            #[cfg(not(loom))]
+            patched: settings.patched.into(),
+            #[cfg(not(loom))]
+            bypass: StdCell::new(0),
+            #[cfg(not(loom))]
+            told: StdCell::new(false),
             hog: StdCell::new(false),
             ending: StdCell::new(false),
             registered: StdCell::new(false),

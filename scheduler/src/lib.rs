@@ -37,6 +37,9 @@ mod offload;
 mod os_parker;
 #[cfg(not(loom))]
 mod panic_hook;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod patch;
 mod poller;
 mod queue;
 mod registry;

@@ -226,7 +226,7 @@ impl Poller {
     /// Registers a descriptor for all that can be told of it.
     ///
     /// # Errors
-    /// The system's; `NotConnected` if the poller has closed.
+    /// The system's, so `AlreadyExists` if it is registered; `NotConnected` if the poller has closed.
     pub(crate) fn register(
         &self,
         fd: RawFd,
@@ -238,9 +238,25 @@ impl Poller {
         if registered.closed {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        self.registry.register(fd, token)?;
+        let armed = !registered.tokens.contains_key(&fd);
+        self.registry.register(fd, token, armed)?;
         registered.tokens.insert(fd, token);
         Ok(())
+    }
+
+    /// Has the slot told what the descriptor is ready for, now and the next time that it changes.
+    /// Nobody need undo it: the system forgets the descriptor when it is closed.
+    ///
+    /// # Errors
+    /// The system's; `AlreadyExists` for a descriptor that is somebody's by `register`, who would
+    /// hear nothing any more.
+    #[cfg(not(loom))]
+    pub(crate) fn arm(&self, fd: RawFd, slot: &'static EventSlot) -> io::Result<()> {
+        let registered = self.registered.lock();
+        if registered.tokens.contains_key(&fd) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.registry.arm(fd, token(slot, 0))
     }
 
     /// Undoes `register`; of a descriptor that is still open. If somebody has closed it, its number
@@ -298,6 +314,7 @@ mod sys {
 
     impl Waker {
         pub(super) fn wake(&self) {
+            let _bypass = crate::patch::Bypass::enter();
             // A counter that is full is a wake-up that is on its way already.
             let _ = self.0.wake();
         }
@@ -307,11 +324,38 @@ mod sys {
     pub(super) struct Registry(mio::Registry, RawFd);
 
     impl Registry {
-        pub(super) fn register(&self, fd: RawFd, token: usize) -> io::Result<()> {
+        fn interest() -> Interest {
             let interest = Interest::READABLE | Interest::WRITABLE;
             #[cfg(any(target_os = "linux", target_os = "android"))]
             let interest = interest | Interest::PRIORITY;
-            self.0.register(&mut SourceFd(&fd), Token(token), interest)
+            interest
+        }
+
+        /// `armed`: if it is in there already, `arm` has put it there.
+        pub(super) fn register(&self, fd: RawFd, token: usize, armed: bool) -> io::Result<()> {
+            match self.add(fd, token) {
+                Err(error) if armed && error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.again(fd, token)
+                }
+                result => result,
+            }
+        }
+
+        pub(super) fn arm(&self, fd: RawFd, token: usize) -> io::Result<()> {
+            match self.again(fd, token) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.add(fd, token),
+                result => result,
+            }
+        }
+
+        fn add(&self, fd: RawFd, token: usize) -> io::Result<()> {
+            self.0
+                .register(&mut SourceFd(&fd), Token(token), Self::interest())
+        }
+
+        fn again(&self, fd: RawFd, token: usize) -> io::Result<()> {
+            self.0
+                .reregister(&mut SourceFd(&fd), Token(token), Self::interest())
         }
 
         pub(super) fn deregister(&self, fd: RawFd) -> io::Result<()> {

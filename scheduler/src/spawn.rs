@@ -6,7 +6,7 @@
 
 use std::io;
 
-use crate::builder::checked_stack_size;
+use crate::builder::{NEEDS_OWN, checked_stack_size, unsupported};
 use crate::carrier;
 use crate::exception::Exception;
 use crate::green_thread::{GreenThreadId, Settings, Task};
@@ -23,6 +23,7 @@ pub(crate) struct Request {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: Option<usize>,
     pub(crate) pinned: bool,
+    pub(crate) patched: Option<bool>,
 }
 
 /// Makes a green thread and queues it. In a runtime that closes its body never runs.
@@ -41,6 +42,11 @@ where
         name: request.name,
         stack_size: request.stack_size.unwrap_or(inner.settings.stack_size),
         pinned: request.pinned,
+        // Hooked calls tell threads apart by their thread-locals.
+        patched: match inner.settings.own {
+            Some(_) => request.patched.or(inner.settings.patched),
+            None => Some(false),
+        },
     };
     let closing = inner.is_closing();
     let here = carrier::with_core(runtime, |worker, core| {
@@ -145,6 +151,7 @@ pub struct Builder {
     name: Option<String>,
     stack_size: Option<usize>,
     pinned: bool,
+    patched: Option<bool>,
 }
 
 impl Builder {
@@ -171,13 +178,33 @@ impl Builder {
         self
     }
 
+    /// Whether calls of libc that would block suspend the thread instead, where the program is
+    /// linked with `weald-patch`. Without a word it is as the runtime says. It needs
+    /// [`ThreadLocals::Own`](crate::ThreadLocals), without which `spawn` fails with `Unsupported`.
+    ///
+    /// # Examples
+    /// ```
+    /// let handle = weald_scheduler::Builder::new().patched(false).spawn(|| ())?;
+    /// # handle.join().unwrap();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn patched(mut self, patched: bool) -> Self {
+        self.patched = Some(patched);
+        self
+    }
+
     fn request(self, inner: &Inner) -> io::Result<Request> {
         let stack_size = self.stack_size.map(checked_stack_size).transpose()?;
         crate::stack::check_room(|| inner.live())?;
+        if self.patched == Some(true) && inner.settings.own.is_none() {
+            let reason = crate::thread_locals::support().err();
+            return Err(unsupported(reason.unwrap_or(NEEDS_OWN)));
+        }
         Ok(Request {
             name: self.name.map(Into::into),
             stack_size,
             pinned: self.pinned,
+            patched: self.patched,
         })
     }
 

@@ -120,6 +120,26 @@ impl WaitQueue {
         deadline: Option<Instant>,
         interruptible: bool,
     ) -> Woken {
+        let admit = if interruptible {
+            Admit::Exceptions
+        } else {
+            Admit::NoExceptions
+        };
+        match self.wait_for(ready, deadline, admit) {
+            Ok(woken) => woken,
+            Err(Ended::TimedOut) => Woken::TimedOut,
+            Err(Ended::Raised(raise)) => Woken::Interrupted(Interrupt(raise)),
+            Err(Ended::Woken(_) | Ended::Again | Ended::Pending) => Woken::Again,
+        }
+    }
+
+    /// As `wait`. `Err`: neither notified nor ready.
+    pub(crate) fn wait_for(
+        &self,
+        ready: impl FnOnce() -> bool,
+        deadline: Option<Instant>,
+        admit: Admit,
+    ) -> Result<Woken, Ended> {
         let waiting = Waiting::begin();
         let mut node = Node {
             next: ptr::null_mut(),
@@ -136,29 +156,20 @@ impl WaitQueue {
         if ready() {
             let early = waiting.abandon();
             drop(leave);
-            return if early == Some(Why::NOTIFIED) {
+            return Ok(if early == Some(Why::NOTIFIED) {
                 Woken::Notified
             } else {
                 Woken::Ready
-            };
+            });
         }
-        let admit = if interruptible {
-            Admit::Exceptions
-        } else {
-            Admit::NoExceptions
-        };
         let ended = waiting.park(deadline, false, admit);
         if let Ended::Woken(Why::NOTIFIED) = ended {
             // The waker took the node out.
             std::mem::forget(leave);
-            return Woken::Notified;
+            return Ok(Woken::Notified);
         }
         drop(leave);
-        match ended {
-            Ended::TimedOut => Woken::TimedOut,
-            Ended::Raised(raise) => Woken::Interrupted(Interrupt(raise)),
-            Ended::Woken(_) | Ended::Again | Ended::Pending => Woken::Again,
-        }
+        Err(ended)
     }
 
     /// Puts a place of a selection in.

@@ -23,6 +23,16 @@ pub mod sync {
 
         #[inline]
         pub fn lock(&self) -> MutexGuard<'_, T> {
+            match self.0.try_lock() {
+                Ok(guard) => guard,
+                Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(std::sync::TryLockError::WouldBlock) => self.lock_slow(),
+            }
+        }
+
+        #[cold]
+        fn lock_slow(&self) -> MutexGuard<'_, T> {
+            let _bypass = crate::patch::Bypass::enter();
             self.0
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -31,6 +41,7 @@ pub mod sync {
 
     /// Waits for a notification; wakes spuriously, as condition variables do.
     pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        let _bypass = crate::patch::Bypass::enter();
         condvar
             .wait(guard)
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -42,6 +53,7 @@ pub mod sync {
         guard: MutexGuard<'a, T>,
         limit: std::time::Duration,
     ) -> MutexGuard<'a, T> {
+        let _bypass = crate::patch::Bypass::enter();
         condvar
             .wait_timeout(guard, limit)
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -74,6 +86,7 @@ pub mod thread {
         name: String,
         body: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
+        let _bypass = crate::patch::Bypass::enter();
         std::thread::Builder::new().name(name).spawn(body)
     }
 }

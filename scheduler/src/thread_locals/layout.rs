@@ -373,8 +373,8 @@ pub(super) fn find() -> Found<Own> {
     let (loader, anchor) = library_of(allocate)?;
     let errno: unsafe extern "C" fn() -> *mut c_int = libc::__errno_location;
     let (library, _) = library_of(errno as *const c_void)?;
-    let create: unsafe extern "C" fn(_, _, _, _) -> c_int = libc::pthread_create;
-    let (threads, _) = library_of(create as *const c_void)?;
+    // Not by `pthread_create`: the program may define one of its own.
+    let (threads, _) = library_of(symbol(c"_thread_db_sizeof_pthread")?)?;
     if library == 0 || loader == 0 || threads == 0 {
         return Err("the C library is linked statically");
     }

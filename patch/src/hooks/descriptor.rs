@@ -1,0 +1,364 @@
+//! `read`, `write` and their kin, on any descriptor.
+//!
+//! | descriptor                     | `preadv2(.., RWF_NOWAIT)` says | then                            |
+//! |--------------------------------|--------------------------------|---------------------------------|
+//! | pipe, socket, eventfd, timerfd | `EAGAIN`                       | wait, try again                 |
+//! | file whose page is not cached  | `EAGAIN`                       | read, with the worker handed on |
+//! | terminal, /proc                | `EOPNOTSUPP`                   | poll, wait, then plain `read`   |
+//!
+//! preadv2(2). The user's `O_NONBLOCK` and `SO_RCVTIMEO` are asked for only when a call would block.
+#![allow(unsafe_code, reason = "takes the place of libc's functions")]
+
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use libc::{c_int, c_void, iovec, off_t, size_t, ssize_t};
+use weald_scheduler::patch;
+
+use crate::Kind;
+use crate::hooks::on;
+use crate::raw::{self, error_of, sys};
+use crate::wait::{self, Direction, Ended};
+
+const AGAIN: isize = -(libc::EAGAIN as isize);
+const UNSUPPORTED: isize = -(libc::EOPNOTSUPP as isize);
+const INVALID: isize = -(libc::EINVAL as isize);
+
+/// The user has asked for a descriptor that does not block.
+pub(crate) fn is_nonblocking(fd: RawFd) -> bool {
+    // SAFETY: no pointers.
+    let flags = unsafe { sys!(SYS_fcntl, fd, libc::F_GETFL) };
+    error_of(flags).is_some() || flags & libc::O_NONBLOCK as isize != 0
+}
+
+/// When a call that begins now ends by `SO_RCVTIMEO` or `SO_SNDTIMEO`.
+pub(crate) fn socket_deadline(fd: RawFd, direction: Direction) -> Option<Instant> {
+    let option = match direction {
+        Direction::Read => libc::SO_RCVTIMEO,
+        Direction::Write => libc::SO_SNDTIMEO,
+    };
+    let mut limit = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 0,
+    };
+    let mut length = size_of::<libc::timeval>();
+    // SAFETY: the pointers are to locals of the sizes that they say.
+    let result = unsafe {
+        sys!(
+            SYS_getsockopt,
+            fd,
+            libc::SOL_SOCKET,
+            option,
+            &raw mut limit,
+            &raw mut length
+        )
+    };
+    let (secs, micros) = (
+        u64::try_from(limit.tv_sec).ok()?,
+        u64::try_from(limit.tv_usec).ok()?,
+    );
+    let limit = Duration::from_secs(secs) + Duration::from_micros(micros);
+    if result != 0 || limit.is_zero() {
+        return None;
+    }
+    Instant::now().checked_add(limit)
+}
+
+/// An `errno` as a system call returns it.
+pub(crate) fn failed(errno: i32) -> isize {
+    -(errno as isize)
+}
+
+/// A call that blocks: `attempt` does not wait and says `EAGAIN`; `plain` waits on the OS thread,
+/// for what cannot be waited for otherwise.
+pub(crate) fn run(
+    fd: RawFd,
+    direction: Direction,
+    mut attempt: impl FnMut() -> isize,
+    plain: impl FnOnce() -> isize,
+) -> isize {
+    let mut deadline = None;
+    loop {
+        let result = attempt();
+        if result != AGAIN {
+            patch::spend();
+            return result;
+        }
+        if is_nonblocking(fd) {
+            return result;
+        }
+        let deadline = *deadline.get_or_insert_with(|| socket_deadline(fd, direction));
+        match wait::wait(fd, direction, deadline) {
+            Ended::Woken => {}
+            Ended::TimedOut => return AGAIN,
+            Ended::Cancelled(errno) => return failed(errno),
+            Ended::Unpollable => return hand_over(plain),
+        }
+    }
+}
+
+/// Makes a call that blocks the OS thread; the worker goes on elsewhere if files are patched.
+pub(crate) fn hand_over(plain: impl FnOnce() -> isize) -> isize {
+    if on(Kind::Files) {
+        patch::blocking_quietly(plain)
+    } else {
+        plain()
+    }
+}
+
+/// Waits for a descriptor whose calls cannot be told not to wait, then makes the call.
+fn run_plain(fd: RawFd, direction: Direction, plain: impl FnOnce() -> isize) -> isize {
+    let events = match direction {
+        Direction::Read => libc::POLLIN,
+        Direction::Write => libc::POLLOUT,
+    };
+    while !is_nonblocking(fd) && !super::poll::is_ready(fd, events) {
+        match wait::wait(fd, direction, None) {
+            Ended::Woken | Ended::TimedOut => {}
+            Ended::Cancelled(errno) => return failed(errno),
+            Ended::Unpollable => break,
+        }
+    }
+    hand_over(plain)
+}
+
+/// `readv` and `writev` and what is made of them.
+///
+/// # Safety
+/// As readv(2).
+unsafe fn vectored(fd: RawFd, direction: Direction, iov: *const iovec, count: c_int) -> isize {
+    let plain = || {
+        // SAFETY: by contract.
+        unsafe {
+            match direction {
+                Direction::Read => sys!(SYS_readv, fd, iov, count),
+                Direction::Write => sys!(SYS_writev, fd, iov, count),
+            }
+        }
+    };
+    if !on(Kind::Sockets) {
+        return plain();
+    }
+    let attempt = || {
+        // SAFETY: by contract. The offset -1 means: where the file is.
+        unsafe {
+            match direction {
+                Direction::Read => {
+                    sys!(SYS_preadv2, fd, iov, count, -1_i64, 0, libc::RWF_NOWAIT)
+                }
+                Direction::Write => {
+                    sys!(SYS_pwritev2, fd, iov, count, -1_i64, 0, libc::RWF_NOWAIT)
+                }
+            }
+        }
+    };
+    if let Some(pending) = patch::pending()
+        && super::socket::is_socket(fd)
+    {
+        return failed(wait::errno_of(pending));
+    }
+    match run(fd, direction, attempt, plain) {
+        // EINVAL is also what a bad vector gets, and the plain call then says so again.
+        UNSUPPORTED | INVALID => run_plain(fd, direction, plain),
+        result => result,
+    }
+}
+
+/// `write` and `writev` block until all is taken, as long as there is no error.
+///
+/// # Safety
+/// As writev(2).
+unsafe fn write_all(fd: RawFd, iov: *const iovec, count: c_int) -> isize {
+    // SAFETY: by contract.
+    let first = unsafe { vectored(fd, Direction::Write, iov, count) };
+    if first <= 0 || !on(Kind::Sockets) {
+        return first;
+    }
+    // SAFETY: the kernel has accepted vector and count.
+    let parts = unsafe { std::slice::from_raw_parts(iov, usize::try_from(count).unwrap_or(0)) };
+    let all: usize = parts.iter().map(|part| part.iov_len).sum();
+    let mut done = first.unsigned_abs();
+    while done < all && !is_nonblocking(fd) {
+        let rest = advance(parts, done);
+        // SAFETY: parts of the caller's buffers.
+        let next = unsafe {
+            vectored(
+                fd,
+                Direction::Write,
+                rest.as_ptr(),
+                c_int::try_from(rest.len()).unwrap_or(c_int::MAX),
+            )
+        };
+        if next <= 0 {
+            break;
+        }
+        done += next.unsigned_abs();
+    }
+    done.cast_signed()
+}
+
+/// What is left of a vector when so many bytes of it are done.
+pub(crate) fn advance(parts: &[iovec], mut done: usize) -> Vec<iovec> {
+    let mut rest = Vec::with_capacity(parts.len());
+    for part in parts {
+        let skip = done.min(part.iov_len);
+        done -= skip;
+        if skip < part.iov_len {
+            rest.push(iovec {
+                iov_base: part.iov_base.cast::<u8>().wrapping_add(skip).cast(),
+                iov_len: part.iov_len - skip,
+            });
+        }
+    }
+    rest
+}
+
+/// read(2).
+///
+/// # Safety
+/// As read(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, count: size_t) -> ssize_t {
+    if !on(Kind::Sockets) {
+        // SAFETY: by contract.
+        return raw::result(unsafe { sys!(SYS_read, fd, buf, count) });
+    }
+    let part = iovec {
+        iov_base: buf,
+        iov_len: count,
+    };
+    // SAFETY: by contract; one part.
+    raw::result(unsafe { vectored(fd, Direction::Read, &raw const part, 1) })
+}
+
+/// write(2).
+///
+/// # Safety
+/// As write(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn write(fd: c_int, buf: *const c_void, count: size_t) -> ssize_t {
+    if !on(Kind::Sockets) {
+        // SAFETY: by contract.
+        return raw::result(unsafe { sys!(SYS_write, fd, buf, count) });
+    }
+    let part = iovec {
+        iov_base: buf.cast_mut(),
+        iov_len: count,
+    };
+    // SAFETY: by contract; one part.
+    raw::result(unsafe { write_all(fd, &raw const part, 1) })
+}
+
+/// readv(2).
+///
+/// # Safety
+/// As readv(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: by contract.
+    raw::result(unsafe { vectored(fd, Direction::Read, iov, count) })
+}
+
+/// writev(2).
+///
+/// # Safety
+/// As writev(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: by contract.
+    raw::result(unsafe { write_all(fd, iov, count) })
+}
+
+/// A read or write at an offset: only files take it, so it never waits but for a disk.
+fn at_offset(attempt: impl FnOnce() -> isize, plain: impl FnOnce() -> isize) -> ssize_t {
+    if !on(Kind::Files) {
+        return raw::result(plain());
+    }
+    raw::result(match attempt() {
+        AGAIN | UNSUPPORTED | INVALID => patch::blocking_quietly(plain),
+        result => result,
+    })
+}
+
+/// pread(2).
+///
+/// # Safety
+/// As pread(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pread64(
+    fd: c_int,
+    buf: *mut c_void,
+    count: size_t,
+    offset: off_t,
+) -> ssize_t {
+    let part = iovec {
+        iov_base: buf,
+        iov_len: count,
+    };
+    at_offset(
+        // SAFETY: by contract; one part.
+        || unsafe {
+            sys!(
+                SYS_preadv2,
+                fd,
+                &raw const part,
+                1,
+                offset,
+                0,
+                libc::RWF_NOWAIT
+            )
+        },
+        // SAFETY: by contract.
+        || unsafe { sys!(SYS_pread64, fd, buf, count, offset) },
+    )
+}
+
+/// pread(2).
+///
+/// # Safety
+/// As pread(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pread(
+    fd: c_int,
+    buf: *mut c_void,
+    count: size_t,
+    offset: off_t,
+) -> ssize_t {
+    // SAFETY: by contract.
+    unsafe { pread64(fd, buf, count, offset) }
+}
+
+/// pwrite(2).
+///
+/// # Safety
+/// As pwrite(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pwrite64(
+    fd: c_int,
+    buf: *const c_void,
+    count: size_t,
+    offset: off_t,
+) -> ssize_t {
+    // A file's `write` may wait for the disk in ways that it does not tell beforehand, and may take
+    // a part: one call does it all.
+    let plain = || {
+        // SAFETY: by contract.
+        unsafe { sys!(SYS_pwrite64, fd, buf, count, offset) }
+    };
+    at_offset(|| AGAIN, plain)
+}
+
+/// pwrite(2).
+///
+/// # Safety
+/// As pwrite(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pwrite(
+    fd: c_int,
+    buf: *const c_void,
+    count: size_t,
+    offset: off_t,
+) -> ssize_t {
+    // SAFETY: by contract.
+    unsafe { pwrite64(fd, buf, count, offset) }
+}

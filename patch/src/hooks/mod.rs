@@ -1,0 +1,25 @@
+//! The functions of libc that this crate defines in libc's place, a file for each kind.
+//!
+//! Each asks first who calls ([`on`]); for whom it is not patched it makes the system call as libc
+//! would. Its signature is libc's to the letter.
+
+use weald_scheduler::patch;
+
+use crate::Kind;
+
+pub(crate) mod descriptor;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+pub(crate) mod names;
+pub(crate) mod poll;
+pub(crate) mod process;
+pub(crate) mod sleep;
+pub(crate) mod socket;
+pub(crate) mod sync;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+pub(crate) mod threads;
+
+/// The caller is a green thread whose calls of this kind are patched.
+#[inline]
+pub(crate) fn on(kind: Kind) -> bool {
+    patch::caller() & kind.bit() != 0
+}

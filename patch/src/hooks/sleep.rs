@@ -1,0 +1,133 @@
+//! `nanosleep` and its kin. nanosleep(2), clock_nanosleep(2), usleep(3), sleep(3).
+//!
+//! They cannot fail for a reason of weald's: std takes any error but `EINTR` for a bug, and sleeps on
+//! after that one. So a sleep that an exception ends returns as if it were over, and the exception is
+//! raised at the next call of weald.
+#![allow(unsafe_code, reason = "takes the place of libc's functions")]
+
+use std::time::{Duration, Instant};
+
+use libc::{c_int, c_uint, clockid_t, timespec, useconds_t};
+use weald_scheduler::patch::{self, Waited};
+
+use crate::Kind;
+use crate::hooks::on;
+use crate::raw::{self, error_of, sys};
+
+/// `None`: it is none.
+pub(crate) fn duration_of(spec: timespec) -> Option<Duration> {
+    let secs = u64::try_from(spec.tv_sec).ok()?;
+    let nanos = u32::try_from(spec.tv_nsec).ok()?;
+    (nanos < 1_000_000_000).then(|| Duration::new(secs, nanos))
+}
+
+pub(crate) fn timespec_of(duration: Duration) -> timespec {
+    timespec {
+        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+/// Sleeps. Returns what an exception has left of the time.
+fn sleep_for(duration: Duration) -> Duration {
+    let deadline = Instant::now().checked_add(duration);
+    match patch::sleep_until(deadline) {
+        Waited::Pending(_) => deadline.map_or(duration, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        }),
+        Waited::Woken | Waited::TimedOut => Duration::ZERO,
+    }
+}
+
+/// nanosleep(2).
+///
+/// # Safety
+/// As nanosleep(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn nanosleep(wish: *const timespec, rest: *mut timespec) -> c_int {
+    // SAFETY: by contract it is valid, and null is an error of the caller's that the kernel tells.
+    let duration = unsafe { wish.as_ref() }.copied().and_then(duration_of);
+    match duration {
+        Some(duration) if on(Kind::Sleep) => {
+            sleep_for(duration);
+            0
+        }
+        // SAFETY: by contract.
+        _ => raw::int(unsafe { sys!(SYS_nanosleep, wish, rest) }),
+    }
+}
+
+/// clock_nanosleep(2): returns the error, it does not set `errno`.
+///
+/// # Safety
+/// As clock_nanosleep(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn clock_nanosleep(
+    clock: clockid_t,
+    flags: c_int,
+    wish: *const timespec,
+    rest: *mut timespec,
+) -> c_int {
+    // SAFETY: as in `nanosleep`.
+    let duration = unsafe { wish.as_ref() }.copied().and_then(duration_of);
+    if on(Kind::Sleep)
+        && let Some(wish) = duration
+        && let Some(duration) = left_on(clock, flags, wish)
+    {
+        sleep_for(duration);
+        return 0;
+    }
+    // SAFETY: by contract.
+    error_of(unsafe { sys!(SYS_clock_nanosleep, clock, flags, wish, rest) }).unwrap_or(0)
+}
+
+/// How long to sleep. `None`: by a clock that the kernel had better watch.
+fn left_on(clock: clockid_t, flags: c_int, wish: Duration) -> Option<Duration> {
+    if clock != libc::CLOCK_MONOTONIC && clock != libc::CLOCK_REALTIME {
+        return None;
+    }
+    if flags & libc::TIMER_ABSTIME == 0 {
+        return Some(wish);
+    }
+    if clock != libc::CLOCK_MONOTONIC {
+        return None;
+    }
+    let mut now = timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a pointer to a local.
+    let read = unsafe { libc::clock_gettime(clock, &raw mut now) };
+    if read != 0 {
+        return None;
+    }
+    Some(wish.saturating_sub(duration_of(now)?))
+}
+
+/// usleep(3).
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn usleep(micros: useconds_t) -> c_int {
+    let wish = timespec_of(Duration::from_micros(micros.into()));
+    // SAFETY: a pointer to a local.
+    unsafe { nanosleep(&raw const wish, std::ptr::null_mut()) }
+}
+
+/// sleep(3): returns the seconds that are left.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn sleep(secs: c_uint) -> c_uint {
+    let wish = Duration::from_secs(secs.into());
+    let left = if on(Kind::Sleep) {
+        sleep_for(wish)
+    } else {
+        let wish = timespec_of(wish);
+        let mut rest = timespec_of(Duration::ZERO);
+        // SAFETY: pointers to locals.
+        let result = unsafe { sys!(SYS_nanosleep, &raw const wish, &raw mut rest) };
+        match error_of(result) {
+            Some(_) => duration_of(rest).unwrap_or_default(),
+            None => Duration::ZERO,
+        }
+    };
+    let whole = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    c_uint::try_from(whole).unwrap_or(c_uint::MAX)
+}

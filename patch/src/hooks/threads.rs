@@ -1,0 +1,194 @@
+//! `pthread_create` by a green thread makes a green thread. pthread_create(3), pthread_join(3).
+//!
+//! So does `std::thread::spawn`, which calls it. The identity that the creator gets is ours: it can
+//! be joined and detached by anybody, once, and is good for nothing else; `pthread_self` in the new
+//! thread tells another.
+#![allow(unsafe_code, reason = "takes the place of libc's functions")]
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use libc::{c_char, c_int, c_void, pthread_attr_t, pthread_t};
+use weald_scheduler::patch::{self, Bypass};
+use weald_scheduler::{Builder, JoinHandle};
+
+use crate::Kind;
+use crate::hooks::on;
+use crate::original::next;
+
+type Start = extern "C" fn(*mut c_void) -> *mut c_void;
+
+/// What is handed from thread to thread: the C program's business.
+struct Word(*mut c_void);
+
+// SAFETY: pthread_create(3) hands the pointer to another thread; what it leads to is the caller's.
+unsafe impl Send for Word {}
+
+impl Word {
+    fn get(self) -> *mut c_void {
+        self.0
+    }
+}
+
+/// The threads that were neither joined nor detached.
+static THREADS: Mutex<Option<HashMap<pthread_t, JoinHandle<Word>>>> = Mutex::new(None);
+
+/// Identities are odd, so that none is the address of a thread of libc's.
+static NEXT: AtomicUsize = AtomicUsize::new(1);
+
+fn threads() -> MutexGuard<'static, Option<HashMap<pthread_t, JoinHandle<Word>>>> {
+    let _bypass = Bypass::enter();
+    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes out a thread that was created here.
+fn take(thread: pthread_t) -> Option<JoinHandle<Word>> {
+    if thread.is_multiple_of(2) {
+        return None;
+    }
+    let mut threads = threads();
+    let handle = threads.as_mut().and_then(|all| all.remove(&thread));
+    drop(threads);
+    handle
+}
+
+/// The size of the stack that the attributes ask for, and whether they ask for a detached thread.
+///
+/// # Safety
+/// `attr` is null or valid.
+unsafe fn wishes(attr: *const pthread_attr_t) -> (Option<usize>, bool) {
+    if attr.is_null() {
+        return (None, false);
+    }
+    let (mut size, mut state) = (0, 0);
+    // SAFETY: by contract, and pointers to locals.
+    let (size_told, state_told) = unsafe {
+        (
+            libc::pthread_attr_getstacksize(attr, &raw mut size),
+            pthread_attr_getdetachstate(attr, &raw mut state),
+        )
+    };
+    let is_detached = state_told == 0 && state == libc::PTHREAD_CREATE_DETACHED;
+    ((size_told == 0).then_some(size), is_detached)
+}
+
+unsafe extern "C" {
+    fn pthread_attr_getdetachstate(attr: *const pthread_attr_t, state: *mut c_int) -> c_int;
+}
+
+/// pthread_create(3).
+///
+/// # Safety
+/// As pthread_create(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_create(
+    thread: *mut pthread_t,
+    attr: *const pthread_attr_t,
+    start: Start,
+    argument: *mut c_void,
+) -> c_int {
+    type Function =
+        unsafe extern "C" fn(*mut pthread_t, *const pthread_attr_t, Start, *mut c_void) -> c_int;
+    if !on(Kind::Threads) {
+        // SAFETY: the next definition of the name is libc's, of this type; the rest by contract.
+        return match unsafe { next::<Function>(c"pthread_create") } {
+            // SAFETY: by contract.
+            Some(original) => unsafe { original(thread, attr, start, argument) },
+            None => libc::EAGAIN,
+        };
+    }
+    // SAFETY: by contract.
+    let (stack_size, is_detached) = unsafe { wishes(attr) };
+    let mut builder = Builder::new();
+    if let Some(size) = stack_size {
+        builder = builder.stack_size(size);
+    }
+    let argument = Word(argument);
+    let body = move || Word(start(argument.get()));
+    // With the table locked, as the thread may be joined by another as soon as it runs.
+    let mut all = threads();
+    match builder.spawn(body) {
+        Ok(handle) => {
+            if !is_detached {
+                let identity = NEXT.fetch_add(2, Ordering::Relaxed) as pthread_t;
+                // SAFETY: by contract there is room for it.
+                unsafe { *thread = identity };
+                all.get_or_insert_with(HashMap::new)
+                    .insert(identity, handle);
+            }
+            0
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => libc::EINVAL,
+        Err(_) => libc::EAGAIN,
+    }
+}
+
+/// pthread_join(3). No exception ends the wait: its callers take any error for a bug.
+///
+/// # Safety
+/// As pthread_join(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_join(thread: pthread_t, value: *mut *mut c_void) -> c_int {
+    type Function = unsafe extern "C" fn(pthread_t, *mut *mut c_void) -> c_int;
+    if let Some(handle) = take(thread) {
+        // A body of C's does not unwind; std's catches what does.
+        let result = patch::join(handle).map_or(std::ptr::null_mut(), Word::get);
+        if !value.is_null() {
+            // SAFETY: by contract there is room for it.
+            unsafe { *value = result };
+        }
+        return 0;
+    }
+    // SAFETY: the next definition of the name is libc's, of this type.
+    let Some(original) = (unsafe { next::<Function>(c"pthread_join") }) else {
+        return libc::EINVAL;
+    };
+    // SAFETY: by contract.
+    let call = || unsafe { original(thread, value) };
+    if on(Kind::Threads) {
+        patch::blocking_quietly(call)
+    } else {
+        call()
+    }
+}
+
+/// pthread_detach(3).
+///
+/// # Safety
+/// As pthread_detach(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_detach(thread: pthread_t) -> c_int {
+    type Function = unsafe extern "C" fn(pthread_t) -> c_int;
+    if let Some(handle) = take(thread) {
+        drop(handle);
+        return 0;
+    }
+    // SAFETY: the next definition of the name is libc's, of this type.
+    match unsafe { next::<Function>(c"pthread_detach") } {
+        // SAFETY: by contract.
+        Some(original) => unsafe { original(thread) },
+        None => libc::EINVAL,
+    }
+}
+
+/// pthread_setname_np(3): a green thread would give its name to the OS thread that it is on.
+///
+/// # Safety
+/// As pthread_setname_np(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_setname_np(
+    thread: pthread_t,
+    name: *const c_char,
+) -> c_int {
+    type Function = unsafe extern "C" fn(pthread_t, *const c_char) -> c_int;
+    if on(Kind::Threads) {
+        return 0;
+    }
+    // SAFETY: the next definition of the name is libc's, of this type.
+    match unsafe { next::<Function>(c"pthread_setname_np") } {
+        // SAFETY: by contract.
+        Some(original) => unsafe { original(thread, name) },
+        None => 0,
+    }
+}

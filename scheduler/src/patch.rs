@@ -1,0 +1,266 @@
+//! What `weald-patch` needs of the scheduler. Not for users.
+//!
+//! A hooked call of libc asks [`caller`] who it is for: a green thread that is patched, or somebody
+//! whom it must leave alone (an OS thread, a carrier between two green threads, weald's own code).
+//! It then waits by the functions here, which differ from weald's own blocking calls in one thing:
+//! an exception ends the wait and stays to be raised, since nothing may unwind through C.
+//!
+//! Invariant: weald never lets a hook suspend the green thread while the scheduler is in the middle
+//! of something. The few system calls that the scheduler makes on a green thread's stack (waiting
+//! for a lock, waking a poller, starting an OS thread) are made inside a [`Bypass`].
+#![allow(
+    missing_docs,
+    reason = "hidden from users; the names say what they are"
+)]
+#![allow(unsafe_code, reason = "the running thread's own header")]
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use crate::blocking::blocking;
+use crate::carrier;
+use crate::current;
+use crate::exception::{self, Hold};
+use crate::green_thread::{Hint, Task};
+use crate::poller::EventSlot;
+use crate::state::Why;
+use crate::thread_locals;
+use crate::wait_queue::WaitQueue;
+use crate::waiter::{self, Admit, Ended, Waiting};
+
+pub use crate::exception::Pending;
+
+/// Every kind of call.
+pub const ALL: u32 = u32::MAX;
+
+/// The kinds of calls that are patched where nothing else was said.
+static ON: AtomicU32 = AtomicU32::new(0);
+
+/// What was said of one green thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// Nothing: it follows the process.
+    #[default]
+    Process,
+    On,
+    Off,
+}
+
+impl From<Option<bool>> for Choice {
+    fn from(choice: Option<bool>) -> Self {
+        match choice {
+            None => Self::Process,
+            Some(true) => Self::On,
+            Some(false) => Self::Off,
+        }
+    }
+}
+
+/// Switches kinds of calls on, for the process.
+pub fn switch_on(kinds: u32) {
+    ON.fetch_or(kinds, Ordering::Relaxed);
+}
+
+/// Whether a runtime of this process can have patched green threads.
+///
+/// # Errors
+/// Why not.
+pub fn available() -> Result<(), &'static str> {
+    thread_locals::support().map(|_| ())
+}
+
+/// The kinds that are on.
+pub fn is_on() -> u32 {
+    ON.load(Ordering::Relaxed)
+}
+
+/// The kinds of calls that are patched for the caller; 0 for whom no call is.
+#[inline]
+pub fn caller() -> u32 {
+    let Some(header) = current::green() else {
+        return 0;
+    };
+    // SAFETY: what runs here is alive.
+    let header = unsafe { &*header };
+    if header.bypass.get() > 0 {
+        return 0;
+    }
+    match header.patched {
+        Choice::Off => 0,
+        Choice::Process => is_on(),
+        Choice::On => match is_on() {
+            0 => ALL,
+            on => on,
+        },
+    }
+}
+
+/// While it lives hooked calls of the running green thread are left alone.
+#[derive(Debug)]
+pub struct Bypass(*const crate::green_thread::Header);
+
+impl Bypass {
+    #[inline]
+    pub fn enter() -> Self {
+        match current::green() {
+            Some(header) => {
+                // SAFETY: what runs here is alive, and the field is its own.
+                let bypass = unsafe { &(*header).bypass };
+                bypass.set(bypass.get() + 1);
+                Self(header)
+            }
+            None => Self(std::ptr::null()),
+        }
+    }
+}
+
+impl Drop for Bypass {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: a `Bypass` stays on the stack of the thread that made it.
+            let bypass = unsafe { &(*self.0).bypass };
+            bypass.set(bypass.get() - 1);
+        }
+    }
+}
+
+/// An exception that waits to be raised in the caller.
+pub fn pending() -> Option<Pending> {
+    // SAFETY: the running thread's header is alive.
+    exception::peek(unsafe { &*current::header() })
+}
+
+/// The end of a call that did not wait.
+#[inline]
+pub fn spend() {
+    waiter::spend();
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// Somebody ended it, or there was nothing to wait for: look again.
+    Woken,
+    TimedOut,
+    /// An exception is to be raised; it stays.
+    Pending(Pending),
+}
+
+/// Waits in the queue; as `WaitQueue::wait`.
+pub fn wait(queue: &WaitQueue, ready: impl FnOnce() -> bool, deadline: Option<Instant>) -> Waited {
+    match queue.wait_for(ready, deadline, Admit::Reported) {
+        Ok(_) | Err(Ended::Woken(_) | Ended::Again) => Waited::Woken,
+        Err(Ended::TimedOut) => Waited::TimedOut,
+        Err(Ended::Pending) => pending().map_or(Waited::Woken, Waited::Pending),
+        Err(Ended::Raised(_)) => unreachable!("the wait raises nothing"),
+    }
+}
+
+/// The right to end one wait of a thread. It keeps the thread's record alive, and does nothing once
+/// the wait is over.
+#[derive(Debug)]
+pub struct Wakeup {
+    thread: Task,
+    epoch: u32,
+}
+
+impl Wakeup {
+    pub fn wake(self) {
+        // SAFETY: the reference keeps the header alive.
+        unsafe { self.thread.wake(self.epoch, Why::NOTIFIED, Hint::Peer) };
+    }
+}
+
+/// Waits until the wake-up that `publish` is given is used, at most until the deadline; exceptions
+/// are left for later. Where `publish` returns false there is nothing to wait for.
+pub fn wait_for_wakeup(deadline: Option<Instant>, publish: impl FnOnce(Wakeup) -> bool) -> Waited {
+    let waiting = Waiting::begin();
+    let wakeup = Wakeup {
+        // SAFETY: the running thread's header is alive.
+        thread: Task::from_header(unsafe { &*waiting.header() }),
+        epoch: waiting.epoch(),
+    };
+    if !publish(wakeup) {
+        waiting.abandon();
+        return Waited::Woken;
+    }
+    match waiting.park(deadline, false, Admit::NoExceptions) {
+        Ended::TimedOut => Waited::TimedOut,
+        Ended::Woken(_) | Ended::Again | Ended::Raised(_) | Ended::Pending => Waited::Woken,
+    }
+}
+
+/// Sleeps until the deadline (`None`: for ever), or until an exception is pending.
+///
+/// One that stays pending ends one sleep, not the next ones: a loop that ignores errors and pauses
+/// after each would be busy from then on.
+pub fn sleep_until(deadline: Option<Instant>) -> Waited {
+    // SAFETY: the running thread's header is alive, and the field is its own.
+    let told = unsafe { &(*current::header()).told };
+    let mut admit = Admit::Reported;
+    if let Some(pending) = pending() {
+        if !told.replace(true) {
+            return Waited::Pending(pending);
+        }
+        admit = Admit::NoExceptions;
+    } else {
+        told.set(false);
+    }
+    loop {
+        match Waiting::begin().park(deadline, false, admit) {
+            Ended::TimedOut => return Waited::TimedOut,
+            Ended::Raised(_) => unreachable!("the wait raises nothing"),
+            Ended::Woken(_) | Ended::Again | Ended::Pending => {}
+        }
+        if admit == Admit::Reported
+            && let Some(pending) = pending()
+        {
+            told.set(true);
+            return Waited::Pending(pending);
+        }
+    }
+}
+
+/// Waits for the end of a thread; no exception ends the wait.
+///
+/// # Errors
+/// The payload of the panic or exception that has ended the thread.
+pub fn join<T>(thread: crate::join::JoinHandle<T>) -> std::thread::Result<T> {
+    thread.wait_to_end()
+}
+
+/// `blocking` without raising anything.
+pub fn blocking_quietly<T>(f: impl FnOnce() -> T) -> T {
+    let hold = Hold::new();
+    let value = blocking(f);
+    drop(hold);
+    value
+}
+
+/// Arms a descriptor anew with a poller of the caller's runtime: whatever it is ready for now or
+/// later is told to the slot. Registers it where it is not.
+///
+/// `at` remembers the worker whose poller has it, so that a thread that migrates does not register
+/// it with each.
+///
+/// # Errors
+/// The system's: `EPERM` for what is always ready, `EBADF`. `NotConnected` on a plain OS thread.
+pub fn arm(at: &AtomicU32, fd: RawFd, slot: &'static EventSlot) -> io::Result<()> {
+    let header = current::green().ok_or(io::ErrorKind::NotConnected)?;
+    // SAFETY: a green thread that runs keeps its runtime.
+    let inner = unsafe { &*(*header).runtime };
+    let own = || {
+        let own = carrier::with_core(inner, |worker, _| worker.index);
+        u32::try_from(own.unwrap_or(0)).unwrap_or(0)
+    };
+    let worker = at
+        .load(Ordering::Relaxed)
+        .checked_sub(1)
+        .unwrap_or_else(own);
+    at.store(worker + 1, Ordering::Relaxed);
+    let worker = worker as usize % inner.workers.len();
+    inner.workers[worker].poller.arm(fd, slot)
+}
