@@ -35,8 +35,8 @@
 //!
 //! # What is not
 //! - The end of a thread that ignores errors. Under `kill`, and so when its runtime is dropped, its
-//!   calls fail, but a loop in code that knows nothing of weald may try for ever; `drop` waits for it.
-//!   Programs that are made of such code use a runtime that is never dropped, as
+//!   calls fail, but a loop in code that knows nothing of weald may try for ever; `drop` leaves it
+//!   behind after 5 s. Programs that are made of such code use a runtime that is never dropped, as
 //!   `RuntimeBuilder::install` makes: their threads end with the process, as all threads do.
 //! - What blocks inside libc: stdio's locks, `pthread_mutex_lock`, `sem_wait`. There
 //!   the OS thread waits, and the monitor hands the worker on.
@@ -58,10 +58,13 @@
 )))]
 compile_error!("weald-patch knows Linux on x86-64 and AArch64");
 
+// Without a dynamic glibc there are no thread-locals of their own, and `switch` says so.
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod hooks;
 pub mod original;
 mod raw;
 mod switch;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod wait;
 
 pub use crate::switch::{

@@ -3,8 +3,6 @@
 //! Their errors are in `errno`, as libc's.
 #![allow(unsafe_code, reason = "system calls")]
 
-use std::ffi::CStr;
-
 use libc::{c_int, c_void, nfds_t, pollfd, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
 use crate::raw::{self, sys};
@@ -13,7 +11,8 @@ use crate::raw::{self, sys};
 ///
 /// # Safety
 /// `F` is a function pointer of the type that the name has in libc.
-pub(crate) unsafe fn next<F: Copy>(name: &CStr) -> Option<F> {
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+pub(crate) unsafe fn next<F: Copy>(name: &std::ffi::CStr) -> Option<F> {
     const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
     // SAFETY: a name that ends by zero; the call has no other conditions.
     let address = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };

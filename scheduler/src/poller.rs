@@ -583,7 +583,7 @@ mod sys {
     }
 
     impl Registry {
-        pub(super) fn register(&self, _fd: RawFd, _token: usize) -> io::Result<()> {
+        pub(super) fn register(&self, _fd: RawFd, _token: usize, _armed: bool) -> io::Result<()> {
             Ok(())
         }
 

@@ -8,14 +8,12 @@ use weald_scheduler::patch;
 use crate::Kind;
 
 pub(crate) mod descriptor;
-#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 pub(crate) mod names;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod sleep;
 pub(crate) mod socket;
 pub(crate) mod sync;
-#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 pub(crate) mod threads;
 
 /// The caller is a green thread whose calls of this kind are patched.

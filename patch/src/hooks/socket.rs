@@ -262,9 +262,7 @@ pub(crate) unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_
         let parts = if (*msg).msg_iov.is_null() {
             &[]
         } else {
-            #[allow(clippy::useless_conversion, reason = "musl has another type there")]
-            let count = usize::try_from((*msg).msg_iovlen).unwrap_or(0);
-            std::slice::from_raw_parts((*msg).msg_iov, count)
+            std::slice::from_raw_parts((*msg).msg_iov, (*msg).msg_iovlen)
         };
         (*msg, parts)
     };
@@ -273,7 +271,7 @@ pub(crate) unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_
         let mut rest = advance(parts, done);
         let mut header = header;
         header.msg_iov = rest.as_mut_ptr();
-        header.msg_iovlen = rest.len() as _;
+        header.msg_iovlen = rest.len();
         // It has gone with the first part.
         header.msg_control = std::ptr::null_mut();
         header.msg_controllen = 0;
@@ -290,7 +288,6 @@ pub(crate) unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_
 ///
 /// # Safety
 /// As recvmmsg(2).
-#[cfg(target_env = "gnu")]
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn recvmmsg(
     fd: c_int,
@@ -345,7 +342,6 @@ pub(crate) unsafe extern "C" fn recvmmsg(
 ///
 /// # Safety
 /// As sendmmsg(2).
-#[cfg(target_env = "gnu")]
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn sendmmsg(
     fd: c_int,

@@ -1,0 +1,121 @@
+//! What the tests of this package share. Published crates are tried by [`all_at_once`]: each test's
+//! server (OS threads, or a real one) answers nobody before all clients have asked. So a client that
+//! blocked the worker would wait for ever, and no clock is needed to see that none does.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::Duration;
+
+/// Clients of each test.
+pub const MANY: usize = 50;
+
+/// What ends a test that hangs.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs the body in a green thread of a runtime of one worker with everything patched.
+///
+/// # Panics
+/// If nothing can be patched here. Ends the process if the body takes more than a minute.
+pub fn in_green<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    weald_patch::all().expect("thread-locals of their own");
+    let (done, is_done) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || {
+        if is_done.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("HANGS after {LIMIT:?}");
+            std::process::abort();
+        }
+    });
+    let rt = weald::Runtime::builder()
+        .workers(1)
+        .build()
+        .expect("a runtime");
+    let value = rt.run(body);
+    drop(done);
+    watch.join().expect("the watch");
+    value
+}
+
+/// Runs the body in [`MANY`] green threads on one worker, and waits for all.
+///
+/// # Panics
+/// If one does.
+pub fn all_at_once(body: impl Fn(usize) + Send + Sync + 'static) {
+    let body = Arc::new(body);
+    in_green(|| {
+        let threads: Vec<_> = (0..MANY)
+            .map(|n| {
+                let body = Arc::clone(&body);
+                weald::spawn(move || body(n))
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("a client");
+        }
+    });
+}
+
+/// A server of OS threads, which nobody patches: `talk` is given each connection and the barrier
+/// at which all [`MANY`] conversations meet.
+///
+/// # Panics
+/// If there is no port.
+pub fn serve(
+    talk: impl Fn(TcpStream, &Barrier) -> io::Result<()> + Send + Sync + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let (talk, all_here) = (Arc::new(talk), Arc::new(Barrier::new(MANY)));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.expect("a connection");
+            let (talk, all_here) = (Arc::clone(&talk), Arc::clone(&all_here));
+            thread::spawn(move || {
+                if let Err(error) = talk(stream, &all_here) {
+                    eprintln!("the server: {error}");
+                }
+            });
+        }
+    });
+    addr
+}
+
+/// Reads the head of a request, line by line, up to the empty one.
+///
+/// # Errors
+/// The connection's.
+pub fn read_head(reader: &mut impl BufRead) -> io::Result<()> {
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    Ok(())
+}
+
+/// The page of [`http`].
+pub const PAGE: &str = "a page";
+
+/// One request and its answer.
+///
+/// # Errors
+/// The connection's.
+pub fn answer(stream: impl Read + Write, all_here: &Barrier) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    read_head(&mut reader)?;
+    all_here.wait();
+    let length = PAGE.len();
+    write!(
+        reader.get_mut(),
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{PAGE}"
+    )?;
+    reader.get_mut().flush()
+}
+
+/// The address of a web server that answers once all clients have asked.
+pub fn http() -> String {
+    format!(
+        "http://{}/",
+        serve(|stream, all_here| answer(stream, all_here))
+    )
+}
