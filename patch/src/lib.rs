@@ -25,6 +25,7 @@
 //! ```
 //!
 //! # What is promised
+//! - In the child of a fork nothing is patched.
 //! - Blocking is as it was: `O_NONBLOCK`, `SO_RCVTIMEO`, `SO_SNDTIMEO`, `MSG_DONTWAIT` are the user's,
 //!   a blocking `write` takes all, and there is no table of descriptors: `dup`, `fork` and `close`
 //!   need nothing of this crate.
@@ -38,12 +39,17 @@
 //!   calls fail, but a loop in code that knows nothing of weald may try for ever; `drop` leaves it
 //!   behind after 5 s. Programs that are made of such code use a runtime that is never dropped, as
 //!   `RuntimeBuilder::install` makes: their threads end with the process, as all threads do.
-//! - What blocks inside libc: stdio's locks, `pthread_mutex_lock`, `sem_wait`. There
-//!   the OS thread waits, and the monitor hands the worker on.
+//! - What blocks inside libc: stdio's locks, `pthread_mutex_lock`. There the OS thread waits, and the
+//!   monitor hands the worker on. `sem_wait` too, with the worker handed on at once.
 //! - `ppoll` and its like with a signal mask block the OS thread, with the worker handed on.
 //! - Points of cancellation of `pthread_cancel` are none in patched calls.
 //! - A `cdylib` that a foreign program opens by `dlopen` is too late to take libc's place.
 //! - Two crates that both define `read` do not link.
+//!
+//! # What has blocked all the same
+//! With `WEALD_PATCH_REPORT=1` in the environment the process tells on stderr, when it ends, which
+//! calls have kept an OS thread waiting for more than 10 ms without weald's knowing, how often, for
+//! how long, and with their stacks.
 //!
 //! It speaks for the whole process, so it is for programs, not for libraries.
 //!

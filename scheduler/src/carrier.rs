@@ -41,7 +41,7 @@ use crate::green_thread::{Header, Hint, Note, Task, stack_payload};
 use crate::locals;
 use crate::queue::Steal;
 use crate::runtime::Inner;
-use crate::shim::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
+use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Mutex};
@@ -74,6 +74,8 @@ const PASSES: usize = 2;
 pub(crate) struct Carrier {
     pub(crate) index: usize,
     inner: Cell<*const Inner>,
+    /// The system's id of its OS thread.
+    pub(crate) os_thread: AtomicUsize,
     /// Its way to the worker whose seat it holds.
     pub(crate) door: Door<Worker>,
     /// It is in a blocking call: what runs must not leave this OS thread. Its own; others may look.
@@ -118,6 +120,7 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
         let carrier = &shared.carriers[index];
         carrier.inner.set(Arc::as_ptr(&shared));
         carrier.host.set(thread_locals::host_pointer());
+        carrier.os_thread.store(os_thread(), Ordering::Relaxed);
         current::set_carrier(carrier);
         let alt_stack = crate::stack::overflow::AltStack::for_this_thread();
         let guard = AbortOnPanic;
@@ -128,6 +131,15 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
     })?;
     inner.threads.lock().push(thread);
     Ok(())
+}
+
+/// The system's id of the running OS thread; 0 where nobody asks for it.
+fn os_thread() -> usize {
+    #[cfg(all(target_os = "linux", not(any(loom, miri))))]
+    // SAFETY: the call has no conditions.
+    return usize::try_from(unsafe { libc::gettid() }).unwrap_or(0);
+    #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
+    0
 }
 
 /// Ends the process if the scheduler itself panics: a seat would be lost, and all who wait for it
@@ -148,6 +160,7 @@ impl Carrier {
         Self {
             index,
             inner: Cell::new(ptr::null()),
+            os_thread: AtomicUsize::new(0),
             door: Door::new(),
             away: AtomicBool::new(false),
             since: Cell::new(None),

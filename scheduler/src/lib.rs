@@ -14,6 +14,7 @@
 //! | `spawn`, `join`, `scope`, `sleep`, `call_after`, | the verbs that programs call            |
 //! | `exc_after`, `timeout`, `blocking`               |                                         |
 
+mod blocked;
 mod blocking;
 mod builder;
 mod call_after;

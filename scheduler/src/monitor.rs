@@ -29,11 +29,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::blocked;
 use crate::carrier::Carrier;
 use crate::runtime::Inner;
 use crate::shim::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Condvar, Mutex, wait, wait_for};
+use crate::trace::{Trace, Tracer};
 use crate::worker::Worker;
 
 /// Between two looks; the bound on how long a slot or a poller is left alone.
@@ -85,6 +87,8 @@ struct Hog {
     since: Instant,
     counted: bool,
     reported: bool,
+    /// Where and since when its OS thread waits; asked only if somebody wants to know.
+    blocked: Option<(Trace, Instant)>,
 }
 
 /// What changes when it does come back.
@@ -106,6 +110,20 @@ impl Hog {
             }
             Stretch::Seized { losses } => carrier.door.losses() == losses,
         }
+    }
+
+    /// Where its OS thread waits, if it does.
+    fn blocked(&self, inner: &Inner, tracer: &mut Tracer) -> Option<Trace> {
+        let carrier = &inner.carriers[self.carrier];
+        let found = carrier.door.hold_out(|| {
+            if !self.lasts(inner) {
+                return None;
+            }
+            // SAFETY: as in `report`.
+            let header = unsafe { carrier.running.load(Ordering::Relaxed).as_ref() }?;
+            tracer.take_blocked(carrier.os_thread.load(Ordering::Relaxed), header)
+        });
+        found.flatten()
     }
 
     /// Logs who it is. False: it is coming back right now.
@@ -135,10 +153,11 @@ impl Hog {
 }
 
 /// What the monitor remembers from look to look.
-#[derive(Debug)]
 struct Watch {
     seen: Vec<Seen>,
     hogs: Vec<Hog>,
+    /// If somebody wants to know what blocks.
+    tracer: Option<Tracer>,
 }
 
 impl Monitor {
@@ -194,6 +213,7 @@ impl Monitor {
         let mut watch = Watch {
             seen: vec![nothing; inner.workers.len()],
             hogs: Vec::new(),
+            tracer: blocked::is_wanted().then(Tracer::new),
         };
         loop {
             let stop = self.stop.lock();
@@ -288,9 +308,11 @@ impl Watch {
         }
         let losses = carrier.door.losses();
         let known = self.hogs.iter().find(|hog| hog.carrier == holder);
-        let (counted, reported) = known
+        let (counted, reported, blocked) = known
             .filter(|hog| hog.lasts(inner))
-            .map_or((false, false), |hog| (hog.counted, hog.reported));
+            .map_or((false, false, None), |hog| {
+                (hog.counted, hog.reported, hog.blocked.clone())
+            });
         if !carrier.door.seize(worker) {
             return true;
         }
@@ -305,6 +327,7 @@ impl Watch {
                 since,
                 counted,
                 reported,
+                blocked,
             });
         }
         inner.seats.give(inner, worker.index);
@@ -325,6 +348,7 @@ impl Watch {
             since,
             counted: false,
             reported: false,
+            blocked: None,
         });
     }
 
@@ -338,12 +362,26 @@ impl Watch {
                 since: now,
                 counted: false,
                 reported: false,
+                blocked: None,
             }));
+        let tracer = &mut self.tracer;
         self.hogs.retain_mut(|hog| {
             if !hog.lasts(inner) {
+                if let Some((place, since)) = hog.blocked.take() {
+                    blocked::over(place, now.saturating_duration_since(since));
+                }
                 return false;
             }
             let lasts = now.saturating_duration_since(hog.since);
+            if let Some(tracer) = tracer
+                && hog.blocked.is_none()
+                && lasts >= PATIENCE
+            {
+                hog.blocked = hog.blocked(inner, tracer).map(|place| {
+                    blocked::seen(&place);
+                    (place, hog.since)
+                });
+            }
             if !hog.counted && lasts >= PATIENCE {
                 hog.counted = true;
                 inner.monitor.hogs.fetch_add(1, Ordering::Relaxed);

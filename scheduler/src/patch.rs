@@ -16,6 +16,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
@@ -33,10 +34,19 @@ use crate::waiter::{self, Admit, Ended, Waiting};
 pub use crate::exception::Pending;
 
 /// Every kind of call.
-pub const ALL: u32 = u32::MAX;
+pub const ALL: u32 = u32::MAX >> 1;
 
 /// The kinds of calls that are patched where nothing else was said.
 static ON: AtomicU32 = AtomicU32::new(0);
+
+/// In [`ON`], in the child of a fork: nothing is patched any more, for nobody.
+const FORKED: u32 = 1 << 31;
+
+/// A child has one OS thread, and no scheduler but the parent's memory of it; its epoll instances are
+/// shared with the parent. What it calls before it runs another program is for the system.
+extern "C" fn in_child() {
+    ON.store(FORKED, Ordering::Relaxed);
+}
 
 /// What was said of one green thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +70,15 @@ impl From<Option<bool>> for Choice {
 
 /// Switches kinds of calls on, for the process.
 pub fn switch_on(kinds: u32) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the function touches one atomic, which may be done after a fork.
+        if unsafe { libc::pthread_atfork(None, None, Some(in_child)) } != 0 {
+            log::warn!(
+                "weald: no room for a handler of fork: a child must not call what is patched"
+            );
+        }
+    });
     ON.fetch_or(kinds, Ordering::Relaxed);
 }
 
@@ -89,10 +108,10 @@ pub fn caller() -> u32 {
     }
     match header.patched {
         Choice::Off => 0,
-        Choice::Process => is_on(),
+        Choice::Process => is_on() & !FORKED,
         Choice::On => match is_on() {
             0 => ALL,
-            on => on,
+            on => on & !FORKED,
         },
     }
 }
@@ -263,4 +282,9 @@ pub fn arm(at: &AtomicU32, fd: RawFd, slot: &'static EventSlot) -> io::Result<()
     at.store(worker + 1, Ordering::Relaxed);
     let worker = worker as usize % inner.workers.len();
     inner.workers[worker].poller.arm(fd, slot)
+}
+
+/// The calls that were seen to block an OS thread, if `WEALD_PATCH_REPORT` asks for them.
+pub fn blocked_calls() -> u64 {
+    crate::blocked::count()
 }

@@ -11,10 +11,12 @@ pub(crate) mod descriptor;
 pub(crate) mod names;
 pub(crate) mod poll;
 pub(crate) mod process;
+mod semaphore;
 pub(crate) mod sleep;
 pub(crate) mod socket;
 pub(crate) mod sync;
 pub(crate) mod threads;
+mod twins;
 
 /// The caller is a green thread whose calls of this kind are patched.
 #[inline]

@@ -120,7 +120,7 @@ impl Tracer {
         let Some(wait) = header.state.parked_epoch() else {
             return Trace::default();
         };
-        let left = self.copy(header);
+        let left = self.copy_left(header);
         fence(Ordering::Acquire);
         match left {
             Some(left) if header.state.parked_epoch() == Some(wait) => self.unwind(left),
@@ -132,18 +132,41 @@ impl Tracer {
     ///
     /// The caller holds the running reference, or the trace is nonsense.
     pub(crate) fn take_suspended(&mut self, header: &Header) -> Trace {
-        self.copy(header)
+        self.copy_left(header)
             .map_or_else(Trace::default, |left| self.unwind(left))
+    }
+
+    /// The trace of a thread that runs on an OS thread which waits for the system. `None`: it computes,
+    /// or the system does not tell.
+    ///
+    /// The caller sees to it that the thread does not end. As the frame pointer is not told, the
+    /// trace ends early at a function that has its frame by it.
+    pub(crate) fn take_blocked(&mut self, os_thread: usize, header: &Header) -> Option<Trace> {
+        let path = format!("/proc/self/task/{os_thread}/syscall");
+        let ask = || std::fs::read_to_string(&path).ok();
+        let before = ask()?;
+        let mut words = before.split_whitespace().rev();
+        let mut word = || {
+            let digits = words.next()?.strip_prefix("0x")?;
+            usize::from_str_radix(digits, 16).ok()
+        };
+        let (code, stack) = (word()?, word()?);
+        let left = self.copy(header, [code, stack, 0])?;
+        (ask()? == before).then(|| self.unwind(left))
     }
 
     /// Copies the stack from where the thread left it. Returns code address, stack and frame pointer.
     ///
     /// The copy is good only if the thread was suspended all the while.
-    fn copy(&mut self, header: &Header) -> Option<[usize; 3]> {
+    fn copy_left(&mut self, header: &Header) -> Option<[usize; 3]> {
         let Left {
             code, stack, frame, ..
         } = &header.left;
         let left = [code, stack, frame].map(|word| word.load(Ordering::Relaxed));
+        self.copy(header, left)
+    }
+
+    fn copy(&mut self, header: &Header, left: [usize; 3]) -> Option<[usize; 3]> {
         let end = header.suspender.get().addr();
         let length = end.saturating_sub(left[1]).min(BYTES);
         self.copy.clear();

@@ -34,4 +34,9 @@ impl Tracer {
     pub(crate) fn take(&mut self, _: &Header) -> Trace {
         Trace::default()
     }
+
+    #[allow(clippy::unused_self, reason = "as where traces are taken")]
+    pub(crate) fn take_blocked(&mut self, _: usize, _: &Header) -> Option<Trace> {
+        None
+    }
 }

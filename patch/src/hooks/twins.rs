@@ -1,0 +1,114 @@
+//! Other names of the same calls in glibc: those that C code compiled with `_FORTIFY_SOURCE` uses, which
+//! are told how large the buffer is, and the old ones with two underscores.
+#![allow(unsafe_code, reason = "takes the place of libc's functions")]
+
+use libc::{
+    c_int, c_void, fd_set, nfds_t, off_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t,
+    timespec, timeval,
+};
+
+use super::{descriptor, poll, sleep, socket};
+
+/// Ends the process, as libc does, if a call may write behind its buffer.
+fn check(count: impl TryInto<size_t>, room: size_t) {
+    unsafe extern "C" {
+        safe fn __chk_fail() -> !;
+    }
+    if !count.try_into().is_ok_and(|count| count <= room) {
+        __chk_fail()
+    }
+}
+
+macro_rules! checked {
+    ($($name:ident = $module:ident::$original:ident(
+        $($arg:ident: $type:ty),* ; $count:ident <= $room:ident / $size:expr) -> $result:ty;)*) => {$(
+        /// As the function without `_chk`.
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($arg: $type),*, $room: size_t) -> $result {
+            check($count, $room / $size);
+            // SAFETY: by contract.
+            unsafe { $module::$original($($arg),*) }
+        }
+    )*};
+}
+
+checked! {
+    __ppoll_chk = poll::ppoll(fds: *mut pollfd, count: nfds_t, limit: *const timespec,
+        mask: *const sigset_t; count <= room / size_of::<pollfd>()) -> c_int;
+    __poll_chk = poll::poll(fds: *mut pollfd, count: nfds_t, limit: c_int;
+        count <= room / size_of::<pollfd>()) -> c_int;
+    __read_chk = descriptor::read(fd: c_int, buf: *mut c_void, count: size_t;
+        count <= room / 1) -> ssize_t;
+    __pread_chk = descriptor::pread(fd: c_int, buf: *mut c_void, count: size_t, offset: off_t;
+        count <= room / 1) -> ssize_t;
+    __pread64_chk = descriptor::pread64(fd: c_int, buf: *mut c_void, count: size_t, offset: off_t;
+        count <= room / 1) -> ssize_t;
+}
+
+/// As `recv`; the room is not the last argument.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __recv_chk(
+    fd: c_int,
+    buf: *mut c_void,
+    count: size_t,
+    room: size_t,
+    flags: c_int,
+) -> ssize_t {
+    check(count, room);
+    // SAFETY: by contract.
+    unsafe { socket::recv(fd, buf, count, flags) }
+}
+
+/// As `recvfrom`; the room is not the last argument.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __recvfrom_chk(
+    fd: c_int,
+    buf: *mut c_void,
+    count: size_t,
+    room: size_t,
+    flags: c_int,
+    addr: *mut sockaddr,
+    addr_len: *mut socklen_t,
+) -> ssize_t {
+    check(count, room);
+    // SAFETY: by contract.
+    unsafe { socket::recvfrom(fd, buf, count, flags, addr, addr_len) }
+}
+
+macro_rules! aliases {
+    ($($name:ident = $module:ident::$original:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        /// As the function without underscores.
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($arg: $type),*) -> $result {
+            // SAFETY: by contract.
+            unsafe { $module::$original($($arg),*) }
+        }
+    )*};
+}
+
+aliases! {
+    __read = descriptor::read(fd: c_int, buf: *mut c_void, count: size_t) -> ssize_t;
+    __write = descriptor::write(fd: c_int, buf: *const c_void, count: size_t) -> ssize_t;
+    __pread64 = descriptor::pread64(fd: c_int, buf: *mut c_void, count: size_t, offset: off_t)
+        -> ssize_t;
+    __pwrite64 = descriptor::pwrite64(fd: c_int, buf: *const c_void, count: size_t, offset: off_t)
+        -> ssize_t;
+    __connect = socket::connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int;
+    __send = socket::send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t;
+    __poll = poll::poll(fds: *mut pollfd, count: nfds_t, limit: c_int) -> c_int;
+    __select = poll::select(count: c_int, read: *mut fd_set, write: *mut fd_set,
+        except: *mut fd_set, limit: *mut timeval) -> c_int;
+    __nanosleep = sleep::nanosleep(wish: *const timespec, rest: *mut timespec) -> c_int;
+}
