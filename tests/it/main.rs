@@ -46,6 +46,7 @@ mod runtime;
 mod scope;
 mod shutdown;
 mod sleep;
+mod soak;
 mod spawn;
 mod steal;
 mod sync_locks;
