@@ -66,9 +66,13 @@ compile_error!("weald-patch knows Linux on x86-64 and AArch64");
 
 // Without a dynamic glibc there are no thread-locals of their own, and `switch` says so.
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod futex;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod hooks;
 pub mod original;
 mod raw;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod shim;
 mod switch;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod wait;

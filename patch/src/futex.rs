@@ -1,0 +1,254 @@
+//! Green threads that wait for a futex: lists by the hash of the word's address.
+//!
+//! | step | a green thread that waits                  | who wakes                                 |
+//! |------|--------------------------------------------|-------------------------------------------|
+//! | 1    | counts itself in the list                  | has changed the word                      |
+//! | 2    | `fence(SeqCst)`, looks at the word again   | `fence(SeqCst)`, looks at the count       |
+//! | 3    | the word is as expected: enters the list   | not zero: takes waiters out of the list   |
+//!
+//! Steps 2 and 3 of the waiter are under the list's lock, and so is 3 of who wakes.
+//!
+//! Invariant 1: either the waiter sees the changed word, or who wakes sees its count and then, by the
+//! lock, the waiter itself.
+//! Invariant 2: a node lies on its waiter's stack and is touched only under the lock; the waiter takes
+//! it out, or finds it taken out, before it goes.
+//! Invariant 3: a wake-up that took a node out is this waiter's; it does not report a time-out.
+//!
+//! Checked by `loom-tests/tests/futex.rs`.
+#![allow(unsafe_code, reason = "nodes on the stacks of those who wait")]
+
+use std::ptr;
+use std::time::Instant;
+
+use crate::shim::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+use crate::shim::cell::UnsafeCell;
+use crate::shim::{self, Parked, Wakeup};
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Woken,
+    /// The word has another value.
+    NotAsExpected,
+    TimedOut,
+}
+
+/// So many are woken for one taking of a list's lock.
+const BATCH: usize = 16;
+
+#[derive(Debug)]
+struct Node {
+    next: *mut Node,
+    prev: *mut Node,
+    word: *const AtomicU32,
+    bits: u32,
+    /// Still in the list.
+    listed: bool,
+    wakeup: Option<Wakeup>,
+}
+
+/// The first and the last.
+type Ends = (*mut Node, *mut Node);
+
+/// Those whose words' addresses have one hash.
+#[derive(Debug)]
+pub(crate) struct List {
+    locked: AtomicBool,
+    /// Waiters in the list or about to enter it.
+    count: AtomicUsize,
+    ends: UnsafeCell<Ends>,
+}
+
+// SAFETY: the pointers are touched only by who has set `locked` (invariant 2).
+unsafe impl Sync for List {}
+// SAFETY: as above.
+unsafe impl Send for List {}
+
+/// The lock of one list. It spins: a lock that waits would be a futex. What is done under it is a
+/// few steps; it yields its OS thread where the holder has been taken off its core.
+struct Locked<'a>(&'a List);
+
+impl<'a> Locked<'a> {
+    fn of(list: &'a List) -> Self {
+        let mut spins = 0_u32;
+        while list
+            .locked
+            .compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
+            spins += 1;
+            shim::spin(spins);
+        }
+        Self(list)
+    }
+
+    fn first(&self) -> *mut Node {
+        // SAFETY: the lock is held.
+        self.0.ends.with_mut(|ends| unsafe { (*ends).0 })
+    }
+
+    fn push(&self, node: *mut Node) {
+        // SAFETY: the lock is held, the node is its waiter's, which is here, and the last one is
+        // live (invariant 2).
+        self.0.ends.with_mut(|ends| unsafe {
+            let last = (*ends).1;
+            (*node).prev = last;
+            (*node).next = ptr::null_mut();
+            (*node).listed = true;
+            if last.is_null() {
+                (*ends).0 = node;
+            } else {
+                (*last).next = node;
+            }
+            (*ends).1 = node;
+        });
+    }
+
+    /// # Safety
+    /// The node is in this list.
+    unsafe fn remove(&self, node: *mut Node) {
+        // SAFETY: the lock is held, so the neighbours are live (invariant 2).
+        self.0.ends.with_mut(|ends| unsafe {
+            let (prev, next) = ((*node).prev, (*node).next);
+            if prev.is_null() {
+                (*ends).0 = next;
+            } else {
+                (*prev).next = next;
+            }
+            if next.is_null() {
+                (*ends).1 = prev;
+            } else {
+                (*next).prev = prev;
+            }
+            (*node).listed = false;
+        });
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.locked.store(false, Ordering::Release);
+    }
+}
+
+impl List {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self {
+            locked: AtomicBool::new(false),
+            count: AtomicUsize::new(0),
+            ends: UnsafeCell::new((ptr::null_mut(), ptr::null_mut())),
+        }
+    }
+
+    /// loom's atomics are not made by constant functions.
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            locked: AtomicBool::new(false),
+            count: AtomicUsize::new(0),
+            ends: UnsafeCell::new((ptr::null_mut(), ptr::null_mut())),
+        }
+    }
+
+    /// Waits while the word is as expected.
+    ///
+    /// # Safety
+    /// `word` can be read for the time of the call.
+    pub(crate) unsafe fn wait(
+        &self,
+        word: *const AtomicU32,
+        expected: u32,
+        bits: u32,
+        until: Option<Instant>,
+    ) -> Waited {
+        let mut node = Node {
+            next: ptr::null_mut(),
+            prev: ptr::null_mut(),
+            word,
+            bits,
+            listed: false,
+            wakeup: None,
+        };
+        let node: *mut Node = &raw mut node;
+        #[cfg(not(weald_fault = "futex_counts_late"))]
+        self.count.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let mut is_as_expected = true;
+            let parked = shim::wait_for_wakeup(until, |wakeup| {
+                let locked = Locked::of(self);
+                #[cfg(not(weald_fault = "futex_waiter_without_fence"))]
+                fence(Ordering::SeqCst);
+                // SAFETY: by contract.
+                is_as_expected = unsafe { (*word).load(Ordering::Relaxed) } == expected;
+                #[cfg(weald_fault = "futex_counts_late")]
+                self.count.fetch_add(1, Ordering::Relaxed);
+                if is_as_expected {
+                    // SAFETY: the node is ours, and in no list.
+                    unsafe { (*node).wakeup = Some(wakeup) };
+                    locked.push(node);
+                }
+                is_as_expected
+            });
+            if !is_as_expected {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                return Waited::NotAsExpected;
+            }
+            let locked = Locked::of(self);
+            // SAFETY: under the lock; the node is in the list until somebody takes it out.
+            unsafe {
+                if !(*node).listed {
+                    // Whoever did has counted it out.
+                    #[cfg(weald_fault = "futex_time_out_wins")]
+                    if parked == Parked::TimedOut {
+                        return Waited::TimedOut;
+                    }
+                    return Waited::Woken;
+                }
+                locked.remove(node);
+            }
+            if parked == Parked::TimedOut {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                return Waited::TimedOut;
+            }
+        }
+    }
+
+    /// Wakes at most `limit` green threads that wait for the word with one of the bits. Returns how
+    /// many.
+    ///
+    /// They are taken out under the lock and woken after it: the scheduler has locks too, and this
+    /// may be called under one of them.
+    pub(crate) fn wake(&self, word: *const AtomicU32, limit: usize, bits: u32) -> usize {
+        #[cfg(not(weald_fault = "futex_waker_without_fence"))]
+        fence(Ordering::SeqCst);
+        let mut woken = 0;
+        while self.count.load(Ordering::Relaxed) != 0 && woken < limit {
+            let mut taken = [const { None }; BATCH];
+            let mut count = 0;
+            {
+                let locked = Locked::of(self);
+                let mut node = locked.first();
+                while !node.is_null() && count < BATCH && woken + count < limit {
+                    // SAFETY: the lock is held, so the nodes are live (invariant 2).
+                    unsafe {
+                        let next = (*node).next;
+                        if ptr::eq((*node).word, word) && (*node).bits & bits != 0 {
+                            locked.remove(node);
+                            self.count.fetch_sub(1, Ordering::Relaxed);
+                            taken[count] = (*node).wakeup.take();
+                            count += 1;
+                        }
+                        node = next;
+                    }
+                }
+            }
+            if count == 0 {
+                break;
+            }
+            woken += count;
+            taken.into_iter().flatten().for_each(Wakeup::wake);
+        }
+        woken
+    }
+}

@@ -1,0 +1,32 @@
+//! What `futex.rs` stands on; a model of it has loom's in its place.
+
+pub(crate) use weald_scheduler::patch::{Waited as Parked, Wakeup, wait_for_wakeup};
+
+pub(crate) mod atomic {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+}
+
+pub(crate) mod cell {
+    /// std's, by the interface of loom's.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
+/// One more turn of a loop that waits for another thread.
+pub(crate) fn spin(turn: u32) {
+    if turn.is_multiple_of(64) {
+        // The holder may have been taken off its core.
+        std::thread::yield_now();
+    }
+    std::hint::spin_loop();
+}
