@@ -22,7 +22,7 @@ use crate::green_thread::Task;
 use crate::runtime::{self, Inner};
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
-use crate::shim::sync::Arc;
+use crate::shim::sync::{Arc, Weak, downgrade};
 use crate::sleep;
 use crate::spawn::{self, Request};
 use crate::worker::{RemoteTimer, Worker};
@@ -37,7 +37,7 @@ pub(crate) struct Call {
     body: UnsafeCell<Option<Box<dyn FnOnce() + Send>>>,
     /// `call_after_local`: not if this thread has ended.
     owner: Option<Task>,
-    runtime: std::sync::Weak<Inner>,
+    runtime: Weak<Inner>,
     /// Where its entry is: worker index + 1 in `place`, 0 while it is in no wheel; the key's bits.
     place: AtomicUsize,
     key: AtomicU64,
@@ -78,7 +78,7 @@ impl Call {
     }
 
     /// Its time has come: starts its green thread, unless it was cancelled.
-    pub(crate) fn fire(self: Arc<Self>) {
+    pub(crate) fn fire(&self) {
         let Some(inner) = self.runtime.upgrade() else {
             return;
         };
@@ -175,7 +175,7 @@ fn start(delay: Duration, owner: Option<Task>, body: Box<dyn FnOnce() + Send>) -
         state: AtomicUsize::new(WAITING),
         body: UnsafeCell::new(Some(body)),
         owner,
-        runtime: Arc::downgrade(&inner),
+        runtime: downgrade(&inner),
         place: AtomicUsize::new(0),
         key: AtomicU64::new(0),
     });

@@ -411,7 +411,8 @@ impl Carrier {
         } else if let Some(start) = handed_over {
             self.door.came_back();
             slice::lengthen(false);
-            task.hog.set(start.elapsed() >= BRIEF);
+            task.hog
+                .set(clock::now().saturating_duration_since(start) >= BRIEF);
             self.tell_where(&task, &resumed);
         } else if self.door.seat().is_null() {
             // It lost its seat, or gave it up, and has found out in a call of weald's.

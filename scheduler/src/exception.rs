@@ -535,6 +535,7 @@ fn check_slow(header: &Header) -> Option<Raise> {
 }
 
 /// An exception that waits to be raised.
+#[cfg(not(loom))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pending {
     /// That of a `timeout`.

@@ -14,6 +14,11 @@
 //! | `spawn`, `join`, `scope`, `sleep`, `call_after`, | the verbs that programs call            |
 //! | `exc_after`, `timeout`, `blocking`               |                                         |
 
+#![cfg_attr(
+    loom,
+    allow(dead_code, reason = "what only the real poller and deque need")
+)]
+
 mod blocked;
 mod blocking;
 mod builder;

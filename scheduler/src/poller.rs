@@ -536,7 +536,8 @@ mod sys {
 
 #[cfg(loom)]
 mod sys {
-    //! The double of a model: events come from the model's driver, a limit ends at once.
+    //! The double of a model: events come from the model itself, and a sleep with a limit lets the
+    //! others run and then finds its limit passed, unless it was ended before.
     use std::io;
     use std::os::fd::RawFd;
     use std::time::Duration;
@@ -599,9 +600,20 @@ mod sys {
     impl Turn {
         pub(super) fn wait(&mut self, limit: Option<Duration>, _sleep: bool) -> usize {
             let mut shared = self.0.shared.lock();
-            if limit.is_none() {
-                while !shared.woken && shared.events.is_empty() {
-                    shared = wait(&self.0.condvar, shared);
+            match limit {
+                None => {
+                    while !shared.woken && shared.events.is_empty() {
+                        shared = wait(&self.0.condvar, shared);
+                    }
+                }
+                Some(Duration::ZERO) => {}
+                Some(limit) => {
+                    drop(shared);
+                    crate::shim::thread::yield_now();
+                    shared = self.0.shared.lock();
+                    if !shared.woken && shared.events.is_empty() {
+                        crate::shim::clock::advance(limit);
+                    }
                 }
             }
             shared.woken = false;

@@ -245,10 +245,13 @@ impl Runtime {
         if inner.settings.dump_on_sigquit {
             crate::sigquit::watch(&inner)?;
         }
-        let watched = Arc::clone(&inner);
-        let name = format!("{}-monitor", inner.settings.thread_name);
-        let monitor = thread::spawn(name, move || watched.monitor.run(&watched))?;
-        inner.threads.lock().push(monitor);
+        // A model has few threads; the monitor has models of its own.
+        if !cfg!(loom) {
+            let watched = Arc::clone(&inner);
+            let name = format!("{}-monitor", inner.settings.thread_name);
+            let monitor = thread::spawn(name, move || watched.monitor.run(&watched))?;
+            inner.threads.lock().push(monitor);
+        }
         Ok(runtime)
     }
 

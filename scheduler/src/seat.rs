@@ -239,7 +239,8 @@ impl Seats {
                 let started = crate::shim::clock::now();
                 lists = wait_for(&self.doors[carrier], lists, KEEP_ALIVE);
                 let idle = lists.assigned[carrier].is_none() && !lists.stopping && !needs();
-                if idle && !keep && started.elapsed() >= KEEP_ALIVE {
+                let waited = crate::shim::clock::now().saturating_duration_since(started);
+                if idle && !keep && waited >= KEEP_ALIVE {
                     lists.spares.retain(|&c| c != carrier);
                     lists.unborn.push(carrier);
                     lists.alive -= 1;

@@ -26,9 +26,13 @@ pub mod barrier {
 }
 
 pub mod sync {
-    pub use loom::sync::{Arc, Condvar, MutexGuard};
+    use std::ops::{Deref, DerefMut};
+    use std::sync::PoisonError;
+    use std::time::Duration;
 
-    #[derive(Debug)]
+    pub use loom::sync::{Arc, Condvar};
+
+    #[derive(Debug, Default)]
     pub struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
@@ -37,32 +41,66 @@ pub mod sync {
         }
 
         pub fn lock(&self) -> MutexGuard<'_, T> {
-            self.0
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
+            let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            MutexGuard { mutex: self, guard }
         }
     }
 
-    impl<T: Default> Default for Mutex<T> {
-        fn default() -> Self {
-            Self::new(T::default())
+    /// As std's; it knows its mutex, so that a limited wait can let go of it.
+    #[derive(Debug)]
+    pub struct MutexGuard<'a, T> {
+        mutex: &'a Mutex<T>,
+        guard: loom::sync::MutexGuard<'a, T>,
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.guard
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.guard
         }
     }
 
     pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        condvar
-            .wait(guard)
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        let MutexGuard { mutex, guard } = guard;
+        let guard = condvar.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        MutexGuard { mutex, guard }
     }
 
-    /// loom's condition variable has no time-outs: a limited wait is modelled as one that ends by
-    /// a notification, so a model that needs the limit to pass drives the clock itself.
+    /// loom's condition variable has no time-outs: a limited wait lets the others run and ends, with
+    /// the clock at its limit. That the others come sooner, later or never is among the orders that
+    /// a model tries.
     pub fn wait_for<'a, T>(
-        condvar: &Condvar,
+        _condvar: &Condvar,
         guard: MutexGuard<'a, T>,
-        _limit: std::time::Duration,
+        limit: Duration,
     ) -> MutexGuard<'a, T> {
-        wait(condvar, guard)
+        let mutex = guard.mutex;
+        drop(guard);
+        loom::thread::yield_now();
+        super::clock::advance(limit);
+        mutex.lock()
+    }
+
+    /// loom has no weak references: this one keeps its value, so a model that leaves one behind in
+    /// what it refers to is told of a leak.
+    #[derive(Debug)]
+    pub struct Weak<T>(Arc<T>);
+
+    impl<T> Weak<T> {
+        pub fn upgrade(&self) -> Option<Arc<T>> {
+            Some(self.0.clone())
+        }
+    }
+
+    pub fn downgrade<T>(value: &Arc<T>) -> Weak<T> {
+        Weak(value.clone())
     }
 }
 
@@ -82,23 +120,26 @@ pub mod thread {
 }
 
 pub mod clock {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     pub use std::time::Instant;
 
+    // std's atomic: that a read of the clock comes before or after another thread's sleep is no
+    // race to explore, and loom's would make all threads depend on each other.
     loom::lazy_static! {
         static ref ORIGIN: Instant = Instant::now();
-        static ref TICKS: loom::sync::atomic::AtomicU64 = loom::sync::atomic::AtomicU64::new(0);
+        static ref NANOS: AtomicU64 = AtomicU64::new(0);
     }
 
-    /// The model's clock: it stands still unless the model moves it.
+    /// The model's clock: it stands still unless somebody sleeps until a limit.
     pub fn now() -> Instant {
-        *ORIGIN
-            + std::time::Duration::from_millis(TICKS.load(loom::sync::atomic::Ordering::Relaxed))
+        *ORIGIN + std::time::Duration::from_nanos(NANOS.load(Ordering::Relaxed))
     }
 
     /// Moves the model's clock.
     pub fn advance(by: std::time::Duration) {
-        let millis = u64::try_from(by.as_millis()).expect("models use short times");
-        TICKS.fetch_add(millis, loom::sync::atomic::Ordering::Relaxed);
+        let nanos = u64::try_from(by.as_nanos()).expect("models use short times");
+        NANOS.fetch_add(nanos, Ordering::Relaxed);
     }
 }
 

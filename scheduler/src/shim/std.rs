@@ -10,7 +10,12 @@ pub mod atomic {
 }
 
 pub mod sync {
-    pub use std::sync::{Arc, Condvar, MutexGuard};
+    pub use std::sync::{Arc, Condvar, MutexGuard, Weak};
+
+    /// A reference that does not keep the value.
+    pub fn downgrade<T>(value: &Arc<T>) -> Weak<T> {
+        Arc::downgrade(value)
+    }
 
     /// A mutex whose `lock` cannot fail: what it guards stays consistent even if a holder panics.
     #[derive(Debug, Default)]
