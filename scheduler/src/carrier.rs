@@ -648,10 +648,13 @@ impl Carrier {
         }
         inner.idle.sleep(worker.index, searching);
         let in_sight = self.work_in_sight(inner, worker);
-        if !in_sight {
+        let searches = if in_sight {
+            inner.idle.stay(worker.index);
+            true
+        } else {
             Self::sleep(inner, worker);
-        }
-        let claimed = inner.idle.wake(worker.index);
+            inner.idle.wake(worker.index)
+        };
         // Also if it did not sleep: the monitor may have taken its bit for sleep.
         inner.monitor.poke();
         if !in_sight {
@@ -663,8 +666,8 @@ impl Carrier {
             core.polled(now);
             self.look(inner, worker, now, false);
         }
-        if claimed {
-            // Claimed: whatever was pushed for it must be found, or the last look repeated.
+        if searches {
+            // Whatever was left to it must be found, or the last look repeated.
             let found = self.has_own_work(worker)
                 || Self::take_injected(inner, worker)
                 || Self::search(inner, worker);

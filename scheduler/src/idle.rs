@@ -5,7 +5,7 @@
 //! | searching | workers that look for work, and wake-ups on their way to one that will       |
 //! | sleeping  | a bit for each worker that sleeps or is about to                             |
 //!
-//! Going to sleep (`sleep`, then the worker's second look, then `Poller::wait`):
+//! Going to sleep (`sleep`, then the worker's second look, then `Poller::sleep`):
 //! 1. set the own bit, leave `searching`;
 //! 2. `fence(SeqCst)`;
 //! 3. look everywhere once more; if there is work, `stay`.
@@ -150,7 +150,19 @@ impl Idle {
         fence(Ordering::SeqCst);
     }
 
-    /// A worker stays awake or has woken. True: somebody had claimed it, so it counts as searching.
+    /// A worker has seen work and stays awake: it counts as searching, whoever cleared its bit. A
+    /// pusher may have seen it search before, and left all that it pushed to it (invariant 2).
+    pub(crate) fn stay(&self, worker: usize) {
+        let claimed = self.wake(worker);
+        #[cfg(not(weald_fault = "idle_stays_uncounted"))]
+        if !claimed {
+            self.searching.fetch_add(1, Ordering::AcqRel);
+        }
+        #[cfg(weald_fault = "idle_stays_uncounted")]
+        let _ = claimed;
+    }
+
+    /// A worker has woken. True: somebody had claimed it, so it counts as searching.
     pub(crate) fn wake(&self, worker: usize) -> bool {
         let bit = 1 << (worker % BITS);
         self.sleeping[worker / BITS].fetch_and(!bit, Ordering::AcqRel) & bit == 0

@@ -1,0 +1,229 @@
+//! Models of `scheduler/src/idle.rs`: a pusher against a worker that goes to sleep.
+//!
+//! The workers here do what `Carrier::idle` does, over a count of tasks in place of the queues.
+//!
+//! Invariant 1: work that was pushed is taken: either its pusher wakes a sleeper or the sleeper sees
+//! it before it sleeps. A lost wake-up is a deadlock here, as a worker that has a task is gone.
+//! Invariant 2: a worker's bit is cleared once for each time it is set, by a waker or by itself.
+//! Invariant 3: nobody is left counted as searching: that would silence all later wake-ups.
+//! Invariant 4: the last searcher that finds work wakes the next one.
+
+#[path = "../../scheduler/src/idle.rs"]
+#[allow(dead_code, reason = "the hints have no model")]
+mod idle;
+#[cfg_attr(loom, path = "../../scheduler/src/shim/loom.rs")]
+#[cfg_attr(not(loom), path = "../../scheduler/src/shim/std.rs")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "only the atomics and locks are used"
+)]
+mod shim;
+
+use weald_loom_tests::sync::Arc;
+use weald_loom_tests::{Model, check, thread, witness};
+
+use self::idle::Idle;
+use self::shim::atomic::{AtomicUsize, Ordering};
+use self::shim::sync::{Condvar, Mutex, wait};
+
+/// Blocks one worker until it is woken.
+struct Parker {
+    woken: Mutex<bool>,
+    condvar: Condvar,
+}
+
+impl Parker {
+    fn new() -> Self {
+        Self {
+            woken: Mutex::new(false),
+            condvar: Condvar::new(),
+        }
+    }
+
+    fn park(&self) {
+        let mut woken = self.woken.lock();
+        while !*woken {
+            woken = wait(&self.condvar, woken);
+        }
+        *woken = false;
+    }
+
+    fn unpark(&self) {
+        *self.woken.lock() = true;
+        self.condvar.notify_one();
+    }
+}
+
+struct Pool {
+    idle: Idle,
+    /// Tasks that nobody has taken; relaxed, as the looks at the real queues may be.
+    tasks: AtomicUsize,
+    parkers: [Parker; 2],
+}
+
+impl Pool {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            idle: Idle::new(2),
+            tasks: AtomicUsize::new(0),
+            parkers: [Parker::new(), Parker::new()],
+        })
+    }
+
+    fn notify(&self) {
+        if let Some(worker) = self.idle.notify() {
+            witness!("woke one");
+            self.parkers[worker].unpark();
+        }
+    }
+
+    fn push(&self) {
+        self.tasks.fetch_add(1, Ordering::Relaxed);
+        self.notify();
+    }
+
+    fn take(&self) -> bool {
+        self.tasks
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tasks| {
+                tasks.checked_sub(1)
+            })
+            .is_ok()
+    }
+
+    /// A worker until it has taken so many tasks.
+    fn work(&self, worker: usize, tasks: usize) {
+        let mut left = tasks;
+        while left > 0 {
+            let searching = self.idle.start_search();
+            if searching && self.take() {
+                left -= 1;
+                if self.idle.found() {
+                    self.notify();
+                }
+                continue;
+            }
+            self.idle.sleep(worker, searching);
+            let in_sight = self.tasks.load(Ordering::Relaxed) > 0;
+            let searches = if in_sight {
+                witness!("stayed");
+                self.idle.stay(worker);
+                true
+            } else {
+                witness!("slept");
+                self.parkers[worker].park();
+                self.idle.wake(worker)
+            };
+            let found = self.take();
+            if found {
+                left -= 1;
+            } else {
+                thread::yield_now();
+            }
+            if searches && self.idle.found() && found {
+                self.notify();
+            }
+        }
+    }
+
+    fn check_nobody_searches(&self) {
+        assert!(self.idle.start_search(), "somebody is left counted");
+        assert!(!self.idle.somebody_sleeps(), "a bit is left");
+    }
+}
+
+fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
+    Model {
+        name,
+        floor,
+        bound: None,
+        witnesses,
+    }
+}
+
+#[test]
+fn a_push_meets_a_worker_that_goes_to_sleep() {
+    let witnesses = &["slept", "stayed", "woke one"];
+    check(
+        model("a_push_meets_a_worker_that_goes_to_sleep", 15, witnesses),
+        || {
+            let pool = Pool::new();
+            let worker = thread::spawn({
+                let pool = Arc::clone(&pool);
+                move || pool.work(0, 1)
+            });
+            pool.push();
+            worker.join().unwrap();
+            pool.check_nobody_searches();
+        },
+    );
+}
+
+#[test]
+fn two_pushers_meet_one_sleeper() {
+    let witnesses = &["slept", "stayed", "woke one"];
+    // At 2 the fault `idle_no_recheck_after_claim` is out of reach.
+    let model = Model {
+        bound: Some(3),
+        ..model("two_pushers_meet_one_sleeper", 6000, witnesses)
+    };
+    check(model, || {
+        let pool = Pool::new();
+        let worker = thread::spawn({
+            let pool = Arc::clone(&pool);
+            move || pool.work(0, 2)
+        });
+        let pusher = thread::spawn({
+            let pool = Arc::clone(&pool);
+            move || pool.push()
+        });
+        pool.push();
+        pusher.join().unwrap();
+        worker.join().unwrap();
+        pool.check_nobody_searches();
+    });
+}
+
+#[test]
+fn the_last_searcher_wakes_the_next() {
+    let witnesses = &["slept", "woke one"];
+    check(
+        model("the_last_searcher_wakes_the_next", 5000, witnesses),
+        || {
+            let pool = Pool::new();
+            let workers = [0, 1].map(|worker| {
+                let pool = Arc::clone(&pool);
+                // Whoever has a task is busy for good: the other must come for the second.
+                thread::spawn(move || pool.work(worker, 1))
+            });
+            pool.push();
+            pool.push();
+            for worker in workers {
+                worker.join().unwrap();
+            }
+        },
+    );
+}
+
+#[test]
+fn a_bit_is_claimed_once() {
+    let witnesses = &["claimed", "left by itself"];
+    check(model("a_bit_is_claimed_once", 170, witnesses), || {
+        let idle = Arc::new(Idle::new(2));
+        let wakers = [0, 1].map(|_| {
+            let idle = Arc::clone(&idle);
+            thread::spawn(move || idle.notify().is_some())
+        });
+        idle.sleep(0, false);
+        let claimed = idle.wake(0);
+        let woken = wakers.map(|waker| waker.join().unwrap());
+        witness!("claimed", claimed);
+        witness!("left by itself", !claimed);
+        let claims = woken.iter().filter(|&&woken| woken).count();
+        assert_eq!(claims, usize::from(claimed), "who cleared the bit?");
+        if claimed {
+            assert!(idle.found(), "a claimed worker counts as searching");
+        }
+        assert!(idle.start_search(), "somebody is left counted");
+    });
+}
