@@ -3,7 +3,10 @@
 //! Invariant 1: a change of the word that comes with a wake-up is not slept through.
 //! Invariant 2: a list is touched by one thread at a time.
 //! Invariant 3: as many waits end by a wake-up as were told to who woke.
-#![allow(unsafe_code, reason = "what waits lies on the stacks of those who wait")]
+#![allow(
+    unsafe_code,
+    reason = "what waits lies on the stacks of those who wait"
+)]
 
 #[path = "../../patch/src/futex.rs"]
 mod futex;

@@ -172,21 +172,18 @@ impl State {
     /// One step of the word: `next` says what it becomes, or what ends the attempt.
     #[inline(always)]
     fn step<R>(&self, mut next: impl FnMut(u64) -> Result<(u64, R), R>) -> R {
-        let mut word = self.0.load(Ordering::Acquire);
+        #[cfg(not(weald_fault = "state_relaxed_step"))]
+        let (done, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        #[cfg(weald_fault = "state_relaxed_step")]
+        let (done, failed) = (Ordering::Relaxed, Ordering::Relaxed);
+        let mut word = self.0.load(failed);
         loop {
             match next(word) {
                 Err(done) => return done,
-                Ok((new, result)) => {
-                    match self.0.compare_exchange_weak(
-                        word,
-                        new,
-                        Ordering::AcqRel,
-                        Ordering::Acquire,
-                    ) {
-                        Ok(_) => return result,
-                        Err(now) => word = now,
-                    }
-                }
+                Ok((new, result)) => match self.0.compare_exchange_weak(word, new, done, failed) {
+                    Ok(_) => return result,
+                    Err(now) => word = now,
+                },
             }
         }
     }
@@ -202,9 +199,11 @@ impl State {
                 return Err(Err(why_of(word)));
             }
             debug_assert_eq!(epoch_of(word).wrapping_add(1), epoch, "one wait at a time");
+            #[cfg(not(weald_fault = "state_parks_over_an_exception"))]
             if kind.interruptible && word & PENDING != 0 {
                 return Ok((ended(word, epoch, Why::EXCEPTION), Err(Why::EXCEPTION)));
             }
+            #[cfg(not(weald_fault = "state_parks_over_a_token"))]
             if kind.by_token && word & TOKEN != 0 {
                 let taken = ended(word & !TOKEN, epoch, Why::UNPARKED);
                 return Ok((taken, Err(Why::UNPARKED)));
@@ -238,10 +237,19 @@ impl State {
             if word & DONE != 0 {
                 return Err(Wake::Lost);
             }
+            #[cfg(weald_fault = "state_wakes_any_wait")]
+            let epoch = if word & PARKED != 0 {
+                epoch_of(word)
+            } else {
+                epoch
+            };
             if epoch_of(word) == epoch && word & PARKED != 0 {
                 return Ok((ended(word, epoch, why), won(word)));
             }
+            #[cfg(not(weald_fault = "state_wakes_only_who_is_parked"))]
             if epoch_of(word).wrapping_add(1) == epoch && word & PARKED == 0 {
+                #[cfg(weald_fault = "state_early_wake_tells_no_reason")]
+                let why = Why(0);
                 return Ok((ended(word, epoch, why), Wake::Early));
             }
             Err(Wake::Lost)
@@ -279,6 +287,8 @@ impl State {
             }
             if word & PARKED != 0 && word & NO_EXC == 0 {
                 let woken = ended(word, epoch_of(word), Why::EXCEPTION) | PENDING;
+                #[cfg(weald_fault = "state_interrupt_leaves_no_note")]
+                let woken = woken & !PENDING;
                 return Ok((woken, won(word)));
             }
             Ok((word | PENDING, Wake::Early))
@@ -293,20 +303,31 @@ impl State {
     /// Publishes the result. Returns (somebody waits for it, somebody will take it).
     #[inline]
     pub(crate) fn finish(&self) -> (bool, bool) {
+        #[cfg(not(weald_fault = "state_relaxed_finish"))]
         let before = self.0.fetch_or(DONE, Ordering::AcqRel);
+        #[cfg(weald_fault = "state_relaxed_finish")]
+        let before = self.0.fetch_or(DONE, Ordering::Relaxed);
         debug_assert_eq!(before & DONE, 0, "a thread ends once");
         (before & JOINERS != 0, before & HANDLE != 0)
     }
 
     /// Says that a joiner is in the queue. True: the thread has ended, nobody will look there.
     pub(crate) fn announce_joiner(&self) -> bool {
-        self.0.fetch_or(JOINERS, Ordering::AcqRel) & DONE != 0
+        #[cfg(not(weald_fault = "state_relaxed_joiner"))]
+        let before = self.0.fetch_or(JOINERS, Ordering::AcqRel);
+        #[cfg(weald_fault = "state_relaxed_joiner")]
+        let before = self.0.fetch_or(JOINERS, Ordering::Relaxed);
+        before & DONE != 0
     }
 
     /// The handle goes. True: the thread has ended, so the result is the caller's to drop.
     #[inline]
     pub(crate) fn drop_handle(&self) -> bool {
-        self.0.fetch_and(!HANDLE, Ordering::AcqRel) & DONE != 0
+        #[cfg(not(weald_fault = "state_relaxed_handle"))]
+        let before = self.0.fetch_and(!HANDLE, Ordering::AcqRel);
+        #[cfg(weald_fault = "state_relaxed_handle")]
+        let before = self.0.fetch_and(!HANDLE, Ordering::Relaxed);
+        before & DONE != 0
     }
 
     /// A `JoinHandle` is still there.

@@ -28,10 +28,20 @@ impl Slot {
     pub(crate) fn put(&self, task: Task) -> Option<Task> {
         let new = task.into_raw();
         if self.0.load(Ordering::Relaxed).is_null() {
+            #[cfg(not(weald_fault = "slot_relaxed_put"))]
             self.0.store(new, Ordering::Release);
+            #[cfg(weald_fault = "slot_relaxed_put")]
+            self.0.store(new, Ordering::Relaxed);
             return None;
         }
+        #[cfg(not(weald_fault = "slot_replaces_by_store"))]
         let old = self.0.swap(new, Ordering::AcqRel);
+        #[cfg(weald_fault = "slot_replaces_by_store")]
+        let old = {
+            let old = self.0.load(Ordering::Acquire);
+            self.0.store(new, Ordering::Release);
+            old
+        };
         // SAFETY: the swap made the old pointer ours.
         (!old.is_null()).then(|| unsafe { Task::from_raw(old) })
     }
@@ -42,7 +52,16 @@ impl Slot {
         if self.0.load(Ordering::Relaxed).is_null() {
             return None;
         }
+        #[cfg(not(any(weald_fault = "slot_takes_by_store", weald_fault = "slot_relaxed_take")))]
         let old = self.0.swap(ptr::null_mut(), Ordering::AcqRel);
+        #[cfg(weald_fault = "slot_relaxed_take")]
+        let old = self.0.swap(ptr::null_mut(), Ordering::Relaxed);
+        #[cfg(weald_fault = "slot_takes_by_store")]
+        let old = {
+            let old = self.0.load(Ordering::Acquire);
+            self.0.store(ptr::null_mut(), Ordering::Release);
+            old
+        };
         // SAFETY: the swap made the pointer ours.
         (!old.is_null()).then(|| unsafe { Task::from_raw(old) })
     }
