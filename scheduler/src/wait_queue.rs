@@ -149,6 +149,11 @@ impl WaitQueue {
             queued: false,
         };
         let node: *mut Node = &raw mut node;
+        #[cfg(weald_fault = "wait_queue_looks_before_it_enters")]
+        let ready = {
+            let is_ready = ready();
+            move || is_ready
+        };
         // SAFETY: the node is on this stack and leaves the list before this function returns: by
         // the waker (invariant 2) or by `Leave`, also if `ready` unwinds.
         unsafe { self.push_back(node) };
@@ -212,6 +217,8 @@ impl WaitQueue {
             if unsafe { finish(header, wake, first) } {
                 return true;
             }
+            #[cfg(weald_fault = "wait_queue_wakes_who_has_left")]
+            return true;
         }
     }
 
@@ -343,9 +350,12 @@ impl Drop for Leave<'_> {
         let mut first = self.queue.0.lock();
         // SAFETY: the node is on the stack below; whether it is in the list is read under the lock.
         unsafe {
+            #[cfg(not(weald_fault = "wait_queue_leaves_its_node"))]
             if (*self.node).queued {
                 unlink(&mut first, self.node);
             }
+            #[cfg(weald_fault = "wait_queue_leaves_its_node")]
+            let _ = (&mut first, self.node);
         }
     }
 }
