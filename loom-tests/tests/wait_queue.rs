@@ -52,11 +52,8 @@ impl Permits {
             match woken {
                 Woken::Notified => witness!("woken"),
                 Woken::Ready => witness!("saw it"),
-                Woken::Interrupted(_) => {
-                    // A permit that was given meanwhile goes to the next.
-                    self.queue.wake_one();
-                    return false;
-                }
+                // It has taken no wake-up along: there is nothing to pass on.
+                Woken::Interrupted(_) => return false,
                 Woken::TimedOut | Woken::Again => {}
             }
         }
