@@ -87,20 +87,23 @@ fn a_waiter_is_woken_or_sees_the_permit() {
 #[test]
 fn two_permits_wake_two_waiters() {
     let witnesses = &["woken", "saw it"];
-    check(model("two_permits_wake_two_waiters", 4000, witnesses), || {
-        let permits = Permits::new();
-        let waiters = [0, 1].map(|_| {
-            let permits = Arc::clone(&permits);
-            thread::spawn(move || assert!(permits.take()))
-        });
-        permits.give();
-        permits.give();
-        for waiter in waiters {
-            waiter.join().unwrap();
-        }
-        assert!(permits.queue.is_empty(), "a node is left");
-        assert_eq!(permits.free.load(Ordering::Relaxed), 0);
-    });
+    check(
+        model("two_permits_wake_two_waiters", 4000, witnesses),
+        || {
+            let permits = Permits::new();
+            let waiters = [0, 1].map(|_| {
+                let permits = Arc::clone(&permits);
+                thread::spawn(move || assert!(permits.take()))
+            });
+            permits.give();
+            permits.give();
+            for waiter in waiters {
+                waiter.join().unwrap();
+            }
+            assert!(permits.queue.is_empty(), "a node is left");
+            assert_eq!(permits.free.load(Ordering::Relaxed), 0);
+        },
+    );
 }
 
 #[test]

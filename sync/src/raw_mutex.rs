@@ -21,6 +21,7 @@
 //! A waiter that leaves early has taken no wake-up (`WaitQueue`, invariant 3), so it owes none.
 //!
 //! Orderings: taking the lock acquires, letting it go releases what it guards.
+//! Checked by `loom-tests/tests/mutex.rs`.
 //! Source: barging with a bound as in Go's `sync.Mutex` and WebKit's WTF::Lock.
 
 use std::time::{Duration, Instant};
@@ -28,11 +29,25 @@ use std::time::{Duration, Instant};
 use weald_scheduler::io::{self, Interrupt, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicU32, Ordering};
+use crate::shim::clock;
 
 const LOCKED: u32 = 1;
 const WAITERS: u32 = 2;
 const STARVING: u32 = 4;
 const HANDED: u32 = 8;
+
+/// What taking the lock does.
+const WON: Ordering = if cfg!(weald_fault = "mutex_relaxed_take") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
+/// What letting it go does.
+const LET_GO: Ordering = if cfg!(weald_fault = "mutex_relaxed_release") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
 
 /// How long others may go before a waiter; parking_lot's and Go's bounds are 0.5 and 1 ms.
 pub(crate) const PATIENCE: Duration = Duration::from_micros(500);
@@ -82,12 +97,10 @@ impl RawMutex {
     pub fn try_take(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & LOCKED == 0 {
-            match self.word.compare_exchange_weak(
-                word,
-                word | LOCKED,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .word
+                .compare_exchange_weak(word, word | LOCKED, WON, Ordering::Relaxed)
+            {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }
@@ -98,7 +111,7 @@ impl RawMutex {
     #[inline]
     fn take_if_idle(&self) -> bool {
         self.word
-            .compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(0, LOCKED, WON, Ordering::Relaxed)
             .is_ok()
     }
 
@@ -168,14 +181,15 @@ impl RawMutex {
             let next = if notified && word & HANDED != 0 {
                 word & !(HANDED | mine)
             } else if word & LOCKED == 0 {
-                (word | LOCKED | if since.is_some() { WAITERS } else { 0 }) & !mine
+                let others = since.is_some() && !cfg!(weald_fault = "mutex_forgets_the_others");
+                (word | LOCKED | if others { WAITERS } else { 0 }) & !mine
             } else {
                 word | WAITERS
             };
             if next != word
                 && self
                     .word
-                    .compare_exchange(word, next, Ordering::Acquire, Ordering::Relaxed)
+                    .compare_exchange(word, next, WON, Ordering::Relaxed)
                     .is_err()
             {
                 continue;
@@ -183,14 +197,15 @@ impl RawMutex {
             if word & LOCKED == 0 || (notified && word & HANDED != 0) {
                 return Ok(());
             }
-            let now = Instant::now();
+            let now = clock::now();
             if mine == 0 && now.duration_since(*since.get_or_insert(now)) > PATIENCE {
                 mine = STARVING;
                 self.word.fetch_or(STARVING, Ordering::Relaxed);
             }
             let changed = || {
                 let word = self.word.load(Ordering::Relaxed);
-                word & (LOCKED | WAITERS) != LOCKED | WAITERS
+                !cfg!(weald_fault = "mutex_waits_without_a_second_look")
+                    && word & (LOCKED | WAITERS) != LOCKED | WAITERS
             };
             notified = false;
             match self.queue.wait(changed, deadline, interruptible) {
@@ -208,7 +223,7 @@ impl RawMutex {
     pub fn release(&self) {
         if self
             .word
-            .compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed)
+            .compare_exchange(LOCKED, 0, LET_GO, Ordering::Relaxed)
             .is_err()
         {
             self.release_slow(false);
@@ -219,7 +234,7 @@ impl RawMutex {
     pub(crate) fn release_to_next(&self) {
         if self
             .word
-            .compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed)
+            .compare_exchange(LOCKED, 0, LET_GO, Ordering::Relaxed)
             .is_err()
         {
             self.release_slow(true);
@@ -230,16 +245,21 @@ impl RawMutex {
     fn release_slow(&self, hand_over: bool) {
         let word = self.word.load(Ordering::Relaxed);
         if word & STARVING != 0 || hand_over {
-            self.word.fetch_or(HANDED, Ordering::Release);
+            self.word.fetch_or(HANDED, LET_GO);
             if self.queue.wake_one() {
                 return;
             }
             // Nobody was there, so nobody takes HANDED: the lock is still ours.
+            if cfg!(weald_fault = "mutex_leaves_the_lock_handed") {
+                return;
+            }
             self.word.store(0, Ordering::Release);
         } else {
-            self.word.fetch_and(!(LOCKED | WAITERS), Ordering::Release);
+            self.word.fetch_and(!(LOCKED | WAITERS), LET_GO);
         }
-        self.queue.wake_one();
+        if !cfg!(weald_fault = "mutex_wakes_nobody") {
+            self.queue.wake_one();
+        }
     }
 
     pub(crate) fn is_taken(&self) -> bool {
