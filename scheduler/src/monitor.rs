@@ -21,7 +21,6 @@
 //! Going to sleep: say so, `fence(SeqCst)`, look at the workers once more. A worker that wakes takes
 //! its bit out of `Idle`, `fence(SeqCst)`, and looks whether the monitor sleeps ([`Monitor::poke`]).
 //! One of the two sees the other.
-//! Checked by `loom-tests/tests/monitor.rs`.
 #![allow(
     unsafe_code,
     reason = "reads the name of a thread that is held where it is"

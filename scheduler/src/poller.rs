@@ -150,9 +150,14 @@ impl Poller {
     }
 
     fn try_lock(&self) -> Option<Unlock<'_>> {
+        let acquire = if cfg!(weald_fault = "poller_relaxed_lock") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Acquire
+        };
         let free = self
             .locked
-            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(false, true, acquire, Ordering::Relaxed)
             .is_ok();
         free.then(|| Unlock(&self.locked))
     }
@@ -174,7 +179,7 @@ impl Poller {
         };
         // SAFETY: `locked` is ours.
         let (events, woken) = self.turn.with_mut(|turn| unsafe { (*turn).adopt() });
-        if woken {
+        if woken && !cfg!(weald_fault = "poller_adopter_keeps_the_wake_up") {
             self.waker.wake();
         }
         events
@@ -204,7 +209,10 @@ impl Poller {
             .turn
             .with_mut(|turn| unsafe { (*turn).wait(limit, true) });
         drop(unlock);
+        #[cfg(not(weald_fault = "poller_wakes_relaxed"))]
         self.wake_word.swap(EMPTY, Ordering::AcqRel);
+        #[cfg(weald_fault = "poller_wakes_relaxed")]
+        self.wake_word.swap(EMPTY, Ordering::Relaxed);
         events
     }
 

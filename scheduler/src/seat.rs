@@ -17,7 +17,7 @@
 //! Invariant 3: a seat whose spare could not be started goes back into `free` and is counted;
 //! nothing is ever owned by a thread that does not exist.
 //! Orderings: the door and the lock pass the core on.
-//! Checked by `loom-tests/tests/door.rs` and `loom-tests/tests/seat.rs`.
+//! The door is checked by `loom-tests/tests/door.rs`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
