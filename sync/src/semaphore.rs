@@ -3,6 +3,7 @@
 //! Invariant: who adds a permit adds it and then wakes one waiter; a waiter enters the queue and then
 //! looks at the number. So a permit that is free and a waiter that sleeps are never left together,
 //! unless another was woken that will take it.
+//! Checked by `loom-tests/tests/semaphore.rs`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -59,6 +60,16 @@ impl Semaphore {
         }
     }
 
+    /// loom's atomics are not made by constant functions.
+    #[cfg(loom)]
+    pub(crate) fn new(permits: usize) -> Self {
+        Self {
+            free: AtomicUsize::new(permits),
+            closed: AtomicBool::new(false),
+            queue: WaitQueue::new(),
+        }
+    }
+
     fn try_take(&self) -> bool {
         let mut free = self.free.load(Ordering::Relaxed);
         while free > 0 && !self.is_closed() {
@@ -86,7 +97,10 @@ impl Semaphore {
             if self.try_take() {
                 return Ok(());
             }
-            let may_be_free = || self.free.load(Ordering::Relaxed) > 0 || self.is_closed();
+            let may_be_free = || {
+                !cfg!(weald_fault = "semaphore_waits_without_a_second_look")
+                    && (self.free.load(Ordering::Relaxed) > 0 || self.is_closed())
+            };
             match self.queue.wait(may_be_free, deadline, true) {
                 Woken::Notified | Woken::Ready | Woken::Again => {}
                 Woken::TimedOut => return Err(NoPermit::TimedOut),
@@ -158,7 +172,7 @@ impl Semaphore {
             "more permits than a usize counts"
         );
         for _ in 0..permits {
-            if !self.queue.wake_one() {
+            if !self.queue.wake_one() || cfg!(weald_fault = "semaphore_wakes_one_for_many") {
                 break;
             }
         }
@@ -180,7 +194,9 @@ impl Semaphore {
     /// ```
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.queue.wake_all();
+        if !cfg!(weald_fault = "semaphore_closes_quietly") {
+            self.queue.wake_all();
+        }
     }
 
     /// True once it was closed.
