@@ -16,18 +16,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use weald_benches::{
-    Case, Contestant, Epoll, Lifetime, Metric, Process, Role, answer, compare_by, cpu_time, memory,
-    percentile, pin_to_nth_cpu, raise_descriptor_limit, repetitions, seconds_per_million,
+    Case, Contestant, Epoll, Lifetime, Load, Metric, Process, Role, answer, compare_by, cpu_time,
+    memory, percentile, pin_to_nth_cpu, raise_descriptor_limit, repetitions, seconds_per_million,
     unless_quick, weald_runtime,
 };
 
-const MESSAGE_BYTES: usize = 64;
-
 /// What each connection of a server reads into.
 const BUFFER_BYTES: usize = 4096;
-
-/// A server that stays silent for so long has failed.
-const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 fn main() {
     if let Some(role) = Role::of_this_process() {
@@ -72,17 +67,6 @@ fn main() {
 
 const CONNECTIONS: usize = 1000;
 
-struct Connection {
-    stream: TcpStream,
-    sent: Instant,
-    received_bytes: usize,
-}
-
-struct Load {
-    poll: Epoll,
-    connections: Vec<Connection>,
-}
-
 /// Runs `body` on a thread of its own and waits for it. What is started from this one, the servers
 /// among it, would inherit the load's CPU.
 fn on_a_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
@@ -111,7 +95,7 @@ fn measure_server(server: &mut Process, length: Duration) -> io::Result<Vec<f64>
         Ok(_) => Err(io::Error::other("the server answers nonsense")),
         Err(reason) => Err(io::Error::other(reason)),
     };
-    let mut load = Load::connect(port(ask()?[0])?)?;
+    let mut load = Load::connect(port(ask()?[0])?, CONNECTIONS)?;
     load.run(length / 6, &mut Vec::new())?;
     let mut latencies_us = Vec::with_capacity(4_000_000);
     let before = ask()?;
@@ -136,68 +120,6 @@ fn port(value: f64) -> io::Result<u16> {
         .to_string()
         .parse()
         .map_err(|_| io::Error::other("the server tells no port"))
-}
-
-impl Load {
-    fn connect(port: u16) -> io::Result<Self> {
-        let poll = Epoll::new()?;
-        let mut connections = Vec::with_capacity(CONNECTIONS);
-        for token in 0..CONNECTIONS {
-            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-            // Whoever has been accepted has answered once: no connection is left in a backlog.
-            stream.set_read_timeout(Some(SILENCE_LIMIT))?;
-            stream.write_all(&[0; MESSAGE_BYTES])?;
-            stream.read_exact(&mut [0; MESSAGE_BYTES])?;
-            stream.set_nonblocking(true)?;
-            poll.add(&stream, token)?;
-            connections.push(Connection {
-                stream,
-                sent: Instant::now(),
-                received_bytes: 0,
-            });
-        }
-        for connection in &mut connections {
-            connection.send()?;
-        }
-        Ok(Self { poll, connections })
-    }
-
-    /// Keeps all connections busy for `length`, and appends the microseconds of each request.
-    fn run(&mut self, length: Duration, latencies_us: &mut Vec<u32>) -> io::Result<()> {
-        let deadline = Instant::now() + length;
-        let mut tokens = Vec::new();
-        let mut buffer = [0; BUFFER_BYTES];
-        while Instant::now() < deadline {
-            self.poll.wait(&mut tokens, SILENCE_LIMIT)?;
-            if tokens.is_empty() {
-                return Err(io::Error::other("the server has fallen silent"));
-            }
-            for &token in &tokens {
-                let connection = &mut self.connections[token];
-                match connection.stream.read(&mut buffer) {
-                    Ok(0) => return Err(io::Error::other("the server hung up")),
-                    Ok(count) => connection.received_bytes += count,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => return Err(error),
-                }
-                if connection.received_bytes >= MESSAGE_BYTES {
-                    let waited = connection.sent.elapsed().as_micros();
-                    latencies_us.push(u32::try_from(waited).unwrap_or(u32::MAX));
-                    connection.send()?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Connection {
-    fn send(&mut self) -> io::Result<()> {
-        self.received_bytes = 0;
-        self.sent = Instant::now();
-        // 64 bytes always fit: the answer to the last ones is back, so the buffer is empty.
-        self.stream.write_all(&[0; MESSAGE_BYTES])
-    }
 }
 
 // The servers, each in a process of its own.

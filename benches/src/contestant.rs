@@ -21,6 +21,8 @@ pub enum Contestant {
     Tokio,
     /// A bare epoll loop, no scheduler at all: what the kernel alone costs.
     Epoll,
+    /// std's threads.
+    OsThreads,
 }
 
 impl Contestant {
@@ -42,12 +44,13 @@ impl Contestant {
             Self::May => "may",
             Self::Tokio => "tokio",
             Self::Epoll => "bare epoll",
+            Self::OsThreads => "OS threads",
         }
     }
 
     /// The contestant of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::ALL, &[Self::Epoll]]
+        [Self::ALL, &[Self::Epoll, Self::OsThreads]]
             .concat()
             .into_iter()
             .find(|contestant| contestant.name() == name)

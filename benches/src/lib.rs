@@ -25,6 +25,7 @@
 mod case;
 mod contestant;
 mod epoll;
+mod load;
 mod machine;
 mod process;
 mod statistics;
@@ -32,6 +33,7 @@ mod statistics;
 pub use crate::case::{Case, Lifetime, Metric, compare, compare_by, criterion, repetitions};
 pub use crate::contestant::{Contestant, weald_runtime};
 pub use crate::epoll::Epoll;
+pub use crate::load::Load;
 pub use crate::machine::{
     CpuTime, Memory, cpu_time, memory, pin_to_nth_cpu, raise_descriptor_limit,
 };
