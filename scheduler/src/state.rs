@@ -153,10 +153,7 @@ impl State {
     }
 
     /// The epoch of the wait that the thread is parked in. While it is the same, so is the stack.
-    #[cfg_attr(
-        any(loom, not(feature = "traces")),
-        allow(dead_code, reason = "only traces ask")
-    )]
+    #[allow(dead_code, reason = "only traces ask")]
     pub(crate) fn parked_epoch(&self) -> Option<u32> {
         let word = self.0.load(Ordering::Acquire);
         (word & PARKED != 0).then_some(epoch_of(word))
