@@ -1,7 +1,8 @@
 //! `syscall`, for the futexes of std and parking_lot; everything else passes. futex(2), syscall(2).
 //!
 //! A green thread that waits for a futex is in a table of ours (`futex.rs`), an OS thread is in the
-//! kernel, as ever. Who wakes takes first from the table, and leaves the rest to the kernel.
+//! kernel, as ever. Who wakes takes first from the table, and leaves the rest to the kernel. Only
+//! private futexes are in the table: another process would not look there.
 //!
 //! Defining the variadic `syscall` with seven fixed arguments is sound on x86-64 and AArch64 under
 //! Linux: integer variadic arguments travel as named ones do, and glibc's own reads all of them too.
@@ -125,25 +126,32 @@ pub(crate) unsafe extern "C" fn syscall(
     )]
     let (op, value, bits) = (b as c_int, c as u32, f as u32);
     let word: *const AtomicU32 = ptr::with_exposed_provenance(a);
+    // Other processes know nothing of the table, so what they share is for the kernel.
+    let is_private = op & libc::FUTEX_PRIVATE_FLAG != 0;
+    let wake = |limit, bits| {
+        if !is_private {
+            return 0;
+        }
+        let _bypass = Bypass::enter();
+        list_of(word).wake(word, limit, bits)
+    };
     let result = match op & libc::FUTEX_CMD_MASK {
         libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET if on(Kind::Sync) => {
+            let limit = ptr::with_exposed_provenance(d);
             // SAFETY: by contract.
-            match unsafe { green_wait(word, op, value, ptr::with_exposed_provenance(d), bits) } {
+            match unsafe { is_private.then(|| green_wait(word, op, value, limit, bits)) }.flatten()
+            {
                 Some(result) => {
                     patch::spend();
                     result
                 }
-                None => plain(),
+                None => patch::blocking_quietly(plain),
             }
         }
         libc::FUTEX_WAKE | libc::FUTEX_WAKE_BITSET => {
             let is_bitset = op & libc::FUTEX_CMD_MASK == libc::FUTEX_WAKE_BITSET;
             let limit = value as usize;
-            let bits = if is_bitset { bits } else { u32::MAX };
-            let woken = {
-                let _bypass = Bypass::enter();
-                list_of(word).wake(word, limit, bits)
-            };
+            let woken = wake(limit, if is_bitset { bits } else { u32::MAX });
             if woken >= limit && limit > 0 {
                 woken.cast_signed()
             } else {
@@ -155,6 +163,20 @@ pub(crate) unsafe extern "C" fn syscall(
                     None => rest + woken.cast_signed(),
                 }
             }
+        }
+        libc::FUTEX_REQUEUE | libc::FUTEX_CMP_REQUEUE | libc::FUTEX_WAKE_OP => {
+            // The kernel wakes or moves its own. Those of the table are woken, all of them: a wait
+            // may end for no reason, and whoever it was not meant for waits again.
+            let result = plain();
+            if raw::error_of(result).is_none() {
+                wake(usize::MAX, u32::MAX);
+                let second: *const AtomicU32 = ptr::with_exposed_provenance(e);
+                if is_private && op & libc::FUTEX_CMD_MASK == libc::FUTEX_WAKE_OP {
+                    let _bypass = Bypass::enter();
+                    list_of(second).wake(second, usize::MAX, u32::MAX);
+                }
+            }
+            result
         }
         _ => plain(),
     };
