@@ -13,7 +13,7 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::Instant;
 
 use weald_scheduler::io::{EventSlot, Readiness, WaitQueue};
@@ -21,7 +21,7 @@ use weald_scheduler::patch::{self, Pending, Waited};
 
 /// Slots are made in chunks of so many, when the first of their descriptors waits.
 const CHUNK: usize = 256;
-/// Descriptors from `CHUNK * CHUNKS` on (a million) block their OS thread, handed over.
+/// Descriptors from `CHUNK * CHUNKS` on (a million) block their OS thread.
 const CHUNKS: usize = 4096;
 
 #[repr(C)]
@@ -31,6 +31,8 @@ struct Slot {
     write: WaitQueue,
     /// The worker whose poller has it, for `patch::arm`.
     at: AtomicU32,
+    /// Somebody has the [`Turn`].
+    taken: AtomicBool,
 }
 
 type Chunk = [Slot; CHUNK];
@@ -97,6 +99,7 @@ fn make_chunk(place: &AtomicPtr<Chunk>) -> *mut Chunk {
             read: WaitQueue::new(),
             write: WaitQueue::new(),
             at: AtomicU32::new(0),
+            taken: AtomicBool::new(false),
         })
         .collect();
     let new: *mut Chunk = Box::into_raw(slots).cast();
@@ -107,6 +110,24 @@ fn make_chunk(place: &AtomicPtr<Chunk>) -> *mut Chunk {
             drop(unsafe { Box::from_raw(new as *mut [Slot]) });
             other
         }
+    }
+}
+
+/// The right to look at a descriptor and then make a call that may wait; one green thread's at a time.
+pub(crate) struct Turn(&'static AtomicBool);
+
+impl Turn {
+    /// `None`: another has it. A descriptor beyond the table has no turns, and nobody waits for it.
+    pub(crate) fn take(fd: RawFd) -> Option<Self> {
+        static BEYOND: AtomicBool = AtomicBool::new(false);
+        let taken = slot(fd).map_or(&BEYOND, |slot| &slot.taken);
+        (!taken.swap(true, Ordering::Acquire)).then_some(Self(taken))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

@@ -9,6 +9,7 @@
 //! preadv2(2). The user's `O_NONBLOCK` and `SO_RCVTIMEO` are asked for only when a call would block.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
+use std::cell::OnceCell;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,16 @@ pub(crate) fn socket_deadline(fd: RawFd, direction: Direction) -> Option<Instant
     Instant::now().checked_add(limit)
 }
 
+/// The limit of one call of the user's, however often it waits; asked for when it first does.
+#[derive(Default)]
+pub(crate) struct Limit(OnceCell<Option<Instant>>);
+
+impl Limit {
+    pub(crate) fn of(&self, fd: RawFd, direction: Direction) -> Option<Instant> {
+        *self.0.get_or_init(|| socket_deadline(fd, direction))
+    }
+}
+
 /// An `errno` as a system call returns it.
 pub(crate) fn failed(errno: i32) -> isize {
     -(errno as isize)
@@ -74,10 +85,10 @@ pub(crate) fn failed(errno: i32) -> isize {
 pub(crate) fn run(
     fd: RawFd,
     direction: Direction,
+    limit: &Limit,
     mut attempt: impl FnMut() -> isize,
     plain: impl FnOnce() -> isize,
 ) -> isize {
-    let mut deadline = None;
     loop {
         let result = attempt();
         if result != AGAIN {
@@ -87,8 +98,7 @@ pub(crate) fn run(
         if is_nonblocking(fd) {
             return result;
         }
-        let deadline = *deadline.get_or_insert_with(|| socket_deadline(fd, direction));
-        match wait::wait(fd, direction, deadline) {
+        match wait::wait(fd, direction, limit.of(fd, direction)) {
             Ended::Woken => {}
             Ended::TimedOut => return AGAIN,
             Ended::Cancelled(errno) => return failed(errno),
@@ -126,7 +136,13 @@ fn run_plain(fd: RawFd, direction: Direction, plain: impl FnOnce() -> isize) -> 
 ///
 /// # Safety
 /// As readv(2).
-unsafe fn vectored(fd: RawFd, direction: Direction, iov: *const iovec, count: c_int) -> isize {
+unsafe fn vectored(
+    fd: RawFd,
+    direction: Direction,
+    limit: &Limit,
+    iov: *const iovec,
+    count: c_int,
+) -> isize {
     let plain = || {
         // SAFETY: by contract.
         unsafe {
@@ -157,7 +173,7 @@ unsafe fn vectored(fd: RawFd, direction: Direction, iov: *const iovec, count: c_
     {
         return failed(wait::errno_of(pending));
     }
-    match run(fd, direction, attempt, plain) {
+    match run(fd, direction, limit, attempt, plain) {
         // EINVAL is also what a bad vector gets, and the plain call then says so again.
         UNSUPPORTED | INVALID => run_plain(fd, direction, plain),
         result => result,
@@ -169,8 +185,9 @@ unsafe fn vectored(fd: RawFd, direction: Direction, iov: *const iovec, count: c_
 /// # Safety
 /// As writev(2).
 unsafe fn write_all(fd: RawFd, iov: *const iovec, count: c_int) -> isize {
+    let limit = Limit::default();
     // SAFETY: by contract.
-    let first = unsafe { vectored(fd, Direction::Write, iov, count) };
+    let first = unsafe { vectored(fd, Direction::Write, &limit, iov, count) };
     if first <= 0 || !on(Kind::Sockets) {
         return first;
     }
@@ -185,6 +202,7 @@ unsafe fn write_all(fd: RawFd, iov: *const iovec, count: c_int) -> isize {
             vectored(
                 fd,
                 Direction::Write,
+                &limit,
                 rest.as_ptr(),
                 c_int::try_from(rest.len()).unwrap_or(c_int::MAX),
             )
@@ -228,7 +246,7 @@ pub(crate) unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, count: size_t)
         iov_len: count,
     };
     // SAFETY: by contract; one part.
-    raw::result(unsafe { vectored(fd, Direction::Read, &raw const part, 1) })
+    raw::result(unsafe { vectored(fd, Direction::Read, &Limit::default(), &raw const part, 1) })
 }
 
 /// write(2).
@@ -256,7 +274,7 @@ pub(crate) unsafe extern "C" fn write(fd: c_int, buf: *const c_void, count: size
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: by contract.
-    raw::result(unsafe { vectored(fd, Direction::Read, iov, count) })
+    raw::result(unsafe { vectored(fd, Direction::Read, &Limit::default(), iov, count) })
 }
 
 /// writev(2).

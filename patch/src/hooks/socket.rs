@@ -14,7 +14,7 @@ use libc::{
 use weald_scheduler::patch;
 
 use crate::Kind;
-use crate::hooks::descriptor::{advance, failed, is_nonblocking, run, socket_deadline};
+use crate::hooks::descriptor::{Limit, advance, failed, is_nonblocking, run, socket_deadline};
 use crate::hooks::{on, poll};
 use crate::raw::{self, error_of, sys};
 use crate::wait::{self, Direction, Ended};
@@ -56,6 +56,11 @@ fn waits(flags: c_int) -> bool {
     on(Kind::Sockets) && flags & libc::MSG_DONTWAIT == 0
 }
 
+/// As `waits`, for one that receives: urgent data and the queue of errors are never waited for.
+fn waits_to_receive(flags: c_int) -> bool {
+    waits(flags) && flags & (libc::MSG_ERRQUEUE | libc::MSG_OOB) == 0
+}
+
 /// recvfrom(2).
 ///
 /// # Safety
@@ -83,18 +88,20 @@ pub(crate) unsafe extern "C" fn recvfrom(
             )
         }
     };
-    if !waits(flags) {
+    if !waits_to_receive(flags) {
         return raw::result(call(0, flags));
     }
     if let Some(error) = cancelled() {
         return raw::result(error);
     }
     let whole = flags & libc::MSG_WAITALL != 0 && flags & libc::MSG_PEEK == 0 && is_stream(fd);
+    let limit = Limit::default();
     let mut done = 0;
     loop {
         let got = run(
             fd,
             Direction::Read,
+            &limit,
             || call(done, flags | libc::MSG_DONTWAIT),
             || call(done, flags),
         );
@@ -142,7 +149,7 @@ pub(crate) unsafe extern "C" fn recv(
 pub(crate) unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
     // SAFETY: by contract.
     let call = |flags: c_int| unsafe { sys!(SYS_recvmsg, fd, msg, flags) };
-    if !waits(flags) {
+    if !waits_to_receive(flags) {
         return raw::result(call(flags));
     }
     if let Some(error) = cancelled() {
@@ -156,6 +163,7 @@ pub(crate) unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_in
     raw::result(run(
         fd,
         Direction::Read,
+        &Limit::default(),
         || call(flags | libc::MSG_DONTWAIT),
         || call(flags),
     ))
@@ -194,11 +202,13 @@ pub(crate) unsafe extern "C" fn sendto(
     if let Some(error) = cancelled() {
         return raw::result(error);
     }
+    let limit = Limit::default();
     let mut done = 0;
     loop {
         let sent = run(
             fd,
             Direction::Write,
+            &limit,
             || call(done, flags | libc::MSG_DONTWAIT),
             || call(done, flags),
         );
@@ -245,10 +255,12 @@ pub(crate) unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_
     if let Some(error) = cancelled() {
         return raw::result(error);
     }
+    let limit = Limit::default();
     let send = |msg: *const msghdr| {
         run(
             fd,
             Direction::Write,
+            &limit,
             || call(msg, flags | libc::MSG_DONTWAIT),
             || call(msg, flags),
         )
@@ -309,7 +321,7 @@ pub(crate) unsafe extern "C" fn recvmmsg(
             )
         }
     };
-    if !waits(flags) {
+    if !waits_to_receive(flags) {
         return raw::int(call(0, flags, limit));
     }
     if let Some(error) = cancelled() {
@@ -319,11 +331,13 @@ pub(crate) unsafe extern "C" fn recvmmsg(
         return raw::int(patch::blocking_quietly(|| call(0, flags, limit)));
     }
     let none = std::ptr::null_mut();
+    let limit = Limit::default();
     let mut done = 0;
     loop {
         let got = run(
             fd,
             Direction::Read,
+            &limit,
             || call(done, flags | libc::MSG_DONTWAIT, none),
             || call(done, flags, none),
         );
@@ -370,8 +384,8 @@ pub(crate) unsafe extern "C" fn sendmmsg(
 
 /// accept4(2).
 ///
-/// A second acceptor may be quicker between the look and the call; then this one's OS thread waits,
-/// and its worker goes on elsewhere.
+/// Of green threads one at a time looks and calls. Another thread or process may still be quicker
+/// between the two; then this one's OS thread waits, and its worker goes on elsewhere.
 ///
 /// # Safety
 /// As accept4(2).
@@ -390,19 +404,25 @@ pub(crate) unsafe extern "C" fn accept4(
     if let Some(error) = cancelled() {
         return raw::int(error);
     }
-    let mut deadline = None;
-    while !poll::is_ready(fd, libc::POLLIN) {
-        let deadline = *deadline.get_or_insert_with(|| socket_deadline(fd, Direction::Read));
-        match wait::wait(fd, Direction::Read, deadline) {
+    let limit = Limit::default();
+    loop {
+        if let Some(_turn) = wait::Turn::take(fd) {
+            if poll::is_ready(fd, libc::POLLIN) {
+                let accepted = call();
+                patch::spend();
+                return raw::int(accepted);
+            }
+        } else if poll::is_ready(fd, libc::POLLIN) {
+            patch::give_way();
+            continue;
+        }
+        match wait::wait(fd, Direction::Read, limit.of(fd, Direction::Read)) {
             Ended::Woken => {}
             Ended::TimedOut => return raw::int(failed(libc::EAGAIN)),
             Ended::Cancelled(errno) => return raw::int(failed(errno)),
-            Ended::Unpollable => break,
+            Ended::Unpollable => return raw::int(patch::blocking_quietly(call)),
         }
     }
-    let accepted = call();
-    patch::spend();
-    raw::int(accepted)
 }
 
 /// accept(2).
