@@ -214,9 +214,8 @@ unsafe fn green_poll(fds: *mut pollfd, count: nfds_t, deadline: Option<Instant>)
             Ended::Woken | Ended::TimedOut => {}
             Ended::Unpollable => {
                 return patch::blocking_quietly(|| {
-                    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
                     // SAFETY: by contract.
-                    unsafe { plain_poll(fds.as_ptr().cast_mut(), count, left) }
+                    unsafe { plain_poll(fds.as_ptr().cast_mut(), count, left_until(deadline)) }
                 });
             }
         }
@@ -235,6 +234,11 @@ unsafe fn plain_poll(fds: *mut pollfd, count: nfds_t, limit: Option<Duration>) -
 /// When a limit that begins now has passed; `None`: never.
 fn deadline_of(limit: Option<Duration>) -> Option<Instant> {
     limit.and_then(|limit| Instant::now().checked_add(limit))
+}
+
+/// What is left of a limit.
+fn left_until(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
 /// A limit in milliseconds as `poll` and `epoll_wait` take it.
@@ -356,9 +360,10 @@ fn members(sets: &[Option<Vec<u64>>; 3], count: c_int) -> Vec<pollfd> {
     members
 }
 
-/// `pselect6` on copies of the sets, without waiting.
-fn look_at(sets: &mut [Option<Vec<u64>>; 3], count: c_int) -> isize {
-    let mut zero = ZERO;
+/// `pselect6` on copies of the sets, for at most so long.
+fn look_at(sets: &mut [Option<Vec<u64>>; 3], count: c_int, limit: Option<Duration>) -> isize {
+    let mut limit = limit.map(timespec_of);
+    let limit = limit.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
     let [read, write, except] = sets.each_mut().map(|set| match set {
         Some(words) => words.as_mut_ptr(),
         None => ptr::null_mut(),
@@ -371,7 +376,7 @@ fn look_at(sets: &mut [Option<Vec<u64>>; 3], count: c_int) -> isize {
             read,
             write,
             except,
-            &raw mut zero,
+            limit,
             ptr::null::<u8>()
         )
     }
@@ -392,7 +397,7 @@ unsafe fn green_select(asked: &Sets, deadline: Option<Instant>) -> isize {
     let sets = unsafe { asked.copy() };
     loop {
         let mut found = sets.clone();
-        let ready = look_at(&mut found, asked.count);
+        let ready = look_at(&mut found, asked.count, Some(Duration::ZERO));
         let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if ready != 0 || over {
             if error_of(ready).is_none() {
@@ -414,8 +419,18 @@ unsafe fn green_select(asked: &Sets, deadline: Option<Instant>) -> isize {
         match ended {
             Ended::Cancelled(errno) => return failed(errno),
             Ended::Woken | Ended::TimedOut => {}
-            // Something was closed under the call: look again, the kernel tells.
-            Ended::Unpollable => patch::spend(),
+            // It was closed under the call, or there is no descriptor for an epoll instance.
+            Ended::Unpollable => {
+                let mut found = sets.clone();
+                let ready = patch::blocking_quietly(|| {
+                    look_at(&mut found, asked.count, left_until(deadline))
+                });
+                if error_of(ready).is_none() {
+                    // SAFETY: by contract.
+                    unsafe { asked.write(&found) };
+                }
+                return ready;
+            }
         }
     }
 }
@@ -573,7 +588,11 @@ pub(crate) unsafe extern "C" fn epoll_wait(
             Ended::Woken | Ended::TimedOut => {}
             Ended::Cancelled(errno) => return raw::int(failed(errno)),
             Ended::Unpollable => {
-                return raw::int(patch::blocking_quietly(|| call(timeout)));
+                // Rounded up, as a limit of 0 would not wait.
+                let left = left_until(deadline).map_or(-1, |left| {
+                    c_int::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
+                });
+                return raw::int(patch::blocking_quietly(|| call(left)));
             }
         }
     }
