@@ -86,8 +86,8 @@ struct Hog {
     since: Instant,
     counted: bool,
     reported: bool,
-    /// Where and since when its OS thread waits; asked only if somebody wants to know.
-    blocked: Option<(Trace, Instant)>,
+    /// Where its OS thread waits; asked only if somebody wants to know.
+    blocked: Option<Trace>,
 }
 
 /// What changes when it does come back.
@@ -112,7 +112,7 @@ impl Hog {
     }
 
     /// Where its OS thread waits, if it does.
-    fn blocked(&self, inner: &Inner, tracer: &mut Tracer) -> Option<Trace> {
+    fn where_it_waits(&self, inner: &Inner, tracer: &mut Tracer) -> Option<Trace> {
         let carrier = &inner.carriers[self.carrier];
         let found = carrier.door.hold_out(|| {
             if !self.lasts(inner) {
@@ -366,8 +366,8 @@ impl Watch {
         let tracer = &mut self.tracer;
         self.hogs.retain_mut(|hog| {
             if !hog.lasts(inner) {
-                if let Some((place, since)) = hog.blocked.take() {
-                    blocked::over(place, now.saturating_duration_since(since));
+                if let Some(place) = hog.blocked.take() {
+                    blocked::over(place, now.saturating_duration_since(hog.since));
                 }
                 return false;
             }
@@ -376,10 +376,10 @@ impl Watch {
                 && hog.blocked.is_none()
                 && lasts >= PATIENCE
             {
-                hog.blocked = hog.blocked(inner, tracer).map(|place| {
-                    blocked::seen(&place);
-                    (place, hog.since)
-                });
+                hog.blocked = hog.where_it_waits(inner, tracer);
+                if let Some(place) = &hog.blocked {
+                    blocked::seen(place);
+                }
             }
             if !hog.counted && lasts >= PATIENCE {
                 hog.counted = true;
