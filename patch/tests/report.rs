@@ -31,7 +31,7 @@ fn the_process_that_blocks() {
     let address = (&raw mut mutex).expose_provenance();
     // SAFETY: an initialised mutex, which is unlocked by the thread that has locked it.
     assert_eq!(unsafe { libc::pthread_mutex_lock(&raw mut mutex) }, 0);
-    let rt = runtime();
+    let rt = runtime(1);
     thread::scope(|scope| {
         scope.spawn(|| {
             rt.run(|| {

@@ -7,12 +7,12 @@ mod support;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use support::in_green;
+use support::{in_green, in_green_with_spares};
 
 fn receive(fd: RawFd, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
     // SAFETY: the buffer is as long as it says.
@@ -267,7 +267,7 @@ impl Semaphore {
 
 #[test]
 fn semaphores_of_libc_are_waited_for() {
-    in_green(|| {
+    in_green_with_spares(|| {
         let (go, done) = (Arc::new(Semaphore::new()), Arc::new(Semaphore::new()));
         let waiters: Vec<_> = (0..3)
             .map(|_| {
@@ -315,5 +315,107 @@ fn a_loop_that_ignores_its_errors_pauses_as_it_says() {
         // One sleep is cut short by the kill.
         assert!((1..=11).contains(&rounds), "{rounds}");
         let _ = looper.join();
+    });
+}
+
+fn futex(word: &AtomicU32, op: i32, value: u32, other: &AtomicU32) -> i64 {
+    // SAFETY: both words live; a wait has no limit, the others take numbers in its place.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            op,
+            value,
+            usize::from(op & libc::FUTEX_CMD_MASK != libc::FUTEX_WAIT),
+            other.as_ptr(),
+            0,
+        )
+    }
+}
+
+#[test]
+fn those_who_are_requeued_are_not_forgotten() {
+    in_green(|| {
+        static WORDS: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+        let [first, second] = &WORDS;
+        let waits = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                weald::spawn(move || {
+                    while first.load(Ordering::Acquire) == 0 {
+                        futex(first, waits, 0, second);
+                    }
+                })
+            })
+            .collect();
+        weald::yield_now();
+        first.store(1, Ordering::Release);
+        // Wakes one and moves one more; the third is moved by nobody.
+        let requeue = libc::FUTEX_REQUEUE | libc::FUTEX_PRIVATE_FLAG;
+        assert!(futex(first, requeue, 1, second) >= 0);
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_futex_that_processes_share_is_the_kernels() {
+    type Syscall = unsafe extern "C" fn(libc::c_long, ...) -> libc::c_long;
+    // SAFETY: a name that ends by zero; libc's own function, which another process would call.
+    let of_libc = unsafe { libc::dlsym(libc::RTLD_NEXT, c"syscall".as_ptr()) };
+    assert!(!of_libc.is_null());
+    // SAFETY: syscall(2) is of this type.
+    let of_libc = unsafe { std::mem::transmute::<*mut libc::c_void, Syscall>(of_libc) };
+    let word = Arc::new(AtomicU32::new(0));
+    let shared = Arc::clone(&word);
+    let waiter = thread::spawn(move || {
+        in_green_with_spares(|| {
+            while shared.load(Ordering::Acquire) == 0 {
+                futex(&shared, libc::FUTEX_WAIT, 0, &shared);
+            }
+        });
+    });
+    // SAFETY: the word lives. The kernel counts whom it wakes.
+    let wakes = || unsafe { of_libc(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
+    while wakes() == 0 {
+        thread::yield_now();
+    }
+    word.store(1, Ordering::Release);
+    while !waiter.is_finished() {
+        wakes();
+        thread::yield_now();
+    }
+    waiter.join().unwrap();
+}
+
+#[test]
+fn the_queue_of_errors_is_not_waited_for() {
+    in_green(|| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let error = receive(socket.as_raw_fd(), &mut [0], libc::MSG_ERRQUEUE).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
+    });
+}
+
+#[test]
+fn many_accept_on_one_listener() {
+    in_green(|| {
+        let listener = Arc::new(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let addr = listener.local_addr().unwrap();
+        let acceptors: Vec<_> = (0..20)
+            .map(|_| {
+                let listener = Arc::clone(&listener);
+                weald::spawn(move || drop(listener.accept().unwrap()))
+            })
+            .collect();
+        weald::yield_now();
+        for _ in 0..20 {
+            let mut stream = std::net::TcpStream::connect(addr).unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        }
+        for acceptor in acceptors {
+            acceptor.join().unwrap();
+        }
     });
 }

@@ -26,7 +26,7 @@ struct Shared {
     turned: Condvar,
     echoed: AtomicU64,
     spawned: AtomicU64,
-    moved: AtomicU64,
+    rounds: AtomicU64,
 }
 
 fn worker(number: u64, shared: &Shared, results: &mpsc::Sender<u64>) {
@@ -40,6 +40,7 @@ fn worker(number: u64, shared: &Shared, results: &mpsc::Sender<u64>) {
         }
         count
     });
+    assert!(weald::is_green());
     let identity = thread::current().id();
     for round in 0..ROUNDS {
         MINE.set(number * ROUNDS + round);
@@ -67,6 +68,7 @@ fn worker(number: u64, shared: &Shared, results: &mpsc::Sender<u64>) {
             3 => {
                 let child = thread::spawn(move || {
                     thread::yield_now();
+                    assert!(weald::is_green());
                     MINE.get() + round
                 });
                 assert_eq!(child.join().unwrap(), round);
@@ -80,7 +82,7 @@ fn worker(number: u64, shared: &Shared, results: &mpsc::Sender<u64>) {
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         assert_eq!(MINE.get(), number * ROUNDS + round);
         assert_eq!(thread::current().id(), identity);
-        shared.moved.fetch_add(1, Ordering::Relaxed);
+        shared.rounds.fetch_add(1, Ordering::Relaxed);
     }
     drop(near);
     let echoed: u64 = echo.join().unwrap();
@@ -119,5 +121,6 @@ fn nothing_is_lost_and_every_thread_stays_itself() {
     assert_eq!(*shared.turn.lock().unwrap(), each);
     assert_eq!(shared.echoed.load(Ordering::Relaxed), each);
     assert_eq!(shared.spawned.load(Ordering::Relaxed), each);
-    assert_eq!(shared.moved.load(Ordering::Relaxed), THREADS * ROUNDS);
+    assert_eq!(shared.rounds.load(Ordering::Relaxed), THREADS * ROUNDS);
+    assert!(rt.metrics().steals > 0, "nobody has moved");
 }

@@ -27,8 +27,10 @@ pub fn in_green<T: Send>(body: impl FnOnce() -> T + Send) -> T {
             std::process::abort();
         }
     });
+    // As few OS threads as there can be: a client that blocks one leaves one to the others.
     let rt = weald::Runtime::builder()
         .workers(1)
+        .spare_threads(1)
         .build()
         .expect("a runtime");
     let value = rt.run(body);

@@ -1,20 +1,45 @@
 //! What the tests of this folder share.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use weald::Runtime;
 
-/// A runtime of one worker with everything patched.
-pub(crate) fn runtime() -> Runtime {
+/// A runtime of one worker, with everything patched, and so many carriers in reserve for calls that
+/// block their OS thread.
+pub(crate) fn runtime(spares: usize) -> Runtime {
     weald_patch::all().unwrap();
-    Runtime::builder().workers(1).build().unwrap()
+    Runtime::builder()
+        .workers(1)
+        .spare_threads(spares)
+        .build()
+        .unwrap()
 }
 
-/// Runs the body in a green thread of such a runtime.
+/// Runs the body in a green thread on the one OS thread that there is: one call that blocked it would
+/// stop everything.
 pub(crate) fn in_green<T: Send>(body: impl FnOnce() -> T + Send) -> T {
-    runtime().run(body)
+    let rt = runtime(1);
+    let (release, released) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    // Takes the other carrier, and the right to block one.
+    let occupant = rt.spawn(move || {
+        weald::blocking(|| {
+            tell.send(()).unwrap();
+            let _ = released.recv();
+        });
+    });
+    told.recv().unwrap();
+    let value = rt.run(body);
+    drop(release);
+    occupant.join().unwrap();
+    value
+}
+
+/// As `in_green`, with carriers in reserve: for what is to block its OS thread.
+pub(crate) fn in_green_with_spares<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    runtime(8).run(body)
 }
 
 /// Runs the body in many green threads on one worker, and says how long all of them took.
