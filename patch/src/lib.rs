@@ -43,6 +43,12 @@
 //!   monitor hands the worker on. `sem_wait` too, with the worker handed on at once.
 //! - `ppoll` and its like with a signal mask block the OS thread, with the worker handed on.
 //! - Points of cancellation of `pthread_cancel` are none in patched calls.
+//! - A `pthread_t` of a green thread made by a patched `pthread_create` is good for `pthread_join`,
+//!   `pthread_detach` and comparing. Other calls that take one (`pthread_kill`,
+//!   `pthread_getcpuclockid`) know nothing of green threads and must not be given it.
+//! - Inside `blocking` nothing is patched: there the program has asked for the system's call.
+//! - A thread of std that its runtime refuses or ends before it has started, at shutdown, never runs;
+//!   its `join` panics, as std's does for a thread that left no result.
 //! - A `cdylib` that a foreign program opens by `dlopen` is too late to take libc's place.
 //! - Two crates that both define `read` do not link.
 //!
@@ -54,9 +60,10 @@
 //! It speaks for the whole process, so it is for programs, not for libraries.
 //!
 //! # Platform-specific behavior
-//! Linux on x86-64 and AArch64. It needs thread-locals of the green threads' own
-//! (`ThreadLocals::Own`): std's channels and others tell threads apart by thread-locals, and hang
-//! when two green threads share them. Elsewhere [`all`] and its parts are errors that say why.
+//! Linux on x86-64. It needs thread-locals of the green threads' own (`ThreadLocals::Own`): std's
+//! channels and others tell threads apart by thread-locals, and hang when two green threads share
+//! them. Elsewhere [`all`] and its parts are errors that say why; so on AArch64 too, where this crate
+//! compiles but `Own` is off as nobody has run it yet.
 
 #[cfg(not(all(
     target_os = "linux",
