@@ -9,7 +9,8 @@ mod support;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use support::{LIMIT, MODES, MS, each_mode_on, median, runtime, spin, with_deadline};
+use support::{LIMIT, MODES, MS, each_mode_on, median, runtime, with_deadline};
+use weald::Runtime;
 
 /// One at a time, whatever the harness does.
 fn alone() -> MutexGuard<'static, ()> {
@@ -31,23 +32,36 @@ impl When {
     }
 }
 
+/// Runs rounds in each of which the running green thread computes until another one has started, and
+/// requires that this needs no hand-over of its worker: an idle one starts it. A machine whose cores
+/// are busy with other things may let the idle worker come later than the monitor now and then.
+fn starts_on_the_idle_worker(rt: &Runtime, round: impl Fn()) {
+    const ROUNDS: usize = 40;
+    let without_help = (0..ROUNDS).filter(|_| {
+        let before = rt.metrics().handovers;
+        round();
+        let after = rt.metrics().handovers;
+        // Lets the other worker fall asleep.
+        weald::sleep(2 * MS);
+        before == after
+    });
+    let count = without_help.count();
+    assert!(count >= ROUNDS / 4, "{count} of {ROUNDS}");
+}
+
 #[test]
 fn p8_a_spawn_by_a_worker_that_goes_on_computing_starts_on_the_idle_one() {
     let _alone = alone();
     each_mode_on(2, |rt| {
-        let late = rt.run(|| {
-            let mut late = Vec::new();
-            for _ in 0..40 {
-                let start = Instant::now();
-                let handle = weald::spawn(move || start.elapsed());
-                spin(25 * MS);
-                late.push(handle.join().unwrap());
-                // Let the other worker fall asleep.
-                weald::sleep(2 * MS);
-            }
-            late
+        rt.run(|| {
+            starts_on_the_idle_worker(rt, || {
+                let started = support::Flag::default();
+                let tells = started.clone();
+                let child = weald::spawn(move || tells.set());
+                started.spin();
+                child.join().unwrap();
+            });
         });
-        assert!(median(late.clone()) < 5 * MS, "{late:?}");
     });
 }
 
@@ -55,33 +69,26 @@ fn p8_a_spawn_by_a_worker_that_goes_on_computing_starts_on_the_idle_one() {
 fn p8_one_that_is_unparked_by_a_worker_that_goes_on_computing_starts_on_the_idle_one() {
     let _alone = alone();
     each_mode_on(2, |rt| {
-        let late = rt.run(|| {
-            let (woke, started) = (When::default(), support::Flag::default());
-            let (notes, tells) = (woke.clone(), started.clone());
+        rt.run(|| {
+            let (woken, over) = (support::Count::default(), support::Flag::default());
+            let (wakes, ends) = (woken.clone(), over.clone());
             let other = weald::spawn(move || {
-                tells.set();
-                for _ in 0..40 {
+                while !ends.is_set() {
+                    wakes.add();
                     weald::park();
-                    notes.now();
                 }
             });
             // Holds this worker until the other one has started it: in Pinned it then belongs there.
-            started.spin();
-            spin(MS);
-            let mut late = Vec::new();
-            for _ in 0..40 {
-                let start = Instant::now();
+            woken.spin(1);
+            starts_on_the_idle_worker(rt, || {
+                let before = woken.get();
                 other.thread().unpark();
-                spin(25 * MS);
-                let at = woke.take().unwrap_or_else(Instant::now);
-                late.push(at - start);
-                weald::sleep(2 * MS);
-            }
+                woken.spin(before + 1);
+            });
+            over.set();
             other.thread().unpark();
             other.join().unwrap();
-            late
         });
-        assert!(median(late.clone()) < 5 * MS, "{late:?}");
     });
 }
 

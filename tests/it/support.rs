@@ -190,6 +190,13 @@ impl Count {
         self.0.load(SeqCst)
     }
 
+    /// As `Flag::spin`, until it has happened so often.
+    pub(crate) fn spin(&self, often: usize) {
+        while self.get() < often {
+            thread::yield_now();
+        }
+    }
+
     /// A value, and an error, that counts its own drop.
     pub(crate) fn on_drop(&self) -> Counted {
         Counted(self.clone())
