@@ -80,6 +80,8 @@ struct Lists {
     /// The seat that a carrier was given and has not taken yet.
     assigned: Box<[Option<usize>]>,
     stopping: bool,
+    /// Why the last OS thread that was wanted could not be started.
+    refused: Option<std::io::Error>,
     /// OS threads that have not ended.
     alive: usize,
 }
@@ -94,6 +96,7 @@ impl Seats {
                 unborn: (0..carriers).rev().collect(),
                 assigned: vec![None; carriers].into_boxed_slice(),
                 stopping: false,
+                refused: None,
                 alive: 0,
             }),
             doors: (0..carriers).map(|_| Condvar::new()).collect(),
@@ -148,6 +151,7 @@ impl Seats {
                 }
                 Err(error) => {
                     log::error!("weald could not start a carrier: {error}");
+                    lists.refused = Some(error);
                     lists.assigned[carrier] = None;
                     lists.unborn.push(carrier);
                     inner.workers[worker].seat.release();
@@ -169,13 +173,19 @@ impl Seats {
         for worker in 0..inner.workers.len() {
             self.give(inner, worker);
         }
-        if self.lists.lock().free.is_empty() {
-            Ok(())
-        } else {
-            Err(std::io::Error::other(
-                "an OS thread for a worker could not be started",
-            ))
+        let mut lists = self.lists.lock();
+        if lists.free.is_empty() {
+            return Ok(());
         }
+        let cause = lists.refused.take();
+        let kind = cause
+            .as_ref()
+            .map_or(std::io::ErrorKind::Other, std::io::Error::kind);
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        Err(std::io::Error::new(
+            kind,
+            format!("an OS thread for a worker could not be started{cause}"),
+        ))
     }
 
     /// The holder passes its seat to a carrier that waits, if one does.

@@ -38,6 +38,7 @@ mod net_select;
 mod net_server;
 mod net_tcp;
 mod os_threads;
+mod own_crates;
 mod own_locals;
 mod own_system;
 mod panics;
