@@ -314,6 +314,9 @@ impl<T> Receiver<T> {
 
     /// Receives a message if there is one. Not a blocking call.
     ///
+    /// A `select!` that waits to send on a channel without a buffer has not made its message yet, so
+    /// for this there is none; [`recv`](Self::recv) would get it.
+    ///
     /// # Errors
     /// If there is none, and whether a sender is left.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
