@@ -52,6 +52,7 @@ mod sleep;
 mod soak;
 mod spawn;
 mod steal;
+mod storms;
 mod sync_locks;
 mod sync_signals;
 mod timeout;
