@@ -26,12 +26,18 @@
     reason = "the OS thread's own carrier, and what runs on it"
 )]
 
+mod alarm;
+mod away;
+mod budget;
+mod idle;
+mod own;
+mod schedule;
+mod unwinding;
+
 use std::cell::Cell;
 use std::io;
 use std::ptr;
 use std::time::{Duration, Instant};
-
-use weald_timer::Key;
 
 use crate::coroutine::{Coroutine, Resumed, Suspender};
 use crate::current;
@@ -39,35 +45,28 @@ use crate::door::Door;
 use crate::exception;
 use crate::green_thread::{Header, Hint, Note, Task, stack_payload};
 use crate::locals;
-use crate::queue::Steal;
 use crate::runtime::Inner;
-use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
+use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Mutex};
 use crate::slice;
 use crate::thread_locals;
 use crate::trace::Tracer;
-use crate::waiter::switch_out;
-use crate::worker::{self, Core, Private, Worker, count, millis_since};
+use crate::worker::{self, Private, Worker, count, millis_since};
 
-/// Blocking calls that did not wait, after which a thread gives way; tokio's figure.
-const BUDGET: u32 = 128;
+use self::budget::{Budget, SLICE};
+use self::own::carrier_of;
 
-/// A thread whose calls never wait gives way after this too: DESIGN's bound for everybody else.
-const SLICE: Duration = Duration::from_micros(200);
-
-/// While calls come quicker than this, only every 8th reads the clock.
-const QUICK: Duration = Duration::from_micros(25);
+pub(crate) use self::alarm::arm;
+pub(crate) use self::away::{Away, leave_seat_in_place};
+pub(crate) use self::budget::{give_way_from, spend};
+pub(crate) use self::own::{current_runtime, with_core, with_runtime, with_runtime_arc};
+pub(crate) use self::schedule::schedule;
+pub(crate) use self::unwinding::{Unwinding, can_suspend};
 
 /// A thread that comes back within this is no hog any more.
 const BRIEF: Duration = Duration::from_millis(2);
-
-/// A worker that will sleep longer than this gives the memory of its spare stacks back first.
-const TRIM_SLEEP: Duration = Duration::from_millis(50);
-
-/// Passes over all victims before a searcher gives up; a thief may lose a race that often.
-const PASSES: usize = 2;
 
 /// One OS thread's part in a runtime.
 #[derive(Debug)]
@@ -96,15 +95,6 @@ pub(crate) struct Carrier {
     /// The OS thread's own thread-locals (`thread_locals`).
     pub(crate) host: Cell<usize>,
     budget: Budget,
-}
-
-/// What is left of the running thread's turn.
-#[derive(Debug)]
-struct Budget {
-    left: Cell<u32>,
-    next_look: Cell<u32>,
-    since: Cell<Option<Instant>>,
-    last: Cell<Option<Instant>>,
 }
 
 // SAFETY: cells and `private` belong to the carrier's OS thread (invariant 1), the rest is shared.
@@ -172,12 +162,7 @@ impl Carrier {
             settled: Cell::new(0),
             unwinding: Cell::new(0),
             host: Cell::new(0),
-            budget: Budget {
-                left: Cell::new(BUDGET),
-                next_look: Cell::new(BUDGET),
-                since: Cell::new(None),
-                last: Cell::new(None),
-            },
+            budget: Budget::new(),
         }
     }
 
@@ -338,26 +323,6 @@ impl Carrier {
             found += worker.poller.poll();
         }
         found
-    }
-
-    /// Moves what others sent into the private queues. True: there was something.
-    fn take_mail(&self) -> bool {
-        if !self.has_mail() {
-            return false;
-        }
-        let mail = {
-            let mut inbox = self.inbox.lock();
-            self.has_mail.store(false, Ordering::Relaxed);
-            std::mem::take(&mut *inbox)
-        };
-        for (task, _) in mail {
-            self.private().push(task, Hint::Event);
-        }
-        true
-    }
-
-    fn has_mail(&self) -> bool {
-        self.has_mail.load(Ordering::Acquire)
     }
 
     /// Runs a green thread until it leaves its stack, and does what its note asks for.
@@ -617,178 +582,6 @@ impl Carrier {
             inner.seats.release(inner, worker.index);
         }
     }
-
-    /// Nothing in the own queues: look everywhere, then sleep.
-    #[cold]
-    fn idle(&self, inner: &Arc<Inner>, worker: &Worker) {
-        worker.ticks.fetch_add(1, Ordering::Relaxed);
-        if self.unwinding.get() > 0 {
-            self.give_up_seat(inner);
-            return;
-        }
-        if self.pass(inner, worker) {
-            return;
-        }
-        let now = clock::now();
-        // SAFETY: the seat is held; ends with the statement.
-        unsafe { worker.core() }.saw(now);
-        if self.take_mail()
-            || self.look(inner, worker, now, true) > 0
-            || Self::take_injected(inner, worker)
-        {
-            Self::share(inner, worker);
-            return;
-        }
-        let searching = inner.workers.len() > 1 && inner.idle.start_search();
-        if searching && Self::search(inner, worker) {
-            if inner.idle.found() {
-                inner.notify();
-            }
-            return;
-        }
-        inner.idle.sleep(worker.index, searching);
-        let in_sight = self.work_in_sight(inner, worker);
-        let searches = if in_sight {
-            inner.idle.stay(worker.index);
-            true
-        } else {
-            Self::sleep(inner, worker);
-            inner.idle.wake(worker.index)
-        };
-        // Also if it did not sleep: the monitor may have taken its bit for sleep.
-        inner.monitor.poke();
-        if !in_sight {
-            let now = clock::now();
-            // SAFETY: the seat is held; ends before timers are handled.
-            let core = unsafe { worker.core() };
-            core.woke_up();
-            core.saw(now);
-            core.polled(now);
-            self.look(inner, worker, now, false);
-        }
-        if searches {
-            // Whatever was left to it must be found, or the last look repeated.
-            let found = self.has_own_work(worker)
-                || Self::take_injected(inner, worker)
-                || Self::search(inner, worker);
-            if inner.idle.found() && found {
-                inner.notify();
-            }
-        } else {
-            Self::share(inner, worker);
-        }
-    }
-
-    /// Sleeps in the poller until an event, a timer or a wake-up.
-    fn sleep(inner: &Inner, worker: &Worker) {
-        // SAFETY: the seat is held; ends before the sleep.
-        let core = unsafe { worker.core() };
-        let limit = core.sleep_limit(inner.start, clock::now());
-        if limit.is_none_or(|limit| limit > TRIM_SLEEP) {
-            core.stacks.trim();
-        }
-        count(&worker.counters.polls);
-        worker.poller.sleep(limit);
-    }
-
-    /// More was made ready than this worker runs next: another may come.
-    fn share(inner: &Inner, worker: &Worker) {
-        if inner.workers.len() > 1 && worker.queued() > 1 {
-            inner.notify();
-        }
-    }
-
-    fn has_own_work(&self, worker: &Worker) -> bool {
-        worker.queued() > 0 || !self.private().is_empty()
-    }
-
-    fn take_injected(inner: &Inner, worker: &Worker) -> bool {
-        // SAFETY: the seat is held; the closure runs nothing of the user's.
-        let core = unsafe { worker.core() };
-        match inner
-            .injector
-            .pop_batch(inner.workers.len(), |task| core.push_ready(task))
-        {
-            Some(task) => {
-                // SAFETY: as above, taken anew.
-                unsafe { worker.core() }.push_ready(task);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Steals from the others, and drains the pollers of those that are late.
-    fn search(inner: &Inner, worker: &Worker) -> bool {
-        let workers = &inner.workers;
-        for _ in 0..PASSES {
-            // SAFETY: the seat is held; ends with the statement.
-            let first = unsafe { worker.core() }.random(workers.len());
-            let mut retry = false;
-            for offset in 0..workers.len() {
-                let victim = &workers[(first + offset) % workers.len()];
-                if victim.index == worker.index {
-                    continue;
-                }
-                // SAFETY: the seat is held; stealing runs nothing of the user's.
-                let core: &mut Core = unsafe { worker.core() };
-                match victim.steal(core) {
-                    Steal::Success(task) => {
-                        core.push_ready(task);
-                        count(&worker.counters.steals);
-                        return true;
-                    }
-                    Steal::Retry => retry = true,
-                    Steal::Empty => {}
-                }
-                if victim.late.load(Ordering::Relaxed) && victim.poller.adopt() > 0 {
-                    return true;
-                }
-            }
-            if Self::take_injected(inner, worker) {
-                return true;
-            }
-            if !retry {
-                break;
-            }
-        }
-        false
-    }
-
-    /// The second look before sleep.
-    fn work_in_sight(&self, inner: &Inner, worker: &Worker) -> bool {
-        self.has_mail()
-            || inner.is_stopping()
-            || !inner.injector.is_empty()
-            || inner.seats.somebody_waits()
-            || inner.workers.iter().any(Worker::has_stealable)
-            || !worker.slot.is_empty()
-    }
-
-    /// Sends a thread that must run here; from elsewhere.
-    fn send(&self, inner: &Inner, task: Task, hint: Hint) {
-        {
-            let mut inbox = self.inbox.lock();
-            inbox.push((task, hint));
-            self.has_mail.store(true, Ordering::Release);
-        }
-        // Pairs with the fence of a carrier that takes a seat and then goes to sleep (`idle.rs`):
-        // either it sees the mail, or we see its seat.
-        fence(Ordering::SeqCst);
-        // SAFETY: workers live as long as the runtime.
-        match unsafe { self.door.held().as_ref() } {
-            None => inner.seats.call(self.index),
-            Some(worker) => worker.poller.unpark(),
-        }
-    }
-}
-
-impl Budget {
-    #[inline(always)]
-    fn reset(&self) {
-        self.left.set(BUDGET);
-        self.next_look.set(BUDGET);
-    }
 }
 
 /// What runs on a green thread's stack.
@@ -816,368 +609,5 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
     if let Some(own) = own {
         // What the last two have made, if anything.
         own.finish();
-    }
-}
-
-/// The running thread's carrier, if it is one of the given runtime's.
-#[inline(always)]
-fn carrier_of<'a>(runtime: *const Inner) -> Option<&'a Carrier> {
-    let carrier = current::carrier();
-    if carrier.is_null() {
-        return None;
-    }
-    // SAFETY: a carrier outlives what runs on its OS thread.
-    let carrier = unsafe { &*carrier };
-    ptr::eq(carrier.inner.get(), runtime).then_some(carrier)
-}
-
-/// Calls `f`, inside the door, with the running carrier's worker and its core, if it holds a seat
-/// of the given runtime. `f` must not suspend.
-#[inline(always)]
-pub(crate) fn with_core<R>(
-    runtime: *const Inner,
-    f: impl FnOnce(&Worker, &mut Core) -> R,
-) -> Option<R> {
-    let carrier = carrier_of(runtime)?;
-    let _inside = carrier.door.section();
-    let worker = carrier.seat()?;
-    // SAFETY: the seat is held; `f` is ours and runs nothing of the user's.
-    Some(f(worker, unsafe { worker.core() }))
-}
-
-/// The runtime of this OS thread's carrier, if it is one.
-pub(crate) fn current_runtime() -> Option<Arc<Inner>> {
-    let carrier = current::carrier();
-    if carrier.is_null() {
-        return None;
-    }
-    // SAFETY: a carrier outlives what runs on its OS thread, and the thread keeps the runtime, so
-    // the count is above zero.
-    unsafe {
-        let inner = (*carrier).inner.get();
-        Arc::increment_strong_count(inner);
-        Some(Arc::from_raw(inner))
-    }
-}
-
-/// Calls `f` with the caller's runtime, or the default one; without counting if it is on a carrier.
-#[inline]
-pub(crate) fn with_runtime_arc<R>(f: impl FnOnce(&Arc<Inner>) -> R) -> R {
-    let carrier = current::carrier();
-    if carrier.is_null() {
-        return f(&crate::runtime::default());
-    }
-    // SAFETY: the carrier's OS thread keeps a reference to its runtime for all that runs on it;
-    // this borrows that one, and never drops it.
-    let inner = unsafe { std::mem::ManuallyDrop::new(Arc::from_raw((*carrier).inner.get())) };
-    f(&inner)
-}
-
-/// Calls `f` with the runtime of this OS thread's carrier.
-pub(crate) fn with_runtime<R>(f: impl FnOnce(&Inner) -> R) -> Option<R> {
-    let carrier = current::carrier();
-    if carrier.is_null() {
-        return None;
-    }
-    // SAFETY: as in `current_runtime`, for the call.
-    Some(f(unsafe { &*(*carrier).inner.get() }))
-}
-
-/// Queues a thread whose running reference is the caller's.
-#[inline]
-pub(crate) fn schedule(task: Task, hint: Hint) {
-    let home = task.home.load(Ordering::Relaxed);
-    if let Some(carrier) = carrier_of(task.runtime) {
-        // SAFETY: the carrier's OS thread keeps the runtime.
-        let inner = unsafe { &*task.runtime };
-        if home != 0 && home - 1 != carrier.index {
-            inner.woken_outside.fetch_add(1, Ordering::Relaxed);
-            inner.carriers[home - 1].send(inner, task, hint);
-            return;
-        }
-        let inside = carrier.door.section();
-        if let Some(worker) = carrier.seat() {
-            count(&worker.counters.wakes);
-            if home != 0 {
-                carrier.private().push(task, hint);
-                return;
-            }
-            let asleep = inner.workers.len() > 1 && inner.idle.somebody_sleeps();
-            // SAFETY: the seat is held; ends with the statement.
-            let stealable = unsafe { worker.core() }.push_woken(worker, task, hint, asleep);
-            drop(inside);
-            // What the loop makes ready, by timers and events, it shares when it is through.
-            if stealable && inner.workers.len() > 1 && current::green().is_some() {
-                inner.notify();
-            }
-            return;
-        }
-        drop(inside);
-        if home != 0 {
-            inner.woken_outside.fetch_add(1, Ordering::Relaxed);
-            carrier.private().push(task, hint);
-            return;
-        }
-    }
-    schedule_outside(task, hint, home);
-}
-
-#[cold]
-fn schedule_outside(task: Task, hint: Hint, home: usize) {
-    // SAFETY: the thread is not DONE, so its runtime is alive; from here on we keep it, because the
-    // thread may run and end as soon as it is queued.
-    let inner = unsafe {
-        Arc::increment_strong_count(task.runtime);
-        Arc::from_raw(task.runtime)
-    };
-    inner.woken_outside.fetch_add(1, Ordering::Relaxed);
-    if home == 0 {
-        inner.inject(task);
-    } else {
-        inner.carriers[home - 1].send(&inner, task, hint);
-    }
-}
-
-/// True if the running thread may leave its stack and others may run on its OS thread.
-#[inline]
-pub(crate) fn can_suspend(header: &Header) -> bool {
-    if !header.is_green() {
-        return false;
-    }
-    let carrier = current::carrier();
-    // SAFETY: a green thread runs on a carrier.
-    let away = unsafe { (*carrier).is_away() };
-    !away && (!std::thread::panicking() || can_suspend_panicking(header))
-}
-
-/// The green thread's panic count goes with it, so that it may unwind anywhere.
-fn owns_locals(header: &Header) -> bool {
-    // SAFETY: a thread that runs keeps its runtime.
-    unsafe { (*header.runtime).settings.own.is_some() }
-}
-
-/// A thread that unwinds leaves its stack only if it comes back to the same OS thread.
-#[cold]
-#[inline(never)]
-fn can_suspend_panicking(header: &Header) -> bool {
-    if owns_locals(header) {
-        return true;
-    }
-    if !exception::own_unwinding(header) {
-        return true;
-    }
-    header.home.load(Ordering::Relaxed) != 0
-}
-
-/// Keeps the count of threads that wait on this OS thread while unwinding; made before the switch.
-#[derive(Debug)]
-pub(crate) struct Unwinding(Option<*const Carrier>);
-
-impl Unwinding {
-    #[inline]
-    pub(crate) fn note(header: &Header) -> Self {
-        if !std::thread::panicking() || owns_locals(header) || !exception::own_unwinding(header) {
-            return Self(None);
-        }
-        exception::note_unwinding(header);
-        let carrier = current::carrier();
-        // SAFETY: a green thread runs on a carrier; this one stays with it.
-        let unwinding = unsafe { &(*carrier).unwinding };
-        unwinding.set(unwinding.get() + 1);
-        Self(Some(carrier))
-    }
-}
-
-impl Drop for Unwinding {
-    fn drop(&mut self) {
-        if let Some(carrier) = self.0 {
-            // SAFETY: carriers live as long as the runtime; the thread is still on this one.
-            let unwinding = unsafe { &(*carrier).unwinding };
-            unwinding.set(unwinding.get() - 1);
-        }
-    }
-}
-
-/// A timer of a wait, to be cancelled if something else ends the wait.
-#[derive(Debug)]
-pub(crate) struct Armed {
-    worker: *const Worker,
-    key: Key,
-}
-
-/// Arms a timer for a wait of the running green thread, which may suspend: it does if its carrier
-/// has lost its seat, and goes on where there is one.
-#[inline]
-pub(crate) fn arm(header: &Header, epoch: u32, at: Instant) -> Armed {
-    // SAFETY: a thread that runs keeps its runtime.
-    let start = unsafe { (*header.runtime).start };
-    loop {
-        let armed = with_core(header.runtime, |worker, core| Armed {
-            worker,
-            key: core.arm(worker, start, header, epoch, at),
-        });
-        match armed {
-            Some(armed) => return armed,
-            None => switch_out(header, Note::Requeue),
-        }
-    }
-}
-
-impl Armed {
-    /// Cancels it; here if the thread is still on the same worker, else from outside.
-    #[inline]
-    pub(crate) fn cancel(self, header: &Header) {
-        // SAFETY: a thread that runs keeps its runtime, hence its workers.
-        let worker = unsafe { &*self.worker };
-        let here = with_core(header.runtime, |own, core| {
-            ptr::eq(own, worker).then(|| core.disarm(self.key))
-        });
-        // What comes out is dropped here, outside the door.
-        match here.flatten() {
-            Some(entry) => drop(entry),
-            None => drop(worker.timers.cancel(self.key)),
-        }
-    }
-}
-
-/// See `waiter::spend`.
-#[inline]
-pub(crate) fn spend() {
-    let carrier = current::carrier();
-    if carrier.is_null() {
-        return;
-    }
-    // SAFETY: a carrier outlives what runs on its OS thread.
-    let budget = unsafe { &(*carrier).budget };
-    let left = budget.left.get();
-    budget.left.set(left.wrapping_sub(1));
-    if left <= 1 || left <= budget.next_look.get() {
-        spend_slow();
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn spend_slow() {
-    let carrier = current::carrier();
-    // SAFETY: `spend` has seen that there is one.
-    let budget = unsafe { &(*carrier).budget };
-    let left = budget.left.get().min(BUDGET);
-    if left > 0 {
-        let now = clock::now();
-        if left == BUDGET - 1 {
-            budget.since.set(Some(now));
-            budget.last.set(Some(now));
-        }
-        let since = budget.since.get().unwrap_or(now);
-        let last = budget.last.replace(Some(now)).unwrap_or(now);
-        if now.saturating_duration_since(since) < SLICE {
-            let quick = now.saturating_duration_since(last) < QUICK;
-            budget
-                .next_look
-                .set(left.saturating_sub(if quick { 8 } else { 1 }));
-            return;
-        }
-    }
-    give_way();
-}
-
-/// Lets the others run; raises nothing.
-fn give_way() {
-    // SAFETY: the running thread's header is alive.
-    give_way_from(unsafe { &*current::header() });
-}
-
-/// As `give_way`, for the running thread's header.
-#[inline]
-pub(crate) fn give_way_from(header: &Header) {
-    if !std::thread::panicking() && can_suspend(header) {
-        switch_out(header, Note::Yield);
-    } else if !header.is_green() {
-        crate::shim::thread::yield_now();
-    }
-}
-
-/// Says that the running thread blocks its OS thread; the guard that it has come back.
-///
-/// The seat goes to another carrier at once if others wait for it; else the carrier keeps it, and
-/// the monitor takes it when somebody does.
-#[derive(Debug)]
-pub(crate) struct Away(*const Carrier);
-
-impl Away {
-    /// `None`: this OS thread is no carrier, or it has been said already.
-    pub(crate) fn begin() -> Option<Self> {
-        let carrier = current::carrier();
-        if carrier.is_null() {
-            return None;
-        }
-        // SAFETY: a carrier outlives what runs on its OS thread.
-        let this = unsafe { &*carrier };
-        if this.is_away() {
-            return None;
-        }
-        this.away.store(true, Ordering::Relaxed);
-        let _inside = this.door.section();
-        if this.seat().is_some_and(|worker| worker.queued() > 0) {
-            this.hand_over();
-        }
-        Some(Self(carrier))
-    }
-}
-
-impl Carrier {
-    /// Others wait here, and the running thread will not come back soon.
-    #[cold]
-    fn hand_over(&self) {
-        let inner = current_runtime().expect("a carrier has one");
-        if inner.seats.has_taker() {
-            self.give_up_seat(&inner);
-        }
-    }
-
-    /// The seat was lost while the running thread blocked.
-    #[cold]
-    fn come_back(&self) {
-        // SAFETY: the running thread's header is alive.
-        let header = unsafe { &*current::header() };
-        if header.is_green() && !std::thread::panicking() {
-            self.away.store(false, Ordering::Relaxed);
-            // The carrier's loop waits for a seat; a thread that may migrate goes on elsewhere.
-            switch_out(header, Note::Requeue);
-            return;
-        }
-        // In the middle of unwinding nothing may leave this OS thread.
-        let inner = current_runtime().expect("a carrier has one");
-        // Without one the runtime has stopped: the thread runs on without a seat, in place.
-        if let Some(index) = inner.seats.wait(&inner, self.index, || true, true) {
-            let _inside = self.door.section();
-            self.sit(Some(&inner.workers[index]));
-            self.away.store(false, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        // SAFETY: the thread did not leave the OS thread while it was away.
-        let carrier = unsafe { &*self.0 };
-        let inside = carrier.door.section();
-        let seated = carrier.seat().is_some();
-        drop(inside);
-        if seated {
-            carrier.away.store(false, Ordering::Relaxed);
-        } else {
-            carrier.come_back();
-        }
-    }
-}
-
-/// Before the running thread blocks its OS thread in a wait: others get the worker.
-pub(crate) fn leave_seat_in_place(header: &Header) -> Option<Away> {
-    if header.is_green() {
-        Away::begin()
-    } else {
-        None
     }
 }

@@ -1,0 +1,170 @@
+//! A worker with nothing in its own queues: it searches, announces its sleep, looks once more, sleeps.
+//!
+//! The protocol is that of `crate::idle`, where its invariants are.
+#![allow(unsafe_code, reason = "the worker whose seat is held")]
+
+use std::time::Duration;
+
+use crate::queue::Steal;
+use crate::runtime::Inner;
+use crate::shim::atomic::Ordering;
+use crate::shim::clock;
+use crate::shim::sync::Arc;
+use crate::worker::{Core, Worker, count};
+
+use super::Carrier;
+
+/// A worker that will sleep longer than this gives the memory of its spare stacks back first.
+const TRIM_SLEEP: Duration = Duration::from_millis(50);
+
+/// Passes over all victims before a searcher gives up; a thief may lose a race that often.
+const PASSES: usize = 2;
+
+impl Carrier {
+    /// Nothing in the own queues: look everywhere, then sleep.
+    #[cold]
+    pub(super) fn idle(&self, inner: &Arc<Inner>, worker: &Worker) {
+        worker.ticks.fetch_add(1, Ordering::Relaxed);
+        if self.unwinding.get() > 0 {
+            self.give_up_seat(inner);
+            return;
+        }
+        if self.pass(inner, worker) {
+            return;
+        }
+        let now = clock::now();
+        // SAFETY: the seat is held; ends with the statement.
+        unsafe { worker.core() }.saw(now);
+        if self.take_mail()
+            || self.look(inner, worker, now, true) > 0
+            || Self::take_injected(inner, worker)
+        {
+            Self::share(inner, worker);
+            return;
+        }
+        let searching = inner.workers.len() > 1 && inner.idle.start_search();
+        if searching && Self::search(inner, worker) {
+            if inner.idle.found() {
+                inner.notify();
+            }
+            return;
+        }
+        inner.idle.sleep(worker.index, searching);
+        let in_sight = self.work_in_sight(inner, worker);
+        let searches = if in_sight {
+            inner.idle.stay(worker.index);
+            true
+        } else {
+            Self::sleep(inner, worker);
+            inner.idle.wake(worker.index)
+        };
+        // Also if it did not sleep: the monitor may have taken its bit for sleep.
+        inner.monitor.poke();
+        if !in_sight {
+            let now = clock::now();
+            // SAFETY: the seat is held; ends before timers are handled.
+            let core = unsafe { worker.core() };
+            core.woke_up();
+            core.saw(now);
+            core.polled(now);
+            self.look(inner, worker, now, false);
+        }
+        if searches {
+            // Whatever was left to it must be found, or the last look repeated.
+            let found = self.has_own_work(worker)
+                || Self::take_injected(inner, worker)
+                || Self::search(inner, worker);
+            if inner.idle.found() && found {
+                inner.notify();
+            }
+        } else {
+            Self::share(inner, worker);
+        }
+    }
+
+    /// Sleeps in the poller until an event, a timer or a wake-up.
+    fn sleep(inner: &Inner, worker: &Worker) {
+        // SAFETY: the seat is held; ends before the sleep.
+        let core = unsafe { worker.core() };
+        let limit = core.sleep_limit(inner.start, clock::now());
+        if limit.is_none_or(|limit| limit > TRIM_SLEEP) {
+            core.stacks.trim();
+        }
+        count(&worker.counters.polls);
+        worker.poller.sleep(limit);
+    }
+
+    /// More was made ready than this worker runs next: another may come.
+    fn share(inner: &Inner, worker: &Worker) {
+        if inner.workers.len() > 1 && worker.queued() > 1 {
+            inner.notify();
+        }
+    }
+
+    fn has_own_work(&self, worker: &Worker) -> bool {
+        worker.queued() > 0 || !self.private().is_empty()
+    }
+
+    fn take_injected(inner: &Inner, worker: &Worker) -> bool {
+        // SAFETY: the seat is held; the closure runs nothing of the user's.
+        let core = unsafe { worker.core() };
+        match inner
+            .injector
+            .pop_batch(inner.workers.len(), |task| core.push_ready(task))
+        {
+            Some(task) => {
+                // SAFETY: as above, taken anew.
+                unsafe { worker.core() }.push_ready(task);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Steals from the others, and drains the pollers of those that are late.
+    fn search(inner: &Inner, worker: &Worker) -> bool {
+        let workers = &inner.workers;
+        for _ in 0..PASSES {
+            // SAFETY: the seat is held; ends with the statement.
+            let first = unsafe { worker.core() }.random(workers.len());
+            let mut retry = false;
+            for offset in 0..workers.len() {
+                let victim = &workers[(first + offset) % workers.len()];
+                if victim.index == worker.index {
+                    continue;
+                }
+                // SAFETY: the seat is held; stealing runs nothing of the user's.
+                let core: &mut Core = unsafe { worker.core() };
+                match victim.steal(core) {
+                    Steal::Success(task) => {
+                        core.push_ready(task);
+                        count(&worker.counters.steals);
+                        return true;
+                    }
+                    Steal::Retry => retry = true,
+                    Steal::Empty => {}
+                }
+                if victim.late.load(Ordering::Relaxed) && victim.poller.adopt() > 0 {
+                    return true;
+                }
+            }
+            if Self::take_injected(inner, worker) {
+                return true;
+            }
+            if !retry {
+                break;
+            }
+        }
+        false
+    }
+
+    /// The second look before sleep.
+    fn work_in_sight(&self, inner: &Inner, worker: &Worker) -> bool {
+        self.has_mail()
+            || inner.is_stopping()
+            || !inner.injector.is_empty()
+            || inner.seats.somebody_waits()
+            || inner.workers.iter().any(Worker::has_stealable)
+            || !worker.slot.is_empty()
+    }
+}

@@ -1,0 +1,104 @@
+//! Making a thread ready: on this worker, on another one, or on the carrier that it belongs to.
+#![allow(unsafe_code, reason = "runtimes and workers of threads that are alive")]
+
+use crate::current;
+use crate::green_thread::{Hint, Task};
+use crate::shim::atomic::{Ordering, fence};
+use crate::shim::sync::Arc;
+use crate::worker::count;
+
+use super::{Carrier, Inner, carrier_of};
+
+/// Queues a thread whose running reference is the caller's.
+#[inline]
+pub(crate) fn schedule(task: Task, hint: Hint) {
+    let home = task.home.load(Ordering::Relaxed);
+    if let Some(carrier) = carrier_of(task.runtime) {
+        // SAFETY: the carrier's OS thread keeps the runtime.
+        let inner = unsafe { &*task.runtime };
+        if home != 0 && home - 1 != carrier.index {
+            inner.woken_outside.fetch_add(1, Ordering::Relaxed);
+            inner.carriers[home - 1].send(inner, task, hint);
+            return;
+        }
+        let inside = carrier.door.section();
+        if let Some(worker) = carrier.seat() {
+            count(&worker.counters.wakes);
+            if home != 0 {
+                carrier.private().push(task, hint);
+                return;
+            }
+            let asleep = inner.workers.len() > 1 && inner.idle.somebody_sleeps();
+            // SAFETY: the seat is held; ends with the statement.
+            let stealable = unsafe { worker.core() }.push_woken(worker, task, hint, asleep);
+            drop(inside);
+            // What the loop makes ready, by timers and events, it shares when it is through.
+            if stealable && inner.workers.len() > 1 && current::green().is_some() {
+                inner.notify();
+            }
+            return;
+        }
+        drop(inside);
+        if home != 0 {
+            inner.woken_outside.fetch_add(1, Ordering::Relaxed);
+            carrier.private().push(task, hint);
+            return;
+        }
+    }
+    schedule_outside(task, hint, home);
+}
+
+#[cold]
+fn schedule_outside(task: Task, hint: Hint, home: usize) {
+    // SAFETY: the thread is not DONE, so its runtime is alive; from here on we keep it, because the
+    // thread may run and end as soon as it is queued.
+    let inner = unsafe {
+        Arc::increment_strong_count(task.runtime);
+        Arc::from_raw(task.runtime)
+    };
+    inner.woken_outside.fetch_add(1, Ordering::Relaxed);
+    if home == 0 {
+        inner.inject(task);
+    } else {
+        inner.carriers[home - 1].send(&inner, task, hint);
+    }
+}
+
+impl Carrier {
+    /// Moves what others sent into the private queues. True: there was something.
+    pub(super) fn take_mail(&self) -> bool {
+        if !self.has_mail() {
+            return false;
+        }
+        let mail = {
+            let mut inbox = self.inbox.lock();
+            self.has_mail.store(false, Ordering::Relaxed);
+            std::mem::take(&mut *inbox)
+        };
+        for (task, _) in mail {
+            self.private().push(task, Hint::Event);
+        }
+        true
+    }
+
+    pub(super) fn has_mail(&self) -> bool {
+        self.has_mail.load(Ordering::Acquire)
+    }
+
+    /// Sends a thread that must run here; from elsewhere.
+    fn send(&self, inner: &Inner, task: Task, hint: Hint) {
+        {
+            let mut inbox = self.inbox.lock();
+            inbox.push((task, hint));
+            self.has_mail.store(true, Ordering::Release);
+        }
+        // Pairs with the fence of a carrier that takes a seat and then goes to sleep (`idle.rs`):
+        // either it sees the mail, or we see its seat.
+        fence(Ordering::SeqCst);
+        // SAFETY: workers live as long as the runtime.
+        match unsafe { self.door.held().as_ref() } {
+            None => inner.seats.call(self.index),
+            Some(worker) => worker.poller.unpark(),
+        }
+    }
+}
