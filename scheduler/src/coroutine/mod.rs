@@ -1,4 +1,4 @@
-//! A stack with a saved context: the only door to corosensei.
+//! A stack with a saved context. On x86-64 the switch is our own, elsewhere corosensei's.
 //!
 //! | state     | on the stack lies | leaves by                                              |
 //! |-----------|-------------------|--------------------------------------------------------|
@@ -24,15 +24,28 @@ use std::fmt;
 use std::io::Write;
 use std::mem::{self, ManuallyDrop};
 
-use corosensei::{CoroutineResult, Yielder};
+use corosensei::CoroutineResult;
 
 use crate::stack::{self, Stack};
+
+#[cfg(all(target_arch = "x86_64", unix))]
+mod x86_64;
+#[cfg(all(target_arch = "x86_64", unix))]
+use self::x86_64 as raw;
+
+#[cfg(not(all(target_arch = "x86_64", unix)))]
+mod raw {
+    use crate::stack::Stack;
+
+    pub(super) type Coroutine<I, Y> = corosensei::Coroutine<I, Y, (), Stack>;
+    pub(super) use corosensei::Yielder;
+}
 
 /// A body with a stack of its own that can be left in the middle and entered again. `I` goes in
 /// with each [`resume`](Self::resume), `Y` comes out with each [`suspend`](Suspender::suspend).
 pub(crate) struct Coroutine<I, Y> {
     /// Never dropped as such: corosensei would unwind a suspended one (invariant 1).
-    inner: ManuallyDrop<corosensei::Coroutine<I, Y, (), Stack>>,
+    inner: ManuallyDrop<raw::Coroutine<I, Y>>,
 }
 
 // SAFETY: a context and a stack are bound to no OS thread, and whoever makes a coroutine answers
@@ -71,14 +84,14 @@ impl<I, Y> Coroutine<I, Y> {
             size_of::<F>(),
             stack.size()
         );
-        let root = move |yielder: &Yielder<I, Y>, input: I| {
+        let root = move |yielder: &raw::Yielder<I, Y>, input: I| {
             let guard = AbortOnUnwind;
             body(Suspender::of(yielder), input);
             mem::forget(guard);
         };
         // SAFETY: the caller's word, given above; the stack has a guard page (`stack/mod.rs`,
         // invariant 2) and, as it is owned, nobody else on it.
-        let inner = unsafe { corosensei::Coroutine::with_stack_unchecked(stack, root) };
+        let inner = unsafe { raw::Coroutine::with_stack_unchecked(stack, root) };
         Self {
             inner: ManuallyDrop::new(inner),
         }
@@ -156,11 +169,11 @@ impl<I, Y> fmt::Debug for Coroutine<I, Y> {
 
 /// The way out of a running coroutine. It lies on the coroutine's stack and does not leave it.
 #[repr(transparent)]
-pub(crate) struct Suspender<I, Y>(Yielder<I, Y>);
+pub(crate) struct Suspender<I, Y>(raw::Yielder<I, Y>);
 
 impl<I, Y> Suspender<I, Y> {
     #[inline]
-    fn of(yielder: &Yielder<I, Y>) -> &Self {
+    fn of(yielder: &raw::Yielder<I, Y>) -> &Self {
         // SAFETY: the type is a transparent wrapper, so the reference is as valid as the other.
         unsafe { &*std::ptr::from_ref(yielder).cast::<Self>() }
     }
