@@ -20,6 +20,7 @@
 //!
 //! Orderings: a claim releases what the partner did before, the selection acquires it; what it does
 //! after the claim is ordered by its lock.
+//! Checked by `loom-tests/tests/select.rs`.
 #![allow(unsafe_code, reason = "the waiting thread's header, by address")]
 
 use std::fmt;
@@ -78,6 +79,11 @@ impl Selection {
     /// it.
     #[inline]
     pub fn claim(&self, arm: usize) -> bool {
+        #[cfg(weald_fault = "selection_claims_by_store")]
+        if self.state.load(Ordering::Acquire) == WAITING {
+            self.state.store(arm, Ordering::Release);
+            return true;
+        }
         self.state
             .compare_exchange(WAITING, arm, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
@@ -106,6 +112,11 @@ impl Selection {
 
     /// Gives up; `Some`: a partner was first, with this arm.
     fn give_up(&self) -> Option<usize> {
+        #[cfg(weald_fault = "selection_gives_up_by_store")]
+        if self.state.load(Ordering::Acquire) == WAITING {
+            self.state.store(ABORTED, Ordering::Release);
+            return None;
+        }
         self.state
             .compare_exchange(WAITING, ABORTED, Ordering::AcqRel, Ordering::Acquire)
             .err()

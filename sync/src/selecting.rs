@@ -12,15 +12,19 @@
 //! Invariant 1: while it looks it holds all locks and is registered nowhere, so it cannot be chosen
 //! while it chooses, and never meets itself.
 //! Invariant 2: an arm that was not chosen has no effect: a registered one does nothing by itself.
+//!
+//! Checked by `loom-tests/tests/select.rs`.
 #![allow(unsafe_code, reason = "locks of several channels at once")]
 
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use weald_scheduler::io::{self, Place, Pollable, Selected, Selection, Waitable};
 
 use crate::shim::atomic::{AtomicU64, Ordering};
+use crate::shim::clock;
+use crate::shim::sync::{Mutex, MutexGuard};
 
 /// One arm.
 ///
@@ -91,7 +95,7 @@ impl Limit {
     fn is_over(self) -> bool {
         match self {
             Self::Now => true,
-            Self::Until(deadline) => deadline.is_some_and(|at| Instant::now() >= at),
+            Self::Until(deadline) => deadline.is_some_and(|at| clock::now() >= at),
         }
     }
 
@@ -131,6 +135,10 @@ impl Locks<'_> {
                 .filter_map(|arm| arm.mutex().map(ptr::from_ref))
                 .filter(|&mutex| last.is_null() || mutex > last)
                 .min();
+            #[cfg(weald_fault = "select_locks_in_the_order_of_its_arms")]
+            let next = arms.get(count).and_then(|arm| arm.mutex());
+            #[cfg(weald_fault = "select_locks_in_the_order_of_its_arms")]
+            let next = next.map(ptr::from_ref);
             let Some(next) = next else {
                 return locks;
             };
@@ -221,6 +229,12 @@ pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> O
         if limit.is_over() {
             return None;
         }
+        #[cfg(weald_fault = "select_lets_go_to_register")]
+        let locks = {
+            drop(locks);
+            // SAFETY: as above.
+            unsafe { Locks::take(arms) }
+        };
         let selection = Selection::begin();
         for (index, arm) in arms.iter_mut().enumerate() {
             // SAFETY: the locks are held.
@@ -300,7 +314,7 @@ fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit, commits:
             unsafe { arm.forget(selection, chosen == Some(index)) };
         }
     }
-    if ended == Selected::Pending {
+    if ended == Selected::Pending || cfg!(weald_fault = "select_raises_over_its_choice") {
         io::enter_unwinding();
     }
     chosen.map_or(Ended::Again, Ended::Chosen)

@@ -1,7 +1,15 @@
-//! The only door to atomics and the clock; a model check has its own in this place.
+//! The only door to atomics, cells, locks of the OS and the clock; a model check has its own in this place.
 
 pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+}
+
+pub(crate) mod cell {
+    pub(crate) use std::cell::Cell;
+}
+
+pub(crate) mod sync {
+    pub(crate) use std::sync::{Mutex, MutexGuard};
 }
 
 pub(crate) mod clock {

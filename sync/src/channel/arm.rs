@@ -5,7 +5,6 @@
 )]
 
 use std::fmt;
-use std::sync::Mutex;
 use std::time::Instant;
 
 use weald_scheduler::io::Selection;
@@ -13,6 +12,7 @@ use weald_scheduler::io::Selection;
 use super::core::{Channel, Packet, Receive, Send, Stage, State, wait_until_filled};
 use super::{Receiver, RecvError, SendError, Sender};
 use crate::selecting::Arm;
+use crate::shim::sync::Mutex;
 
 /// `recv(r) -> p`.
 pub struct RecvArm<'a, T> {
@@ -106,6 +106,7 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
         let Some(channel) = self.receiver.channel() else {
             return false;
         };
+        #[cfg(not(weald_fault = "select_takes_what_may_still_come"))]
         wait_until_filled(channel, &self.packet);
         match State::stage(&self.packet) {
             Stage::Closed => self.got = Some(Err(RecvError)),
@@ -180,7 +181,10 @@ impl<T> Ticket<'_, T> {
 impl<T> Drop for Ticket<'_, T> {
     fn drop(&mut self) {
         match self.right.take() {
+            #[cfg(weald_fault = "select_leaves_its_partner_waiting")]
+            Some(Right::Partner(_)) => {}
             // SAFETY: as in `send`.
+            #[cfg(not(weald_fault = "select_leaves_its_partner_waiting"))]
             Some(Right::Partner(packet)) => unsafe { self.channel.lock().refuse(packet) },
             Some(Right::Place) => self.channel.lock().give_place_back(),
             Some(Right::Closed) | None => {}

@@ -24,19 +24,26 @@
 //! the lock, but for a receiver claimed by a lazy sender: it waits until that has filled it, however
 //! long, and the lazy sender does so or says RETRY when it is dropped.
 //! Invariant 3: `queue.len() + reserved <= capacity`. A waiting receiver (not yet claimed) means that
-//! the queue is empty; a waiting sender that the buffer is full, reserved places included.
+//! the queue is empty and no sender waits, but one of the same selection; a waiting sender that the
+//! buffer is full, reserved places included.
 //! Invariant 4: an entry whose selection cannot be claimed is dropped by whoever meets it; its owner
 //! does not mind.
+//!
+//! Checked by `loom-tests/tests/channel.rs`.
 #![allow(unsafe_code, reason = "packets lie on the waiters' stacks")]
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use weald_scheduler::io::{Selection, WaitQueue};
+
+use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::shim::cell::Cell;
+use crate::shim::sync::{Mutex, MutexGuard};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -110,8 +117,8 @@ pub(crate) struct Channel<T> {
     /// Under the lock.
     state: UnsafeCell<State<T>>,
     capacity: Option<usize>,
-    senders: crate::shim::atomic::AtomicUsize,
-    receivers: crate::shim::atomic::AtomicUsize,
+    senders: AtomicUsize,
+    receivers: AtomicUsize,
 }
 
 /// How a receive began.
@@ -148,8 +155,8 @@ impl<T> Channel<T> {
                 no_receivers: false,
             }),
             capacity,
-            senders: crate::shim::atomic::AtomicUsize::new(1),
-            receivers: crate::shim::atomic::AtomicUsize::new(1),
+            senders: AtomicUsize::new(1),
+            receivers: AtomicUsize::new(1),
         }
     }
 
@@ -189,22 +196,20 @@ impl<T> Channel<T> {
 
     /// A sender is gone. With the last one the receivers that wait are told.
     pub(crate) fn drop_sender(&self) {
-        if self
-            .senders
-            .fetch_sub(1, crate::shim::atomic::Ordering::AcqRel)
-            == 1
-        {
+        #[cfg(weald_fault = "channel_counts_senders_apart")]
+        if self.senders.load(Ordering::Acquire) != 1 {
+            let left = self.senders.load(Ordering::Acquire) - 1;
+            self.senders.store(left, Ordering::Release);
+            return;
+        }
+        if self.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.lock().close(true);
         }
     }
 
     /// A receiver is gone. With the last one the senders that wait are told, and the messages dropped.
     pub(crate) fn drop_receiver(&self) {
-        if self
-            .receivers
-            .fetch_sub(1, crate::shim::atomic::Ordering::AcqRel)
-            == 1
-        {
+        if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
             let messages = self.lock().close(false);
             // Their destructors are the user's.
             drop(messages);
@@ -240,8 +245,8 @@ impl<T> DerefMut for Locked<'_, T> {
 }
 
 /// Counts one more handle.
-fn count(handles: &crate::shim::atomic::AtomicUsize) {
-    let before = handles.fetch_add(1, crate::shim::atomic::Ordering::Relaxed);
+fn count(handles: &AtomicUsize) {
+    let before = handles.fetch_add(1, Ordering::Relaxed);
     // As `Arc`: a program that forgets so many handles is broken.
     if before > usize::MAX / 2 {
         std::process::abort();
@@ -291,43 +296,45 @@ impl<T> State<T> {
     /// receive that does not wait.
     pub(crate) fn receive(&mut self, packet: Option<&Packet<T>>) -> Receive<T> {
         if let Some(value) = self.queue.pop_front() {
+            #[cfg(not(weald_fault = "channel_keeps_the_place"))]
             self.fill_place();
             self.tell_watchers();
             return Receive::Value(value);
         }
         // With an empty buffer only the senders of a channel without one wait here, or senders behind
-        // reserved places.
-        if self.reserved == 0 {
-            let mut passed_over = VecDeque::new();
-            let mut found = Receive::Empty;
-            // SAFETY: the lock is held.
-            while let Some(entry) = unsafe { self.first_sender(packet, &mut passed_over) } {
-                // SAFETY: the entry was claimed under this lock; its waiter needs the lock to go.
-                let sender = unsafe { &*entry.packet };
-                if sender.lazy {
-                    sender
-                        .partner
-                        .set(packet.map_or(ptr::null(), ptr::from_ref));
-                    sender.stage.set(Stage::Partner);
-                    found = Receive::Comes;
-                } else {
-                    // SAFETY: as above.
-                    let value = unsafe { (*sender.value.get()).take() };
-                    sender.stage.set(Stage::Taken);
-                    found = value.map_or(Receive::Empty, Receive::Value);
-                }
+        // reserved places, whose messages may take long to come.
+        if self.reserved != 0 {
+            return Receive::Empty;
+        }
+        let mut passed_over = VecDeque::new();
+        let mut found = Receive::Empty;
+        // SAFETY: the lock is held.
+        while let Some(entry) = unsafe { self.first_sender(packet, &mut passed_over) } {
+            // SAFETY: the entry was claimed under this lock; its waiter needs the lock to go.
+            let sender = unsafe { &*entry.packet };
+            if sender.lazy {
+                sender
+                    .partner
+                    .set(packet.map_or(ptr::null(), ptr::from_ref));
+                sender.stage.set(Stage::Partner);
+                found = Receive::Comes;
+            } else {
                 // SAFETY: as above.
-                unsafe { (*entry.selection).wake() };
-                if !matches!(found, Receive::Empty) {
-                    break;
-                }
+                let value = unsafe { (*sender.value.get()).take() };
+                sender.stage.set(Stage::Taken);
+                found = value.map_or(Receive::Empty, Receive::Value);
             }
-            passed_over.append(&mut self.senders);
-            self.senders = passed_over;
+            // SAFETY: as above.
+            unsafe { (*entry.selection).wake() };
             if !matches!(found, Receive::Empty) {
-                self.tell_watchers();
-                return found;
+                break;
             }
+        }
+        passed_over.append(&mut self.senders);
+        self.senders = passed_over;
+        if !matches!(found, Receive::Empty) {
+            self.tell_watchers();
+            return found;
         }
         if self.no_senders && self.reserved == 0 {
             Receive::Closed
@@ -384,6 +391,7 @@ impl<T> State<T> {
             return Send::Closed;
         }
         // SAFETY: the lock is held.
+        #[cfg(not(weald_fault = "channel_passes_receivers_by"))]
         if let Some(entry) = unsafe { Self::claim_first(&mut self.receivers) } {
             // The selection is woken when the packet is filled: its packet is all that is needed.
             // SAFETY: claimed under this lock.
@@ -438,6 +446,7 @@ impl<T> State<T> {
             }
         } else {
             self.queue.push_back(value);
+            #[cfg(not(weald_fault = "select_watches_in_vain"))]
             self.tell_watchers();
         }
     }
@@ -460,6 +469,7 @@ impl<T> State<T> {
     /// A lazy sender has made none: its place is free again.
     pub(crate) fn give_place_back(&mut self) {
         self.reserved -= 1;
+        #[cfg(not(weald_fault = "select_keeps_its_place"))]
         self.fill_place();
         if self.no_senders && self.reserved == 0 {
             self.tell_receivers_closed();
@@ -530,7 +540,8 @@ impl<T> State<T> {
     pub(crate) fn can_receive(&self, own: Option<&Selection>) -> bool {
         let sender = |e: &Entry<T>| own.is_none_or(|own| !ptr::eq(e.selection, own));
         !self.queue.is_empty()
-            || (self.reserved == 0 && (self.senders.iter().any(sender) || self.no_senders))
+            || self.senders.iter().any(sender)
+            || (self.no_senders && self.reserved == 0)
     }
 
     /// Would a send begin at once?
@@ -554,7 +565,7 @@ impl<T> State<T> {
     fn close(&mut self, senders: bool) -> VecDeque<T> {
         if senders {
             self.no_senders = true;
-            if self.reserved == 0 {
+            if self.reserved == 0 && !cfg!(weald_fault = "channel_closes_quietly") {
                 self.tell_receivers_closed();
             }
             self.tell_watchers();
@@ -568,8 +579,12 @@ impl<T> State<T> {
                 (*entry.packet).stage.set(Stage::Closed);
                 (*entry.selection).wake();
             }
+            #[cfg(weald_fault = "channel_close_tells_one")]
+            break;
         }
         self.tell_watchers();
+        #[cfg(weald_fault = "channel_close_keeps_the_messages")]
+        return VecDeque::new();
         std::mem::take(&mut self.queue)
     }
 }

@@ -43,6 +43,7 @@ use weald_scheduler::io::{self, Selected, Selection};
 
 use self::core::{Channel, Packet, Receive, Send, Stage, State, wait_until_filled};
 use self::timer::{After, Tick};
+use crate::shim::clock;
 
 pub use self::error::{
     ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError,
@@ -218,10 +219,20 @@ impl<T> Sender<T> {
                 return Err(SendTimeoutError::Timeout(message));
             }
             let mut packet = Packet::new(Some(message), false);
+            #[cfg(weald_fault = "channel_sender_lets_go_to_wait")]
+            let mut state = {
+                drop(state);
+                self.channel.lock()
+            };
             let selection = Selection::begin();
             state.wait_to_send(&selection, 0, &packet);
             drop(state);
             let ended = selection.park(deadline);
+            #[cfg(weald_fault = "channel_sender_looks_without_the_lock")]
+            let reached = State::stage(&packet);
+            #[cfg(weald_fault = "channel_sender_looks_without_the_lock")]
+            self.channel.lock().forget(&selection);
+            #[cfg(not(weald_fault = "channel_sender_looks_without_the_lock"))]
             let reached = {
                 let mut state = self.channel.lock();
                 state.forget(&selection);
@@ -297,7 +308,7 @@ fn begin_send<T>(
 }
 
 fn is_over(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    deadline.is_some_and(|deadline| clock::now() >= deadline)
 }
 
 impl<T> Receiver<T> {
@@ -368,6 +379,11 @@ impl<T> Receiver<T> {
                     if is_over(deadline) {
                         return Err(RecvTimeoutError::Timeout);
                     }
+                    #[cfg(weald_fault = "channel_receiver_lets_go_to_wait")]
+                    let mut state = {
+                        drop(state);
+                        channel.lock()
+                    };
                     let selection = Selection::begin();
                     state.wait_to_receive(&selection, 0, &packet);
                     drop(state);
@@ -449,7 +465,7 @@ impl<T> Receiver<T> {
             Flavor::Channel(channel) => channel.lock().len(),
             Flavor::Never => 0,
             Flavor::After(..) | Flavor::Tick(..) => {
-                usize::from(self.next_time().is_some_and(|time| time <= Instant::now()))
+                usize::from(self.next_time().is_some_and(|time| time <= clock::now()))
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Channels whose messages come by the clock. They keep no timer: whoever waits for one waits until
 //! its time.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::shim::atomic::{AtomicBool, Ordering};
+use crate::shim::clock;
+use crate::shim::sync::Mutex;
 
 /// One message at its time.
 pub(crate) struct After {
@@ -27,7 +29,7 @@ impl After {
 
     pub(crate) fn take(&self) -> Option<Instant> {
         let time = self.next()?;
-        let is_mine = Instant::now() >= time && !self.taken.swap(true, Ordering::Relaxed);
+        let is_mine = clock::now() >= time && !self.taken.swap(true, Ordering::Relaxed);
         is_mine.then_some(time)
     }
 }
@@ -41,7 +43,7 @@ pub(crate) struct Tick {
 impl Tick {
     pub(crate) fn new(period: Duration) -> Self {
         Self {
-            next: Mutex::new(Instant::now().checked_add(period)),
+            next: Mutex::new(clock::now().checked_add(period)),
             period,
         }
     }
@@ -52,7 +54,7 @@ impl Tick {
 
     pub(crate) fn take(&self) -> Option<Instant> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
+        let now = clock::now();
         let time = next.filter(|&time| time <= now)?;
         // Late by more than a period: the missed ones are not made up for.
         *next = now.max(time).checked_add(self.period);
