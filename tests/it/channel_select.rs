@@ -78,6 +78,31 @@ fn the_message_is_made_only_when_its_arm_is_chosen() {
 }
 
 #[test]
+fn a_message_that_takes_long_to_make_holds_up_no_other() {
+    everywhere(|| {
+        let (sender, receiver) = bounded(1);
+        select! {
+            // While this one is made, the only place is taken.
+            send(sender, {
+                let waits = Flag::default();
+                weald::scope(|scope| {
+                    scope.spawn(|| {
+                        assert!(sender.try_send(1).is_err());
+                        waits.set();
+                        sender.send(1).unwrap();
+                    });
+                    waits.wait();
+                    settle();
+                    assert_eq!(receiver.recv(), Ok(1));
+                });
+                2
+            }) -> sent => sent.unwrap(),
+        }
+        assert_eq!(receiver.try_recv(), Ok(2));
+    });
+}
+
+#[test]
 fn every_arm_that_is_always_ready_gets_its_turn() {
     everywhere(|| {
         let channels: Vec<_> = (0..4).map(|_| unbounded()).collect();

@@ -303,6 +303,7 @@ impl<T> State<T> {
         }
         // With an empty buffer only the senders of a channel without one wait here, or senders behind
         // reserved places, whose messages may take long to come.
+        #[cfg(weald_fault = "channel_receiver_waits_for_the_reserved")]
         if self.reserved != 0 {
             return Receive::Empty;
         }

@@ -1,0 +1,378 @@
+//! Models of `sync/src/selecting.rs` and `scheduler/src/selection.rs`: one wait for several channels,
+//! with the channels and all that stands behind them. The threads are OS threads, which wait in place.
+//!
+//! Invariant 1: of the arms exactly one commits; the others have no effect, and what they would have
+//! taken is there for the next.
+//! Invariant 2: selections over the same channels, in whatever roles, do not wait for each other.
+//! Invariant 3: the end of a channel ends a selection over it, and uses up no message of another.
+//! Invariant 4: an exception or a limit takes no message along.
+//! Invariant 5: a send that was chosen and makes no message leaves its partner, or its place, to others.
+//!
+//! The order of the locks is that of the channels' addresses, so the models sort theirs; and the
+//! selections are biased, as a fair choice is not the same in each permutation.
+#![cfg(loom)]
+#![allow(
+    unsafe_code,
+    reason = "packets lie on the waiters' stacks, and messages have no lock of their own"
+)]
+
+mod message;
+mod shim;
+
+#[path = "../../sync/src/channel/mod.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "much has no model; outside it is public"
+)]
+mod channel;
+#[path = "../../sync/src/selecting.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "events have no model; outside it is public"
+)]
+mod selecting;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::time::Duration;
+
+use weald_loom_tests::{Model, check, thread, witness};
+
+use self::channel::arm::{SendArm, Ticket};
+use self::channel::{Receiver, RecvError, Select, Sender, bounded};
+use self::message::Message;
+use self::selecting::{Arm, Limit};
+
+fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
+    Model {
+        name,
+        floor,
+        bound: None,
+        witnesses,
+    }
+}
+
+type Ends = (Sender<Message>, Receiver<Message>);
+
+/// Two channels, the one with the lower address first.
+fn two_channels(capacity: usize) -> (Ends, Ends) {
+    let (one, other) = (bounded(capacity), bounded(capacity));
+    let address = |ends: &Ends| ptr::from_ref(ends.0.channel()).addr();
+    if address(&one) < address(&other) {
+        (one, other)
+    } else {
+        (other, one)
+    }
+}
+
+fn recv(receiver: &Receiver<Message>) -> Result<usize, RecvError> {
+    receiver.recv().map(Message::read)
+}
+
+/// Receives from the first of the two that has something to say: which, and what.
+fn recv_either(a: &Receiver<Message>, b: &Receiver<Message>) -> (usize, Result<usize, RecvError>) {
+    let mut select = Select::new_biased();
+    select.recv(a);
+    select.recv(b);
+    let operation = select.select();
+    let index = operation.index();
+    let message = operation.recv(if index == 0 { a } else { b });
+    (index, message.map(Message::read))
+}
+
+/// Receives from the one or sends to the other; `Some`: it received.
+fn recv_or_send(from: &Receiver<Message>, to: &Sender<Message>, number: usize) -> Option<usize> {
+    let mut select = Select::new_biased();
+    select.recv(from);
+    select.send(to);
+    let operation = select.select();
+    if operation.index() == 0 {
+        let message = operation.recv(from).expect("the other end is there");
+        return Some(message.read());
+    }
+    assert!(operation.send(to, Message::new(number)).is_ok());
+    None
+}
+
+/// A send of a `select!`, chosen, and its message not made yet.
+fn chosen_send<'a>(arm: &mut SendArm<'a, Message>) -> Ticket<'a, Message> {
+    let chosen = selecting::select(&mut [&mut *arm as &mut dyn Arm], Limit::Until(None), true);
+    assert_eq!(chosen, Some(0));
+    arm.finish()
+}
+
+#[test]
+fn two_selects_in_opposite_roles_meet_once() {
+    let witnesses = &["over the first", "over the second"];
+    check(
+        model("two_selects_in_opposite_roles_meet_once", 230, witnesses),
+        || {
+            let ((send_a, recv_a), (send_b, recv_b)) = two_channels(0);
+            let other = thread::spawn(move || recv_or_send(&recv_b, &send_a, 2));
+            let here = recv_or_send(&recv_a, &send_b, 1);
+            let there = other.join().unwrap();
+            witness!("over the first", here.is_some());
+            witness!("over the second", there.is_some());
+            match (here, there) {
+                (Some(2), None) | (None, Some(1)) => {}
+                other => panic!("not one message: {other:?}"),
+            }
+        },
+    );
+}
+
+#[test]
+fn two_senders_meet_one_select_each_once() {
+    let witnesses = &["the first was first", "the second was first"];
+    check(
+        model("two_senders_meet_one_select_each_once", 2100, witnesses),
+        || {
+            let ((send_a, recv_a), (send_b, recv_b)) = two_channels(0);
+            let senders = [(send_a, 1), (send_b, 2)].map(|(sender, number)| {
+                thread::spawn(move || {
+                    assert!(sender.send(Message::new(number)).is_ok());
+                    sender
+                })
+            });
+            let (first, message) = recv_either(&recv_a, &recv_b);
+            assert_eq!(message, Ok(first + 1));
+            witness!("the first was first", first == 0);
+            witness!("the second was first", first == 1);
+            let left = if first == 0 { &recv_b } else { &recv_a };
+            assert_eq!(recv(left), Ok(2 - first), "the other arm took it");
+            for sender in senders {
+                sender.join().unwrap();
+            }
+        },
+    );
+}
+
+#[test]
+fn a_select_and_a_receiver_share_out_the_messages() {
+    check(
+        model("a_select_and_a_receiver_share_out_the_messages", 2100, &[]),
+        || {
+            let ((send_a, recv_a), (_send_b, recv_b)) = two_channels(0);
+            let other = thread::spawn({
+                let recv_a = recv_a.clone();
+                move || recv(&recv_a).expect("one for each")
+            });
+            let sender = thread::spawn(move || {
+                assert!(send_a.send(Message::new(1)).is_ok());
+                assert!(send_a.send(Message::new(2)).is_ok());
+            });
+            let (index, message) = recv_either(&recv_a, &recv_b);
+            assert_eq!(index, 0, "nobody sends to the second");
+            let sum = message.expect("one for each") + other.join().unwrap();
+            assert_eq!(sum, 3, "each comes once");
+            sender.join().unwrap();
+        },
+    );
+}
+
+#[test]
+fn the_end_of_one_channel_takes_no_message_of_the_other() {
+    let witnesses = &["the end was first", "the message was first"];
+    check(
+        model(
+            "the_end_of_one_channel_takes_no_message_of_the_other",
+            1300,
+            witnesses,
+        ),
+        || {
+            let ((send_a, recv_a), (send_b, recv_b)) = two_channels(0);
+            let closer = thread::spawn(move || drop(send_a));
+            let sender = thread::spawn(move || {
+                assert!(send_b.send(Message::new(2)).is_ok());
+            });
+            match recv_either(&recv_a, &recv_b) {
+                (0, message) => {
+                    witness!("the end was first");
+                    assert_eq!(message, Err(RecvError));
+                    assert_eq!(recv(&recv_b), Ok(2));
+                }
+                (_, message) => {
+                    witness!("the message was first");
+                    assert_eq!(message, Ok(2));
+                }
+            }
+            closer.join().unwrap();
+            sender.join().unwrap();
+        },
+    );
+}
+
+#[test]
+fn the_end_of_a_channel_ends_a_send_and_a_receive() {
+    check(
+        model("the_end_of_a_channel_ends_a_send_and_a_receive", 45, &[]),
+        || {
+            let ((send_a, recv_a), (send_b, recv_b)) = two_channels(0);
+            let closer = thread::spawn(move || drop((send_a, recv_b)));
+            let mut select = Select::new_biased();
+            select.recv(&recv_a);
+            select.send(&send_b);
+            let operation = select.select();
+            if operation.index() == 0 {
+                assert!(operation.recv(&recv_a).is_err());
+            } else {
+                assert!(operation.send(&send_b, Message::new(1)).is_err());
+            }
+            closer.join().unwrap();
+        },
+    );
+}
+
+#[test]
+fn an_exception_in_a_select_takes_no_message() {
+    let witnesses = &["interrupted", "received"];
+    check(
+        model("an_exception_in_a_select_takes_no_message", 820, witnesses),
+        || {
+            let ((_send_a, recv_a), (send_b, recv_b)) = two_channels(0);
+            let me = weald_scheduler::current();
+            let other = thread::spawn(move || {
+                me.throw("enough");
+                assert!(send_b.send(Message::new(2)).is_ok());
+            });
+            let either = || recv_either(&recv_a, &recv_b);
+            match catch_unwind(AssertUnwindSafe(either)) {
+                Ok(chosen) => {
+                    witness!("received");
+                    assert_eq!(chosen, (1, Ok(2)));
+                }
+                Err(_) => {
+                    witness!("interrupted");
+                    assert_eq!(recv(&recv_b), Ok(2));
+                }
+            }
+            other.join().unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_select_that_leaves_passes_nothing_by() {
+    let witnesses = &["it left", "it received"];
+    check(
+        model("a_select_that_leaves_passes_nothing_by", 100, witnesses),
+        || {
+            let ((_send_a, recv_a), (send_b, recv_b)) = two_channels(0);
+            let other = thread::spawn(move || assert!(send_b.send(Message::new(2)).is_ok()));
+            let mut select = Select::new_biased();
+            select.recv(&recv_a);
+            select.recv(&recv_b);
+            match select.select_timeout(Duration::from_millis(1)) {
+                Ok(operation) => {
+                    witness!("it received");
+                    assert_eq!(operation.recv(&recv_b).map(Message::read), Ok(2));
+                }
+                Err(_) => {
+                    witness!("it left");
+                    assert_eq!(recv(&recv_b), Ok(2));
+                }
+            }
+            other.join().unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_send_of_a_select_meets_an_exception() {
+    check(
+        model("a_send_of_a_select_meets_an_exception", 560, &[]),
+        || {
+            let (sender, receiver) = bounded(0);
+            let me = weald_scheduler::current();
+            let other = thread::spawn(move || {
+                let mut arm = SendArm::new(&sender);
+                let ticket = chosen_send(&mut arm);
+                // The receiver was chosen and waits for the message, whatever comes.
+                me.throw("enough");
+                assert!(ticket.send(Message::new(1)).is_ok());
+            });
+            assert_eq!(recv(&receiver), Ok(1));
+            other.join().unwrap();
+            let raised = catch_unwind(weald_scheduler::checkpoint).is_err();
+            assert!(raised, "it comes with the next call");
+        },
+    );
+}
+
+#[test]
+fn a_send_without_a_message_leaves_its_partner() {
+    check(
+        model("a_send_without_a_message_leaves_its_partner", 860, &[]),
+        || {
+            let (sender, receiver) = bounded(0);
+            let other = thread::spawn(move || recv(&receiver));
+            let mut arm = SendArm::new(&sender);
+            drop(chosen_send(&mut arm));
+            assert!(sender.send(Message::new(1)).is_ok());
+            assert_eq!(other.join().unwrap(), Ok(1));
+        },
+    );
+}
+
+#[test]
+fn a_send_without_a_message_leaves_its_place() {
+    check(
+        model("a_send_without_a_message_leaves_its_place", 1000, &[]),
+        || {
+            let (sender, receiver) = bounded(1);
+            let other = thread::spawn({
+                let sender = sender.clone();
+                move || assert!(sender.send(Message::new(1)).is_ok())
+            });
+            let last = thread::spawn(move || {
+                let mut arm = SendArm::new(&sender);
+                drop(chosen_send(&mut arm));
+            });
+            assert_eq!(recv(&receiver), Ok(1));
+            other.join().unwrap();
+            last.join().unwrap();
+            assert_eq!(recv(&receiver), Err(RecvError));
+        },
+    );
+}
+
+#[test]
+fn a_place_without_a_message_goes_to_who_waits() {
+    check(
+        model("a_place_without_a_message_goes_to_who_waits", 6, &[]),
+        || {
+            let (sender, receiver) = bounded(1);
+            let mut arm = SendArm::new(&sender);
+            let ticket = chosen_send(&mut arm);
+            let other = thread::spawn({
+                let sender = sender.clone();
+                move || assert!(sender.send(Message::new(1)).is_ok())
+            });
+            drop(ticket);
+            // It waits for the place, not for a receiver.
+            other.join().unwrap();
+            assert_eq!(recv(&receiver), Ok(1));
+        },
+    );
+}
+
+#[test]
+fn who_watches_is_told_of_a_message() {
+    check(model("who_watches_is_told_of_a_message", 28, &[]), || {
+        let ((_send_a, recv_a), (send_b, recv_b)) = two_channels(1);
+        let other = thread::spawn(move || {
+            assert!(send_b.send(Message::new(2)).is_ok());
+            // Its end would be told as well.
+            send_b
+        });
+        let mut select = Select::new_biased();
+        select.recv(&recv_a);
+        select.recv(&recv_b);
+        assert_eq!(select.ready(), 1);
+        assert_eq!(recv_b.try_recv().map(Message::read), Ok(2));
+        drop(other.join().unwrap());
+    });
+}
