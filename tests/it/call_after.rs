@@ -314,23 +314,36 @@ fn a_local_call_does_not_run_if_its_os_thread_has_ended() {
 fn a_local_call_does_not_run_if_its_green_thread_panicked_or_was_killed() {
     in_each_mode(|| {
         for kill in [true, false] {
-            let (local, started) = (Flag::default(), Flag::default());
-            let (tells_local, tells) = (local.clone(), started.clone());
-            let asks = weald::spawn(move || {
-                weald::call_after_local(30 * MS, move || tells_local.set());
-                tells.set();
-                if kill {
-                    weald::sleep(HOUR);
-                }
-                panic!("before its call");
-            });
-            started.wait();
-            asks.thread().kill();
-            assert!(asks.join().is_err());
-            weald::sleep(60 * MS);
-            assert!(!local.is_set());
+            let mut delay = 30 * MS;
+            while !ends_before_its_call(delay, kill) {
+                delay *= 2;
+            }
         }
     });
+}
+
+/// False if the machine was too slow to tell.
+fn ends_before_its_call(delay: Duration, kill: bool) -> bool {
+    let (local, started) = (Flag::default(), Flag::default());
+    let (tells_local, tells) = (local.clone(), started.clone());
+    let start = Instant::now();
+    let asks = weald::spawn(move || {
+        weald::call_after_local(delay, move || tells_local.set());
+        tells.set();
+        if kill {
+            weald::sleep(HOUR);
+        }
+        panic!("before its call");
+    });
+    started.wait();
+    asks.thread().kill();
+    assert!(asks.join().is_err());
+    if start.elapsed() >= delay {
+        return false;
+    }
+    weald::sleep(2 * delay);
+    assert!(!local.is_set());
+    true
 }
 
 #[test]

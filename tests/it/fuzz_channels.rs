@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
-use weald::JoinHandle;
 use weald::sync::channel::{
     Receiver, Select, Sender, TryRecvError, TrySendError, bounded, unbounded,
 };
+use weald::{JoinHandle, Runtime};
 
 use crate::support::{LIMIT, MODES, runtime, was_killed, with_deadline};
 
@@ -170,7 +170,8 @@ struct Waiting {
 }
 
 /// The threads that wait, and what has become of the messages.
-struct Check {
+struct Check<'a> {
+    rt: &'a Runtime,
     ends: Vec<Ends>,
     next: u64,
     waiting: Vec<Waiting>,
@@ -184,11 +185,12 @@ struct Check {
     lives: Arc<()>,
 }
 
-impl Check {
-    fn new() -> Self {
+impl<'a> Check<'a> {
+    fn new(rt: &'a Runtime) -> Self {
         let ends = CAPACITIES.map(|capacity| capacity.map_or_else(unbounded, bounded));
         let ends = ends.map(|(sender, receiver)| (Some(sender), Some(receiver)));
         Self {
+            rt,
             ends: ends.into(),
             next: 0,
             waiting: Vec::new(),
@@ -278,15 +280,19 @@ impl Check {
         });
     }
 
-    /// Lets all run that can: one worker runs whoever was woken before who yields.
+    /// Lets all run that can, until the driver alone is not parked.
     fn settle(&mut self) -> Result<(), TestCaseError> {
         loop {
-            for _ in 0..20 {
-                weald::yield_now();
-            }
+            weald::yield_now();
+            // Also one that lost its worker to another OS thread, and runs on there, has come to rest.
+            let metrics = self.rt.metrics();
+            let rests = metrics.live - metrics.parked == 1;
             let done: Vec<(u64, Done)> = self.done.lock().unwrap().drain().collect();
             if done.is_empty() {
-                return Ok(());
+                if rests {
+                    return Ok(());
+                }
+                continue;
             }
             let mut ended = Vec::new();
             for (operation, done) in done {
@@ -436,7 +442,7 @@ fn random_sends_receptions_and_selects_lose_nothing_and_never_wait_in_vain() {
             let rt = runtime(1, mode);
             let outcome = TestRunner::default().run(&steps(), |steps| {
                 rt.run(|| {
-                    let mut check = Check::new();
+                    let mut check = Check::new(&rt);
                     steps.iter().try_for_each(|step| check.step(step))?;
                     check.end()
                 })
