@@ -56,9 +56,19 @@ pub(crate) enum Mode {
     Own,
 }
 
-#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    target_arch = "x86_64",
+    not(weald_sanitizer)
+))]
 pub(crate) const MODES: [Mode; 3] = [Mode::Pinned, Mode::Shared, Mode::Own];
-#[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")))]
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    target_arch = "x86_64",
+    not(weald_sanitizer)
+)))]
 pub(crate) const MODES: [Mode; 2] = [Mode::Pinned, Mode::Shared];
 
 pub(crate) fn runtime(workers: usize, mode: Mode) -> Runtime {

@@ -21,6 +21,9 @@ pub(super) const TABLE: usize = 0x08;
 pub(super) fn refusal() -> Option<&'static str> {
     /// `HWCAP2_FSGSBASE` of `asm/hwcap2.h`: the kernel has allowed the instructions.
     const FSGSBASE: libc::c_ulong = 1 << 1;
+    if cfg!(weald_sanitizer) {
+        return Some("a sanitizer keeps what it knows of a thread in thread-locals");
+    }
     // SAFETY: the call has no preconditions.
     let told = unsafe { libc::getauxval(libc::AT_HWCAP2) };
     (told & FSGSBASE == 0).then_some("user code may not write the FS base (no FSGSBASE)")
