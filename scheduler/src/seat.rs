@@ -17,7 +17,7 @@
 //! Invariant 3: a seat whose spare could not be started goes back into `free` and is counted;
 //! nothing is ever owned by a thread that does not exist.
 //! Orderings: the door and the lock pass the core on.
-//! The door is checked by `loom-tests/tests/door.rs`.
+//! Checked by `loom-tests/tests/seat.rs`, the door by `loom-tests/tests/door.rs`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -57,6 +57,17 @@ impl Seat {
     fn seat(&self, carrier: usize) {
         self.holder.store(carrier + 1, Ordering::Relaxed);
     }
+}
+
+/// What became of a carrier that waited for a seat.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Waited {
+    /// It has that worker's.
+    Seated(usize),
+    /// The runtime stops.
+    Stopping,
+    /// It was spare for long: it is counted out, and its OS thread ends.
+    Retired,
 }
 
 /// All carriers without a seat and all seats without a carrier.
@@ -159,6 +170,7 @@ impl Seats {
             }
         }
         self.stranded.fetch_add(1, Ordering::Relaxed);
+        #[cfg(not(weald_fault = "seat_keeps_what_no_thread_took"))]
         lists.free.push(worker);
     }
 
@@ -207,36 +219,40 @@ impl Seats {
     }
 
     /// Sleeps until the carrier is given a seat. `needs`: it has threads of its own to run, so it
-    /// asks for one. `None`: the runtime stops, or the carrier was spare for long and may end.
+    /// asks for one. `keep`: it does not retire.
     pub(crate) fn wait(
         &self,
         inner: &Arc<Inner>,
         carrier: usize,
         needs: impl Fn() -> bool,
         keep: bool,
-    ) -> Option<usize> {
+    ) -> Waited {
         let mut lists = self.lists.lock();
         loop {
             if let Some(worker) = lists.assigned[carrier].take() {
-                return Some(worker);
+                return Waited::Seated(worker);
             }
             if lists.stopping {
-                return None;
+                return Waited::Stopping;
             }
+            #[cfg(not(weald_fault = "seat_waits_without_a_look_at_free"))]
             if let Some(worker) = lists.free.pop() {
                 inner.workers[worker].seat.seat(carrier);
                 lists.spares.retain(|&c| c != carrier);
                 lists.waiting.retain(|&c| c != carrier);
                 self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
-                return Some(worker);
+                return Waited::Seated(worker);
             }
             if needs() {
                 if !lists.waiting.contains(&carrier) {
                     lists.spares.retain(|&c| c != carrier);
                     lists.waiting.push_back(carrier);
+                    #[cfg(weald_fault = "seat_asks_before_it_is_counted")]
+                    inner.notify();
                     self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
                     drop(lists);
                     // A sleeping worker must come and pass its seat.
+                    #[cfg(not(weald_fault = "seat_asks_before_it_is_counted"))]
                     inner.notify();
                     lists = self.lists.lock();
                     continue;
@@ -248,13 +264,16 @@ impl Seats {
                 }
                 let started = crate::shim::clock::now();
                 lists = wait_for(&self.doors[carrier], lists, KEEP_ALIVE);
-                let idle = lists.assigned[carrier].is_none() && !lists.stopping && !needs();
+                let idle = !lists.stopping && !needs();
+                #[cfg(not(weald_fault = "seat_retires_with_a_seat"))]
+                let idle = idle && lists.assigned[carrier].is_none();
                 let waited = crate::shim::clock::now().saturating_duration_since(started);
                 if idle && !keep && waited >= KEEP_ALIVE {
+                    #[cfg(not(weald_fault = "seat_leaves_a_retired_spare"))]
                     lists.spares.retain(|&c| c != carrier);
                     lists.unborn.push(carrier);
                     lists.alive -= 1;
-                    return None;
+                    return Waited::Retired;
                 }
             }
         }
@@ -276,11 +295,7 @@ impl Seats {
         }
     }
 
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.lists.lock().stopping
-    }
-
-    /// A carrier's OS thread ends.
+    /// A carrier's OS thread ends as the runtime stops.
     pub(crate) fn ended(&self) {
         self.lists.lock().alive -= 1;
     }

@@ -6,6 +6,7 @@
 
 use crate::current;
 use crate::green_thread::{Header, Note};
+use crate::seat::Waited;
 use crate::shim::atomic::Ordering;
 use crate::waiter::switch_out;
 
@@ -63,7 +64,7 @@ impl Carrier {
         // In the middle of unwinding nothing may leave this OS thread.
         let inner = current_runtime().expect("a carrier has one");
         // Without one the runtime has stopped: the thread runs on without a seat, in place.
-        if let Some(index) = inner.seats.wait(&inner, self.index, || true, true) {
+        if let Waited::Seated(index) = inner.seats.wait(&inner, self.index, || true, true) {
             let _inside = self.door.section();
             self.sit(Some(&inner.workers[index]));
             self.away.store(false, Ordering::Relaxed);

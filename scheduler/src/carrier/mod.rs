@@ -46,6 +46,7 @@ use crate::exception;
 use crate::green_thread::{Header, Hint, Note, Task, stack_payload};
 use crate::locals;
 use crate::runtime::Inner;
+use crate::seat::Waited;
 use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
@@ -202,13 +203,14 @@ impl Carrier {
                 let needs = || !self.private().is_empty() || !self.inbox.lock().is_empty();
                 let keep = self.settled.get() > 0;
                 match inner.seats.wait(inner, self.index, needs, keep) {
-                    Some(index) => {
+                    Waited::Seated(index) => {
                         self.since.set(Some(clock::now()));
                         self.sit(Some(&inner.workers[index]));
                     }
-                    None if inner.seats.is_stopping() => break,
-                    // Spare for too long: `wait` has counted it out.
-                    None => return,
+                    Waited::Stopping => break,
+                    #[cfg(weald_fault = "carrier_is_counted_out_twice")]
+                    Waited::Retired if inner.is_stopping() => break,
+                    Waited::Retired => return,
                 }
                 continue;
             };
