@@ -20,7 +20,7 @@
 //!
 //! Going to sleep: say so, `fence(SeqCst)`, look at the workers once more. A worker that wakes takes
 //! its bit out of `Idle`, `fence(SeqCst)`, and looks whether the monitor sleeps ([`Monitor::poke`]).
-//! One of the two sees the other.
+//! One of the two sees the other. Checked by `loom-tests/tests/monitor.rs`.
 #![allow(
     unsafe_code,
     reason = "reads the name of a thread that is held where it is"
@@ -175,6 +175,7 @@ impl Monitor {
     /// A worker has woken up.
     #[inline]
     pub(crate) fn poke(&self) {
+        #[cfg(not(weald_fault = "monitor_poke_without_fence"))]
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) {
             self.wake();
@@ -183,8 +184,10 @@ impl Monitor {
 
     #[cold]
     fn wake(&self) {
+        #[cfg(not(weald_fault = "monitor_wakes_without_the_lock"))]
         let stop = self.stop.lock();
         self.asleep.store(false, Ordering::Relaxed);
+        #[cfg(not(weald_fault = "monitor_wakes_without_the_lock"))]
         drop(stop);
         self.door.notify_one();
     }
@@ -223,8 +226,9 @@ impl Monitor {
             watch.look(inner, clock::now());
             if inner.all_idle() {
                 self.asleep.store(true, Ordering::Relaxed);
+                #[cfg(not(weald_fault = "monitor_sleeps_without_fence"))]
                 fence(Ordering::SeqCst);
-                if inner.all_idle() {
+                if cfg!(weald_fault = "monitor_sleeps_without_a_second_look") || inner.all_idle() {
                     self.sleep(watch.next_report(inner));
                 }
                 self.asleep.store(false, Ordering::Relaxed);
@@ -235,7 +239,9 @@ impl Monitor {
     /// Until a worker wakes, or until a hog that runs without a seat is to be reported.
     fn sleep(&self, limit: Option<Instant>) {
         let mut stop = self.stop.lock();
-        while self.asleep.load(Ordering::Relaxed) && !*stop {
+        while self.asleep.load(Ordering::Relaxed)
+            && (cfg!(weald_fault = "monitor_sleeps_over_the_stop") || !*stop)
+        {
             match limit.map(|limit| limit.saturating_duration_since(clock::now())) {
                 None => stop = wait(&self.door, stop),
                 Some(Duration::ZERO) => return,

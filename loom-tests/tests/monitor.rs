@@ -1,0 +1,434 @@
+//! Models of `scheduler/src/monitor.rs`: its sleep against the first worker that wakes.
+//!
+//! The monitor, the idle protocol, the seats and the doors are production code; a worker is a thread
+//! that sleeps until there is something to do, and then runs a hog: it does not come back until its
+//! seat was given to another.
+//!
+//! Invariant 1: a worker that runs is watched. A hog that nobody watches is a deadlock here.
+//! Invariant 2: while all workers sleep the monitor sleeps too, and what wakes it is a worker.
+//! Invariant 3: it ends when it is told to, whatever it does just then.
+#![cfg(loom)]
+#![allow(
+    unsafe_code,
+    reason = "the doubles have the signatures of what they double"
+)]
+
+#[path = "../../scheduler/src/door.rs"]
+#[allow(dead_code, reason = "the carriers here do not go in and out")]
+mod door;
+#[path = "../../scheduler/src/idle.rs"]
+#[allow(dead_code, reason = "nobody searches")]
+mod idle;
+#[path = "../../scheduler/src/monitor.rs"]
+#[allow(dead_code, reason = "its counters have no reader here")]
+mod monitor;
+#[path = "../../scheduler/src/shim/loom.rs"]
+#[allow(dead_code, unused_imports, reason = "only a part is used")]
+mod plain_shim;
+#[path = "../../scheduler/src/seat.rs"]
+#[allow(dead_code, reason = "no carrier comes back")]
+mod seat;
+
+/// The scheduler's, but for the monitor's waits.
+mod shim {
+    pub(crate) use super::plain_shim::{atomic, barrier, clock};
+
+    pub(crate) mod sync {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        use std::time::Duration;
+
+        pub(crate) use crate::plain_shim::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+        loom::lazy_static! {
+            static ref HAS_TICKED: AtomicBool = AtomicBool::new(false);
+        }
+
+        /// loom runs a thread that yields only when no other can go on, so after a tick that
+        /// yields all workers have done what they can. The first tick of a permutation does not,
+        /// and the monitor's look comes between their steps.
+        pub(crate) fn wait_for<'a, T>(
+            door: &Condvar,
+            guard: MutexGuard<'a, T>,
+            limit: Duration,
+        ) -> MutexGuard<'a, T> {
+            if HAS_TICKED.swap(true, Ordering::Relaxed) {
+                return crate::plain_shim::sync::wait_for(door, guard, limit);
+            }
+            crate::shim::clock::advance(limit);
+            guard
+        }
+
+        pub(crate) fn wait<'a, T>(door: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            weald_loom_tests::witness!("slept");
+            crate::plain_shim::sync::wait(door, guard)
+        }
+    }
+}
+
+/// Nobody wants to know what blocks.
+mod blocked {
+    use std::time::Duration;
+
+    use super::trace::Trace;
+
+    pub(crate) fn is_wanted() -> bool {
+        false
+    }
+
+    pub(crate) fn seen(_: &Trace) {}
+
+    pub(crate) fn over(_: Trace, _: Duration) {}
+}
+
+mod trace {
+    use super::carrier::Header;
+
+    #[derive(Clone, Debug)]
+    pub(crate) struct Trace;
+
+    #[derive(Debug)]
+    pub(crate) struct Tracer;
+
+    impl Tracer {
+        pub(crate) fn new() -> Self {
+            Self
+        }
+
+        #[allow(clippy::unused_self, reason = "as the real one")]
+        pub(crate) fn take_blocked(&self, _: usize, _: &Header) -> Option<Trace> {
+            None
+        }
+    }
+}
+
+mod carrier {
+    use super::door::Door;
+    use super::runtime::Inner;
+    use super::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+    use super::shim::sync::Arc;
+    use super::worker::Worker;
+
+    /// Nobody who runs is ever asked for.
+    pub(crate) struct Header {
+        pub(crate) id: u64,
+    }
+
+    impl Header {
+        #[allow(clippy::unused_self, reason = "as the real one")]
+        pub(crate) fn name(&self) -> Option<&str> {
+            None
+        }
+    }
+
+    pub(crate) struct Carrier {
+        pub(crate) door: Door<Worker>,
+        pub(crate) reported: AtomicBool,
+        pub(crate) running: AtomicPtr<Header>,
+        pub(crate) os_thread: AtomicUsize,
+        pub(crate) is_away: bool,
+    }
+
+    impl Carrier {
+        pub(crate) fn is_away(&self) -> bool {
+            self.is_away
+        }
+    }
+
+    /// That another carrier has its seat is what the hog waits for. The other has nothing to do.
+    pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> std::io::Result<()> {
+        if index == inner.workers.len() {
+            let worker = &inner.workers[0];
+            worker.queue.store(0, Ordering::Relaxed);
+            worker.has_due_timers.store(false, Ordering::Relaxed);
+            inner.idle.sleep(0, false);
+            inner.relieved.set();
+        }
+        Ok(())
+    }
+}
+
+mod worker {
+    use std::time::Instant;
+
+    use super::seat::Seat;
+    use super::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    pub(crate) struct Worker {
+        pub(crate) index: usize,
+        pub(crate) ticks: super::shim::atomic::AtomicU64,
+        pub(crate) late: AtomicBool,
+        pub(crate) seat: Seat,
+        pub(crate) poller: Poller,
+        pub(crate) queue: AtomicUsize,
+        pub(crate) has_due_timers: AtomicBool,
+    }
+
+    impl Worker {
+        pub(crate) fn has_stealable(&self) -> bool {
+            self.queued() > 0
+        }
+
+        pub(crate) fn queued(&self) -> usize {
+            self.queue.load(Ordering::Relaxed)
+        }
+
+        pub(crate) fn has_due_timers(&self, _: Instant, _: Instant) -> bool {
+            self.has_due_timers.load(Ordering::Relaxed)
+        }
+    }
+
+    pub(crate) struct Poller;
+
+    impl Poller {
+        #[allow(clippy::unused_self, reason = "as the real one")]
+        pub(crate) fn has_events(&self) -> bool {
+            false
+        }
+    }
+}
+
+mod runtime {
+    use std::time::{Duration, Instant};
+
+    use super::Flag;
+    use super::carrier::Carrier;
+    use super::door::Door;
+    use super::idle::Idle;
+    use super::monitor::Monitor;
+    use super::seat::{Seat, Seats};
+    use super::shim::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+    use super::shim::clock;
+    use super::worker::{Poller, Worker};
+
+    pub(crate) struct Settings {
+        pub(crate) hog_report: Duration,
+    }
+
+    pub(crate) struct Injector;
+
+    impl Injector {
+        #[allow(clippy::unused_self, reason = "as the real one")]
+        pub(crate) fn is_empty(&self) -> bool {
+            true
+        }
+    }
+
+    pub(crate) struct Inner {
+        pub(crate) settings: Settings,
+        pub(crate) start: Instant,
+        pub(crate) workers: Vec<Worker>,
+        pub(crate) carriers: Vec<Carrier>,
+        pub(crate) injector: Injector,
+        pub(crate) idle: Idle,
+        pub(crate) seats: Seats,
+        pub(crate) monitor: Monitor,
+        /// The seat of a hog was given to another.
+        pub(crate) relieved: Flag,
+    }
+
+    impl Inner {
+        /// Workers in whose seats sit carriers of the same number; there is one carrier more.
+        pub(crate) fn new(workers: usize, is_away: bool) -> Self {
+            let inner = Self {
+                settings: Settings {
+                    hog_report: Duration::from_secs(1),
+                },
+                start: clock::now(),
+                workers: (0..workers)
+                    .map(|index| Worker {
+                        index,
+                        ticks: AtomicU64::new(0),
+                        late: AtomicBool::new(false),
+                        seat: Seat::new(),
+                        poller: Poller,
+                        queue: AtomicUsize::new(0),
+                        has_due_timers: AtomicBool::new(false),
+                    })
+                    .collect(),
+                carriers: (0..=workers)
+                    .map(|_| Carrier {
+                        door: Door::new(),
+                        reported: AtomicBool::new(false),
+                        running: AtomicPtr::default(),
+                        os_thread: AtomicUsize::new(0),
+                        is_away,
+                    })
+                    .collect(),
+                injector: Injector,
+                idle: Idle::new(workers),
+                seats: Seats::new(workers + 1),
+                monitor: Monitor::new(),
+                relieved: Flag::new(),
+            };
+            for (carrier, worker) in inner.carriers.iter().zip(&inner.workers) {
+                carrier.door.enter();
+                carrier.door.sit(worker);
+                inner.idle.sleep(worker.index, false);
+            }
+            inner
+        }
+
+        pub(crate) fn all_idle(&self) -> bool {
+            self.idle.all_sleep()
+        }
+
+        /// Wakes nobody: a worker of these models that sleeps has nothing to do with the hog.
+        #[allow(clippy::unused_self, reason = "as the real one")]
+        pub(crate) fn notify(&self) {}
+    }
+}
+
+use weald_loom_tests::sync::Arc;
+use weald_loom_tests::{Model, check, thread};
+
+use self::plain_shim::sync::{Condvar, Mutex, wait};
+use self::runtime::Inner;
+use self::shim::atomic::Ordering;
+
+/// Set once, waited for by an OS thread.
+struct Flag {
+    set: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Flag {
+    fn new() -> Self {
+        Self {
+            set: Mutex::new(false),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn set(&self) {
+        *self.set.lock() = true;
+        self.changed.notify_one();
+    }
+
+    fn wait(&self) {
+        let mut set = self.set.lock();
+        while !*set {
+            set = wait(&self.changed, set);
+        }
+    }
+}
+
+fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
+    Model {
+        name,
+        floor,
+        bound: None,
+        witnesses,
+    }
+}
+
+/// All workers asleep, and a monitor.
+fn asleep(workers: usize, is_away: bool) -> (Arc<Inner>, thread::JoinHandle<()>) {
+    let inner = Arc::new(Inner::new(workers, is_away));
+    inner
+        .seats
+        .open(&inner)
+        .expect("the double starts everybody");
+    let monitor = thread::spawn({
+        let inner = Arc::clone(&inner);
+        move || inner.monitor.run(&inner)
+    });
+    (inner, monitor)
+}
+
+impl Inner {
+    /// Worker 0 has woken up, as in `Carrier::idle`.
+    fn wake(&self) {
+        self.idle.wake(0);
+        self.monitor.poke();
+        let ticks = &self.workers[0].ticks;
+        ticks.store(ticks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Worker 0 runs a thread that comes back only when its seat is gone.
+    fn run_hog(&self) {
+        let door = &self.carriers[0].door;
+        door.leave();
+        self.relieved.wait();
+        assert!(!door.enter(), "the seat was taken");
+        door.leave();
+    }
+}
+
+/// The model's end: the monitor is told.
+fn stop(inner: &Inner, monitor: thread::JoinHandle<()>) {
+    inner.monitor.stop();
+    monitor.join().unwrap();
+}
+
+#[test]
+fn a_worker_that_wakes_first_is_watched() {
+    check(
+        model("a_worker_that_wakes_first_is_watched", 300, &["slept"]),
+        || {
+            let (inner, monitor) = asleep(1, false);
+            // Timers that are due wait behind the hog.
+            inner.wake();
+            inner.workers[0]
+                .has_due_timers
+                .store(true, Ordering::Relaxed);
+            inner.run_hog();
+            stop(&inner, monitor);
+        },
+    );
+}
+
+#[test]
+fn a_blocking_call_beside_a_sleeper_is_watched() {
+    check(
+        model(
+            "a_blocking_call_beside_a_sleeper_is_watched",
+            200,
+            &["slept"],
+        ),
+        || {
+            let (inner, monitor) = asleep(2, true);
+            inner.wake();
+            inner.workers[0].queue.store(1, Ordering::Relaxed);
+            inner.run_hog();
+            stop(&inner, monitor);
+        },
+    );
+}
+
+#[test]
+fn a_worker_that_sleeps_and_wakes_again_is_watched() {
+    check(
+        model(
+            "a_worker_that_sleeps_and_wakes_again_is_watched",
+            1700,
+            &["slept"],
+        ),
+        || {
+            let (inner, monitor) = asleep(1, false);
+            inner.wake();
+            inner.idle.sleep(0, false);
+            inner.wake();
+            inner.workers[0]
+                .has_due_timers
+                .store(true, Ordering::Relaxed);
+            inner.run_hog();
+            stop(&inner, monitor);
+        },
+    );
+}
+
+#[test]
+fn it_ends_when_it_is_told() {
+    check(model("it_ends_when_it_is_told", 70, &["slept"]), || {
+        let (inner, monitor) = asleep(1, false);
+        let worker = thread::spawn({
+            let inner = Arc::clone(&inner);
+            move || {
+                inner.wake();
+                inner.idle.sleep(0, false);
+            }
+        });
+        stop(&inner, monitor);
+        worker.join().unwrap();
+    });
+}
