@@ -15,6 +15,7 @@
 //! | `resolve.rs`| names to addresses                                                       |
 //! | `race.rs`   | connecting to a name with several addresses                              |
 //! | `server.rs` | `tcp_server`                                                             |
+//! | `shim.rs`   | what a model check has a double of                                       |
 //! | `tls/`      | TLS over green streams                                                   |
 //! | `wrap.rs`   | std's sockets made green                                                 |
 //!
@@ -47,6 +48,7 @@ mod race;
 mod resolve;
 mod select;
 mod server;
+mod shim;
 mod socket;
 mod source;
 mod tcp;

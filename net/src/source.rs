@@ -33,15 +33,20 @@
 //!
 //! A poller that closes sets NOWHERE in both other states, before it wakes who waits; one that closes
 //! between the two steps of `register` makes its last step fail, and it begins anew.
+//!
+//! Checked by `loom-tests/tests/readiness.rs`.
 #![allow(unsafe_code, reason = "event slots are found by their address")]
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::{EventSlot, PollerHandle, Readiness, WaitQueue, Woken};
+use weald_scheduler::io::{EventSlot, Readiness, WaitQueue, Woken};
+
+use crate::shim::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::shim::poller::PollerHandle;
+use crate::shim::sync::Mutex;
 
 const READY: u64 = 1;
 const STICKY: u64 = 2;
@@ -90,7 +95,7 @@ struct Way {
 }
 
 impl Way {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             word: AtomicU64::new(READY),
             waiters: WaitQueue::new(),
@@ -114,6 +119,8 @@ impl Way {
 
     /// Nothing is there as of the noted word (invariant 1).
     fn clear(&self, seen: u64) {
+        #[cfg(weald_fault = "source_clears_over_a_newer_edge")]
+        let seen = self.word.load(Ordering::Acquire);
         let cleared = seen & !READY;
         let _ = self
             .word
@@ -125,7 +132,8 @@ impl Way {
     }
 
     fn has_ticked(&self, seen: u64) -> bool {
-        self.word.load(Ordering::Acquire) / TICK != seen / TICK
+        !cfg!(weald_fault = "source_waits_without_a_second_look")
+            && self.word.load(Ordering::Acquire) / TICK != seen / TICK
     }
 }
 
@@ -159,13 +167,20 @@ fn home(generation: u16, state: u32) -> u32 {
 }
 
 /// Slots without a user.
+#[cfg(not(loom))]
 static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+#[cfg(loom)]
+loom::lazy_static! {
+    static ref FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+}
 
 fn on_event(event: &'static EventSlot, generation: u16, readiness: Readiness) {
     // SAFETY: only slots carry this function, `event` is the first field of a `repr(C)` slot, and
     // slots live for ever.
     let slot: &'static Slot = unsafe { &*std::ptr::from_ref(event).cast::<Slot>() };
-    if slot.generation.load(Ordering::Acquire) != generation {
+    if slot.generation.load(Ordering::Acquire) != generation
+        && !cfg!(weald_fault = "source_takes_any_generation")
+    {
         return;
     }
     let has = |bits: u8| readiness.0 & bits != 0;
@@ -297,6 +312,7 @@ impl Source {
                         if got.drained {
                             way.clear(seen);
                         }
+                        #[cfg(not(weald_fault = "source_wakes_no_other_reader"))]
                         way.waiters.wake_one();
                         if deadline.is_none() {
                             weald_scheduler::io::spend();

@@ -165,6 +165,11 @@ impl Idle {
     /// A worker has woken. True: somebody had claimed it, so it counts as searching.
     pub(crate) fn wake(&self, worker: usize) -> bool {
         let bit = 1 << (worker % BITS);
-        self.sleeping[worker / BITS].fetch_and(!bit, Ordering::AcqRel) & bit == 0
+        let word = &self.sleeping[worker / BITS];
+        #[cfg(not(weald_fault = "idle_leaves_its_bit"))]
+        let before = word.fetch_and(!bit, Ordering::AcqRel);
+        #[cfg(weald_fault = "idle_leaves_its_bit")]
+        let before = word.load(Ordering::Acquire);
+        before & bit == 0
     }
 }

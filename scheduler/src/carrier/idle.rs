@@ -162,7 +162,8 @@ impl Carrier {
     fn work_in_sight(&self, inner: &Inner, worker: &Worker) -> bool {
         self.has_mail()
             || inner.is_stopping()
-            || !inner.injector.is_empty()
+            || (!inner.injector.is_empty()
+                && !cfg!(weald_fault = "carrier_sleeps_over_the_injector"))
             || inner.seats.somebody_waits()
             || inner.workers.iter().any(Worker::has_stealable)
             || !worker.slot.is_empty()

@@ -428,7 +428,9 @@ impl Carrier {
 
     /// Gives a thread that starts its stack, or its end if it was killed. `None`: it will not run.
     fn bind(&self, inner: &Arc<Inner>, worker: &Worker, task: &Task) -> Option<()> {
-        if exception::is_killed(task) || inner.is_killing() {
+        let killed =
+            exception::is_killed(task) && !cfg!(weald_fault = "carrier_starts_who_was_killed");
+        if killed || inner.is_killing() {
             self.count_end(inner);
             crate::join::cancel(task, Box::new(exception::Exception::killed()));
             return None;

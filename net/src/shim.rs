@@ -1,0 +1,13 @@
+//! The only door to what `source.rs` shares between threads; a model check has its own in this place.
+
+pub(crate) mod atomic {
+    pub(crate) use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+}
+
+pub(crate) mod sync {
+    pub(crate) use std::sync::Mutex;
+}
+
+pub(crate) mod poller {
+    pub(crate) use weald_scheduler::io::PollerHandle;
+}
