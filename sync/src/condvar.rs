@@ -1,4 +1,10 @@
 //! Waiting until something that a mutex guards has changed.
+//!
+//! Invariant: a waiter lets its lock go only when a notification can find it in the queue; so who
+//! changes the condition under the lock and then notifies is not missed.
+//! Who was notified reports nothing else, and who was not has taken no notification (`WaitQueue`,
+//! invariant 3).
+//! Checked by `loom-tests/tests/condvar.rs`.
 
 use std::fmt;
 use std::sync::{LockResult, PoisonError};
@@ -7,6 +13,7 @@ use std::time::{Duration, Instant};
 use weald_scheduler::io::{self, WaitQueue, Woken};
 
 use crate::mutex::{Mutex, MutexGuard};
+use crate::shim::clock;
 
 /// A condition variable; the interface of [`std::sync::Condvar`].
 ///
@@ -149,7 +156,7 @@ impl Condvar {
             if !condition(&mut *guard) {
                 return Ok((guard, WaitTimeoutResult(false)));
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 return Ok((guard, WaitTimeoutResult(true)));
             }
             guard = self.wait_until(guard, deadline)?.0;
@@ -167,6 +174,8 @@ impl Condvar {
         let held = LetsGo(Some(lock));
         io::enter_unwinding();
         let mut held = Some(held);
+        #[cfg(weald_fault = "condvar_lets_go_before_it_enters")]
+        drop(held.take());
         // The lock is let go once a notification can find this waiter.
         let let_go = || {
             drop(held.take());
@@ -174,6 +183,11 @@ impl Condvar {
         };
         let timed_out = match self.queue.wait(let_go, deadline, true) {
             Woken::TimedOut => true,
+            #[cfg(weald_fault = "condvar_raises_once_notified")]
+            Woken::Notified => {
+                io::enter_unwinding();
+                false
+            }
             Woken::Notified | Woken::Ready | Woken::Again => false,
             Woken::Interrupted(interrupt) => interrupt.unwind(),
         };
@@ -191,6 +205,8 @@ impl Condvar {
 
     /// Wakes all who wait now. Not a blocking call.
     pub fn notify_all(&self) {
+        #[cfg(weald_fault = "condvar_notifies_one_for_all")]
+        return self.notify_one();
         self.queue.wake_all();
     }
 }

@@ -1,9 +1,11 @@
-//! What the channels and `select!` take from their crate's shim, in the models that include them.
+//! What the files of `sync/` take from their crate's shim, in the models that include several of them.
+#![allow(unused_imports, reason = "each model takes what it needs")]
 
 pub(crate) mod atomic {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-    // The turn of the fair choice, a static, which a model must not depend on.
-    pub(crate) use std::sync::atomic::AtomicU64;
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+    // Poison, which the lock orders; and the turn of the fair choice, a static, which a model must not
+    // depend on.
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
 }
 
 pub(crate) mod cell {
