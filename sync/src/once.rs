@@ -10,6 +10,7 @@
 //! Invariant: the step out of RUNNING is made by the caller that made the step into it, also when it
 //! unwinds, and wakes all who wait.
 //! Orderings: the step to COMPLETE releases what was done, seeing COMPLETE acquires it.
+//! Checked by `loom-tests/tests/once.rs`.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -22,6 +23,19 @@ const INCOMPLETE: u32 = 0;
 const RUNNING: u32 = 1;
 const POISONED: u32 = 2;
 const COMPLETE: u32 = 3;
+
+/// What the step out of RUNNING does.
+const DONE: Ordering = if cfg!(weald_fault = "once_relaxed_end") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+/// What a look at the state does.
+const SEEN: Ordering = if cfg!(weald_fault = "once_relaxed_look") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
 
 /// Runs a function once, whoever asks first; the interface of [`std::sync::Once`].
 ///
@@ -73,8 +87,10 @@ struct Ends<'a> {
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
-        self.once.state.store(self.state, Ordering::Release);
-        self.once.waiters.wake_all();
+        self.once.state.store(self.state, DONE);
+        if self.state != POISONED || !cfg!(weald_fault = "once_unwinds_quietly") {
+            self.once.waiters.wake_all();
+        }
     }
 }
 
@@ -82,6 +98,15 @@ impl Once {
     /// Nothing was done yet.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
+        Self {
+            state: AtomicU32::new(INCOMPLETE),
+            waiters: WaitQueue::new(),
+        }
+    }
+
+    /// Nothing was done yet.
+    #[cfg(loom)]
+    pub fn new() -> Self {
         Self {
             state: AtomicU32::new(INCOMPLETE),
             waiters: WaitQueue::new(),
@@ -137,6 +162,12 @@ impl Once {
                 RUNNING => self.wait_while_running(),
                 POISONED if !force => panic!("Once instance has previously been poisoned"),
                 _ => {
+                    #[cfg(weald_fault = "once_begins_by_store")]
+                    let begun = {
+                        self.state.store(RUNNING, Ordering::Relaxed);
+                        Ok::<u32, u32>(state)
+                    };
+                    #[cfg(not(weald_fault = "once_begins_by_store"))]
                     let begun = self.state.compare_exchange(
                         state,
                         RUNNING,
@@ -163,7 +194,10 @@ impl Once {
 
     fn wait_while_running(&self) {
         io::enter_unwinding();
-        let over = || self.state.load(Ordering::Acquire) != RUNNING;
+        let over = || {
+            !cfg!(weald_fault = "once_waits_without_a_second_look")
+                && self.state.load(Ordering::Acquire) != RUNNING
+        };
         if let Woken::Interrupted(interrupt) = self.waiters.wait(over, None, true) {
             interrupt.unwind();
         }
@@ -177,7 +211,7 @@ impl Once {
     /// True once the function was run to its end.
     #[inline]
     pub fn is_completed(&self) -> bool {
-        self.state.load(Ordering::Acquire) == COMPLETE
+        self.state.load(SEEN) == COMPLETE
     }
 
     /// Waits until somebody has run the function; a blocking call.

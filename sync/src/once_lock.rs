@@ -2,6 +2,7 @@
 //!
 //! Invariant: the value is written by the caller that runs the `Once`, before COMPLETE, and only read
 //! after it.
+//! Checked by `loom-tests/tests/once.rs`.
 #![allow(unsafe_code, reason = "the Once says when the value is there")]
 
 use std::cell::UnsafeCell;
@@ -36,6 +37,15 @@ impl<T> OnceLock<T> {
     /// An empty cell.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
+        Self {
+            once: Once::new(),
+            value: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    /// An empty cell.
+    #[cfg(loom)]
+    pub fn new() -> Self {
         Self {
             once: Once::new(),
             value: UnsafeCell::new(MaybeUninit::uninit()),
