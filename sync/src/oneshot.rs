@@ -1,7 +1,7 @@
 //! A channel for one message.
 //!
 //! The ends are used up by what they do, so the compiler sees to it that it is one. It is a channel
-//! of capacity 1 underneath.
+//! of capacity 1 underneath. Checked by `loom-tests/tests/oneshot.rs`.
 //!
 //! # Examples
 //! ```

@@ -566,6 +566,8 @@ impl<T> State<T> {
     fn close(&mut self, senders: bool) -> VecDeque<T> {
         if senders {
             self.no_senders = true;
+            #[cfg(weald_fault = "oneshot_ends_with_its_message")]
+            self.queue.clear();
             if self.reserved == 0 && !cfg!(weald_fault = "channel_closes_quietly") {
                 self.tell_receivers_closed();
             }
