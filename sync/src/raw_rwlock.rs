@@ -23,13 +23,15 @@
 //! held back because of it. It may itself take the lock at any time.
 //!
 //! Orderings: taking acquires, letting go releases what the lock guards.
+//! Checked by `loom-tests/tests/rwlock.rs`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use weald_scheduler::io::{self, Interrupt, WaitQueue, Woken};
 
 use crate::raw_mutex::{NotLocked, PATIENCE};
 use crate::shim::atomic::{AtomicU64, Ordering};
+use crate::shim::clock;
 
 const WRITER: u64 = 1;
 const READER: u64 = 1 << 1;
@@ -38,6 +40,19 @@ const WAITING: u64 = 1 << 32;
 const WRITERS_WAITING: u64 = 0x3fff_ffff << 32;
 const STARVING: u64 = 1 << 62;
 const READERS_WAIT: u64 = 1 << 63;
+
+/// What taking the lock does.
+const WON: Ordering = if cfg!(weald_fault = "rwlock_relaxed_take") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
+/// What a reader that leaves does.
+const LEFT: Ordering = if cfg!(weald_fault = "rwlock_relaxed_leave") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
 
 /// The raw lock: for `lock_api::RwLock` and for what builds on it.
 ///
@@ -64,6 +79,15 @@ impl RawRwLock {
         }
     }
 
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            readers: WaitQueue::new(),
+            writers: WaitQueue::new(),
+        }
+    }
+
     /// Steps the word while `next` gives a new one.
     #[inline]
     fn step(&self, next: impl Fn(u64) -> Option<u64>) -> bool {
@@ -71,7 +95,7 @@ impl RawRwLock {
         while let Some(new) = next(word) {
             match self
                 .word
-                .compare_exchange_weak(word, new, Ordering::Acquire, Ordering::Relaxed)
+                .compare_exchange_weak(word, new, WON, Ordering::Relaxed)
             {
                 Ok(_) => return true,
                 Err(now) => word = now,
@@ -113,7 +137,7 @@ impl RawRwLock {
         io::spend();
         if self
             .word
-            .compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(0, WRITER, WON, Ordering::Relaxed)
             .is_ok()
         {
             return true;
@@ -137,7 +161,8 @@ impl RawRwLock {
             self.word.fetch_or(READERS_WAIT, Ordering::Relaxed);
             let changed = || {
                 let word = self.word.load(Ordering::Relaxed);
-                word & READERS_WAIT == 0 || !shut(word)
+                !cfg!(weald_fault = "rwlock_reads_without_a_second_look")
+                    && (word & READERS_WAIT == 0 || !shut(word))
             };
             let woken = self.readers.wait(changed, deadline, true);
             let_in |= matches!(woken, Woken::Notified);
@@ -175,8 +200,11 @@ impl RawRwLock {
     /// A reader leaves.
     #[inline]
     pub(crate) fn leave(&self) {
-        let before = self.word.fetch_sub(READER, Ordering::Release);
-        if before & READERS == READER && before & WRITERS_WAITING != 0 {
+        let before = self.word.fetch_sub(READER, LEFT);
+        if before & READERS == READER
+            && before & WRITERS_WAITING != 0
+            && !cfg!(weald_fault = "rwlock_leaves_quietly")
+        {
             self.writers.wake_one();
         }
     }
@@ -210,6 +238,7 @@ impl RawRwLock {
         let before = self.word.fetch_add(READER - WRITER, Ordering::Release);
         if before & READERS_WAIT != 0 {
             self.word.fetch_and(!READERS_WAIT, Ordering::Relaxed);
+            #[cfg(not(weald_fault = "rwlock_downgrades_quietly"))]
             self.readers.wake_all();
         }
     }
@@ -245,7 +274,7 @@ impl<'a> Patience<'a> {
 
     /// It was woken, and may be passed over again.
     fn wears(&mut self) {
-        let now = Instant::now();
+        let now = clock::now();
         if !self.over && now.duration_since(*self.since.get_or_insert(now)) > PATIENCE {
             self.over = true;
             self.lock.word.fetch_or(STARVING, Ordering::Relaxed);
@@ -256,6 +285,7 @@ impl<'a> Patience<'a> {
 impl Drop for Patience<'_> {
     fn drop(&mut self) {
         if self.over {
+            #[cfg(not(weald_fault = "rwlock_starves_for_ever"))]
             self.lock.word.fetch_and(!STARVING, Ordering::AcqRel);
             self.lock.readers.wake_all();
             self.lock.writers.wake_one();
@@ -272,6 +302,7 @@ impl Drop for Counted<'_> {
         let before = word.fetch_sub(WAITING, Ordering::AcqRel);
         if before & WRITERS_WAITING == WAITING && before & READERS_WAIT != 0 {
             word.fetch_and(!READERS_WAIT, Ordering::AcqRel);
+            #[cfg(not(weald_fault = "rwlock_gives_up_quietly"))]
             self.0.readers.wake_all();
         }
     }
@@ -302,7 +333,9 @@ fn unwind(interrupt: Interrupt) -> ! {
 mod api {
     #![allow(unsafe_code, reason = "lock_api's traits are promises")]
 
-    use super::{Duration, Instant, RawRwLock, io};
+    use std::time::Duration;
+
+    use super::{Instant, RawRwLock, io};
 
     // SAFETY: the word admits readers or one writer, each step by one exchange; guards are not
     // `Send`.
