@@ -303,6 +303,28 @@ fn a_send_of_a_select_meets_an_exception() {
 }
 
 #[test]
+fn who_only_tries_meets_a_select_that_waits() {
+    let witnesses = &["met it", "came first"];
+    check(
+        model("who_only_tries_meets_a_select_that_waits", 88, witnesses),
+        || {
+            let ((send_a, recv_a), (_send_b, recv_b)) = two_channels(0);
+            let other = thread::spawn(move || {
+                assert_eq!(recv_or_send(&recv_b, &send_a, 1), None);
+            });
+            if let Ok(message) = recv_a.try_recv() {
+                witness!("met it");
+                assert_eq!(message.read(), 1);
+            } else {
+                witness!("came first");
+                assert_eq!(recv(&recv_a), Ok(1));
+            }
+            other.join().unwrap();
+        },
+    );
+}
+
+#[test]
 fn a_send_without_a_message_leaves_its_partner() {
     check(
         model("a_send_without_a_message_leaves_its_partner", 860, &[]),

@@ -41,11 +41,11 @@ pub unsafe trait Arm {
         None
     }
 
-    /// Does its part, if it can at once. `waits`: it may begin what a partner ends.
+    /// Does its part, if it can at once; or begins it, if a partner that waits is to end it.
     ///
     /// # Safety
     /// The lock is held.
-    unsafe fn try_commit(&mut self, waits: bool) -> bool;
+    unsafe fn try_commit(&mut self) -> bool;
 
     /// True if `try_commit` would do its part.
     ///
@@ -176,7 +176,7 @@ fn below(bound: usize) -> usize {
 }
 
 /// A random one of the arms that are ready commits. The locks are held.
-fn commit(arms: &mut [&mut dyn Arm], waits: bool, biased: bool) -> Option<usize> {
+fn commit(arms: &mut [&mut dyn Arm], biased: bool) -> Option<usize> {
     let mut left: u64 = 0;
     // Beyond 64 arms the choice begins at a random one instead.
     let count = arms.len();
@@ -185,7 +185,7 @@ fn commit(arms: &mut [&mut dyn Arm], waits: bool, biased: bool) -> Option<usize>
         return (0..count)
             .map(|offset| (start + offset) % count)
             // SAFETY: the locks are held.
-            .find(|&index| unsafe { arms[index].try_commit(waits) });
+            .find(|&index| unsafe { arms[index].try_commit() });
     }
     for index in 0..arms.len() {
         left |= 1 << index;
@@ -199,7 +199,7 @@ fn commit(arms: &mut [&mut dyn Arm], waits: bool, biased: bool) -> Option<usize>
         }
         let index = bits.trailing_zeros() as usize;
         // SAFETY: the locks are held.
-        if unsafe { arms[index].try_commit(waits) } {
+        if unsafe { arms[index].try_commit() } {
             return Some(index);
         }
         left &= !(1 << index);
@@ -215,11 +215,10 @@ pub fn run(arms: &mut [&mut dyn Arm], limit: Limit) -> Option<usize> {
 }
 
 pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Option<usize> {
-    let waits = matches!(limit, Limit::Until(_));
     loop {
         // SAFETY: the arms outlive the locks, and do not change their channels.
         let locks = unsafe { Locks::take(arms) };
-        if let Some(chosen) = commit(arms, waits, biased) {
+        if let Some(chosen) = commit(arms, biased) {
             drop(locks);
             if arms[chosen].settle() {
                 return Some(chosen);
@@ -291,7 +290,7 @@ fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit, commits:
         arm.mutex().is_none()
             && unsafe {
                 if commits {
-                    arm.try_commit(true)
+                    arm.try_commit()
                 } else {
                     arm.is_ready(None)
                 }
@@ -343,7 +342,7 @@ impl<'a, W: Waitable + ?Sized> JoinArm<'a, W> {
 
 // SAFETY: the place stays in the arm, which the selection borrows from registering to forgetting.
 unsafe impl<W: Waitable + ?Sized> Arm for JoinArm<'_, W> {
-    unsafe fn try_commit(&mut self, _waits: bool) -> bool {
+    unsafe fn try_commit(&mut self) -> bool {
         self.thread.has_ended()
     }
 
@@ -399,7 +398,7 @@ impl<'a, P: Pollable + ?Sized> PollArm<'a, P> {
 
 // SAFETY: as for `JoinArm`.
 unsafe impl<P: Pollable + ?Sized> Arm for PollArm<'_, P> {
-    unsafe fn try_commit(&mut self, _waits: bool) -> bool {
+    unsafe fn try_commit(&mut self) -> bool {
         if self.found.is_none() {
             self.found = match self.socket.poll_now(self.writes) {
                 Ok(false) => None,

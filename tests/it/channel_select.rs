@@ -103,6 +103,45 @@ fn a_message_that_takes_long_to_make_holds_up_no_other() {
 }
 
 #[test]
+fn who_only_tries_meets_a_select_that_waits() {
+    everywhere(|| {
+        let (sender, receiver) = bounded(0);
+        // Makes no message at first.
+        let fails = Flag::default();
+        let select = {
+            let (sender, fails) = (sender.clone(), fails.clone());
+            move || {
+                let make = |n: u8| {
+                    assert!(fails.is_set(), "on purpose");
+                    n
+                };
+                let failed = caught(|| select! { send(sender, make(0)) -> _ => {} });
+                fails.set();
+                select! { send(sender, make(1)) -> sent => sent.unwrap() }
+                select! { send(sender, make(2)) -> sent => sent.unwrap() }
+                failed.is_err()
+            }
+        };
+        let other = weald::spawn(select);
+        let mut got = Vec::new();
+        while got.is_empty() {
+            got.extend(receiver.try_recv());
+        }
+        while got.len() < 2 {
+            select! {
+                recv(receiver) -> n => got.extend(n),
+                default => {}
+            }
+        }
+        assert_eq!(got, [1, 2]);
+        assert!(other.join().unwrap());
+        assert!(receiver.try_recv().unwrap_err().is_empty());
+        drop(sender);
+        assert!(receiver.try_recv().unwrap_err().is_disconnected());
+    });
+}
+
+#[test]
 fn every_arm_that_is_always_ready_gets_its_turn() {
     everywhere(|| {
         let channels: Vec<_> = (0..4).map(|_| unbounded()).collect();

@@ -52,14 +52,14 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
         self.receiver.next_time()
     }
 
-    unsafe fn try_commit(&mut self, waits: bool) -> bool {
+    unsafe fn try_commit(&mut self) -> bool {
         let Some(channel) = self.receiver.channel() else {
             self.got = self.receiver.try_recv().ok().map(Ok);
             return self.got.is_some();
         };
         // SAFETY: the caller holds the lock.
         let state = unsafe { channel.state() };
-        match state.receive(waits.then_some(&self.packet)) {
+        match state.receive(&self.packet) {
             Receive::Value(message) => self.got = Some(Ok(message)),
             Receive::Closed => self.got = Some(Err(RecvError)),
             Receive::Comes => {}
@@ -204,7 +204,7 @@ unsafe impl<T> Arm for SendArm<'_, T> {
         Some(self.sender.channel().mutex())
     }
 
-    unsafe fn try_commit(&mut self, _waits: bool) -> bool {
+    unsafe fn try_commit(&mut self) -> bool {
         let channel = self.sender.channel();
         // SAFETY: the caller holds the lock.
         let state = unsafe { channel.state() };

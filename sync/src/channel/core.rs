@@ -292,9 +292,8 @@ impl<T> State<T> {
         }
     }
 
-    /// Begins a receive. `packet`: the receiver's own, which a lazy sender would fill; `None` for a
-    /// receive that does not wait.
-    pub(crate) fn receive(&mut self, packet: Option<&Packet<T>>) -> Receive<T> {
+    /// Begins a receive. `packet`: the receiver's own, which a lazy sender would fill.
+    pub(crate) fn receive(&mut self, packet: &Packet<T>) -> Receive<T> {
         if let Some(value) = self.queue.pop_front() {
             #[cfg(not(weald_fault = "channel_keeps_the_place"))]
             self.fill_place();
@@ -307,63 +306,28 @@ impl<T> State<T> {
         if self.reserved != 0 {
             return Receive::Empty;
         }
-        let mut passed_over = VecDeque::new();
-        let mut found = Receive::Empty;
         // SAFETY: the lock is held.
-        while let Some(entry) = unsafe { self.first_sender(packet, &mut passed_over) } {
+        if let Some(entry) = unsafe { Self::claim_first(&mut self.senders) } {
             // SAFETY: the entry was claimed under this lock; its waiter needs the lock to go.
             let sender = unsafe { &*entry.packet };
-            if sender.lazy {
-                sender
-                    .partner
-                    .set(packet.map_or(ptr::null(), ptr::from_ref));
-                sender.stage.set(Stage::Partner);
-                found = Receive::Comes;
+            // SAFETY: as above.
+            let value = unsafe { (*sender.value.get()).take() };
+            sender.stage.set(if value.is_some() {
+                Stage::Taken
             } else {
-                // SAFETY: as above.
-                let value = unsafe { (*sender.value.get()).take() };
-                sender.stage.set(Stage::Taken);
-                found = value.map_or(Receive::Empty, Receive::Value);
-            }
+                sender.partner.set(packet);
+                Stage::Partner
+            });
             // SAFETY: as above.
             unsafe { (*entry.selection).wake() };
-            if !matches!(found, Receive::Empty) {
-                break;
-            }
-        }
-        passed_over.append(&mut self.senders);
-        self.senders = passed_over;
-        if !matches!(found, Receive::Empty) {
             self.tell_watchers();
-            return found;
+            return value.map_or(Receive::Comes, Receive::Value);
         }
         if self.no_senders && self.reserved == 0 {
             Receive::Closed
         } else {
             Receive::Empty
         }
-    }
-
-    /// Claims the first waiting sender; a receive that does not wait passes lazy ones over.
-    ///
-    /// # Safety
-    /// The lock is held.
-    unsafe fn first_sender(
-        &mut self,
-        packet: Option<&Packet<T>>,
-        passed_over: &mut VecDeque<Entry<T>>,
-    ) -> Option<Entry<T>> {
-        while let Some(entry) = self.senders.pop_front() {
-            // SAFETY: the lock is held, so the waiter is there (invariant 1).
-            unsafe {
-                if packet.is_none() && (*entry.packet).lazy {
-                    passed_over.push_back(entry);
-                } else if (*entry.selection).claim(entry.arm) {
-                    return Some(entry);
-                }
-            }
-        }
-        None
     }
 
     /// A place in the buffer has become free: the oldest waiting sender gets it.

@@ -307,6 +307,24 @@ fn begin_send<T>(
     }
 }
 
+/// Receives without waiting for a sender.
+fn try_recv<T>(channel: &Channel<T>) -> Result<T, TryRecvError> {
+    loop {
+        let mut packet = Packet::new(None, false);
+        let began = channel.lock().receive(&packet);
+        match began {
+            Receive::Value(message) => return Ok(message),
+            Receive::Closed => return Err(TryRecvError::Disconnected),
+            Receive::Empty => return Err(TryRecvError::Empty),
+            Receive::Comes => wait_until_filled(channel, &packet),
+        }
+        if let Some(message) = packet.take_value() {
+            return Ok(message);
+        }
+        // Its sender has made no message after all; there may be others.
+    }
+}
+
 fn is_over(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| clock::now() >= deadline)
 }
@@ -323,20 +341,16 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives a message if there is one. Not a blocking call.
+    /// Receives a message if there is one. Not a blocking call: it raises no exception.
     ///
-    /// A `select!` that waits to send on a channel without a buffer has not made its message yet, so
-    /// for this there is none; [`recv`](Self::recv) would get it.
+    /// A `select!` that waits to send has not made its message yet. As in crossbeam it is chosen all the
+    /// same, and this waits until the message is made.
     ///
     /// # Errors
     /// If there is none, and whether a sender is left.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match &self.flavor {
-            Flavor::Channel(channel) => match channel.lock().receive(None) {
-                Receive::Value(message) => Ok(message),
-                Receive::Closed => Err(TryRecvError::Disconnected),
-                Receive::Empty | Receive::Comes => Err(TryRecvError::Empty),
-            },
+            Flavor::Channel(channel) => try_recv(channel),
             Flavor::After(after, make) => after.take().map(make).ok_or(TryRecvError::Empty),
             Flavor::Tick(tick, make) => tick.take().map(make).ok_or(TryRecvError::Empty),
             Flavor::Never => Err(TryRecvError::Empty),
@@ -368,7 +382,7 @@ impl<T> Receiver<T> {
         loop {
             let mut packet = Packet::new(None, false);
             let mut state = channel.lock();
-            match state.receive(Some(&packet)) {
+            match state.receive(&packet) {
                 Receive::Value(message) => return Ok(message),
                 Receive::Closed => return Err(RecvTimeoutError::Disconnected),
                 Receive::Comes => {
