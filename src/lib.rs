@@ -91,11 +91,16 @@
 //! # example().unwrap();
 //! ```
 
+#[cfg(loom)]
+pub mod model;
 mod pool;
 
+#[cfg(loom)]
+pub use crate::model::model;
 pub use crate::pool::{GreenPile, GreenPool, Imap};
 
 /// Green sockets: the types of `std::net`.
+#[cfg(not(loom))]
 pub mod net {
     #[cfg(feature = "tls")]
     pub use weald_net::{
@@ -120,10 +125,11 @@ pub mod sync {
     };
 }
 
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "tls", not(loom)))]
 pub use weald_net::{connect_ssl, connect_ssl_with, ssl_listener, ssl_listener_with};
 pub use weald_sync::{block_on, select};
 
+#[cfg(not(loom))]
 pub use weald_net::{
     connect_tcp, connect_tcp_from, select, tcp_listener, tcp_listener_with, tcp_server,
     tcp_server_with, wrap_socket,

@@ -172,7 +172,7 @@ impl GreenPool {
                 seats: Semaphore::new(size),
                 running: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
-                ended: WaitQueue::new(),
+                ended: WaitQueue::of("a pool"),
             }),
         }
     }

@@ -18,6 +18,8 @@ mod search;
 mod witness;
 
 pub use self::report::Deliberate;
+#[cfg(loom)]
+pub use self::search::tell;
 pub use self::search::{EXHAUSTIVE, Model, check, check_outcomes};
 #[doc(hidden)]
 pub use self::witness::saw;

@@ -317,7 +317,7 @@ impl RuntimeBuilder {
         self
     }
 
-    fn settings(self) -> io::Result<Settings> {
+    pub(crate) fn settings(self) -> io::Result<Settings> {
         let workers = self
             .workers
             .unwrap_or_else(|| num_cpus::get().clamp(1, *WORKERS.end()));

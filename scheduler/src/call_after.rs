@@ -101,6 +101,20 @@ impl Call {
         drop(unsafe { spawn::start(&inner, Request::default(), body) });
     }
 
+    /// Its time has come, in the thread that waited for it.
+    #[cfg(loom)]
+    fn run_here(&self) {
+        let ended = self
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.state.is_done());
+        match self.claim(if ended { CANCELLED } else { FIRED }) {
+            Some(body) if ended => drop_quietly(body),
+            Some(body) => body(),
+            None => {}
+        }
+    }
+
     fn cancel(&self) -> bool {
         let Some(body) = self.claim(CANCELLED) else {
             return false;
@@ -187,6 +201,22 @@ fn start(delay: Duration, owner: Option<Task>, body: Box<dyn FnOnce() + Send>) -
 }
 
 fn arm(inner: &Arc<Inner>, deadline: Instant, call: &Arc<Call>) {
+    #[cfg(loom)]
+    if crate::thin::is_active() {
+        // A thread that sleeps takes the place of the wheel.
+        let call = call.clone();
+        let request = Request {
+            name: Some("a call in the future".into()),
+            ..Request::default()
+        };
+        let body = move || {
+            sleep::sleep_until(deadline);
+            call.run_here();
+        };
+        // SAFETY: the closure is `'static`.
+        drop(unsafe { crate::thin::start(request, body) });
+        return;
+    }
     // The wheel counts it, or, until it is there, `alarms`.
     inner.alarms.fetch_add(1, Ordering::Relaxed);
     let here = carrier::with_core(Arc::as_ptr(inner), |worker, core| {

@@ -103,6 +103,13 @@ fn running() -> *const Header {
     HERE.with(|here| here.running.get())
 }
 
+/// As `running`; null also where the thread-locals are gone.
+#[cfg(loom)]
+pub(crate) fn running_if_any() -> *const Header {
+    HERE.try_with(|here| here.running.get())
+        .unwrap_or(ptr::null())
+}
+
 /// True: it could be set (the thread-locals are still there).
 #[inline(never)]
 pub(crate) fn set_running(header: *const Header) -> bool {
@@ -153,6 +160,10 @@ pub(crate) fn green() -> Option<*const Header> {
 /// How many threads wait on this OS thread in the middle of unwinding, besides the running one.
 #[inline]
 pub(crate) fn foreign_unwinding() -> u32 {
+    #[cfg(loom)]
+    if crate::thin::others_unwind() {
+        return 1;
+    }
     let carrier = carrier();
     if carrier.is_null() {
         return 0;

@@ -476,6 +476,10 @@ pub(crate) fn own_unwinding(header: &Header) -> bool {
         return true;
     }
     let panicking = std::thread::panicking();
+    #[cfg(loom)]
+    if !panicking {
+        crate::thin::nobody_unwinds();
+    }
     // SAFETY: the thread asks about itself.
     let Some(local) = (unsafe { header.local_if_any() }) else {
         return panicking && current::foreign_unwinding() == 0;

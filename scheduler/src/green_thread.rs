@@ -207,6 +207,11 @@ where
         // SAFETY: the caller came second of `finish` and `drop_handle`: the stage is its own.
         let stage = unsafe { Self::stage(header) };
         let result = std::mem::replace(stage, Stage::Empty);
+        #[cfg(loom)]
+        if let Stage::Result(Err(payload)) = &result {
+            // SAFETY: by contract it is alive.
+            crate::thin::dropped(unsafe { header.as_ref() }, &**payload);
+        }
         let _ = catch_unwind(AssertUnwindSafe(|| drop(result)));
     }
 
@@ -407,7 +412,7 @@ impl Header {
             suspender: StdCell::new(ptr::null()),
             left: Left::new(),
             home: AtomicUsize::new(0),
-            joiners: WaitQueue::new(),
+            joiners: WaitQueue::of("the end of a green thread"),
             cold: AtomicPtr::new(cold),
             links: UnsafeCell::new(Links {
                 next: ptr::null(),

@@ -61,6 +61,9 @@ mod slice;
 mod spawn;
 mod stack;
 mod state;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod thin;
 #[cfg(all(
     target_os = "linux",
     target_env = "gnu",

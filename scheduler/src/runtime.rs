@@ -83,6 +83,47 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
+    fn new(settings: Settings) -> io::Result<Self> {
+        let workers = settings.workers;
+        let carriers = workers + settings.spares;
+        let start = clock::now();
+        Ok(Self {
+            start,
+            workers: (0..workers)
+                .map(|i| Worker::new(i, start))
+                .collect::<io::Result<_>>()?,
+            carriers: (0..carriers).map(Carrier::new).collect(),
+            injector: Injector::new(),
+            idle: Idle::new(workers),
+            seats: Seats::new(carriers),
+            monitor: Monitor::new(),
+            registry: Registry::new(carriers),
+            threads: Mutex::new(Vec::new()),
+            phase: AtomicUsize::new(RUNNING),
+            ending: WaitQueue::new(),
+            spawned_outside: AtomicU64::new(0),
+            ended_outside: AtomicU64::new(0),
+            woken_outside: AtomicU64::new(0),
+            parked_outside: AtomicU64::new(0),
+            alarms: AtomicUsize::new(0),
+            blocking: crate::blocking::Permits::new(settings.spares),
+            turn: AtomicUsize::new(0),
+            settings,
+        })
+    }
+
+    /// A runtime without workers, for `thin.rs`.
+    #[cfg(loom)]
+    pub(crate) fn thin() -> Arc<Self> {
+        let settings = RuntimeBuilder::new().workers(1).spare_threads(1).settings();
+        let mut settings = settings.expect("these settings are possible");
+        (settings.workers, settings.spares) = (0, 0);
+        let mut inner = Self::new(settings).expect("no worker is made");
+        // Each of its threads has an OS thread to block.
+        inner.blocking = crate::blocking::Permits::new(usize::MAX);
+        Arc::new(inner)
+    }
+
     /// Wakes a worker if one sleeps and nobody searches; after a push.
     #[inline]
     pub(crate) fn notify(&self) {
@@ -210,32 +251,7 @@ impl Runtime {
         }
         stack::overflow::set_describe(describe_running);
         barrier::prepare();
-        let workers = settings.workers;
-        let carriers = workers + settings.spares;
-        let start = clock::now();
-        let inner = Arc::new(Inner {
-            start,
-            workers: (0..workers)
-                .map(|i| Worker::new(i, start))
-                .collect::<io::Result<_>>()?,
-            carriers: (0..carriers).map(Carrier::new).collect(),
-            injector: Injector::new(),
-            idle: Idle::new(workers),
-            seats: Seats::new(carriers),
-            monitor: Monitor::new(),
-            registry: Registry::new(carriers),
-            threads: Mutex::new(Vec::new()),
-            phase: AtomicUsize::new(RUNNING),
-            ending: WaitQueue::new(),
-            spawned_outside: AtomicU64::new(0),
-            ended_outside: AtomicU64::new(0),
-            woken_outside: AtomicU64::new(0),
-            parked_outside: AtomicU64::new(0),
-            alarms: AtomicUsize::new(0),
-            blocking: crate::blocking::Permits::new(settings.spares),
-            turn: AtomicUsize::new(0),
-            settings,
-        });
+        let inner = Arc::new(Inner::new(settings)?);
         let runtime = Self {
             inner: Arc::clone(&inner),
             shut: false,
@@ -479,7 +495,7 @@ pub(crate) fn default() -> Arc<Inner> {
 
 #[cfg(loom)]
 pub(crate) fn default() -> Arc<Inner> {
-    panic!("a model has no default runtime: it makes its own")
+    crate::thin::runtime().expect("a model has no default runtime: it makes its own")
 }
 
 /// A default runtime runs.

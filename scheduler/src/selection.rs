@@ -131,6 +131,8 @@ impl Selection {
 
     /// Waits. Afterwards nobody can claim it.
     pub fn park(&self, deadline: Option<Instant>) -> Selected {
+        #[cfg(loom)]
+        let _waits = crate::thin::Waits::begin(crate::thin::Wait::Selection);
         let ended = self.waiting().park(deadline, false, Admit::Reported);
         match self.give_up() {
             Some(arm) => Selected::Arm(arm),

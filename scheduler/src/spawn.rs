@@ -35,6 +35,11 @@ pub(crate) unsafe fn start<F, T>(inner: &Arc<Inner>, request: Request, body: F) 
 where
     F: FnOnce() -> T,
 {
+    #[cfg(loom)]
+    if crate::thin::is_active() {
+        // SAFETY: by contract.
+        return unsafe { crate::thin::start(request, body) };
+    }
     let runtime = Arc::as_ptr(inner);
     let settings = |id: GreenThreadId| Settings {
         id,

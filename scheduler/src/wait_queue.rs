@@ -23,10 +23,18 @@ use crate::exception::Raise;
 use crate::green_thread::{Header, Hint, Task};
 use crate::shim::sync::{Arc, Mutex};
 use crate::state::{Wake, Why};
+#[cfg(loom)]
+use crate::thin::{Wait, Waits};
 use crate::waiter::{Admit, Ended, Waiting};
 
 /// A first-in, first-out queue of waiting threads, green or not.
-pub struct WaitQueue(Mutex<First>);
+pub struct WaitQueue(Mutex<First>, Kind);
+
+/// What a queue is part of, for a model's report of a deadlock.
+#[cfg(loom)]
+type Kind = &'static str;
+#[cfg(not(loom))]
+type Kind = ();
 
 #[derive(Clone, Copy)]
 struct First(*mut Node);
@@ -99,15 +107,20 @@ impl Interrupt {
 
 impl WaitQueue {
     /// An empty queue.
-    #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self(Mutex::new(First(ptr::null_mut())))
+        Self::of("a wait queue")
     }
 
-    /// An empty queue.
+    /// An empty queue of such a thing: "a mutex".
+    #[cfg(not(loom))]
+    pub const fn of(_kind: &'static str) -> Self {
+        Self(Mutex::new(First(ptr::null_mut())), ())
+    }
+
+    /// An empty queue of such a thing: "a mutex".
     #[cfg(loom)]
-    pub fn new() -> Self {
-        Self(Mutex::new(First(ptr::null_mut())))
+    pub const fn of(kind: &'static str) -> Self {
+        Self(Mutex::new(First(ptr::null_mut())), kind)
     }
 
     /// Waits at the end of the queue until woken or until the deadline. `ready` is asked once the
@@ -167,6 +180,8 @@ impl WaitQueue {
                 Woken::Ready
             });
         }
+        #[cfg(loom)]
+        let _waits = Waits::begin(Wait::Queue(ptr::from_ref(self) as usize, self.1));
         let ended = waiting.park(deadline, false, admit);
         if let Ended::Woken(Why::NOTIFIED) = ended {
             // The waker took the node out.

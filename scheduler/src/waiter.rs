@@ -21,6 +21,8 @@ use crate::green_thread::{Header, Note};
 use crate::os_parker::Parker;
 use crate::shim::clock;
 use crate::state::{WaitKind, Wake, Why};
+#[cfg(loom)]
+use crate::thin::{Wait, Waits};
 use crate::worker::millis_since;
 
 /// How a wait ended.
@@ -293,6 +295,8 @@ pub(crate) fn sleep_until(deadline: Option<Instant>) {
         if deadline.is_some_and(|deadline| clock::now() >= deadline) {
             return;
         }
+        #[cfg(loom)]
+        let _waits = Waits::begin(Wait::Time);
         match Waiting::begin().park(deadline, false, Admit::Exceptions) {
             Ended::TimedOut => return,
             Ended::Raised(raise) => raise.unwind(),
@@ -310,6 +314,8 @@ pub(crate) fn park_until(deadline: Option<Instant>) {
         spend();
         return;
     }
+    #[cfg(loom)]
+    let _waits = Waits::begin(Wait::Unpark);
     loop {
         match Waiting::begin().park(deadline, true, Admit::Exceptions) {
             Ended::Woken(_) | Ended::TimedOut => return,

@@ -61,6 +61,19 @@ impl Barrier {
         }
     }
 
+    #[cfg(loom)]
+    #[allow(
+        missing_docs,
+        reason = "a model has constructors that are no `const fn`"
+    )]
+    pub fn new(number: usize) -> Self {
+        Self {
+            round: Mutex::new(Round { here: 0, number: 0 }),
+            all_here: Condvar::new(),
+            number,
+        }
+    }
+
     /// Waits until all have come; a blocking call.
     pub fn wait(&self) -> BarrierWaitResult {
         let unpoisoned = std::sync::PoisonError::into_inner;

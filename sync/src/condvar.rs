@@ -62,7 +62,18 @@ impl Condvar {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            queue: WaitQueue::new(),
+            queue: WaitQueue::of("a condition variable"),
+        }
+    }
+
+    #[cfg(loom)]
+    #[allow(
+        missing_docs,
+        reason = "a model has constructors that are no `const fn`"
+    )]
+    pub fn new() -> Self {
+        Self {
+            queue: WaitQueue::of("a condition variable"),
         }
     }
 

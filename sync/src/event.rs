@@ -29,7 +29,19 @@ impl Event {
     pub const fn new() -> Self {
         Self {
             flag: AtomicBool::new(false),
-            queue: WaitQueue::new(),
+            queue: WaitQueue::of("an event"),
+        }
+    }
+
+    #[cfg(loom)]
+    #[allow(
+        missing_docs,
+        reason = "a model has constructors that are no `const fn`"
+    )]
+    pub fn new() -> Self {
+        Self {
+            flag: AtomicBool::new(false),
+            queue: WaitQueue::of("an event"),
         }
     }
 
@@ -83,7 +95,6 @@ impl Event {
     }
 }
 
-#[cfg(not(loom))]
 impl Default for Event {
     fn default() -> Self {
         Self::new()

@@ -56,6 +56,18 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         }
     }
 
+    #[cfg(loom)]
+    #[allow(
+        missing_docs,
+        reason = "a model has constructors that are no `const fn`"
+    )]
+    pub fn new(f: F) -> Self {
+        Self {
+            once: Once::new(),
+            data: UnsafeCell::new(Data::Function(f)),
+        }
+    }
+
     /// The value, made now if it was not; a blocking call if another thread is making it.
     ///
     /// # Panics
@@ -117,7 +129,6 @@ impl<T, F: FnOnce() -> T> DerefMut for LazyLock<T, F> {
     }
 }
 
-#[cfg(not(loom))]
 impl<T: Default> Default for LazyLock<T> {
     fn default() -> Self {
         Self::new(T::default)

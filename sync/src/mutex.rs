@@ -298,14 +298,12 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     }
 }
 
-#[cfg(not(loom))]
 impl<T: Default> Default for Mutex<T> {
     fn default() -> Self {
         Self::new(T::default())
     }
 }
 
-#[cfg(not(loom))]
 impl<T> From<T> for Mutex<T> {
     fn from(value: T) -> Self {
         Self::new(value)

@@ -100,16 +100,19 @@ impl Once {
     pub const fn new() -> Self {
         Self {
             state: AtomicU32::new(INCOMPLETE),
-            waiters: WaitQueue::new(),
+            waiters: WaitQueue::of("a `Once`"),
         }
     }
 
-    /// Nothing was done yet.
     #[cfg(loom)]
+    #[allow(
+        missing_docs,
+        reason = "a model has constructors that are no `const fn`"
+    )]
     pub fn new() -> Self {
         Self {
             state: AtomicU32::new(INCOMPLETE),
-            waiters: WaitQueue::new(),
+            waiters: WaitQueue::of("a `Once`"),
         }
     }
 
@@ -250,7 +253,6 @@ impl Once {
     }
 }
 
-#[cfg(not(loom))]
 impl Default for Once {
     fn default() -> Self {
         Self::new()

@@ -131,14 +131,12 @@ impl<T> Drop for OnceLock<T> {
     }
 }
 
-#[cfg(not(loom))]
 impl<T> Default for OnceLock<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-#[cfg(not(loom))]
 impl<T> From<T> for OnceLock<T> {
     fn from(value: T) -> Self {
         let cell = Self::new();
@@ -148,7 +146,6 @@ impl<T> From<T> for OnceLock<T> {
     }
 }
 
-#[cfg(not(loom))]
 impl<T: Clone> Clone for OnceLock<T> {
     fn clone(&self) -> Self {
         match self.get() {

@@ -18,7 +18,13 @@ pub(crate) struct Poison(AtomicBool);
 pub(crate) struct Before(bool);
 
 impl Poison {
+    #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
         Self(AtomicBool::new(false))
     }
 

@@ -60,7 +60,19 @@ impl<T> Promise<T> {
     pub const fn new() -> Self {
         Self {
             outcome: Mutex::new(None),
-            queue: WaitQueue::new(),
+            queue: WaitQueue::of("a promise"),
+        }
+    }
+
+    #[cfg(loom)]
+    #[allow(
+        missing_docs,
+        reason = "a model has constructors that are no `const fn`"
+    )]
+    pub fn new() -> Self {
+        Self {
+            outcome: Mutex::new(None),
+            queue: WaitQueue::of("a promise"),
         }
     }
 
@@ -153,7 +165,6 @@ impl<T> Promise<T> {
     }
 }
 
-#[cfg(not(loom))]
 impl<T> Default for Promise<T> {
     fn default() -> Self {
         Self::new()

@@ -80,15 +80,19 @@ impl RawMutex {
     pub const fn new() -> Self {
         Self {
             word: AtomicU32::new(0),
-            queue: WaitQueue::new(),
+            queue: WaitQueue::of("a mutex"),
         }
     }
 
     #[cfg(loom)]
-    pub(crate) fn new() -> Self {
+    #[allow(
+        missing_docs,
+        reason = "a model has constructors that are no `const fn`"
+    )]
+    pub fn new() -> Self {
         Self {
             word: AtomicU32::new(0),
-            queue: WaitQueue::new(),
+            queue: WaitQueue::of("a mutex"),
         }
     }
 
@@ -262,6 +266,7 @@ impl RawMutex {
         }
     }
 
+    #[cfg_attr(loom, allow(dead_code, reason = "only `lock_api` asks"))]
     pub(crate) fn is_taken(&self) -> bool {
         self.word.load(Ordering::Relaxed) & LOCKED != 0
     }

@@ -74,8 +74,8 @@ impl RawRwLock {
     pub(crate) const fn new() -> Self {
         Self {
             word: AtomicU64::new(0),
-            readers: WaitQueue::new(),
-            writers: WaitQueue::new(),
+            readers: WaitQueue::of("a read lock"),
+            writers: WaitQueue::of("a write lock"),
         }
     }
 
@@ -83,8 +83,8 @@ impl RawRwLock {
     pub(crate) fn new() -> Self {
         Self {
             word: AtomicU64::new(0),
-            readers: WaitQueue::new(),
-            writers: WaitQueue::new(),
+            readers: WaitQueue::of("a read lock"),
+            writers: WaitQueue::of("a write lock"),
         }
     }
 
@@ -243,10 +243,12 @@ impl RawRwLock {
         }
     }
 
+    #[cfg_attr(loom, allow(dead_code, reason = "only `lock_api` asks"))]
     fn is_held(&self) -> bool {
         self.word.load(Ordering::Relaxed) & (WRITER | READERS) != 0
     }
 
+    #[cfg_attr(loom, allow(dead_code, reason = "only `lock_api` asks"))]
     fn is_written(&self) -> bool {
         self.word.load(Ordering::Relaxed) & WRITER != 0
     }

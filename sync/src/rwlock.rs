@@ -82,6 +82,19 @@ impl<T> RwLock<T> {
         }
     }
 
+    #[cfg(loom)]
+    #[allow(
+        missing_docs,
+        reason = "a model has constructors that are no `const fn`"
+    )]
+    pub fn new(value: T) -> Self {
+        Self {
+            raw: RawRwLock::new(),
+            poison: Poison::new(),
+            value: UnsafeCell::new(value),
+        }
+    }
+
     /// The value; nobody can have the lock.
     ///
     /// # Errors
@@ -331,14 +344,12 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
     }
 }
 
-#[cfg(not(loom))]
 impl<T: Default> Default for RwLock<T> {
     fn default() -> Self {
         Self::new(T::default())
     }
 }
 
-#[cfg(not(loom))]
 impl<T> From<T> for RwLock<T> {
     fn from(value: T) -> Self {
         Self::new(value)

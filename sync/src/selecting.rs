@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use weald_scheduler::io::{self, Place, Pollable, Selected, Selection, Waitable};
 
-use crate::shim::atomic::{AtomicU64, Ordering};
+use crate::shim::atomic::{Ordering, Turn};
 use crate::shim::clock;
 use crate::shim::sync::{Mutex, MutexGuard};
 
@@ -158,7 +158,7 @@ impl Locks<'_> {
 
 /// A number that is random enough to be fair.
 fn random() -> u64 {
-    static TURN: AtomicU64 = AtomicU64::new(0);
+    static TURN: Turn = Turn::new(0);
     // splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
     let step = 0x9e37_79b9_7f4a_7c15_u64;
     let mut z = TURN

@@ -56,17 +56,21 @@ impl Semaphore {
         Self {
             free: AtomicUsize::new(permits),
             closed: AtomicBool::new(false),
-            queue: WaitQueue::new(),
+            queue: WaitQueue::of("a semaphore"),
         }
     }
 
     /// loom's atomics are not made by constant functions.
     #[cfg(loom)]
-    pub(crate) fn new(permits: usize) -> Self {
+    #[allow(
+        missing_docs,
+        reason = "a model has constructors that are no `const fn`"
+    )]
+    pub fn new(permits: usize) -> Self {
         Self {
             free: AtomicUsize::new(permits),
             closed: AtomicBool::new(false),
-            queue: WaitQueue::new(),
+            queue: WaitQueue::of("a semaphore"),
         }
     }
 

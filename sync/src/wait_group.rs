@@ -30,7 +30,7 @@ impl WaitGroup {
     pub fn new() -> Self {
         Self(Arc::new(Group {
             members: crate::shim::atomic::AtomicUsize::new(1),
-            queue: WaitQueue::new(),
+            queue: WaitQueue::of("a wait group"),
         }))
     }
 

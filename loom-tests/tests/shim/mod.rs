@@ -5,7 +5,7 @@ pub(crate) mod atomic {
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
     // Poison, which the lock orders; and the turn of the fair choice, a static, which a model must not
     // depend on.
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64 as Turn};
 }
 
 pub(crate) mod cell {

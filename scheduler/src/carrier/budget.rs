@@ -99,7 +99,7 @@ fn give_way() {
 pub(crate) fn give_way_from(header: &Header) {
     if !std::thread::panicking() && can_suspend(header) {
         switch_out(header, Note::Yield);
-    } else if !header.is_green() {
+    } else if !header.is_green() || (cfg!(loom) && current::carrier().is_null()) {
         crate::shim::thread::yield_now();
     }
 }

@@ -21,6 +21,11 @@ pub(crate) fn can_suspend(header: &Header) -> bool {
         return false;
     }
     let carrier = current::carrier();
+    #[cfg(loom)]
+    if carrier.is_null() {
+        // One of `thin.rs`, an OS thread of its own.
+        return false;
+    }
     // SAFETY: a green thread runs on a carrier.
     let away = unsafe { (*carrier).is_away() };
     !away && (!std::thread::panicking() || can_suspend_panicking(header))

@@ -9,6 +9,33 @@ pub mod atomic {
     pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
 }
 
+/// What is left of a model that loom has given up by a panic. Unwinding must not go on to the
+/// destructors of the program, which would take steps that nothing can answer.
+pub mod doom {
+    use std::cell::Cell;
+
+    thread_local! {
+        static DOOMED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// The model on this OS thread is given up.
+    pub fn doom() {
+        DOOMED.set(true);
+    }
+
+    /// Lives while loom takes a step that may be the last one.
+    #[derive(Debug)]
+    pub struct Step;
+
+    impl Drop for Step {
+        fn drop(&mut self) {
+            while DOOMED.get() {
+                std::thread::park();
+            }
+        }
+    }
+}
+
 /// Both sides are real fences: what the kernel does for the light one, loom cannot know.
 pub mod barrier {
     use loom::sync::atomic::{Ordering, fence};
@@ -26,23 +53,43 @@ pub mod barrier {
 }
 
 pub mod sync {
+    use std::cell::Cell;
     use std::ops::{Deref, DerefMut};
-    use std::sync::PoisonError;
+    use std::sync::{OnceLock, PoisonError};
     use std::time::Duration;
 
     pub use loom::sync::{Arc, Condvar};
 
-    #[derive(Debug, Default)]
-    pub struct Mutex<T>(loom::sync::Mutex<T>);
+    /// Made at its first use, so that `new` can be a `const fn`, as in a build.
+    #[derive(Debug)]
+    pub struct Mutex<T> {
+        made: OnceLock<loom::sync::Mutex<T>>,
+        /// Until then.
+        value: std::sync::Mutex<Option<T>>,
+    }
 
     impl<T> Mutex<T> {
-        pub fn new(value: T) -> Self {
-            Self(loom::sync::Mutex::new(value))
+        pub const fn new(value: T) -> Self {
+            Self {
+                made: OnceLock::new(),
+                value: std::sync::Mutex::new(Some(value)),
+            }
         }
 
         pub fn lock(&self) -> MutexGuard<'_, T> {
-            let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let _step = super::doom::Step;
+            let made = self.made.get_or_init(|| {
+                let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+                loom::sync::Mutex::new(value.take().expect("it is made once"))
+            });
+            let guard = made.lock().unwrap_or_else(PoisonError::into_inner);
             MutexGuard { mutex: self, guard }
+        }
+    }
+
+    impl<T: Default> Default for Mutex<T> {
+        fn default() -> Self {
+            Self::new(T::default())
         }
     }
 
@@ -68,22 +115,46 @@ pub mod sync {
     }
 
     pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        let _step = super::doom::Step;
         let MutexGuard { mutex, guard } = guard;
         let guard = condvar.wait(guard).unwrap_or_else(PoisonError::into_inner);
         MutexGuard { mutex, guard }
     }
 
+    loom::thread_local! {
+        static TIMED_WAITS: Cell<u32> = Cell::new(0);
+    }
+
+    /// So many limited waits of this thread may end before the others have done what they can.
+    pub fn end_timed_waits(count: u32) {
+        TIMED_WAITS.with(|left| left.set(count));
+    }
+
+    /// Both ways are tried: the thread goes on, and the thread goes on once no other can. The only
+    /// choice that loom has is whether a wait for a notice that is there ends as if it were not.
+    fn choose_to_yield() {
+        let choice = loom::sync::Notify::new();
+        choice.notify();
+        choice.wait();
+    }
+
     /// loom's condition variable has no time-outs: a limited wait lets the others run and ends, with
-    /// the clock at its limit. That the others come sooner, later or never is among the orders that
-    /// a model tries.
+    /// the clock at its limit. loom takes a thread that yields up again when no other can go on, so
+    /// that the wait ends earlier than that is tried only by [`end_timed_waits`].
     pub fn wait_for<'a, T>(
         _condvar: &Condvar,
         guard: MutexGuard<'a, T>,
         limit: Duration,
     ) -> MutexGuard<'a, T> {
+        let _step = super::doom::Step;
         let mutex = guard.mutex;
         drop(guard);
-        loom::thread::yield_now();
+        let chooses = TIMED_WAITS.with(|left| left.replace(left.get().saturating_sub(1)) > 0);
+        if chooses {
+            choose_to_yield();
+        } else {
+            loom::thread::yield_now();
+        }
         super::clock::advance(limit);
         mutex.lock()
     }

@@ -1,6 +1,8 @@
-//! The only door to atomics, cells, locks of the OS and the clock; a model check has its own in this place.
+//! The shim of a build.
 
 pub(crate) mod atomic {
+    /// Counts the choices between arms that are ready.
+    pub(crate) use std::sync::atomic::AtomicU64 as Turn;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 

@@ -1,0 +1,379 @@
+//! The thin runtime of `weald::model`: each green thread of a user's program is one of loom's threads.
+//!
+//! Waiting, exceptions, ends and timeouts are production code, as everything of weald works on OS
+//! threads too: a thread that waits does so *in place* (`waiter.rs`). Only the starting of threads is
+//! this file's, since a whole scheduler costs a model some thousand permutations for a single `spawn`.
+//! It also notes who waits for what, so that a deadlock can be told in the program's words.
+//!
+//! All threads of a model run on one OS thread, so one thread-local of std has the state of the current
+//! permutation. It is never borrowed over one of loom's steps.
+#![allow(unsafe_code, reason = "starts threads, as `carrier.rs` does")]
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::mem::size_of;
+use std::sync::atomic::Ordering;
+use std::thread::Result;
+
+use crate::current;
+use crate::exception::{self, Exception};
+use crate::green_thread::{GreenThreadId, Header, Settings, Task};
+use crate::join::{self, Packet};
+use crate::locals;
+use crate::runtime::Inner;
+use crate::shim::sync::{Arc, end_timed_waits};
+use crate::spawn::Request;
+
+pub use crate::shim::doom::{Step, doom};
+
+/// loom's bound, with the program's first thread.
+const MAX_THREADS: usize = 5;
+
+/// So many limited waits of a thread may end while others could go on; a loop of more would never be
+/// explored to its end.
+const TIMED_WAITS: u32 = 2;
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wait {
+    /// In a queue at this address, of a thing of that kind.
+    Queue(usize, &'static str),
+    Selection,
+    Unpark,
+    Time,
+}
+
+/// A thread of the current permutation.
+#[derive(Debug)]
+struct Known {
+    header: usize,
+    name: String,
+    waits: Option<Wait>,
+    ended: bool,
+    /// It unwinds with a panic, or did when it was last asked.
+    unwinds: bool,
+    /// What it said when it panicked, if nobody has been told.
+    panic: Option<String>,
+}
+
+/// A value that the program has named.
+#[derive(Debug)]
+struct Named {
+    from: usize,
+    to: usize,
+    name: String,
+}
+
+#[derive(Debug)]
+struct Thin {
+    inner: Arc<Inner>,
+    threads: Vec<Known>,
+    handles: Vec<loom::thread::JoinHandle<()>>,
+    names: Vec<Named>,
+    /// A panic whose handle was dropped.
+    lost: Option<String>,
+    turns: u64,
+}
+
+thread_local! {
+    static THIN: RefCell<Option<Thin>> = const { RefCell::new(None) };
+}
+
+/// A counter that begins anew in each permutation, whatever was counted before.
+#[derive(Debug)]
+pub struct Turn(u64);
+
+impl Turn {
+    /// Begins there.
+    pub const fn new(first: u64) -> Self {
+        Self(first)
+    }
+
+    /// As an atomic's, in no order.
+    pub fn fetch_add(&self, by: u64, _: Ordering) -> u64 {
+        let counted = with(|thin| {
+            let before = thin.turns;
+            thin.turns = before.wrapping_add(by);
+            before
+        });
+        self.0.wrapping_add(counted.unwrap_or(0))
+    }
+}
+
+/// Calls `f`, which takes no step of loom's, with the state of the permutation, if there is one.
+fn with<R>(f: impl FnOnce(&mut Thin) -> R) -> Option<R> {
+    THIN.try_with(|thin| thin.borrow_mut().as_mut().map(f))
+        .ok()
+        .flatten()
+}
+
+impl Thin {
+    fn running(&mut self) -> Option<&mut Known> {
+        let header = current::running_if_any() as usize;
+        // Of a thread that has ended another one may have the memory.
+        let mut threads = self.threads.iter_mut();
+        threads.find(|known| known.header == header && !known.ended)
+    }
+}
+
+/// This runtime runs the caller.
+pub(crate) fn is_active() -> bool {
+    with(|_| ()).is_some()
+}
+
+pub(crate) fn runtime() -> Option<Arc<Inner>> {
+    // The clone is a step of loom's, but one that switches to nobody who would borrow.
+    let inner: Option<*const Arc<Inner>> = with(|thin| &raw const thin.inner);
+    // SAFETY: the state stays where it is as long as threads run.
+    inner.map(|inner| unsafe { (*inner).clone() })
+}
+
+/// Runs a program: one permutation. `Err`: what it panicked with, or what went wrong.
+///
+/// # Panics
+/// If the system's settings for a runtime cannot be made.
+pub fn run(program: impl FnOnce() + 'static) -> Result<()> {
+    let inner = Inner::thin();
+    THIN.with(|thin| {
+        *thin.borrow_mut() = Some(Thin {
+            inner,
+            threads: Vec::new(),
+            handles: Vec::new(),
+            names: Vec::new(),
+            lost: None,
+            turns: 0,
+        });
+    });
+    let (task, main) = make(
+        Request {
+            name: Some("main".into()),
+            ..Request::default()
+        },
+        program,
+    );
+    live(task);
+    let result = main.wait_to_end();
+    while let Some(handle) = with(|thin| thin.handles.pop()).flatten() {
+        // Its panics are in its result.
+        let _step = Step;
+        let _ = handle.join();
+    }
+    let thin = THIN.with(|thin| thin.borrow_mut().take());
+    match thin.and_then(|thin| thin.lost) {
+        Some(lost) if result.is_ok() => Err(Box::new(lost)),
+        _ => result,
+    }
+}
+
+fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, Packet<T>) {
+    let id = GreenThreadId::next();
+    let number = with(|thin| thin.threads.len()).unwrap_or(0);
+    let name = request
+        .name
+        .as_ref()
+        .map_or_else(|| format!("green thread {number}"), ToString::to_string);
+    let runtime = with(|thin| Arc::as_ptr(&thin.inner)).expect("a permutation runs");
+    let settings = Settings {
+        id,
+        runtime,
+        name: request.name,
+        stack_size: 0,
+        pinned: false,
+        patched: Some(false),
+    };
+    // SAFETY: by the caller's contract; the runtime is kept until all threads have ended.
+    let task = unsafe { Task::new(body, settings, true) };
+    // SAFETY: once.
+    let packet = unsafe { Packet::new(task.handle_reference()) };
+    let header: *const Header = &raw const *task;
+    with(|thin| {
+        thin.threads.push(Known {
+            header: header as usize,
+            name,
+            waits: None,
+            ended: false,
+            unwinds: false,
+            panic: None,
+        });
+    });
+    (task, packet)
+}
+
+/// Starts a thread.
+///
+/// # Safety
+/// As `spawn::start`.
+///
+/// # Panics
+/// If loom has no more threads.
+pub(crate) unsafe fn start<F: FnOnce() -> T, T>(request: Request, body: F) -> Packet<T> {
+    let threads = with(|thin| thin.threads.len()).unwrap_or(0);
+    assert!(
+        threads < MAX_THREADS,
+        "a model has at most {MAX_THREADS} green threads, the first one and those of `call_after` \
+         among them: this is loom's bound"
+    );
+    let (task, packet) = make(request, body);
+    let handle = loom::thread::spawn(move || live(task));
+    with(|thin| thin.handles.push(handle));
+    packet
+}
+
+/// The life of a thread, on its own.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the running reference ends here"
+)]
+fn live(task: Task) {
+    end_timed_waits(TIMED_WAITS);
+    let header: *const Header = &raw const *task;
+    current::set_running(header);
+    if exception::is_killed(&task) {
+        join::cancel(&task, Box::new(Exception::killed()));
+    } else {
+        // SAFETY: this is the thread itself, for the first time.
+        unsafe { Task::run_body(&task) };
+        // SAFETY: as above.
+        unsafe { locals::clear(&task) };
+        join::end(&task);
+    }
+    with(|thin| {
+        if let Some(known) = thin.running() {
+            known.ended = true;
+        }
+    });
+    current::set_running(std::ptr::null());
+}
+
+/// Notes what the running thread waits for, as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Waits;
+
+impl Waits {
+    pub(crate) fn begin(wait: Wait) -> Self {
+        with(|thin| {
+            if let Some(known) = thin.running() {
+                known.waits = Some(wait);
+            }
+        });
+        Self
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        with(|thin| {
+            if let Some(known) = thin.running() {
+                known.waits = None;
+            }
+        });
+    }
+}
+
+/// For the panic hook: the running thread panics. False: it is none of the program's. Takes no step of
+/// loom's, as a hook must not switch.
+pub fn panicked(text: &str) -> bool {
+    let noted = with(|thin| {
+        thin.running().map(|known| {
+            known.panic = Some(text.to_string());
+            known.unwinds = true;
+        })
+    });
+    noted.flatten().is_some()
+}
+
+/// True if it may be others that unwind on this OS thread, on which all threads of a model run.
+pub(crate) fn others_unwind() -> bool {
+    with(|thin| thin.running().is_some_and(|known| !known.unwinds)) == Some(true)
+}
+
+/// Nobody unwinds.
+pub(crate) fn nobody_unwinds() {
+    with(|thin| {
+        for known in &mut thin.threads {
+            known.unwinds = false;
+        }
+    });
+}
+
+/// A thread's result is dropped that nobody has looked at.
+pub(crate) fn dropped(header: &Header, payload: &(dyn Any + Send)) {
+    if payload.is::<Exception>() {
+        return;
+    }
+    let header = std::ptr::from_ref(header) as usize;
+    with(|thin| {
+        let mut threads = thin.threads.iter().rev();
+        if let Some(known) = threads.find(|known| known.header == header) {
+            let text = known.panic.as_deref().unwrap_or("a panic");
+            thin.lost = Some(format!(
+                "{} panicked, and nobody joined it: {text}",
+                known.name
+            ));
+        }
+    });
+}
+
+/// Gives a value a name in reports.
+pub fn name<T: ?Sized>(value: &T, name: String) {
+    let from = std::ptr::from_ref(value).cast::<u8>() as usize;
+    let to = from + size_of_val(value);
+    with(|thin| thin.names.push(Named { from, to, name }));
+}
+
+/// The panics of this permutation that the program may have passed on, each with its thread.
+pub fn panics() -> Vec<String> {
+    with(|thin| {
+        thin.threads
+            .iter()
+            .filter_map(|known| Some(format!("{}: {}", known.name, known.panic.as_ref()?)))
+            .collect()
+    })
+    .unwrap_or_default()
+}
+
+/// A line for each thread that has not ended: what it waits for.
+pub fn report() -> String {
+    with(|thin| {
+        let mut text = String::new();
+        let mut unnamed = Vec::new();
+        for known in thin.threads.iter().filter(|known| !known.ended) {
+            let what = match known.waits {
+                None => "has not come back".to_string(),
+                Some(Wait::Unpark) => "waits for `unpark`".to_string(),
+                Some(Wait::Time) => "sleeps for ever".to_string(),
+                Some(Wait::Selection) => "waits for a channel or in a select".to_string(),
+                Some(Wait::Queue(at, kind)) => {
+                    format!("waits for {}", describe(thin, &mut unnamed, at, kind))
+                }
+            };
+            // Writing into a string does not fail.
+            let _ = writeln!(text, "  {} {what}", known.name);
+        }
+        text
+    })
+    .unwrap_or_default()
+}
+
+fn describe(thin: &Thin, unnamed: &mut Vec<usize>, at: usize, kind: &str) -> String {
+    // The last one: memory that was freed may have been named before.
+    let named = thin
+        .names
+        .iter()
+        .rev()
+        .find(|n| (n.from..n.to).contains(&at));
+    if let Some(named) = named {
+        return format!("{} ({kind})", named.name);
+    }
+    let thread = |known: &&Known| (known.header..known.header + size_of::<Header>()).contains(&at);
+    if let Some(known) = thin.threads.iter().rev().find(thread) {
+        return format!("the end of {}", known.name);
+    }
+    let number = unnamed.iter().position(|&known| known == at);
+    let number = number.unwrap_or_else(|| {
+        unnamed.push(at);
+        unnamed.len() - 1
+    });
+    format!("{kind} (number {})", number + 1)
+}

@@ -1,0 +1,24 @@
+//! The shim of a model of a user's program (`weald::model`).
+
+pub(crate) mod atomic {
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use weald_scheduler::thin::Turn;
+}
+
+pub(crate) mod cell {
+    pub(crate) use loom::cell::Cell;
+}
+
+pub(crate) mod sync {
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
+}
+
+pub(crate) mod clock {
+    use std::time::Duration;
+    pub(crate) use std::time::Instant;
+
+    /// The scheduler's, which stands still unless somebody waits until a limit.
+    pub(crate) fn now() -> Instant {
+        weald_scheduler::io::deadline(Duration::ZERO).expect("models use short times")
+    }
+}
