@@ -27,20 +27,40 @@ extern "C" fn count_alarm(_: libc::c_int) {
     ALARMS.fetch_add(1, SeqCst);
 }
 
-/// A thousand alarms a second from here on, to whichever OS thread the kernel takes.
-fn alarms() {
-    let every = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 1000,
-    };
-    let timer = libc::itimerval {
-        it_interval: every,
-        it_value: every,
-    };
-    // SAFETY: the pointers are to live values, or null.
-    let outcome =
-        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
-    assert_eq!(outcome, 0);
+/// A thousand alarms a second, to whichever OS thread the kernel takes.
+struct Alarms;
+
+impl Alarms {
+    fn start(flags: libc::c_int) -> Self {
+        handle(libc::SIGALRM, count_alarm, flags);
+        Self::each(1000);
+        Self
+    }
+
+    fn each(micros: libc::suseconds_t) {
+        let every = libc::timeval {
+            tv_sec: 0,
+            tv_usec: micros,
+        };
+        let timer = libc::itimerval {
+            it_interval: every,
+            it_value: every,
+        };
+        // SAFETY: the pointers are to live values, or null.
+        let outcome =
+            unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+        assert_eq!(outcome, 0);
+    }
+}
+
+/// None is left when the process ends: `exit` of std, called by another thread, unmaps the stack on
+/// which the main thread handles signals, and the main thread runs on.
+impl Drop for Alarms {
+    fn drop(&mut self) {
+        Self::each(0);
+        // SAFETY: it is not needed any more.
+        unsafe { libc::signal(libc::SIGALRM, libc::SIG_IGN) };
+    }
 }
 
 fn sleep_and_echo() {
@@ -67,8 +87,7 @@ fn sleep_and_echo() {
 fn eintr_a_thousand_alarms_a_second_end_no_wait_early_and_disturb_no_call() {
     let test = "signals::eintr_a_thousand_alarms_a_second_end_no_wait_early_and_disturb_no_call";
     let child = in_child(test, &[], || {
-        handle(libc::SIGALRM, count_alarm, 0);
-        alarms();
+        let _alarms = Alarms::start(0);
         let rt = Runtime::builder().workers(2).build().unwrap();
         rt.run(sleep_and_echo);
         // On an OS thread too.
@@ -138,8 +157,7 @@ fn a_handler_runs_on_the_green_stack_or_on_the_one_for_signals_as_it_asked() {
 fn a_storm_of_alarms_on_small_stacks_overwrites_nothing() {
     let test = "signals::a_storm_of_alarms_on_small_stacks_overwrites_nothing";
     let child = in_child(test, &[], || {
-        handle(libc::SIGALRM, count_alarm, libc::SA_ONSTACK);
-        alarms();
+        let _alarms = Alarms::start(libc::SA_ONSTACK);
         for mode in MODES {
             let rt = runtime(2, mode);
             let before = ALARMS.load(SeqCst);
