@@ -23,6 +23,12 @@ pub enum Contestant {
     Epoll,
     /// std's threads.
     OsThreads,
+    /// parking_lot's locks, between OS threads.
+    ParkingLot,
+    /// crossbeam's channels, between OS threads.
+    Crossbeam,
+    /// flume's channels, between OS threads.
+    Flume,
 }
 
 impl Contestant {
@@ -45,12 +51,22 @@ impl Contestant {
             Self::Tokio => "tokio",
             Self::Epoll => "bare epoll",
             Self::OsThreads => "OS threads",
+            Self::ParkingLot => "parking_lot",
+            Self::Crossbeam => "crossbeam",
+            Self::Flume => "flume",
         }
     }
 
     /// The contestant of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::ALL, &[Self::Epoll, Self::OsThreads]]
+        let others = [
+            Self::Epoll,
+            Self::OsThreads,
+            Self::ParkingLot,
+            Self::Crossbeam,
+            Self::Flume,
+        ];
+        [Self::ALL, &others]
             .concat()
             .into_iter()
             .find(|contestant| contestant.name() == name)
