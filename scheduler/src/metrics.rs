@@ -73,6 +73,7 @@ impl Metrics {
                 .workers
                 .iter()
                 .map(crate::worker::Worker::queued)
+                .chain(inner.carriers.iter().map(crate::carrier::Carrier::queued))
                 .sum(),
             timers: inner
                 .workers

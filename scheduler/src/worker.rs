@@ -26,7 +26,7 @@ use crate::call_after::Call;
 use crate::green_thread::{GreenThreadId, Header, Hint, Task};
 use crate::poller::Poller;
 use crate::queue::{self, Slot, Steal, Stealer};
-use crate::shim::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::shim::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::shim::bounds::FAIRNESS_INTERVAL;
 use crate::shim::cell::UnsafeCell;
 use crate::shim::sync::{Arc, Mutex};
@@ -550,9 +550,22 @@ pub(crate) struct Private {
     yielded: VecDeque<Task>,
     streak: u32,
     turn: u32,
+    /// How many there are, for others.
+    len: Arc<AtomicUsize>,
 }
 
 impl Private {
+    /// The length, for others: old as soon as it is told.
+    pub(crate) fn told_len(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.len)
+    }
+
+    #[inline]
+    fn tell(&self) {
+        let len = usize::from(self.next.is_some()) + self.woken.len() + self.yielded.len();
+        self.len.store(len, Ordering::Relaxed);
+    }
+
     #[inline]
     pub(crate) fn push(&mut self, task: Task, hint: Hint) {
         match hint {
@@ -563,11 +576,13 @@ impl Private {
                 }
             }
         }
+        self.tell();
     }
 
     #[inline]
     pub(crate) fn push_yielded(&mut self, task: Task) {
         self.yielded.push_back(task);
+        self.tell();
     }
 
     /// The next that was woken; every 16th time the oldest that gave way.
@@ -577,23 +592,28 @@ impl Private {
         if self.turn.is_multiple_of(CLASS_INTERVAL)
             && let Some(task) = self.yielded.pop_front()
         {
+            self.tell();
             return Some(task);
         }
-        if self.streak < SLOT_STREAK {
-            if let Some(task) = self.next.take() {
+        if let Some(task) = self.next.take() {
+            if self.streak < SLOT_STREAK {
                 self.streak += 1;
+                self.tell();
                 return Some(task);
             }
-        } else if let Some(task) = self.next.take() {
             self.woken.push_back(task);
         }
         self.streak = 0;
-        self.woken.pop_front()
+        let task = self.woken.pop_front()?;
+        self.tell();
+        Some(task)
     }
 
     #[inline]
     pub(crate) fn pop_yielded(&mut self) -> Option<Task> {
-        self.yielded.pop_front()
+        let task = self.yielded.pop_front()?;
+        self.tell();
+        Some(task)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

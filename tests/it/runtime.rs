@@ -326,6 +326,24 @@ fn metrics_count_what_waits_in_the_queues() {
 }
 
 #[test]
+fn metrics_count_what_was_woken_and_has_not_run_yet() {
+    each_mode_on(1, |rt| {
+        rt.run(|| {
+            let others: Vec<_> = (0..100).map(|_| weald::spawn(weald::park)).collect();
+            wait_until(|| rt.metrics().parked >= 100);
+            for other in &others {
+                other.thread().unpark();
+            }
+            let now = rt.metrics();
+            assert!(now.run_queue_len + now.injector_len >= 99, "{now:?}");
+            for other in others {
+                other.join().unwrap();
+            }
+        });
+    });
+}
+
+#[test]
 fn metrics_count_live_timers_and_a_cancel_counts_down_at_once() {
     each_mode(|rt| {
         rt.run(|| {

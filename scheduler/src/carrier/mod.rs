@@ -87,6 +87,7 @@ pub(crate) struct Carrier {
     /// Who runs here while the door stands open; others look only while they hold the carrier out.
     pub(crate) running: AtomicPtr<Header>,
     private: UnsafeCell<Private>,
+    private_len: Arc<AtomicUsize>,
     inbox: Mutex<Vec<(Task, Hint)>>,
     has_mail: AtomicBool,
     /// Started threads that must stay here and have not ended.
@@ -148,6 +149,7 @@ impl Drop for AbortOnPanic {
 
 impl Carrier {
     pub(crate) fn new(index: usize) -> Self {
+        let private = Private::default();
         Self {
             index,
             inner: Cell::new(ptr::null()),
@@ -157,7 +159,8 @@ impl Carrier {
             since: Cell::new(None),
             reported: AtomicBool::new(false),
             running: AtomicPtr::new(ptr::null_mut()),
-            private: UnsafeCell::new(Private::default()),
+            private_len: private.told_len(),
+            private: UnsafeCell::new(private),
             inbox: Mutex::new(Vec::new()),
             has_mail: AtomicBool::new(false),
             settled: Cell::new(0),
@@ -178,6 +181,11 @@ impl Carrier {
     #[inline]
     pub(crate) fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
+    }
+
+    /// Threads that are ready and must run here; a moment ago.
+    pub(crate) fn queued(&self) -> usize {
+        self.private_len.load(Ordering::Relaxed) + self.inbox.lock().len()
     }
 
     /// Takes a seat, or lets go of it; inside the door.
