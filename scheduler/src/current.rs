@@ -56,6 +56,13 @@ pub(crate) fn carrier() -> *const Carrier {
 
 /// The thread pointer of the OS thread that is a carrier; zero if this is none.
 #[cfg(not(loom))]
+#[cfg_attr(
+    not(target_env = "gnu"),
+    allow(
+        dead_code,
+        reason = "only green threads with their own thread-locals need it"
+    )
+)]
 #[inline(never)]
 pub(crate) fn host_pointer() -> usize {
     let carrier = carrier();
@@ -72,6 +79,13 @@ pub(crate) fn set_carrier(carrier: *const Carrier) {
 }
 
 /// Where this is kept for the running thread.
+#[cfg_attr(
+    not(target_env = "gnu"),
+    allow(
+        dead_code,
+        reason = "only green threads with their own thread-locals need it"
+    )
+)]
 #[inline(never)]
 pub(crate) fn here() -> *const Here {
     HERE.with(ptr::from_ref)
@@ -81,6 +95,13 @@ pub(crate) fn here() -> *const Here {
 ///
 /// # Safety
 /// The block is complete and nobody runs on it.
+#[cfg_attr(
+    not(target_env = "gnu"),
+    allow(
+        dead_code,
+        reason = "only green threads with their own thread-locals need it"
+    )
+)]
 #[inline]
 pub(crate) unsafe fn arrive(here: *const Here, header: *const Header) {
     // SAFETY: by contract.
@@ -91,6 +112,13 @@ pub(crate) unsafe fn arrive(here: *const Here, header: *const Header) {
 ///
 /// # Safety
 /// As `arrive`.
+#[cfg_attr(
+    not(target_env = "gnu"),
+    allow(
+        dead_code,
+        reason = "only green threads with their own thread-locals need it"
+    )
+)]
 #[inline(never)]
 pub(crate) unsafe fn drive(here: *const Here, carrier: *const Carrier) {
     // SAFETY: by contract.

@@ -164,7 +164,10 @@ mod sys {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(super) fn poll(fds: &mut [libc::pollfd], left: Option<Duration>) -> libc::c_int {
         let left = left.map(|left| libc::timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_sec: left
+                .as_secs()
+                .try_into()
+                .unwrap_or_else(|_| i32::MAX.into()),
             tv_nsec: left.subsec_nanos().into(),
         });
         let limit = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
