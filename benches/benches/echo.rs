@@ -1,12 +1,13 @@
-//! What does a TCP echo server cost with 1000 connections on one worker? Units: seconds of server CPU
-//! per million requests, ms of latency, requests per second.
+//! What does a TCP echo server cost, with 1000 and 5000 connections, on one and two workers? Units:
+//! seconds of server CPU per million requests, ms of latency, requests per second.
 //!
 //! `cargo bench -p weald-benches --bench echo`
 //!
 //! The server is a process of its own on the first CPU, the load one thread on the second: 64 bytes
-//! to and fro on each connection, the next request as soon as the answer is there. The load is often
-//! at the end of its core, so the rate is a lower bound: compare the CPU of the server. The floor is
-//! a bare epoll loop; what it costs is the kernel's share. Loopback only.
+//! to and fro on each connection, the next request as soon as the answer is there. With two workers
+//! they share both CPUs. The load is often at the end of its core, so the rate is a lower bound:
+//! compare the CPU of the server. The floor is a bare epoll loop for each worker; what it costs is the
+//! kernel's share. Loopback only.
 
 mod rivals;
 
@@ -29,17 +30,17 @@ fn main() {
         serve(&role);
     }
     match raise_descriptor_limit() {
-        Ok(limit) if limit < 1200 => println!("only {limit} descriptors: this will fail"),
+        Ok(limit) if limit < 5200 => println!("only {limit} descriptors: this will fail"),
         Ok(_) => {}
         Err(error) => println!("the descriptor limit stays: {error}"),
     }
     match on_a_thread(|| pin_to_nth_cpu(1)) {
-        Ok(cpu) => println!("the load runs on CPU {cpu}, each server on the first one"),
+        Ok(cpu) => println!("1 worker: the load runs on CPU {cpu}, each server on the first one"),
         Err(error) => println!("server and load share the CPUs: {error}"),
     }
-    let case = Case {
-        name: "echo, 1000 connections".into(),
-        workers: 1,
+    let case = |connections: usize, workers| Case {
+        name: format!("{connections} connections"),
+        workers,
         amount: unless_quick(3000, 300),
         metrics: vec![
             Metric::less("server CPU (s per million)"),
@@ -52,20 +53,20 @@ fn main() {
         contestants: &[
             Contestant::WealdShared,
             Contestant::WealdPinned,
+            Contestant::WealdOwn,
             Contestant::May,
             Contestant::Tokio,
             Contestant::Epoll,
         ],
         lifetime: Lifetime::Repetition,
     };
-    compare_by(&[case], repetitions(5), |case, contestant| {
+    let cases = [case(1000, 1), case(1000, 2), case(5000, 1), case(5000, 2)];
+    compare_by(&cases, repetitions(5), |case, contestant| {
         measure(case, contestant).map_err(|error| error.to_string())
     });
 }
 
 // The load: one thread, one epoll.
-
-const CONNECTIONS: usize = 1000;
 
 /// Runs `body` on a thread of its own and waits for it. What is started from this one, the servers
 /// among it, would inherit the load's CPU.
@@ -81,21 +82,33 @@ fn measure(case: &Case, contestant: Contestant) -> io::Result<Vec<f64>> {
         workers: case.workers,
     };
     let mut server = Process::start(&role, Duration::from_secs(20)).map_err(io::Error::other)?;
+    let connections = case
+        .name
+        .split(' ')
+        .next()
+        .and_then(|count| count.parse().ok());
+    let connections = connections.ok_or_else(|| io::Error::other("the case tells no count"))?;
     on_a_thread(|| {
-        // Where it cannot be, `main` has said that the CPUs are shared.
-        let _ = pin_to_nth_cpu(1);
-        measure_server(&mut server, Duration::from_millis(case.amount))
+        if case.workers == 1 {
+            // Where it cannot be, `main` has said that the CPUs are shared.
+            let _ = pin_to_nth_cpu(1);
+        }
+        measure_server(&mut server, connections, Duration::from_millis(case.amount))
     })
 }
 
-fn measure_server(server: &mut Process, length: Duration) -> io::Result<Vec<f64>> {
+fn measure_server(
+    server: &mut Process,
+    connections: usize,
+    length: Duration,
+) -> io::Result<Vec<f64>> {
     // The child answers [port, user seconds, system seconds, resident bytes].
     let mut ask = || match server.ask(0) {
         Ok(values) if values.len() == 4 => Ok(values),
         Ok(_) => Err(io::Error::other("the server answers nonsense")),
         Err(reason) => Err(io::Error::other(reason)),
     };
-    let mut load = Load::connect(port(ask()?[0])?, CONNECTIONS)?;
+    let mut load = Load::connect(port(ask()?[0])?, connections)?;
     load.run(length / 6, &mut Vec::new())?;
     let mut latencies_us = Vec::with_capacity(4_000_000);
     let before = ask()?;
@@ -125,15 +138,20 @@ fn port(value: f64) -> io::Result<u16> {
 // The servers, each in a process of its own.
 
 fn serve(role: &Role) -> ! {
-    // Before the contestant starts a thread: they inherit the CPU. Where it cannot be, the parent
-    // has said that the CPUs are shared.
-    let _ = pin_to_nth_cpu(0);
+    if role.workers == 1 {
+        // Before the contestant starts a thread: they inherit the CPU. Where it cannot be, the parent
+        // has said that the CPUs are shared.
+        let _ = pin_to_nth_cpu(0);
+    }
     let _ = raise_descriptor_limit();
     match role.contestant {
         Contestant::Epoll => {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback is there");
             let address = listener.local_addr();
-            thread::spawn(move || epoll_echo(&listener).expect("epoll serves"));
+            for _ in 0..role.workers {
+                let listener = listener.try_clone().expect("a descriptor is left");
+                thread::spawn(move || epoll_echo(&listener).expect("epoll serves"));
+            }
             report(address)
         }
         Contestant::May => {

@@ -13,12 +13,19 @@
 //!
 //! `cargo bench -p weald-benches --bench sync`
 
+#![allow(
+    clippy::similar_names,
+    reason = "ping, pinged, pong and ponged are the usual ones"
+)]
+
 mod rivals;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weald_benches::Contestant::{self, *};
+use weald_benches::Contestant::{
+    self, Crossbeam, Flume, May, ParkingLot, Tokio, WealdOwn, WealdPinned, WealdShared,
+};
 use weald_benches::{
     Case, Lifetime, Metric, Role, answer, compare, criterion, nanos_each, pin_to_nth_cpu,
     repetitions, unless_quick, weald_runtime,
@@ -129,7 +136,9 @@ fn mutex(spawn: fn(Body) -> Join, lock: impl Lock, amount: u64) -> f64 {
             spawn(Box::new(move || (0..rounds).for_each(|_| lock.add())))
         })
         .collect();
-    threads.into_iter().for_each(|join| join());
+    for join in threads {
+        join();
+    }
     nanos_each(start.elapsed(), rounds * THREADS)
 }
 
@@ -144,12 +153,14 @@ fn channel<S: Sends + Clone, R: Receives + Clone>(
     for _ in 0..PAIRS {
         let (sender, receiver) = (sender.clone(), receiver.clone());
         threads.push(spawn(Box::new(move || {
-            (0..rounds).for_each(|n| sender.put(n))
+            (0..rounds).for_each(|n| sender.put(n));
         })));
         threads.push(spawn(Box::new(move || while receiver.take().is_some() {})));
     }
     drop((sender, receiver));
-    threads.into_iter().for_each(|join| join());
+    for join in threads {
+        join();
+    }
     nanos_each(start.elapsed(), rounds * PAIRS)
 }
 
@@ -169,7 +180,7 @@ fn ping_pong<S: Sends, R: Receives>(
     };
     let start = Instant::now();
     let join = spawn(Box::new(move || {
-        (0..amount).for_each(|_| pong.put(receive(&pinged)))
+        (0..amount).for_each(|_| pong.put(receive(&pinged)));
     }));
     for n in 0..amount {
         ping.put(n);
