@@ -1,4 +1,5 @@
-//! A stack with a saved context. On x86-64 the switch is our own, elsewhere corosensei's.
+//! A stack with a saved context. On x86-64 the switch is our own, elsewhere corosensei's, and under
+//! sanitizers (`--cfg weald_sanitizer`), which it tells of each stack.
 //!
 //! | state     | on the stack lies | leaves by                                              |
 //! |-----------|-------------------|--------------------------------------------------------|
@@ -28,12 +29,12 @@ use corosensei::CoroutineResult;
 
 use crate::stack::{self, Stack};
 
-#[cfg(all(target_arch = "x86_64", unix))]
+#[cfg(all(target_arch = "x86_64", unix, not(weald_sanitizer)))]
 mod x86_64;
-#[cfg(all(target_arch = "x86_64", unix))]
+#[cfg(all(target_arch = "x86_64", unix, not(weald_sanitizer)))]
 use self::x86_64 as raw;
 
-#[cfg(not(all(target_arch = "x86_64", unix)))]
+#[cfg(not(all(target_arch = "x86_64", unix, not(weald_sanitizer))))]
 mod raw {
     use crate::stack::Stack;
 
