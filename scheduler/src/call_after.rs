@@ -19,8 +19,9 @@ use crate::carrier;
 use crate::current;
 use crate::exc_after::Alarm;
 use crate::green_thread::Task;
+use crate::place::{Found, Place};
 use crate::runtime::{self, Inner};
-use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::sync::{Arc, Weak, downgrade};
 use crate::sleep;
@@ -38,9 +39,8 @@ pub(crate) struct Call {
     /// `call_after_local`: not if this thread has ended.
     owner: Option<Task>,
     runtime: Weak<Inner>,
-    /// Where its entry is: worker index + 1 in `place`, 0 while it is in no wheel; the key's bits.
-    place: AtomicUsize,
-    key: AtomicU64,
+    /// Where its entry is.
+    place: Place,
 }
 
 // SAFETY: the body is `Send` and belongs to the winner of the step out of WAITING.
@@ -68,13 +68,12 @@ impl Call {
 
     /// Its entry is in a wheel now. False: it was cancelled meanwhile.
     pub(crate) fn armed(&self, worker: &Worker, key: Key) -> bool {
-        self.key.store(key.to_bits(), Ordering::Relaxed);
-        self.place.store(worker.index + 1, Ordering::Release);
-        if let Some(inner) = self.runtime.upgrade() {
+        let settled = self.place.settle(worker.index, key.to_bits());
+        if settled && let Some(inner) = self.runtime.upgrade() {
             // Now the wheel counts it.
             inner.alarms.fetch_sub(1, Ordering::Relaxed);
         }
-        self.state.load(Ordering::Acquire) == WAITING
+        settled
     }
 
     /// Its time has come: starts its green thread, unless it was cancelled.
@@ -119,23 +118,34 @@ impl Call {
         let Some(body) = self.claim(CANCELLED) else {
             return false;
         };
-        let place = self.place.load(Ordering::Acquire);
-        if place != 0
-            && let Some(inner) = self.runtime.upgrade()
-            && let Some(key) = Key::from_bits(self.key.load(Ordering::Relaxed))
-        {
-            let worker = &inner.workers[place - 1];
-            let here = carrier::with_core(Arc::as_ptr(&inner), |own, core| {
-                std::ptr::eq(own, worker).then(|| core.disarm(key))
-            });
-            // What comes out is dropped here, outside the door.
-            match here.flatten() {
-                Some(entry) => drop(entry),
-                None => drop(worker.timers.cancel(key)),
+        let found = self.place.leave();
+        if let Some(inner) = self.runtime.upgrade() {
+            match found {
+                Found::OnTheWay => {
+                    inner.alarms.fetch_sub(1, Ordering::Relaxed);
+                }
+                Found::InWheel(worker, key) => take_out(&inner, worker, key),
+                Found::Nowhere => {}
             }
         }
         drop(body);
         true
+    }
+}
+
+/// Takes an entry out of a worker's wheel; at once if that is the caller's.
+fn take_out(inner: &Arc<Inner>, worker: usize, key: u64) {
+    let Some(key) = Key::from_bits(key) else {
+        return;
+    };
+    let worker = &inner.workers[worker];
+    let here = carrier::with_core(Arc::as_ptr(inner), |own, core| {
+        std::ptr::eq(own, worker).then(|| core.disarm(key))
+    });
+    // What comes out is dropped here, outside the door.
+    match here.flatten() {
+        Some(entry) => drop(entry),
+        None => drop(worker.timers.cancel(key)),
     }
 }
 
@@ -185,16 +195,16 @@ impl Timer {
 
 fn start(delay: Duration, owner: Option<Task>, body: Box<dyn FnOnce() + Send>) -> Timer {
     let inner = runtime::here();
+    let deadline = sleep::deadline(delay);
     let call = Arc::new(Call {
         state: AtomicUsize::new(WAITING),
         body: UnsafeCell::new(Some(body)),
         owner,
         runtime: downgrade(&inner),
-        place: AtomicUsize::new(0),
-        key: AtomicU64::new(0),
+        place: deadline.map_or_else(Place::nowhere, |_| Place::on_the_way()),
     });
     // One that is never due is kept by its `Timer` alone.
-    if let Some(deadline) = sleep::deadline(delay) {
+    if let Some(deadline) = deadline {
         arm(&inner, deadline, &call);
     }
     Timer(Kind::Call(call))
@@ -204,6 +214,7 @@ fn arm(inner: &Arc<Inner>, deadline: Instant, call: &Arc<Call>) {
     #[cfg(loom)]
     if crate::thin::is_active() {
         // A thread that sleeps takes the place of the wheel.
+        call.place.leave();
         let call = call.clone();
         let request = Request {
             name: Some("a call in the future".into()),

@@ -46,6 +46,7 @@ mod panic_hook;
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod patch;
+mod place;
 mod poller;
 mod queue;
 mod registry;

@@ -79,8 +79,9 @@ impl<I, Y> Coroutine<I, Y> {
     where
         F: FnOnce(&Suspender<I, Y>, I),
     {
+        // What a large alignment leaves free above the body counts as well.
         assert!(
-            size_of::<F>() <= stack.size() / 2,
+            size_of::<F>() + align_of::<F>() <= stack.size() / 2,
             "a body with {} bytes of captures does not fit on a stack of {}",
             size_of::<F>(),
             stack.size()
@@ -312,6 +313,22 @@ mod tests {
         let large = [1_u8; MIN_STACK];
         let body = move |_: &Suspender<(), ()>, ()| {
             std::hint::black_box(large);
+        };
+        let stack = Cache::new().get(MIN_STACK).unwrap();
+        // SAFETY: the body borrows nothing and stays on this OS thread.
+        drop(unsafe { Coroutine::new(stack, body) });
+    }
+
+    #[test]
+    #[should_panic(expected = "does not fit on a stack")]
+    fn a_body_whose_alignment_would_reach_the_guard_is_refused() {
+        #[repr(align(8192))]
+        struct Aligned(u8);
+        const { assert!(size_of::<Aligned>() == MIN_STACK / 2) };
+        let aligned = Aligned(1);
+        let body = move |_: &Suspender<(), ()>, ()| {
+            std::hint::black_box(&aligned.0);
+            std::hint::black_box(&aligned);
         };
         let stack = Cache::new().get(MIN_STACK).unwrap();
         // SAFETY: the body borrows nothing and stays on this OS thread.

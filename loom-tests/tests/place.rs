@@ -1,0 +1,78 @@
+//! Models of `scheduler/src/place.rs`: a worker that puts a call into its wheel, and a canceller.
+//!
+//! Invariant 1: a call that was cancelled leaves no entry behind.
+//! Invariant 2: the runtime's number of entries on the way is right in the end.
+
+#[path = "../../scheduler/src/place.rs"]
+#[allow(dead_code, reason = "the call that is never due has no model")]
+mod place;
+#[cfg_attr(loom, path = "../../scheduler/src/shim/loom.rs")]
+#[cfg_attr(not(loom), path = "../../scheduler/src/shim/std.rs")]
+#[allow(dead_code, unused_imports, reason = "only the atomics are used")]
+mod shim;
+
+use weald_loom_tests::sync::Arc;
+use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering};
+use weald_loom_tests::{Model, check, thread, witness};
+
+use self::place::{Found, Place};
+
+const KEY: u64 = 7;
+
+struct Entry {
+    place: Place,
+    /// In the wheel, by its key; 0: it is not.
+    wheel: AtomicUsize,
+    on_the_way: AtomicUsize,
+}
+
+impl Entry {
+    fn take_out(&self, key: u64) {
+        assert_eq!(key, KEY, "the key is that of the entry");
+        self.wheel.store(0, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_cancelled_call_leaves_no_entry_behind() {
+    let model = Model {
+        name: "a_cancelled_call_leaves_no_entry_behind",
+        floor: 2,
+        bound: None,
+        witnesses: &["settled first", "cancelled first"],
+    };
+    check(model, || {
+        let entry = Arc::new(Entry {
+            place: Place::on_the_way(),
+            wheel: AtomicUsize::new(0),
+            on_the_way: AtomicUsize::new(1),
+        });
+        let worker = thread::spawn({
+            let entry = Arc::clone(&entry);
+            move || {
+                entry.wheel.store(1, Ordering::Relaxed);
+                if entry.place.settle(0, KEY) {
+                    entry.on_the_way.fetch_sub(1, Ordering::Relaxed);
+                } else {
+                    entry.take_out(KEY);
+                }
+            }
+        });
+        let found = entry.place.leave();
+        match found {
+            Found::OnTheWay => {
+                entry.on_the_way.fetch_sub(1, Ordering::Relaxed);
+            }
+            Found::InWheel(worker, key) => {
+                assert_eq!(worker, 0);
+                entry.take_out(key);
+            }
+            Found::Nowhere => unreachable!("it was on the way"),
+        }
+        worker.join().unwrap();
+        witness!("settled first", found != Found::OnTheWay);
+        witness!("cancelled first", found == Found::OnTheWay);
+        assert_eq!(entry.wheel.load(Ordering::Relaxed), 0);
+        assert_eq!(entry.on_the_way.load(Ordering::Relaxed), 0);
+    });
+}

@@ -1,0 +1,87 @@
+//! Where the entry of a call in the future is: a word between the worker that puts it into its wheel
+//! and whoever cancels the call, maybe at the same time.
+//!
+//! | state       | the entry               | counted by        | leaves by                        |
+//! |-------------|-------------------------|-------------------|----------------------------------|
+//! | ON THE WAY  | is not in a wheel yet   | the runtime       | `settle` -> worker, `leave` -> GONE |
+//! | worker + 1  | is in that wheel        | the wheel         | never                            |
+//! | GONE        | goes into none          | nobody            | never                            |
+//!
+//! Invariant 1: `settle` and `leave` are each one compare-and-swap from ON THE WAY, so one of them
+//! learns of the other: the canceller finds the entry, or the worker takes it out again.
+//! Invariant 2: who wins counts the entry out of the runtime's number, once.
+//!
+//! Orderings: settling releases the key, who finds the worker acquires it.
+//! Checked by `loom-tests/tests/place.rs`.
+
+use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+const ON_THE_WAY: usize = 0;
+const GONE: usize = usize::MAX;
+
+/// See the module's comment.
+#[derive(Debug)]
+pub(crate) struct Place {
+    word: AtomicUsize,
+    key: AtomicU64,
+}
+
+/// What a canceller finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It was on the way, and goes into no wheel.
+    OnTheWay,
+    /// It is in the wheel of this worker, under this key.
+    InWheel(usize, u64),
+    /// It was never to go into one.
+    Nowhere,
+}
+
+impl Place {
+    /// Of an entry that a worker is to put into its wheel.
+    pub(crate) fn on_the_way() -> Self {
+        Self::of(ON_THE_WAY)
+    }
+
+    /// Of a call that is never due.
+    pub(crate) fn nowhere() -> Self {
+        Self::of(GONE)
+    }
+
+    fn of(word: usize) -> Self {
+        Self {
+            word: AtomicUsize::new(word),
+            key: AtomicU64::new(0),
+        }
+    }
+
+    /// The worker has put it in. False: it was cancelled, and must come out again.
+    pub(crate) fn settle(&self, worker: usize, key: u64) -> bool {
+        self.key.store(key, Ordering::Relaxed);
+        #[cfg(weald_fault = "place_settles_by_store")]
+        {
+            let left = self.word.load(Ordering::Acquire) == GONE;
+            self.word.store(worker + 1, Ordering::Release);
+            return !left;
+        }
+        #[cfg(weald_fault = "place_relaxed_settle")]
+        let settled = Ordering::Relaxed;
+        #[cfg(not(weald_fault = "place_relaxed_settle"))]
+        let settled = Ordering::Release;
+        self.word
+            .compare_exchange(ON_THE_WAY, worker + 1, settled, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// The call is cancelled; for the one who has done so.
+    pub(crate) fn leave(&self) -> Found {
+        match self
+            .word
+            .compare_exchange(ON_THE_WAY, GONE, Ordering::Relaxed, Ordering::Acquire)
+        {
+            Ok(_) => Found::OnTheWay,
+            Err(GONE) => Found::Nowhere,
+            Err(worker) => Found::InWheel(worker - 1, self.key.load(Ordering::Relaxed)),
+        }
+    }
+}
