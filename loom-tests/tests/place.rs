@@ -6,11 +6,8 @@
 #[path = "../../scheduler/src/place.rs"]
 #[allow(dead_code, reason = "the call that is never due has no model")]
 mod place;
-#[cfg_attr(loom, path = "../../scheduler/src/shim/loom.rs")]
-#[cfg_attr(not(loom), path = "../../scheduler/src/shim/std.rs")]
-#[allow(dead_code, unused_imports, reason = "only the atomics are used")]
-mod shim;
 
+use weald_loom_tests::sync as shim;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering};
 use weald_loom_tests::{Model, check, thread, witness};
