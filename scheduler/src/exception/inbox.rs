@@ -1,0 +1,147 @@
+//! What others raise in a thread, and what it has told itself to raise later.
+#![allow(
+    unsafe_code,
+    reason = "a thread's runtime, and the delivery of a wake-up"
+)]
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::exception::BoxError;
+use crate::green_thread::{Header, Hint};
+use crate::shim::atomic::Ordering;
+use crate::shim::clock;
+
+/// Tells an `exc_after` of a thread from its others; in the order in which they are due.
+pub(crate) type AlarmKey = (Instant, u64);
+
+/// What is to be raised in a thread, apart from its `timeout`s.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    killed: bool,
+    thrown: Vec<(Instant, BoxError)>,
+    /// `None`: the thread has ended, and its error was dropped.
+    alarms: BTreeMap<AlarmKey, Option<BoxError>>,
+    /// The thread has ended.
+    closed: bool,
+}
+
+impl Inbox {
+    /// Adds an `exc_after` of the thread whose header this is.
+    pub(super) fn add_alarm(&mut self, header: &Header, key: AlarmKey, error: BoxError) {
+        self.alarms.insert(key, Some(error));
+        count_alarms(header, 1);
+    }
+
+    /// When the first `exc_after` is due.
+    pub(super) fn first_alarm(&self) -> Option<Instant> {
+        self.alarms.keys().next().map(|&(deadline, _)| deadline)
+    }
+
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed
+    }
+
+    /// Was something raised by others?
+    pub(super) fn is_pending(&self) -> bool {
+        self.killed || !self.thrown.is_empty()
+    }
+
+    /// Takes the earliest one-shot exception: of those thrown and, if `now` is given, those due.
+    pub(super) fn take_once(&mut self, header: &Header, now: Option<Instant>) -> Option<BoxError> {
+        let due = self
+            .first_alarm()
+            .filter(|&deadline| now.is_some_and(|now| deadline <= now));
+        let thrown = self.thrown.iter().map(|&(at, _)| at).min();
+        match (thrown, due) {
+            (None, None) => None,
+            (Some(at), due) if due.is_none_or(|due| at <= due) => {
+                let first = self.thrown.iter().position(|&(t, _)| t == at);
+                let (_, error) = self.thrown.remove(first.expect("the minimum is there"));
+                if !self.is_pending() {
+                    header.state.clear_pending();
+                }
+                Some(error)
+            }
+            _ => {
+                count_alarms(header, usize::MAX);
+                self.alarms.pop_first().and_then(|(_, error)| error)
+            }
+        }
+    }
+
+    /// Takes the errors that will never be raised; when the thread has ended.
+    fn close(&mut self, header: &Header) -> Vec<BoxError> {
+        self.closed = true;
+        count_alarms(header, 0_usize.wrapping_sub(self.alarms.len()));
+        let alarms = self.alarms.values_mut().filter_map(Option::take);
+        let thrown = self.thrown.drain(..).map(|(_, error)| error);
+        thrown.chain(alarms).collect()
+    }
+}
+
+/// Adds to the number of live alarms of the thread's runtime. Under the lock of the inbox of a
+/// thread that has not ended, whose runtime therefore is there.
+fn count_alarms(header: &Header, by: usize) {
+    if by != 0 && !header.runtime.is_null() {
+        // SAFETY: a runtime outlives its green threads, and this one takes the lock to end.
+        unsafe { &*header.runtime }
+            .alarms
+            .fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+/// Takes an `exc_after` out of its thread's inbox. False: it has fired or was cancelled.
+pub(crate) fn cancel_alarm(header: &Header, key: AlarmKey) -> bool {
+    let mut inbox = header.cold().inbox.lock();
+    let Some(error) = inbox.alarms.remove(&key) else {
+        return false;
+    };
+    if !inbox.closed {
+        count_alarms(header, usize::MAX);
+    }
+    drop(inbox);
+    // Outside the lock: the destructor is the user's.
+    drop(error);
+    true
+}
+
+/// Drops what was to be raised in a thread that ends: nobody will see it.
+pub(crate) fn close(header: &Header) {
+    if let Some(cold) = header.cold_if_any() {
+        let left = cold.inbox.lock().close(header);
+        // The errors' destructors are the user's.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(left)));
+    }
+}
+
+/// `GreenThread::throw`.
+pub(crate) fn throw(header: &Header, error: BoxError) {
+    if header.state.is_done() {
+        return;
+    }
+    let mut inbox = header.cold().inbox.lock();
+    inbox.thrown.push((clock::now(), error));
+    let wake = header.state.interrupt();
+    drop(inbox);
+    // SAFETY: the verdict is fresh, and the caller's handle keeps the header alive.
+    unsafe { header.deliver(wake, Hint::Peer) };
+}
+
+/// `GreenThread::kill`.
+pub(crate) fn kill(header: &Header) {
+    if header.state.is_done() {
+        return;
+    }
+    let mut inbox = header.cold().inbox.lock();
+    inbox.killed = true;
+    let wake = header.state.interrupt();
+    drop(inbox);
+    // SAFETY: the verdict is fresh, and the caller's reference keeps the header alive.
+    unsafe { header.deliver(wake, Hint::Peer) };
+}
+
+/// True if the thread was killed (before it started: its body must not run).
+pub(crate) fn is_killed(header: &Header) -> bool {
+    header.state.is_pending() && header.cold().inbox.lock().killed
+}

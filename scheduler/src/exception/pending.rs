@@ -1,0 +1,400 @@
+//! What a thread is to raise, and when: its own deadlines, and what its inbox holds.
+#![allow(unsafe_code, reason = "the thread's own part of its header")]
+
+use std::fmt;
+use std::io;
+use std::panic::resume_unwind;
+use std::time::Instant;
+
+use crate::current;
+use crate::exception::defer::Deferred;
+use crate::exception::inbox::AlarmKey;
+use crate::exception::{BoxError, Elapsed, Exception, Tag};
+use crate::green_thread::Header;
+use crate::locals::Locals;
+use crate::shim::clock;
+
+/// One `timeout` on the thread's stack.
+#[derive(Debug)]
+struct Scope {
+    id: u64,
+    /// `None`: it never passes.
+    deadline: Option<Instant>,
+    /// Its exception was raised.
+    raised: bool,
+}
+
+/// A thread's own part: its deadlines, how its exceptions stand, its locals.
+#[derive(Debug, Default)]
+pub(crate) struct Local {
+    /// The `timeout`s around the running code, outermost first.
+    scopes: Vec<Scope>,
+    /// The earliest deadline of the inbox's alarms when it was last looked at; it may be too early.
+    alarm: Option<Instant>,
+    /// The earlier of `alarm` and of the scopes' deadlines that were not raised.
+    earliest: Option<Instant>,
+    /// Numbers scopes and alarms.
+    next: u64,
+    kill_raised: bool,
+    /// Some scope's exception was raised and the scope is still there.
+    scope_raised: bool,
+    /// While above zero nothing is raised but the timeouts entered since.
+    hold: u32,
+    /// How many of `scopes` are held: those that were there when the hold began.
+    held: usize,
+    /// Above zero while a `blocking` closure runs.
+    pub(crate) blocking: u32,
+    /// Above zero while `defer` runs: what is to be raised stays where it is.
+    defers: u32,
+    /// An exception of ours may be unwinding; `own_unwinding` says when that counts.
+    raising: bool,
+    pub(crate) locals: Locals,
+}
+
+/// An exception on its way into its thread.
+pub(crate) struct Raise {
+    exception: Exception,
+    /// It was reported before: it unwinds, whatever the call would return.
+    again: bool,
+}
+
+impl fmt::Debug for Raise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.exception.fmt(f)
+    }
+}
+
+impl Raise {
+    /// In place of one that stays pending.
+    fn deferred() -> Self {
+        let error = Box::new(Deferred);
+        let tag = Tag::Once;
+        Self {
+            exception: Exception { error, tag },
+            again: false,
+        }
+    }
+
+    /// Unwinds.
+    pub(crate) fn unwind(self) -> ! {
+        // SAFETY: the thread raises in itself.
+        unsafe { (*current::header()).local().raising = true };
+        resume_unwind(Box::new(self.exception))
+    }
+
+    /// Becomes the error of a call that returns `io::Result`, or unwinds if it was reported before.
+    pub(crate) fn into_io(self) -> io::Error {
+        if self.again {
+            self.unwind()
+        }
+        let kind = if self.exception.downcast_ref::<Elapsed>().is_some() {
+            io::ErrorKind::TimedOut
+        } else {
+            io::ErrorKind::Other
+        };
+        io::Error::new(kind, self.exception.error)
+    }
+}
+
+impl Local {
+    fn find_earliest(&mut self) {
+        let scope = self
+            .scopes
+            .iter()
+            .filter(|s| !s.raised)
+            .filter_map(|s| s.deadline)
+            .min();
+        self.earliest = match (scope, self.alarm) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+
+    /// A wait may last until here at most.
+    pub(crate) fn earliest(&self) -> Option<Instant> {
+        if self.hold == 0 {
+            return self.earliest;
+        }
+        let inner = self.scopes.iter().skip(self.held);
+        inner.filter(|s| !s.raised).filter_map(|s| s.deadline).min()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Enters a `timeout`.
+    pub(crate) fn push_scope(&mut self, deadline: Option<Instant>) -> u64 {
+        let id = self.number();
+        self.scopes.push(Scope {
+            id,
+            deadline,
+            raised: false,
+        });
+        if let Some(deadline) = deadline {
+            self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
+        }
+        id
+    }
+
+    /// Leaves the innermost `timeout`. True: its exception was raised.
+    pub(crate) fn pop_scope(&mut self, id: u64) -> bool {
+        let scope = self.scopes.pop().expect("timeouts nest");
+        debug_assert_eq!(scope.id, id, "timeouts nest");
+        if scope.deadline.is_some() {
+            self.find_earliest();
+        }
+        if self.scope_raised {
+            self.scope_raised = self.scopes.iter().any(|s| s.raised);
+        }
+        scope.raised
+    }
+
+    /// Adds an `exc_after` to the thread's inbox.
+    pub(crate) fn add_alarm(
+        &mut self,
+        header: &Header,
+        deadline: Instant,
+        error: BoxError,
+    ) -> AlarmKey {
+        let key = (deadline, self.number());
+        header.cold().inbox.lock().add_alarm(header, key, error);
+        self.alarm = Some(self.alarm.map_or(deadline, |e| e.min(deadline)));
+        self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
+        key
+    }
+
+    pub(super) fn begin_defer(&mut self) {
+        self.defers += 1;
+    }
+
+    pub(super) fn end_defer(&mut self) {
+        self.defers -= 1;
+    }
+
+    pub(super) fn begin_hold(&mut self) {
+        if self.hold == 0 {
+            self.held = self.scopes.len();
+        }
+        self.hold += 1;
+    }
+
+    pub(super) fn end_hold(&mut self) {
+        self.hold -= 1;
+    }
+
+    /// An alarm of the thread's own is gone, and `next` is the earliest one now.
+    pub(crate) fn set_alarm(&mut self, next: Option<Instant>) {
+        if self.alarm != next {
+            self.alarm = next;
+            self.find_earliest();
+        }
+    }
+
+    /// Something to look at before or after a wait?
+    #[inline]
+    fn is_quiet(&self) -> bool {
+        self.earliest.is_none() && !self.kill_raised && !self.scope_raised
+    }
+
+    /// The next exception to raise, in the order of rule 8.
+    fn next(&mut self, header: &Header) -> Option<Raise> {
+        let held = self.hold > 0;
+        if !held && header.state.is_pending() && header.cold().inbox.lock().is_killed() {
+            let again = std::mem::replace(&mut self.kill_raised, true);
+            return Some(Raise {
+                exception: Exception::killed(),
+                again,
+            });
+        }
+        let now = if self.earliest.is_some() {
+            Some(clock::now())
+        } else {
+            None
+        };
+        if self.scope_raised || now.is_some() {
+            let first = if held { self.held } else { 0 };
+            let passed = self.scopes.iter_mut().skip(first).find(|scope| {
+                scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
+            });
+            if let Some(scope) = passed {
+                let again = std::mem::replace(&mut scope.raised, true);
+                let tag = Tag::Scope(scope.id);
+                self.scope_raised = true;
+                if !again {
+                    self.find_earliest();
+                }
+                let error = Box::new(Elapsed(()));
+                return Some(Raise {
+                    exception: Exception { error, tag },
+                    again,
+                });
+            }
+        }
+        if held {
+            None
+        } else {
+            self.next_once(header, now)
+        }
+    }
+
+    /// Of what is due, is the exception of a `timeout` the first?
+    #[cfg(not(loom))]
+    fn is_timeout_due(&self, header: &Header) -> bool {
+        let held = self.hold > 0;
+        if !held && header.state.is_pending() && header.cold().inbox.lock().is_killed() {
+            return false;
+        }
+        let now = self.earliest.map(|_| clock::now());
+        let first = if held { self.held } else { 0 };
+        self.scopes.iter().skip(first).any(|scope| {
+            scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
+        })
+    }
+
+    /// True if `next` would find something. Takes nothing out.
+    fn is_due(&mut self, header: &Header) -> bool {
+        let held = self.hold > 0;
+        let now = self.earliest.map(|_| clock::now());
+        let first = if held { self.held } else { 0 };
+        let passed = |scope: &Scope| {
+            scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
+        };
+        if self.scopes.iter().skip(first).any(passed) {
+            return true;
+        }
+        if held || (now.is_none() && !header.state.is_pending()) {
+            return false;
+        }
+        let inbox = header.cold().inbox.lock();
+        let alarm = inbox.first_alarm();
+        let others = inbox.is_pending();
+        drop(inbox);
+        self.set_alarm(alarm);
+        others || matches!((alarm, now), (Some(alarm), Some(now)) if alarm <= now)
+    }
+
+    /// The next one-shot exception: the earliest of those thrown and those due by themselves.
+    fn next_once(&mut self, header: &Header, now: Option<Instant>) -> Option<Raise> {
+        if now.is_none() && !header.state.is_pending() {
+            return None;
+        }
+        let mut inbox = header.cold().inbox.lock();
+        let error = inbox.take_once(header, now);
+        let next = inbox.first_alarm();
+        drop(inbox);
+        self.set_alarm(next);
+        let exception = Exception {
+            error: error?,
+            tag: Tag::Once,
+        };
+        Some(Raise {
+            exception,
+            again: false,
+        })
+    }
+}
+
+/// True while the calling thread unwinds, whoever else may be unwinding on this OS thread.
+pub(crate) fn own_unwinding(header: &Header) -> bool {
+    if header.ending.get() {
+        // As in a `Drop` that unwinding runs: nothing could catch it.
+        return true;
+    }
+    let panicking = std::thread::panicking();
+    #[cfg(loom)]
+    if !panicking {
+        crate::thin::nobody_unwinds();
+    }
+    // SAFETY: the thread asks about itself.
+    let Some(local) = (unsafe { header.local_if_any() }) else {
+        return panicking && current::foreign_unwinding() == 0;
+    };
+    if !panicking {
+        local.raising = false;
+        return false;
+    }
+    current::foreign_unwinding() == 0 || local.raising
+}
+
+/// Says that the thread is known to unwind, before it waits and others run on its OS thread.
+pub(crate) fn note_unwinding(header: &Header) {
+    // SAFETY: the thread speaks of itself.
+    unsafe { header.local().raising = true };
+}
+
+/// May exceptions be raised in the calling thread now?
+#[inline]
+pub(crate) fn admits(header: &Header) -> bool {
+    !own_unwinding(header)
+}
+
+/// The thread holds exceptions: only the timeouts that it entered since may end a wait.
+#[inline]
+pub(crate) fn holds(header: &Header) -> bool {
+    // SAFETY: the thread asks about itself.
+    unsafe { header.local_if_any() }.is_some_and(|local| local.hold > 0)
+}
+
+/// What every blocking call does first: is there an exception to raise?
+#[inline]
+pub(crate) fn check(header: &Header) -> Option<Raise> {
+    match header.cold_if_any() {
+        None if !header.state.is_pending() => None,
+        _ => check_slow(header),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn check_slow(header: &Header) -> Option<Raise> {
+    // SAFETY: the thread asks about itself.
+    let local = unsafe { header.local() };
+    if local.is_quiet() && !header.state.is_pending() {
+        return None;
+    }
+    if own_unwinding(header) {
+        return None;
+    }
+    // SAFETY: as above; taken anew because `own_unwinding` looked at it.
+    let local = unsafe { header.local() };
+    if local.defers > 0 {
+        return local.is_due(header).then(Raise::deferred);
+    }
+    local.next(header)
+}
+
+/// An exception that waits to be raised.
+#[cfg(not(loom))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// That of a `timeout`.
+    Elapsed,
+    /// Any other.
+    Other,
+}
+
+/// What a blocking call would raise now; it stays.
+#[cfg(not(loom))]
+pub(crate) fn peek(header: &Header) -> Option<Pending> {
+    if !is_due(header) {
+        return None;
+    }
+    // SAFETY: the thread asks about itself.
+    let local = unsafe { header.local() };
+    Some(if local.is_timeout_due(header) {
+        Pending::Elapsed
+    } else {
+        Pending::Other
+    })
+}
+
+/// True if a blocking call would raise something now; it stays.
+pub(crate) fn is_due(header: &Header) -> bool {
+    match header.cold_if_any() {
+        None if !header.state.is_pending() => false,
+        // SAFETY: the thread asks about itself; nothing of it is held over `own_unwinding`.
+        _ => !own_unwinding(header) && unsafe { header.local() }.is_due(header),
+    }
+}
