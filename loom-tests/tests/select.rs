@@ -7,6 +7,7 @@
 //! Invariant 3: the end of a channel ends a selection over it, and uses up no message of another.
 //! Invariant 4: an exception or a limit takes no message along.
 //! Invariant 5: a send that was chosen and makes no message leaves its partner, or its place, to others.
+//! All of it whichever pass has chosen: the quick one, the one under all locks, or a partner.
 //!
 //! The order of the locks is that of the channels' addresses, so the models sort theirs; and the
 //! selections are biased, as a fair choice is not the same in each permutation.
@@ -41,10 +42,11 @@ use std::time::Duration;
 
 use weald_loom_tests::{Model, check, thread, witness};
 
-use self::channel::arm::{SendArm, Ticket};
+use self::channel::arm::{RecvArm, SendArm, Ticket};
 use self::channel::{Receiver, RecvError, Select, Sender, bounded};
 use self::message::Message;
 use self::selecting::{Arm, Limit};
+use weald_scheduler::io::Selection;
 
 fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
     Model {
@@ -95,6 +97,162 @@ fn recv_or_send(from: &Receiver<Message>, to: &Sender<Message>, number: usize) -
     }
     assert!(operation.send(to, Message::new(number)).is_ok());
     None
+}
+
+/// A receive that says who has chosen it.
+struct Seen<'a>(RecvArm<'a, Message>);
+
+// SAFETY: as the arm inside.
+unsafe impl Arm for Seen<'_> {
+    fn mutex(&self) -> Option<&loom::sync::Mutex<()>> {
+        self.0.mutex()
+    }
+
+    unsafe fn try_commit(&mut self) -> bool {
+        // SAFETY: by contract.
+        let done = unsafe { self.0.try_commit() };
+        witness!("under all locks", done);
+        done
+    }
+
+    fn try_alone(&mut self) -> bool {
+        let done = self.0.try_alone();
+        witness!("in the quick pass", done);
+        done
+    }
+
+    unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {
+        // SAFETY: by contract.
+        unsafe { self.0.is_ready(own) }
+    }
+
+    unsafe fn register(&mut self, selection: &Selection, index: usize) {
+        // SAFETY: by contract.
+        unsafe { self.0.register(selection, index) };
+    }
+
+    unsafe fn watch(&mut self, selection: &Selection, index: usize) {
+        // SAFETY: by contract.
+        unsafe { self.0.watch(selection, index) };
+    }
+
+    unsafe fn forget(&mut self, selection: &Selection, chosen: bool) {
+        witness!("by a partner", chosen);
+        // SAFETY: by contract.
+        unsafe { self.0.forget(selection, chosen) };
+    }
+
+    fn settle(&mut self) -> bool {
+        self.0.settle()
+    }
+}
+
+/// How `Seen` arms are chosen.
+const PASSES: &[&str] = &["in the quick pass", "under all locks", "by a partner"];
+
+/// As `recv_either`, by arms that say who has chosen them.
+fn recv_either_seen(
+    a: &Receiver<Message>,
+    b: &Receiver<Message>,
+) -> (usize, Result<usize, RecvError>) {
+    let (mut a, mut b) = (Seen(RecvArm::new(a)), Seen(RecvArm::new(b)));
+    let arms: &mut [&mut dyn Arm] = &mut [&mut a, &mut b];
+    let index = selecting::select(arms, Limit::Until(None), true).expect("it waits for ever");
+    let chosen = if index == 0 { &mut a } else { &mut b };
+    (index, chosen.0.finish().map(Message::read))
+}
+
+/// Two channels, each with a sender of one message, and a select that takes one of the messages.
+fn a_quick_pass_meets_two_senders(name: &'static str, floor: u64, capacity: usize) {
+    check(model(name, floor, PASSES), move || {
+        let ((send_a, recv_a), (send_b, recv_b)) = two_channels(capacity);
+        let senders = [(send_a, 1), (send_b, 2)].map(|(sender, number)| {
+            thread::spawn(move || {
+                assert!(sender.send(Message::new(number)).is_ok());
+                sender
+            })
+        });
+        let (first, message) = recv_either_seen(&recv_a, &recv_b);
+        assert_eq!(message, Ok(first + 1));
+        let left = if first == 0 { &recv_b } else { &recv_a };
+        assert_eq!(recv(left), Ok(2 - first), "the other arm took it");
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_quick_pass_meets_two_messages() {
+    a_quick_pass_meets_two_senders("a_quick_pass_meets_two_messages", 10, 1);
+}
+
+#[test]
+fn a_quick_pass_meets_two_that_wait_to_send() {
+    a_quick_pass_meets_two_senders("a_quick_pass_meets_two_that_wait_to_send", 10, 0);
+}
+
+#[test]
+fn a_quick_pass_meets_a_select_in_opposite_roles() {
+    let witnesses = &[
+        "in the quick pass",
+        "under all locks",
+        "by a partner",
+        "it sent",
+    ];
+    check(
+        model(
+            "a_quick_pass_meets_a_select_in_opposite_roles",
+            10,
+            witnesses,
+        ),
+        || {
+            let ((send_a, recv_a), (send_b, recv_b)) = two_channels(0);
+            let other = thread::spawn(move || recv_or_send(&recv_b, &send_a, 2));
+            let (mut from, mut to) = (Seen(RecvArm::new(&recv_a)), SendArm::new(&send_b));
+            let arms: &mut [&mut dyn Arm] = &mut [&mut from, &mut to];
+            if selecting::select(arms, Limit::Until(None), true) == Some(0) {
+                assert_eq!(from.0.finish().map(Message::read), Ok(2));
+                assert_eq!(other.join().unwrap(), None);
+            } else {
+                witness!("it sent");
+                assert!(to.finish().send(Message::new(1)).is_ok());
+                assert_eq!(other.join().unwrap(), Some(1));
+            }
+        },
+    );
+}
+
+#[test]
+fn a_quick_pass_meets_the_end_of_a_channel() {
+    let witnesses = &[
+        "in the quick pass",
+        "under all locks",
+        "by a partner",
+        "the end was first",
+        "the message was first",
+    ];
+    check(
+        model("a_quick_pass_meets_the_end_of_a_channel", 10, witnesses),
+        || {
+            let ((send_a, recv_a), (send_b, recv_b)) = two_channels(1);
+            let closer = thread::spawn(move || drop(send_a));
+            let sender = thread::spawn(move || {
+                assert!(send_b.send(Message::new(2)).is_ok());
+            });
+            let (first, message) = recv_either_seen(&recv_a, &recv_b);
+            if first == 0 {
+                witness!("the end was first");
+                assert_eq!(message, Err(RecvError));
+                assert_eq!(recv(&recv_b), Ok(2));
+            } else {
+                witness!("the message was first");
+                assert_eq!(message, Ok(2));
+            }
+            closer.join().unwrap();
+            sender.join().unwrap();
+        },
+    );
 }
 
 /// A send of a `select!`, chosen, and its message not made yet.

@@ -36,6 +36,8 @@ use std::thread;
 use crate::coroutine::{Coroutine, Suspender};
 use crate::exception::{self, Inbox, Local};
 use crate::os_parker::Parker;
+#[cfg(not(loom))]
+use crate::random::Random;
 use crate::runtime::Inner;
 use crate::shim::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 use crate::shim::sync::{Arc, Mutex};
@@ -118,6 +120,9 @@ pub(crate) struct Header {
     /// The exception that is pending has ended a sleep; its own.
     #[cfg(not(loom))]
     pub(crate) told: StdCell<bool>,
+    /// For fair choices; the thread's own.
+    #[cfg(not(loom))]
+    pub(crate) random: Random,
     /// In the registry; owner's while it runs.
     pub(crate) registered: StdCell<bool>,
     /// The shard of the registry that it is in.
@@ -427,6 +432,8 @@ impl Header {
             bypass: StdCell::new(0),
             #[cfg(not(loom))]
             told: StdCell::new(false),
+            #[cfg(not(loom))]
+            random: Random::new(settings.id.get()),
             hog: StdCell::new(false),
             ending: StdCell::new(false),
             registered: StdCell::new(false),

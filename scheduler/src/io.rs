@@ -132,6 +132,14 @@ pub fn spend() {
     waiter::spend();
 }
 
+/// A number that is random enough for a fair choice; a sequence of the running thread's own.
+#[cfg(not(loom))]
+#[allow(unsafe_code, reason = "the running thread's own header")]
+pub fn random() -> u64 {
+    // SAFETY: the running thread's header is alive.
+    unsafe { &*crate::current::header() }.random.next()
+}
+
 /// Waits until a thread has ended, without taking its result.
 ///
 /// # Errors

@@ -49,6 +49,7 @@ pub mod patch;
 mod place;
 mod poller;
 mod queue;
+mod random;
 mod registry;
 mod runtime;
 mod scope;

@@ -13,7 +13,6 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::mem::size_of;
-use std::sync::atomic::Ordering;
 use std::thread::Result;
 
 use crate::current;
@@ -21,6 +20,7 @@ use crate::exception::{self, Exception};
 use crate::green_thread::{GreenThreadId, Header, Settings, Task};
 use crate::join::{self, Packet};
 use crate::locals;
+use crate::random::Random;
 use crate::runtime::Inner;
 use crate::shim::sync::{Arc, end_timed_waits};
 use crate::spawn::Request;
@@ -73,32 +73,16 @@ struct Thin {
     names: Vec<Named>,
     /// A panic whose handle was dropped.
     lost: Option<String>,
-    turns: u64,
+    choices: Random,
 }
 
 thread_local! {
     static THIN: RefCell<Option<Thin>> = const { RefCell::new(None) };
 }
 
-/// A counter that begins anew in each permutation, whatever was counted before.
-#[derive(Debug)]
-pub struct Turn(u64);
-
-impl Turn {
-    /// Begins there.
-    pub const fn new(first: u64) -> Self {
-        Self(first)
-    }
-
-    /// As an atomic's, in no order.
-    pub fn fetch_add(&self, by: u64, _: Ordering) -> u64 {
-        let counted = with(|thin| {
-            let before = thin.turns;
-            thin.turns = before.wrapping_add(by);
-            before
-        });
-        self.0.wrapping_add(counted.unwrap_or(0))
-    }
+/// A number for a fair choice; the same ones in each permutation.
+pub fn random() -> u64 {
+    with(|thin| thin.choices.next()).unwrap_or(0)
 }
 
 /// Calls `f`, which takes no step of loom's, with the state of the permutation, if there is one.
@@ -142,7 +126,7 @@ pub fn run(program: impl FnOnce() + 'static) -> Result<()> {
             handles: Vec::new(),
             names: Vec::new(),
             lost: None,
-            turns: 0,
+            choices: Random::new(0),
         });
     });
     let (task, main) = make(

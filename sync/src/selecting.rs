@@ -1,17 +1,23 @@
 //! Waiting for several things of which one happens: the loop under `select!` and `Select`.
 //!
-//! 1. The locks of all channels are taken, in the order of their addresses. A random one of the arms
-//!    that are ready commits, and that is all.
-//! 2. None is: the selection is registered with every channel, and the locks let go. It enters the
+//! 1. The quick pass: the arms are tried one after the other in a random order, each as a `try_recv`
+//!    or `try_send` would, under its own lock alone. The first that is ready commits, and that is all.
+//! 2. None was: the locks of all channels are taken, in the order of their addresses. A random one of
+//!    the channels' arms that are ready now commits, and that is all.
+//! 3. None is: the selection is registered with every channel, and the locks let go. It enters the
 //!    queues of the events, and looks at those once more.
-//! 3. It waits. A partner chooses an arm (`selection.rs`), or an event, the clock or an exception
+//! 4. It waits. A partner chooses an arm (`selection.rs`), or an event, the clock or an exception
 //!    ends the wait.
-//! 4. It takes itself out everywhere, whatever ended the wait. A wake-up of an event that is not used
+//! 5. It takes itself out everywhere, whatever ended the wait. A wake-up of an event that is not used
 //!    is passed on.
 //!
-//! Invariant 1: while it looks it holds all locks and is registered nowhere, so it cannot be chosen
-//! while it chooses, and never meets itself.
-//! Invariant 2: an arm that was not chosen has no effect: a registered one does nothing by itself.
+//! Invariant 1: while it looks it is registered nowhere, so it cannot be chosen while it chooses, and
+//! never meets itself.
+//! Invariant 2: an arm that was not chosen has no effect: a registered one does nothing by itself, and
+//! after one has committed no other is tried.
+//! Invariant 3: between the look that found no channel ready and the registering no lock is let go, so
+//! a selection that waits was seen by whoever made an arm ready. The quick pass is no such look, and
+//! none that says "none is ready" for a `default`, as what it has passed may be ready by its end.
 //!
 //! Checked by `loom-tests/tests/select.rs`.
 #![allow(unsafe_code, reason = "locks of several channels at once")]
@@ -22,8 +28,8 @@ use std::time::{Duration, Instant};
 
 use weald_scheduler::io::{self, Place, Pollable, Selected, Selection, Waitable};
 
-use crate::shim::atomic::{Ordering, Turn};
 use crate::shim::clock;
+use crate::shim::random;
 use crate::shim::sync::{Mutex, MutexGuard};
 
 /// One arm.
@@ -46,6 +52,9 @@ pub unsafe trait Arm {
     /// # Safety
     /// The lock is held.
     unsafe fn try_commit(&mut self) -> bool;
+
+    /// As `try_commit`, and takes the lock for it.
+    fn try_alone(&mut self) -> bool;
 
     /// True if `try_commit` would do its part.
     ///
@@ -156,50 +165,46 @@ impl Locks<'_> {
     }
 }
 
-/// A number that is random enough to be fair.
-fn random() -> u64 {
-    static TURN: Turn = Turn::new(0);
-    // splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
-    let step = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut z = TURN
-        .fetch_add(1, Ordering::Relaxed)
-        .wrapping_add(1)
-        .wrapping_mul(step);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// Random choices, each below a bound; for a few dozen of them.
+struct Dice(u64);
+
+impl Dice {
+    /// The number is a fraction of 2^64. Times the bound its whole part is the choice, and what is
+    /// left of it serves for the next.
+    fn below(&mut self, bound: usize) -> usize {
+        let product = u128::from(self.0) * bound as u128;
+        #[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+        {
+            self.0 = product as u64;
+        }
+        usize::try_from(product >> 64).unwrap_or(0)
+    }
 }
 
-fn below(bound: usize) -> usize {
-    let bound = u64::try_from(bound.max(1)).unwrap_or(u64::MAX);
-    usize::try_from(random() % bound).unwrap_or(0)
-}
-
-/// A random one of the arms that are ready commits. The locks are held.
-fn commit(arms: &mut [&mut dyn Arm], biased: bool) -> Option<usize> {
-    let mut left: u64 = 0;
-    // Beyond 64 arms the choice begins at a random one instead.
+/// Tries the arms in a random order until one has committed: which.
+#[inline]
+fn choose(
+    arms: &mut [&mut dyn Arm],
+    biased: bool,
+    mut commits: impl FnMut(&mut dyn Arm) -> bool,
+) -> Option<usize> {
     let count = arms.len();
+    // Beyond 64 arms only the first of them is random.
     if biased || count > 64 {
-        let start = if biased { 0 } else { below(count) };
+        let start = if biased { 0 } else { Dice(random()).below(count) };
         return (0..count)
             .map(|offset| (start + offset) % count)
-            // SAFETY: the locks are held.
-            .find(|&index| unsafe { arms[index].try_commit() });
+            .find(|&index| commits(arms[index]));
     }
-    for index in 0..arms.len() {
-        left |= 1 << index;
-    }
+    let mut dice = Dice(random());
+    let mut left = u64::MAX.checked_shr(64 - count as u32).unwrap_or(0);
     while left != 0 {
-        let mut skip = below(left.count_ones() as usize);
         let mut bits = left;
-        while skip > 0 {
+        for _ in 0..dice.below(left.count_ones() as usize) {
             bits &= bits - 1;
-            skip -= 1;
         }
         let index = bits.trailing_zeros() as usize;
-        // SAFETY: the locks are held.
-        if unsafe { arms[index].try_commit() } {
+        if commits(arms[index]) {
             return Some(index);
         }
         left &= !(1 << index);
@@ -216,9 +221,28 @@ pub fn run(arms: &mut [&mut dyn Arm], limit: Limit) -> Option<usize> {
 
 pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Option<usize> {
     loop {
+        let chosen = choose(arms, biased, |arm| arm.try_alone());
+        #[cfg(weald_fault = "select_goes_on_after_its_choice")]
+        let chosen = chosen.max(choose(arms, biased, |arm| arm.try_alone()));
+        if let Some(chosen) = chosen {
+            if arms[chosen].settle() {
+                return Some(chosen);
+            }
+            continue;
+        }
+        if matches!(limit, Limit::Now) && channels(arms) < 2 {
+            // There was nothing between the looks at two of them that could have changed.
+            return None;
+        }
         // SAFETY: the arms outlive the locks, and do not change their channels.
         let locks = unsafe { Locks::take(arms) };
-        if let Some(chosen) = commit(arms, biased) {
+        let blind = cfg!(weald_fault = "select_registers_after_its_quick_pass");
+        let chosen = choose(arms, biased, |arm| {
+            // The events are looked at again once their wake-ups reach the selection.
+            // SAFETY: the locks are held.
+            !blind && arm.mutex().is_some() && unsafe { arm.try_commit() }
+        });
+        if let Some(chosen) = chosen {
             drop(locks);
             if arms[chosen].settle() {
                 return Some(chosen);
@@ -251,12 +275,21 @@ pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> O
     }
 }
 
+/// How many of the arms are channels'.
+fn channels(arms: &[&mut dyn Arm]) -> usize {
+    arms.iter().filter(|arm| arm.mutex().is_some()).count()
+}
+
 /// Waits until one of the arms is ready, and says which; `None`: the limit was first.
 pub(crate) fn ready(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Option<usize> {
     loop {
         // SAFETY: the arms outlive the locks, and do not change their channels.
         let locks = unsafe { Locks::take(arms) };
-        let start = if biased { 0 } else { below(arms.len()) };
+        let start = if biased {
+            0
+        } else {
+            Dice(random()).below(arms.len())
+        };
         let found = (0..arms.len())
             .map(|offset| (start + offset) % arms.len())
             // SAFETY: the locks are held.
@@ -346,6 +379,10 @@ unsafe impl<W: Waitable + ?Sized> Arm for JoinArm<'_, W> {
         self.thread.has_ended()
     }
 
+    fn try_alone(&mut self) -> bool {
+        self.thread.has_ended()
+    }
+
     unsafe fn is_ready(&self, _own: Option<&Selection>) -> bool {
         self.thread.has_ended()
     }
@@ -407,6 +444,11 @@ unsafe impl<P: Pollable + ?Sized> Arm for PollArm<'_, P> {
             };
         }
         self.found.is_some()
+    }
+
+    fn try_alone(&mut self) -> bool {
+        // SAFETY: an event has no lock.
+        unsafe { self.try_commit() }
     }
 
     unsafe fn is_ready(&self, _own: Option<&Selection>) -> bool {

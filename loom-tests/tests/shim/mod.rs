@@ -3,9 +3,8 @@
 
 pub(crate) mod atomic {
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-    // Poison, which the lock orders; and the turn of the fair choice, a static, which a model must not
-    // depend on.
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64 as Turn};
+    // Poison, which the lock orders.
+    pub(crate) use std::sync::atomic::AtomicBool;
 }
 
 pub(crate) mod cell {
@@ -23,4 +22,9 @@ pub(crate) mod clock {
     pub(crate) fn now() -> Instant {
         weald_scheduler::io::deadline(Duration::ZERO).expect("models use short times")
     }
+}
+
+/// Of the fair choice, which a model must not depend on.
+pub(crate) fn random() -> u64 {
+    0
 }

@@ -42,6 +42,25 @@ impl<'a, T> RecvArm<'a, T> {
     }
 }
 
+impl<T> RecvArm<'_, T> {
+    /// With the state of the channel, locked.
+    fn begin(&mut self, state: &mut State<T>) -> bool {
+        match state.receive(&self.packet) {
+            Receive::Value(message) => self.got = Some(Ok(message)),
+            Receive::Closed => self.got = Some(Err(RecvError)),
+            Receive::Comes => {}
+            Receive::Empty => return false,
+        }
+        true
+    }
+
+    /// Where messages come by the clock.
+    fn try_time(&mut self) -> bool {
+        self.got = self.receiver.try_recv().ok().map(Ok);
+        self.got.is_some()
+    }
+}
+
 // SAFETY: the packet stays in the arm, which the selection borrows from registering to forgetting.
 unsafe impl<T> Arm for RecvArm<'_, T> {
     fn mutex(&self) -> Option<&Mutex<()>> {
@@ -54,18 +73,22 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
 
     unsafe fn try_commit(&mut self) -> bool {
         let Some(channel) = self.receiver.channel() else {
-            self.got = self.receiver.try_recv().ok().map(Ok);
-            return self.got.is_some();
+            return self.try_time();
         };
         // SAFETY: the caller holds the lock.
-        let state = unsafe { channel.state() };
-        match state.receive(&self.packet) {
-            Receive::Value(message) => self.got = Some(Ok(message)),
-            Receive::Closed => self.got = Some(Err(RecvError)),
-            Receive::Comes => {}
-            Receive::Empty => return false,
-        }
-        true
+        self.begin(unsafe { channel.state() })
+    }
+
+    fn try_alone(&mut self) -> bool {
+        let Some(channel) = self.receiver.channel() else {
+            return self.try_time();
+        };
+        #[cfg(not(weald_fault = "select_tries_without_the_lock"))]
+        let begun = self.begin(&mut channel.lock());
+        #[cfg(weald_fault = "select_tries_without_the_lock")]
+        // SAFETY: none, as a fault.
+        let begun = self.begin(unsafe { channel.state() });
+        begun
     }
 
     unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {
@@ -198,17 +221,10 @@ impl<T> Drop for SendArm<'_, T> {
     }
 }
 
-// SAFETY: as for `RecvArm`.
-unsafe impl<T> Arm for SendArm<'_, T> {
-    fn mutex(&self) -> Option<&Mutex<()>> {
-        Some(self.sender.channel().mutex())
-    }
-
-    unsafe fn try_commit(&mut self) -> bool {
-        let channel = self.sender.channel();
-        // SAFETY: the caller holds the lock.
-        let state = unsafe { channel.state() };
-        self.right = Some(match state.send(channel.capacity()) {
+impl<T> SendArm<'_, T> {
+    /// With the state of the channel, locked.
+    fn begin(&mut self, state: &mut State<T>) -> bool {
+        self.right = Some(match state.send(self.sender.channel().capacity()) {
             Send::Partner(packet) => Right::Partner(packet),
             Send::Place => {
                 state.reserve();
@@ -218,6 +234,22 @@ unsafe impl<T> Arm for SendArm<'_, T> {
             Send::Full => return false,
         });
         true
+    }
+}
+
+// SAFETY: as for `RecvArm`.
+unsafe impl<T> Arm for SendArm<'_, T> {
+    fn mutex(&self) -> Option<&Mutex<()>> {
+        Some(self.sender.channel().mutex())
+    }
+
+    unsafe fn try_commit(&mut self) -> bool {
+        // SAFETY: the caller holds the lock.
+        self.begin(unsafe { self.sender.channel().state() })
+    }
+
+    fn try_alone(&mut self) -> bool {
+        self.begin(&mut self.sender.channel().lock())
     }
 
     unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {

@@ -2,7 +2,6 @@
 
 pub(crate) mod atomic {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-    pub(crate) use weald_scheduler::thin::Turn;
 }
 
 pub(crate) mod cell {
@@ -21,4 +20,9 @@ pub(crate) mod clock {
     pub(crate) fn now() -> Instant {
         weald_scheduler::io::deadline(Duration::ZERO).expect("models use short times")
     }
+}
+
+/// The same in each permutation.
+pub(crate) fn random() -> u64 {
+    weald_scheduler::thin::random()
 }

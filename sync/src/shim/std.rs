@@ -1,8 +1,6 @@
 //! The shim of a build.
 
 pub(crate) mod atomic {
-    /// Counts the choices between arms that are ready.
-    pub(crate) use std::sync::atomic::AtomicU64 as Turn;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
@@ -22,3 +20,5 @@ pub(crate) mod clock {
         Instant::now()
     }
 }
+
+pub(crate) use weald_scheduler::io::random;
