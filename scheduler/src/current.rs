@@ -131,6 +131,12 @@ fn running() -> *const Header {
     HERE.with(|here| here.running.get())
 }
 
+/// The carrier that this OS thread is, and what runs here, in one look; either may be null.
+#[inline(never)]
+pub(crate) fn carrier_and_running() -> (*const Carrier, *const Header) {
+    HERE.with(|here| (here.carrier.get(), here.running.get()))
+}
+
 /// As `running`; null also where the thread-locals are gone.
 #[cfg(loom)]
 pub(crate) fn running_if_any() -> *const Header {

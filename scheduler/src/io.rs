@@ -85,6 +85,12 @@ pub fn enter_unwinding() {
     waiter::enter();
 }
 
+/// [`enter_unwinding`] and [`spend`] at once: the beginning of a call that mostly will not wait.
+#[inline]
+pub fn enter_and_spend() {
+    waiter::enter_and_spend();
+}
+
 /// True while the calling thread unwinds, by a panic or an exception of its own; others that wait in
 /// the middle of unwinding on the same OS thread do not count.
 #[inline]

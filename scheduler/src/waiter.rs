@@ -288,6 +288,29 @@ pub(crate) fn spend() {
     carrier::spend();
 }
 
+/// `enter` and `spend` at once: before a call that will mostly not wait.
+#[inline]
+pub(crate) fn enter_and_spend() {
+    let (carrier, header) = current::carrier_and_running();
+    // SAFETY: what runs here is alive, and a carrier outlives what runs on its OS thread.
+    let quick = unsafe {
+        !carrier.is_null()
+            && !header.is_null()
+            && exception::is_quiet(&*header)
+            && carrier::spend_from(&*carrier)
+    };
+    if !quick {
+        enter_and_spend_slow();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn enter_and_spend_slow() {
+    enter();
+    spend();
+}
+
 /// Sleeps until the deadline (`None`: for ever); exceptions unwind.
 pub(crate) fn sleep_until(deadline: Option<Instant>) {
     enter();

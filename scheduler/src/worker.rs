@@ -328,6 +328,11 @@ impl Core {
         self.clock_countdown == 0
     }
 
+    /// When it last looked at the clock.
+    pub(crate) fn last_look(&self) -> Instant {
+        self.last_look
+    }
+
     /// Notes the time; the next look comes sooner if the threads run long.
     pub(crate) fn saw(&mut self, now: Instant) {
         let since = now.saturating_duration_since(self.last_look);

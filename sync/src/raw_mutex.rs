@@ -122,9 +122,8 @@ impl RawMutex {
     /// A blocking call; an exception unwinds.
     #[inline]
     pub(crate) fn take(&self) {
-        io::enter_unwinding();
         // Before: a thread whose turn is over gives way without the lock.
-        io::spend();
+        io::enter_and_spend();
         if !self.take_if_idle()
             && let Err(NotLocked::Interrupted(interrupt)) = self.wait(None, true)
         {
@@ -162,8 +161,7 @@ impl RawMutex {
 
     /// A blocking call with a deadline (`None`: never). False: it has passed.
     pub(crate) fn take_until(&self, deadline: Option<Instant>) -> bool {
-        io::enter_unwinding();
-        io::spend();
+        io::enter_and_spend();
         if self.take_if_idle() {
             return true;
         }

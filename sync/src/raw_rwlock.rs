@@ -121,9 +121,8 @@ impl RawRwLock {
     /// A blocking call; an exception unwinds. False: the deadline has passed.
     #[inline]
     pub(crate) fn read(&self, deadline: Option<Instant>) -> bool {
-        io::enter_unwinding();
         // Before: a thread whose turn is over gives way without the lock.
-        io::spend();
+        io::enter_and_spend();
         if self.try_read() {
             return true;
         }
@@ -133,8 +132,7 @@ impl RawRwLock {
     /// As `read`, to write.
     #[inline]
     pub(crate) fn write(&self, deadline: Option<Instant>) -> bool {
-        io::enter_unwinding();
-        io::spend();
+        io::enter_and_spend();
         if self
             .word
             .compare_exchange(0, WRITER, WON, Ordering::Relaxed)

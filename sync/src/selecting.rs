@@ -191,7 +191,11 @@ fn choose(
     let count = arms.len();
     // Beyond 64 arms only the first of them is random.
     if biased || count > 64 {
-        let start = if biased { 0 } else { Dice(random()).below(count) };
+        let start = if biased {
+            0
+        } else {
+            Dice(random()).below(count)
+        };
         return (0..count)
             .map(|offset| (start + offset) % count)
             .find(|&index| commits(arms[index]));

@@ -91,9 +91,8 @@ impl Semaphore {
     }
 
     fn take(&self, deadline: Option<Instant>) -> Result<(), NoPermit> {
-        io::enter_unwinding();
         // Before: a thread whose turn is over gives way without the permit.
-        io::spend();
+        io::enter_and_spend();
         loop {
             if self.is_closed() {
                 return Err(NoPermit::Closed);

@@ -9,7 +9,7 @@ use crate::green_thread::{Header, Note};
 use crate::shim::clock;
 use crate::waiter::switch_out;
 
-use super::can_suspend;
+use super::{Carrier, can_suspend};
 
 /// Blocking calls that did not wait, after which a thread gives way; tokio's figure.
 const BUDGET: u32 = 128;
@@ -17,14 +17,28 @@ const BUDGET: u32 = 128;
 /// A thread whose calls never wait gives way after this too: DESIGN's bound for everybody else.
 pub(super) const SLICE: Duration = Duration::from_micros(200);
 
-/// While calls come quicker than this, only every 8th reads the clock.
+/// While calls come quicker than this, only every [`STRIDE`]th reads the clock.
 const QUICK: Duration = Duration::from_micros(25);
+
+/// The call that is the first to read the clock. A thread that answers a peer and waits again makes two
+/// or three; reading the clock would cost it a third as much as the switch does.
+const FIRST_LOOK: u32 = 4;
+
+/// Calls between two looks at the clock; four times as many after a stretch that took a quarter of
+/// [`QUICK`] at most, so the next will not take longer either if nothing changes.
+const STRIDE: u32 = 8;
+
+/// What is left when the first look is due.
+const AT_FIRST: u32 = BUDGET + 1 - FIRST_LOOK;
 
 /// What is left of the running thread's turn.
 #[derive(Debug)]
 pub(super) struct Budget {
+    /// Above zero.
     left: Cell<u32>,
+    /// At least one, so the last call of a turn does not pass either.
     next_look: Cell<u32>,
+    stride: Cell<u32>,
     since: Cell<Option<Instant>>,
     last: Cell<Option<Instant>>,
 }
@@ -33,7 +47,8 @@ impl Budget {
     pub(super) fn new() -> Self {
         Self {
             left: Cell::new(BUDGET),
-            next_look: Cell::new(BUDGET),
+            next_look: Cell::new(AT_FIRST),
+            stride: Cell::new(STRIDE),
             since: Cell::new(None),
             last: Cell::new(None),
         }
@@ -42,7 +57,7 @@ impl Budget {
     #[inline(always)]
     pub(super) fn reset(&self) {
         self.left.set(BUDGET);
-        self.next_look.set(BUDGET);
+        self.next_look.set(AT_FIRST);
     }
 }
 
@@ -54,38 +69,66 @@ pub(crate) fn spend() {
         return;
     }
     // SAFETY: a carrier outlives what runs on its OS thread.
-    let budget = unsafe { &(*carrier).budget };
-    let left = budget.left.get();
-    budget.left.set(left.wrapping_sub(1));
-    if left <= 1 || left <= budget.next_look.get() {
-        spend_slow();
+    let carrier = unsafe { &*carrier };
+    if !spend_from(carrier) {
+        spend_slow(carrier);
     }
+}
+
+/// As `spend`, of the thread that runs on this carrier. False: nothing was spent, and `spend` must be
+/// called, which may suspend.
+#[inline]
+pub(crate) fn spend_from(carrier: &Carrier) -> bool {
+    let budget = &carrier.budget;
+    let left = budget.left.get();
+    if left <= budget.next_look.get() {
+        return false;
+    }
+    budget.left.set(left - 1);
+    true
 }
 
 #[cold]
 #[inline(never)]
-fn spend_slow() {
-    let carrier = current::carrier();
-    // SAFETY: `spend` has seen that there is one.
-    let budget = unsafe { &(*carrier).budget };
-    let left = budget.left.get().min(BUDGET);
+fn spend_slow(carrier: &Carrier) {
+    let budget = &carrier.budget;
+    let left = budget.left.get() - 1;
+    budget.left.set(left);
     if left > 0 {
         let now = clock::now();
-        if left == BUDGET - 1 {
-            budget.since.set(Some(now));
-            budget.last.set(Some(now));
+        let first = budget.next_look.get() == AT_FIRST;
+        if first {
+            // When its turn began is not known, but when the carrier last saw the clock before.
+            budget.since.set(carrier.last_look());
+            budget.last.set(None);
         }
         let since = budget.since.get().unwrap_or(now);
-        let last = budget.last.replace(Some(now)).unwrap_or(now);
+        let last = budget.last.replace(Some(now));
         if now.saturating_duration_since(since) < SLICE {
-            let quick = now.saturating_duration_since(last) < QUICK;
-            budget
-                .next_look
-                .set(left.saturating_sub(if quick { 8 } else { 1 }));
+            let took = last.map(|last| now.saturating_duration_since(last));
+            let stride = match took {
+                Some(took) if took < QUICK / 4 => (budget.stride.get() * 4).min(BUDGET / 2),
+                _ => STRIDE,
+            };
+            budget.stride.set(stride);
+            let is_quick = took.is_none_or(|took| took < QUICK);
+            let calls = if is_quick { stride } else { 1 };
+            budget.next_look.set(left.saturating_sub(calls).max(1));
             return;
         }
     }
+    budget.reset();
     give_way();
+}
+
+impl Carrier {
+    /// When the worker last looked at the clock, if a seat is held.
+    fn last_look(&self) -> Option<Instant> {
+        let _inside = self.door.section();
+        // SAFETY: the seat is held; ends with the statement.
+        self.seat()
+            .map(|worker| unsafe { worker.core() }.last_look())
+    }
 }
 
 /// Lets the others run; raises nothing.

@@ -40,7 +40,7 @@ pub use self::pending::Pending;
 #[cfg(not(loom))]
 pub(crate) use self::pending::peek;
 pub(crate) use self::pending::{
-    Local, Raise, admits, check, holds, is_due, note_unwinding, own_unwinding,
+    Local, Raise, admits, check, holds, is_due, is_quiet, note_unwinding, own_unwinding,
 };
 
 /// The error of an exception.

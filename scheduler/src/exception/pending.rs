@@ -337,12 +337,19 @@ pub(crate) fn holds(header: &Header) -> bool {
     unsafe { header.local_if_any() }.is_some_and(|local| local.hold > 0)
 }
 
+/// There is nothing to raise, as a few instructions can tell.
+#[inline]
+pub(crate) fn is_quiet(header: &Header) -> bool {
+    header.cold_if_any().is_none() && !header.state.is_pending()
+}
+
 /// What every blocking call does first: is there an exception to raise?
 #[inline]
 pub(crate) fn check(header: &Header) -> Option<Raise> {
-    match header.cold_if_any() {
-        None if !header.state.is_pending() => None,
-        _ => check_slow(header),
+    if is_quiet(header) {
+        None
+    } else {
+        check_slow(header)
     }
 }
 

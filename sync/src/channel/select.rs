@@ -177,8 +177,7 @@ impl<'a> Select<'a> {
 
     /// Commits to a random one of the operations that are ready; waits until one is. A blocking call.
     pub fn select(&mut self) -> SelectedOperation<'a> {
-        io::enter_unwinding();
-        io::spend();
+        io::enter_and_spend();
         self.select_within(Limit::Until(None))
             .unwrap_or_else(|| unreachable!("it waits for ever"))
     }
@@ -216,8 +215,7 @@ impl<'a> Select<'a> {
         &mut self,
         limit: Duration,
     ) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
-        io::enter_unwinding();
-        io::spend();
+        io::enter_and_spend();
         self.select_within(Limit::within(limit))
             .ok_or(SelectTimeoutError)
     }
@@ -230,8 +228,7 @@ impl<'a> Select<'a> {
         &mut self,
         deadline: Instant,
     ) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
-        io::enter_unwinding();
-        io::spend();
+        io::enter_and_spend();
         self.select_within(Limit::Until(Some(deadline)))
             .ok_or(SelectTimeoutError)
     }
@@ -256,8 +253,7 @@ impl<'a> Select<'a> {
     /// assert_eq!(receiver.try_recv(), Ok(1));
     /// ```
     pub fn ready(&mut self) -> usize {
-        io::enter_unwinding();
-        io::spend();
+        io::enter_and_spend();
         self.ready_within(Limit::Until(None))
             .unwrap_or_else(|| unreachable!("it waits for ever"))
     }
@@ -281,8 +277,7 @@ impl<'a> Select<'a> {
     /// # Examples
     /// See [`select_timeout`](Self::select_timeout).
     pub fn ready_timeout(&mut self, limit: Duration) -> Result<usize, ReadyTimeoutError> {
-        io::enter_unwinding();
-        io::spend();
+        io::enter_and_spend();
         self.ready_within(Limit::within(limit))
             .ok_or(ReadyTimeoutError)
     }
@@ -292,8 +287,7 @@ impl<'a> Select<'a> {
     /// # Errors
     /// If none was ready in time.
     pub fn ready_deadline(&mut self, deadline: Instant) -> Result<usize, ReadyTimeoutError> {
-        io::enter_unwinding();
-        io::spend();
+        io::enter_and_spend();
         self.ready_within(Limit::Until(Some(deadline)))
             .ok_or(ReadyTimeoutError)
     }
