@@ -184,12 +184,12 @@ fn a_quick_pass_meets_two_senders(name: &'static str, floor: u64, capacity: usiz
 
 #[test]
 fn a_quick_pass_meets_two_messages() {
-    a_quick_pass_meets_two_senders("a_quick_pass_meets_two_messages", 10, 1);
+    a_quick_pass_meets_two_senders("a_quick_pass_meets_two_messages", 2000, 1);
 }
 
 #[test]
 fn a_quick_pass_meets_two_that_wait_to_send() {
-    a_quick_pass_meets_two_senders("a_quick_pass_meets_two_that_wait_to_send", 10, 0);
+    a_quick_pass_meets_two_senders("a_quick_pass_meets_two_that_wait_to_send", 4000, 0);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_quick_pass_meets_a_select_in_opposite_roles() {
     check(
         model(
             "a_quick_pass_meets_a_select_in_opposite_roles",
-            10,
+            400,
             witnesses,
         ),
         || {
@@ -233,7 +233,7 @@ fn a_quick_pass_meets_the_end_of_a_channel() {
         "the message was first",
     ];
     check(
-        model("a_quick_pass_meets_the_end_of_a_channel", 10, witnesses),
+        model("a_quick_pass_meets_the_end_of_a_channel", 1500, witnesses),
         || {
             let ((send_a, recv_a), (send_b, recv_b)) = two_channels(1);
             let closer = thread::spawn(move || drop(send_a));

@@ -16,10 +16,13 @@
 //! none once the selection has given up.
 //! Invariant 2: partners reach a selection only through what it has registered with them, under
 //! their lock, and it takes itself out under the same lock before it is gone; so whoever finds one
-//! under the lock may use it until the lock is let go.
+//! under the lock may use it until the lock is let go, or until it has woken it.
+//! Invariant 3: `wake` is the last that a partner does with a selection and with what it has claimed
+//! there. It gives a reason of its own ([`Why::CHOSEN`]), so a thread whose wait ended by it knows
+//! without the lock that nobody uses them any more, unless it has registered elsewhere too.
 //!
 //! Orderings: a claim releases what the partner did before, the selection acquires it; what it does
-//! after the claim is ordered by its lock.
+//! after the claim is ordered by its lock, and by the state word for whom `wake` has woken.
 //! Checked by `loom-tests/tests/select.rs`.
 #![allow(unsafe_code, reason = "the waiting thread's header, by address")]
 
@@ -52,8 +55,10 @@ unsafe impl Send for Selection {}
 /// How a selection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selected {
-    /// A partner has chosen this arm.
+    /// A partner has chosen this arm. It may still be at it, under its lock.
     Arm(usize),
+    /// A partner has chosen this arm, and is through: what it did is there.
+    Done(usize),
     /// The deadline passed.
     TimedOut,
     /// An exception is to be raised; it stays.
@@ -89,12 +94,13 @@ impl Selection {
             .is_ok()
     }
 
-    /// Wakes the thread of a selection that was claimed. Under the partner's lock.
+    /// Wakes the thread of a selection that was claimed. Under the partner's lock, and the last that
+    /// the partner does with it: the thread may be gone as soon as it is woken.
     #[inline]
     pub fn wake(&self) {
-        // SAFETY: by invariant 2 the selection is still registered or waits for this lock, so its
-        // thread is alive.
-        unsafe { (*self.header).wake(self.epoch, Why::NOTIFIED, Hint::Peer) };
+        // SAFETY: by invariant 2 the selection is still registered or waits for this lock or to be
+        // woken, so its thread is alive.
+        unsafe { (*self.header).wake(self.epoch, Why::CHOSEN, Hint::Peer) };
     }
 
     /// Enters the queue of an event.
@@ -111,7 +117,12 @@ impl Selection {
     }
 
     /// Gives up; `Some`: a partner was first, with this arm.
+    #[inline]
     fn give_up(&self) -> Option<usize> {
+        let state = self.state.load(Ordering::Acquire);
+        if state != WAITING {
+            return Some(state);
+        }
         #[cfg(weald_fault = "selection_gives_up_by_store")]
         if self.state.load(Ordering::Acquire) == WAITING {
             self.state.store(ABORTED, Ordering::Release);
@@ -130,11 +141,18 @@ impl Selection {
     }
 
     /// Waits. Afterwards nobody can claim it.
+    #[inline]
     pub fn park(&self, deadline: Option<Instant>) -> Selected {
         #[cfg(loom)]
         let _waits = crate::thin::Waits::begin(crate::thin::Wait::Selection);
         let ended = self.waiting().park(deadline, false, Admit::Reported);
         match self.give_up() {
+            Some(arm)
+                if matches!(ended, Ended::Woken(Why::CHOSEN))
+                    || cfg!(weald_fault = "selection_takes_any_end_for_its_partners") =>
+            {
+                Selected::Done(arm)
+            }
             Some(arm) => Selected::Arm(arm),
             None => match ended {
                 Ended::TimedOut => Selected::TimedOut,

@@ -69,6 +69,8 @@ impl Why {
     pub(crate) const EXCEPTION: Why = Why(3);
     /// A wait queue picked it.
     pub(crate) const NOTIFIED: Why = Why(4);
+    /// A selection's partner is through with it.
+    pub(crate) const CHOSEN: Why = Why(5);
 }
 
 /// What a wait admits; given to [`State::park`].

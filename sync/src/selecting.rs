@@ -189,19 +189,15 @@ fn choose(
     mut commits: impl FnMut(&mut dyn Arm) -> bool,
 ) -> Option<usize> {
     let count = arms.len();
-    // Beyond 64 arms only the first of them is random.
-    if biased || count > 64 {
-        let start = if biased {
-            0
-        } else {
-            Dice(random()).below(count)
-        };
+    let mut dice = Dice(random());
+    // Of more arms only the first is random.
+    if biased || count >= 64 {
+        let start = if biased { 0 } else { dice.below(count) };
         return (0..count)
             .map(|offset| (start + offset) % count)
             .find(|&index| commits(arms[index]));
     }
-    let mut dice = Dice(random());
-    let mut left = u64::MAX.checked_shr(64 - count as u32).unwrap_or(0);
+    let mut left = (1_u64 << count) - 1;
     while left != 0 {
         let mut bits = left;
         for _ in 0..dice.below(left.count_ones() as usize) {
@@ -218,8 +214,7 @@ fn choose(
 
 /// Waits until one of the arms has committed, and says which; `None`: the limit was first.
 pub fn run(arms: &mut [&mut dyn Arm], limit: Limit) -> Option<usize> {
-    io::enter_unwinding();
-    io::spend();
+    io::enter_and_spend();
     select(arms, limit, false)
 }
 
@@ -339,7 +334,7 @@ fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit, commits:
         selection.park(limit.first(arms))
     };
     let chosen = match ended {
-        Selected::Arm(arm) => Some(arm),
+        Selected::Arm(arm) | Selected::Done(arm) => Some(arm),
         _ => event,
     };
     {

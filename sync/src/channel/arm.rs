@@ -83,12 +83,7 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
         let Some(channel) = self.receiver.channel() else {
             return self.try_time();
         };
-        #[cfg(not(weald_fault = "select_tries_without_the_lock"))]
-        let begun = self.begin(&mut channel.lock());
-        #[cfg(weald_fault = "select_tries_without_the_lock")]
-        // SAFETY: none, as a fault.
-        let begun = self.begin(unsafe { channel.state() });
-        begun
+        self.begin(&mut channel.lock())
     }
 
     unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {

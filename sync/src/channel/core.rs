@@ -19,7 +19,9 @@
 //! | CLOSED  | no sender is left                  | no receiver is left                        |
 //!
 //! Invariant 1: packets and entries are touched under the lock. A waiter takes its entry out, or
-//! finds it taken out, under the lock before its packet goes.
+//! finds it taken out, under the lock before its packet goes; or, if it waits for this one thing only,
+//! it was woken by its partner (`selection.rs`, invariant 3), which has taken the entry out, and has
+//! said in the packet what became of it, before.
 //! Invariant 2: an entry that was taken out by a claim has its packet out of EMPTY in the same hold of
 //! the lock, but for a receiver claimed by a lazy sender: it waits until that has filled it, however
 //! long, and the lazy sender does so or says RETRY when it is dropped.
@@ -65,11 +67,12 @@ pub(crate) struct Packet<T> {
     /// Of a receiver that was claimed while it waits: whom to wake.
     waiter: Cell<*const Selection>,
     lazy: bool,
-    /// A receiver that was claimed by a lazy sender waits here.
-    filled: WaitQueue,
+    /// Where a receiver that was claimed by a lazy sender waits until the packet is filled; or null.
+    awaited: Cell<*const WaitQueue>,
 }
 
 impl<T> Packet<T> {
+    #[inline]
     pub(crate) fn new(value: Option<T>, lazy: bool) -> Self {
         Self {
             stage: Cell::new(Stage::Empty),
@@ -77,7 +80,7 @@ impl<T> Packet<T> {
             partner: Cell::new(ptr::null()),
             waiter: Cell::new(ptr::null()),
             lazy,
-            filled: WaitQueue::new(),
+            awaited: Cell::new(ptr::null()),
         }
     }
 
@@ -86,6 +89,7 @@ impl<T> Packet<T> {
         self.stage.set(Stage::Empty);
         self.partner.set(ptr::null());
         self.waiter.set(ptr::null());
+        self.awaited.set(ptr::null());
     }
 
     pub(crate) fn take_value(&mut self) -> Option<T> {
@@ -116,7 +120,8 @@ pub(crate) struct Channel<T> {
     mutex: Mutex<()>,
     /// Under the lock.
     state: UnsafeCell<State<T>>,
-    capacity: Option<usize>,
+    /// `usize::MAX`: any number.
+    capacity: usize,
     senders: AtomicUsize,
     receivers: AtomicUsize,
 }
@@ -154,17 +159,20 @@ impl<T> Channel<T> {
                 no_senders: false,
                 no_receivers: false,
             }),
-            capacity,
+            capacity: capacity.unwrap_or(usize::MAX),
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
         }
     }
 
-    pub(crate) fn capacity(&self) -> Option<usize> {
+    /// `usize::MAX`: any number.
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// Held for a few steps that run nothing of the user's.
+    #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, T> {
         Locked {
             _guard: self.mutex.lock().unwrap_or_else(PoisonError::into_inner),
@@ -258,11 +266,19 @@ impl<T> State<T> {
         self.queue.len()
     }
 
-    fn has_room(&self, capacity: Option<usize>) -> bool {
-        capacity.is_none_or(|capacity| self.queue.len() + self.reserved < capacity)
+    #[inline]
+    fn has_room(&self, capacity: usize) -> bool {
+        self.queue.len() + self.reserved < capacity
     }
 
-    pub(crate) fn is_full(&self, capacity: Option<usize>) -> bool {
+    /// A send need only `push`.
+    #[inline(always)]
+    pub(crate) fn takes_more(&self, capacity: usize) -> bool {
+        let plain = !self.no_receivers && self.receivers.is_empty();
+        plain && self.has_room(capacity)
+    }
+
+    pub(crate) fn is_full(&self, capacity: usize) -> bool {
         !self.has_room(capacity)
     }
 
@@ -281,7 +297,15 @@ impl<T> State<T> {
     }
 
     /// Claims and wakes those who only watch.
+    #[inline]
     fn tell_watchers(&mut self) {
+        if !self.watchers.is_empty() {
+            self.tell_watchers_slow();
+        }
+    }
+
+    #[cold]
+    fn tell_watchers_slow(&mut self) {
         for (selection, arm) in self.watchers.drain(..) {
             // SAFETY: the lock is held, so the watcher is there.
             unsafe {
@@ -292,12 +316,21 @@ impl<T> State<T> {
         }
     }
 
+    /// The oldest message of the buffer.
+    #[inline(always)]
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let value = self.queue.pop_front()?;
+        #[cfg(not(weald_fault = "channel_keeps_the_place"))]
+        if !self.senders.is_empty() {
+            self.fill_place();
+        }
+        self.tell_watchers();
+        Some(value)
+    }
+
     /// Begins a receive. `packet`: the receiver's own, which a lazy sender would fill.
     pub(crate) fn receive(&mut self, packet: &Packet<T>) -> Receive<T> {
-        if let Some(value) = self.queue.pop_front() {
-            #[cfg(not(weald_fault = "channel_keeps_the_place"))]
-            self.fill_place();
-            self.tell_watchers();
+        if let Some(value) = self.pop() {
             return Receive::Value(value);
         }
         // With an empty buffer only the senders of a channel without one wait here, or senders behind
@@ -331,6 +364,7 @@ impl<T> State<T> {
     }
 
     /// A place in the buffer has become free: the oldest waiting sender gets it.
+    #[inline(never)]
     fn fill_place(&mut self) {
         // SAFETY: the lock is held.
         let Some(entry) = (unsafe { Self::claim_first(&mut self.senders) }) else {
@@ -351,13 +385,15 @@ impl<T> State<T> {
     }
 
     /// Begins a send.
-    pub(crate) fn send(&mut self, capacity: Option<usize>) -> Send<T> {
+    pub(crate) fn send(&mut self, capacity: usize) -> Send<T> {
         if self.no_receivers {
             return Send::Closed;
         }
-        // SAFETY: the lock is held.
         #[cfg(not(weald_fault = "channel_passes_receivers_by"))]
-        if let Some(entry) = unsafe { Self::claim_first(&mut self.receivers) } {
+        if !self.receivers.is_empty()
+            // SAFETY: the lock is held.
+            && let Some(entry) = unsafe { Self::claim_first(&mut self.receivers) }
+        {
             // The selection is woken when the packet is filled: its packet is all that is needed.
             // SAFETY: claimed under this lock.
             unsafe { (*entry.packet).waiter.set(entry.selection) };
@@ -391,13 +427,22 @@ impl<T> State<T> {
     unsafe fn settle(packet: *const Packet<T>, stage: Stage) {
         // SAFETY: by contract.
         let receiver = unsafe { &*packet };
-        receiver.stage.set(stage);
-        let selection = receiver.waiter.get();
+        let (selection, awaited) = (receiver.waiter.get(), receiver.awaited.get());
+        #[cfg(weald_fault = "channel_wakes_who_is_not_settled")]
         if !selection.is_null() {
-            // SAFETY: the receiver's selection, which waits; it needs the lock to go.
+            // SAFETY: none, as a fault.
             unsafe { (*selection).wake() };
         }
-        receiver.filled.wake_one();
+        receiver.stage.set(stage);
+        // From here on the packet may be gone if there is a selection that waits.
+        if !selection.is_null() {
+            // SAFETY: the receiver's selection, which waits; or it needs the lock to go.
+            unsafe { (*selection).wake() };
+        }
+        if !awaited.is_null() {
+            // SAFETY: who waits there needs the lock to go.
+            unsafe { (*awaited).wake_one() };
+        }
     }
 
     /// Puts a message into the buffer, or hands it to a receiver that has come meanwhile.
@@ -410,10 +455,16 @@ impl<T> State<T> {
                 self.fill(entry.packet, value);
             }
         } else {
-            self.queue.push_back(value);
-            #[cfg(not(weald_fault = "select_watches_in_vain"))]
-            self.tell_watchers();
+            self.push(value);
         }
+    }
+
+    /// Puts a message into the buffer, in the hold of the lock in which `send` has found a place.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, value: T) {
+        self.queue.push_back(value);
+        #[cfg(not(weald_fault = "select_watches_in_vain"))]
+        self.tell_watchers();
     }
 
     /// Holds a place in the buffer for a lazy sender.
@@ -510,7 +561,7 @@ impl<T> State<T> {
     }
 
     /// Would a send begin at once?
-    pub(crate) fn can_send(&self, capacity: Option<usize>, own: Option<&Selection>) -> bool {
+    pub(crate) fn can_send(&self, capacity: usize, own: Option<&Selection>) -> bool {
         let receiver = |e: &Entry<T>| own.is_none_or(|own| !ptr::eq(e.selection, own));
         self.no_receivers || self.receivers.iter().any(receiver) || self.has_room(capacity)
     }
@@ -558,13 +609,21 @@ impl<T> State<T> {
 
 /// Waits until the packet of a receiver that a lazy sender has claimed is filled or refused. No
 /// exception ends it: a message may be on its way.
+#[cold]
 pub(crate) fn wait_until_filled<T>(channel: &Channel<T>, packet: &Packet<T>) {
+    let filled = WaitQueue::of("the message of a send that was chosen");
     let is_settled = || {
         let _state = channel.lock();
-        packet.stage.get() != Stage::Empty
+        let settled = packet.stage.get() != Stage::Empty;
+        packet.awaited.set(if settled {
+            ptr::null()
+        } else {
+            &raw const filled
+        });
+        settled
     };
     while !is_settled() {
-        packet.filled.wait(is_settled, None, false);
+        filled.wait(is_settled, None, false);
     }
 }
 

@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 
 use weald_scheduler::io::{self, Selected, Selection};
 
-use self::core::{Channel, Packet, Receive, Send, Stage, State, wait_until_filled};
+use self::core::{Channel, Locked, Packet, Receive, Send, Stage, State, wait_until_filled};
 use self::timer::{After, Tick};
 use crate::shim::clock;
 
@@ -168,7 +168,7 @@ impl<T> Sender<T> {
     /// # Errors
     /// The message, if no receiver is left.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.send_until(message, None)
+        self.send_within(message, Limit::Never)
             .map_err(|error| SendError(error.into_inner()))
     }
 
@@ -190,7 +190,7 @@ impl<T> Sender<T> {
     /// # Errors
     /// The message, if the time has passed or no receiver is left.
     pub fn send_timeout(&self, message: T, limit: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.send_until(message, io::deadline(limit))
+        self.send_within(message, Limit::Within(limit))
     }
 
     /// As [`send`](Self::send), and waits until the clock shows the deadline.
@@ -198,24 +198,35 @@ impl<T> Sender<T> {
     /// # Errors
     /// As [`send_timeout`](Self::send_timeout).
     pub fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
-        self.send_until(message, Some(deadline))
+        self.send_within(message, Limit::At(deadline))
     }
 
-    fn send_until(
-        &self,
+    #[inline]
+    fn send_within(&self, message: T, limit: Limit) -> Result<(), SendTimeoutError<T>> {
+        io::enter_and_spend();
+        let mut state = self.channel.lock();
+        if state.takes_more(self.channel.capacity()) {
+            state.push(message);
+            return Ok(());
+        }
+        self.send_slow(state, message, limit)
+    }
+
+    /// There is no room, or somebody to hand it to.
+    #[inline(never)]
+    fn send_slow<'a>(
+        &'a self,
+        mut state: Locked<'a, T>,
         mut message: T,
-        deadline: Option<Instant>,
+        mut limit: Limit,
     ) -> Result<(), SendTimeoutError<T>> {
-        io::enter_unwinding();
-        io::spend();
         loop {
-            let mut state = self.channel.lock();
             match begin_send(&mut state, self.channel.capacity(), message) {
                 Ok(()) => return Ok(()),
                 Err((Stage::Closed, back)) => return Err(SendTimeoutError::Disconnected(back)),
                 Err((_, back)) => message = back,
             }
-            if is_over(deadline) {
+            if limit.is_over() {
                 return Err(SendTimeoutError::Timeout(message));
             }
             let mut packet = Packet::new(Some(message), false);
@@ -227,18 +238,19 @@ impl<T> Sender<T> {
             let selection = Selection::begin();
             state.wait_to_send(&selection, 0, &packet);
             drop(state);
-            let ended = selection.park(deadline);
-            #[cfg(weald_fault = "channel_sender_looks_without_the_lock")]
-            let reached = State::stage(&packet);
-            #[cfg(weald_fault = "channel_sender_looks_without_the_lock")]
-            self.channel.lock().forget(&selection);
-            #[cfg(not(weald_fault = "channel_sender_looks_without_the_lock"))]
-            let reached = {
+            let ended = selection.park(limit.deadline());
+            if !matches!(ended, Selected::Done(_)) {
+                #[cfg(weald_fault = "channel_sender_looks_without_the_lock")]
+                let reached = State::stage(&packet);
                 let mut state = self.channel.lock();
                 state.forget(&selection);
-                State::stage(&packet)
-            };
-            if reached == Stage::Taken {
+                #[cfg(weald_fault = "channel_sender_looks_without_the_lock")]
+                if reached == Stage::Taken {
+                    return Ok(());
+                }
+            }
+            #[cfg(not(weald_fault = "channel_sender_looks_without_the_lock"))]
+            if State::stage(&packet) == Stage::Taken {
                 return Ok(());
             }
             let back = packet.take_value();
@@ -250,6 +262,7 @@ impl<T> Sender<T> {
             if ended == Selected::Pending {
                 io::enter_unwinding();
             }
+            state = self.channel.lock();
         }
     }
 
@@ -270,7 +283,7 @@ impl<T> Sender<T> {
 
     /// The number of messages that it can hold; `None`: any.
     pub fn capacity(&self) -> Option<usize> {
-        self.channel.capacity()
+        Some(self.channel.capacity()).filter(|&capacity| capacity != usize::MAX)
     }
 
     /// True if both are ends of the same channel.
@@ -284,11 +297,7 @@ impl<T> Sender<T> {
 }
 
 /// Sends at once, or gives the message back: `Closed`, or `Empty` for full.
-fn begin_send<T>(
-    state: &mut State<T>,
-    capacity: Option<usize>,
-    message: T,
-) -> Result<(), (Stage, T)> {
+fn begin_send<T>(state: &mut State<T>, capacity: usize, message: T) -> Result<(), (Stage, T)> {
     match state.send(capacity) {
         Send::Partner(packet) => {
             #[allow(unsafe_code, reason = "a packet that was claimed")]
@@ -299,7 +308,7 @@ fn begin_send<T>(
             Ok(())
         }
         Send::Place => {
-            state.put(message);
+            state.push(message);
             Ok(())
         }
         Send::Full => Err((Stage::Empty, message)),
@@ -325,8 +334,88 @@ fn try_recv<T>(channel: &Channel<T>) -> Result<T, TryRecvError> {
     }
 }
 
-fn is_over(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| clock::now() >= deadline)
+/// The buffer is empty.
+#[inline(never)]
+fn wait_to_receive<'a, T>(
+    channel: &'a Channel<T>,
+    mut state: Locked<'a, T>,
+    mut limit: Limit,
+) -> Result<T, RecvTimeoutError> {
+    loop {
+        let mut packet = Packet::new(None, false);
+        match state.receive(&packet) {
+            Receive::Value(message) => return Ok(message),
+            Receive::Closed => return Err(RecvTimeoutError::Disconnected),
+            Receive::Comes => {
+                drop(state);
+                wait_until_filled(channel, &packet);
+            }
+            Receive::Empty => {
+                if limit.is_over() {
+                    return Err(RecvTimeoutError::Timeout);
+                }
+                #[cfg(weald_fault = "channel_receiver_lets_go_to_wait")]
+                let mut state = {
+                    drop(state);
+                    channel.lock()
+                };
+                let selection = Selection::begin();
+                state.wait_to_receive(&selection, 0, &packet);
+                drop(state);
+                match selection.park(limit.deadline()) {
+                    Selected::Done(_) => {}
+                    Selected::Arm(_) => wait_until_filled(channel, &packet),
+                    ended => {
+                        channel.lock().forget(&selection);
+                        if ended == Selected::TimedOut {
+                            return Err(RecvTimeoutError::Timeout);
+                        }
+                        if ended == Selected::Pending {
+                            io::enter_unwinding();
+                        }
+                    }
+                }
+            }
+        }
+        if State::stage(&packet) == Stage::Closed {
+            return Err(RecvTimeoutError::Disconnected);
+        }
+        if let Some(message) = packet.take_value() {
+            return Ok(message);
+        }
+        state = channel.lock();
+    }
+}
+
+/// How long an operation waits. The clock is read only once it does.
+#[derive(Clone, Copy)]
+enum Limit {
+    Never,
+    At(Instant),
+    /// From its first wait on.
+    Within(Duration),
+}
+
+impl Limit {
+    /// There is no time to wait.
+    fn is_over(self) -> bool {
+        match self {
+            Self::Never => false,
+            Self::At(deadline) => clock::now() >= deadline,
+            Self::Within(limit) => limit.is_zero(),
+        }
+    }
+
+    /// When a wait that begins now must end.
+    fn deadline(&mut self) -> Option<Instant> {
+        if let Self::Within(limit) = *self {
+            *self = io::deadline(limit).map_or(Self::Never, Self::At);
+        }
+        match *self {
+            Self::At(deadline) => Some(deadline),
+            Self::Never | Self::Within(_) => None,
+        }
+    }
 }
 
 impl<T> Receiver<T> {
@@ -335,7 +424,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// If there is none and no sender is left.
     pub fn recv(&self) -> Result<T, RecvError> {
-        match self.recv_until(None) {
+        match self.recv_within(Limit::Never) {
             Ok(message) => Ok(message),
             Err(_) => Err(RecvError),
         }
@@ -362,7 +451,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// If the time has passed, or there is no message and no sender is left.
     pub fn recv_timeout(&self, limit: Duration) -> Result<T, RecvTimeoutError> {
-        self.recv_until(io::deadline(limit))
+        self.recv_within(Limit::Within(limit))
     }
 
     /// As [`recv`](Self::recv), and waits until the clock shows the deadline.
@@ -370,70 +459,33 @@ impl<T> Receiver<T> {
     /// # Errors
     /// As [`recv_timeout`](Self::recv_timeout).
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
-        self.recv_until(Some(deadline))
+        self.recv_within(Limit::At(deadline))
     }
 
-    fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        io::enter_unwinding();
-        io::spend();
+    #[inline]
+    fn recv_within(&self, limit: Limit) -> Result<T, RecvTimeoutError> {
+        io::enter_and_spend();
         let Flavor::Channel(channel) = &self.flavor else {
-            return self.wait_for_time(deadline);
+            return self.wait_for_time(limit);
         };
-        loop {
-            let mut packet = Packet::new(None, false);
-            let mut state = channel.lock();
-            match state.receive(&packet) {
-                Receive::Value(message) => return Ok(message),
-                Receive::Closed => return Err(RecvTimeoutError::Disconnected),
-                Receive::Comes => {
-                    drop(state);
-                    wait_until_filled(channel, &packet);
-                }
-                Receive::Empty => {
-                    if is_over(deadline) {
-                        return Err(RecvTimeoutError::Timeout);
-                    }
-                    #[cfg(weald_fault = "channel_receiver_lets_go_to_wait")]
-                    let mut state = {
-                        drop(state);
-                        channel.lock()
-                    };
-                    let selection = Selection::begin();
-                    state.wait_to_receive(&selection, 0, &packet);
-                    drop(state);
-                    match selection.park(deadline) {
-                        Selected::Arm(_) => wait_until_filled(channel, &packet),
-                        ended => {
-                            channel.lock().forget(&selection);
-                            match ended {
-                                Selected::TimedOut => return Err(RecvTimeoutError::Timeout),
-                                Selected::Pending => io::enter_unwinding(),
-                                Selected::Again | Selected::Arm(_) => {}
-                            }
-                            continue;
-                        }
-                    }
-                }
-            }
-            if State::stage(&packet) == Stage::Closed {
-                return Err(RecvTimeoutError::Disconnected);
-            }
-            if let Some(message) = packet.take_value() {
-                return Ok(message);
-            }
+        let mut state = channel.lock();
+        match state.pop() {
+            Some(message) => Ok(message),
+            None => wait_to_receive(channel, state, limit),
         }
     }
 
     /// Receives from a channel whose messages come by the clock.
-    fn wait_for_time(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+    #[cold]
+    fn wait_for_time(&self, mut limit: Limit) -> Result<T, RecvTimeoutError> {
         loop {
             if let Ok(message) = self.try_recv() {
                 return Ok(message);
             }
-            if is_over(deadline) {
+            if limit.is_over() {
                 return Err(RecvTimeoutError::Timeout);
             }
-            let until = match (deadline, self.next_time()) {
+            let until = match (limit.deadline(), self.next_time()) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
@@ -487,7 +539,9 @@ impl<T> Receiver<T> {
     /// The number of messages that it can hold; `None`: any.
     pub fn capacity(&self) -> Option<usize> {
         match &self.flavor {
-            Flavor::Channel(channel) => channel.capacity(),
+            Flavor::Channel(channel) => {
+                Some(channel.capacity()).filter(|&capacity| capacity != usize::MAX)
+            }
             Flavor::Never => Some(0),
             Flavor::After(..) | Flavor::Tick(..) => Some(1),
         }
