@@ -9,48 +9,68 @@ use crate::carrier::Away;
 use crate::current;
 use crate::exception::Hold;
 use crate::green_thread::Header;
-use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::shim::atomic::{AtomicU64, Ordering};
 use crate::wait_queue::{WaitQueue, Woken};
 use crate::waiter;
 
-/// How many more may block.
+/// How many more may block, and who waits to be one of them.
 #[derive(Debug)]
 pub(crate) struct Permits {
-    free: AtomicUsize,
+    /// Free permits, and in units of [`WAITER`] how many threads wait or are about to.
+    word: AtomicU64,
     queue: WaitQueue,
 }
 
+/// One who waits counts before it enters the queue and looks for a permit once it is there; who gives
+/// one back adds it and reads the count in one step. Whichever step of the word is the later one sees
+/// the other, so without a waiter nobody needs the queue's lock.
+const WAITER: u64 = 1 << 32;
+
 impl Permits {
     pub(crate) fn new(free: usize) -> Self {
+        let free = u64::try_from(free).unwrap_or(u64::MAX);
         Self {
-            free: AtomicUsize::new(free),
+            word: AtomicU64::new(free.min(WAITER / 2)),
             queue: WaitQueue::new(),
         }
     }
 
+    fn free(word: u64) -> u64 {
+        word % WAITER
+    }
+
+    #[inline]
     fn try_take(&self) -> bool {
-        let mut free = self.free.load(Ordering::Relaxed);
-        while free > 0 {
-            match self.free.compare_exchange_weak(
-                free,
-                free - 1,
+        let mut word = self.word.load(Ordering::Relaxed);
+        while Self::free(word) > 0 {
+            match self.word.compare_exchange_weak(
+                word,
+                word - 1,
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return true,
-                Err(now) => free = now,
+                Err(now) => word = now,
             }
         }
         false
     }
 
+    #[inline]
     fn take(&self) {
+        if !self.try_take() {
+            self.wait();
+        }
+    }
+
+    #[cold]
+    fn wait(&self) {
         while !self.try_take() {
-            // `wait` asks again once it is in the queue, and `give` adds before it looks there.
-            match self
-                .queue
-                .wait(|| self.free.load(Ordering::SeqCst) > 0, None, true)
-            {
+            self.word.fetch_add(WAITER, Ordering::AcqRel);
+            let is_free = || Self::free(self.word.load(Ordering::Acquire)) > 0;
+            let woken = self.queue.wait(is_free, None, true);
+            self.word.fetch_sub(WAITER, Ordering::AcqRel);
+            match woken {
                 Woken::Interrupted(interrupt) => {
                     // A permit that was given meanwhile goes to the next.
                     self.queue.wake_one();
@@ -61,9 +81,11 @@ impl Permits {
         }
     }
 
+    #[inline]
     fn give(&self) {
-        self.free.fetch_add(1, Ordering::AcqRel);
-        self.queue.wake_one();
+        if self.word.fetch_add(1, Ordering::AcqRel) >= WAITER {
+            self.queue.wake_one();
+        }
     }
 }
 

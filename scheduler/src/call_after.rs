@@ -20,7 +20,7 @@ use crate::current;
 use crate::exc_after::Alarm;
 use crate::green_thread::Task;
 use crate::place::{Found, Place};
-use crate::runtime::{self, Inner};
+use crate::runtime::Inner;
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::sync::{Arc, Weak, downgrade};
@@ -194,18 +194,26 @@ impl Timer {
 }
 
 fn start(delay: Duration, owner: Option<Task>, body: Box<dyn FnOnce() + Send>) -> Timer {
-    let inner = runtime::here();
+    carrier::with_runtime_arc(|inner| start_in(inner, delay, owner, body))
+}
+
+fn start_in(
+    inner: &Arc<Inner>,
+    delay: Duration,
+    owner: Option<Task>,
+    body: Box<dyn FnOnce() + Send>,
+) -> Timer {
     let deadline = sleep::deadline(delay);
     let call = Arc::new(Call {
         state: AtomicUsize::new(WAITING),
         body: UnsafeCell::new(Some(body)),
         owner,
-        runtime: downgrade(&inner),
+        runtime: downgrade(inner),
         place: deadline.map_or_else(Place::nowhere, |_| Place::on_the_way()),
     });
     // One that is never due is kept by its `Timer` alone.
     if let Some(deadline) = deadline {
-        arm(&inner, deadline, &call);
+        arm(inner, deadline, &call);
     }
     Timer(Kind::Call(call))
 }
@@ -228,13 +236,13 @@ fn arm(inner: &Arc<Inner>, deadline: Instant, call: &Arc<Call>) {
         drop(unsafe { crate::thin::start(request, body) });
         return;
     }
-    // The wheel counts it, or, until it is there, `alarms`.
-    inner.alarms.fetch_add(1, Ordering::Relaxed);
     let here = carrier::with_core(Arc::as_ptr(inner), |worker, core| {
         let key = core.arm_call(worker, inner.start, deadline, Arc::clone(call));
-        call.armed(worker, key);
+        call.place.settle_first(worker.index, key.to_bits());
     });
     if here.is_none() {
+        // The wheel counts it, or, until it is there, `alarms`.
+        inner.alarms.fetch_add(1, Ordering::Relaxed);
         inner.any_worker().post_timer(RemoteTimer {
             deadline,
             call: Arc::clone(call),

@@ -22,7 +22,8 @@
 //! `entered`.
 //!
 //! Invariant 1: while `entered` is set and the owner has passed step 3, nobody takes its seat.
-//! Invariant 2: the core passes with the seat: `leave` releases it, step 3 of seizing acquires it.
+//! Invariant 2: the core passes with the seat: `leave` releases it, step 3 of seizing acquires it. So
+//! who holds the owner out has the core for that time; putting the seat back releases it.
 //! Invariant 3: an owner whose seat was seized notices when it enters next, before it touches
 //! anything, because `held` is no longer what it knew.
 //! Invariant 4: the steps away from a tag are compare-and-swaps, so a `sit` by an owner that was
@@ -198,7 +199,12 @@ impl<T> Door<T> {
 
     /// Calls `f` while the owner is outside and cannot come in. `None`: it is inside.
     pub(crate) fn hold_out<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
-        self.decide(self.held().cast_mut(), |_| f())
+        self.hold_out_of(self.held(), f)
+    }
+
+    /// As `hold_out`, if the owner holds this seat: `f` may touch what belongs to the seat.
+    pub(crate) fn hold_out_of<R>(&self, seat: *const T, f: impl FnOnce() -> R) -> Option<R> {
+        self.decide(seat.cast_mut(), |_| f())
     }
 
     fn decide<R>(&self, seat: *mut T, decision: impl FnOnce(&Self) -> R) -> Option<R> {

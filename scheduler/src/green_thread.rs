@@ -367,7 +367,11 @@ impl Clone for Task {
 impl Drop for Task {
     #[inline]
     fn drop(&mut self) {
-        if self.refs.fetch_sub(1, Ordering::Release) == 1 {
+        // Where this is the only reference nobody can make another, so the count may stay as it is.
+        // The load acquires what those did who had the others.
+        let last = self.refs.load(Ordering::Acquire) == 1
+            || self.refs.fetch_sub(1, Ordering::Release) == 1;
+        if last {
             fence(Ordering::Acquire);
             // SAFETY: this was the last reference.
             unsafe { (self.vtable.free)(self.0) };

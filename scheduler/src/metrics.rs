@@ -64,6 +64,13 @@ impl Metrics {
         let parks = sum(|worker| worker.counters.parks.load(Ordering::Relaxed))
             + inner.parked_outside.load(Ordering::Relaxed);
         let live = inner.live();
+        let alarms = inner
+            .workers
+            .iter()
+            .map(|worker| worker.counters.alarms.load(Ordering::Relaxed))
+            .fold(inner.alarms.load(Ordering::Relaxed), usize::wrapping_add);
+        // The parts are read one after the other, so the sum may be off by what happens meanwhile.
+        let alarms = alarms.cast_signed().max(0).cast_unsigned();
         Self {
             workers: inner.workers.len(),
             live: count(live),
@@ -80,7 +87,7 @@ impl Metrics {
                 .iter()
                 .map(|worker| worker.timers.len())
                 .sum::<usize>()
-                + inner.alarms.load(Ordering::Relaxed),
+                + alarms,
             spawned: inner.spawned(),
             steals: sum(|worker| worker.counters.steals.load(Ordering::Relaxed)),
             parks,

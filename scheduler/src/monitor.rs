@@ -5,8 +5,9 @@
 //!
 //! | it sees                                            | it does                                  |
 //! |----------------------------------------------------|------------------------------------------|
-//! | a worker that dispatched nothing since the last    | marks it late: its slot may be stolen,   |
-//! | look                                               | its poller drained                       |
+//! | a worker that dispatched nothing since the last    | marks it late: its poller may be drained;|
+//! | look                                               | what is in its slot goes where thieves   |
+//! |                                                    | find it (the carrier held out meanwhile) |
 //! | a late worker with events or timers that are due,  | wakes an idle worker; at the next look,  |
 //! | or with threads that wait: after [`PATIENCE`], or  | or if there is none, takes the seat from |
 //! | at once if it is in `blocking`                     | the hog for a spare carrier (`door.rs`)  |
@@ -286,6 +287,12 @@ impl Watch {
         let carrier = &inner.carriers[holder];
         if !carrier.door.is_outside() || !std::ptr::eq(carrier.door.held(), worker) {
             return true;
+        }
+        if inner.workers.len() > 1 && worker.slot_is_full() {
+            // SAFETY: the holder of the seat is held out.
+            let _ = carrier
+                .door
+                .hold_out_of(worker, || unsafe { worker.share_slot() });
         }
         let overdue = is_urgent(inner, worker, now) || stuck >= ALONE;
         // Who has said that it blocks is believed at once.

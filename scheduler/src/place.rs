@@ -8,7 +8,8 @@
 //! | GONE        | goes into none          | nobody            | never                            |
 //!
 //! Invariant 1: `settle` and `leave` are each one compare-and-swap from ON THE WAY, so one of them
-//! learns of the other: the canceller finds the entry, or the worker takes it out again.
+//! learns of the other: the canceller finds the entry, or the worker takes it out again. `settle_first`
+//! needs none: the call has not been shown to anybody else.
 //! Invariant 2: who wins counts the entry out of the runtime's number, once.
 //!
 //! Orderings: settling releases the key, who finds the worker acquires it.
@@ -73,12 +74,22 @@ impl Place {
             .is_ok()
     }
 
+    /// As `settle`, by the worker that has made the call: nobody else knows of it yet.
+    pub(crate) fn settle_first(&self, worker: usize, key: u64) {
+        self.key.store(key, Ordering::Relaxed);
+        self.word.store(worker + 1, Ordering::Release);
+    }
+
     /// The call is cancelled; for the one who has done so.
     pub(crate) fn leave(&self) -> Found {
-        match self
-            .word
-            .compare_exchange(ON_THE_WAY, GONE, Ordering::Relaxed, Ordering::Acquire)
-        {
+        let word = self.word.load(Ordering::Acquire);
+        let left = if word == ON_THE_WAY {
+            self.word
+                .compare_exchange(ON_THE_WAY, GONE, Ordering::Relaxed, Ordering::Acquire)
+        } else {
+            Err(word)
+        };
+        match left {
             Ok(_) => Found::OnTheWay,
             Err(GONE) => Found::Nowhere,
             Err(worker) => Found::InWheel(worker - 1, self.key.load(Ordering::Relaxed)),

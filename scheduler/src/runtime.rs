@@ -74,7 +74,8 @@ pub(crate) struct Inner {
     pub(crate) ended_outside: AtomicU64,
     pub(crate) woken_outside: AtomicU64,
     pub(crate) parked_outside: AtomicU64,
-    /// `exc_after`s and remote `call_after`s that are live.
+    /// `exc_after`s and remote `call_after`s that are live, but for what the workers have counted
+    /// (`worker::Counters`); modulo its range.
     pub(crate) alarms: AtomicUsize,
     /// Green threads that may still enter a `blocking` call.
     pub(crate) blocking: crate::blocking::Permits,
@@ -90,7 +91,7 @@ impl Inner {
         Ok(Self {
             start,
             workers: (0..workers)
-                .map(|i| Worker::new(i, start))
+                .map(|i| Worker::new(i, workers == 1, start))
                 .collect::<io::Result<_>>()?,
             carriers: (0..carriers).map(Carrier::new).collect(),
             injector: Injector::new(),

@@ -326,6 +326,10 @@ impl State {
     /// The handle goes. True: the thread has ended, so the result is the caller's to drop.
     #[inline]
     pub(crate) fn drop_handle(&self) -> bool {
+        if self.is_done() {
+            // Nobody asks for the handle after the end.
+            return true;
+        }
         #[cfg(not(weald_fault = "state_relaxed_handle"))]
         let before = self.0.fetch_and(!HANDLE, Ordering::AcqRel);
         #[cfg(weald_fault = "state_relaxed_handle")]

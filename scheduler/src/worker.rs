@@ -5,10 +5,12 @@
 //!
 //! | queue   | holds                                  | order        | thieves take             |
 //! |---------|----------------------------------------|--------------|--------------------------|
-//! | slot    | what the running thread has just woken | one          | if the owner is late     |
+//! | slot    | what the running thread has just woken | one          | nothing; see below       |
 //! | ready   | what IO, a timer or a peer woke        | first in     | a batch of the oldest    |
 //! | fresh   | what was spawned and has not started   | newest first | the oldest               |
 //! | yielded | what gave way                          | first in     | a batch of the oldest    |
+//!
+//! If the owner does not come back for a while the monitor moves what is in the slot to `ready`.
 //!
 //! Newest first unfolds a tree of spawns depth first, so a million of them need a few stacks. No
 //! class starves another: see [`Worker::next`].
@@ -25,7 +27,7 @@ use weald_timer::{Key, Remote, Tick, Wheel};
 use crate::call_after::Call;
 use crate::green_thread::{GreenThreadId, Header, Hint, Task};
 use crate::poller::Poller;
-use crate::queue::{self, Slot, Steal, Stealer};
+use crate::queue::{Order, RunQueue, Slot, Steal, Thieves};
 use crate::shim::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::shim::bounds::FAIRNESS_INTERVAL;
 use crate::shim::cell::UnsafeCell;
@@ -74,9 +76,9 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     core: UnsafeCell<Core>,
     pub(crate) slot: Slot,
-    ready: Stealer<Task>,
-    fresh: Stealer<Task>,
-    yielded: Stealer<Task>,
+    ready: Thieves<Task>,
+    fresh: Thieves<Task>,
+    yielded: Thieves<Task>,
     pub(crate) poller: Poller,
     /// Cancels entries of the wheel from elsewhere.
     pub(crate) timers: Remote<TimerEvent>,
@@ -84,8 +86,7 @@ pub(crate) struct Worker {
     has_remote_timers: AtomicBool,
     /// Dispatches so far; the monitor watches it move.
     pub(crate) ticks: AtomicU64,
-    /// The monitor has seen it stand still with work waiting: thieves may take the slot, and drain
-    /// the poller.
+    /// The monitor has seen it stand still with work waiting: thieves may drain the poller.
     pub(crate) late: AtomicBool,
     /// When the wheel's first timer is due, in nanoseconds of the runtime's life; written by the
     /// owner, for the monitor. Never too late: it may be that of a timer that was cancelled.
@@ -109,6 +110,18 @@ pub(crate) struct Counters {
     pub(crate) parks: AtomicU64,
     pub(crate) wakes: AtomicU64,
     pub(crate) polls: AtomicU64,
+    /// `exc_after`s that were set here less those that ended here; below zero, modulo its range, where
+    /// more ended than were set.
+    pub(crate) alarms: AtomicUsize,
+}
+
+impl Counters {
+    /// Adds to the number of live `exc_after`s; for the only writer.
+    #[inline]
+    pub(crate) fn count_alarms(&self, by: usize) {
+        let alarms = self.alarms.load(Ordering::Relaxed).wrapping_add(by);
+        self.alarms.store(alarms, Ordering::Relaxed);
+    }
 }
 
 /// Counts one more; for the only writer.
@@ -120,9 +133,9 @@ pub(crate) fn count(counter: &AtomicU64) {
 /// The owner's part.
 #[derive(Debug)]
 pub(crate) struct Core {
-    ready: queue::Worker<Task>,
-    fresh: queue::Worker<Task>,
-    yielded: queue::Worker<Task>,
+    ready: RunQueue<Task>,
+    fresh: RunQueue<Task>,
+    yielded: RunQueue<Task>,
     wheel: Wheel<TimerEvent>,
     pub(crate) stacks: stack::Cache,
     /// Blocks of thread-locals, in `Own`.
@@ -152,19 +165,18 @@ pub(crate) fn millis_since(start: Instant, now: Instant) -> usize {
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize, start: Instant) -> std::io::Result<Self> {
-        let (ready, fresh, yielded) = (
-            queue::Worker::new_fifo(),
-            queue::Worker::new_lifo(),
-            queue::Worker::new_fifo(),
-        );
+    /// `alone`: no other worker is there to steal from this one.
+    pub(crate) fn new(index: usize, alone: bool, start: Instant) -> std::io::Result<Self> {
+        let (ready, ready_thieves) = RunQueue::new(Order::Oldest, !alone);
+        let (fresh, fresh_thieves) = RunQueue::new(Order::Newest, !alone);
+        let (yielded, yielded_thieves) = RunQueue::new(Order::Oldest, !alone);
         let wheel = Wheel::new(Tick::from_nanos_floor(0));
         Ok(Self {
             index,
             slot: Slot::new(),
-            ready: ready.stealer(),
-            fresh: fresh.stealer(),
-            yielded: yielded.stealer(),
+            ready: ready_thieves,
+            fresh: fresh_thieves,
+            yielded: yielded_thieves,
             poller: Poller::new()?,
             timers: wheel.remote(),
             remote_timers: Mutex::new(Vec::new()),
@@ -213,10 +225,25 @@ impl Worker {
 
     /// Something that a thief could take.
     pub(crate) fn has_stealable(&self) -> bool {
-        !self.ready.is_empty()
-            || !self.fresh.is_empty()
-            || !self.yielded.is_empty()
-            || (self.late.load(Ordering::Relaxed) && !self.slot.is_empty())
+        !self.ready.is_empty() || !self.fresh.is_empty() || !self.yielded.is_empty()
+    }
+
+    /// Something that thieves do not find; a hint.
+    pub(crate) fn slot_is_full(&self) -> bool {
+        !self.slot.is_empty()
+    }
+
+    /// Moves what is in the slot to where thieves find it.
+    ///
+    /// # Safety
+    /// As for `core`; or the holder of the seat is held out of its door.
+    pub(crate) unsafe fn share_slot(&self) {
+        // SAFETY: by contract the caller is the owner.
+        unsafe {
+            if let Some(task) = self.slot.take() {
+                self.core().ready.push(task);
+            }
+        }
     }
 
     /// A timer was put into the wheel; by the owner.
@@ -233,7 +260,7 @@ impl Worker {
             || self.has_remote_timers.load(Ordering::Relaxed)
     }
 
-    /// Anything queued.
+    /// Anything queued; from elsewhere.
     pub(crate) fn queued(&self) -> usize {
         self.ready.len()
             + self.fresh.len()
@@ -262,16 +289,19 @@ impl Worker {
                 Steal::Empty => {}
             }
         }
-        if self.late.load(Ordering::Relaxed)
-            && let Some(task) = self.slot.take()
-        {
-            return Steal::Success(task);
-        }
         if retry { Steal::Retry } else { Steal::Empty }
     }
 }
 
 impl Core {
+    /// Anything queued.
+    pub(crate) fn has_queued(&self, worker: &Worker) -> bool {
+        !worker.slot.is_empty()
+            || self.ready.len() > 0
+            || self.fresh.len() > 0
+            || self.yielded.len() > 0
+    }
+
     /// Counts a dispatch. True: it is time to look at the injector.
     #[inline(always)]
     pub(crate) fn tick(&mut self) -> bool {
@@ -296,18 +326,18 @@ impl Core {
                 }
             }
             8 => {
-                if let Steal::Success(task) = worker.fresh.steal() {
+                if let Some(task) = self.fresh.pop_oldest() {
                     return Some(task);
                 }
             }
             _ => {}
         }
-        if self.slot_streak < SLOT_STREAK {
-            if let Some(task) = worker.slot.take() {
+        // SAFETY: who has the core is the owner.
+        if let Some(task) = unsafe { worker.slot.take() } {
+            if self.slot_streak < SLOT_STREAK {
                 self.slot_streak += 1;
                 return Some(task);
             }
-        } else if let Some(task) = worker.slot.take() {
             // Its turn comes behind the others'.
             self.ready.push(task);
         }
@@ -386,7 +416,8 @@ impl Core {
             self.ready.push(task);
             return true;
         }
-        match worker.slot.put(task) {
+        // SAFETY: who has the core is the owner.
+        match unsafe { worker.slot.put(task) } {
             Some(old) => {
                 self.ready.push(old);
                 true
@@ -555,6 +586,7 @@ pub(crate) struct Private {
     yielded: VecDeque<Task>,
     streak: u32,
     turn: u32,
+    count: usize,
     /// How many there are, for others.
     len: Arc<AtomicUsize>,
 }
@@ -566,9 +598,9 @@ impl Private {
     }
 
     #[inline]
-    fn tell(&self) {
-        let len = usize::from(self.next.is_some()) + self.woken.len() + self.yielded.len();
-        self.len.store(len, Ordering::Relaxed);
+    fn tell(&mut self) {
+        self.count = usize::from(self.next.is_some()) + self.woken.len() + self.yielded.len();
+        self.len.store(self.count, Ordering::Relaxed);
     }
 
     #[inline]
@@ -621,7 +653,8 @@ impl Private {
         Some(task)
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.next.is_none() && self.woken.is_empty() && self.yielded.is_empty()
+        self.count == 0
     }
 }

@@ -9,6 +9,7 @@ use crate::green_thread::{Header, Note};
 use crate::seat::Waited;
 use crate::shim::atomic::Ordering;
 use crate::waiter::switch_out;
+use crate::worker::Worker;
 
 use super::{Carrier, current_runtime};
 
@@ -33,7 +34,9 @@ impl Away {
         }
         this.away.store(true, Ordering::Relaxed);
         let _inside = this.door.section();
-        if this.seat().is_some_and(|worker| worker.queued() > 0) {
+        // SAFETY: the seat is held; ends with the statement.
+        let others_wait = |worker: &Worker| unsafe { worker.core() }.has_queued(worker);
+        if this.seat().is_some_and(others_wait) {
             this.hand_over();
         }
         Some(Self(carrier))

@@ -251,17 +251,30 @@ impl Carrier {
         if core.clock_is_due() && !self.look_at_clock(inner, worker) {
             return None;
         }
-        let private = self.private();
+        if !self.private().is_empty() {
+            return self.next_of_all(worker);
+        }
+        if self.unwinding.get() > 0 {
+            return None;
+        }
         // SAFETY: as above, taken anew.
+        unsafe { worker.core() }.next(worker)
+    }
+
+    /// As `next`, where threads wait that must stay on this carrier.
+    fn next_of_all(&self, worker: &Worker) -> Option<Task> {
+        let private = self.private();
+        // SAFETY: the seat is held; the reference ends before anything is run.
         let core = unsafe { worker.core() };
-        let others_first = core.ticks() % 16 == 8 && self.unwinding.get() == 0;
+        let others_too = self.unwinding.get() == 0;
+        let others_first = others_too && core.ticks() % 16 == 8;
         if others_first && let Some(task) = core.next(worker) {
             return Some(task);
         }
         if let Some(task) = private.pop_woken() {
             return Some(task);
         }
-        if self.unwinding.get() == 0
+        if others_too
             && !others_first
             && let Some(task) = core.next(worker)
         {

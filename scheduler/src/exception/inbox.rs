@@ -4,10 +4,11 @@
     reason = "a thread's runtime, and the delivery of a wake-up"
 )]
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::carrier;
 use crate::exception::BoxError;
+use crate::exception::alarms::Alarms;
 use crate::green_thread::{Header, Hint};
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
@@ -20,8 +21,7 @@ pub(crate) type AlarmKey = (Instant, u64);
 pub(crate) struct Inbox {
     killed: bool,
     thrown: Vec<(Instant, BoxError)>,
-    /// `None`: the thread has ended, and its error was dropped.
-    alarms: BTreeMap<AlarmKey, Option<BoxError>>,
+    alarms: Alarms,
     /// The thread has ended.
     closed: bool,
 }
@@ -29,13 +29,13 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// Adds an `exc_after` of the thread whose header this is.
     pub(super) fn add_alarm(&mut self, header: &Header, key: AlarmKey, error: BoxError) {
-        self.alarms.insert(key, Some(error));
+        self.alarms.insert(key, error);
         count_alarms(header, 1);
     }
 
     /// When the first `exc_after` is due.
     pub(super) fn first_alarm(&self) -> Option<Instant> {
-        self.alarms.keys().next().map(|&(deadline, _)| deadline)
+        self.alarms.first_deadline()
     }
 
     pub(super) fn is_killed(&self) -> bool {
@@ -65,7 +65,7 @@ impl Inbox {
             }
             _ => {
                 count_alarms(header, usize::MAX);
-                self.alarms.pop_first().and_then(|(_, error)| error)
+                self.alarms.pop_first()
             }
         }
     }
@@ -74,16 +74,21 @@ impl Inbox {
     fn close(&mut self, header: &Header) -> Vec<BoxError> {
         self.closed = true;
         count_alarms(header, 0_usize.wrapping_sub(self.alarms.len()));
-        let alarms = self.alarms.values_mut().filter_map(Option::take);
         let thrown = self.thrown.drain(..).map(|(_, error)| error);
-        thrown.chain(alarms).collect()
+        thrown.chain(self.alarms.take_errors()).collect()
     }
 }
 
 /// Adds to the number of live alarms of the thread's runtime. Under the lock of the inbox of a
 /// thread that has not ended, whose runtime therefore is there.
 fn count_alarms(header: &Header, by: usize) {
-    if by != 0 && !header.runtime.is_null() {
+    if by == 0 || header.runtime.is_null() {
+        return;
+    }
+    let here = carrier::with_core(header.runtime, |worker, _| {
+        worker.counters.count_alarms(by);
+    });
+    if here.is_none() {
         // SAFETY: a runtime outlives its green threads, and this one takes the lock to end.
         unsafe { &*header.runtime }
             .alarms
@@ -94,9 +99,10 @@ fn count_alarms(header: &Header, by: usize) {
 /// Takes an `exc_after` out of its thread's inbox. False: it has fired or was cancelled.
 pub(crate) fn cancel_alarm(header: &Header, key: AlarmKey) -> bool {
     let mut inbox = header.cold().inbox.lock();
-    let Some(error) = inbox.alarms.remove(&key) else {
+    let mut error = None;
+    if !inbox.alarms.remove(key, &mut error) {
         return false;
-    };
+    }
     if !inbox.closed {
         count_alarms(header, usize::MAX);
     }

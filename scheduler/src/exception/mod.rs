@@ -21,6 +21,7 @@
 //! holds something to raise.
 #![allow(unsafe_code, reason = "the thread's own part of its header")]
 
+mod alarms;
 mod defer;
 mod inbox;
 mod pending;

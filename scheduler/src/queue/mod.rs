@@ -1,4 +1,4 @@
-//! What a run queue promises, and the three kinds: a worker's own deques, its run-next slot, and
+//! What a run queue promises, and the three kinds: a worker's own run queues, its run-next slot, and
 //! the injector for work from outside.
 //!
 //! Whatever is pushed is popped or stolen exactly once; none of them blocks but for the injector's
@@ -7,10 +7,13 @@
 #[cfg_attr(loom, path = "deque_loom.rs")]
 mod deque;
 mod injector;
+mod run_queue;
 mod slot;
 
-pub(crate) use self::deque::{Stealer, Worker};
+use self::deque::{Stealer, Worker};
+
 pub(crate) use self::injector::Injector;
+pub(crate) use self::run_queue::{Order, RunQueue, Thieves};
 pub(crate) use self::slot::Slot;
 
 /// What came of an attempt to take from another's queue.

@@ -1,13 +1,11 @@
 //! The run-next slot of a worker: one green thread that was just made ready and runs next.
 //!
-//! | who    | may                                                                  |
-//! |--------|----------------------------------------------------------------------|
-//! | owner  | put (a plain store if it is empty: only the owner fills it), take    |
-//! | thief  | take, once the owner has not dispatched for long                     |
+//! Only the worker's owner puts a thread in and takes it out, by plain loads and stores: what the
+//! running thread wakes is nobody else's as long as its worker moves on. Where it does not, the
+//! monitor holds the owner out (`door.rs`), is the owner for that time, and moves the thread to
+//! where thieves find it. Others may ask whether the slot is empty; the answer is old at once.
 //!
-//! Invariant: whoever swaps a pointer out owns the reference that it stands for.
-//! Orderings: putting releases the thread's cell, taking acquires it.
-//! Checked by `loom-tests/tests/slot.rs`.
+//! Invariant: the pointer stands for a reference, which belongs to the slot.
 #![allow(unsafe_code, reason = "a counted reference kept as a pointer")]
 
 use std::ptr;
@@ -23,49 +21,34 @@ impl Slot {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// Puts a thread in; returns the one that was there. For the owner.
+    /// Puts a thread in; returns the one that was there.
+    ///
+    /// # Safety
+    /// The caller is the owner.
     #[inline]
-    pub(crate) fn put(&self, task: Task) -> Option<Task> {
-        let new = task.into_raw();
-        if self.0.load(Ordering::Relaxed).is_null() {
-            #[cfg(not(weald_fault = "slot_relaxed_put"))]
-            self.0.store(new, Ordering::Release);
-            #[cfg(weald_fault = "slot_relaxed_put")]
-            self.0.store(new, Ordering::Relaxed);
-            return None;
-        }
-        #[cfg(not(weald_fault = "slot_replaces_by_store"))]
-        let old = self.0.swap(new, Ordering::AcqRel);
-        #[cfg(weald_fault = "slot_replaces_by_store")]
-        let old = {
-            let old = self.0.load(Ordering::Acquire);
-            self.0.store(new, Ordering::Release);
-            old
-        };
-        // SAFETY: the swap made the old pointer ours.
-        (!old.is_null()).then(|| unsafe { Task::from_raw(old) })
+    pub(crate) unsafe fn put(&self, task: Task) -> Option<Task> {
+        // SAFETY: the same contract.
+        let old = unsafe { self.take() };
+        self.0.store(task.into_raw(), Ordering::Relaxed);
+        old
     }
 
     /// Takes what is there.
+    ///
+    /// # Safety
+    /// The caller is the owner.
     #[inline]
-    pub(crate) fn take(&self) -> Option<Task> {
-        if self.0.load(Ordering::Relaxed).is_null() {
+    pub(crate) unsafe fn take(&self) -> Option<Task> {
+        let task = self.0.load(Ordering::Relaxed);
+        if task.is_null() {
             return None;
         }
-        #[cfg(not(any(weald_fault = "slot_takes_by_store", weald_fault = "slot_relaxed_take")))]
-        let old = self.0.swap(ptr::null_mut(), Ordering::AcqRel);
-        #[cfg(weald_fault = "slot_relaxed_take")]
-        let old = self.0.swap(ptr::null_mut(), Ordering::Relaxed);
-        #[cfg(weald_fault = "slot_takes_by_store")]
-        let old = {
-            let old = self.0.load(Ordering::Acquire);
-            self.0.store(ptr::null_mut(), Ordering::Release);
-            old
-        };
-        // SAFETY: the swap made the pointer ours.
-        (!old.is_null()).then(|| unsafe { Task::from_raw(old) })
+        self.0.store(ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: nobody else takes it (the caller's word), and the slot has given its reference up.
+        Some(unsafe { Task::from_raw(task) })
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.load(Ordering::Relaxed).is_null()
     }
@@ -73,6 +56,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        drop(self.take());
+        // SAFETY: nobody else has it.
+        drop(unsafe { self.take() });
     }
 }

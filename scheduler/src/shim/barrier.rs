@@ -9,7 +9,9 @@
 #![allow(unsafe_code, reason = "a system call without pointers")]
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
+
+use super::atomic::fence;
 
 /// The kernel does the heavy side. Set before the first carrier starts, never unset.
 static EXPEDITED: AtomicBool = AtomicBool::new(false);

@@ -6,7 +6,22 @@
 
 pub mod atomic {
     pub use std::sync::atomic::Ordering;
-    pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
+    pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+
+    /// As std's. On x86-64 any read-modify-write is a full fence too, and several times faster than
+    /// the `mfence` that std's compiles to: 3 ns instead of 25 on a Zen core.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "an instruction that changes nothing")]
+    pub fn fence(order: Ordering) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if order == Ordering::SeqCst {
+            // SAFETY: it writes back what it has read, on the running thread's own stack. As it may
+            // touch any memory for all that the compiler knows, no access moves across.
+            unsafe { std::arch::asm!("lock or dword ptr [rsp], 0", options(nostack)) };
+            return;
+        }
+        std::sync::atomic::fence(order);
+    }
 }
 
 pub mod sync {

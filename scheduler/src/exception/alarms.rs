@@ -1,0 +1,70 @@
+//! The `exc_after`s of a thread, as they wait in its inbox.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::BoxError;
+use super::inbox::AlarmKey;
+
+/// The `exc_after`s of a thread. The error is `None` once the thread has ended: it was dropped.
+///
+/// Most threads have one at a time, which allocates nothing.
+#[derive(Debug, Default)]
+pub(super) struct Alarms {
+    /// Any of them, not the earliest in particular.
+    one: Option<(AlarmKey, Option<BoxError>)>,
+    /// The others.
+    more: BTreeMap<AlarmKey, Option<BoxError>>,
+}
+
+impl Alarms {
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.one.is_some()) + self.more.len()
+    }
+
+    pub(super) fn insert(&mut self, key: AlarmKey, error: BoxError) {
+        if self.one.is_none() {
+            self.one = Some((key, Some(error)));
+        } else {
+            self.more.insert(key, Some(error));
+        }
+    }
+
+    /// True: it was there, and `error` is its error.
+    pub(super) fn remove(&mut self, key: AlarmKey, error: &mut Option<BoxError>) -> bool {
+        let found = match self.one.take_if(|(one, _)| *one == key) {
+            Some((_, found)) => Some(found),
+            None => self.more.remove(&key),
+        };
+        let is_found = found.is_some();
+        *error = found.flatten();
+        is_found
+    }
+
+    /// The earliest.
+    fn first(&self) -> Option<AlarmKey> {
+        let one = self.one.as_ref().map(|&(key, _)| key);
+        let more = self.more.keys().next().copied();
+        match (one, more) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    pub(super) fn first_deadline(&self) -> Option<Instant> {
+        self.first().map(|(deadline, _)| deadline)
+    }
+
+    pub(super) fn pop_first(&mut self) -> Option<BoxError> {
+        let mut error = None;
+        self.remove(self.first()?, &mut error);
+        error
+    }
+
+    /// Takes all errors; the keys stay.
+    pub(super) fn take_errors(&mut self) -> impl Iterator<Item = BoxError> {
+        let one = self.one.as_mut().and_then(|(_, error)| error.take());
+        let more = self.more.values_mut().filter_map(Option::take);
+        one.into_iter().chain(more)
+    }
+}

@@ -1,0 +1,192 @@
+//! A worker's run queue: a deque where other workers may steal from it, a plain list where there are
+//! none.
+//!
+//! The owner of a deque takes a task by a read-modify-write or behind a fence, for the sake of
+//! thieves. A runtime with one worker has none, so its queues spare that: 6 to 10 ns for each task.
+//!
+//! | who                     | of a deque          | of a list      |
+//! |-------------------------|---------------------|----------------|
+//! | owner, by [`RunQueue`]  | push, pop           | push, pop      |
+//! | others, by [`Thieves`]  | steal, the length   | the length     |
+//!
+//! Invariant 1: a list is touched by the owner alone. Who the owner is may change with the worker's
+//! seat, which passes on what the last one wrote.
+//! Invariant 2: the length that others read is stored by the owner after each step, and is old as
+//! soon as it is read; that of a deque as well.
+
+use std::collections::VecDeque;
+
+use super::{Steal, Stealer, Worker};
+use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::shim::sync::Arc;
+
+/// Which task the owner takes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Oldest,
+    Newest,
+}
+
+/// The owner's end.
+#[derive(Debug)]
+pub(crate) enum RunQueue<T> {
+    Deque {
+        own: Worker<T>,
+        /// For the oldest of a queue whose owner takes the newest.
+        back: Stealer<T>,
+    },
+    List {
+        tasks: VecDeque<T>,
+        order: Order,
+        /// For the others.
+        len: Arc<AtomicUsize>,
+    },
+}
+
+/// Everybody else's end.
+#[derive(Debug)]
+pub(crate) enum Thieves<T> {
+    Deque(Stealer<T>),
+    List(Arc<AtomicUsize>),
+}
+
+impl<T> RunQueue<T> {
+    /// A queue that can be stolen from if `shared`.
+    pub(crate) fn new(order: Order, shared: bool) -> (Self, Thieves<T>) {
+        if shared {
+            let own = match order {
+                Order::Oldest => Worker::new_fifo(),
+                Order::Newest => Worker::new_lifo(),
+            };
+            let (back, thieves) = (own.stealer(), own.stealer());
+            return (Self::Deque { own, back }, Thieves::Deque(thieves));
+        }
+        let len = Arc::new(AtomicUsize::new(0));
+        let tasks = VecDeque::new();
+        let thieves = Thieves::List(Arc::clone(&len));
+        (Self::List { tasks, order, len }, thieves)
+    }
+
+    /// Adds a task. Never waits.
+    #[inline]
+    pub(crate) fn push(&mut self, task: T) {
+        match self {
+            Self::Deque { own, .. } => own.push(task),
+            Self::List { tasks, len, .. } => {
+                tasks.push_back(task);
+                len.store(tasks.len(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Takes the task whose turn it is.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        match self {
+            Self::Deque { own, .. } => own.pop(),
+            Self::List { tasks, order, len } => {
+                let task = match order {
+                    Order::Oldest => tasks.pop_front()?,
+                    Order::Newest => tasks.pop_back()?,
+                };
+                len.store(tasks.len(), Ordering::Relaxed);
+                Some(task)
+            }
+        }
+    }
+
+    /// Takes the oldest task, whosever turn it is; `None` also if a thief was faster.
+    #[inline]
+    pub(crate) fn pop_oldest(&mut self) -> Option<T> {
+        match self {
+            Self::Deque { own, back } => {
+                if own.is_empty() {
+                    return None;
+                }
+                match back.steal() {
+                    Steal::Success(task) => Some(task),
+                    Steal::Empty | Steal::Retry => None,
+                }
+            }
+            Self::List { tasks, len, .. } => {
+                let task = tasks.pop_front()?;
+                len.store(tasks.len(), Ordering::Relaxed);
+                Some(task)
+            }
+        }
+    }
+
+    /// The number of tasks; of a deque thieves may have taken some of them by now.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Deque { own, .. } => own.len(),
+            Self::List { tasks, .. } => tasks.len(),
+        }
+    }
+}
+
+impl<T> Thieves<T> {
+    /// Tries to take the oldest task.
+    pub(crate) fn steal(&self) -> Steal<T> {
+        match self {
+            Self::Deque(stealer) => stealer.steal(),
+            Self::List(_) => Steal::Empty,
+        }
+    }
+
+    /// Tries to take about half of the tasks, the oldest first: returns the first of them and puts
+    /// the others into `into`, of which the caller is the owner.
+    pub(crate) fn steal_batch_and_pop(&self, into: &RunQueue<T>) -> Steal<T> {
+        match (self, into) {
+            (Self::Deque(stealer), RunQueue::Deque { own, .. }) => stealer.steal_batch_and_pop(own),
+            _ => Steal::Empty,
+        }
+    }
+
+    /// The number of tasks a moment ago.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Deque(stealer) => stealer.len(),
+            Self::List(len) => len.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether there was no task. Of a deque, what the caller stored before is ordered before the
+    /// answer ([`Stealer::is_empty`]).
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Deque(stealer) => stealer.is_empty(),
+            Self::List(len) => len.load(Ordering::Relaxed) == 0,
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn check_order(order: Order, shared: bool) {
+        let (mut own, others) = RunQueue::new(order, shared);
+        assert!(others.is_empty());
+        assert_eq!((own.pop(), own.pop_oldest()), (None, None));
+        (1..=4).for_each(|task| own.push(task));
+        assert_eq!((own.len(), others.len()), (4, 4));
+        assert_eq!(own.pop_oldest(), Some(1));
+        let next = own.pop();
+        assert_eq!(next, Some(if order == Order::Oldest { 2 } else { 4 }));
+        assert_eq!((own.len(), others.len()), (2, 2));
+        let stolen = others.steal();
+        assert_eq!(matches!(stolen, Steal::Success(_)), shared);
+        while own.pop().is_some() {}
+        assert!(others.is_empty());
+    }
+
+    #[test]
+    fn both_kinds_keep_the_order() {
+        for order in [Order::Oldest, Order::Newest] {
+            check_order(order, true);
+            check_order(order, false);
+        }
+    }
+}
