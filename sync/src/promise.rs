@@ -1,4 +1,7 @@
 //! A value, or an error, that threads wait for: eventlet's `Event`.
+//!
+//! Invariant: `settled` says, outside of the lock, whether the outcome is there; both change under the
+//! lock. Who waits looks at `settled` once it is in the queue, as it must not wait for a lock there.
 
 use std::error::Error;
 use std::fmt;
@@ -8,6 +11,7 @@ use std::time::{Duration, Instant};
 use weald_scheduler::io::{self, WaitQueue, Woken};
 
 use crate::mutex::Mutex;
+use crate::shim::atomic::{AtomicBool, Ordering};
 
 /// The error that a [`Promise`] was failed with; all who wait get it.
 ///
@@ -51,6 +55,7 @@ impl Error for PromiseError {
 /// ```
 pub struct Promise<T> {
     outcome: Mutex<Option<Result<T, PromiseError>>>,
+    settled: AtomicBool,
     queue: WaitQueue,
 }
 
@@ -60,6 +65,7 @@ impl<T> Promise<T> {
     pub const fn new() -> Self {
         Self {
             outcome: Mutex::new(None),
+            settled: AtomicBool::new(false),
             queue: WaitQueue::of("a promise"),
         }
     }
@@ -72,6 +78,7 @@ impl<T> Promise<T> {
     pub fn new() -> Self {
         Self {
             outcome: Mutex::new(None),
+            settled: AtomicBool::new(false),
             queue: WaitQueue::of("a promise"),
         }
     }
@@ -84,6 +91,7 @@ impl<T> Promise<T> {
                 return Err(outcome);
             }
             *place = Some(outcome);
+            self.settled.store(true, Ordering::Release);
         }
         self.queue.wake_all();
         Ok(())
@@ -114,12 +122,15 @@ impl<T> Promise<T> {
 
     /// True once it was kept or failed.
     pub fn is_ready(&self) -> bool {
-        self.outcome.lock_quietly().is_some()
+        self.settled.load(Ordering::Acquire)
     }
 
     /// Forgets value or error; whoever waits from now on waits for the next.
     pub fn reset(&self) {
-        let old = self.outcome.lock_quietly().take();
+        let mut outcome = self.outcome.lock_quietly();
+        let old = outcome.take();
+        self.settled.store(false, Ordering::Release);
+        drop(outcome);
         // The value's destructor is the user's.
         drop(old);
     }
