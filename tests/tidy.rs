@@ -26,7 +26,7 @@ const LOW: &[(&str, &[&str])] = &[
     ("os_parker", &["shim"]),
     ("state", &["shim"]),
     ("stack", &[]),
-    ("coroutine", &["stack"]),
+    ("coroutine", &["shim", "stack"]),
     ("queue", &["green_thread", "shim"]),
     ("poller", &["patch", "shim"]),
 ];

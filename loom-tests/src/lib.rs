@@ -13,14 +13,18 @@
 //! A panic in a scenario ends the process at once: unwinding through loom's threads mostly aborts,
 //! and hides the report. Models are therefore run one process each; see `loom-tests/run`.
 
+mod flag;
 mod report;
 mod search;
+mod unexplored;
 mod witness;
 
+pub use self::flag::Flag;
 pub use self::report::Deliberate;
 #[cfg(loom)]
 pub use self::search::tell;
 pub use self::search::{EXHAUSTIVE, Model, check, check_outcomes};
+pub use self::unexplored::{explored, unexplored};
 #[doc(hidden)]
 pub use self::witness::saw;
 
@@ -32,10 +36,27 @@ pub mod thread {
     pub use std::thread::{JoinHandle, spawn, yield_now};
 }
 
+/// What the scheduler's shim of a build takes from its crate. A model that includes that file has it in
+/// its root.
+#[cfg(not(loom))]
+pub mod patch {
+    /// Calls of libc block, as they do where nothing is patched.
+    #[derive(Debug)]
+    pub struct Bypass;
+
+    impl Bypass {
+        /// Nothing is patched.
+        #[must_use]
+        pub fn enter() -> Self {
+            Self
+        }
+    }
+}
+
 /// Shared state of a scenario: loom's in a model check, std's in a referee run.
 pub mod sync {
     #[cfg(loom)]
-    pub use loom::sync::{Arc, atomic};
+    pub use loom::sync::{Arc, Condvar, Mutex, atomic};
     #[cfg(not(loom))]
-    pub use std::sync::{Arc, atomic};
+    pub use std::sync::{Arc, Condvar, Mutex, atomic};
 }

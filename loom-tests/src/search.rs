@@ -6,21 +6,47 @@
 
 use std::fmt::Debug;
 
-/// A [`Model::bound`] that bounds nothing: every order is explored. For the smallest models only.
+/// A bound ([`Model::bounded`]) that bounds nothing: every order is explored. For the smallest models only.
 pub const EXHAUSTIVE: usize = usize::MAX;
 
 /// What a model promises about its own search.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(loom),
+    allow(dead_code, reason = "a referee run has neither a bound nor a floor")
+)]
 pub struct Model {
     /// The name of the test.
-    pub name: &'static str,
+    name: &'static str,
     /// The fewest permutations a search at bound 2 or above has; about half of what was measured,
     /// so that the model fails when a change has made the interesting orders unreachable.
-    pub floor: u64,
+    floor: u64,
     /// How many preemptions a permutation may have, if not as many as the run says.
-    pub bound: Option<usize>,
+    bound: Option<usize>,
     /// Names that [`witness!`](crate::witness) must have counted at least once in the whole search.
-    pub witnesses: &'static [&'static str],
+    witnesses: &'static [&'static str],
+}
+
+impl Model {
+    /// A model that is searched at the run's bound.
+    #[must_use]
+    pub const fn new(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Self {
+        Self {
+            name,
+            floor,
+            bound: None,
+            witnesses,
+        }
+    }
+
+    /// With a bound of its own, whatever the run's is.
+    #[must_use]
+    pub const fn bounded(self, bound: usize) -> Self {
+        Self {
+            bound: Some(bound),
+            ..self
+        }
+    }
 }
 
 /// Runs the scenario in every order that loom explores, and ends the process if one fails.

@@ -8,46 +8,19 @@
 //! Invariant 4: the end of one side ends every wait of the other.
 //! Invariant 5: what was done before a send is seen after its receive.
 #![cfg(loom)]
-#![allow(
-    unsafe_code,
-    reason = "packets lie on the waiters' stacks, and messages have no lock of their own"
-)]
+#![allow(unsafe_code, reason = "messages have no lock of their own")]
 
 mod message;
-mod shim;
-
-#[path = "../../sync/src/channel/mod.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "much has no model; outside it is public"
-)]
-mod channel;
-#[path = "../../sync/src/selecting.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "`select.rs` has its models; outside it is public"
-)]
-mod selecting;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use weald::sync::channel::{
+    Receiver, RecvError, SendTimeoutError, Sender, after, bounded, tick, unbounded,
+};
 use weald_loom_tests::{Model, check, thread, witness};
 
-use self::channel::{Receiver, RecvError, SendTimeoutError, Sender, bounded, unbounded};
 use self::message::Message;
-
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
 
 fn channel_of(capacity: Option<usize>) -> (Sender<Message>, Receiver<Message>) {
     capacity.map_or_else(unbounded, bounded)
@@ -68,7 +41,7 @@ fn recv_unless_interrupted(receiver: &Receiver<Message>) -> Option<usize> {
 /// A sender of two against the receiver, which learns of the end.
 fn messages_arrive_in_order(name: &'static str, floor: u64, capacity: Option<usize>) {
     let witnesses = &["there was room", "it waited"];
-    check(model(name, floor, witnesses), move || {
+    check(Model::new(name, floor, witnesses), move || {
         let (sender, receiver) = channel_of(capacity);
         let other = thread::spawn(move || {
             for number in [1, 2] {
@@ -101,7 +74,7 @@ fn messages_pass_through_one_place() {
 #[test]
 fn a_place_that_is_free_goes_to_who_waits() {
     check(
-        model("a_place_that_is_free_goes_to_who_waits", 6, &[]),
+        Model::new("a_place_that_is_free_goes_to_who_waits", 6, &[]),
         || {
             let (sender, receiver) = channel_of(Some(1));
             assert!(sender.send(Message::new(1)).is_ok());
@@ -119,7 +92,7 @@ fn a_place_that_is_free_goes_to_who_waits() {
 
 /// A sender of one, which is gone afterwards, and another sender, which is gone before or after.
 fn two_senders_end_the_receive(name: &'static str, floor: u64, capacity: Option<usize>) {
-    check(model(name, floor, &[]), move || {
+    check(Model::new(name, floor, &[]), move || {
         let (sender, receiver) = channel_of(capacity);
         let senders = [(1, sender.clone()), (2, sender)].map(|(number, sender)| {
             thread::spawn(move || assert!(sender.send(Message::new(number)).is_ok()))
@@ -152,7 +125,7 @@ fn two_senders_need_no_place() {
 #[test]
 fn two_receivers_share_out_the_messages() {
     check(
-        model("two_receivers_share_out_the_messages", 520, &[]),
+        Model::new("two_receivers_share_out_the_messages", 520, &[]),
         || {
             let (sender, receiver) = channel_of(Some(1));
             let others = [receiver.clone(), receiver]
@@ -168,7 +141,7 @@ fn two_receivers_share_out_the_messages() {
 #[test]
 fn the_last_sender_ends_every_receive() {
     check(
-        model("the_last_sender_ends_every_receive", 720, &[]),
+        Model::new("the_last_sender_ends_every_receive", 720, &[]),
         || {
             let (sender, receiver) = channel_of(Some(0));
             let other = thread::spawn({
@@ -191,7 +164,7 @@ fn the_last_sender_ends_every_receive() {
 fn the_last_receiver_ends_every_send() {
     let witnesses = &["it was received", "it came back"];
     check(
-        model("the_last_receiver_ends_every_send", 230, witnesses),
+        Model::new("the_last_receiver_ends_every_send", 230, witnesses),
         || {
             let (sender, receiver) = channel_of(Some(0));
             let others = [(1, sender.clone()), (2, sender)].map(|(number, sender)| {
@@ -215,7 +188,7 @@ fn the_last_receiver_ends_every_send() {
 #[test]
 fn a_message_that_nobody_receives_is_dropped() {
     check(
-        model("a_message_that_nobody_receives_is_dropped", 2, &[]),
+        Model::new("a_message_that_nobody_receives_is_dropped", 2, &[]),
         || {
             let (sender, receiver) = bounded(1);
             let message = weald_loom_tests::sync::Arc::new(());
@@ -235,7 +208,7 @@ fn a_message_that_nobody_receives_is_dropped() {
 /// An exception against a message: whoever is interrupted is as if it had not come.
 fn an_exception_takes_no_message(name: &'static str, floor: u64, capacity: Option<usize>) {
     let witnesses = &["interrupted", "received"];
-    check(model(name, floor, witnesses), move || {
+    check(Model::new(name, floor, witnesses), move || {
         let (sender, receiver) = channel_of(capacity);
         let me = weald_scheduler::current();
         let other = thread::spawn(move || {
@@ -270,7 +243,7 @@ fn an_exception_takes_no_message_from_a_place() {
 fn a_receiver_that_leaves_passes_nothing_by() {
     let witnesses = &["it left", "it received"];
     check(
-        model("a_receiver_that_leaves_passes_nothing_by", 100, witnesses),
+        Model::new("a_receiver_that_leaves_passes_nothing_by", 100, witnesses),
         || {
             let (sender, receiver) = channel_of(Some(0));
             let other = thread::spawn(move || assert!(sender.send(Message::new(1)).is_ok()));
@@ -295,7 +268,7 @@ fn a_receiver_that_leaves_passes_nothing_by() {
 fn a_sender_that_leaves_takes_its_message() {
     let witnesses = &["it left", "it sent"];
     check(
-        model("a_sender_that_leaves_takes_its_message", 100, witnesses),
+        Model::new("a_sender_that_leaves_takes_its_message", 100, witnesses),
         || {
             let (sender, receiver) = channel_of(Some(0));
             let other = thread::spawn(move || recv(&receiver));
@@ -323,7 +296,7 @@ fn a_sender_that_leaves_takes_its_message() {
 fn an_exception_in_a_send_drops_its_message() {
     let witnesses = &["interrupted", "sent"];
     check(
-        model("an_exception_in_a_send_drops_its_message", 590, witnesses),
+        Model::new("an_exception_in_a_send_drops_its_message", 590, witnesses),
         || {
             let (sender, receiver) = channel_of(Some(0));
             let me = weald_scheduler::current();
@@ -340,4 +313,39 @@ fn an_exception_in_a_send_drops_its_message() {
             assert_eq!(got, if sent { Ok(1) } else { Err(RecvError) });
         },
     );
+}
+
+/// Each of two receives within the limit, if something comes.
+fn two_receive(receiver: &Receiver<Instant>, limit: Duration) -> [Option<Instant>; 2] {
+    let other = thread::spawn({
+        let receiver = receiver.clone();
+        move || receiver.recv_timeout(limit).ok()
+    });
+    let mine = receiver.recv_timeout(limit).ok();
+    [mine, other.join().unwrap()]
+}
+
+#[test]
+fn what_comes_after_a_time_comes_once() {
+    let witnesses = &["here", "there"];
+    check(
+        Model::new("what_comes_after_a_time_comes_once", 16, witnesses),
+        || {
+            let receiver = after(Duration::from_millis(1));
+            let [here, there] = two_receive(&receiver, Duration::from_millis(2));
+            witness!("here", here.is_some());
+            witness!("there", there.is_some());
+            assert!(here.is_some() != there.is_some(), "one of the two gets it");
+        },
+    );
+}
+
+#[test]
+fn each_tick_comes_once() {
+    check(Model::new("each_tick_comes_once", 13, &[]), || {
+        let receiver = tick(Duration::from_millis(1));
+        let [here, there] = two_receive(&receiver, Duration::from_millis(8));
+        let (here, there) = (here.expect("in time"), there.expect("in time"));
+        assert_ne!(here, there, "each tick is for one");
+    });
 }

@@ -6,52 +6,15 @@
 //! takes none along.
 //! Invariant 3: a wait ends with the lock, but an exception without it.
 #![cfg(loom)]
-#![allow(unsafe_code, reason = "as the files that are included")]
-
-#[path = "../../sync/src/condvar.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "much has no model; outside it is public"
-)]
-mod condvar;
-#[path = "../../sync/src/mutex.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "much has no model; outside it is public"
-)]
-mod mutex;
-#[path = "../../sync/src/poison.rs"]
-#[allow(dead_code, reason = "much has no model")]
-mod poison;
-#[path = "../../sync/src/raw_mutex.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "`mutex.rs` has its models; outside it is public"
-)]
-mod raw_mutex;
-mod shim;
+#![allow(unsafe_code, reason = "what the lock guards has no lock of its own")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use loom::cell::Cell;
+use weald::sync::{Condvar, Mutex, MutexGuard};
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
-
-use self::condvar::Condvar;
-use self::mutex::{Mutex, MutexGuard};
-
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
 
 /// Tokens under a lock, and those who wait for one. The cell is loom's: two users are a race.
 struct Tokens {
@@ -126,7 +89,7 @@ impl Tokens {
 #[test]
 fn a_waiter_is_notified_or_sees_the_token() {
     check(
-        model("a_waiter_is_notified_or_sees_the_token", 50, &["waited"]),
+        Model::new("a_waiter_is_notified_or_sees_the_token", 50, &["waited"]),
         || {
             let tokens = Tokens::new();
             let other = thread::spawn({
@@ -143,7 +106,7 @@ fn a_waiter_is_notified_or_sees_the_token() {
 #[test]
 fn a_notification_under_the_lock_wakes_too() {
     check(
-        model("a_notification_under_the_lock_wakes_too", 118, &["waited"]),
+        Model::new("a_notification_under_the_lock_wakes_too", 118, &["waited"]),
         || {
             let tokens = Tokens::new();
             let other = thread::spawn({
@@ -159,7 +122,7 @@ fn a_notification_under_the_lock_wakes_too() {
 
 #[test]
 fn all_are_notified() {
-    check(model("all_are_notified", 420, &["waited"]), || {
+    check(Model::new("all_are_notified", 420, &["waited"]), || {
         let tokens = Tokens::new();
         let others = [0, 1].map(|_| {
             let tokens = Arc::clone(&tokens);
@@ -178,7 +141,7 @@ fn all_are_notified() {
 fn an_exception_takes_no_notification_along() {
     let witnesses = &["interrupted", "took it", "waited"];
     check(
-        model("an_exception_takes_no_notification_along", 20000, witnesses),
+        Model::new("an_exception_takes_no_notification_along", 20000, witnesses),
         || {
             let tokens = Tokens::new();
             let me = weald_scheduler::current();
@@ -212,7 +175,7 @@ fn an_exception_takes_no_notification_along() {
 fn who_leaves_by_its_limit_takes_no_notification_along() {
     let witnesses = &["left", "took it"];
     check(
-        model(
+        Model::new(
             "who_leaves_by_its_limit_takes_no_notification_along",
             8000,
             witnesses,

@@ -96,12 +96,11 @@ fn owner_pops_against_thief(new: NewDeque) {
 #[test]
 fn fifo_owner_pops_against_thief() {
     check(
-        Model {
-            name: "fifo_owner_pops_against_thief",
-            floor: 30,
-            bound: None,
-            witnesses: &["stole", "popped both", "lost a race"],
-        },
+        Model::new(
+            "fifo_owner_pops_against_thief",
+            30,
+            &["stole", "popped both", "lost a race"],
+        ),
         || owner_pops_against_thief(Worker::new_fifo),
     );
 }
@@ -109,12 +108,11 @@ fn fifo_owner_pops_against_thief() {
 #[test]
 fn lifo_owner_pops_against_thief() {
     check(
-        Model {
-            name: "lifo_owner_pops_against_thief",
-            floor: 110,
-            bound: None,
-            witnesses: &["stole", "popped both"],
-        },
+        Model::new(
+            "lifo_owner_pops_against_thief",
+            110,
+            &["stole", "popped both"],
+        ),
         || owner_pops_against_thief(Worker::new_lifo),
     );
 }
@@ -135,12 +133,11 @@ fn race_for_last_task(new: NewDeque) {
 #[test]
 fn fifo_race_for_last_task() {
     check(
-        Model {
-            name: "fifo_race_for_last_task",
-            floor: 110,
-            bound: None,
-            witnesses: &["stole", "popped", "lost a race"],
-        },
+        Model::new(
+            "fifo_race_for_last_task",
+            110,
+            &["stole", "popped", "lost a race"],
+        ),
         || race_for_last_task(Worker::new_fifo),
     );
 }
@@ -148,12 +145,11 @@ fn fifo_race_for_last_task() {
 #[test]
 fn lifo_race_for_last_task() {
     check(
-        Model {
-            name: "lifo_race_for_last_task",
-            floor: 460,
-            bound: None,
-            witnesses: &["stole", "popped", "lost a race"],
-        },
+        Model::new(
+            "lifo_race_for_last_task",
+            460,
+            &["stole", "popped", "lost a race"],
+        ),
         || race_for_last_task(Worker::new_lifo),
     );
 }
@@ -188,12 +184,7 @@ fn push_against_thief(new: NewDeque) {
 #[test]
 fn fifo_push_against_thief() {
     check(
-        Model {
-            name: "fifo_push_against_thief",
-            floor: 30,
-            bound: None,
-            witnesses: &["stole none", "stole both"],
-        },
+        Model::new("fifo_push_against_thief", 30, &["stole none", "stole both"]),
         || push_against_thief(Worker::new_fifo),
     );
 }
@@ -202,12 +193,7 @@ fn fifo_push_against_thief() {
 #[test]
 fn fifo_push_after_lost_pop() {
     check(
-        Model {
-            name: "fifo_push_after_lost_pop",
-            floor: 50,
-            bound: None,
-            witnesses: &["stole", "popped"],
-        },
+        Model::new("fifo_push_after_lost_pop", 50, &["stole", "popped"]),
         || {
             let worker = Worker::new_fifo();
             worker.push(1);
@@ -253,12 +239,11 @@ fn batch_against_owner(new: NewDeque, new_into: NewDeque) {
 #[test]
 fn fifo_batch_against_owner() {
     check(
-        Model {
-            name: "fifo_batch_against_owner",
-            floor: 35,
-            bound: None,
-            witnesses: &["stole two", "lost a race"],
-        },
+        Model::new(
+            "fifo_batch_against_owner",
+            35,
+            &["stole two", "lost a race"],
+        ),
         || batch_against_owner(Worker::new_fifo, Worker::new_fifo),
     );
 }
@@ -266,12 +251,7 @@ fn fifo_batch_against_owner() {
 #[test]
 fn lifo_batch_against_owner() {
     check(
-        Model {
-            name: "lifo_batch_against_owner",
-            floor: 65,
-            bound: None,
-            witnesses: &["stole one", "stole two"],
-        },
+        Model::new("lifo_batch_against_owner", 65, &["stole one", "stole two"]),
         || batch_against_owner(Worker::new_lifo, Worker::new_lifo),
     );
 }
@@ -279,65 +259,49 @@ fn lifo_batch_against_owner() {
 /// A thief moves a batch into its own deque, from where the next thief takes.
 #[test]
 fn batch_is_passed_on() {
-    check(
-        Model {
-            name: "batch_is_passed_on",
-            floor: 3,
-            bound: None,
-            witnesses: &["passed on"],
-        },
-        || {
-            let worker = Worker::new_fifo();
-            for task in 1..=3 {
-                worker.push(task);
-            }
-            let into = Worker::new_fifo();
-            let second = thief(into.stealer(), 1);
-            let first: Vec<usize> = success(worker.stealer().steal_batch_and_pop(&into))
-                .into_iter()
-                .collect();
-            let passed = join(second);
-            witness!("passed on", passed == [2]);
-            let (left, moved) = (drain(&worker), drain(&into));
-            check_each_taken_once(3, &[&first, &passed, &left, &moved]);
-        },
-    );
+    check(Model::new("batch_is_passed_on", 3, &["passed on"]), || {
+        let worker = Worker::new_fifo();
+        for task in 1..=3 {
+            worker.push(task);
+        }
+        let into = Worker::new_fifo();
+        let second = thief(into.stealer(), 1);
+        let first: Vec<usize> = success(worker.stealer().steal_batch_and_pop(&into))
+            .into_iter()
+            .collect();
+        let passed = join(second);
+        witness!("passed on", passed == [2]);
+        let (left, moved) = (drain(&worker), drain(&into));
+        check_each_taken_once(3, &[&first, &passed, &left, &moved]);
+    });
 }
 
 /// Invariant 3. No race here: crossbeam's order of a batch, for all pairs of flavours.
 #[test]
 fn batch_keeps_the_order() {
-    check(
-        Model {
-            name: "batch_keeps_the_order",
-            floor: 1,
-            bound: None,
-            witnesses: &[],
-        },
-        || {
-            // The deque stolen from, the one stolen into, what is returned, what was moved, and
-            // what stealing from oneself returns then: that is popping.
-            let cases: [(NewDeque, NewDeque, usize, usize, usize); 4] = [
-                (Worker::new_fifo, Worker::new_fifo, 1, 2, 3),
-                (Worker::new_fifo, Worker::new_lifo, 1, 2, 3),
-                (Worker::new_lifo, Worker::new_lifo, 2, 1, 4),
-                (Worker::new_lifo, Worker::new_fifo, 2, 1, 4),
-            ];
-            for (new, new_into, first, moved, own) in cases {
-                let (worker, into) = (new(), new_into());
-                for task in 1..=4 {
-                    worker.push(task);
-                }
-                assert_eq!(worker.len(), 4);
-                let stealer = worker.stealer().clone();
-                assert_eq!(stealer.steal_batch_and_pop(&into), Steal::Success(first));
-                assert_eq!((into.len(), into.is_empty()), (1, false));
-                assert_eq!(drain(&into), [moved]);
-                assert_eq!(stealer.len(), 2);
-                assert_eq!(stealer.steal_batch_and_pop(&worker), Steal::Success(own));
+    check(Model::new("batch_keeps_the_order", 1, &[]), || {
+        // The deque stolen from, the one stolen into, what is returned, what was moved, and
+        // what stealing from oneself returns then: that is popping.
+        let cases: [(NewDeque, NewDeque, usize, usize, usize); 4] = [
+            (Worker::new_fifo, Worker::new_fifo, 1, 2, 3),
+            (Worker::new_fifo, Worker::new_lifo, 1, 2, 3),
+            (Worker::new_lifo, Worker::new_lifo, 2, 1, 4),
+            (Worker::new_lifo, Worker::new_fifo, 2, 1, 4),
+        ];
+        for (new, new_into, first, moved, own) in cases {
+            let (worker, into) = (new(), new_into());
+            for task in 1..=4 {
+                worker.push(task);
             }
-        },
-    );
+            assert_eq!(worker.len(), 4);
+            let stealer = worker.stealer().clone();
+            assert_eq!(stealer.steal_batch_and_pop(&into), Steal::Success(first));
+            assert_eq!((into.len(), into.is_empty()), (1, false));
+            assert_eq!(drain(&into), [moved]);
+            assert_eq!(stealer.len(), 2);
+            assert_eq!(stealer.steal_batch_and_pop(&worker), Steal::Success(own));
+        }
+    });
 }
 
 /// More tasks than the ring has slots go through it, while a thief reads slots that the owner
@@ -361,12 +325,7 @@ fn ring_wraps_around(new: NewDeque) {
 #[test]
 fn fifo_ring_wraps_around() {
     check(
-        Model {
-            name: "fifo_ring_wraps_around",
-            floor: 3600,
-            bound: None,
-            witnesses: &["stole", "lost a race"],
-        },
+        Model::new("fifo_ring_wraps_around", 3600, &["stole", "lost a race"]),
         || ring_wraps_around(Worker::new_fifo),
     );
 }
@@ -374,12 +333,7 @@ fn fifo_ring_wraps_around() {
 #[test]
 fn lifo_ring_wraps_around() {
     check(
-        Model {
-            name: "lifo_ring_wraps_around",
-            floor: 1100,
-            bound: None,
-            witnesses: &["stole"],
-        },
+        Model::new("lifo_ring_wraps_around", 1100, &["stole"]),
         || ring_wraps_around(Worker::new_lifo),
     );
 }
@@ -387,41 +341,32 @@ fn lifo_ring_wraps_around() {
 /// No race here either: tasks that nobody took go with the deque, the others with their takers.
 #[test]
 fn dropped_deque_drops_its_tasks() {
-    check(
-        Model {
-            name: "dropped_deque_drops_its_tasks",
-            floor: 1,
-            bound: None,
-            witnesses: &[],
-        },
-        || {
-            let task = std::sync::Arc::new(());
-            let worker = Worker::new_fifo();
-            for _ in 0..3 {
-                worker.push(std::sync::Arc::clone(&task));
-            }
-            let stealer = worker.stealer();
-            drop(worker.pop());
-            assert_eq!(std::sync::Arc::strong_count(&task), 3);
-            drop(worker);
-            assert!(matches!(stealer.steal(), Steal::Success(_)));
-            assert_eq!(std::sync::Arc::strong_count(&task), 2);
-            drop(stealer);
-            assert_eq!(std::sync::Arc::strong_count(&task), 1);
-        },
-    );
+    check(Model::new("dropped_deque_drops_its_tasks", 1, &[]), || {
+        let task = std::sync::Arc::new(());
+        let worker = Worker::new_fifo();
+        for _ in 0..3 {
+            worker.push(std::sync::Arc::clone(&task));
+        }
+        let stealer = worker.stealer();
+        drop(worker.pop());
+        assert_eq!(std::sync::Arc::strong_count(&task), 3);
+        drop(worker);
+        assert!(matches!(stealer.steal(), Steal::Success(_)));
+        assert_eq!(std::sync::Arc::strong_count(&task), 2);
+        drop(stealer);
+        assert_eq!(std::sync::Arc::strong_count(&task), 1);
+    });
 }
 
 /// Invariant 4. The sleeper's fence is the one inside the emptiness test.
 #[test]
 fn sleeper_or_pusher_sees_the_other() {
     check(
-        Model {
-            name: "sleeper_or_pusher_sees_the_other",
-            floor: 5,
-            bound: None,
-            witnesses: &["saw the task", "saw the sleeper"],
-        },
+        Model::new(
+            "sleeper_or_pusher_sees_the_other",
+            5,
+            &["saw the task", "saw the sleeper"],
+        ),
         || {
             let worker = Worker::new_fifo();
             let sleeping = Arc::new(AtomicUsize::new(0));

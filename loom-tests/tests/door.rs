@@ -98,7 +98,10 @@ impl Seat {
 /// A door whose owner, the caller, is outside and holds the seat.
 fn seated() -> (Arc<Door<Seat>>, Arc<Seat>) {
     let seat = Arc::new(Seat {
-        touches: Default::default(),
+        #[cfg(loom)]
+        touches: loom::cell::UnsafeCell::default(),
+        #[cfg(not(loom))]
+        touches: std::cell::UnsafeCell::default(),
         _align: 0,
     });
     let door = Arc::new(Door::new());
@@ -109,19 +112,10 @@ fn seated() -> (Arc<Door<Seat>>, Arc<Seat>) {
     (door, seat)
 }
 
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
-
 #[test]
 fn a_seat_has_one_user() {
     let witnesses = &["seized", "kept", "lost at once", "lost later"];
-    check(model("a_seat_has_one_user", 20, witnesses), || {
+    check(Model::new("a_seat_has_one_user", 20, witnesses), || {
         let (door, seat) = seated();
         let monitor = thread::spawn({
             let (door, seat) = (Arc::clone(&door), Arc::clone(&seat));
@@ -163,7 +157,7 @@ fn a_seat_has_one_user() {
 fn a_seat_that_was_given_away_is_not_seized() {
     let witnesses = &["seized", "given away"];
     check(
-        model("a_seat_that_was_given_away_is_not_seized", 10, witnesses),
+        Model::new("a_seat_that_was_given_away_is_not_seized", 10, witnesses),
         || {
             let (door, seat) = seated();
             let monitor = thread::spawn({
@@ -199,7 +193,7 @@ fn a_seat_that_was_given_away_is_not_seized() {
 fn a_seat_that_was_given_away_and_back_is_one_users() {
     let witnesses = &["seized", "kept"];
     check(
-        model(
+        Model::new(
             "a_seat_that_was_given_away_and_back_is_one_users",
             10,
             witnesses,
@@ -241,7 +235,7 @@ fn a_seat_that_was_given_away_and_back_is_one_users() {
 fn an_owner_that_is_held_out_touches_nothing() {
     let witnesses = &["held out", "was inside"];
     check(
-        model("an_owner_that_is_held_out_touches_nothing", 10, witnesses),
+        Model::new("an_owner_that_is_held_out_touches_nothing", 10, witnesses),
         || {
             let (door, seat) = seated();
             let monitor = thread::spawn({

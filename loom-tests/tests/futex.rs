@@ -132,12 +132,11 @@ impl Futex {
 
 #[test]
 fn a_change_is_seen_or_the_waiter_is_woken() {
-    let model = Model {
-        name: "a_change_is_seen_or_the_waiter_is_woken",
-        floor: 10,
-        bound: None,
-        witnesses: &["woken", "saw it"],
-    };
+    let model = Model::new(
+        "a_change_is_seen_or_the_waiter_is_woken",
+        10,
+        &["woken", "saw it"],
+    );
     check(model, || {
         let futex = Futex::new();
         let waiter = thread::spawn({
@@ -158,12 +157,11 @@ fn a_change_is_seen_or_the_waiter_is_woken() {
 
 #[test]
 fn a_wake_up_and_a_limit_end_a_wait_once() {
-    let model = Model {
-        name: "a_wake_up_and_a_limit_end_a_wait_once",
-        floor: 10,
-        bound: None,
-        witnesses: &["woken", "timed out", "saw it"],
-    };
+    let model = Model::new(
+        "a_wake_up_and_a_limit_end_a_wait_once",
+        10,
+        &["woken", "timed out", "saw it"],
+    );
     check(model, || {
         let futex = Futex::new();
         let waiter = thread::spawn({
@@ -182,13 +180,9 @@ fn a_wake_up_and_a_limit_end_a_wait_once() {
 
 #[test]
 fn one_that_gives_up_takes_no_wake_up_along() {
-    let model = Model {
-        name: "one_that_gives_up_takes_no_wake_up_along",
-        floor: 100,
-        // At 3 two who spin for the lock take more steps than loom counts.
-        bound: Some(2),
-        witnesses: &["both", "the patient one"],
-    };
+    let witnesses = &["both", "the patient one"];
+    // At 3 two who spin for the lock take more steps than loom counts.
+    let model = Model::new("one_that_gives_up_takes_no_wake_up_along", 100, witnesses).bounded(2);
     check(model, || {
         let futex = Futex::new();
         let waiters = [None, Some(Instant::now())].map(|until| {

@@ -20,58 +20,19 @@ mod idle;
 )]
 mod shim;
 
-/// What the shim of a build takes from the scheduler.
 #[cfg(not(loom))]
-mod patch {
-    pub(crate) struct Bypass;
-
-    impl Bypass {
-        pub(crate) fn enter() -> Self {
-            Self
-        }
-    }
-}
-
+use weald_loom_tests::patch;
 use weald_loom_tests::sync::Arc;
-use weald_loom_tests::{Model, check, thread, witness};
+use weald_loom_tests::{Flag, Model, check, thread, witness};
 
 use self::idle::Idle;
 use self::shim::atomic::{AtomicUsize, Ordering};
-use self::shim::sync::{Condvar, Mutex, wait};
-
-/// Blocks one worker until it is woken.
-struct Parker {
-    woken: Mutex<bool>,
-    condvar: Condvar,
-}
-
-impl Parker {
-    fn new() -> Self {
-        Self {
-            woken: Mutex::new(false),
-            condvar: Condvar::new(),
-        }
-    }
-
-    fn park(&self) {
-        let mut woken = self.woken.lock();
-        while !*woken {
-            woken = wait(&self.condvar, woken);
-        }
-        *woken = false;
-    }
-
-    fn unpark(&self) {
-        *self.woken.lock() = true;
-        self.condvar.notify_one();
-    }
-}
 
 struct Pool {
     idle: Idle,
     /// Tasks that nobody has taken; relaxed, as the looks at the real queues may be.
     tasks: AtomicUsize,
-    parkers: [Parker; 2],
+    wake_ups: [Flag; 2],
 }
 
 impl Pool {
@@ -79,14 +40,14 @@ impl Pool {
         Arc::new(Self {
             idle: Idle::new(2),
             tasks: AtomicUsize::new(0),
-            parkers: [Parker::new(), Parker::new()],
+            wake_ups: [Flag::new(), Flag::new()],
         })
     }
 
     fn notify(&self) {
         if let Some(worker) = self.idle.notify() {
             witness!("woke one");
-            self.parkers[worker].unpark();
+            self.wake_ups[worker].set();
         }
     }
 
@@ -123,7 +84,7 @@ impl Pool {
                 true
             } else {
                 witness!("slept");
-                self.parkers[worker].park();
+                self.wake_ups[worker].wait();
                 self.idle.wake(worker)
             };
             let found = self.take();
@@ -144,20 +105,11 @@ impl Pool {
     }
 }
 
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
-
 #[test]
 fn a_push_meets_a_worker_that_goes_to_sleep() {
     let witnesses = &["slept", "stayed", "woke one"];
     check(
-        model("a_push_meets_a_worker_that_goes_to_sleep", 15, witnesses),
+        Model::new("a_push_meets_a_worker_that_goes_to_sleep", 15, witnesses),
         || {
             let pool = Pool::new();
             let worker = thread::spawn({
@@ -175,10 +127,7 @@ fn a_push_meets_a_worker_that_goes_to_sleep() {
 fn two_pushers_meet_one_sleeper() {
     let witnesses = &["slept", "stayed", "woke one"];
     // At 2 the fault `idle_no_recheck_after_claim` is out of reach.
-    let model = Model {
-        bound: Some(3),
-        ..model("two_pushers_meet_one_sleeper", 6000, witnesses)
-    };
+    let model = Model::new("two_pushers_meet_one_sleeper", 6000, witnesses).bounded(3);
     check(model, || {
         let pool = Pool::new();
         let worker = thread::spawn({
@@ -200,7 +149,7 @@ fn two_pushers_meet_one_sleeper() {
 fn the_last_searcher_wakes_the_next() {
     let witnesses = &["slept", "woke one"];
     check(
-        model("the_last_searcher_wakes_the_next", 5000, witnesses),
+        Model::new("the_last_searcher_wakes_the_next", 5000, witnesses),
         || {
             let pool = Pool::new();
             let workers = [0, 1].map(|worker| {
@@ -220,7 +169,7 @@ fn the_last_searcher_wakes_the_next() {
 #[test]
 fn a_bit_is_claimed_once() {
     let witnesses = &["claimed", "left by itself"];
-    check(model("a_bit_is_claimed_once", 170, witnesses), || {
+    check(Model::new("a_bit_is_claimed_once", 170, witnesses), || {
         let idle = Arc::new(Idle::new(2));
         let wakers = [0, 1].map(|_| {
             let idle = Arc::clone(&idle);

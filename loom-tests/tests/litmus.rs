@@ -16,21 +16,12 @@ use weald_loom_tests::{EXHAUSTIVE, Model, check_outcomes};
 type Cells = (AtomicUsize, AtomicUsize);
 
 fn litmus(name: &'static str) -> Model {
-    Model {
-        name,
-        floor: 2,
-        bound: Some(EXHAUSTIVE),
-        witnesses: &[],
-    }
+    Model::new(name, 2, &[]).bounded(EXHAUSTIVE)
 }
 
 /// At the bound of the run: the full search of four threads takes half a minute and shows no more.
 fn four_threads(name: &'static str) -> Model {
-    Model {
-        floor: 1000,
-        bound: None,
-        ..litmus(name)
-    }
+    Model::new(name, 1000, &[])
 }
 
 /// Runs `left` beside `right` over two cells that are zero at first.

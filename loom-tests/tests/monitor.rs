@@ -200,7 +200,8 @@ mod worker {
 mod runtime {
     use std::time::{Duration, Instant};
 
-    use super::Flag;
+    use weald_loom_tests::Flag;
+
     use super::carrier::Carrier;
     use super::door::Door;
     use super::idle::Idle;
@@ -291,45 +292,8 @@ mod runtime {
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread};
 
-use self::plain_shim::sync::{Condvar, Mutex, wait};
 use self::runtime::Inner;
 use self::shim::atomic::Ordering;
-
-/// Set once, waited for by an OS thread.
-struct Flag {
-    set: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Flag {
-    fn new() -> Self {
-        Self {
-            set: Mutex::new(false),
-            changed: Condvar::new(),
-        }
-    }
-
-    fn set(&self) {
-        *self.set.lock() = true;
-        self.changed.notify_one();
-    }
-
-    fn wait(&self) {
-        let mut set = self.set.lock();
-        while !*set {
-            set = wait(&self.changed, set);
-        }
-    }
-}
-
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
 
 /// All workers asleep, and a monitor.
 fn asleep(workers: usize, is_away: bool) -> (Arc<Inner>, thread::JoinHandle<()>) {
@@ -373,7 +337,7 @@ fn stop(inner: &Inner, monitor: thread::JoinHandle<()>) {
 #[test]
 fn a_worker_that_wakes_first_is_watched() {
     check(
-        model("a_worker_that_wakes_first_is_watched", 300, &["slept"]),
+        Model::new("a_worker_that_wakes_first_is_watched", 300, &["slept"]),
         || {
             let (inner, monitor) = asleep(1, false);
             // Timers that are due wait behind the hog.
@@ -390,7 +354,7 @@ fn a_worker_that_wakes_first_is_watched() {
 #[test]
 fn a_blocking_call_beside_a_sleeper_is_watched() {
     check(
-        model(
+        Model::new(
             "a_blocking_call_beside_a_sleeper_is_watched",
             200,
             &["slept"],
@@ -408,7 +372,7 @@ fn a_blocking_call_beside_a_sleeper_is_watched() {
 #[test]
 fn a_worker_that_sleeps_and_wakes_again_is_watched() {
     check(
-        model(
+        Model::new(
             "a_worker_that_sleeps_and_wakes_again_is_watched",
             1700,
             &["slept"],
@@ -429,16 +393,19 @@ fn a_worker_that_sleeps_and_wakes_again_is_watched() {
 
 #[test]
 fn it_ends_when_it_is_told() {
-    check(model("it_ends_when_it_is_told", 70, &["slept"]), || {
-        let (inner, monitor) = asleep(1, false);
-        let worker = thread::spawn({
-            let inner = Arc::clone(&inner);
-            move || {
-                inner.wake();
-                inner.idle.sleep(0, false);
-            }
-        });
-        stop(&inner, monitor);
-        worker.join().unwrap();
-    });
+    check(
+        Model::new("it_ends_when_it_is_told", 70, &["slept"]),
+        || {
+            let (inner, monitor) = asleep(1, false);
+            let worker = thread::spawn({
+                let inner = Arc::clone(&inner);
+                move || {
+                    inner.wake();
+                    inner.idle.sleep(0, false);
+                }
+            });
+            stop(&inner, monitor);
+            worker.join().unwrap();
+        },
+    );
 }

@@ -7,30 +7,6 @@
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "what the lock guards has no lock of its own")]
 
-/// What the lock takes from its crate's shim.
-mod shim {
-    pub(crate) mod atomic {
-        pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
-    }
-
-    pub(crate) mod clock {
-        use std::sync::LazyLock;
-        use std::sync::atomic::{AtomicU32, Ordering};
-        use std::time::{Duration, Instant};
-
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        /// How often somebody has asked, if time passes at all.
-        pub(crate) static LOOKS: AtomicU32 = AtomicU32::new(0);
-        pub(crate) static PASSES: AtomicU32 = AtomicU32::new(0);
-
-        /// A second later each time, in a model where time passes; else it stands still.
-        pub(crate) fn now() -> Instant {
-            let looks = LOOKS.fetch_add(PASSES.load(Ordering::Relaxed), Ordering::Relaxed);
-            *START + Duration::from_secs(looks.into())
-        }
-    }
-}
-
 #[path = "../../sync/src/raw_mutex.rs"]
 #[allow(
     dead_code,
@@ -38,6 +14,7 @@ mod shim {
     reason = "limits have no model; outside it is public"
 )]
 mod raw_mutex;
+mod shim;
 
 use std::sync::atomic::Ordering;
 
@@ -87,18 +64,9 @@ impl Guarded {
     }
 }
 
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
-
 #[test]
 fn two_visit_one_after_the_other() {
-    check(model("two_visit_one_after_the_other", 13, &[]), || {
+    check(Model::new("two_visit_one_after_the_other", 13, &[]), || {
         let guarded = Guarded::new();
         let other = thread::spawn({
             let guarded = Arc::clone(&guarded);
@@ -112,7 +80,7 @@ fn two_visit_one_after_the_other() {
 
 #[test]
 fn two_wait_for_a_third() {
-    check(model("two_wait_for_a_third", 250, &[]), || {
+    check(Model::new("two_wait_for_a_third", 250, &[]), || {
         let guarded = Guarded::new();
         guarded.lock.take();
         let others = [0, 1].map(|_| {
@@ -132,7 +100,7 @@ fn two_wait_for_a_third() {
 fn who_has_waited_for_long_is_handed_the_lock() {
     shim::clock::PASSES.store(1, Ordering::Relaxed);
     check(
-        model("who_has_waited_for_long_is_handed_the_lock", 55, &[]),
+        Model::new("who_has_waited_for_long_is_handed_the_lock", 55, &[]),
         || {
             let guarded = Guarded::new();
             let other = thread::spawn({
@@ -156,7 +124,7 @@ fn who_has_waited_for_long_is_handed_the_lock() {
 fn an_exception_leaves_the_lock_to_the_others() {
     let witnesses = &["took it", "interrupted"];
     check(
-        model(
+        Model::new(
             "an_exception_leaves_the_lock_to_the_others",
             10000,
             witnesses,

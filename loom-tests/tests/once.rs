@@ -1,51 +1,18 @@
-//! Models of `sync/src/once.rs` and `sync/src/once_lock.rs`, with the wait queue and all that stands
-//! behind it. The threads are OS threads, which wait in place.
+//! Models of `sync/src/once.rs`, `once_lock.rs` and `lazy_lock.rs`, with the wait queue and all that
+//! stands behind it. The threads are OS threads, which wait in place.
 //!
 //! Invariant 1: one caller at a time does it, and nobody does it again once it was done.
 //! Invariant 2: who comes later, or has waited, sees what was done.
 //! Invariant 3: the end ends every wait, also if it is an unwinding; then another may do it.
 #![cfg(loom)]
-#![allow(unsafe_code, reason = "as the files that are included")]
-
-/// What the two take from their crate's shim.
-mod shim {
-    pub(crate) mod atomic {
-        pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
-    }
-}
-
-#[path = "../../sync/src/once.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "much has no model; outside it is public"
-)]
-mod once;
-#[path = "../../sync/src/once_lock.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "much has no model; outside it is public"
-)]
-mod once_lock;
+#![allow(unsafe_code, reason = "what is done once has no lock of its own")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
 use loom::cell::Cell;
+use weald::sync::{LazyLock, Once, OnceLock};
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Deliberate, Model, check, thread, witness};
-
-use self::once::Once;
-use self::once_lock::OnceLock;
-
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
 
 /// Something that is done once. The cell is loom's: two users that are not ordered are a race.
 struct Work {
@@ -79,7 +46,7 @@ impl Work {
 #[test]
 fn one_does_it_and_the_others_see_it() {
     check(
-        model("one_does_it_and_the_others_see_it", 5800, &[]),
+        Model::new("one_does_it_and_the_others_see_it", 5800, &[]),
         || {
             let work = Work::new();
             let others = [0, 1].map(|_| {
@@ -98,7 +65,7 @@ fn one_does_it_and_the_others_see_it() {
 fn who_only_looks_sees_all_or_nothing() {
     let witnesses = &["it was done", "it was not"];
     check(
-        model("who_only_looks_sees_all_or_nothing", 70, witnesses),
+        Model::new("who_only_looks_sees_all_or_nothing", 70, witnesses),
         || {
             let work = Work::new();
             let other = thread::spawn({
@@ -122,7 +89,7 @@ fn who_only_looks_sees_all_or_nothing() {
 fn one_that_unwinds_leaves_it_to_the_next() {
     let witnesses = &["it unwound first", "it came too late"];
     check(
-        model("one_that_unwinds_leaves_it_to_the_next", 5500, witnesses),
+        Model::new("one_that_unwinds_leaves_it_to_the_next", 5500, witnesses),
         || {
             let work = Work::new();
             let unwinds = thread::spawn({
@@ -153,7 +120,7 @@ fn one_that_unwinds_leaves_it_to_the_next() {
 fn an_exception_leaves_the_work_to_others() {
     let witnesses = &["interrupted", "saw it done"];
     check(
-        model("an_exception_leaves_the_work_to_others", 870, witnesses),
+        Model::new("an_exception_leaves_the_work_to_others", 870, witnesses),
         || {
             let work = Work::new();
             let me = weald_scheduler::current();
@@ -195,7 +162,7 @@ impl Value {
 fn a_cell_is_written_once_and_seen_whole() {
     let witnesses = &["the first", "the second"];
     check(
-        model("a_cell_is_written_once_and_seen_whole", 7700, witnesses),
+        Model::new("a_cell_is_written_once_and_seen_whole", 7700, witnesses),
         || {
             let cell = Arc::new(OnceLock::new());
             let others = [1, 2].map(|number| {
@@ -216,7 +183,7 @@ fn a_cell_is_written_once_and_seen_whole() {
 fn a_value_that_comes_too_late_comes_back() {
     let witnesses = &["it was set", "it came back"];
     check(
-        model("a_value_that_comes_too_late_comes_back", 180, witnesses),
+        Model::new("a_value_that_comes_too_late_comes_back", 180, witnesses),
         || {
             let cell = Arc::new(OnceLock::new());
             let other = thread::spawn({
@@ -234,6 +201,32 @@ fn a_value_that_comes_too_late_comes_back() {
             };
             assert_eq!(cell.get().map(|value| value.0.get()), Some(expected));
             assert_eq!(other.join().unwrap(), expected == 1);
+        },
+    );
+}
+
+#[test]
+fn a_lazy_value_is_made_once() {
+    let witnesses = &["made here", "made there"];
+    check(
+        Model::new("a_lazy_value_is_made_once", 100, witnesses),
+        || {
+            let here = loom::thread::current().id();
+            let made = Cell::new(0);
+            let lazy = Arc::new(LazyLock::new(move || {
+                made.set(made.get() + 1);
+                assert_eq!(made.get(), 1);
+                let made_here = loom::thread::current().id() == here;
+                witness!("made here", made_here);
+                witness!("made there", !made_here);
+                Value::new(7)
+            }));
+            let other = thread::spawn({
+                let lazy = Arc::clone(&lazy);
+                move || lazy.0.get()
+            });
+            assert_eq!(lazy.0.get(), 7);
+            assert_eq!(other.join().unwrap(), 7);
         },
     );
 }

@@ -6,56 +6,21 @@
 //! Invariant 2: the end of a sender without a message ends the wait.
 //! Invariant 3: a receiver that leaves by its limit can ask again.
 #![cfg(loom)]
-#![allow(
-    unsafe_code,
-    reason = "packets lie on the waiters' stacks, and messages have no lock of their own"
-)]
+#![allow(unsafe_code, reason = "messages have no lock of their own")]
 
 mod message;
-mod shim;
-
-#[path = "../../sync/src/channel/mod.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "`channel.rs` has its models; outside it is public"
-)]
-mod channel;
-#[path = "../../sync/src/oneshot.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "much has no model; outside it is public"
-)]
-mod oneshot;
-#[path = "../../sync/src/selecting.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "`select.rs` has its models; outside it is public"
-)]
-mod selecting;
 
 use std::time::Duration;
 
+use weald::sync::oneshot;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
 
 use self::message::Message;
 
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
-
 #[test]
 fn a_message_outlives_its_sender() {
-    check(model("a_message_outlives_its_sender", 38, &[]), || {
+    check(Model::new("a_message_outlives_its_sender", 38, &[]), || {
         let (sender, receiver) = oneshot::channel();
         let other = thread::spawn(move || {
             assert!(sender.send(Message::new(1)).is_ok());
@@ -68,7 +33,7 @@ fn a_message_outlives_its_sender() {
 #[test]
 fn a_sender_without_a_message_ends_the_wait() {
     check(
-        model("a_sender_without_a_message_ends_the_wait", 28, &[]),
+        Model::new("a_sender_without_a_message_ends_the_wait", 28, &[]),
         || {
             let (sender, receiver) = oneshot::channel::<Message>();
             let other = thread::spawn(move || drop(sender));
@@ -82,7 +47,7 @@ fn a_sender_without_a_message_ends_the_wait() {
 fn a_receiver_that_leaves_can_ask_again() {
     let witnesses = &["it left", "it received"];
     check(
-        model("a_receiver_that_leaves_can_ask_again", 90, witnesses),
+        Model::new("a_receiver_that_leaves_can_ask_again", 90, witnesses),
         || {
             let (sender, receiver) = oneshot::channel();
             let other = thread::spawn(move || {
@@ -109,7 +74,7 @@ fn a_receiver_that_leaves_can_ask_again() {
 fn a_message_without_a_receiver_is_dropped_or_comes_back() {
     let witnesses = &["it was sent", "it came back"];
     check(
-        model(
+        Model::new(
             "a_message_without_a_receiver_is_dropped_or_comes_back",
             2,
             witnesses,

@@ -51,18 +51,9 @@ impl Worker {
     }
 }
 
-fn model(name: &'static str, floor: u64) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses: &["slept"],
-    }
-}
-
 #[test]
 fn a_wake_up_is_not_lost() {
-    check(model("a_wake_up_is_not_lost", 7), || {
+    check(Model::new("a_wake_up_is_not_lost", 7, &["slept"]), || {
         let worker = Worker::new();
         let sleeper = thread::spawn({
             let worker = Arc::clone(&worker);
@@ -75,7 +66,7 @@ fn a_wake_up_is_not_lost() {
 
 #[test]
 fn two_wake_one() {
-    check(model("two_wake_one", 180), || {
+    check(Model::new("two_wake_one", 180, &["slept"]), || {
         let worker = Worker::new();
         let sleeper = thread::spawn({
             let worker = Arc::clone(&worker);
@@ -93,18 +84,21 @@ fn two_wake_one() {
 
 #[test]
 fn an_adopter_passes_the_wake_up_on() {
-    check(model("an_adopter_passes_the_wake_up_on", 70), || {
-        let worker = Worker::new();
-        let sleeper = thread::spawn({
-            let worker = Arc::clone(&worker);
-            move || worker.work(1)
-        });
-        let adopter = thread::spawn({
-            let worker = Arc::clone(&worker);
-            move || worker.poller.adopt()
-        });
-        worker.push();
-        adopter.join().unwrap();
-        sleeper.join().unwrap();
-    });
+    check(
+        Model::new("an_adopter_passes_the_wake_up_on", 70, &["slept"]),
+        || {
+            let worker = Worker::new();
+            let sleeper = thread::spawn({
+                let worker = Arc::clone(&worker);
+                move || worker.work(1)
+            });
+            let adopter = thread::spawn({
+                let worker = Arc::clone(&worker);
+                move || worker.poller.adopt()
+            });
+            worker.push();
+            adopter.join().unwrap();
+            sleeper.join().unwrap();
+        },
+    );
 }

@@ -32,12 +32,11 @@ impl Entry {
 
 #[test]
 fn a_cancelled_call_leaves_no_entry_behind() {
-    let model = Model {
-        name: "a_cancelled_call_leaves_no_entry_behind",
-        floor: 2,
-        bound: None,
-        witnesses: &["settled first", "cancelled first"],
-    };
+    let model = Model::new(
+        "a_cancelled_call_leaves_no_entry_behind",
+        2,
+        &["settled first", "cancelled first"],
+    );
     check(model, || {
         let entry = Arc::new(Entry {
             place: Place::on_the_way(),

@@ -130,15 +130,6 @@ use self::source::{Direction, Got, Source, Waits};
 
 const FD: std::os::fd::RawFd = 3;
 
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
-
 /// Reads a message; returns how many calls that took.
 fn read(source: &Source) -> usize {
     let mut calls = 0;
@@ -155,7 +146,7 @@ fn read(source: &Source) -> usize {
 fn a_message_reaches_who_waits_for_it() {
     let witnesses = &["at once", "waited"];
     check(
-        model("a_message_reaches_who_waits_for_it", 9, witnesses),
+        Model::new("a_message_reaches_who_waits_for_it", 9, witnesses),
         || {
             let reader = thread::spawn(|| read(&Source::new()));
             poller::send(1);
@@ -172,7 +163,7 @@ fn a_message_reaches_who_waits_for_it() {
 fn a_late_clear_keeps_the_next_edge() {
     let witnesses = &["waited twice"];
     check(
-        model("a_late_clear_keeps_the_next_edge", 260, witnesses),
+        Model::new("a_late_clear_keeps_the_next_edge", 260, witnesses),
         || {
             let source = Arc::new(Source::new());
             source.ensure_registered(FD).unwrap();
@@ -191,7 +182,7 @@ fn a_late_clear_keeps_the_next_edge() {
 /// One edge for two messages: who is woken by it reads one, and wakes the next.
 #[test]
 fn two_readers_share_one_edge() {
-    check(model("two_readers_share_one_edge", 700, &[]), || {
+    check(Model::new("two_readers_share_one_edge", 700, &[]), || {
         let source = Arc::new(Source::new());
         source.ensure_registered(FD).unwrap();
         let readers = [0, 1].map(|_| {
@@ -211,7 +202,7 @@ fn two_readers_share_one_edge() {
 fn an_old_event_leaves_the_next_descriptor_alone() {
     let witnesses = &["waited"];
     check(
-        model(
+        Model::new(
             "an_old_event_leaves_the_next_descriptor_alone",
             320,
             witnesses,

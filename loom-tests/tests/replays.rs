@@ -24,15 +24,6 @@ use weald_scheduler::Runtime;
 use self::poller::{EventSlot, Poller, Readiness};
 use self::shim::sync::{Condvar, Mutex, wait};
 
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
-
 /// Somebody waits for the events of a descriptor.
 #[repr(C)]
 struct Slot {
@@ -54,7 +45,7 @@ fn on_event(event: &'static EventSlot, _: u16, _: Readiness) {
 fn tokio_2924_a_source_is_added_while_the_driver_ends() {
     let witnesses = &["was refused", "was told"];
     check(
-        model(
+        Model::new(
             "tokio_2924_a_source_is_added_while_the_driver_ends",
             2,
             witnesses,
@@ -89,10 +80,7 @@ fn tokio_2924_a_source_is_added_while_the_driver_ends() {
 /// A thread that is killed before it has started: its body does not run, and who joins it is told.
 #[test]
 fn gevent_330_a_kill_before_the_start() {
-    let model = Model {
-        bound: Some(1),
-        ..model("gevent_330_a_kill_before_the_start", 2, &[])
-    };
+    let model = Model::new("gevent_330_a_kill_before_the_start", 2, &[]).bounded(1);
     check(model, || {
         let runtime = Runtime::builder()
             .workers(1)

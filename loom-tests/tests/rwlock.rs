@@ -7,30 +7,6 @@
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "what the lock guards has no lock of its own")]
 
-/// What the lock takes from its crate's shim.
-mod shim {
-    pub(crate) mod atomic {
-        pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-    }
-
-    pub(crate) mod clock {
-        use std::sync::LazyLock;
-        use std::sync::atomic::{AtomicU32, Ordering};
-        use std::time::{Duration, Instant};
-
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        /// How often somebody has asked, if time passes at all.
-        pub(crate) static LOOKS: AtomicU32 = AtomicU32::new(0);
-        pub(crate) static PASSES: AtomicU32 = AtomicU32::new(0);
-
-        /// A second later each time, in a model where time passes; else it stands still.
-        pub(crate) fn now() -> Instant {
-            let looks = LOOKS.fetch_add(PASSES.load(Ordering::Relaxed), Ordering::Relaxed);
-            *START + Duration::from_secs(looks.into())
-        }
-    }
-}
-
 #[path = "../../sync/src/raw_mutex.rs"]
 #[allow(
     dead_code,
@@ -45,6 +21,7 @@ mod raw_mutex;
     reason = "much has no model; outside it is public"
 )]
 mod raw_rwlock;
+mod shim;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -54,15 +31,6 @@ use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
 
 use self::raw_rwlock::RawRwLock;
-
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
 
 /// Something that a lock guards; loom reports a writer beside others as a race.
 struct Guarded {
@@ -129,7 +97,7 @@ fn spawn<T: 'static>(
 #[test]
 fn a_writer_meets_a_reader() {
     let witnesses = &["read before", "read after"];
-    check(model("a_writer_meets_a_reader", 20, witnesses), || {
+    check(Model::new("a_writer_meets_a_reader", 20, witnesses), || {
         let guarded = Guarded::new();
         let other = spawn(&guarded, Guarded::write);
         let seen = guarded.read();
@@ -142,7 +110,7 @@ fn a_writer_meets_a_reader() {
 
 #[test]
 fn two_writers_meet() {
-    check(model("two_writers_meet", 13, &[]), || {
+    check(Model::new("two_writers_meet", 13, &[]), || {
         let guarded = Guarded::new();
         let other = spawn(&guarded, Guarded::write);
         guarded.write();
@@ -153,23 +121,26 @@ fn two_writers_meet() {
 
 #[test]
 fn a_writer_waits_for_two_readers() {
-    check(model("a_writer_waits_for_two_readers", 630, &[]), || {
-        let guarded = Guarded::new();
-        guarded.lock.read(None);
-        let writer = spawn(&guarded, Guarded::write);
-        let reader = spawn(&guarded, Guarded::read);
-        guarded.look();
-        guarded.lock.leave();
-        writer.join().unwrap();
-        reader.join().unwrap();
-        guarded.check_free(1);
-    });
+    check(
+        Model::new("a_writer_waits_for_two_readers", 630, &[]),
+        || {
+            let guarded = Guarded::new();
+            guarded.lock.read(None);
+            let writer = spawn(&guarded, Guarded::write);
+            let reader = spawn(&guarded, Guarded::read);
+            guarded.look();
+            guarded.lock.leave();
+            writer.join().unwrap();
+            reader.join().unwrap();
+            guarded.check_free(1);
+        },
+    );
 }
 
 #[test]
 fn a_writer_lets_in_readers_and_a_writer() {
     check(
-        model("a_writer_lets_in_readers_and_a_writer", 1250, &[]),
+        Model::new("a_writer_lets_in_readers_and_a_writer", 1250, &[]),
         || {
             let guarded = Guarded::new();
             guarded.lock.write(None);
@@ -187,7 +158,7 @@ fn a_writer_lets_in_readers_and_a_writer() {
 #[test]
 fn a_writer_that_becomes_a_reader_lets_readers_in() {
     check(
-        model("a_writer_that_becomes_a_reader_lets_readers_in", 13, &[]),
+        Model::new("a_writer_that_becomes_a_reader_lets_readers_in", 13, &[]),
         || {
             let guarded = Guarded::new();
             guarded.lock.write(None);
@@ -205,7 +176,7 @@ fn a_writer_that_becomes_a_reader_lets_readers_in() {
 #[test]
 fn a_writer_whose_time_is_up_lets_readers_in() {
     check(
-        model("a_writer_whose_time_is_up_lets_readers_in", 300, &[]),
+        Model::new("a_writer_whose_time_is_up_lets_readers_in", 300, &[]),
         || {
             let guarded = Guarded::new();
             guarded.lock.read(None);
@@ -226,7 +197,7 @@ fn a_writer_whose_time_is_up_lets_readers_in() {
 fn an_exception_ends_the_wait_of_a_writer() {
     let witnesses = &["interrupted", "wrote"];
     check(
-        model("an_exception_ends_the_wait_of_a_writer", 640, witnesses),
+        Model::new("an_exception_ends_the_wait_of_a_writer", 640, witnesses),
         || {
             let guarded = Guarded::new();
             guarded.lock.write(None);
@@ -249,7 +220,7 @@ fn an_exception_ends_the_wait_of_a_writer() {
 fn who_has_waited_for_long_gets_its_turn_and_leaves_no_trace() {
     shim::clock::PASSES.store(1, Ordering::Relaxed);
     check(
-        model(
+        Model::new(
             "who_has_waited_for_long_gets_its_turn_and_leaves_no_trace",
             310,
             &[],

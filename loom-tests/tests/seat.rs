@@ -31,13 +31,13 @@ mod runtime {
     use super::idle::Idle;
     use super::seat::{Seat, Seats};
     use super::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
-    use super::shim::sync::{Condvar, Mutex, wait};
+    use super::shim::sync::Mutex;
+    use weald_loom_tests::Flag;
 
     pub(crate) struct Worker {
         pub(crate) seat: Seat,
         core: loom::cell::UnsafeCell<usize>,
-        woken: Mutex<bool>,
-        sleep: Condvar,
+        woken: Flag,
     }
 
     // SAFETY: that the core is used by one thread at a time is what the models check.
@@ -53,16 +53,11 @@ mod runtime {
         }
 
         pub(crate) fn sleep(&self) {
-            let mut woken = self.woken.lock();
-            while !*woken {
-                woken = wait(&self.sleep, woken);
-            }
-            *woken = false;
+            self.woken.wait();
         }
 
         pub(crate) fn unpark(&self) {
-            *self.woken.lock() = true;
-            self.sleep.notify_one();
+            self.woken.set();
         }
     }
 
@@ -93,8 +88,7 @@ mod runtime {
                 workers: vec![Worker {
                     seat: Seat::new(),
                     core: loom::cell::UnsafeCell::new(0),
-                    woken: Mutex::new(false),
-                    sleep: Condvar::new(),
+                    woken: Flag::new(),
                 }],
                 carriers: (0..2)
                     .map(|index| Carrier {
@@ -240,22 +234,12 @@ mod carrier {
     }
 }
 
-use loom::sync::{Condvar, Mutex};
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::sync::atomic::Ordering;
-use weald_loom_tests::{Model, check, witness};
+use weald_loom_tests::{Flag, Model, check, witness};
 use weald_scheduler::Runtime;
 
 use self::runtime::Inner;
-
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
 
 /// As the monitor: takes the seat of a thread that does not come back. True: it did.
 fn seize(inner: &Arc<Inner>) -> bool {
@@ -282,7 +266,7 @@ fn join(inner: &Inner) {
 fn a_thread_comes_back_to_a_seat_that_was_taken() {
     let witnesses = &["was seized", "passed", "too late"];
     check(
-        model(
+        Model::new(
             "a_thread_comes_back_to_a_seat_that_was_taken",
             90,
             witnesses,
@@ -300,7 +284,7 @@ fn a_thread_comes_back_to_a_seat_that_was_taken() {
 fn a_seat_that_no_thread_took_is_found() {
     let witnesses = &["could not start", "was seized"];
     check(
-        model("a_seat_that_no_thread_took_is_found", 90, witnesses),
+        Model::new("a_seat_that_no_thread_took_is_found", 90, witnesses),
         || {
             let inner = Arc::new(Inner::new(1, |_, turn| turn == 0));
             inner.seats.open(&inner).expect("the first can be started");
@@ -316,7 +300,7 @@ fn a_seat_that_no_thread_took_is_found() {
 fn a_spare_retires_while_its_seat_comes() {
     let witnesses = &["retired", "passed"];
     check(
-        model("a_spare_retires_while_its_seat_comes", 250, witnesses),
+        Model::new("a_spare_retires_while_its_seat_comes", 250, witnesses),
         || {
             let inner = Arc::new(Inner::new(4, |inner, turn| {
                 carrier::give_up_seat(inner);
@@ -328,39 +312,9 @@ fn a_spare_retires_while_its_seat_comes() {
     );
 }
 
-/// Set once; an OS thread waits for it in a way that weald knows nothing of.
-struct Flag {
-    set: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Flag {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            set: Mutex::new(false),
-            changed: Condvar::new(),
-        })
-    }
-
-    fn set(&self) {
-        *self.set.lock().unwrap() = true;
-        self.changed.notify_one();
-    }
-
-    fn wait(&self) {
-        let mut set = self.set.lock().unwrap();
-        while !*set {
-            set = self.changed.wait(set).unwrap();
-        }
-    }
-}
-
 #[test]
 fn a_blocking_call_gives_the_worker_to_a_spare() {
-    let model = Model {
-        bound: Some(1),
-        ..model("a_blocking_call_gives_the_worker_to_a_spare", 400, &[])
-    };
+    let model = Model::new("a_blocking_call_gives_the_worker_to_a_spare", 400, &[]).bounded(1);
     check(model, || {
         let runtime = Runtime::builder()
             .workers(1)
@@ -368,7 +322,7 @@ fn a_blocking_call_gives_the_worker_to_a_spare() {
             .build()
             .expect("a model starts");
         runtime.run(|| {
-            let done = Flag::new();
+            let done = Arc::new(Flag::new());
             let other = Arc::clone(&done);
             drop(weald_scheduler::spawn(move || other.set()));
             // The other one runs meanwhile, so it is not this carrier that runs it.

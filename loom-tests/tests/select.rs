@@ -32,7 +32,7 @@ mod channel;
 #[allow(
     dead_code,
     unreachable_pub,
-    reason = "events have no model; outside it is public"
+    reason = "ends have their model in `whole.rs`; outside it is public"
 )]
 mod selecting;
 
@@ -40,22 +40,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::time::Duration;
 
+use weald_loom_tests::sync::Arc;
+use weald_loom_tests::sync::atomic::{AtomicBool, Ordering};
 use weald_loom_tests::{Model, check, thread, witness};
+use weald_scheduler::io::{Pollable, Selection, WaitQueue};
 
 use self::channel::arm::{RecvArm, SendArm, Ticket};
 use self::channel::{Receiver, RecvError, Select, Sender, bounded};
 use self::message::Message;
-use self::selecting::{Arm, Limit};
-use weald_scheduler::io::Selection;
-
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
+use self::selecting::{Arm, Limit, PollArm};
 
 type Ends = (Sender<Message>, Receiver<Message>);
 
@@ -164,7 +157,7 @@ fn recv_either_seen(
 
 /// Two channels, each with a sender of one message, and a select that takes one of the messages.
 fn a_quick_pass_meets_two_senders(name: &'static str, floor: u64, capacity: usize) {
-    check(model(name, floor, PASSES), move || {
+    check(Model::new(name, floor, PASSES), move || {
         let ((send_a, recv_a), (send_b, recv_b)) = two_channels(capacity);
         let senders = [(send_a, 1), (send_b, 2)].map(|(sender, number)| {
             thread::spawn(move || {
@@ -201,7 +194,7 @@ fn a_quick_pass_meets_a_select_in_opposite_roles() {
         "it sent",
     ];
     check(
-        model(
+        Model::new(
             "a_quick_pass_meets_a_select_in_opposite_roles",
             400,
             witnesses,
@@ -233,7 +226,7 @@ fn a_quick_pass_meets_the_end_of_a_channel() {
         "the message was first",
     ];
     check(
-        model("a_quick_pass_meets_the_end_of_a_channel", 1500, witnesses),
+        Model::new("a_quick_pass_meets_the_end_of_a_channel", 1500, witnesses),
         || {
             let ((send_a, recv_a), (send_b, recv_b)) = two_channels(1);
             let closer = thread::spawn(move || drop(send_a));
@@ -262,11 +255,70 @@ fn chosen_send<'a>(arm: &mut SendArm<'a, Message>) -> Ticket<'a, Message> {
     arm.finish()
 }
 
+/// Something that becomes readable once, and stays so.
+struct Socket {
+    is_ready: AtomicBool,
+    readers: WaitQueue,
+}
+
+impl Socket {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            is_ready: AtomicBool::new(false),
+            readers: WaitQueue::new(),
+        })
+    }
+
+    /// A message has come. Whoever reads it tells the next reader, as `net/src/source.rs` does.
+    fn becomes_ready(&self) {
+        self.is_ready.store(true, Ordering::Release);
+        self.readers.wake_one();
+    }
+
+    /// As a read: waits until it is ready.
+    fn read(&self) {
+        while !self.is_ready() {
+            self.readers.wait(|| self.is_ready(), None, false);
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Acquire)
+    }
+}
+
+impl Pollable for Socket {
+    fn poll_now(&self, _writes: bool) -> std::io::Result<bool> {
+        Ok(self.is_ready())
+    }
+
+    fn waiters(&self, _writes: bool) -> &WaitQueue {
+        &self.readers
+    }
+
+    fn watch(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Receives, or finds the socket readable; `Some`: it received.
+fn recv_or_read(from: &Receiver<Message>, socket: &Socket) -> Option<usize> {
+    let mut receive = RecvArm::new(from);
+    let mut readable = PollArm::new(socket, false);
+    let arms: &mut [&mut dyn Arm] = &mut [&mut receive, &mut readable];
+    let chosen = selecting::select(arms, Limit::Until(None), true).expect("there is no limit");
+    if chosen == 0 {
+        return Some(receive.finish().expect("the other end is there").read());
+    }
+    readable.finish().expect("the double cannot fail");
+    None
+}
+
 #[test]
 fn two_selects_in_opposite_roles_meet_once() {
     let witnesses = &["over the first", "over the second"];
     check(
-        model("two_selects_in_opposite_roles_meet_once", 230, witnesses),
+        Model::new("two_selects_in_opposite_roles_meet_once", 230, witnesses),
         || {
             let ((send_a, recv_a), (send_b, recv_b)) = two_channels(0);
             let other = thread::spawn(move || recv_or_send(&recv_b, &send_a, 2));
@@ -286,7 +338,7 @@ fn two_selects_in_opposite_roles_meet_once() {
 fn two_senders_meet_one_select_each_once() {
     let witnesses = &["the first was first", "the second was first"];
     check(
-        model("two_senders_meet_one_select_each_once", 2100, witnesses),
+        Model::new("two_senders_meet_one_select_each_once", 2100, witnesses),
         || {
             let ((send_a, recv_a), (send_b, recv_b)) = two_channels(0);
             let senders = [(send_a, 1), (send_b, 2)].map(|(sender, number)| {
@@ -311,7 +363,7 @@ fn two_senders_meet_one_select_each_once() {
 #[test]
 fn a_select_and_a_receiver_share_out_the_messages() {
     check(
-        model("a_select_and_a_receiver_share_out_the_messages", 2100, &[]),
+        Model::new("a_select_and_a_receiver_share_out_the_messages", 2100, &[]),
         || {
             let ((send_a, recv_a), (_send_b, recv_b)) = two_channels(0);
             let other = thread::spawn({
@@ -335,7 +387,7 @@ fn a_select_and_a_receiver_share_out_the_messages() {
 fn the_end_of_one_channel_takes_no_message_of_the_other() {
     let witnesses = &["the end was first", "the message was first"];
     check(
-        model(
+        Model::new(
             "the_end_of_one_channel_takes_no_message_of_the_other",
             1300,
             witnesses,
@@ -366,7 +418,7 @@ fn the_end_of_one_channel_takes_no_message_of_the_other() {
 #[test]
 fn the_end_of_a_channel_ends_a_send_and_a_receive() {
     check(
-        model("the_end_of_a_channel_ends_a_send_and_a_receive", 45, &[]),
+        Model::new("the_end_of_a_channel_ends_a_send_and_a_receive", 45, &[]),
         || {
             let ((send_a, recv_a), (send_b, recv_b)) = two_channels(0);
             let closer = thread::spawn(move || drop((send_a, recv_b)));
@@ -388,7 +440,7 @@ fn the_end_of_a_channel_ends_a_send_and_a_receive() {
 fn an_exception_in_a_select_takes_no_message() {
     let witnesses = &["interrupted", "received"];
     check(
-        model("an_exception_in_a_select_takes_no_message", 820, witnesses),
+        Model::new("an_exception_in_a_select_takes_no_message", 820, witnesses),
         || {
             let ((_send_a, recv_a), (send_b, recv_b)) = two_channels(0);
             let me = weald_scheduler::current();
@@ -416,7 +468,7 @@ fn an_exception_in_a_select_takes_no_message() {
 fn a_select_that_leaves_passes_nothing_by() {
     let witnesses = &["it left", "it received"];
     check(
-        model("a_select_that_leaves_passes_nothing_by", 100, witnesses),
+        Model::new("a_select_that_leaves_passes_nothing_by", 100, witnesses),
         || {
             let ((_send_a, recv_a), (send_b, recv_b)) = two_channels(0);
             let other = thread::spawn(move || assert!(send_b.send(Message::new(2)).is_ok()));
@@ -441,7 +493,7 @@ fn a_select_that_leaves_passes_nothing_by() {
 #[test]
 fn a_send_of_a_select_meets_an_exception() {
     check(
-        model("a_send_of_a_select_meets_an_exception", 560, &[]),
+        Model::new("a_send_of_a_select_meets_an_exception", 560, &[]),
         || {
             let (sender, receiver) = bounded(0);
             let me = weald_scheduler::current();
@@ -464,7 +516,7 @@ fn a_send_of_a_select_meets_an_exception() {
 fn who_only_tries_meets_a_select_that_waits() {
     let witnesses = &["met it", "came first"];
     check(
-        model("who_only_tries_meets_a_select_that_waits", 88, witnesses),
+        Model::new("who_only_tries_meets_a_select_that_waits", 88, witnesses),
         || {
             let ((send_a, recv_a), (_send_b, recv_b)) = two_channels(0);
             let other = thread::spawn(move || {
@@ -485,7 +537,7 @@ fn who_only_tries_meets_a_select_that_waits() {
 #[test]
 fn a_send_without_a_message_leaves_its_partner() {
     check(
-        model("a_send_without_a_message_leaves_its_partner", 860, &[]),
+        Model::new("a_send_without_a_message_leaves_its_partner", 860, &[]),
         || {
             let (sender, receiver) = bounded(0);
             let other = thread::spawn(move || recv(&receiver));
@@ -500,7 +552,7 @@ fn a_send_without_a_message_leaves_its_partner() {
 #[test]
 fn a_send_without_a_message_leaves_its_place() {
     check(
-        model("a_send_without_a_message_leaves_its_place", 1000, &[]),
+        Model::new("a_send_without_a_message_leaves_its_place", 1000, &[]),
         || {
             let (sender, receiver) = bounded(1);
             let other = thread::spawn({
@@ -522,7 +574,7 @@ fn a_send_without_a_message_leaves_its_place() {
 #[test]
 fn a_place_without_a_message_goes_to_who_waits() {
     check(
-        model("a_place_without_a_message_goes_to_who_waits", 6, &[]),
+        Model::new("a_place_without_a_message_goes_to_who_waits", 6, &[]),
         || {
             let (sender, receiver) = bounded(1);
             let mut arm = SendArm::new(&sender);
@@ -541,18 +593,71 @@ fn a_place_without_a_message_goes_to_who_waits() {
 
 #[test]
 fn who_watches_is_told_of_a_message() {
-    check(model("who_watches_is_told_of_a_message", 28, &[]), || {
-        let ((_send_a, recv_a), (send_b, recv_b)) = two_channels(1);
-        let other = thread::spawn(move || {
-            assert!(send_b.send(Message::new(2)).is_ok());
-            // Its end would be told as well.
-            send_b
-        });
-        let mut select = Select::new_biased();
-        select.recv(&recv_a);
-        select.recv(&recv_b);
-        assert_eq!(select.ready(), 1);
-        assert_eq!(recv_b.try_recv().map(Message::read), Ok(2));
-        drop(other.join().unwrap());
-    });
+    check(
+        Model::new("who_watches_is_told_of_a_message", 28, &[]),
+        || {
+            let ((_send_a, recv_a), (send_b, recv_b)) = two_channels(1);
+            let other = thread::spawn(move || {
+                assert!(send_b.send(Message::new(2)).is_ok());
+                // Its end would be told as well.
+                send_b
+            });
+            let mut select = Select::new_biased();
+            select.recv(&recv_a);
+            select.recv(&recv_b);
+            assert_eq!(select.ready(), 1);
+            assert_eq!(recv_b.try_recv().map(Message::read), Ok(2));
+            drop(other.join().unwrap());
+        },
+    );
+}
+
+#[test]
+fn a_select_sees_a_socket_become_readable() {
+    check(
+        Model::new("a_select_sees_a_socket_become_readable", 35, &[]),
+        || {
+            let (_send, recv) = bounded(1);
+            let socket = Socket::new();
+            let other = thread::spawn({
+                let socket = Arc::clone(&socket);
+                move || socket.becomes_ready()
+            });
+            assert_eq!(recv_or_read(&recv, &socket), None);
+            other.join().unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_wake_up_that_a_select_does_not_use_is_passed_on() {
+    let witnesses = &["it received", "it was readable"];
+    check(
+        Model::new(
+            "a_wake_up_that_a_select_does_not_use_is_passed_on",
+            2800,
+            witnesses,
+        ),
+        || {
+            let (send, recv) = bounded(1);
+            let socket = Socket::new();
+            let reader = thread::spawn({
+                let socket = Arc::clone(&socket);
+                move || socket.read()
+            });
+            let other = thread::spawn({
+                let socket = Arc::clone(&socket);
+                move || {
+                    socket.becomes_ready();
+                    assert!(send.send(Message::new(1)).is_ok());
+                    send
+                }
+            });
+            let received = recv_or_read(&recv, &socket);
+            witness!("it received", received.is_some());
+            witness!("it was readable", received.is_none());
+            reader.join().unwrap();
+            drop(other.join().unwrap());
+        },
+    );
 }

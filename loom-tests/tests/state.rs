@@ -19,18 +19,8 @@ mod shim;
 #[allow(dead_code, reason = "the hints have no model")]
 mod state;
 
-/// What the shim of a build takes from the scheduler.
 #[cfg(not(loom))]
-mod patch {
-    pub(crate) struct Bypass;
-
-    impl Bypass {
-        pub(crate) fn enter() -> Self {
-            Self
-        }
-    }
-}
-
+use weald_loom_tests::patch;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
 
@@ -101,19 +91,10 @@ const PLAIN: WaitKind = WaitKind {
     in_place: false,
 };
 
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
-
 #[test]
 fn an_unpark_is_not_lost() {
     let witnesses = &["early", "won"];
-    check(model("an_unpark_is_not_lost", 11, witnesses), || {
+    check(Model::new("an_unpark_is_not_lost", 11, witnesses), || {
         let waiter = Waiter::new();
         let waker = thread::spawn({
             let waiter = Arc::clone(&waiter);
@@ -139,7 +120,7 @@ fn an_unpark_is_not_lost() {
 #[test]
 fn a_wait_ends_once() {
     let witnesses = &["the timer won", "the peer won", "early"];
-    check(model("a_wait_ends_once", 180, witnesses), || {
+    check(Model::new("a_wait_ends_once", 180, witnesses), || {
         let waiter = Waiter::new();
         let epoch = waiter.state.next_epoch();
         let wakers = [Why::TIMED_OUT, Why::NOTIFIED].map(|why| {
@@ -174,7 +155,7 @@ fn a_wait_ends_once() {
 fn a_stale_timer_leaves_the_next_wait_alone() {
     let witnesses = &["the timer ended the first", "the timer came too late"];
     check(
-        model("a_stale_timer_leaves_the_next_wait_alone", 40, witnesses),
+        Model::new("a_stale_timer_leaves_the_next_wait_alone", 40, witnesses),
         || {
             let waiter = Waiter::new();
             let epoch = waiter.state.next_epoch();
@@ -208,7 +189,7 @@ fn a_stale_timer_leaves_the_next_wait_alone() {
 fn an_exception_ends_a_wait_that_admits_it() {
     let witnesses = &["early", "won"];
     check(
-        model("an_exception_ends_a_wait_that_admits_it", 11, witnesses),
+        Model::new("an_exception_ends_a_wait_that_admits_it", 11, witnesses),
         || {
             let waiter = Waiter::new();
             let killer = thread::spawn({
@@ -238,7 +219,7 @@ fn an_exception_ends_a_wait_that_admits_it() {
 fn an_exception_and_a_wake_up_end_a_wait_once() {
     let witnesses = &["the exception won", "the peer won"];
     check(
-        model("an_exception_and_a_wake_up_end_a_wait_once", 200, witnesses),
+        Model::new("an_exception_and_a_wake_up_end_a_wait_once", 200, witnesses),
         || {
             let waiter = Waiter::new();
             let epoch = waiter.state.next_epoch();
@@ -267,7 +248,7 @@ fn an_exception_and_a_wake_up_end_a_wait_once() {
 fn unparks_before_a_wait_count_as_one() {
     let witnesses = &["one was enough for both", "each ended one"];
     check(
-        model("unparks_before_a_wait_count_as_one", 300, witnesses),
+        Model::new("unparks_before_a_wait_count_as_one", 300, witnesses),
         || {
             let waiter = Waiter::new();
             let wakers = [0, 1].map(|_| {
@@ -291,7 +272,7 @@ fn unparks_before_a_wait_count_as_one() {
 fn the_end_and_the_handle_share_out_the_result() {
     let witnesses = &["the handle was first", "the end was first"];
     check(
-        model("the_end_and_the_handle_share_out_the_result", 2, witnesses),
+        Model::new("the_end_and_the_handle_share_out_the_result", 2, witnesses),
         || {
             let waiter = Waiter::new();
             let handle = thread::spawn({
@@ -322,7 +303,7 @@ fn the_end_and_the_handle_share_out_the_result() {
 fn a_joiner_and_the_end_see_each_other() {
     let witnesses = &["the joiner waits", "the end was first"];
     check(
-        model("a_joiner_and_the_end_see_each_other", 2, witnesses),
+        Model::new("a_joiner_and_the_end_see_each_other", 2, witnesses),
         || {
             let waiter = Waiter::new();
             let joiner = thread::spawn({

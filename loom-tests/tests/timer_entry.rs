@@ -14,15 +14,6 @@ use weald_loom_tests::sync::{Arc as SharedArc, atomic::AtomicU64};
 use weald_loom_tests::{Model, check, thread, witness};
 use weald_timer::{Key, Tick, Wheel};
 
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
-
 fn tick(n: u64) -> Tick {
     Tick::from_nanos_floor(n * Tick::NANOS)
 }
@@ -54,7 +45,7 @@ fn check_nothing_left<T>(wheel: &mut Wheel<T>) {
 fn fire_and_a_remote_cancel_have_one_winner() {
     let witnesses = &["fired", "cancelled"];
     check(
-        model("fire_and_a_remote_cancel_have_one_winner", 16, witnesses),
+        Model::new("fire_and_a_remote_cancel_have_one_winner", 16, witnesses),
         || {
             let mut wheel = Wheel::new(Tick::ZERO);
             let key = wheel.insert(tick(1), 7);
@@ -77,7 +68,7 @@ fn fire_and_a_remote_cancel_have_one_winner() {
 fn owner_and_a_remote_cancel_have_one_winner() {
     let witnesses = &["the owner won", "the remote won"];
     check(
-        model("owner_and_a_remote_cancel_have_one_winner", 3, witnesses),
+        Model::new("owner_and_a_remote_cancel_have_one_winner", 3, witnesses),
         || {
             let mut wheel = Wheel::new(Tick::ZERO);
             let key = wheel.insert(tick(1000), 7);
@@ -98,7 +89,7 @@ fn owner_and_a_remote_cancel_have_one_winner() {
 fn a_cancel_that_beats_fire_leaves_the_others_linked() {
     let witnesses = &["fired", "cancelled"];
     check(
-        model(
+        Model::new(
             "a_cancel_that_beats_fire_leaves_the_others_linked",
             30,
             witnesses,
@@ -131,7 +122,7 @@ fn a_cancel_that_beats_fire_leaves_the_others_linked() {
 fn a_timer_is_cancelled_while_it_cascades_and_moves() {
     let witnesses = &["moved", "refused", "cancelled"];
     check(
-        model(
+        Model::new(
             "a_timer_is_cancelled_while_it_cascades_and_moves",
             80,
             witnesses,
@@ -171,7 +162,7 @@ fn an_old_key_leaves_the_next_timer_alone() {
         "the remote came too late",
     ];
     check(
-        model("an_old_key_leaves_the_next_timer_alone", 14, witnesses),
+        Model::new("an_old_key_leaves_the_next_timer_alone", 14, witnesses),
         || {
             let mut wheel = Wheel::new(Tick::ZERO);
             let old = wheel.insert(tick(100), 1);
@@ -205,7 +196,7 @@ fn two_remotes_share_out_the_timers() {
         "the second thread won both",
     ];
     check(
-        model("two_remotes_share_out_the_timers", 190, witnesses),
+        Model::new("two_remotes_share_out_the_timers", 190, witnesses),
         || {
             let mut wheel = Wheel::new(Tick::ZERO);
             let a = wheel.insert(tick(100), 'a');
@@ -238,7 +229,7 @@ fn two_remotes_share_out_the_timers() {
 fn a_key_that_travels_unordered_brings_its_value() {
     let witnesses = &["the other thread got it"];
     check(
-        model(
+        Model::new(
             "a_key_that_travels_unordered_brings_its_value",
             4,
             witnesses,
@@ -268,7 +259,7 @@ fn a_key_that_travels_unordered_brings_its_value() {
 fn a_guessed_key_finds_an_entry_that_is_whole() {
     let witnesses = &["the other thread got it"];
     check(
-        model("a_guessed_key_finds_an_entry_that_is_whole", 10, witnesses),
+        Model::new("a_guessed_key_finds_an_entry_that_is_whole", 10, witnesses),
         || {
             let first = Wheel::new(Tick::ZERO).insert(tick(1), 0);
             let mut wheel = Wheel::new(Tick::ZERO);
@@ -288,7 +279,7 @@ fn a_guessed_key_finds_an_entry_that_is_whole() {
 fn dropping_the_wheel_shares_out_with_a_remote() {
     let witnesses = &["the remote took it", "the drop did"];
     check(
-        model("dropping_the_wheel_shares_out_with_a_remote", 8, witnesses),
+        Model::new("dropping_the_wheel_shares_out_with_a_remote", 8, witnesses),
         || {
             let drops = Arc::new(AtomicUsize::new(0));
             let mut wheel = Wheel::new(Tick::ZERO);

@@ -10,15 +10,6 @@ use weald::model::{Explored, Failure};
 use weald::sync::{Condvar, Mutex, channel};
 use weald_loom_tests::{Model, tell};
 
-fn model(name: &'static str, floor: u64) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses: &[],
-    }
-}
-
 /// The program has no interleaving that fails.
 fn passes(model: Model, program: impl Fn() + Send + Sync + 'static) {
     let start = Instant::now();
@@ -41,7 +32,12 @@ fn fails(name: &'static str, lines: &[&str], program: impl Fn() + Send + Sync + 
     for line in lines {
         assert!(report.contains(line), "`{line}` is not in\n{report}");
     }
-    tell(model(name, 1), start, failure.interleaving(), Some(2));
+    tell(
+        Model::new(name, 1, &[]),
+        start,
+        failure.interleaving(),
+        Some(2),
+    );
 }
 
 /// The outcomes of all interleavings; std's, as it is no part of the program.
@@ -144,7 +140,7 @@ impl MendedCache {
 
 #[test]
 fn the_cache_mended() {
-    passes(model("the_cache_mended", 600), || {
+    passes(Model::new("the_cache_mended", 600, &[]), || {
         let cache = Arc::new(MendedCache {
             entry: Mutex::new(Entry::Missing),
             loaded: Condvar::new(),
@@ -200,26 +196,32 @@ fn dining_philosophers() {
 
 #[test]
 fn dining_philosophers_in_order() {
-    passes(model("dining_philosophers_in_order", 20000), || {
-        dine(2, |seat, forks| {
-            let other = (seat + 1) % forks;
-            (seat.min(other), seat.max(other))
-        });
-    });
+    passes(
+        Model::new("dining_philosophers_in_order", 20000, &[]),
+        || {
+            dine(2, |seat, forks| {
+                let other = (seat + 1) % forks;
+                (seat.min(other), seat.max(other))
+            });
+        },
+    );
 }
 
 #[test]
 fn a_limit_may_pass_or_not() {
     let outcomes = Outcomes::new();
     let seen = outcomes.clone();
-    passes(model("a_limit_may_pass_or_not", 1000), move || {
-        let (tx, rx) = channel::bounded(1);
-        let sender = weald::spawn(move || tx.send(7));
-        let got = rx.recv_timeout(Duration::from_secs(1));
-        seen.add(got.is_ok());
-        drop(rx);
-        let _ = sender.join().unwrap();
-    });
+    passes(
+        Model::new("a_limit_may_pass_or_not", 1000, &[]),
+        move || {
+            let (tx, rx) = channel::bounded(1);
+            let sender = weald::spawn(move || tx.send(7));
+            let got = rx.recv_timeout(Duration::from_secs(1));
+            seen.add(got.is_ok());
+            drop(rx);
+            let _ = sender.join().unwrap();
+        },
+    );
     assert_eq!(outcomes.take(), BTreeSet::from([false, true]));
 }
 
@@ -227,16 +229,19 @@ fn a_limit_may_pass_or_not() {
 fn a_sleep_may_be_long_or_short() {
     let outcomes = Outcomes::new();
     let seen = outcomes.clone();
-    passes(model("a_sleep_may_be_long_or_short", 380), move || {
-        let value = Arc::new(Mutex::new(0));
-        let other = weald::spawn({
-            let value = Arc::clone(&value);
-            move || *value.lock().unwrap() = 1
-        });
-        weald::sleep(Duration::from_secs(1));
-        seen.add(*value.lock().unwrap());
-        other.join().unwrap();
-    });
+    passes(
+        Model::new("a_sleep_may_be_long_or_short", 380, &[]),
+        move || {
+            let value = Arc::new(Mutex::new(0));
+            let other = weald::spawn({
+                let value = Arc::clone(&value);
+                move || *value.lock().unwrap() = 1
+            });
+            weald::sleep(Duration::from_secs(1));
+            seen.add(*value.lock().unwrap());
+            other.join().unwrap();
+        },
+    );
     assert_eq!(outcomes.take(), BTreeSet::from([0, 1]));
 }
 
@@ -244,21 +249,24 @@ fn a_sleep_may_be_long_or_short() {
 fn a_kill_comes_before_or_after() {
     let outcomes = Outcomes::new();
     let seen = outcomes.clone();
-    passes(model("a_kill_comes_before_or_after", 10000), move || {
-        let reached = Arc::new(Mutex::new(0));
-        let victim = weald::spawn({
-            let reached = Arc::clone(&reached);
-            move || {
-                *reached.lock().unwrap() = 1;
-                weald::park();
-                *reached.lock().unwrap() = 2;
-            }
-        });
-        victim.thread().kill();
-        let payload = victim.join().unwrap_err();
-        assert!(payload.is::<weald::Exception>());
-        seen.add(*reached.lock().unwrap());
-    });
+    passes(
+        Model::new("a_kill_comes_before_or_after", 10000, &[]),
+        move || {
+            let reached = Arc::new(Mutex::new(0));
+            let victim = weald::spawn({
+                let reached = Arc::clone(&reached);
+                move || {
+                    *reached.lock().unwrap() = 1;
+                    weald::park();
+                    *reached.lock().unwrap() = 2;
+                }
+            });
+            victim.thread().kill();
+            let payload = victim.join().unwrap_err();
+            assert!(payload.is::<weald::Exception>());
+            seen.add(*reached.lock().unwrap());
+        },
+    );
     assert_eq!(outcomes.take(), BTreeSet::from([0, 1]));
 }
 
@@ -266,15 +274,18 @@ fn a_kill_comes_before_or_after() {
 fn a_select_takes_one_of_two() {
     let outcomes = Outcomes::new();
     let seen = outcomes.clone();
-    passes(model("a_select_takes_one_of_two", 100), move || {
-        let (tx, rx) = channel::bounded(1);
-        let worker = weald::spawn(move || tx.send(7).unwrap());
-        let first = weald::select! {
-            recv(rx) -> message => message.unwrap(),
-            join(worker) -> _ => 8,
-        };
-        seen.add(first);
-    });
+    passes(
+        Model::new("a_select_takes_one_of_two", 100, &[]),
+        move || {
+            let (tx, rx) = channel::bounded(1);
+            let worker = weald::spawn(move || tx.send(7).unwrap());
+            let first = weald::select! {
+                recv(rx) -> message => message.unwrap(),
+                join(worker) -> _ => 8,
+            };
+            seen.add(first);
+        },
+    );
     // The message is there before its sender has ended, but who looks late finds both.
     assert!(outcomes.take().contains(&7));
 }
@@ -283,19 +294,22 @@ fn a_select_takes_one_of_two() {
 fn an_interrupt_by_the_clock() {
     let outcomes = Outcomes::new();
     let seen = outcomes.clone();
-    passes(model("an_interrupt_by_the_clock", 1200), move || {
-        let me = weald::current();
-        let other = weald::spawn(move || me.unpark());
-        let done = weald::timeout(Duration::from_secs(1), weald::park);
-        seen.add(done.is_ok());
-        other.join().unwrap();
-    });
+    passes(
+        Model::new("an_interrupt_by_the_clock", 1200, &[]),
+        move || {
+            let me = weald::current();
+            let other = weald::spawn(move || me.unpark());
+            let done = weald::timeout(Duration::from_secs(1), weald::park);
+            seen.add(done.is_ok());
+            other.join().unwrap();
+        },
+    );
     assert_eq!(outcomes.take(), BTreeSet::from([false, true]));
 }
 
 #[test]
 fn a_call_in_the_future() {
-    passes(model("a_call_in_the_future", 980), || {
+    passes(Model::new("a_call_in_the_future", 980, &[]), || {
         let me = weald::current();
         weald::call_after(Duration::from_secs(1), move || me.unpark());
         weald::park();

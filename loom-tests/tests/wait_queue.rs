@@ -12,15 +12,6 @@ use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering};
 use weald_loom_tests::{Model, check, thread, witness};
 use weald_scheduler::io::{WaitQueue, Woken};
 
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
-    }
-}
-
 /// Permits, and those who wait for one.
 struct Permits {
     free: AtomicUsize,
@@ -70,7 +61,7 @@ impl Permits {
 fn a_waiter_is_woken_or_sees_the_permit() {
     let witnesses = &["woken", "saw it"];
     check(
-        model("a_waiter_is_woken_or_sees_the_permit", 20, witnesses),
+        Model::new("a_waiter_is_woken_or_sees_the_permit", 20, witnesses),
         || {
             let permits = Permits::new();
             let waiter = thread::spawn({
@@ -88,7 +79,7 @@ fn a_waiter_is_woken_or_sees_the_permit() {
 fn two_permits_wake_two_waiters() {
     let witnesses = &["woken", "saw it"];
     check(
-        model("two_permits_wake_two_waiters", 4000, witnesses),
+        Model::new("two_permits_wake_two_waiters", 4000, witnesses),
         || {
             let permits = Permits::new();
             let waiters = [0, 1].map(|_| {
@@ -110,7 +101,7 @@ fn two_permits_wake_two_waiters() {
 fn an_exception_takes_no_wake_up_along() {
     let witnesses = &["interrupted", "took it", "woken"];
     check(
-        model("an_exception_takes_no_wake_up_along", 14000, witnesses),
+        Model::new("an_exception_takes_no_wake_up_along", 14000, witnesses),
         || {
             let permits = Permits::new();
             let me = weald_scheduler::current();

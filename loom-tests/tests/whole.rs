@@ -1,30 +1,470 @@
-//! Models of the whole scheduler.
+//! Models of the whole scheduler: workers, carriers, seats, queues, timers and exceptions are production
+//! code, green threads are real coroutines. Doubled are the deque and the wait in the poller.
+//!
+//! Most begin when the workers have come to rest, and how a runtime ends is explored in two of them only
+//! ([`unexplored`]): a search of everything would be one of starts and ends.
+//!
+//! Invariant 1: what was spawned runs once, what was woken goes on once. A lost wake-up is a deadlock.
+//! Invariant 2: a stack has one user at a time, and each sees what the one before left there: the token
+//! of `coroutine/mod.rs` is loom's to watch.
+//! Invariant 3: a wait that has ended leaves no timer behind.
+//! Invariant 4: whoever joins, or leaves a scope, sees all that the thread did.
+//! Invariant 5: a runtime that ends leaves no stack that was not unwound.
 #![cfg(loom)]
+#![allow(
+    unsafe_code,
+    reason = "migration shares thread-locals, and what is passed on has no lock"
+)]
 
-use weald_loom_tests::{Model, check};
-use weald_scheduler::Runtime;
+mod message;
 
-fn model(name: &'static str, floor: u64, witnesses: &'static [&'static str]) -> Model {
-    Model {
-        name,
-        floor,
-        bound: None,
-        witnesses,
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use weald::sync::channel;
+use weald_loom_tests::sync::Arc;
+use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering};
+use weald_loom_tests::{Flag, Model, check, explored, thread, unexplored, witness};
+use weald_scheduler::{
+    Exception, Killed, Runtime, call_after, exc_after, park, park_timeout, scope, spawn, yield_now,
+};
+
+use self::message::Message;
+
+/// Of whatever length: the clock stands still unless somebody waits until a limit.
+const LIMIT: Duration = Duration::from_millis(1);
+
+fn runtime(workers: usize) -> Runtime {
+    let builder = Runtime::builder().workers(workers).spare_threads(1);
+    // SAFETY: the models keep nothing in thread-locals.
+    let builder = unsafe { builder.share_thread_locals() };
+    builder.build().expect("a model starts")
+}
+
+/// A runtime whose workers sleep.
+fn resting(workers: usize) -> Runtime {
+    let runtime = runtime(workers);
+    runtime.run(|| ());
+    for _ in 0..workers {
+        // The others run until they sleep.
+        thread::yield_now();
+    }
+    runtime
+}
+
+/// Runs `program` with a runtime whose workers sleep when it begins. Its end is not explored.
+fn at_rest<R>(workers: usize, program: impl FnOnce(&Runtime) -> R) -> R {
+    let runtime = unexplored(|| resting(workers));
+    let result = program(&runtime);
+    unexplored(|| {
+        // The worker has done what it was about to do.
+        runtime.run(|| ());
+        assert_eq!(runtime.metrics().timers, 0, "a timer is left");
+        drop(runtime);
+    });
+    result
+}
+
+/// Which carrier runs the caller.
+fn carrier() -> loom::thread::ThreadId {
+    loom::thread::current().id()
+}
+
+/// Something on a stack.
+struct Frame<'a>(&'a Message);
+
+impl<'a> Frame<'a> {
+    fn new(frames: &'a Message) -> Self {
+        frames.add(1);
+        Self(frames)
     }
 }
 
-fn runtime(workers: usize) -> Runtime {
-    Runtime::builder()
-        .workers(workers)
-        .spare_threads(1)
-        .build()
-        .expect("a model starts")
+impl Drop for Frame<'_> {
+    fn drop(&mut self) {
+        self.0.add(usize::MAX);
+    }
+}
+
+fn is_killed<T>(result: std::thread::Result<T>) -> bool {
+    result.is_err_and(|payload| {
+        let exception = payload.downcast_ref::<Exception>();
+        exception.is_some_and(|exception| exception.downcast_ref::<Killed>().is_some())
+    })
 }
 
 #[test]
 fn one_worker_runs_and_joins() {
-    check(model("one_worker_runs_and_joins", 1500, &[]), || {
+    check(Model::new("one_worker_runs_and_joins", 1500, &[]), || {
         let runtime = runtime(1);
         assert_eq!(runtime.run(|| 7), 7);
     });
+}
+
+#[test]
+fn a_spawn_meets_a_worker_that_falls_asleep() {
+    check(
+        Model::new("a_spawn_meets_a_worker_that_falls_asleep", 9400, &[]),
+        || {
+            at_rest(1, |runtime| {
+                assert_eq!(runtime.run(|| 1), 1);
+                // The worker goes to sleep meanwhile.
+                assert_eq!(runtime.run(|| 2), 2);
+            });
+        },
+    );
+}
+
+/// All orders from the parking to the going on, and only those.
+#[test]
+fn a_parked_thread_goes_on_elsewhere() {
+    let witnesses = &["went on elsewhere", "went on here"];
+    check(
+        Model::new("a_parked_thread_goes_on_elsewhere", 19000, witnesses),
+        || {
+            unexplored(|| {
+                let runtime = resting(2);
+                let started = Arc::new(Flag::new());
+                let thread = runtime.spawn({
+                    let started = started.clone();
+                    move || {
+                        let before = carrier();
+                        started.set();
+                        explored(park);
+                        let after = carrier();
+                        witness!("went on elsewhere", after != before);
+                        witness!("went on here", after == before);
+                    }
+                });
+                started.wait();
+                thread.thread().unpark();
+                thread.join().unwrap();
+                drop(runtime);
+            });
+        },
+    );
+}
+
+#[test]
+fn two_unparks_resume_a_thread_once_each() {
+    check(
+        Model::new("two_unparks_resume_a_thread_once_each", 15000, &[]).bounded(1),
+        || {
+            at_rest(1, |runtime| {
+                let parked = Arc::new(AtomicUsize::new(0));
+                let thread = runtime.spawn({
+                    let parked = parked.clone();
+                    move || {
+                        park();
+                        parked.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                let other = thread::spawn({
+                    let thread = thread.thread().clone();
+                    move || thread.unpark()
+                });
+                thread.thread().unpark();
+                thread.join().unwrap();
+                other.join().unwrap();
+                assert_eq!(parked.load(Ordering::Relaxed), 1);
+            });
+        },
+    );
+}
+
+#[test]
+fn a_limited_wait_meets_an_unpark() {
+    let witnesses = &["the limit was first", "the unpark was first"];
+    check(
+        Model::new("a_limited_wait_meets_an_unpark", 21000, witnesses),
+        || {
+            at_rest(1, |runtime| {
+                let over = Arc::new(Flag::new());
+                let thread = runtime.spawn({
+                    let over = over.clone();
+                    move || {
+                        let begin = weald_scheduler::io::deadline(Duration::ZERO);
+                        park_timeout(LIMIT);
+                        let end = weald_scheduler::io::deadline(Duration::ZERO);
+                        witness!("the limit was first", end > begin);
+                        witness!("the unpark was first", end == begin);
+                        over.set();
+                        // By the second, or by the first if that came too late.
+                        park();
+                    }
+                });
+                thread.thread().unpark();
+                over.wait();
+                thread.thread().unpark();
+                thread.join().unwrap();
+            });
+        },
+    );
+}
+
+#[test]
+fn a_kill_meets_a_thread_that_parks() {
+    let witnesses = &["it ran", "it did not"];
+    check(
+        Model::new("a_kill_meets_a_thread_that_parks", 14000, witnesses),
+        || {
+            at_rest(1, |runtime| {
+                let unwound = Arc::new(AtomicUsize::new(0));
+                let thread = runtime.spawn({
+                    let unwound = unwound.clone();
+                    move || {
+                        let caught = catch_unwind(AssertUnwindSafe(park));
+                        unwound.fetch_add(1, Ordering::Relaxed);
+                        if let Err(payload) = caught {
+                            std::panic::resume_unwind(payload);
+                        }
+                    }
+                });
+                thread.thread().kill();
+                assert!(is_killed(thread.join()), "nobody unparks it");
+                let ran = unwound.load(Ordering::Relaxed) == 1;
+                witness!("it ran", ran);
+                witness!("it did not", !ran);
+            });
+        },
+    );
+}
+
+#[test]
+fn an_exception_in_the_future_meets_an_unpark() {
+    let witnesses = &["it was raised", "it was cancelled"];
+    check(
+        Model::new(
+            "an_exception_in_the_future_meets_an_unpark",
+            3800,
+            witnesses,
+        ),
+        || {
+            at_rest(1, |runtime| {
+                let thread = runtime.spawn(|| {
+                    let timer = exc_after(LIMIT, "too late");
+                    let raised = catch_unwind(AssertUnwindSafe(park)).is_err();
+                    witness!("it was raised", raised);
+                    witness!("it was cancelled", !raised);
+                    assert_eq!(timer.cancel(), !raised, "raised or cancelled, not both");
+                });
+                thread.thread().unpark();
+                thread.join().unwrap();
+            });
+        },
+    );
+}
+
+#[test]
+fn a_call_in_the_future_meets_its_cancel() {
+    let witnesses = &["it was called", "it was cancelled"];
+    check(
+        Model::new("a_call_in_the_future_meets_its_cancel", 430, witnesses),
+        || {
+            let called = Arc::new(AtomicUsize::new(0));
+            let cancelled = at_rest(1, |runtime| {
+                let timer = runtime.run({
+                    let called = called.clone();
+                    move || {
+                        call_after(LIMIT, move || {
+                            called.fetch_add(1, Ordering::Relaxed);
+                        })
+                    }
+                });
+                timer.cancel()
+            });
+            let called = called.load(Ordering::Relaxed) > 0;
+            witness!("it was called", called);
+            witness!("it was cancelled", cancelled);
+            assert!(!(called && cancelled), "what was cancelled is not called");
+        },
+    );
+}
+
+#[test]
+fn a_joiner_on_another_worker_sees_the_result() {
+    check(
+        Model::new("a_joiner_on_another_worker_sees_the_result", 3500, &[]).bounded(1),
+        || {
+            at_rest(2, |runtime| {
+                let first = runtime.spawn(|| Message::new(7));
+                let second = runtime.spawn(move || first.join().unwrap().read());
+                assert_eq!(second.join().unwrap(), 7);
+            });
+        },
+    );
+}
+
+#[test]
+fn a_scope_sees_what_its_threads_did() {
+    check(
+        Model::new("a_scope_sees_what_its_threads_did", 1700, &[]).bounded(1),
+        || {
+            at_rest(2, |runtime| {
+                runtime.run(|| {
+                    let (one, two) = (Message::new(0), Message::new(0));
+                    scope(|scope| {
+                        scope.spawn(|| one.add(1));
+                        scope.spawn(|| two.add(2));
+                    });
+                    assert_eq!(one.look() + two.look(), 3);
+                });
+            });
+        },
+    );
+}
+
+#[test]
+fn a_message_passes_between_workers() {
+    check(
+        Model::new("a_message_passes_between_workers", 3100, &[]).bounded(1),
+        || {
+            at_rest(2, |runtime| {
+                let (sender, receiver) = channel::bounded(0);
+                let other = runtime.spawn(move || receiver.recv().map(Message::read));
+                let sent = runtime.spawn(move || sender.send(Message::new(7)).is_ok());
+                assert_eq!(other.join().unwrap(), Ok(7));
+                assert!(sent.join().unwrap());
+            });
+        },
+    );
+}
+
+#[test]
+fn a_select_meets_an_end_and_a_message() {
+    let witnesses = &["it received", "it saw the end"];
+    check(
+        Model::new("a_select_meets_an_end_and_a_message", 300, witnesses).bounded(1),
+        || {
+            at_rest(1, |runtime| {
+                let (sender, receiver) = channel::bounded::<Message>(1);
+                let ends = runtime.spawn(|| ());
+                let selects = runtime.spawn(move || {
+                    let received = weald::select! {
+                        recv(receiver) -> message => Some(message.unwrap().read()),
+                        join(ends) -> _ => None,
+                    };
+                    witness!("it received", received.is_some());
+                    witness!("it saw the end", received.is_none());
+                    if received.is_none() {
+                        assert_eq!(receiver.recv().map(Message::read), Ok(7));
+                    }
+                    ends.join().unwrap();
+                });
+                assert!(sender.send(Message::new(7)).is_ok());
+                selects.join().unwrap();
+            });
+        },
+    );
+}
+
+#[test]
+fn two_workers_meet_at_a_mutex() {
+    check(
+        Model::new("two_workers_meet_at_a_mutex", 5100, &[]).bounded(1),
+        || {
+            at_rest(2, |runtime| {
+                let mutex = Arc::new(weald::sync::Mutex::new(Message::new(0)));
+                let others = [1, 2].map(|number| {
+                    let mutex = mutex.clone();
+                    runtime.spawn(move || mutex.lock().unwrap().add(number))
+                });
+                for other in others {
+                    other.join().unwrap();
+                }
+                assert_eq!(mutex.lock().unwrap().look(), 3);
+            });
+        },
+    );
+}
+
+/// The spawner does not come back: only another worker can run what it spawned.
+#[test]
+fn a_thread_is_stolen_from_one_that_blocks() {
+    check(
+        Model::new("a_thread_is_stolen_from_one_that_blocks", 1800, &[]).bounded(1),
+        || {
+            at_rest(2, |runtime| {
+                runtime.run(|| {
+                    let done = Arc::new(Flag::new());
+                    let other = done.clone();
+                    drop(spawn(move || other.set()));
+                    done.wait();
+                });
+            });
+        },
+    );
+}
+
+#[test]
+fn one_that_yields_runs_beside_one_that_is_woken() {
+    check(
+        Model::new("one_that_yields_runs_beside_one_that_is_woken", 500, &[]).bounded(1),
+        || {
+            at_rest(1, |runtime| {
+                let waits = runtime.spawn(park);
+                let yields = runtime.spawn(|| {
+                    yield_now();
+                });
+                waits.thread().unpark();
+                waits.join().unwrap();
+                yields.join().unwrap();
+            });
+        },
+    );
+}
+
+#[test]
+fn a_spawn_meets_the_end_of_the_runtime() {
+    let witnesses = &["it ran", "it was refused"];
+    check(
+        Model::new("a_spawn_meets_the_end_of_the_runtime", 460, witnesses).bounded(1),
+        || {
+            let runtime = unexplored(|| {
+                let runtime = runtime(1);
+                runtime.run(|| ());
+                runtime
+            });
+            let frames = Arc::new(Message::new(0));
+            let other = runtime.spawn({
+                let frames = frames.clone();
+                move || {
+                    let _frame = Frame::new(&frames);
+                    let child = spawn(|| ());
+                    let result = child.join();
+                    witness!("it ran", result.is_ok());
+                    witness!("it was refused", is_killed(result));
+                }
+            });
+            runtime.shutdown(Duration::ZERO);
+            assert_eq!(frames.look(), 0, "it has not unwound");
+            drop(other.join());
+        },
+    );
+}
+
+#[test]
+fn an_unpark_meets_the_end_of_the_runtime() {
+    let witnesses = &["it was unparked", "it was killed"];
+    check(
+        Model::new("an_unpark_meets_the_end_of_the_runtime", 11000, witnesses).bounded(1),
+        || {
+            let (runtime, parked) = unexplored(|| {
+                let runtime = runtime(1);
+                let parked = runtime.spawn(park);
+                thread::yield_now();
+                (runtime, parked)
+            });
+            let other = thread::spawn({
+                let parked = parked.thread().clone();
+                move || parked.unpark()
+            });
+            let clean = runtime.shutdown(Duration::ZERO);
+            let killed = is_killed(parked.join());
+            witness!("it was unparked", !killed);
+            witness!("it was killed", killed);
+            assert!(!clean || !killed, "who was killed was told of");
+            other.join().unwrap();
+        },
+    );
 }

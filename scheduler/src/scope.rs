@@ -11,11 +11,11 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::green_thread::GreenThread;
 use crate::join::JoinHandle;
 use crate::runtime::{self, Inner};
+use crate::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
 use crate::spawn::{self, Request};
 use crate::wait_queue::{WaitQueue, Woken};

@@ -1,10 +1,8 @@
 //! What the files of `sync/` take from their crate's shim, in the models that include several of them.
-#![allow(unused_imports, reason = "each model takes what it needs")]
+#![allow(dead_code, unused_imports, reason = "each model takes what it needs")]
 
 pub(crate) mod atomic {
-    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-    // Poison, which the lock orders.
-    pub(crate) use std::sync::atomic::AtomicBool;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
 pub(crate) mod cell {
@@ -16,16 +14,24 @@ pub(crate) mod sync {
 }
 
 pub(crate) mod clock {
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::{Duration, Instant};
 
-    /// The scheduler's clock, which stands still unless somebody waits until a limit.
+    /// How often somebody has asked, if time passes at all.
+    pub(crate) static LOOKS: AtomicU32 = AtomicU32::new(0);
+    /// 1 in a model where time passes.
+    pub(crate) static PASSES: AtomicU32 = AtomicU32::new(0);
+
+    /// The scheduler's clock, which stands still unless somebody waits until a limit; where time
+    /// passes, a second later each time.
     pub(crate) fn now() -> Instant {
-        weald_scheduler::io::deadline(Duration::ZERO).expect("models use short times")
+        let looks = LOOKS.fetch_add(PASSES.load(Ordering::Relaxed), Ordering::Relaxed);
+        let passed = Duration::from_secs(looks.into());
+        weald_scheduler::io::deadline(passed).expect("models use short times")
     }
 }
 
 /// Of the fair choice, which a model must not depend on.
-#[allow(dead_code, reason = "only what selects asks")]
 pub(crate) fn random() -> u64 {
     0
 }

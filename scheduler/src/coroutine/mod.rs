@@ -18,7 +18,9 @@
 //! 4. Nothing here knows OS threads. What a suspended body holds may be bound to one (a value out
 //!    of a thread-local, a lock guard): see [`Coroutine::new`].
 //!
-//! A model check uses this file as it is: real coroutines inside loom.
+//! A model check uses this file as it is: real coroutines inside loom. loom cannot see what lies on
+//! their stacks, so each has a token that is held from `resume` to the suspension: two OS threads on one
+//! stack, or a suspension that does not come before the resumption elsewhere, is a reported race.
 #![allow(unsafe_code, reason = "switches stacks and hands values across")]
 
 use std::fmt;
@@ -27,6 +29,7 @@ use std::mem::{self, ManuallyDrop};
 
 use corosensei::CoroutineResult;
 
+use crate::shim::token::Token;
 use crate::stack::{self, Stack};
 
 #[cfg(all(target_arch = "x86_64", unix, not(weald_sanitizer)))]
@@ -47,6 +50,8 @@ mod raw {
 pub(crate) struct Coroutine<I, Y> {
     /// Never dropped as such: corosensei would unwind a suspended one (invariant 1).
     inner: ManuallyDrop<raw::Coroutine<I, Y>>,
+    /// Stands for the stack.
+    token: Token,
 }
 
 // SAFETY: a context and a stack are bound to no OS thread, and whoever makes a coroutine answers
@@ -96,6 +101,7 @@ impl<I, Y> Coroutine<I, Y> {
         let inner = unsafe { raw::Coroutine::with_stack_unchecked(stack, root) };
         Self {
             inner: ManuallyDrop::new(inner),
+            token: Token::new(),
         }
     }
 
@@ -105,6 +111,7 @@ impl<I, Y> Coroutine<I, Y> {
     /// If the body has ended already.
     #[inline]
     pub(crate) fn resume(&mut self, input: I) -> Resumed<Y> {
+        let _held = self.token.hold();
         match self.inner.resume(input) {
             CoroutineResult::Yield(output) => Resumed::Suspended(output),
             CoroutineResult::Return(()) => Resumed::Finished,
@@ -134,6 +141,7 @@ impl<I, Y> Coroutine<I, Y> {
     /// The coroutine is not suspended, and neither used nor dropped after this.
     #[inline]
     unsafe fn take_stack(&mut self) -> Stack {
+        let _held = self.token.hold();
         // SAFETY: the caller does not use it again.
         let mut inner = unsafe { ManuallyDrop::take(&mut self.inner) };
         if !inner.done() {

@@ -98,6 +98,28 @@ pub mod cell {
     }
 }
 
+/// What a model watches to see that something is used by one OS thread at a time. In a build: nothing.
+pub mod token {
+    #[derive(Debug, Default)]
+    pub struct Token;
+
+    /// Until it is dropped, the use of something lasts.
+    #[derive(Debug)]
+    pub struct Held;
+
+    impl Token {
+        pub const fn new() -> Self {
+            Self
+        }
+
+        #[inline(always)]
+        #[allow(clippy::unused_self, reason = "as a model's")]
+        pub fn hold(&self) -> Held {
+            Held
+        }
+    }
+}
+
 pub mod thread {
     pub use std::thread::{JoinHandle, yield_now};
 
