@@ -188,8 +188,24 @@ fn every_seeded_fault_is_listed_with_a_model_and_every_listed_one_is_seeded() {
     let mut seeded = BTreeSet::new();
     let models = files(&root().join("loom-tests/tests"));
     for file in sources().iter().chain(&models) {
-        for name in read(file).split("weald_fault = \"").skip(1) {
-            seeded.insert(name[..name.find('"').unwrap()].to_owned());
+        let text = read(file);
+        let mut seeds = text.split("weald_fault = \"");
+        let mut before = seeds.next().unwrap();
+        for name in seeds {
+            // Only such a one can ask at run time instead: one build then has all faults.
+            assert!(
+                before.ends_with("cfg!("),
+                "{}: a fault is seeded by an expression, `cfg!(weald_fault = ..)`",
+                file.display()
+            );
+            let end = name.find('"').unwrap();
+            assert!(
+                name[end..].starts_with("\")"),
+                "{}: one a time",
+                file.display()
+            );
+            seeded.insert(name[..end].to_owned());
+            before = name;
         }
     }
     let list = read(&root().join("loom-tests/faults.txt"));

@@ -119,8 +119,11 @@ impl Way {
 
     /// Nothing is there as of the noted word (invariant 1).
     fn clear(&self, seen: u64) {
-        #[cfg(weald_fault = "source_clears_over_a_newer_edge")]
-        let seen = self.word.load(Ordering::Acquire);
+        let seen = if cfg!(weald_fault = "source_clears_over_a_newer_edge") {
+            self.word.load(Ordering::Acquire)
+        } else {
+            seen
+        };
         let cleared = seen & !READY;
         let _ = self
             .word
@@ -312,8 +315,9 @@ impl Source {
                         if got.drained {
                             way.clear(seen);
                         }
-                        #[cfg(not(weald_fault = "source_wakes_no_other_reader"))]
-                        way.waiters.wake_one();
+                        if !cfg!(weald_fault = "source_wakes_no_other_reader") {
+                            way.waiters.wake_one();
+                        }
                         if deadline.is_none() {
                             weald_scheduler::io::spend();
                         }

@@ -171,18 +171,22 @@ impl List {
             wakeup: None,
         };
         let node: *mut Node = &raw mut node;
-        #[cfg(not(weald_fault = "futex_counts_late"))]
-        self.count.fetch_add(1, Ordering::Relaxed);
+        let late = cfg!(weald_fault = "futex_counts_late");
+        if !late {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
         loop {
             let mut is_as_expected = true;
             let parked = shim::wait_for_wakeup(until, |wakeup| {
                 let locked = Locked::of(self);
-                #[cfg(not(weald_fault = "futex_waiter_without_fence"))]
-                fence(Ordering::SeqCst);
+                if !cfg!(weald_fault = "futex_waiter_without_fence") {
+                    fence(Ordering::SeqCst);
+                }
                 // SAFETY: by contract.
                 is_as_expected = unsafe { (*word).load(Ordering::Relaxed) } == expected;
-                #[cfg(weald_fault = "futex_counts_late")]
-                self.count.fetch_add(1, Ordering::Relaxed);
+                if late {
+                    self.count.fetch_add(1, Ordering::Relaxed);
+                }
                 if is_as_expected {
                     // SAFETY: the node is ours, and in no list.
                     unsafe { (*node).wakeup = Some(wakeup) };
@@ -199,8 +203,8 @@ impl List {
             unsafe {
                 if !(*node).listed {
                     // Whoever did has counted it out.
-                    #[cfg(weald_fault = "futex_time_out_wins")]
-                    if parked == Parked::TimedOut {
+                    let wins = cfg!(weald_fault = "futex_time_out_wins");
+                    if wins && parked == Parked::TimedOut {
                         return Waited::TimedOut;
                     }
                     return Waited::Woken;
@@ -220,8 +224,9 @@ impl List {
     /// They are taken out under the lock and woken after it: the scheduler has locks too, and this
     /// may be called under one of them.
     pub(crate) fn wake(&self, word: *const AtomicU32, limit: usize, bits: u32) -> usize {
-        #[cfg(not(weald_fault = "futex_waker_without_fence"))]
-        fence(Ordering::SeqCst);
+        if !cfg!(weald_fault = "futex_waker_without_fence") {
+            fence(Ordering::SeqCst);
+        }
         let mut woken = 0;
         while self.count.load(Ordering::Relaxed) != 0 && woken < limit {
             let mut taken = [const { None }; BATCH];

@@ -100,8 +100,9 @@ impl<T> Door<T> {
     #[inline(always)]
     pub(crate) fn enter(&self) -> bool {
         self.entered.store(true, Ordering::Relaxed);
-        #[cfg(not(weald_fault = "door_no_fence_on_enter"))]
-        barrier::light();
+        if !cfg!(weald_fault = "door_no_fence_on_enter") {
+            barrier::light();
+        }
         // Pairs with the release of whoever put the seat back after a look.
         ptr::eq(self.held.load(Ordering::Acquire), self.view.get()) || self.look_again()
     }
@@ -109,10 +110,11 @@ impl<T> Door<T> {
     /// The owner goes out, to run a green thread's code.
     #[inline(always)]
     pub(crate) fn leave(&self) {
-        #[cfg(not(weald_fault = "door_relaxed_leave"))]
-        self.entered.store(false, Ordering::Release);
-        #[cfg(weald_fault = "door_relaxed_leave")]
-        self.entered.store(false, Ordering::Relaxed);
+        if cfg!(weald_fault = "door_relaxed_leave") {
+            self.entered.store(false, Ordering::Relaxed);
+        } else {
+            self.entered.store(false, Ordering::Release);
+        }
     }
 
     /// The owner comes in until the section is dropped, if it is not inside already.
@@ -130,8 +132,9 @@ impl<T> Door<T> {
     #[inline(never)]
     fn look_again(&self) -> bool {
         // `entered` is set, so after this lock nobody begins to take the seat.
-        #[cfg(not(weald_fault = "door_enters_under_the_tag"))]
-        drop(self.decision.lock());
+        if !cfg!(weald_fault = "door_enters_under_the_tag") {
+            drop(self.decision.lock());
+        }
         let held = untagged(self.held.load(Ordering::Acquire));
         if ptr::eq(held, self.view.get()) {
             return true;
@@ -179,12 +182,10 @@ impl<T> Door<T> {
     pub(crate) fn seize(&self, seat: *const T) -> bool {
         let seat = seat.cast_mut();
         self.decide(seat, |door| {
-            #[cfg(weald_fault = "door_claims_by_store")]
-            {
+            if cfg!(weald_fault = "door_claims_by_store") {
                 door.held.store(ptr::null_mut(), Ordering::Release);
                 return true;
             }
-            #[cfg(not(weald_fault = "door_claims_by_store"))]
             door.held
                 .compare_exchange(
                     tagged(seat),
@@ -218,10 +219,8 @@ impl<T> Door<T> {
             return None;
         }
         let fenced = barrier::heavy();
-        #[cfg(not(weald_fault = "door_seizes_without_a_look"))]
-        let outside = fenced && !self.entered.load(Ordering::Acquire);
-        #[cfg(weald_fault = "door_seizes_without_a_look")]
-        let outside = fenced;
+        let blind = cfg!(weald_fault = "door_seizes_without_a_look");
+        let outside = fenced && (blind || !self.entered.load(Ordering::Acquire));
         let result = outside.then(|| decision(self));
         // Fails if it was seized, or if the owner was inside and has sat elsewhere meanwhile.
         let _ = self

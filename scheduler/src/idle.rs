@@ -49,8 +49,9 @@ impl Idle {
     /// Work was pushed: says which worker to wake, if one must be.
     #[inline]
     pub(crate) fn notify(&self) -> Option<usize> {
-        #[cfg(not(weald_fault = "idle_no_notify_fence"))]
-        fence(Ordering::SeqCst);
+        if !cfg!(weald_fault = "idle_no_notify_fence") {
+            fence(Ordering::SeqCst);
+        }
         if self.nobody_sleeps() {
             return None;
         }
@@ -70,14 +71,9 @@ impl Idle {
                 return Some(worker);
             }
             self.searching.fetch_sub(1, Ordering::AcqRel);
-            #[cfg(weald_fault = "idle_no_recheck_after_claim")]
-            return None;
-            #[cfg(not(weald_fault = "idle_no_recheck_after_claim"))]
-            {
-                fence(Ordering::SeqCst);
-                if self.nobody_sleeps() {
-                    return None;
-                }
+            fence(Ordering::SeqCst);
+            if self.nobody_sleeps() || cfg!(weald_fault = "idle_no_recheck_after_claim") {
+                return None;
             }
         }
     }
@@ -146,30 +142,29 @@ impl Idle {
         if searching {
             self.searching.fetch_sub(1, Ordering::AcqRel);
         }
-        #[cfg(not(weald_fault = "idle_no_sleep_fence"))]
-        fence(Ordering::SeqCst);
+        if !cfg!(weald_fault = "idle_no_sleep_fence") {
+            fence(Ordering::SeqCst);
+        }
     }
 
     /// A worker has seen work and stays awake: it counts as searching, whoever cleared its bit. A
     /// pusher may have seen it search before, and left all that it pushed to it (invariant 2).
     pub(crate) fn stay(&self, worker: usize) {
         let claimed = self.wake(worker);
-        #[cfg(not(weald_fault = "idle_stays_uncounted"))]
-        if !claimed {
+        if !claimed && !cfg!(weald_fault = "idle_stays_uncounted") {
             self.searching.fetch_add(1, Ordering::AcqRel);
         }
-        #[cfg(weald_fault = "idle_stays_uncounted")]
-        let _ = claimed;
     }
 
     /// A worker has woken. True: somebody had claimed it, so it counts as searching.
     pub(crate) fn wake(&self, worker: usize) -> bool {
         let bit = 1 << (worker % BITS);
         let word = &self.sleeping[worker / BITS];
-        #[cfg(not(weald_fault = "idle_leaves_its_bit"))]
-        let before = word.fetch_and(!bit, Ordering::AcqRel);
-        #[cfg(weald_fault = "idle_leaves_its_bit")]
-        let before = word.load(Ordering::Acquire);
+        let before = if cfg!(weald_fault = "idle_leaves_its_bit") {
+            word.load(Ordering::Acquire)
+        } else {
+            word.fetch_and(!bit, Ordering::AcqRel)
+        };
         before & bit == 0
     }
 }

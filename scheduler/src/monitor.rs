@@ -176,8 +176,9 @@ impl Monitor {
     /// A worker has woken up.
     #[inline]
     pub(crate) fn poke(&self) {
-        #[cfg(not(weald_fault = "monitor_poke_without_fence"))]
-        fence(Ordering::SeqCst);
+        if !cfg!(weald_fault = "monitor_poke_without_fence") {
+            fence(Ordering::SeqCst);
+        }
         if self.asleep.load(Ordering::Relaxed) {
             self.wake();
         }
@@ -185,10 +186,9 @@ impl Monitor {
 
     #[cold]
     fn wake(&self) {
-        #[cfg(not(weald_fault = "monitor_wakes_without_the_lock"))]
-        let stop = self.stop.lock();
+        let locks = !cfg!(weald_fault = "monitor_wakes_without_the_lock");
+        let stop = locks.then(|| self.stop.lock());
         self.asleep.store(false, Ordering::Relaxed);
-        #[cfg(not(weald_fault = "monitor_wakes_without_the_lock"))]
         drop(stop);
         self.door.notify_one();
     }
@@ -227,8 +227,9 @@ impl Monitor {
             watch.look(inner, clock::now());
             if inner.all_idle() {
                 self.asleep.store(true, Ordering::Relaxed);
-                #[cfg(not(weald_fault = "monitor_sleeps_without_fence"))]
-                fence(Ordering::SeqCst);
+                if !cfg!(weald_fault = "monitor_sleeps_without_fence") {
+                    fence(Ordering::SeqCst);
+                }
                 if cfg!(weald_fault = "monitor_sleeps_without_a_second_look") || inner.all_idle() {
                     self.sleep(watch.next_report(inner));
                 }

@@ -209,22 +209,22 @@ impl Poller {
             .turn
             .with_mut(|turn| unsafe { (*turn).wait(limit, true) });
         drop(unlock);
-        #[cfg(not(weald_fault = "poller_wakes_relaxed"))]
-        self.wake_word.swap(EMPTY, Ordering::AcqRel);
-        #[cfg(weald_fault = "poller_wakes_relaxed")]
-        self.wake_word.swap(EMPTY, Ordering::Relaxed);
+        if cfg!(weald_fault = "poller_wakes_relaxed") {
+            self.wake_word.swap(EMPTY, Ordering::Relaxed);
+        } else {
+            self.wake_word.swap(EMPTY, Ordering::AcqRel);
+        }
         events
     }
 
     /// Ends the owner's sleep, or keeps it from the next one.
     pub(crate) fn unpark(&self) {
-        #[cfg(not(weald_fault = "poller_store_for_swap"))]
-        let before = self.wake_word.swap(NOTIFIED, Ordering::AcqRel);
-        #[cfg(weald_fault = "poller_store_for_swap")]
-        let before = {
+        let before = if cfg!(weald_fault = "poller_store_for_swap") {
             let before = self.wake_word.load(Ordering::Relaxed);
             self.wake_word.store(NOTIFIED, Ordering::Release);
             before
+        } else {
+            self.wake_word.swap(NOTIFIED, Ordering::AcqRel)
         };
         if before == ASLEEP {
             self.waker.wake();

@@ -66,7 +66,12 @@ impl<T> Drop for Slot<T> {
             self.shared.unwound.store(true, Ordering::Relaxed);
         }
         // The last thing that is done for this child.
-        if self.shared.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let order = if cfg!(weald_fault = "scope_relaxed_leave") {
+            Ordering::Relaxed
+        } else {
+            Ordering::AcqRel
+        };
+        if self.shared.running.fetch_sub(1, order) == 1 {
             self.shared.end.wake_all();
         }
     }

@@ -170,8 +170,9 @@ impl Seats {
             }
         }
         self.stranded.fetch_add(1, Ordering::Relaxed);
-        #[cfg(not(weald_fault = "seat_keeps_what_no_thread_took"))]
-        lists.free.push(worker);
+        if !cfg!(weald_fault = "seat_keeps_what_no_thread_took") {
+            lists.free.push(worker);
+        }
     }
 
     fn assign(&self, inner: &Inner, lists: &mut Lists, carrier: usize, worker: usize) {
@@ -235,8 +236,9 @@ impl Seats {
             if lists.stopping {
                 return Waited::Stopping;
             }
-            #[cfg(not(weald_fault = "seat_waits_without_a_look_at_free"))]
-            if let Some(worker) = lists.free.pop() {
+            if !cfg!(weald_fault = "seat_waits_without_a_look_at_free")
+                && let Some(worker) = lists.free.pop()
+            {
                 inner.workers[worker].seat.seat(carrier);
                 lists.spares.retain(|&c| c != carrier);
                 lists.waiting.retain(|&c| c != carrier);
@@ -247,13 +249,15 @@ impl Seats {
                 if !lists.waiting.contains(&carrier) {
                     lists.spares.retain(|&c| c != carrier);
                     lists.waiting.push_back(carrier);
-                    #[cfg(weald_fault = "seat_asks_before_it_is_counted")]
-                    inner.notify();
+                    if cfg!(weald_fault = "seat_asks_before_it_is_counted") {
+                        inner.notify();
+                    }
                     self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
                     drop(lists);
                     // A sleeping worker must come and pass its seat.
-                    #[cfg(not(weald_fault = "seat_asks_before_it_is_counted"))]
-                    inner.notify();
+                    if !cfg!(weald_fault = "seat_asks_before_it_is_counted") {
+                        inner.notify();
+                    }
                     lists = self.lists.lock();
                     continue;
                 }
@@ -264,13 +268,14 @@ impl Seats {
                 }
                 let started = crate::shim::clock::now();
                 lists = wait_for(&self.doors[carrier], lists, KEEP_ALIVE);
-                let idle = !lists.stopping && !needs();
-                #[cfg(not(weald_fault = "seat_retires_with_a_seat"))]
-                let idle = idle && lists.assigned[carrier].is_none();
+                let seated = lists.assigned[carrier].is_some()
+                    && !cfg!(weald_fault = "seat_retires_with_a_seat");
+                let idle = !lists.stopping && !needs() && !seated;
                 let waited = crate::shim::clock::now().saturating_duration_since(started);
                 if idle && !keep && waited >= KEEP_ALIVE {
-                    #[cfg(not(weald_fault = "seat_leaves_a_retired_spare"))]
-                    lists.spares.retain(|&c| c != carrier);
+                    if !cfg!(weald_fault = "seat_leaves_a_retired_spare") {
+                        lists.spares.retain(|&c| c != carrier);
+                    }
                     lists.unborn.push(carrier);
                     lists.alive -= 1;
                     return Waited::Retired;

@@ -84,8 +84,9 @@ impl Selection {
     /// it.
     #[inline]
     pub fn claim(&self, arm: usize) -> bool {
-        #[cfg(weald_fault = "selection_claims_by_store")]
-        if self.state.load(Ordering::Acquire) == WAITING {
+        if cfg!(weald_fault = "selection_claims_by_store")
+            && self.state.load(Ordering::Acquire) == WAITING
+        {
             self.state.store(arm, Ordering::Release);
             return true;
         }
@@ -123,8 +124,9 @@ impl Selection {
         if state != WAITING {
             return Some(state);
         }
-        #[cfg(weald_fault = "selection_gives_up_by_store")]
-        if self.state.load(Ordering::Acquire) == WAITING {
+        if cfg!(weald_fault = "selection_gives_up_by_store")
+            && self.state.load(Ordering::Acquire) == WAITING
+        {
             self.state.store(ABORTED, Ordering::Release);
             return None;
         }

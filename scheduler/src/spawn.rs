@@ -91,7 +91,7 @@ where
         }
         return packet;
     }
-    if inner.workers.len() > 1 {
+    if inner.workers.len() > 1 && !cfg!(weald_fault = "spawn_tells_no_other_worker") {
         inner.notify();
     }
     packet

@@ -175,10 +175,13 @@ impl State {
     /// One step of the word: `next` says what it becomes, or what ends the attempt.
     #[inline(always)]
     fn step<R>(&self, mut next: impl FnMut(u64) -> Result<(u64, R), R>) -> R {
-        #[cfg(not(weald_fault = "state_relaxed_step"))]
-        let (done, failed) = (Ordering::AcqRel, Ordering::Acquire);
-        #[cfg(weald_fault = "state_relaxed_step")]
-        let (done, failed) = (Ordering::Relaxed, Ordering::Relaxed);
+        let relaxed = cfg!(weald_fault = "state_relaxed_step")
+            || cfg!(weald_fault = "state_hands_over_no_stack");
+        let (done, failed) = if relaxed {
+            (Ordering::Relaxed, Ordering::Relaxed)
+        } else {
+            (Ordering::AcqRel, Ordering::Acquire)
+        };
         let mut word = self.0.load(failed);
         loop {
             match next(word) {
@@ -202,12 +205,12 @@ impl State {
                 return Err(Err(why_of(word)));
             }
             debug_assert_eq!(epoch_of(word).wrapping_add(1), epoch, "one wait at a time");
-            #[cfg(not(weald_fault = "state_parks_over_an_exception"))]
-            if kind.interruptible && word & PENDING != 0 {
+            let seen = !cfg!(weald_fault = "state_parks_over_an_exception");
+            if kind.interruptible && word & PENDING != 0 && seen {
                 return Ok((ended(word, epoch, Why::EXCEPTION), Err(Why::EXCEPTION)));
             }
-            #[cfg(not(weald_fault = "state_parks_over_a_token"))]
-            if kind.by_token && word & TOKEN != 0 {
+            let seen = !cfg!(weald_fault = "state_parks_over_a_token");
+            if kind.by_token && word & TOKEN != 0 && seen {
                 let taken = ended(word & !TOKEN, epoch, Why::UNPARKED);
                 return Ok((taken, Err(Why::UNPARKED)));
             }
@@ -240,19 +243,15 @@ impl State {
             if word & DONE != 0 {
                 return Err(Wake::Lost);
             }
-            #[cfg(weald_fault = "state_wakes_any_wait")]
-            let epoch = if word & PARKED != 0 {
-                epoch_of(word)
-            } else {
-                epoch
-            };
+            let any = cfg!(weald_fault = "state_wakes_any_wait") && word & PARKED != 0;
+            let epoch = if any { epoch_of(word) } else { epoch };
             if epoch_of(word) == epoch && word & PARKED != 0 {
                 return Ok((ended(word, epoch, why), won(word)));
             }
-            #[cfg(not(weald_fault = "state_wakes_only_who_is_parked"))]
-            if epoch_of(word).wrapping_add(1) == epoch && word & PARKED == 0 {
-                #[cfg(weald_fault = "state_early_wake_tells_no_reason")]
-                let why = Why(0);
+            let early = epoch_of(word).wrapping_add(1) == epoch && word & PARKED == 0;
+            if early && !cfg!(weald_fault = "state_wakes_only_who_is_parked") {
+                let told = !cfg!(weald_fault = "state_early_wake_tells_no_reason");
+                let why = if told { why } else { Why(0) };
                 return Ok((ended(word, epoch, why), Wake::Early));
             }
             Err(Wake::Lost)
@@ -289,9 +288,9 @@ impl State {
                 return Err(Wake::Lost);
             }
             if word & PARKED != 0 && word & NO_EXC == 0 {
-                let woken = ended(word, epoch_of(word), Why::EXCEPTION) | PENDING;
-                #[cfg(weald_fault = "state_interrupt_leaves_no_note")]
-                let woken = woken & !PENDING;
+                let noted = !cfg!(weald_fault = "state_interrupt_leaves_no_note");
+                let note = if noted { PENDING } else { 0 };
+                let woken = ended(word & !PENDING, epoch_of(word), Why::EXCEPTION) | note;
                 return Ok((woken, won(word)));
             }
             Ok((word | PENDING, Wake::Early))
@@ -306,21 +305,16 @@ impl State {
     /// Publishes the result. Returns (somebody waits for it, somebody will take it).
     #[inline]
     pub(crate) fn finish(&self) -> (bool, bool) {
-        #[cfg(not(weald_fault = "state_relaxed_finish"))]
-        let before = self.0.fetch_or(DONE, Ordering::AcqRel);
-        #[cfg(weald_fault = "state_relaxed_finish")]
-        let before = self.0.fetch_or(DONE, Ordering::Relaxed);
+        let order = order(cfg!(weald_fault = "state_relaxed_finish"));
+        let before = self.0.fetch_or(DONE, order);
         debug_assert_eq!(before & DONE, 0, "a thread ends once");
         (before & JOINERS != 0, before & HANDLE != 0)
     }
 
     /// Says that a joiner is in the queue. True: the thread has ended, nobody will look there.
     pub(crate) fn announce_joiner(&self) -> bool {
-        #[cfg(not(weald_fault = "state_relaxed_joiner"))]
-        let before = self.0.fetch_or(JOINERS, Ordering::AcqRel);
-        #[cfg(weald_fault = "state_relaxed_joiner")]
-        let before = self.0.fetch_or(JOINERS, Ordering::Relaxed);
-        before & DONE != 0
+        let order = order(cfg!(weald_fault = "state_relaxed_joiner"));
+        self.0.fetch_or(JOINERS, order) & DONE != 0
     }
 
     /// The handle goes. True: the thread has ended, so the result is the caller's to drop.
@@ -330,17 +324,24 @@ impl State {
             // Nobody asks for the handle after the end.
             return true;
         }
-        #[cfg(not(weald_fault = "state_relaxed_handle"))]
-        let before = self.0.fetch_and(!HANDLE, Ordering::AcqRel);
-        #[cfg(weald_fault = "state_relaxed_handle")]
-        let before = self.0.fetch_and(!HANDLE, Ordering::Relaxed);
-        before & DONE != 0
+        let order = order(cfg!(weald_fault = "state_relaxed_handle"));
+        self.0.fetch_and(!HANDLE, order) & DONE != 0
     }
 
     /// A `JoinHandle` is still there.
     #[inline]
     pub(crate) fn has_handle(&self) -> bool {
         self.0.load(Ordering::Relaxed) & HANDLE != 0
+    }
+}
+
+/// The order of a step of the word, unless a seeded fault takes it away.
+#[inline(always)]
+fn order(faulty: bool) -> Ordering {
+    if faulty {
+        Ordering::Relaxed
+    } else {
+        Ordering::AcqRel
     }
 }
 

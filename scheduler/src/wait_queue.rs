@@ -124,7 +124,8 @@ impl WaitQueue {
     }
 
     /// Waits at the end of the queue until woken or until the deadline. `ready` is asked once the
-    /// waiter can be found: if it says true, there is no waiting.
+    /// waiter can be found: if it says true, there is no waiting. It must not wait for anything of
+    /// weald's itself: the thread is in a wait already, and its waker would end both.
     ///
     /// Exceptions end the wait only if `interruptible`.
     pub fn wait(
@@ -162,14 +163,12 @@ impl WaitQueue {
             queued: false,
         };
         let node: *mut Node = &raw mut node;
-        #[cfg(weald_fault = "wait_queue_looks_before_it_enters")]
-        let ready = {
-            let is_ready = ready();
-            move || is_ready
-        };
-        // SAFETY: the node is on this stack and leaves the list before this function returns: by
-        // the waker (invariant 2) or by `Leave`, also if `ready` unwinds.
-        unsafe { self.push_back(node) };
+        let late = cfg!(weald_fault = "wait_queue_looks_before_it_enters");
+        if !late {
+            // SAFETY: the node is on this stack and leaves the list before this function returns: by
+            // the waker (invariant 2) or by `Leave`, also if `ready` unwinds.
+            unsafe { self.push_back(node) };
+        }
         let leave = Leave { queue: self, node };
         if ready() {
             let early = waiting.abandon();
@@ -179,6 +178,10 @@ impl WaitQueue {
             } else {
                 Woken::Ready
             });
+        }
+        if late {
+            // SAFETY: as above.
+            unsafe { self.push_back(node) };
         }
         #[cfg(loom)]
         let _waits = Waits::begin(Wait::Queue(ptr::from_ref(self) as usize, self.1));
@@ -232,8 +235,9 @@ impl WaitQueue {
             if unsafe { finish(header, wake, first) } {
                 return true;
             }
-            #[cfg(weald_fault = "wait_queue_wakes_who_has_left")]
-            return true;
+            if cfg!(weald_fault = "wait_queue_wakes_who_has_left") {
+                return true;
+            }
         }
     }
 
@@ -365,12 +369,9 @@ impl Drop for Leave<'_> {
         let mut first = self.queue.0.lock();
         // SAFETY: the node is on the stack below; whether it is in the list is read under the lock.
         unsafe {
-            #[cfg(not(weald_fault = "wait_queue_leaves_its_node"))]
-            if (*self.node).queued {
+            if (*self.node).queued && !cfg!(weald_fault = "wait_queue_leaves_its_node") {
                 unlink(&mut first, self.node);
             }
-            #[cfg(weald_fault = "wait_queue_leaves_its_node")]
-            let _ = (&mut first, self.node);
         }
     }
 }

@@ -205,6 +205,7 @@ fn park_slow(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>
     switch_out(header, Note::Park { epoch, kind });
     let why = header.state.why();
     if why != Why::TIMED_OUT
+        && !cfg!(weald_fault = "waiter_leaves_its_timer")
         && let Some(armed) = armed
     {
         armed.cancel(header);
@@ -265,6 +266,12 @@ fn note_in_place(header: &Header) {
 #[inline(never)]
 pub(crate) fn switch_out(header: &Header, note: Note) {
     header.left.note();
+    if cfg!(weald_fault = "carrier_parks_before_the_switch")
+        && let Note::Park { epoch, kind } = note
+        && header.state.park(epoch, kind).is_err()
+    {
+        return;
+    }
     // SAFETY: the suspender was set when the thread started, and lives on the stack that this call
     // runs on.
     unsafe { (*header.suspender.get()).suspend(note) };

@@ -82,8 +82,14 @@ impl Barrier {
         round.here += 1;
         if round.here >= self.number {
             round.here = 0;
-            round.number = round.number.wrapping_add(1);
+            if !cfg!(weald_fault = "barrier_keeps_its_round") {
+                round.number = round.number.wrapping_add(1);
+            }
             drop(round);
+            if cfg!(weald_fault = "barrier_wakes_one") {
+                self.all_here.notify_one();
+                return BarrierWaitResult(true);
+            }
             self.all_here.notify_all();
             return BarrierWaitResult(true);
         }

@@ -185,8 +185,9 @@ impl Condvar {
         let held = LetsGo(Some(lock));
         io::enter_unwinding();
         let mut held = Some(held);
-        #[cfg(weald_fault = "condvar_lets_go_before_it_enters")]
-        drop(held.take());
+        if cfg!(weald_fault = "condvar_lets_go_before_it_enters") {
+            drop(held.take());
+        }
         // The lock is let go once a notification can find this waiter.
         let let_go = || {
             drop(held.take());
@@ -194,8 +195,7 @@ impl Condvar {
         };
         let timed_out = match self.queue.wait(let_go, deadline, true) {
             Woken::TimedOut => true,
-            #[cfg(weald_fault = "condvar_raises_once_notified")]
-            Woken::Notified => {
+            Woken::Notified if cfg!(weald_fault = "condvar_raises_once_notified") => {
                 io::enter_unwinding();
                 false
             }
@@ -216,8 +216,9 @@ impl Condvar {
 
     /// Wakes all who wait now. Not a blocking call.
     pub fn notify_all(&self) {
-        #[cfg(weald_fault = "condvar_notifies_one_for_all")]
-        return self.notify_one();
+        if cfg!(weald_fault = "condvar_notifies_one_for_all") {
+            return self.notify_one();
+        }
         self.queue.wake_all();
     }
 }

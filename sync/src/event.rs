@@ -47,7 +47,16 @@ impl Event {
 
     /// Sets it and wakes all who wait; they go on even if it is reset at once. Not a blocking call.
     pub fn set(&self) {
-        self.flag.store(true, Ordering::Release);
+        let order = if cfg!(weald_fault = "event_relaxed_set") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
+        };
+        self.flag.store(true, order);
+        if cfg!(weald_fault = "event_wakes_one") {
+            self.queue.wake_one();
+            return;
+        }
         self.queue.wake_all();
     }
 

@@ -25,17 +25,23 @@ const POISONED: u32 = 2;
 const COMPLETE: u32 = 3;
 
 /// What the step out of RUNNING does.
-const DONE: Ordering = if cfg!(weald_fault = "once_relaxed_end") {
-    Ordering::Relaxed
-} else {
-    Ordering::Release
-};
+#[inline]
+fn done() -> Ordering {
+    if cfg!(weald_fault = "once_relaxed_end") {
+        Ordering::Relaxed
+    } else {
+        Ordering::Release
+    }
+}
 /// What a look at the state does.
-const SEEN: Ordering = if cfg!(weald_fault = "once_relaxed_look") {
-    Ordering::Relaxed
-} else {
-    Ordering::Acquire
-};
+#[inline]
+fn seen() -> Ordering {
+    if cfg!(weald_fault = "once_relaxed_look") {
+        Ordering::Relaxed
+    } else {
+        Ordering::Acquire
+    }
+}
 
 /// Runs a function once, whoever asks first; the interface of [`std::sync::Once`].
 ///
@@ -87,7 +93,7 @@ struct Ends<'a> {
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
-        self.once.state.store(self.state, DONE);
+        self.once.state.store(self.state, done());
         if self.state != POISONED || !cfg!(weald_fault = "once_unwinds_quietly") {
             self.once.waiters.wake_all();
         }
@@ -165,18 +171,17 @@ impl Once {
                 RUNNING => self.wait_while_running(),
                 POISONED if !force => panic!("Once instance has previously been poisoned"),
                 _ => {
-                    #[cfg(weald_fault = "once_begins_by_store")]
-                    let begun = {
+                    let begun = if cfg!(weald_fault = "once_begins_by_store") {
                         self.state.store(RUNNING, Ordering::Relaxed);
-                        Ok::<u32, u32>(state)
+                        Ok(state)
+                    } else {
+                        self.state.compare_exchange(
+                            state,
+                            RUNNING,
+                            Ordering::Acquire,
+                            Ordering::Relaxed,
+                        )
                     };
-                    #[cfg(not(weald_fault = "once_begins_by_store"))]
-                    let begun = self.state.compare_exchange(
-                        state,
-                        RUNNING,
-                        Ordering::Acquire,
-                        Ordering::Relaxed,
-                    );
                     if begun.is_err() {
                         continue;
                     }
@@ -214,7 +219,7 @@ impl Once {
     /// True once the function was run to its end.
     #[inline]
     pub fn is_completed(&self) -> bool {
-        self.state.load(SEEN) == COMPLETE
+        self.state.load(seen()) == COMPLETE
     }
 
     /// Waits until somebody has run the function; a blocking call.

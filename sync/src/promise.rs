@@ -2,6 +2,7 @@
 //!
 //! Invariant: `settled` says, outside of the lock, whether the outcome is there; both change under the
 //! lock. Who waits looks at `settled` once it is in the queue, as it must not wait for a lock there.
+//! Checked by `loom-tests/tests/promise.rs`.
 
 use std::error::Error;
 use std::fmt;
@@ -87,11 +88,15 @@ impl<T> Promise<T> {
     fn settle(&self, outcome: Result<T, PromiseError>) -> Result<(), Result<T, PromiseError>> {
         {
             let mut place = self.outcome.lock_quietly();
-            if place.is_some() {
+            if place.is_some() && !cfg!(weald_fault = "promise_is_kept_again") {
                 return Err(outcome);
             }
             *place = Some(outcome);
             self.settled.store(true, Ordering::Release);
+        }
+        if cfg!(weald_fault = "promise_wakes_one") {
+            self.queue.wake_one();
+            return Ok(());
         }
         self.queue.wake_all();
         Ok(())
@@ -167,7 +172,13 @@ impl<T> Promise<T> {
                 io::spend();
                 return outcome;
             }
-            match self.queue.wait(|| self.is_ready(), deadline, true) {
+            let is_ready = || {
+                if cfg!(weald_fault = "promise_waits_in_its_second_look") {
+                    return self.outcome.lock_quietly().is_some();
+                }
+                self.is_ready()
+            };
+            match self.queue.wait(is_ready, deadline, true) {
                 Woken::Notified | Woken::Ready | Woken::Again => {}
                 Woken::TimedOut => return self.outcome.lock_quietly().clone(),
                 Woken::Interrupted(interrupt) => interrupt.unwind(),

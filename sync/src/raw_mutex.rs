@@ -37,17 +37,23 @@ const STARVING: u32 = 4;
 const HANDED: u32 = 8;
 
 /// What taking the lock does.
-const WON: Ordering = if cfg!(weald_fault = "mutex_relaxed_take") {
-    Ordering::Relaxed
-} else {
-    Ordering::Acquire
-};
+#[inline]
+fn won() -> Ordering {
+    if cfg!(weald_fault = "mutex_relaxed_take") {
+        Ordering::Relaxed
+    } else {
+        Ordering::Acquire
+    }
+}
 /// What letting it go does.
-const LET_GO: Ordering = if cfg!(weald_fault = "mutex_relaxed_release") {
-    Ordering::Relaxed
-} else {
-    Ordering::Release
-};
+#[inline]
+fn let_go() -> Ordering {
+    if cfg!(weald_fault = "mutex_relaxed_release") {
+        Ordering::Relaxed
+    } else {
+        Ordering::Release
+    }
+}
 
 /// How long others may go before a waiter; parking_lot's and Go's bounds are 0.5 and 1 ms.
 pub(crate) const PATIENCE: Duration = Duration::from_micros(500);
@@ -103,7 +109,7 @@ impl RawMutex {
         while word & LOCKED == 0 {
             match self
                 .word
-                .compare_exchange_weak(word, word | LOCKED, WON, Ordering::Relaxed)
+                .compare_exchange_weak(word, word | LOCKED, won(), Ordering::Relaxed)
             {
                 Ok(_) => return true,
                 Err(now) => word = now,
@@ -115,7 +121,7 @@ impl RawMutex {
     #[inline]
     fn take_if_idle(&self) -> bool {
         self.word
-            .compare_exchange(0, LOCKED, WON, Ordering::Relaxed)
+            .compare_exchange(0, LOCKED, won(), Ordering::Relaxed)
             .is_ok()
     }
 
@@ -191,7 +197,7 @@ impl RawMutex {
             if next != word
                 && self
                     .word
-                    .compare_exchange(word, next, WON, Ordering::Relaxed)
+                    .compare_exchange(word, next, won(), Ordering::Relaxed)
                     .is_err()
             {
                 continue;
@@ -225,7 +231,7 @@ impl RawMutex {
     pub fn release(&self) {
         if self
             .word
-            .compare_exchange(LOCKED, 0, LET_GO, Ordering::Relaxed)
+            .compare_exchange(LOCKED, 0, let_go(), Ordering::Relaxed)
             .is_err()
         {
             self.release_slow(false);
@@ -236,7 +242,7 @@ impl RawMutex {
     pub(crate) fn release_to_next(&self) {
         if self
             .word
-            .compare_exchange(LOCKED, 0, LET_GO, Ordering::Relaxed)
+            .compare_exchange(LOCKED, 0, let_go(), Ordering::Relaxed)
             .is_err()
         {
             self.release_slow(true);
@@ -247,7 +253,7 @@ impl RawMutex {
     fn release_slow(&self, hand_over: bool) {
         let word = self.word.load(Ordering::Relaxed);
         if word & STARVING != 0 || hand_over {
-            self.word.fetch_or(HANDED, LET_GO);
+            self.word.fetch_or(HANDED, let_go());
             if self.queue.wake_one() {
                 return;
             }
@@ -257,7 +263,7 @@ impl RawMutex {
             }
             self.word.store(0, Ordering::Release);
         } else {
-            self.word.fetch_and(!(LOCKED | WAITERS), LET_GO);
+            self.word.fetch_and(!(LOCKED | WAITERS), let_go());
         }
         if !cfg!(weald_fault = "mutex_wakes_nobody") {
             self.queue.wake_one();

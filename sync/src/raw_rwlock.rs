@@ -42,17 +42,23 @@ const STARVING: u64 = 1 << 62;
 const READERS_WAIT: u64 = 1 << 63;
 
 /// What taking the lock does.
-const WON: Ordering = if cfg!(weald_fault = "rwlock_relaxed_take") {
-    Ordering::Relaxed
-} else {
-    Ordering::Acquire
-};
+#[inline]
+fn won() -> Ordering {
+    if cfg!(weald_fault = "rwlock_relaxed_take") {
+        Ordering::Relaxed
+    } else {
+        Ordering::Acquire
+    }
+}
 /// What a reader that leaves does.
-const LEFT: Ordering = if cfg!(weald_fault = "rwlock_relaxed_leave") {
-    Ordering::Relaxed
-} else {
-    Ordering::Release
-};
+#[inline]
+fn left() -> Ordering {
+    if cfg!(weald_fault = "rwlock_relaxed_leave") {
+        Ordering::Relaxed
+    } else {
+        Ordering::Release
+    }
+}
 
 /// The raw lock: for `lock_api::RwLock` and for what builds on it.
 ///
@@ -95,7 +101,7 @@ impl RawRwLock {
         while let Some(new) = next(word) {
             match self
                 .word
-                .compare_exchange_weak(word, new, WON, Ordering::Relaxed)
+                .compare_exchange_weak(word, new, won(), Ordering::Relaxed)
             {
                 Ok(_) => return true,
                 Err(now) => word = now,
@@ -135,7 +141,7 @@ impl RawRwLock {
         io::enter_and_spend();
         if self
             .word
-            .compare_exchange(0, WRITER, WON, Ordering::Relaxed)
+            .compare_exchange(0, WRITER, won(), Ordering::Relaxed)
             .is_ok()
         {
             return true;
@@ -198,7 +204,7 @@ impl RawRwLock {
     /// A reader leaves.
     #[inline]
     pub(crate) fn leave(&self) {
-        let before = self.word.fetch_sub(READER, LEFT);
+        let before = self.word.fetch_sub(READER, left());
         if before & READERS == READER
             && before & WRITERS_WAITING != 0
             && !cfg!(weald_fault = "rwlock_leaves_quietly")
@@ -236,8 +242,9 @@ impl RawRwLock {
         let before = self.word.fetch_add(READER - WRITER, Ordering::Release);
         if before & READERS_WAIT != 0 {
             self.word.fetch_and(!READERS_WAIT, Ordering::Relaxed);
-            #[cfg(not(weald_fault = "rwlock_downgrades_quietly"))]
-            self.readers.wake_all();
+            if !cfg!(weald_fault = "rwlock_downgrades_quietly") {
+                self.readers.wake_all();
+            }
         }
     }
 
@@ -285,8 +292,9 @@ impl<'a> Patience<'a> {
 impl Drop for Patience<'_> {
     fn drop(&mut self) {
         if self.over {
-            #[cfg(not(weald_fault = "rwlock_starves_for_ever"))]
-            self.lock.word.fetch_and(!STARVING, Ordering::AcqRel);
+            if !cfg!(weald_fault = "rwlock_starves_for_ever") {
+                self.lock.word.fetch_and(!STARVING, Ordering::AcqRel);
+            }
             self.lock.readers.wake_all();
             self.lock.writers.wake_one();
         }
@@ -302,8 +310,9 @@ impl Drop for Counted<'_> {
         let before = word.fetch_sub(WAITING, Ordering::AcqRel);
         if before & WRITERS_WAITING == WAITING && before & READERS_WAIT != 0 {
             word.fetch_and(!READERS_WAIT, Ordering::AcqRel);
-            #[cfg(not(weald_fault = "rwlock_gives_up_quietly"))]
-            self.0.readers.wake_all();
+            if !cfg!(weald_fault = "rwlock_gives_up_quietly") {
+                self.0.readers.wake_all();
+            }
         }
     }
 }

@@ -144,10 +144,12 @@ impl Locks<'_> {
                 .filter_map(|arm| arm.mutex().map(ptr::from_ref))
                 .filter(|&mutex| last.is_null() || mutex > last)
                 .min();
-            #[cfg(weald_fault = "select_locks_in_the_order_of_its_arms")]
-            let next = arms.get(count).and_then(|arm| arm.mutex());
-            #[cfg(weald_fault = "select_locks_in_the_order_of_its_arms")]
-            let next = next.map(ptr::from_ref);
+            let next = if cfg!(weald_fault = "select_locks_in_the_order_of_its_arms") {
+                let next = arms.get(count).and_then(|arm| arm.mutex());
+                next.map(ptr::from_ref)
+            } else {
+                next
+            };
             let Some(next) = next else {
                 return locks;
             };
@@ -220,9 +222,10 @@ pub fn run(arms: &mut [&mut dyn Arm], limit: Limit) -> Option<usize> {
 
 pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Option<usize> {
     loop {
-        let chosen = choose(arms, biased, |arm| arm.try_alone());
-        #[cfg(weald_fault = "select_goes_on_after_its_choice")]
-        let chosen = chosen.max(choose(arms, biased, |arm| arm.try_alone()));
+        let mut chosen = choose(arms, biased, |arm| arm.try_alone());
+        if cfg!(weald_fault = "select_goes_on_after_its_choice") {
+            chosen = chosen.max(choose(arms, biased, |arm| arm.try_alone()));
+        }
         if let Some(chosen) = chosen {
             if arms[chosen].settle() {
                 return Some(chosen);
@@ -234,7 +237,7 @@ pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> O
             return None;
         }
         // SAFETY: the arms outlive the locks, and do not change their channels.
-        let locks = unsafe { Locks::take(arms) };
+        let mut locks = unsafe { Locks::take(arms) };
         let blind = cfg!(weald_fault = "select_registers_after_its_quick_pass");
         let chosen = choose(arms, biased, |arm| {
             // The events are looked at again once their wake-ups reach the selection.
@@ -251,12 +254,11 @@ pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> O
         if limit.is_over() {
             return None;
         }
-        #[cfg(weald_fault = "select_lets_go_to_register")]
-        let locks = {
+        if cfg!(weald_fault = "select_lets_go_to_register") {
             drop(locks);
             // SAFETY: as above.
-            unsafe { Locks::take(arms) }
-        };
+            locks = unsafe { Locks::take(arms) };
+        }
         let selection = Selection::begin();
         for (index, arm) in arms.iter_mut().enumerate() {
             // SAFETY: the locks are held.
@@ -320,6 +322,7 @@ fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit, commits:
     let event = arms.iter_mut().position(|arm| {
         // SAFETY: an event has no lock.
         arm.mutex().is_none()
+            && !cfg!(weald_fault = "select_waits_without_a_second_look")
             && unsafe {
                 if commits {
                     arm.try_commit()
@@ -469,7 +472,9 @@ unsafe impl<P: Pollable + ?Sized> Arm for PollArm<'_, P> {
 
     unsafe fn forget(&mut self, _selection: &Selection, _chosen: bool) {
         let queue = self.socket.waiters(self.writes);
-        if queue.leave(&mut self.place) {
+        if queue.leave(&mut self.place)
+            && !cfg!(weald_fault = "select_keeps_the_wake_up_of_an_event")
+        {
             // Readiness is not used up by being told of: somebody else may wait for it too.
             queue.wake_one();
         }

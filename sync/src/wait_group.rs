@@ -61,7 +61,16 @@ impl Clone for WaitGroup {
 
 impl Drop for WaitGroup {
     fn drop(&mut self) {
-        if self.0.members.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let order = if cfg!(weald_fault = "wait_group_relaxed_leave") {
+            Ordering::Relaxed
+        } else {
+            Ordering::AcqRel
+        };
+        if self.0.members.fetch_sub(1, order) == 1 {
+            if cfg!(weald_fault = "wait_group_wakes_one") {
+                self.0.queue.wake_one();
+                return;
+            }
             self.0.queue.wake_all();
         }
     }

@@ -216,8 +216,12 @@ impl Carrier {
                         self.sit(Some(&inner.workers[index]));
                     }
                     Waited::Stopping => break,
-                    #[cfg(weald_fault = "carrier_is_counted_out_twice")]
-                    Waited::Retired if inner.is_stopping() => break,
+                    Waited::Retired
+                        if cfg!(weald_fault = "carrier_is_counted_out_twice")
+                            && inner.is_stopping() =>
+                    {
+                        break;
+                    }
                     Waited::Retired => return,
                 }
                 continue;
@@ -516,7 +520,9 @@ impl Carrier {
                 let header = task.into_raw();
                 // SAFETY: it came from `into_raw`; the state word owns the reference from the step
                 // to PARKED on, and until then it is ours.
-                if unsafe { (*header).state.park(epoch, kind) }.is_err() {
+                let parked = cfg!(weald_fault = "carrier_parks_before_the_switch")
+                    || unsafe { (*header).state.park(epoch, kind) }.is_ok();
+                if !parked {
                     // A waker, the token or an exception was first.
                     // SAFETY: it did not park, so the reference is still ours.
                     let task = unsafe { Task::from_raw(header) };

@@ -141,6 +141,9 @@ pub(crate) fn kill(header: &Header) {
     }
     let mut inbox = header.cold().inbox.lock();
     inbox.killed = true;
+    if cfg!(weald_fault = "exception_kills_quietly") {
+        return;
+    }
     let wake = header.state.interrupt();
     drop(inbox);
     // SAFETY: the verdict is fresh, and the caller's reference keeps the header alive.

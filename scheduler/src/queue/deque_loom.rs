@@ -131,8 +131,9 @@ impl<T> Worker<T> {
 
         self.inner.write(b, encode(task));
 
-        #[cfg(not(weald_fault = "deque_push_without_release"))]
-        fence(Ordering::Release);
+        if !cfg!(weald_fault = "deque_push_without_release") {
+            fence(Ordering::Release);
+        }
         self.inner.back.store(b.wrapping_add(1), Ordering::Relaxed);
     }
 
@@ -150,18 +151,20 @@ impl<T> Worker<T> {
     }
 
     fn pop_front(&self, b: usize) -> Option<T> {
-        #[cfg(not(weald_fault = "deque_fifo_pop_by_store"))]
-        let f = self.inner.front.fetch_add(1, Ordering::SeqCst);
-        #[cfg(weald_fault = "deque_fifo_pop_by_store")]
-        let f = self.inner.front.load(Ordering::Acquire);
-        #[cfg(weald_fault = "deque_fifo_pop_by_store")]
-        self.inner.front.store(f.wrapping_add(1), Ordering::SeqCst);
+        let f = if cfg!(weald_fault = "deque_fifo_pop_by_store") {
+            let f = self.inner.front.load(Ordering::Acquire);
+            self.inner.front.store(f.wrapping_add(1), Ordering::SeqCst);
+            f
+        } else {
+            self.inner.front.fetch_add(1, Ordering::SeqCst)
+        };
 
         if distance(b, f.wrapping_add(1)) < 0 {
             // A thief was faster and the index has gone one too far. It says "empty" to all in
             // the meantime, so nobody else moves it.
-            #[cfg(not(weald_fault = "deque_fifo_pop_overshoots"))]
-            self.inner.front.store(f, Ordering::Relaxed);
+            if !cfg!(weald_fault = "deque_fifo_pop_overshoots") {
+                self.inner.front.store(f, Ordering::Relaxed);
+            }
             return None;
         }
         Some(decode(self.inner.read(f)))
@@ -173,8 +176,9 @@ impl<T> Worker<T> {
 
         // Pairs with the fence of `steal`: either the thief sees the lower back index, or this
         // load sees the front index that the thief has moved.
-        #[cfg(not(weald_fault = "deque_lifo_pop_without_fence"))]
-        fence(Ordering::SeqCst);
+        if !cfg!(weald_fault = "deque_lifo_pop_without_fence") {
+            fence(Ordering::SeqCst);
+        }
 
         let f = self.inner.front.load(Ordering::Relaxed);
         let len = distance(b, f);
@@ -187,12 +191,11 @@ impl<T> Worker<T> {
         let mut is_mine = true;
         if len == 0 {
             // It is the last task, so thieves may be after it too.
-            #[cfg(not(weald_fault = "deque_lifo_last_without_exchange"))]
-            {
+            if cfg!(weald_fault = "deque_lifo_last_without_exchange") {
+                self.inner.front.store(f.wrapping_add(1), Ordering::SeqCst);
+            } else {
                 is_mine = self.inner.advance_front(f, 1);
             }
-            #[cfg(weald_fault = "deque_lifo_last_without_exchange")]
-            self.inner.front.store(f.wrapping_add(1), Ordering::SeqCst);
             self.inner.back.store(b.wrapping_add(1), Ordering::Relaxed);
         }
         is_mine.then(|| decode(bits))
@@ -209,8 +212,9 @@ impl<T> Stealer<T> {
     /// The number of tasks a moment ago.
     pub(crate) fn len(&self) -> usize {
         let f = self.inner.front.load(Ordering::Acquire);
-        #[cfg(not(weald_fault = "deque_emptiness_without_fence"))]
-        fence(Ordering::SeqCst);
+        if !cfg!(weald_fault = "deque_emptiness_without_fence") {
+            fence(Ordering::SeqCst);
+        }
         let b = self.inner.back.load(Ordering::Acquire);
         distance(b, f).max(0).cast_unsigned()
     }
@@ -224,12 +228,11 @@ impl<T> Stealer<T> {
         }
 
         let bits = self.inner.read(f);
-        #[cfg(not(weald_fault = "deque_steal_by_store"))]
-        if !self.inner.advance_front(f, 1) {
+        if cfg!(weald_fault = "deque_steal_by_store") {
+            self.inner.front.store(f.wrapping_add(1), Ordering::SeqCst);
+        } else if !self.inner.advance_front(f, 1) {
             return Steal::Retry;
         }
-        #[cfg(weald_fault = "deque_steal_by_store")]
-        self.inner.front.store(f.wrapping_add(1), Ordering::SeqCst);
         Steal::Success(decode(bits))
     }
 
@@ -258,17 +261,18 @@ impl<T> Stealer<T> {
         let first = self.inner.read(f);
         let moved = match self.flavor {
             Flavor::Fifo => self.move_at_once(f, batch, into, into_b),
-            #[cfg(weald_fault = "deque_lifo_batch_at_once")]
-            Flavor::Lifo => self.move_at_once(f, batch, into, into_b),
-            #[cfg(not(weald_fault = "deque_lifo_batch_at_once"))]
+            Flavor::Lifo if cfg!(weald_fault = "deque_lifo_batch_at_once") => {
+                self.move_at_once(f, batch, into, into_b)
+            }
             Flavor::Lifo => self.move_one_by_one(f, batch, into, into_b),
         };
         let Some((first, moved)) = moved.map(|(task, moved)| (task.unwrap_or(first), moved)) else {
             return Steal::Retry;
         };
 
-        #[cfg(not(weald_fault = "deque_batch_without_release"))]
-        fence(Ordering::Release);
+        if !cfg!(weald_fault = "deque_batch_without_release") {
+            fence(Ordering::Release);
+        }
         into.inner
             .back
             .store(into_b.wrapping_add(moved), Ordering::Relaxed);
@@ -300,10 +304,6 @@ impl<T> Stealer<T> {
     /// Claims the task at `f` and those behind it one by one, since the owner of a LIFO deque
     /// takes from the other end without an exchange. Returns the bits of the task claimed last,
     /// which is the one to return, and how many were moved; `None` if none was this thief's.
-    #[cfg_attr(
-        weald_fault = "deque_lifo_batch_at_once",
-        expect(dead_code, reason = "the fault calls the other one")
-    )]
     fn move_one_by_one(
         &self,
         mut f: usize,
@@ -319,8 +319,9 @@ impl<T> Stealer<T> {
 
         let mut moved = 0;
         while moved < batch {
-            #[cfg(not(weald_fault = "deque_lifo_batch_without_fence"))]
-            fence(Ordering::SeqCst);
+            if !cfg!(weald_fault = "deque_lifo_batch_without_fence") {
+                fence(Ordering::SeqCst);
+            }
             let b = self.inner.back.load(Ordering::Acquire);
             if distance(b, f) <= 0 {
                 break;
@@ -366,12 +367,14 @@ impl<T> Inner<T> {
     /// The back index for one who has just loaded the front index: the fence in between pairs
     /// with that of `pop_back`.
     fn back_for_thief(&self) -> usize {
-        #[cfg(not(weald_fault = "deque_steal_without_fence"))]
-        fence(Ordering::SeqCst);
-        #[cfg(not(weald_fault = "deque_steal_without_acquire"))]
-        return self.back.load(Ordering::Acquire);
-        #[cfg(weald_fault = "deque_steal_without_acquire")]
-        return self.back.load(Ordering::Relaxed);
+        if !cfg!(weald_fault = "deque_steal_without_fence") {
+            fence(Ordering::SeqCst);
+        }
+        if cfg!(weald_fault = "deque_steal_without_acquire") {
+            self.back.load(Ordering::Relaxed)
+        } else {
+            self.back.load(Ordering::Acquire)
+        }
     }
 
     /// Claims so many tasks from the front. `false` if somebody else has moved the index.

@@ -124,8 +124,9 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
         let Some(channel) = self.receiver.channel() else {
             return false;
         };
-        #[cfg(not(weald_fault = "select_takes_what_may_still_come"))]
-        wait_until_filled(channel, &self.packet);
+        if !cfg!(weald_fault = "select_takes_what_may_still_come") {
+            wait_until_filled(channel, &self.packet);
+        }
         match State::stage(&self.packet) {
             Stage::Closed => self.got = Some(Err(RecvError)),
             _ => self.got = self.packet.take_value().map(Ok),
@@ -199,10 +200,8 @@ impl<T> Ticket<'_, T> {
 impl<T> Drop for Ticket<'_, T> {
     fn drop(&mut self) {
         match self.right.take() {
-            #[cfg(weald_fault = "select_leaves_its_partner_waiting")]
-            Some(Right::Partner(_)) => {}
+            Some(Right::Partner(_)) if cfg!(weald_fault = "select_leaves_its_partner_waiting") => {}
             // SAFETY: as in `send`.
-            #[cfg(not(weald_fault = "select_leaves_its_partner_waiting"))]
             Some(Right::Partner(packet)) => unsafe { self.channel.lock().refuse(packet) },
             Some(Right::Place) => self.channel.lock().give_place_back(),
             Some(Right::Closed) | None => {}

@@ -204,8 +204,9 @@ impl<T> Channel<T> {
 
     /// A sender is gone. With the last one the receivers that wait are told.
     pub(crate) fn drop_sender(&self) {
-        #[cfg(weald_fault = "channel_counts_senders_apart")]
-        if self.senders.load(Ordering::Acquire) != 1 {
+        if cfg!(weald_fault = "channel_counts_senders_apart")
+            && self.senders.load(Ordering::Acquire) != 1
+        {
             let left = self.senders.load(Ordering::Acquire) - 1;
             self.senders.store(left, Ordering::Release);
             return;
@@ -320,8 +321,7 @@ impl<T> State<T> {
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<T> {
         let value = self.queue.pop_front()?;
-        #[cfg(not(weald_fault = "channel_keeps_the_place"))]
-        if !self.senders.is_empty() {
+        if !self.senders.is_empty() && !cfg!(weald_fault = "channel_keeps_the_place") {
             self.fill_place();
         }
         self.tell_watchers();
@@ -335,8 +335,7 @@ impl<T> State<T> {
         }
         // With an empty buffer only the senders of a channel without one wait here, or senders behind
         // reserved places, whose messages may take long to come.
-        #[cfg(weald_fault = "channel_receiver_waits_for_the_reserved")]
-        if self.reserved != 0 {
+        if self.reserved != 0 && cfg!(weald_fault = "channel_receiver_waits_for_the_reserved") {
             return Receive::Empty;
         }
         // SAFETY: the lock is held.
@@ -389,8 +388,8 @@ impl<T> State<T> {
         if self.no_receivers {
             return Send::Closed;
         }
-        #[cfg(not(weald_fault = "channel_passes_receivers_by"))]
         if !self.receivers.is_empty()
+            && !cfg!(weald_fault = "channel_passes_receivers_by")
             // SAFETY: the lock is held.
             && let Some(entry) = unsafe { Self::claim_first(&mut self.receivers) }
         {
@@ -428,8 +427,7 @@ impl<T> State<T> {
         // SAFETY: by contract.
         let receiver = unsafe { &*packet };
         let (selection, awaited) = (receiver.waiter.get(), receiver.awaited.get());
-        #[cfg(weald_fault = "channel_wakes_who_is_not_settled")]
-        if !selection.is_null() {
+        if cfg!(weald_fault = "channel_wakes_who_is_not_settled") && !selection.is_null() {
             // SAFETY: none, as a fault.
             unsafe { (*selection).wake() };
         }
@@ -463,8 +461,9 @@ impl<T> State<T> {
     #[inline(always)]
     pub(crate) fn push(&mut self, value: T) {
         self.queue.push_back(value);
-        #[cfg(not(weald_fault = "select_watches_in_vain"))]
-        self.tell_watchers();
+        if !cfg!(weald_fault = "select_watches_in_vain") {
+            self.tell_watchers();
+        }
     }
 
     /// Holds a place in the buffer for a lazy sender.
@@ -485,8 +484,9 @@ impl<T> State<T> {
     /// A lazy sender has made none: its place is free again.
     pub(crate) fn give_place_back(&mut self) {
         self.reserved -= 1;
-        #[cfg(not(weald_fault = "select_keeps_its_place"))]
-        self.fill_place();
+        if !cfg!(weald_fault = "select_keeps_its_place") {
+            self.fill_place();
+        }
         if self.no_senders && self.reserved == 0 {
             self.tell_receivers_closed();
         }
@@ -581,8 +581,9 @@ impl<T> State<T> {
     fn close(&mut self, senders: bool) -> VecDeque<T> {
         if senders {
             self.no_senders = true;
-            #[cfg(weald_fault = "oneshot_ends_with_its_message")]
-            self.queue.clear();
+            if cfg!(weald_fault = "oneshot_ends_with_its_message") {
+                self.queue.clear();
+            }
             if self.reserved == 0 && !cfg!(weald_fault = "channel_closes_quietly") {
                 self.tell_receivers_closed();
             }
@@ -597,12 +598,14 @@ impl<T> State<T> {
                 (*entry.packet).stage.set(Stage::Closed);
                 (*entry.selection).wake();
             }
-            #[cfg(weald_fault = "channel_close_tells_one")]
-            break;
+            if cfg!(weald_fault = "channel_close_tells_one") {
+                break;
+            }
         }
         self.tell_watchers();
-        #[cfg(weald_fault = "channel_close_keeps_the_messages")]
-        return VecDeque::new();
+        if cfg!(weald_fault = "channel_close_keeps_the_messages") {
+            return VecDeque::new();
+        }
         std::mem::take(&mut self.queue)
     }
 }

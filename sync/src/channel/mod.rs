@@ -230,27 +230,21 @@ impl<T> Sender<T> {
                 return Err(SendTimeoutError::Timeout(message));
             }
             let mut packet = Packet::new(Some(message), false);
-            #[cfg(weald_fault = "channel_sender_lets_go_to_wait")]
-            let mut state = {
+            if cfg!(weald_fault = "channel_sender_lets_go_to_wait") {
                 drop(state);
-                self.channel.lock()
-            };
+                state = self.channel.lock();
+            }
             let selection = Selection::begin();
             state.wait_to_send(&selection, 0, &packet);
             drop(state);
             let ended = selection.park(limit.deadline());
+            let early = cfg!(weald_fault = "channel_sender_looks_without_the_lock")
+                .then(|| State::stage(&packet));
             if !matches!(ended, Selected::Done(_)) {
-                #[cfg(weald_fault = "channel_sender_looks_without_the_lock")]
-                let reached = State::stage(&packet);
-                let mut state = self.channel.lock();
-                state.forget(&selection);
-                #[cfg(weald_fault = "channel_sender_looks_without_the_lock")]
-                if reached == Stage::Taken {
-                    return Ok(());
-                }
+                self.channel.lock().forget(&selection);
             }
-            #[cfg(not(weald_fault = "channel_sender_looks_without_the_lock"))]
-            if State::stage(&packet) == Stage::Taken {
+            let reached = early.unwrap_or_else(|| State::stage(&packet));
+            if reached == Stage::Taken {
                 return Ok(());
             }
             let back = packet.take_value();
@@ -354,11 +348,10 @@ fn wait_to_receive<'a, T>(
                 if limit.is_over() {
                     return Err(RecvTimeoutError::Timeout);
                 }
-                #[cfg(weald_fault = "channel_receiver_lets_go_to_wait")]
-                let mut state = {
+                if cfg!(weald_fault = "channel_receiver_lets_go_to_wait") {
                     drop(state);
-                    channel.lock()
-                };
+                    state = channel.lock();
+                }
                 let selection = Selection::begin();
                 state.wait_to_receive(&selection, 0, &packet);
                 drop(state);

@@ -29,8 +29,14 @@ impl After {
 
     pub(crate) fn take(&self) -> Option<Instant> {
         let time = self.next()?;
-        let is_mine = clock::now() >= time && !self.taken.swap(true, Ordering::Relaxed);
-        is_mine.then_some(time)
+        if clock::now() < time {
+            return None;
+        }
+        if cfg!(weald_fault = "after_is_taken_by_store") {
+            self.taken.store(true, Ordering::Relaxed);
+            return Some(time);
+        }
+        (!self.taken.swap(true, Ordering::Relaxed)).then_some(time)
     }
 }
 
@@ -56,6 +62,10 @@ impl Tick {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::now();
         let time = next.filter(|&time| time <= now)?;
+        if cfg!(weald_fault = "tick_lets_go_to_step") {
+            drop(next);
+            next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        }
         // Late by more than a period: the missed ones are not made up for.
         *next = now.max(time).checked_add(self.period);
         Some(time)
