@@ -34,7 +34,9 @@ pub(crate) fn wait(fds: &mut Vec<libc::pollfd>, deadline: Option<Instant>) -> io
 mod epoll {
     use std::io;
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::PoisonError;
+
+    use crate::shim::sync::Mutex;
     use std::time::Instant;
 
     use crate::source::{Direction, Source};

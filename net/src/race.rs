@@ -6,9 +6,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::shim::sync::{Mutex, MutexGuard};
 use weald_scheduler::GreenThread;
 use weald_scheduler::io::{WaitQueue, Woken};
 

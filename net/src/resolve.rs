@@ -20,8 +20,9 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use crate::shim::sync::{Mutex, MutexGuard};
 use weald_scheduler::io::{WaitQueue, Woken, enter, offload};
 
 /// Finds the addresses of a name.

@@ -9,12 +9,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use weald_scheduler::io::{WaitQueue, Woken};
 use weald_scheduler::{GreenThread, JoinHandle};
 
+use crate::shim::sync::{Mutex, MutexGuard};
 use crate::tcp::{TcpListener, TcpStream};
 
 /// The first pause after an `accept` that failed for lack of something; it doubles up to `LONGEST`.

@@ -5,7 +5,10 @@ pub(crate) mod atomic {
 }
 
 pub(crate) mod sync {
-    pub(crate) use std::sync::Mutex;
+    #[cfg(not(weald_sanitizer = "thread"))]
+    pub(crate) use std::sync::{Mutex, MutexGuard};
+    #[cfg(weald_sanitizer = "thread")]
+    pub(crate) use weald_scheduler::in_sight::{Mutex, MutexGuard};
 }
 
 pub(crate) mod poller {

@@ -14,11 +14,12 @@ use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use socket2::{MaybeUninitSlice, SockAddr, Socket};
 
+use crate::shim::sync::Mutex;
 use crate::source::{Direction, Got, Source, Waits};
 
 /// The kernel takes no more slices at once: `UIO_MAXIOV`.

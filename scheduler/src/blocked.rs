@@ -10,9 +10,10 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::shim::plain::{Mutex, MutexGuard};
 use crate::trace::Trace;
 
 /// What is known of the calls at one place.

@@ -103,6 +103,9 @@ pub use crate::locals::LocalKey;
 pub use crate::metrics::Metrics;
 pub use crate::runtime::Runtime;
 pub use crate::scope::{Scope, ScopedJoinHandle, scope};
+#[cfg(weald_sanitizer = "thread")]
+#[doc(hidden)]
+pub use crate::shim::in_sight;
 pub use crate::sleep::{checkpoint, park, park_timeout, sleep, sleep_until, yield_now};
 pub use crate::spawn::{Builder, spawn};
 pub use crate::timeout::timeout;

@@ -3,8 +3,9 @@
 //! Jobs are `Send + 'static`; whoever waits for one may leave, the job is then finished for nobody.
 //! Threads are started when a job finds none idle, and end after [`KEEP_ALIVE`] without one.
 
+use crate::shim::plain::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Threads at once; the further jobs queue. A look-up is mostly waiting, and resolvers bound what

@@ -8,11 +8,12 @@ use std::io::{self, PipeReader, Read as _, Write as _};
 use std::os::fd::IntoRawFd as _;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::thread;
 
 use crate::dump;
 use crate::runtime::Inner;
+use crate::shim::plain::Mutex;
 
 /// The end of the pipe that the handler writes into; -1: there is none yet.
 static PIPE: AtomicI32 = AtomicI32::new(-1);

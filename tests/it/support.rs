@@ -60,14 +60,14 @@ pub(crate) enum Mode {
     target_os = "linux",
     target_env = "gnu",
     target_arch = "x86_64",
-    not(weald_sanitizer)
+    not(any(weald_sanitizer = "address", weald_sanitizer = "thread"))
 ))]
 pub(crate) const MODES: [Mode; 3] = [Mode::Pinned, Mode::Shared, Mode::Own];
 #[cfg(not(all(
     target_os = "linux",
     target_env = "gnu",
     target_arch = "x86_64",
-    not(weald_sanitizer)
+    not(any(weald_sanitizer = "address", weald_sanitizer = "thread"))
 )))]
 pub(crate) const MODES: [Mode; 2] = [Mode::Pinned, Mode::Shared];
 

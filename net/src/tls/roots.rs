@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use rustls::RootCertStore;
 use rustls::client::danger::ServerCertVerifier;
@@ -10,6 +10,7 @@ use rustls::client::danger::ServerCertVerifier;
 use super::identity::certificates;
 use super::provider::provider;
 use super::{error, invalid_data};
+use crate::shim::sync::Mutex;
 
 /// The certificate authorities that are trusted.
 ///

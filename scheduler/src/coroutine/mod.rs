@@ -1,5 +1,5 @@
 //! A stack with a saved context. On x86-64 the switch is our own, elsewhere corosensei's, and under
-//! sanitizers (`--cfg weald_sanitizer`), which it tells of each stack.
+//! AddressSanitizer (`--cfg 'weald_sanitizer="address"'`), which it tells of each stack.
 //!
 //! | state     | on the stack lies | leaves by                                              |
 //! |-----------|-------------------|--------------------------------------------------------|
@@ -32,18 +32,25 @@ use corosensei::CoroutineResult;
 use crate::shim::token::Token;
 use crate::stack::{self, Stack};
 
-#[cfg(all(target_arch = "x86_64", unix, not(weald_sanitizer)))]
+#[cfg(all(target_arch = "x86_64", unix, not(weald_sanitizer = "address")))]
 mod x86_64;
-#[cfg(all(target_arch = "x86_64", unix, not(weald_sanitizer)))]
+#[cfg(all(target_arch = "x86_64", unix, not(weald_sanitizer = "address")))]
 use self::x86_64 as raw;
 
-#[cfg(not(all(target_arch = "x86_64", unix, not(weald_sanitizer))))]
+#[cfg(not(all(target_arch = "x86_64", unix, not(weald_sanitizer = "address"))))]
 mod raw {
     use crate::stack::Stack;
 
     pub(super) type Coroutine<I, Y> = corosensei::Coroutine<I, Y, (), Stack>;
     pub(super) use corosensei::Yielder;
 }
+
+#[cfg(weald_sanitizer = "thread")]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "corosensei has no such calls")
+)]
+mod fibre;
 
 /// A body with a stack of its own that can be left in the middle and entered again. `I` goes in
 /// with each [`resume`](Self::resume), `Y` comes out with each [`suspend`](Suspender::suspend).

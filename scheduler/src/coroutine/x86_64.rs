@@ -35,6 +35,8 @@ use std::ptr;
 use corosensei::CoroutineResult;
 use corosensei::stack::Stack as _;
 
+#[cfg(weald_sanitizer = "thread")]
+use crate::coroutine::fibre::{self, Fibre};
 use crate::stack::Stack;
 
 /// Alignment of a stack pointer at a call, and of what lies at the top.
@@ -47,6 +49,8 @@ pub(super) struct Coroutine<I, Y> {
     yielder: *const Yielder<I, Y>,
     drop_body: unsafe fn(*mut u8),
     stack: Stack,
+    #[cfg(weald_sanitizer = "thread")]
+    fibre: Fibre,
 }
 
 /// The way out; at the top of the coroutine's stack.
@@ -93,6 +97,8 @@ where
         body(yielder, input);
         yielder
     };
+    #[cfg(weald_sanitizer = "thread")]
+    fibre::leave();
     // SAFETY: the parent has left as (1) says, and waits for this. Nothing on this stack is in use.
     unsafe {
         asm!(
@@ -141,6 +147,8 @@ impl<I, Y> Coroutine<I, Y> {
             yielder: yielder.cast(),
             drop_body: drop_body::<F>,
             stack,
+            #[cfg(weald_sanitizer = "thread")]
+            fibre: Fibre::new(),
         }
     }
 
@@ -150,6 +158,8 @@ impl<I, Y> Coroutine<I, Y> {
         assert!(!self.done(), "a body that has returned is resumed");
         let input = ManuallyDrop::new(input);
         let output: *const Y;
+        #[cfg(weald_sanitizer = "thread")]
+        self.fibre.enter();
         // SAFETY: the coroutine is left (1), and as it is borrowed mutably nobody else resumes it. Its
         // body reads the input before it does anything else (3). No panic comes out of it (4).
         unsafe {
@@ -210,6 +220,8 @@ impl<I, Y> Yielder<I, Y> {
     pub(super) fn suspend(&self, output: Y) -> I {
         let output = ManuallyDrop::new(output);
         let input: *const I;
+        #[cfg(weald_sanitizer = "thread")]
+        fibre::leave();
         // SAFETY: the yielder is used on its own stack alone, so that runs, and its resumer has left
         // as (1) says and reads the output first (3).
         unsafe {

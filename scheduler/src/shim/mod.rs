@@ -10,10 +10,20 @@
 
 #[cfg(not(loom))]
 pub(crate) mod barrier;
+#[cfg(weald_sanitizer = "thread")]
+pub mod in_sight;
 #[cfg(loom)]
 mod loom;
 #[cfg(not(loom))]
 mod std;
+
+/// std's locks, for what no model looks at.
+pub(crate) mod plain {
+    #[cfg(weald_sanitizer = "thread")]
+    pub(crate) use super::in_sight::{Condvar, Mutex, MutexGuard};
+    #[cfg(not(weald_sanitizer = "thread"))]
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+}
 
 #[cfg(loom)]
 pub(crate) use self::loom::*;

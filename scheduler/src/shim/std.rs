@@ -25,7 +25,14 @@ pub mod atomic {
 }
 
 pub mod sync {
-    pub use std::sync::{Arc, Condvar, MutexGuard, Weak};
+    pub use std::sync::{Arc, Weak};
+
+    #[cfg(weald_sanitizer = "thread")]
+    use crate::shim::in_sight as locks;
+    #[cfg(not(weald_sanitizer = "thread"))]
+    use std::sync as locks;
+
+    pub use self::locks::{Condvar, MutexGuard};
 
     /// A reference that does not keep the value.
     pub fn downgrade<T>(value: &Arc<T>) -> Weak<T> {
@@ -34,11 +41,11 @@ pub mod sync {
 
     /// A mutex whose `lock` cannot fail: what it guards stays consistent even if a holder panics.
     #[derive(Debug, Default)]
-    pub struct Mutex<T>(std::sync::Mutex<T>);
+    pub struct Mutex<T>(locks::Mutex<T>);
 
     impl<T> Mutex<T> {
         pub const fn new(value: T) -> Self {
-            Self(std::sync::Mutex::new(value))
+            Self(locks::Mutex::new(value))
         }
 
         #[inline]

@@ -19,11 +19,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::region::{self, Fresh};
 use super::{CLASSES, MAX_STACK, MIN_STACK, Stack, class_of, round_up_to_class};
+use crate::shim::plain::{Mutex, MutexGuard};
 
 /// Stacks that go between a cache and the depot at a time, unless they are large.
 const BATCH: usize = 16;

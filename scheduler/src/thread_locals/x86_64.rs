@@ -21,7 +21,7 @@ pub(super) const TABLE: usize = 0x08;
 pub(super) fn refusal() -> Option<&'static str> {
     /// `HWCAP2_FSGSBASE` of `asm/hwcap2.h`: the kernel has allowed the instructions.
     const FSGSBASE: libc::c_ulong = 1 << 1;
-    if cfg!(weald_sanitizer) {
+    if cfg!(any(weald_sanitizer = "address", weald_sanitizer = "thread")) {
         return Some("a sanitizer keeps what it knows of a thread in thread-locals");
     }
     // SAFETY: the call has no preconditions.

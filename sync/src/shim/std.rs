@@ -9,7 +9,10 @@ pub(crate) mod cell {
 }
 
 pub(crate) mod sync {
+    #[cfg(not(weald_sanitizer = "thread"))]
     pub(crate) use std::sync::{Mutex, MutexGuard};
+    #[cfg(weald_sanitizer = "thread")]
+    pub(crate) use weald_scheduler::in_sight::{Mutex, MutexGuard};
 }
 
 pub(crate) mod clock {

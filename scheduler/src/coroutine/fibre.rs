@@ -1,0 +1,68 @@
+//! What ThreadSanitizer is told of a coroutine (`--cfg 'weald_sanitizer="thread"'`): it is a *fibre*,
+//! with clocks and a shadow stack of its own. The calls are those of LLVM's `tsan_interface.h`.
+//!
+//! Each switch orders what came before it on the OS thread before what comes after, as the program's
+//! order does. What passes from one OS thread to another it must see in weald's own atomics.
+//!
+//! 1. Who switches stacks has named the fibre that it goes to, and runs no other code in between: a
+//!    function that is entered on one shadow stack is left on it. So all here is inlined.
+//! 2. Only coroutines are switched to from an OS thread's own stack, so the way back needs no more
+//!    memory than a thread-local.
+#![allow(unsafe_code, reason = "calls the sanitizer's runtime")]
+#![expect(
+    clippy::inline_always,
+    reason = "a call would be entered on one shadow stack and left on another (1)"
+)]
+
+use std::cell::Cell;
+use std::ffi::{c_uint, c_void};
+use std::ptr;
+
+unsafe extern "C" {
+    fn __tsan_get_current_fiber() -> *mut c_void;
+    fn __tsan_create_fiber(flags: c_uint) -> *mut c_void;
+    fn __tsan_destroy_fiber(fibre: *mut c_void);
+    fn __tsan_switch_to_fiber(fibre: *mut c_void, flags: c_uint);
+}
+
+/// The switch orders.
+const ORDERED: c_uint = 0;
+
+thread_local! {
+    /// The OS thread's own fibre while a coroutine runs on it.
+    static PARENT: Cell<*mut c_void> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// A coroutine's fibre.
+pub(super) struct Fibre(*mut c_void);
+
+impl Fibre {
+    pub(super) fn new() -> Self {
+        // SAFETY: the call has no preconditions.
+        Self(unsafe { __tsan_create_fiber(0) })
+    }
+
+    /// The OS thread is about to switch to the coroutine.
+    #[inline(always)]
+    pub(super) fn enter(&self) {
+        // SAFETY: the fibre is there until `self` is dropped, and nobody else runs it.
+        unsafe {
+            PARENT.set(__tsan_get_current_fiber());
+            __tsan_switch_to_fiber(self.0, ORDERED);
+        }
+    }
+}
+
+impl Drop for Fibre {
+    fn drop(&mut self) {
+        // SAFETY: a coroutine that is dropped does not run.
+        unsafe { __tsan_destroy_fiber(self.0) }
+    }
+}
+
+/// The running coroutine is about to switch back.
+#[inline(always)]
+pub(super) fn leave() {
+    // SAFETY: the OS thread's own fibre outlives what it resumes, and waits for it.
+    unsafe { __tsan_switch_to_fiber(PARENT.get(), ORDERED) }
+}
