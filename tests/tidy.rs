@@ -25,7 +25,7 @@ const LOW: &[(&str, &[&str])] = &[
     ("idle", &["shim"]),
     ("os_parker", &["shim"]),
     ("state", &["shim"]),
-    ("stack", &[]),
+    ("stack", &["shim"]),
     ("coroutine", &["shim", "stack"]),
     ("queue", &["green_thread", "shim"]),
     ("poller", &["patch", "shim"]),
