@@ -293,3 +293,39 @@ fn a_runtime_shuts_down_beside_a_hog() {
         });
     }
 }
+
+#[test]
+fn a_hog_that_is_back_gives_way_though_its_calls_never_wait() {
+    with_deadline(LIMIT, || {
+        let rt = runtime(1, Mode::Pinned);
+        rt.run(|| {
+            let (started, goes_on, relieved) = (Flag::default(), Flag::default(), Flag::default());
+            // It may not leave this OS thread either.
+            let neighbour = weald::spawn({
+                let (started, goes_on) = (started.clone(), goes_on.clone());
+                move || {
+                    started.set();
+                    weald::park();
+                    goes_on.set();
+                }
+            });
+            started.wait();
+            neighbour.thread().unpark();
+            // Once this one runs the worker is another OS thread's.
+            let taker = weald::spawn({
+                let relieved = relieved.clone();
+                move || relieved.set()
+            });
+            relieved.spin();
+            let mut calls = 0;
+            while !goes_on.is_set() {
+                spin(MS);
+                weald::checkpoint();
+                calls += 1;
+            }
+            assert!(calls < 64, "after {calls} calls, 1 ms after each other");
+            neighbour.join().unwrap();
+            taker.join().unwrap();
+        });
+    });
+}

@@ -98,8 +98,9 @@ fn spend_slow(carrier: &Carrier) {
         let now = clock::now();
         let first = budget.next_look.get() == AT_FIRST;
         if first {
-            // When its turn began is not known, but when the carrier last saw the clock before.
-            budget.since.set(carrier.last_look());
+            // When its turn began is not known, but when the carrier last saw the clock before; without a
+            // seat not even that.
+            budget.since.set(Some(carrier.last_look().unwrap_or(now)));
             budget.last.set(None);
         }
         let since = budget.since.get().unwrap_or(now);
