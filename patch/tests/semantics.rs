@@ -419,3 +419,35 @@ fn many_accept_on_one_listener() {
         }
     });
 }
+
+#[test]
+fn the_second_look_of_a_wait_is_no_wait_of_its_own() {
+    in_green_with_spares(|| {
+        let queue = weald_scheduler::io::WaitQueue::new();
+        let lock = Arc::new(std::sync::Mutex::new(()));
+        let (tell, told) = std::sync::mpsc::channel();
+        let holder = thread::spawn({
+            let lock = Arc::clone(&lock);
+            move || {
+                let held = lock.lock().unwrap();
+                tell.send(()).unwrap();
+                // Who looks is in the queue by then, and waits for the lock; if not, it does not matter.
+                thread::sleep(Duration::from_millis(20));
+                drop(held);
+            }
+        });
+        told.recv().unwrap();
+        let look = || {
+            drop(lock.lock().unwrap());
+            false
+        };
+        let limit = weald_scheduler::io::deadline(Duration::from_millis(50));
+        let woken = queue.wait(look, limit, false);
+        assert!(
+            matches!(woken, weald_scheduler::io::Woken::TimedOut),
+            "nobody has woken it: {woken:?}"
+        );
+        assert!(queue.is_empty(), "it has left");
+        holder.join().unwrap();
+    });
+}

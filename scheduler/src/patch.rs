@@ -135,7 +135,8 @@ impl Bypass {
         }
     }
 
-    /// For a carrier, on the thread-locals of a green thread that it runs next.
+    /// Of the running thread, whose header this is; or for a carrier, on the thread-locals of a green
+    /// thread that it runs next.
     #[inline]
     pub(crate) fn of(header: &crate::green_thread::Header) -> Self {
         header.bypass.set(header.bypass.get() + 1);

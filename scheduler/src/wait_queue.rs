@@ -170,7 +170,15 @@ impl WaitQueue {
             unsafe { self.push_back(node) };
         }
         let leave = Leave { queue: self, node };
-        if ready() {
+        let is_ready = {
+            // A wait for a lock there would be one inside of this one, with the same epoch: its waker
+            // would end both, and the node would stay.
+            // SAFETY: the running thread's header is alive.
+            #[cfg(not(loom))]
+            let _bypass = crate::patch::Bypass::of(unsafe { &*waiting.header() });
+            ready()
+        };
+        if is_ready {
             let early = waiting.abandon();
             drop(leave);
             return Ok(if early == Some(Why::NOTIFIED) {
