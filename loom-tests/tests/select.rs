@@ -114,6 +114,10 @@ unsafe impl Arm for Seen<'_> {
         done
     }
 
+    fn seems_ready(&self) -> bool {
+        self.0.seems_ready()
+    }
+
     unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {
         // SAFETY: by contract.
         unsafe { self.0.is_ready(own) }

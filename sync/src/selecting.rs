@@ -1,7 +1,8 @@
 //! Waiting for several things of which one happens: the loop under `select!` and `Select`.
 //!
-//! 1. The quick pass: the arms are tried one after the other in a random order, each as a `try_recv`
-//!    or `try_send` would, under its own lock alone. The first that is ready commits, and that is all.
+//! 1. The quick pass: the arms that seem to be ready, at a look without locks, are tried one after the
+//!    other in a random order, each as a `try_recv` or `try_send` would, under its own lock alone. The
+//!    first that is ready commits, and that is all.
 //! 2. None was: the locks of all channels are taken, in the order of their addresses. A random one of
 //!    the channels' arms that are ready now commits, and that is all.
 //! 3. None is: the selection is registered with every channel, and the locks let go. It enters the
@@ -22,6 +23,7 @@
 //! Checked by `loom-tests/tests/select.rs`.
 #![allow(unsafe_code, reason = "locks of several channels at once")]
 
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -55,6 +57,11 @@ pub unsafe trait Arm {
 
     /// As `try_commit`, and takes the lock for it.
     fn try_alone(&mut self) -> bool;
+
+    /// A guess, without the lock, whether `try_alone` is worth while.
+    fn seems_ready(&self) -> bool {
+        true
+    }
 
     /// True if `try_commit` would do its part.
     ///
@@ -118,100 +125,148 @@ impl Limit {
     }
 }
 
-/// So many arms and locks lie on the stack.
+/// So many locks lie on the stack.
 const INLINE: usize = 16;
 
 /// The locks of all arms, each once.
 struct Locks<'a> {
-    inline: [Option<MutexGuard<'a, ()>>; INLINE],
+    inline: [MaybeUninit<MutexGuard<'a, ()>>; INLINE],
+    /// How many of `inline` there are.
+    count: usize,
     more: Vec<MutexGuard<'a, ()>>,
 }
 
 impl Locks<'_> {
+    /// None yet.
+    #[inline(always)]
+    fn new() -> Self {
+        Self {
+            inline: [const { MaybeUninit::uninit() }; INLINE],
+            count: 0,
+            more: Vec::new(),
+        }
+    }
+
+    /// Takes them all, in the order of their addresses.
+    ///
     /// # Safety
     /// The mutexes outlive the value.
-    unsafe fn take(arms: &[&mut dyn Arm]) -> Self {
-        let mut locks = Self {
-            inline: [const { None }; INLINE],
-            more: Vec::new(),
+    unsafe fn take(&mut self, arms: &[&mut dyn Arm]) {
+        let mut inline = [ptr::null(); INLINE];
+        let mut more = Vec::new();
+        let order: &mut [*const Mutex<()>] = if arms.len() <= INLINE {
+            &mut inline
+        } else {
+            more.resize(arms.len(), ptr::null());
+            &mut more
         };
-        let mut last: *const Mutex<()> = ptr::null();
         let mut count = 0;
-        loop {
-            // The next in the order of addresses; a few arms are looked through quicker than sorted.
-            let next = arms
-                .iter()
-                .filter_map(|arm| arm.mutex().map(ptr::from_ref))
-                .filter(|&mutex| last.is_null() || mutex > last)
-                .min();
-            let next = if cfg!(weald_fault = "select_locks_in_the_order_of_its_arms") {
-                let next = arms.get(count).and_then(|arm| arm.mutex());
-                next.map(ptr::from_ref)
-            } else {
-                next
+        for arm in arms {
+            let Some(mutex) = arm.mutex().map(ptr::from_ref) else {
+                continue;
             };
-            let Some(next) = next else {
-                return locks;
-            };
-            // SAFETY: by contract.
-            let guard = unsafe { &*next }
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            match locks.inline.get_mut(count) {
-                Some(place) => *place = Some(guard),
-                None => locks.more.push(guard),
+            // Insertion: they are few.
+            let mut place = count;
+            while place > 0
+                && order[place - 1] > mutex
+                && !cfg!(weald_fault = "select_locks_in_the_order_of_its_arms")
+            {
+                order[place] = order[place - 1];
+                place -= 1;
             }
-            last = next;
+            order[place] = mutex;
             count += 1;
         }
-    }
-}
-
-/// Random choices, each below a bound; for a few dozen of them.
-struct Dice(u64);
-
-impl Dice {
-    /// The number is a fraction of 2^64. Times the bound its whole part is the choice, and what is
-    /// left of it serves for the next.
-    fn below(&mut self, bound: usize) -> usize {
-        let product = u128::from(self.0) * bound as u128;
-        #[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-        {
-            self.0 = product as u64;
+        let mut last: *const Mutex<()> = ptr::null();
+        for &mutex in &order[..count] {
+            if mutex != last {
+                // SAFETY: by contract.
+                self.keep(unsafe { lock(mutex) });
+                last = mutex;
+            }
         }
-        usize::try_from(product >> 64).unwrap_or(0)
     }
 }
 
-/// Tries the arms in a random order until one has committed: which.
+impl<'a> Locks<'a> {
+    fn keep(&mut self, guard: MutexGuard<'a, ()>) {
+        match self.inline.get_mut(self.count) {
+            Some(place) => {
+                place.write(guard);
+                self.count += 1;
+            }
+            None => self.more.push(guard),
+        }
+    }
+}
+
+impl Drop for Locks<'_> {
+    fn drop(&mut self) {
+        for guard in &mut self.inline[..self.count] {
+            // SAFETY: `keep` has written so many, and they are dropped once.
+            unsafe { guard.assume_init_drop() };
+        }
+    }
+}
+
+/// # Safety
+/// The mutex outlives the guard.
+unsafe fn lock<'a>(mutex: *const Mutex<()>) -> MutexGuard<'a, ()> {
+    // SAFETY: by contract.
+    let mutex = unsafe { &*mutex };
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A random choice.
+fn below(bound: usize) -> usize {
+    // The random number is a fraction of 2^64.
+    let choice = (u128::from(random()) * bound as u128) >> 64;
+    usize::try_from(choice).unwrap_or(0)
+}
+
+/// The most arms of which each order is as likely as any other; of more only the first is random.
+const SHUFFLED: usize = 64;
+
+/// Tries those of the arms that `worth` admits in a random order until one has committed: which.
 #[inline]
 fn choose(
     arms: &mut [&mut dyn Arm],
     biased: bool,
+    worth: impl Fn(&dyn Arm) -> bool,
     mut commits: impl FnMut(&mut dyn Arm) -> bool,
 ) -> Option<usize> {
     let count = arms.len();
-    let mut dice = Dice(random());
-    // Of more arms only the first is random.
-    if biased || count >= 64 {
-        let start = if biased { 0 } else { dice.below(count) };
+    if count > SHUFFLED {
+        let start = if biased { 0 } else { below(count) };
         return (0..count)
             .map(|offset| (start + offset) % count)
-            .find(|&index| commits(arms[index]));
+            .find(|&index| worth(arms[index]) && commits(arms[index]));
     }
-    let mut left = (1_u64 << count) - 1;
+    let mut left: u64 = 0;
+    for (index, arm) in arms.iter().enumerate() {
+        left |= u64::from(worth(*arm)) << index;
+    }
     while left != 0 {
-        let mut bits = left;
-        for _ in 0..dice.below(left.count_ones() as usize) {
-            bits &= bits - 1;
-        }
-        let index = bits.trailing_zeros() as usize;
+        let rest = left & (left - 1);
+        let bit = if biased || rest == 0 {
+            left ^ rest
+        } else {
+            random_bit(left)
+        };
+        let index = bit.trailing_zeros() as usize;
         if commits(arms[index]) {
             return Some(index);
         }
-        left &= !(1 << index);
+        left ^= bit;
     }
     None
+}
+
+fn random_bit(mut bits: u64) -> u64 {
+    for _ in 0..below(bits.count_ones() as usize) {
+        bits &= bits - 1;
+    }
+    bits & bits.wrapping_neg()
 }
 
 /// Waits until one of the arms has committed, and says which; `None`: the limit was first.
@@ -220,13 +275,37 @@ pub fn run(arms: &mut [&mut dyn Arm], limit: Limit) -> Option<usize> {
     select(arms, limit, false)
 }
 
+#[inline]
 pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Option<usize> {
+    match quick_pass(arms, biased) {
+        Some(chosen) if arms[chosen].settle() => Some(chosen),
+        Some(_) => select_slow(arms, limit, biased, true),
+        None => select_slow(arms, limit, biased, false),
+    }
+}
+
+#[inline]
+fn quick_pass(arms: &mut [&mut dyn Arm], biased: bool) -> Option<usize> {
+    let mut pass = || choose(arms, biased, |arm| arm.seems_ready(), |arm| arm.try_alone());
+    let mut chosen = pass();
+    if cfg!(weald_fault = "select_goes_on_after_its_choice") {
+        chosen = chosen.max(pass());
+    }
+    chosen
+}
+
+/// What follows the quick pass. `again`: another one, because the last came to nothing.
+#[inline(never)]
+fn select_slow(
+    arms: &mut [&mut dyn Arm],
+    limit: Limit,
+    biased: bool,
+    mut again: bool,
+) -> Option<usize> {
     loop {
-        let mut chosen = choose(arms, biased, |arm| arm.try_alone());
-        if cfg!(weald_fault = "select_goes_on_after_its_choice") {
-            chosen = chosen.max(choose(arms, biased, |arm| arm.try_alone()));
-        }
-        if let Some(chosen) = chosen {
+        if std::mem::replace(&mut again, true)
+            && let Some(chosen) = quick_pass(arms, biased)
+        {
             if arms[chosen].settle() {
                 return Some(chosen);
             }
@@ -236,14 +315,15 @@ pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> O
             // There was nothing between the looks at two of them that could have changed.
             return None;
         }
+        let mut locks = Locks::new();
         // SAFETY: the arms outlive the locks, and do not change their channels.
-        let mut locks = unsafe { Locks::take(arms) };
-        let blind = cfg!(weald_fault = "select_registers_after_its_quick_pass");
-        let chosen = choose(arms, biased, |arm| {
-            // The events are looked at again once their wake-ups reach the selection.
-            // SAFETY: the locks are held.
-            !blind && arm.mutex().is_some() && unsafe { arm.try_commit() }
-        });
+        unsafe { locks.take(arms) };
+        // The events are looked at again once their wake-ups reach the selection.
+        let worth = |arm: &dyn Arm| {
+            arm.mutex().is_some() && !cfg!(weald_fault = "select_registers_after_its_quick_pass")
+        };
+        // SAFETY: the locks are held.
+        let chosen = choose(arms, biased, worth, |arm| unsafe { arm.try_commit() });
         if let Some(chosen) = chosen {
             drop(locks);
             if arms[chosen].settle() {
@@ -256,8 +336,9 @@ pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> O
         }
         if cfg!(weald_fault = "select_lets_go_to_register") {
             drop(locks);
+            locks = Locks::new();
             // SAFETY: as above.
-            locks = unsafe { Locks::take(arms) };
+            unsafe { locks.take(arms) };
         }
         let selection = Selection::begin();
         for (index, arm) in arms.iter_mut().enumerate() {
@@ -284,13 +365,10 @@ fn channels(arms: &[&mut dyn Arm]) -> usize {
 /// Waits until one of the arms is ready, and says which; `None`: the limit was first.
 pub(crate) fn ready(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Option<usize> {
     loop {
+        let mut locks = Locks::new();
         // SAFETY: the arms outlive the locks, and do not change their channels.
-        let locks = unsafe { Locks::take(arms) };
-        let start = if biased {
-            0
-        } else {
-            Dice(random()).below(arms.len())
-        };
+        unsafe { locks.take(arms) };
+        let start = if biased { 0 } else { below(arms.len()) };
         let found = (0..arms.len())
             .map(|offset| (start + offset) % arms.len())
             // SAFETY: the locks are held.
@@ -341,8 +419,9 @@ fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit, commits:
         _ => event,
     };
     {
+        let mut locks = Locks::new();
         // SAFETY: the arms outlive the locks, and do not change their channels.
-        let _locks = unsafe { Locks::take(arms) };
+        unsafe { locks.take(arms) };
         for (index, arm) in arms.iter_mut().enumerate() {
             // SAFETY: the locks are held.
             unsafe { arm.forget(selection, chosen == Some(index)) };

@@ -44,7 +44,12 @@ impl<'a, T> RecvArm<'a, T> {
 
 impl<T> RecvArm<'_, T> {
     /// With the state of the channel, locked.
+    #[inline]
     fn begin(&mut self, state: &mut State<T>) -> bool {
+        if let Some(message) = state.pop() {
+            self.got = Some(Ok(message));
+            return true;
+        }
         match state.receive(&self.packet) {
             Receive::Value(message) => self.got = Some(Ok(message)),
             Receive::Closed => self.got = Some(Err(RecvError)),
@@ -76,7 +81,7 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
             return self.try_time();
         };
         // SAFETY: the caller holds the lock.
-        self.begin(unsafe { channel.state() })
+        unsafe { channel.with_state(|state| self.begin(state)) }
     }
 
     fn try_alone(&mut self) -> bool {
@@ -84,6 +89,10 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
             return self.try_time();
         };
         self.begin(&mut channel.lock())
+    }
+
+    fn seems_ready(&self) -> bool {
+        self.receiver.channel().is_none_or(Channel::seems_to_give)
     }
 
     unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {
@@ -239,11 +248,15 @@ unsafe impl<T> Arm for SendArm<'_, T> {
 
     unsafe fn try_commit(&mut self) -> bool {
         // SAFETY: the caller holds the lock.
-        self.begin(unsafe { self.sender.channel().state() })
+        unsafe { self.sender.channel().with_state(|state| self.begin(state)) }
     }
 
     fn try_alone(&mut self) -> bool {
         self.begin(&mut self.sender.channel().lock())
+    }
+
+    fn seems_ready(&self) -> bool {
+        self.sender.channel().seems_to_take()
     }
 
     unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {

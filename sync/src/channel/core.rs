@@ -30,6 +30,8 @@
 //! buffer is full, reserved places included.
 //! Invariant 4: an entry whose selection cannot be claimed is dropped by whoever meets it; its owner
 //! does not mind.
+//! Invariant 5: `told_len` is a hint. Whoever acts on it takes the lock and looks, and whoever waits has
+//! looked under the lock; so it may be old, and its accesses are relaxed.
 //!
 //! Checked by `loom-tests/tests/channel.rs`.
 #![allow(unsafe_code, reason = "packets lie on the waiters' stacks")]
@@ -118,6 +120,8 @@ pub(crate) struct State<T> {
 
 pub(crate) struct Channel<T> {
     mutex: Mutex<()>,
+    /// The length of the buffer when the lock was last let go, for who looks without it.
+    told_len: AtomicUsize,
     /// Under the lock.
     state: UnsafeCell<State<T>>,
     /// `usize::MAX`: any number.
@@ -150,6 +154,7 @@ impl<T> Channel<T> {
     pub(crate) fn new(capacity: Option<usize>) -> Self {
         Self {
             mutex: Mutex::new(()),
+            told_len: AtomicUsize::new(0),
             state: UnsafeCell::new(State {
                 queue: VecDeque::new(),
                 reserved: 0,
@@ -176,8 +181,24 @@ impl<T> Channel<T> {
     pub(crate) fn lock(&self) -> Locked<'_, T> {
         Locked {
             _guard: self.mutex.lock().unwrap_or_else(PoisonError::into_inner),
-            state: self.state.get(),
+            channel: self,
         }
+    }
+
+    /// Would a receive begin at once? A guess, without the lock; of some channels always true.
+    #[inline]
+    pub(crate) fn seems_to_give(&self) -> bool {
+        self.told_len.load(Ordering::Relaxed) != 0
+            || self.capacity == 0
+            || self.senders.load(Ordering::Relaxed) == 0
+    }
+
+    /// Would a send begin at once? As `seems_to_give`.
+    #[inline]
+    pub(crate) fn seems_to_take(&self) -> bool {
+        self.told_len.load(Ordering::Relaxed) < self.capacity
+            || self.capacity == 0
+            || self.receivers.load(Ordering::Relaxed) == 0
     }
 
     pub(crate) fn mutex(&self) -> &Mutex<()> {
@@ -192,6 +213,18 @@ impl<T> Channel<T> {
     pub(crate) unsafe fn state(&self) -> &mut State<T> {
         // SAFETY: by contract.
         unsafe { &mut *self.state.get() }
+    }
+
+    /// Calls `f` with the state; as `Locked`, for a selection that holds the locks of several channels.
+    ///
+    /// # Safety
+    /// As `state`.
+    pub(crate) unsafe fn with_state<R>(&self, f: impl FnOnce(&mut State<T>) -> R) -> R {
+        // SAFETY: by contract.
+        let state = unsafe { self.state() };
+        let result = f(state);
+        self.told_len.store(state.len(), Ordering::Relaxed);
+        result
     }
 
     pub(crate) fn count_sender(&self) {
@@ -234,22 +267,31 @@ unsafe impl<T: std::marker::Send> Sync for Channel<T> {}
 /// The state of a channel, locked.
 pub(crate) struct Locked<'a, T> {
     _guard: MutexGuard<'a, ()>,
-    state: *mut State<T>,
+    channel: &'a Channel<T>,
+}
+
+impl<T> Drop for Locked<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.channel.told_len.store(self.len(), Ordering::Relaxed);
+    }
 }
 
 impl<T> Deref for Locked<'_, T> {
     type Target = State<T>;
 
+    #[inline(always)]
     fn deref(&self) -> &State<T> {
         // SAFETY: the lock is held.
-        unsafe { &*self.state }
+        unsafe { &*self.channel.state.get() }
     }
 }
 
 impl<T> DerefMut for Locked<'_, T> {
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut State<T> {
         // SAFETY: the lock is held, and this is borrowed uniquely.
-        unsafe { &mut *self.state }
+        unsafe { &mut *self.channel.state.get() }
     }
 }
 
@@ -263,6 +305,7 @@ fn count(handles: &AtomicUsize) {
 }
 
 impl<T> State<T> {
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
@@ -532,8 +575,11 @@ impl<T> State<T> {
 
     /// Takes a waiter out, if it is still there.
     pub(crate) fn forget(&mut self, selection: &Selection) {
-        self.senders.retain(|e| !ptr::eq(e.selection, selection));
-        self.receivers.retain(|e| !ptr::eq(e.selection, selection));
+        for entries in [&mut self.senders, &mut self.receivers] {
+            if !entries.is_empty() {
+                entries.retain(|entry| !ptr::eq(entry.selection, selection));
+            }
+        }
     }
 
     pub(crate) fn watch(&mut self, selection: &Selection, arm: usize) {
@@ -541,7 +587,10 @@ impl<T> State<T> {
     }
 
     pub(crate) fn unwatch(&mut self, selection: &Selection) {
-        self.watchers.retain(|(s, _)| !ptr::eq(*s, selection));
+        if !self.watchers.is_empty() {
+            self.watchers
+                .retain(|(watcher, _)| !ptr::eq(*watcher, selection));
+        }
     }
 
     pub(crate) fn stage(packet: &Packet<T>) -> Stage {
