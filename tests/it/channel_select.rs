@@ -103,6 +103,30 @@ fn a_message_that_takes_long_to_make_holds_up_no_other() {
 }
 
 #[test]
+fn a_select_with_default_takes_what_waits_behind_a_message_that_takes_long_to_make() {
+    everywhere(|| {
+        let (sender, receiver) = bounded(1);
+        select! {
+            send(sender, {
+                let got = weald::scope(|scope| {
+                    scope.spawn(|| sender.send(1).unwrap());
+                    loop {
+                        select! {
+                            recv(receiver) -> n => break n,
+                            // It does not wait yet.
+                            default => weald::yield_now(),
+                        }
+                    }
+                });
+                assert_eq!(got, Ok(1));
+                2
+            }) -> sent => sent.unwrap(),
+        }
+        assert_eq!(receiver.try_recv(), Ok(2));
+    });
+}
+
+#[test]
 fn who_only_tries_meets_a_select_that_waits() {
     everywhere(|| {
         let (sender, receiver) = bounded(0);

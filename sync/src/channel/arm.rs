@@ -106,7 +106,9 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
     unsafe fn register(&mut self, selection: &Selection, index: usize) {
         if let Some(channel) = self.receiver.channel() {
             // SAFETY: the caller holds the lock.
-            unsafe { channel.state() }.wait_to_receive(selection, index, &self.packet);
+            unsafe {
+                channel.with_state(|state| state.wait_to_receive(selection, index, &self.packet));
+            }
         }
     }
 
@@ -120,9 +122,12 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
     unsafe fn forget(&mut self, selection: &Selection, _chosen: bool) {
         if let Some(channel) = self.receiver.channel() {
             // SAFETY: the caller holds the lock.
-            let state = unsafe { channel.state() };
-            state.forget(selection);
-            state.unwatch(selection);
+            unsafe {
+                channel.with_state(|state| {
+                    state.forget(selection);
+                    state.unwatch(selection);
+                });
+            }
         }
     }
 
@@ -267,7 +272,11 @@ unsafe impl<T> Arm for SendArm<'_, T> {
 
     unsafe fn register(&mut self, selection: &Selection, index: usize) {
         // SAFETY: the caller holds the lock.
-        unsafe { self.sender.channel().state() }.wait_to_send(selection, index, &self.packet);
+        unsafe {
+            self.sender
+                .channel()
+                .with_state(|state| state.wait_to_send(selection, index, &self.packet));
+        }
     }
 
     unsafe fn watch(&mut self, selection: &Selection, index: usize) {
@@ -277,9 +286,12 @@ unsafe impl<T> Arm for SendArm<'_, T> {
 
     unsafe fn forget(&mut self, selection: &Selection, _chosen: bool) {
         // SAFETY: the caller holds the lock.
-        let state = unsafe { self.sender.channel().state() };
-        state.forget(selection);
-        state.unwatch(selection);
+        unsafe {
+            self.sender.channel().with_state(|state| {
+                state.forget(selection);
+                state.unwatch(selection);
+            });
+        }
     }
 
     fn settle(&mut self) -> bool {

@@ -30,8 +30,9 @@
 //! buffer is full, reserved places included.
 //! Invariant 4: an entry whose selection cannot be claimed is dropped by whoever meets it; its owner
 //! does not mind.
-//! Invariant 5: `told_len` is a hint. Whoever acts on it takes the lock and looks, and whoever waits has
-//! looked under the lock; so it may be old, and its accesses are relaxed.
+//! Invariant 5: `told` is a hint. Whoever acts on it takes the lock and looks, and whoever waits has
+//! looked under the lock; so it may be old, and its accesses are relaxed. Who only tries may go by it: it
+//! is the truth of a moment that is not before anything that the caller knows of.
 //!
 //! Checked by `loom-tests/tests/channel.rs`.
 #![allow(unsafe_code, reason = "packets lie on the waiters' stacks")]
@@ -120,8 +121,9 @@ pub(crate) struct State<T> {
 
 pub(crate) struct Channel<T> {
     mutex: Mutex<()>,
-    /// The length of the buffer when the lock was last let go, for who looks without it.
-    told_len: AtomicUsize,
+    /// How many messages there were to take, in the buffer and of those who wait to send, when the lock
+    /// was last let go; for who looks without it.
+    told: AtomicUsize,
     /// Under the lock.
     state: UnsafeCell<State<T>>,
     /// `usize::MAX`: any number.
@@ -154,7 +156,7 @@ impl<T> Channel<T> {
     pub(crate) fn new(capacity: Option<usize>) -> Self {
         Self {
             mutex: Mutex::new(()),
-            told_len: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
             state: UnsafeCell::new(State {
                 queue: VecDeque::new(),
                 reserved: 0,
@@ -188,7 +190,7 @@ impl<T> Channel<T> {
     /// Would a receive begin at once? A guess, without the lock; of some channels always true.
     #[inline]
     pub(crate) fn seems_to_give(&self) -> bool {
-        self.told_len.load(Ordering::Relaxed) != 0
+        self.told.load(Ordering::Relaxed) != 0
             || self.capacity == 0
             || self.senders.load(Ordering::Relaxed) == 0
     }
@@ -196,7 +198,7 @@ impl<T> Channel<T> {
     /// Would a send begin at once? As `seems_to_give`.
     #[inline]
     pub(crate) fn seems_to_take(&self) -> bool {
-        self.told_len.load(Ordering::Relaxed) < self.capacity
+        self.told.load(Ordering::Relaxed) < self.capacity
             || self.capacity == 0
             || self.receivers.load(Ordering::Relaxed) == 0
     }
@@ -223,7 +225,7 @@ impl<T> Channel<T> {
         // SAFETY: by contract.
         let state = unsafe { self.state() };
         let result = f(state);
-        self.told_len.store(state.len(), Ordering::Relaxed);
+        self.told.store(state.on_offer(), Ordering::Relaxed);
         result
     }
 
@@ -273,7 +275,7 @@ pub(crate) struct Locked<'a, T> {
 impl<T> Drop for Locked<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.channel.told_len.store(self.len(), Ordering::Relaxed);
+        self.channel.told.store(self.on_offer(), Ordering::Relaxed);
     }
 }
 
@@ -305,9 +307,15 @@ fn count(handles: &AtomicUsize) {
 }
 
 impl<T> State<T> {
-    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
+    }
+
+    /// How many messages there are to take. While a sender waits the buffer, with its reserved places, is
+    /// full; so it also tells whether there is room, but for places that are reserved and nobody waits.
+    #[inline(always)]
+    fn on_offer(&self) -> usize {
+        self.queue.len() + self.senders.len()
     }
 
     #[inline]
