@@ -26,7 +26,8 @@ use weald_loom_tests::sync::Arc;
 use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering};
 use weald_loom_tests::{Flag, Model, check, explored, thread, unexplored, witness};
 use weald_scheduler::{
-    Exception, Killed, Runtime, call_after, exc_after, park, park_timeout, scope, spawn, yield_now,
+    Exception, Killed, Runtime, RuntimeBuilder, ThreadLocals, blocking, call_after, exc_after,
+    park, park_timeout, scope, spawn, yield_now,
 };
 
 use self::message::Message;
@@ -34,8 +35,12 @@ use self::message::Message;
 /// Of whatever length: the clock stands still unless somebody waits until a limit.
 const LIMIT: Duration = Duration::from_millis(1);
 
+fn builder(workers: usize) -> RuntimeBuilder {
+    Runtime::builder().workers(workers).spare_threads(1)
+}
+
 fn runtime(workers: usize) -> Runtime {
-    let builder = Runtime::builder().workers(workers).spare_threads(1);
+    let builder = builder(workers);
     // SAFETY: the models keep nothing in thread-locals.
     let builder = unsafe { builder.share_thread_locals() };
     builder.build().expect("a model starts")
@@ -410,6 +415,41 @@ fn one_that_yields_runs_beside_one_that_is_woken() {
                 waits.join().unwrap();
                 yields.join().unwrap();
             });
+        },
+    );
+}
+
+/// A thread that must not migrate is woken while its carrier, which has lost its seat to a spare, gets it
+/// back and goes to sleep: the one that wakes must see the seat, or the carrier the thread.
+#[test]
+fn a_pinned_thread_is_woken_as_its_carrier_comes_back() {
+    check(
+        Model::new(
+            "a_pinned_thread_is_woken_as_its_carrier_comes_back",
+            42000,
+            &[],
+        ),
+        || {
+            let (runtime, parked, gate) = unexplored(|| {
+                let builder = builder(1).thread_locals(ThreadLocals::Pinned);
+                let runtime = builder.build().expect("a model starts");
+                let parked = runtime.spawn(park);
+                let gate = Arc::new(Flag::new());
+                let (inside, others) = (gate.clone(), Arc::new(Flag::new()));
+                let ran = others.clone();
+                drop(runtime.spawn(move || {
+                    // The seat goes to the spare, which runs this one.
+                    drop(spawn(move || others.set()));
+                    blocking(|| inside.wait());
+                }));
+                ran.wait();
+                thread::yield_now();
+                (runtime, parked, gate)
+            });
+            gate.set();
+            parked.thread().unpark();
+            parked.join().unwrap();
+            unexplored(|| drop(runtime));
         },
     );
 }
