@@ -437,12 +437,12 @@ fn the_second_look_of_a_wait_is_no_wait_of_its_own() {
             }
         });
         told.recv().unwrap();
-        let look = || {
+        let second_look = || {
             drop(lock.lock().unwrap());
             false
         };
         let limit = weald_scheduler::io::deadline(Duration::from_millis(50));
-        let woken = queue.wait(look, limit, false);
+        let woken = queue.wait(second_look, limit, false);
         assert!(
             matches!(woken, weald_scheduler::io::Woken::TimedOut),
             "nobody has woken it: {woken:?}"
