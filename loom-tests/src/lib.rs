@@ -21,9 +21,9 @@ mod witness;
 
 pub use self::flag::Flag;
 pub use self::report::Deliberate;
-#[cfg(loom)]
-pub use self::search::tell;
 pub use self::search::{EXHAUSTIVE, Model, check, check_outcomes};
+#[cfg(loom)]
+pub use self::search::{keep_to_cap, tell};
 pub use self::unexplored::{explored, unexplored};
 #[doc(hidden)]
 pub use self::witness::saw;

@@ -124,6 +124,13 @@ pub fn tell(model: Model, start: std::time::Instant, permutations: u64, bound: O
     checked::tell(model, start, permutations, bound);
 }
 
+/// Ends the process with TRUNCATED if a search that `weald::model` makes has reached the cap; for each
+/// permutation, with its number.
+#[cfg(loom)]
+pub fn keep_to_cap(model: Model, start: std::time::Instant, permutation: u64) {
+    checked::keep_to_cap(&model, start, permutation);
+}
+
 #[cfg(loom)]
 mod checked {
     use std::collections::BTreeSet;
@@ -225,17 +232,33 @@ mod checked {
                     ..progress
                 };
                 report::begin(now);
-                if permutation.is_multiple_of(CLOCK_INTERVAL) && now.start.elapsed() >= cap {
-                    let why = format!("the cap of {} s", cap.as_secs());
-                    report::report(&now, Verdict::Truncated, &[], Reason::Search(&why));
-                    std::process::exit(EXIT_TRUNCATED);
-                }
+                end_at_cap(&now, cap);
                 scenario();
             }
         };
         with_log(|| builder.check(counted_scenario));
         progress.permutation = permutations.load(Ordering::Relaxed);
         progress
+    }
+
+    pub(super) fn keep_to_cap(model: &Model, start: Instant, permutation: u64) {
+        let now = Progress {
+            name: model.name,
+            bound: loom::model::Builder::new()
+                .preemption_bound
+                .or(Some(GATE_BOUND)),
+            start,
+            permutation,
+        };
+        end_at_cap(&now, cap());
+    }
+
+    fn end_at_cap(now: &Progress, cap: Duration) {
+        if now.permutation.is_multiple_of(CLOCK_INTERVAL) && now.start.elapsed() >= cap {
+            let why = format!("the cap of {} s", cap.as_secs());
+            report::report(now, Verdict::Truncated, &[], Reason::Search(&why));
+            std::process::exit(EXIT_TRUNCATED);
+        }
     }
 
     /// Runs a search with loom's log, if `LOOM_LOG` asks for one.

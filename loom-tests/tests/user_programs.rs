@@ -3,17 +3,27 @@
 #![cfg(loom)]
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use weald::model::{Explored, Failure};
 use weald::sync::{Condvar, Mutex, channel};
-use weald_loom_tests::{Model, tell};
+use weald_loom_tests::{Model, keep_to_cap, tell};
 
 /// The program has no interleaving that fails.
 fn passes(model: Model, program: impl Fn() + Send + Sync + 'static) {
     let start = Instant::now();
-    match weald::model::check(program) {
+    let permutations = AtomicU64::new(0);
+    let counted = move || {
+        keep_to_cap(
+            model,
+            start,
+            permutations.fetch_add(1, Ordering::Relaxed) + 1,
+        );
+        program();
+    };
+    match weald::model::check(counted) {
         Ok(Explored {
             interleavings,
             bound,
