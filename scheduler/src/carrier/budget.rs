@@ -24,8 +24,8 @@ const QUICK: Duration = Duration::from_micros(25);
 /// or three; reading the clock would cost it a third as much as the switch does.
 const FIRST_LOOK: u32 = 4;
 
-/// Calls between two looks at the clock; four times as many after a stretch that took a quarter of
-/// [`QUICK`] at most, so the next will not take longer either if nothing changes.
+/// Calls between two looks at the clock; twice as many after a stretch that took a quarter of [`QUICK`] at
+/// most. No more: a thread whose calls become slow meanwhile holds the worker for as many of them.
 const STRIDE: u32 = 8;
 
 /// What is left when the first look is due.
@@ -38,7 +38,6 @@ pub(super) struct Budget {
     left: Cell<u32>,
     /// At least one, so the last call of a turn does not pass either.
     next_look: Cell<u32>,
-    stride: Cell<u32>,
     since: Cell<Option<Instant>>,
     last: Cell<Option<Instant>>,
 }
@@ -48,7 +47,6 @@ impl Budget {
         Self {
             left: Cell::new(BUDGET),
             next_look: Cell::new(AT_FIRST),
-            stride: Cell::new(STRIDE),
             since: Cell::new(None),
             last: Cell::new(None),
         }
@@ -107,13 +105,11 @@ fn spend_slow(carrier: &Carrier) {
         let last = budget.last.replace(Some(now));
         if now.saturating_duration_since(since) < SLICE {
             let took = last.map(|last| now.saturating_duration_since(last));
-            let stride = match took {
-                Some(took) if took < QUICK / 4 => (budget.stride.get() * 4).min(BUDGET / 2),
+            let calls = match took {
+                Some(took) if took < QUICK / 4 => 2 * STRIDE,
+                Some(took) if took >= QUICK => 1,
                 _ => STRIDE,
             };
-            budget.stride.set(stride);
-            let is_quick = took.is_none_or(|took| took < QUICK);
-            let calls = if is_quick { stride } else { 1 };
             budget.next_look.set(left.saturating_sub(calls).max(1));
             return;
         }
