@@ -26,10 +26,14 @@
 //! Checked by `loom-tests/tests/select.rs`.
 #![allow(unsafe_code, reason = "the waiting thread's header, by address")]
 
+#[cfg(not(loom))]
+use std::cell::Cell;
 use std::fmt;
 use std::time::Instant;
 
 use crate::green_thread::{Header, Hint};
+#[cfg(not(loom))]
+use crate::patch::Bypass;
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::state::Why;
 use crate::wait_queue::WaitQueue;
@@ -45,9 +49,14 @@ pub struct Selection {
     state: AtomicUsize,
     header: *const Header,
     epoch: u32,
+    /// Where libc is patched a lock of std's, taken to register, would else be waited for inside of
+    /// this wait, with the same epoch; its waker would end both.
+    #[cfg(not(loom))]
+    bypass: Cell<Option<Bypass>>,
 }
 
-// SAFETY: the header is touched only as invariant 2 allows; the rest is an atomic and a number.
+// SAFETY: the header is touched only as invariant 2 allows, and `bypass` only by the thread that
+// waits; the rest is an atomic and a number.
 unsafe impl Sync for Selection {}
 // SAFETY: as above.
 unsafe impl Send for Selection {}
@@ -76,6 +85,9 @@ impl Selection {
             state: AtomicUsize::new(WAITING),
             header: waiting.header(),
             epoch: waiting.epoch(),
+            // SAFETY: the running thread's header is alive.
+            #[cfg(not(loom))]
+            bypass: Cell::new(Some(Bypass::of(unsafe { &*waiting.header() }))),
         }
     }
 
@@ -139,6 +151,8 @@ impl Selection {
     pub fn end(&self) -> Option<usize> {
         let first = self.give_up();
         self.waiting().abandon();
+        #[cfg(not(loom))]
+        drop(self.bypass.take());
         first
     }
 
@@ -148,6 +162,8 @@ impl Selection {
         #[cfg(loom)]
         let _waits = crate::thin::Waits::begin(crate::thin::Wait::Selection);
         let ended = self.waiting().park(deadline, false, Admit::Reported);
+        #[cfg(not(loom))]
+        drop(self.bypass.take());
         match self.give_up() {
             Some(arm)
                 if matches!(ended, Ended::Woken(Why::CHOSEN))
