@@ -7,8 +7,7 @@
 //!
 //! Invariant: weald never lets a hook suspend the green thread while the scheduler is in the middle
 //! of something. The few system calls that the scheduler makes on a green thread's stack (waiting
-//! for a lock, waking a poller, starting an OS thread) are made inside a [`Bypass`], and so is what a
-//! carrier does on the thread-locals of a thread that it will run.
+//! for a lock, waking a poller, starting an OS thread) are made inside a [`Bypass`].
 #![allow(
     missing_docs,
     reason = "hidden from users; the names say what they are"
@@ -135,8 +134,7 @@ impl Bypass {
         }
     }
 
-    /// Of the running thread, whose header this is; or for a carrier, on the thread-locals of a green
-    /// thread that it runs next.
+    /// Of the running thread, whose header this is.
     #[inline]
     pub(crate) fn of(header: &crate::green_thread::Header) -> Self {
         header.bypass.set(header.bypass.get() + 1);
@@ -148,8 +146,7 @@ impl Drop for Bypass {
     #[inline]
     fn drop(&mut self) {
         if !self.0.is_null() {
-            // SAFETY: a `Bypass` stays on the stack of the thread that made it, or with the carrier
-            // that does not run the thread yet.
+            // SAFETY: a `Bypass` stays on the stack of the thread that made it.
             let bypass = unsafe { &(*self.0).bypass };
             bypass.set(bypass.get() - 1);
         }

@@ -363,12 +363,6 @@ impl Core {
         self.last_look
     }
 
-    /// The next dispatch is one before which to look elsewhere: at the injector, at the clock.
-    #[inline(always)]
-    pub(crate) fn look_is_due(&self) -> bool {
-        self.clock_countdown <= 1 || self.tick.wrapping_add(1).is_multiple_of(FAIRNESS_INTERVAL)
-    }
-
     /// Notes the time; the next look comes sooner if the threads run long.
     pub(crate) fn saw(&mut self, now: Instant) {
         let since = now.saturating_duration_since(self.last_look);

@@ -45,8 +45,6 @@ use crate::door::Door;
 use crate::exception;
 use crate::green_thread::{Header, Hint, Note, Task, stack_payload};
 use crate::locals;
-#[cfg(not(loom))]
-use crate::patch::Bypass;
 use crate::runtime::Inner;
 use crate::seat::Waited;
 use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -268,7 +266,6 @@ impl Carrier {
     }
 
     /// As `next`, where threads wait that must stay on this carrier.
-    #[inline(never)]
     fn next_of_all(&self, worker: &Worker) -> Option<Task> {
         let private = self.private();
         // SAFETY: the seat is held; the reference ends before anything is run.
@@ -292,7 +289,6 @@ impl Carrier {
 
     /// Every 61 dispatches: the mail, a thread from the injector.
     #[cold]
-    #[inline(never)]
     fn look_outside(&self, inner: &Inner) -> Option<Task> {
         self.take_mail();
         if self.unwinding.get() > 0 {
@@ -317,7 +313,6 @@ impl Carrier {
 
     /// Timers, events, and carriers that wait for a seat. False: one of them has it now.
     #[cold]
-    #[inline(never)]
     fn look_at_clock(&self, inner: &Arc<Inner>, worker: &Worker) -> bool {
         let now = clock::now();
         // SAFETY: the seat is held; ends before timers and events are handled.
@@ -357,169 +352,77 @@ impl Carrier {
         found
     }
 
-    /// Runs a green thread until it leaves its stack, and does what its note asks for; with
-    /// thread-locals of their own, also those that come after it ([`change_over`](Self::change_over)).
+    /// Runs a green thread until it leaves its stack, and does what its note asks for.
     #[inline]
-    fn dispatch(&self, inner: &Arc<Inner>, worker: &Worker, mut task: Task) {
-        // The running thread-locals are the OS thread's own, else those of `task`.
-        let mut at_home = true;
-        loop {
-            if worker.late.load(Ordering::Relaxed) {
-                worker.late.store(false, Ordering::Relaxed);
-            }
-            // The monitor watches it move; a plain step, as only the seat's holder writes.
-            let ticks = worker.ticks.load(Ordering::Relaxed);
-            worker.ticks.store(ticks + 1, Ordering::Relaxed);
-            self.budget.reset();
-            let header: *const Header = &raw const *task;
-            // SAFETY: the running reference is ours, hence the coroutine as well (green_thread.rs 2).
-            let coroutine = unsafe { &mut *task.coroutine.get() };
-            let coroutine = match coroutine {
-                Some(coroutine) => coroutine,
-                None => match self.bind(inner, worker, &task) {
-                    Some(()) => {
-                        // SAFETY: as above.
-                        let bound = unsafe { &mut *task.coroutine.get() };
-                        bound.as_mut().expect("just bound")
-                    }
-                    None => return,
-                },
-            };
-            if let Some(hooks) = &inner.settings.hooks {
-                hooks.resumed(&task);
-            }
-            self.running.store(header.cast_mut(), Ordering::Relaxed);
-            let handed_over = task.hog.get().then(|| self.hand_over_before(inner));
-            // From here to `enter` the seat may be seized: `worker` is not ours any more.
-            self.door.leave();
-            let resumed = match inner.settings.own {
-                None => {
-                    current::set_running(header);
-                    let resumed = coroutine.resume(());
-                    current::set_running(ptr::null());
-                    resumed
-                }
-                Some(own) => {
-                    if at_home {
-                        // SAFETY: the block was bound with the coroutine, and this is the OS thread.
-                        unsafe {
-                            let block = (*task.block.get()).as_ref().expect("bound together");
-                            own.arrive(block, self);
-                        }
-                    }
-                    coroutine.resume(())
-                }
-            };
-            let seated = self.door.enter();
-            let calm = seated && handed_over.is_none() && ptr::eq(self.door.seat(), worker);
-            let next = match inner.settings.own {
-                None => None,
-                Some(own) => self.change_over(own, inner, worker, calm),
-            };
-            // On the next one's thread-locals a hooked call would take this for that thread.
-            #[cfg(not(loom))]
-            let bypass = next.as_ref().map(|(next, _)| Bypass::of(next));
-            if !calm {
-                self.came_back_late(&task, &resumed, seated, handed_over);
-            }
-            match resumed {
-                Resumed::Suspended(note) => {
-                    if let Some(hooks) = &inner.settings.hooks {
-                        hooks.suspended(&task);
-                    }
-                    self.suspended(inner, task, note);
-                }
-                Resumed::Finished => self.finished(inner, &task),
-            }
-            #[cfg(not(loom))]
-            drop(bypass);
-            let Some(next) = next else { return };
-            (task, at_home) = next;
+    fn dispatch(&self, inner: &Arc<Inner>, worker: &Worker, task: Task) {
+        if worker.late.load(Ordering::Relaxed) {
+            worker.late.store(false, Ordering::Relaxed);
         }
-    }
-
-    /// Leaves the thread-locals of a green thread that has left its stack: for those of the next one
-    /// if there is nothing else to do, else for the OS thread's own. Returns the next one, and whether
-    /// the thread-locals are the OS thread's.
-    ///
-    /// Before the thread is published anywhere, because whoever takes it runs on them. So the next
-    /// one is chosen first, and what is done for the last one is done on the next one's: to write the
-    /// register once costs 18 ns, twice is what is saved.
-    #[inline(never)]
-    fn change_over(
-        &self,
-        own: &thread_locals::Own,
-        inner: &Inner,
-        worker: &Worker,
-        calm: bool,
-    ) -> Option<(Task, bool)> {
-        let calm = calm && inner.settings.hooks.is_none() && !inner.is_stopping();
-        let next = if calm {
-            self.next_at_hand(worker)
-        } else {
-            None
+        // The monitor watches it move; a plain step, as only the seat's holder writes.
+        let ticks = worker.ticks.load(Ordering::Relaxed);
+        worker.ticks.store(ticks + 1, Ordering::Relaxed);
+        self.budget.reset();
+        let header: *const Header = &raw const *task;
+        // SAFETY: the running reference is ours, hence the coroutine as well (green_thread.rs 2).
+        let coroutine = unsafe { &mut *task.coroutine.get() };
+        let coroutine = match coroutine {
+            Some(coroutine) => coroutine,
+            None => match self.bind(inner, worker, &task) {
+                Some(()) => {
+                    // SAFETY: as above.
+                    let bound = unsafe { &mut *task.coroutine.get() };
+                    bound.as_mut().expect("just bound")
+                }
+                None => return,
+            },
         };
-        if let Some(task) = &next
-            && !task.hog.get()
-            // SAFETY: the running reference is ours, and so is the block.
-            && let Some(block) = unsafe { &*task.block.get() }
-        {
-            // SAFETY: the thread has started, and is resumed next.
-            unsafe { own.arrive(block, self) };
-            return next.map(|task| (task, false));
+        if let Some(hooks) = &inner.settings.hooks {
+            hooks.resumed(&task);
         }
-        // SAFETY: this is the OS thread's pointer.
-        unsafe { own.leave(self.host.get()) };
-        next.map(|task| (task, true))
-    }
-
-    /// The next thread to run, unless it is time to look elsewhere before.
-    #[inline]
-    fn next_at_hand(&self, worker: &Worker) -> Option<Task> {
-        if self.unwinding.get() > 0 {
-            return None;
-        }
-        // SAFETY: the seat is held; the reference ends before anything is run.
-        let core = unsafe { worker.core() };
-        if core.look_is_due() {
-            return None;
-        }
-        core.tick();
-        core.clock_is_due();
-        if !self.private().is_empty() {
-            return self.next_of_all(worker);
-        }
-        // SAFETY: as above, taken anew.
-        unsafe { worker.core() }.next(worker)
-    }
-
-    /// The thread that has left its stack was away for long, or its seat is gone.
-    #[cold]
-    #[inline(never)]
-    fn came_back_late(
-        &self,
-        task: &Task,
-        resumed: &Resumed<Note>,
-        seated: bool,
-        handed_over: Option<Instant>,
-    ) {
-        if !seated {
+        self.running.store(header.cast_mut(), Ordering::Relaxed);
+        let handed_over = task.hog.get().then(|| self.hand_over_before(inner));
+        // From here to `enter` the seat may be seized: `worker` is not ours any more.
+        self.door.leave();
+        let resumed = match inner.settings.own {
+            None => {
+                current::set_running(header);
+                let resumed = coroutine.resume(());
+                current::set_running(ptr::null());
+                resumed
+            }
+            // SAFETY: the block was bound with the coroutine, and this is the OS thread.
+            Some(own) => unsafe {
+                let block = (*task.block.get()).as_ref().expect("bound together");
+                own.resume(coroutine, block, self, self.host.get())
+            },
+        };
+        if !self.door.enter() {
             // It was seized from under it.
             task.hog.set(true);
+            self.tell_where(&task, &resumed);
         } else if let Some(start) = handed_over {
             self.door.came_back();
             slice::lengthen(false);
             task.hog
                 .set(clock::now().saturating_duration_since(start) >= BRIEF);
+            self.tell_where(&task, &resumed);
+        } else if self.door.seat().is_null() {
+            // It lost its seat, or gave it up, and has found out in a call of weald's.
+            self.tell_where(&task, &resumed);
         }
-        // Else it has lost its seat, or given it up, and has found out in a call of weald's; it may have
-        // another one by now.
-        self.tell_where(task, resumed);
+        match resumed {
+            Resumed::Suspended(note) => {
+                if let Some(hooks) = &inner.settings.hooks {
+                    hooks.suspended(&task);
+                }
+                self.suspended(inner, task, note);
+            }
+            Resumed::Finished => self.finished(inner, &task),
+        }
     }
 
     /// A hog that the monitor has reported is back: from where, which could not be seen while it ran.
     #[cold]
-    #[inline(never)]
     fn tell_where(&self, task: &Task, resumed: &Resumed<Note>) {
         if !self.reported.swap(false, Ordering::Relaxed) {
             return;
@@ -539,7 +442,6 @@ impl Carrier {
     /// A thread that did not come back for long the last time will hardly do so this time: the
     /// others go on elsewhere at once, not when the monitor has noticed. Returns when it starts.
     #[cold]
-    #[inline(never)]
     fn hand_over_before(&self, inner: &Arc<Inner>) -> Instant {
         if inner.seats.has_taker() {
             inner.monitor.expect(self.index, self.door.losses());
@@ -550,10 +452,6 @@ impl Carrier {
     }
 
     /// Gives a thread that starts its stack, or its end if it was killed. `None`: it will not run.
-    ///
-    /// Not inlined, as the others that `dispatch` calls and most dispatches do not: what the compiler
-    /// would keep at hand for them costs each dispatch some twenty instructions.
-    #[inline(never)]
     fn bind(&self, inner: &Arc<Inner>, worker: &Worker, task: &Task) -> Option<()> {
         let killed =
             exception::is_killed(task) && !cfg!(weald_fault = "carrier_starts_who_was_killed");
@@ -604,7 +502,6 @@ impl Carrier {
         Some(())
     }
 
-    #[inline]
     fn suspended(&self, inner: &Arc<Inner>, task: Task, note: Note) {
         match note {
             Note::Yield => self.push_yielded(inner, task),
@@ -658,7 +555,6 @@ impl Carrier {
         }
     }
 
-    #[inline(never)]
     fn push_woken(&self, inner: &Arc<Inner>, task: Task, hint: Hint) {
         if task.home.load(Ordering::Relaxed) != 0 {
             self.private().push(task, hint);
@@ -674,7 +570,6 @@ impl Carrier {
         }
     }
 
-    #[inline(never)]
     fn finished(&self, inner: &Inner, task: &Task) {
         // SAFETY: the running reference is ours.
         let coroutine = unsafe { (*task.coroutine.get()).take() };
@@ -712,8 +607,6 @@ impl Carrier {
         inner.one_ended();
     }
 
-    #[cold]
-    #[inline(never)]
     fn give_up_seat(&self, inner: &Arc<Inner>) {
         if let Some(worker) = self.seat() {
             self.sit(None);

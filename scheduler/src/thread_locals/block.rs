@@ -180,59 +180,33 @@ impl Own {
         ptr::with_exposed_provenance(pointer.wrapping_add_signed(self.places.here))
     }
 
-    /// Makes the block the running one's, for a carrier that resumes its green thread next.
-    ///
-    /// Inlined, as is all between this and [`leave`](Self::leave) that switches stacks, because a
-    /// return behind a switch is never predicted: 10 ns. The compiler takes the thread pointer for a
-    /// constant, so the function that this is inlined into touches no thread-local itself but by
-    /// calls that are not inlined.
-    ///
-    /// # Safety
-    /// The block is that of a green thread that the caller resumes next or leaves alone, and nobody
-    /// else may run it; `carrier` is the running OS thread's.
-    #[inline(always)]
-    pub(crate) unsafe fn arrive(&self, block: &Block, carrier: *const Carrier) {
-        let pointer = block.pointer();
-        // SAFETY: the block is complete and its thread does not run.
-        unsafe {
-            current::drive(self.here(pointer), carrier);
-            machine::set_pointer(pointer);
-        }
-        border();
-    }
-
-    /// Makes the OS thread's own block the running one's again.
-    ///
-    /// # Safety
-    /// `host` is the running OS thread's pointer.
-    #[inline(always)]
-    #[allow(clippy::unused_self, reason = "elsewhere there is nothing to leave")]
-    pub(crate) unsafe fn leave(&self, host: usize) {
-        border();
-        // SAFETY: by contract.
-        unsafe { machine::set_pointer(host) };
-        border();
-    }
-
     /// Runs the green thread on its block until it leaves its stack.
+    ///
+    /// Inlined, because a return behind a switch is never predicted: 10 ns. The compiler takes the
+    /// thread pointer for a constant, so nothing but the switch may come between the two times that
+    /// it is set: a call that is not inlined on either side keeps out what it might move there.
     ///
     /// # Safety
     /// The coroutine is the one whose thread has the block; `host` is the running OS thread's
     /// pointer, and `carrier` drives it.
     #[inline(always)]
-    pub(super) unsafe fn resume(
+    pub(crate) unsafe fn resume(
         &self,
         coroutine: &mut Coroutine<(), Note>,
         block: &Block,
         carrier: *const Carrier,
         host: usize,
     ) -> Resumed<Note> {
-        // SAFETY: by contract; no thread-local is touched in between, and the pointer is the OS
-        // thread's again after it. `resume` does not unwind: no panic leaves a coroutine.
+        let pointer = block.pointer();
+        // SAFETY: the block is complete and its thread does not run; no thread-local is touched
+        // in between, and the pointer is the OS thread's again after it. `resume` does not unwind:
+        // no panic leaves a coroutine.
         unsafe {
-            self.arrive(block, carrier);
+            current::drive(self.here(pointer), carrier);
+            machine::set_pointer(pointer);
             let resumed = coroutine.resume(());
-            self.leave(host);
+            machine::set_pointer(host);
+            border();
             resumed
         }
     }

@@ -9,17 +9,12 @@
 //! ```
 //!
 //! A green thread gets such a block when it first runs. Its carrier writes the block's address to the
-//! register before it enters the thread's stack, and that of the next thread's block, or its own,
-//! after it has left it. So, seen from inside, a green thread *is* a thread: the compiler may keep the address of a thread-local over a
+//! register before it enters the thread's stack and its own back after it has left it. So, seen from
+//! inside, a green thread *is* a thread: the compiler may keep the address of a thread-local over a
 //! switch, and what came out of one stays with who took it.
 //!
-//! 1. Two OS threads never run on one block. A green thread is published (queued, parked, its block
-//!    given back) only once its carrier has left its block. Between two green threads the carrier
-//!    goes from the one's block to the other's, and what it does there for the first (`carrier`,
-//!    `change_over`) it does as the second, which nobody else can run. Everything else, and above all
-//!    timers, events, hooks and sleep, it does on the OS thread's own block.
-//!    The function that writes the register touches no thread-local itself but by calls that are not
-//!    inlined (`block.rs`).
+//! 1. The carrier's loop runs on its own block: the switch is around `Coroutine::resume` and nothing
+//!    else, between two calls that are not inlined (`block.rs`).
 //! 2. What a green thread must know of its carrier (`current.rs`) is written into its block before
 //!    each switch.
 //! 3. When the body has ended, still on its stack and its block, the destructors of its

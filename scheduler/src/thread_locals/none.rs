@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 
 use crate::carrier::Carrier;
-use crate::green_thread::Header;
+use crate::coroutine::{Coroutine, Resumed};
+use crate::green_thread::{Header, Note};
 
 /// Nobody can make one.
 #[derive(Debug)]
@@ -49,12 +50,13 @@ impl Own {
     }
 
     #[allow(unsafe_code, reason = "elsewhere it switches thread-locals")]
-    pub(crate) unsafe fn arrive(&self, _block: &Block, _carrier: *const Carrier) {
-        match self.0 {}
-    }
-
-    #[allow(unsafe_code, reason = "elsewhere it switches thread-locals")]
-    pub(crate) unsafe fn leave(&self, _host: usize) {
+    pub(crate) unsafe fn resume(
+        &self,
+        _coroutine: &mut Coroutine<(), Note>,
+        _block: &Block,
+        _carrier: *const Carrier,
+        _host: usize,
+    ) -> Resumed<Note> {
         match self.0 {}
     }
 
