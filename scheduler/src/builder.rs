@@ -6,7 +6,8 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crate::error::InstallError;
-use crate::green_thread::{GreenThread, Header, Task};
+use crate::green_thread::{Header, Task};
+use crate::handle::GreenThread;
 use crate::runtime::{self, Runtime};
 use crate::stack;
 use crate::thread_locals;

@@ -12,7 +12,8 @@ use std::cell::Cell;
 use std::ptr;
 
 use crate::carrier::Carrier;
-use crate::green_thread::{GreenThread, Header, Task};
+use crate::green_thread::{Header, Task};
+use crate::handle::GreenThread;
 
 /// What the runtime keeps of the thread that runs on an OS thread.
 #[derive(Debug)]

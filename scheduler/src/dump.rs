@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::green_thread::{GreenThreadId, Header};
+use crate::green_thread::Header;
+use crate::handle::GreenThreadId;
 use crate::runtime::{self, Inner};
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;

@@ -18,7 +18,8 @@ use std::marker::PhantomData;
 use std::time::Instant;
 
 use crate::exception;
-use crate::green_thread::{GreenThread, Header, Task};
+use crate::green_thread::{Header, Task};
+use crate::handle::GreenThread;
 use crate::wait_queue::{Interrupt, Woken};
 use crate::waiter;
 

@@ -32,6 +32,7 @@ mod error;
 mod exc_after;
 mod exception;
 mod green_thread;
+mod handle;
 mod idle;
 #[doc(hidden)]
 pub mod io;
@@ -97,7 +98,7 @@ pub use crate::dump::{Doing, Dump, DumpedThread, dump};
 pub use crate::error::InstallError;
 pub use crate::exc_after::exc_after;
 pub use crate::exception::{Elapsed, Exception, Killed, catch};
-pub use crate::green_thread::{GreenThread, GreenThreadId};
+pub use crate::handle::{GreenThread, GreenThreadId};
 pub use crate::join::JoinHandle;
 pub use crate::locals::LocalKey;
 pub use crate::metrics::Metrics;

@@ -12,7 +12,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::green_thread::GreenThread;
+use crate::handle::GreenThread;
 use crate::join::JoinHandle;
 use crate::runtime::{self, Inner};
 use crate::shim::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -17,7 +17,8 @@ use std::thread::Result;
 
 use crate::current;
 use crate::exception::{self, Exception};
-use crate::green_thread::{GreenThreadId, Header, Settings, Task};
+use crate::green_thread::{Header, Settings, Task};
+use crate::handle::GreenThreadId;
 use crate::join::{self, Packet};
 use crate::locals;
 use crate::random::Random;

@@ -25,7 +25,8 @@ use std::time::{Duration, Instant};
 use weald_timer::{Key, Remote, Tick, Wheel};
 
 use crate::call_after::Call;
-use crate::green_thread::{GreenThreadId, Header, Hint, Task};
+use crate::green_thread::{Header, Hint, Task};
+use crate::handle::GreenThreadId;
 use crate::poller::Poller;
 use crate::queue::{Order, RunQueue, Slot, Steal, Thieves};
 use crate::shim::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
