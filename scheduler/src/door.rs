@@ -107,6 +107,13 @@ impl<T> Door<T> {
         ptr::eq(self.held.load(Ordering::Acquire), self.view.get()) || self.look_again()
     }
 
+    /// Whether the owner is inside; for the owner.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn is_inside(&self) -> bool {
+        self.entered.load(Ordering::Relaxed)
+    }
+
     /// The owner goes out, to run a green thread's code.
     #[inline(always)]
     pub(crate) fn leave(&self) {

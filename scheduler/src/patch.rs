@@ -7,7 +7,8 @@
 //!
 //! Invariant: weald never lets a hook suspend the green thread while the scheduler is in the middle
 //! of something. The few system calls that the scheduler makes on a green thread's stack (waiting
-//! for a lock, waking a poller, starting an OS thread) are made inside a [`Bypass`].
+//! for a lock, waking a poller, starting an OS thread) are made inside a [`Bypass`], and nothing that
+//! a carrier does inside its door is hooked, on whose thread-locals it may be.
 #![allow(
     missing_docs,
     reason = "hidden from users; the names say what they are"
@@ -98,12 +99,12 @@ pub fn is_on() -> u32 {
 /// The kinds of calls that are patched for the caller; 0 for whom no call is.
 #[inline]
 pub fn caller() -> u32 {
-    let Some(header) = current::green() else {
+    let (carrier, running) = current::carrier_and_running();
+    // SAFETY: what runs here is alive, and a carrier outlives it.
+    let (Some(carrier), Some(header)) = (unsafe { (carrier.as_ref(), running.as_ref()) }) else {
         return 0;
     };
-    // SAFETY: what runs here is alive.
-    let header = unsafe { &*header };
-    if header.bypass.get() > 0 {
+    if !header.is_green() || header.bypass.get() > 0 || carrier.door.is_inside() {
         return 0;
     }
     match header.patched {

@@ -27,6 +27,7 @@ impl Registry {
     }
 
     /// Enters a thread; by its carrier.
+    #[inline(never)]
     pub(crate) fn insert(&self, task: &Task, shard: usize) {
         let shard_id = u16::try_from(shard).expect("carriers are few");
         task.shard.set(shard_id);

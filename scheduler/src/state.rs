@@ -85,18 +85,13 @@ pub(crate) struct WaitKind {
 }
 
 impl WaitKind {
+    #[inline(always)]
     fn bits(self) -> u64 {
-        let mut bits = PARKED;
-        if self.by_token {
-            bits |= BY_TOKEN;
-        }
-        if !self.interruptible {
-            bits |= NO_EXC;
-        }
-        if self.in_place {
-            bits |= IN_PLACE;
-        }
-        bits
+        // Without a branch: this is made of a note at each parking.
+        PARKED
+            | (u64::from(self.by_token) * BY_TOKEN)
+            | (u64::from(!self.interruptible) * NO_EXC)
+            | (u64::from(self.in_place) * IN_PLACE)
     }
 }
 

@@ -44,6 +44,9 @@ const SLOT_STREAK: u32 = 16;
 /// A yielded thread runs at least every so many dispatches, the oldest spawned one as well.
 const CLASS_INTERVAL: u32 = 16;
 
+/// Which dispatch of an interval begins with the oldest spawned one.
+const OLDEST_FRESH: u32 = 8;
+
 /// Dispatches between two looks at the clock, at most and to begin with. Looking costs some 30 ns.
 const CLOCK_INTERVAL: u32 = 32;
 
@@ -326,7 +329,7 @@ impl Core {
                     return Some(task);
                 }
             }
-            8 => {
+            OLDEST_FRESH => {
                 if let Some(task) = self.fresh.pop_oldest() {
                     return Some(task);
                 }
@@ -350,6 +353,22 @@ impl Core {
             return Some(task);
         }
         self.yielded.pop()
+    }
+
+    /// As `next`, but `None` also where this dispatch is one before which to look elsewhere: at the
+    /// injector, at the clock, at the far end of a deque as a thief does.
+    #[inline(always)]
+    pub(crate) fn next_at_hand(&mut self, worker: &Worker) -> Option<Task> {
+        let tick = self.tick.wrapping_add(1);
+        if self.clock_countdown <= 1
+            || tick.is_multiple_of(FAIRNESS_INTERVAL)
+            || (tick % CLASS_INTERVAL == OLDEST_FRESH && self.fresh.is_shared())
+        {
+            return None;
+        }
+        self.tick = tick;
+        self.clock_countdown -= 1;
+        self.next(worker)
     }
 
     /// True every so many dispatches: time to read the clock.

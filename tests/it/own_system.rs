@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use weald::Runtime;
 
-use crate::support::{Flag, LIMIT, own_runtime, spin, with_deadline};
+use crate::support::{Flag, LIMIT, in_child, own_runtime, spin, with_deadline};
 
 /// The check on 2 workers, where the mode is to be had.
 fn check(check: impl FnOnce(&Runtime) + Send) {
@@ -214,4 +214,39 @@ fn thread_locals_of_a_library_that_is_loaded_later_are_the_green_threads_own_too
             }
         }
     });
+}
+
+/// Bytes of memory that the process has.
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+/// Whatever the scheduler does while a green thread's thread-locals are the running ones must not be
+/// remembered there by a library: the thread may have ended, and its successors are many.
+#[test]
+fn green_threads_that_come_and_go_leave_nothing_behind() {
+    let test = "own_system::green_threads_that_come_and_go_leave_nothing_behind";
+    let child = in_child(test, &[], || {
+        let Some(rt) = own_runtime(2) else { return };
+        let batches = |count: usize| {
+            rt.run(|| {
+                for _ in 0..count {
+                    let batch = (0..1000).map(|_| weald::spawn(weald::yield_now));
+                    let batch: Vec<_> = batch.collect();
+                    for one in batch {
+                        one.join().unwrap();
+                    }
+                }
+            });
+        };
+        batches(30);
+        let before = resident_bytes();
+        batches(200);
+        let more = resident_bytes().saturating_sub(before);
+        // An entry in the deques' list of threads, for every 16th of them, would be 18 MB.
+        assert!(more < 8 << 20, "{more} bytes for 200,000 green threads");
+    });
+    assert!(child.success, "{child:?}");
 }

@@ -23,6 +23,7 @@ const PASSES: usize = 2;
 impl Carrier {
     /// Nothing in the own queues: look everywhere, then sleep.
     #[cold]
+    #[inline(never)]
     pub(super) fn idle(&self, inner: &Arc<Inner>, worker: &Worker) {
         worker.ticks.fetch_add(1, Ordering::Relaxed);
         if self.unwinding.get() > 0 {

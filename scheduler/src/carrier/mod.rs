@@ -29,6 +29,7 @@
 mod alarm;
 mod away;
 mod budget;
+mod change_over;
 mod idle;
 mod own;
 mod schedule;
@@ -52,6 +53,7 @@ use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Mutex};
 use crate::slice;
+use crate::state::WaitKind;
 use crate::thread_locals;
 use crate::trace::Tracer;
 use crate::worker::{self, Private, Worker, count, millis_since};
@@ -116,7 +118,11 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
         current::set_carrier(carrier);
         let alt_stack = crate::stack::overflow::AltStack::for_this_thread();
         let guard = AbortOnPanic;
-        carrier.run(&shared);
+        if shared.settings.own.is_some() {
+            carrier.run::<true>(&shared);
+        } else {
+            carrier.run::<false>(&shared);
+        }
         std::mem::forget(guard);
         drop(alt_stack);
         current::set_carrier(ptr::null());
@@ -203,7 +209,9 @@ impl Carrier {
         self.private.with_mut(|private| unsafe { &mut *private })
     }
 
-    fn run(&self, inner: &Arc<Inner>) {
+    /// `OWN`: green threads have thread-locals of their own. A loop for each, so that neither costs the
+    /// other anything.
+    fn run<const OWN: bool>(&self, inner: &Arc<Inner>) {
         self.door.enter();
         loop {
             let Some(worker) = self.seat() else {
@@ -231,7 +239,12 @@ impl Carrier {
                 break;
             }
             match self.next(inner, worker) {
-                Some(task) => self.dispatch(inner, worker, task),
+                Some(task) => {
+                    let mut next = Some(task);
+                    while let Some(task) = next {
+                        next = self.dispatch::<OWN>(inner, worker, task);
+                    }
+                }
                 None if self.seat().is_none() => {}
                 None => self.idle(inner, worker),
             }
@@ -240,7 +253,7 @@ impl Carrier {
     }
 
     /// The next thread to run, if there is one without searching.
-    #[inline]
+    #[inline(always)]
     fn next(&self, inner: &Arc<Inner>, worker: &Worker) -> Option<Task> {
         // SAFETY: the seat is held; the reference ends before anything is run.
         let core = unsafe { worker.core() };
@@ -266,6 +279,7 @@ impl Carrier {
     }
 
     /// As `next`, where threads wait that must stay on this carrier.
+    #[inline(never)]
     fn next_of_all(&self, worker: &Worker) -> Option<Task> {
         let private = self.private();
         // SAFETY: the seat is held; the reference ends before anything is run.
@@ -289,6 +303,7 @@ impl Carrier {
 
     /// Every 61 dispatches: the mail, a thread from the injector.
     #[cold]
+    #[inline(never)]
     fn look_outside(&self, inner: &Inner) -> Option<Task> {
         self.take_mail();
         if self.unwinding.get() > 0 {
@@ -313,6 +328,7 @@ impl Carrier {
 
     /// Timers, events, and carriers that wait for a seat. False: one of them has it now.
     #[cold]
+    #[inline(never)]
     fn look_at_clock(&self, inner: &Arc<Inner>, worker: &Worker) -> bool {
         let now = clock::now();
         // SAFETY: the seat is held; ends before timers and events are handled.
@@ -352,17 +368,17 @@ impl Carrier {
         found
     }
 
-    /// Runs a green thread until it leaves its stack, and does what its note asks for.
-    #[inline]
-    fn dispatch(&self, inner: &Arc<Inner>, worker: &Worker, task: Task) {
-        if worker.late.load(Ordering::Relaxed) {
-            worker.late.store(false, Ordering::Relaxed);
-        }
-        // The monitor watches it move; a plain step, as only the seat's holder writes.
-        let ticks = worker.ticks.load(Ordering::Relaxed);
-        worker.ticks.store(ticks + 1, Ordering::Relaxed);
-        self.budget.reset();
-        let header: *const Header = &raw const *task;
+    /// Runs a green thread until it leaves its stack, and does what its note asks for. With
+    /// thread-locals of their own, also those that come after it, one of which may be left to do and
+    /// is returned (`change_over.rs`).
+    #[inline(always)]
+    fn dispatch<const OWN: bool>(
+        &self,
+        inner: &Arc<Inner>,
+        worker: &Worker,
+        mut task: Task,
+    ) -> Option<Task> {
+        self.note_turn(worker);
         // SAFETY: the running reference is ours, hence the coroutine as well (green_thread.rs 2).
         let coroutine = unsafe { &mut *task.coroutine.get() };
         let coroutine = match coroutine {
@@ -373,30 +389,33 @@ impl Carrier {
                     let bound = unsafe { &mut *task.coroutine.get() };
                     bound.as_mut().expect("just bound")
                 }
-                None => return,
+                None => return None,
             },
         };
         if let Some(hooks) = &inner.settings.hooks {
             hooks.resumed(&task);
         }
+        let header: *const Header = &raw const *task;
         self.running.store(header.cast_mut(), Ordering::Relaxed);
         let handed_over = task.hog.get().then(|| self.hand_over_before(inner));
-        // From here to `enter` the seat may be seized: `worker` is not ours any more.
-        self.door.leave();
-        let resumed = match inner.settings.own {
+        let mut next = None;
+        let own = if OWN { inner.settings.own } else { None };
+        let (resumed, seated) = match own {
             None => {
+                // From here to `enter` the seat may be seized: `worker` is not ours any more.
+                self.door.leave();
                 current::set_running(header);
                 let resumed = coroutine.resume(());
                 current::set_running(ptr::null());
-                resumed
+                (resumed, self.door.enter())
             }
-            // SAFETY: the block was bound with the coroutine, and this is the OS thread.
+            // SAFETY: the running reference is ours, and the block was bound with the coroutine.
             Some(own) => unsafe {
-                let block = (*task.block.get()).as_ref().expect("bound together");
-                own.resume(coroutine, block, self, self.host.get())
+                let calm = handed_over.is_none();
+                self.run_own(own, inner, worker, &mut task, calm, &mut next)
             },
         };
-        if !self.door.enter() {
+        if !seated {
             // It was seized from under it.
             task.hog.set(true);
             self.tell_where(&task, &resumed);
@@ -419,10 +438,24 @@ impl Carrier {
             }
             Resumed::Finished => self.finished(inner, &task),
         }
+        next
+    }
+
+    /// The worker is about to run a green thread.
+    #[inline(always)]
+    fn note_turn(&self, worker: &Worker) {
+        if worker.late.load(Ordering::Relaxed) {
+            worker.late.store(false, Ordering::Relaxed);
+        }
+        // The monitor watches it move; a plain step, as only the seat's holder writes.
+        let ticks = worker.ticks.load(Ordering::Relaxed);
+        worker.ticks.store(ticks + 1, Ordering::Relaxed);
+        self.budget.reset();
     }
 
     /// A hog that the monitor has reported is back: from where, which could not be seen while it ran.
     #[cold]
+    #[inline(never)]
     fn tell_where(&self, task: &Task, resumed: &Resumed<Note>) {
         if !self.reported.swap(false, Ordering::Relaxed) {
             return;
@@ -442,6 +475,7 @@ impl Carrier {
     /// A thread that did not come back for long the last time will hardly do so this time: the
     /// others go on elsewhere at once, not when the monitor has noticed. Returns when it starts.
     #[cold]
+    #[inline(never)]
     fn hand_over_before(&self, inner: &Arc<Inner>) -> Instant {
         if inner.seats.has_taker() {
             inner.monitor.expect(self.index, self.door.losses());
@@ -452,6 +486,10 @@ impl Carrier {
     }
 
     /// Gives a thread that starts its stack, or its end if it was killed. `None`: it will not run.
+    ///
+    /// Not inlined, as the others that `dispatch` calls and most dispatches do not: what the compiler
+    /// would keep at hand for them costs each dispatch some twenty instructions.
+    #[inline(never)]
     fn bind(&self, inner: &Arc<Inner>, worker: &Worker, task: &Task) -> Option<()> {
         let killed =
             exception::is_killed(task) && !cfg!(weald_fault = "carrier_starts_who_was_killed");
@@ -502,6 +540,7 @@ impl Carrier {
         Some(())
     }
 
+    #[inline(always)]
     fn suspended(&self, inner: &Arc<Inner>, task: Task, note: Note) {
         match note {
             Note::Yield => self.push_yielded(inner, task),
@@ -509,30 +548,15 @@ impl Carrier {
                 if !task.registered.get() {
                     inner.registry.insert(&task, self.index);
                 }
-                if let Some(worker) = self.seat() {
-                    count(&worker.counters.parks);
-                    // SAFETY: the seat is held; ends with the statement.
-                    task.left.set_time(unsafe { worker.core() }.looked_at);
+                let parked = if let Some(worker) = self.seat() {
+                    park_seated(worker, task, epoch, kind)
                 } else {
                     inner.parked_outside.fetch_add(1, Ordering::Relaxed);
                     task.left.set_time(millis_since(inner.start, clock::now()));
-                }
-                let header = task.into_raw();
-                // SAFETY: it came from `into_raw`; the state word owns the reference from the step
-                // to PARKED on, and until then it is ours.
-                let parked = cfg!(weald_fault = "carrier_parks_before_the_switch")
-                    || unsafe { (*header).state.park(epoch, kind) }.is_ok();
-                if !parked {
-                    // A waker, the token or an exception was first.
-                    // SAFETY: it did not park, so the reference is still ours.
-                    let task = unsafe { Task::from_raw(header) };
-                    match self.seat() {
-                        Some(worker) => count(&worker.counters.wakes),
-                        None => {
-                            inner.woken_outside.fetch_add(1, Ordering::Relaxed);
-                        }
-                    }
-                    self.push_woken(inner, task, Hint::Event);
+                    publish(task, epoch, kind)
+                };
+                if let Err(task) = parked {
+                    self.woken_early(inner, task);
                 }
             }
             Note::Requeue => self.push_woken(inner, task, Hint::Event),
@@ -543,7 +567,19 @@ impl Carrier {
         }
     }
 
-    #[inline]
+    /// A waker, the token or an exception was first: the thread goes on.
+    #[inline(never)]
+    fn woken_early(&self, inner: &Arc<Inner>, task: Task) {
+        match self.seat() {
+            Some(worker) => count(&worker.counters.wakes),
+            None => {
+                inner.woken_outside.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.push_woken(inner, task, Hint::Event);
+    }
+
+    #[inline(always)]
     fn push_yielded(&self, inner: &Arc<Inner>, task: Task) {
         if task.home.load(Ordering::Relaxed) != 0 {
             self.private().push_yielded(task);
@@ -555,6 +591,7 @@ impl Carrier {
         }
     }
 
+    #[inline(never)]
     fn push_woken(&self, inner: &Arc<Inner>, task: Task, hint: Hint) {
         if task.home.load(Ordering::Relaxed) != 0 {
             self.private().push(task, hint);
@@ -570,6 +607,7 @@ impl Carrier {
         }
     }
 
+    #[inline(always)]
     fn finished(&self, inner: &Inner, task: &Task) {
         // SAFETY: the running reference is ours.
         let coroutine = unsafe { (*task.coroutine.get()).take() };
@@ -607,12 +645,39 @@ impl Carrier {
         inner.one_ended();
     }
 
+    #[cold]
+    #[inline(never)]
     fn give_up_seat(&self, inner: &Arc<Inner>) {
         if let Some(worker) = self.seat() {
             self.sit(None);
             inner.seats.release(inner, worker.index);
         }
     }
+}
+
+/// Publishes a thread as parked, unless something has ended its wait already; its stack is left. The
+/// worker is the one whose seat is held.
+#[inline(always)]
+fn park_seated(worker: &Worker, task: Task, epoch: u32, kind: WaitKind) -> Result<(), Task> {
+    count(&worker.counters.parks);
+    // SAFETY: the seat is held; ends with the statement.
+    task.left.set_time(unsafe { worker.core() }.looked_at);
+    publish(task, epoch, kind)
+}
+
+/// The step to PARKED. The thread may run elsewhere when this returns.
+#[inline(always)]
+fn publish(task: Task, epoch: u32, kind: WaitKind) -> Result<(), Task> {
+    let header = task.into_raw();
+    // SAFETY: it came from `into_raw`; the state word owns the reference from the step to PARKED on,
+    // and until then it is ours.
+    let parked = cfg!(weald_fault = "carrier_parks_before_the_switch")
+        || unsafe { (*header).state.park(epoch, kind) }.is_ok();
+    if parked {
+        return Ok(());
+    }
+    // SAFETY: it did not park, so the reference is still ours.
+    Err(unsafe { Task::from_raw(header) })
 }
 
 /// What runs on a green thread's stack.

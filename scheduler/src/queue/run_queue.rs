@@ -67,6 +67,12 @@ impl<T> RunQueue<T> {
         (Self::List { tasks, order, len }, thieves)
     }
 
+    /// Whether others may steal from it.
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Deque { .. })
+    }
+
     /// Adds a task. Never waits.
     #[inline]
     pub(crate) fn push(&mut self, task: T) {

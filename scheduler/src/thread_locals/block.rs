@@ -180,33 +180,57 @@ impl Own {
         ptr::with_exposed_provenance(pointer.wrapping_add_signed(self.places.here))
     }
 
-    /// Runs the green thread on its block until it leaves its stack.
+    /// Makes the block the running one, for a carrier that resumes its green thread next.
     ///
-    /// Inlined, because a return behind a switch is never predicted: 10 ns. The compiler takes the
-    /// thread pointer for a constant, so nothing but the switch may come between the two times that
-    /// it is set: a call that is not inlined on either side keeps out what it might move there.
+    /// Inlined, as is all between this and [`leave`](Self::leave) that switches stacks, because a
+    /// return behind a switch is never predicted: 10 ns. The compiler takes the thread pointer for a
+    /// constant, so the function that this is inlined into touches no thread-local itself but by
+    /// calls that are not inlined; one of them on either side keeps out what it might move there.
+    ///
+    /// # Safety
+    /// The block is that of a green thread that the caller alone may run; `carrier` is the running
+    /// OS thread's.
+    #[inline(always)]
+    pub(crate) unsafe fn arrive(&self, block: &Block, carrier: *const Carrier) {
+        let pointer = block.pointer();
+        // SAFETY: the block is complete, and nobody runs on it.
+        unsafe {
+            current::drive(self.here(pointer), carrier);
+            machine::set_pointer(pointer);
+        }
+    }
+
+    /// Makes the OS thread's own block the running one again.
+    ///
+    /// # Safety
+    /// `host` is the running OS thread's pointer.
+    #[inline(always)]
+    #[allow(clippy::unused_self, reason = "elsewhere there is nothing to leave")]
+    pub(crate) unsafe fn leave(&self, host: usize) {
+        // SAFETY: by contract.
+        unsafe { machine::set_pointer(host) };
+        border();
+    }
+
+    /// Runs the green thread on its block until it leaves its stack.
     ///
     /// # Safety
     /// The coroutine is the one whose thread has the block; `host` is the running OS thread's
     /// pointer, and `carrier` drives it.
     #[inline(always)]
-    pub(crate) unsafe fn resume(
+    pub(super) unsafe fn resume(
         &self,
         coroutine: &mut Coroutine<(), Note>,
         block: &Block,
         carrier: *const Carrier,
         host: usize,
     ) -> Resumed<Note> {
-        let pointer = block.pointer();
-        // SAFETY: the block is complete and its thread does not run; no thread-local is touched
-        // in between, and the pointer is the OS thread's again after it. `resume` does not unwind:
-        // no panic leaves a coroutine.
+        // SAFETY: by contract; no thread-local is touched in between, and the pointer is the OS
+        // thread's again after it. `resume` does not unwind: no panic leaves a coroutine.
         unsafe {
-            current::drive(self.here(pointer), carrier);
-            machine::set_pointer(pointer);
+            self.arrive(block, carrier);
             let resumed = coroutine.resume(());
-            machine::set_pointer(host);
-            border();
+            self.leave(host);
             resumed
         }
     }

@@ -9,12 +9,12 @@
 //! ```
 //!
 //! A green thread gets such a block when it first runs. Its carrier writes the block's address to the
-//! register before it enters the thread's stack and its own back after it has left it. So, seen from
-//! inside, a green thread *is* a thread: the compiler may keep the address of a thread-local over a
-//! switch, and what came out of one stays with who took it.
+//! register before it enters the thread's stack, and that of the next thread's block, or its own, after
+//! it has left it. So, seen from inside, a green thread *is* a thread: the compiler may keep the
+//! address of a thread-local over a switch, and what came out of one stays with who took it.
 //!
-//! 1. The carrier's loop runs on its own block: the switch is around `Coroutine::resume` and nothing
-//!    else, between two calls that are not inlined (`block.rs`).
+//! 1. The carrier's loop runs on its own block, but for the few steps from one green thread to the
+//!    next (`carrier/change_over.rs`). Nobody else can run on a block meanwhile.
 //! 2. What a green thread must know of its carrier (`current.rs`) is written into its block before
 //!    each switch.
 //! 3. When the body has ended, still on its stack and its block, the destructors of its

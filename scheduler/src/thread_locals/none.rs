@@ -3,8 +3,7 @@
 use std::convert::Infallible;
 
 use crate::carrier::Carrier;
-use crate::coroutine::{Coroutine, Resumed};
-use crate::green_thread::{Header, Note};
+use crate::green_thread::Header;
 
 /// Nobody can make one.
 #[derive(Debug)]
@@ -50,13 +49,12 @@ impl Own {
     }
 
     #[allow(unsafe_code, reason = "elsewhere it switches thread-locals")]
-    pub(crate) unsafe fn resume(
-        &self,
-        _coroutine: &mut Coroutine<(), Note>,
-        _block: &Block,
-        _carrier: *const Carrier,
-        _host: usize,
-    ) -> Resumed<Note> {
+    pub(crate) unsafe fn arrive(&self, _block: &Block, _carrier: *const Carrier) {
+        match self.0 {}
+    }
+
+    #[allow(unsafe_code, reason = "elsewhere it switches thread-locals")]
+    pub(crate) unsafe fn leave(&self, _host: usize) {
         match self.0 {}
     }
 

@@ -1,0 +1,144 @@
+//! From one green thread to the next, where each has thread-locals of its own.
+//!
+//! A write of the thread pointer costs as much as half a switch (18 ns in some virtual machines). On
+//! the way over the carrier's own block there are two from one green thread to the next. So where
+//! nothing else is to be done in between, the carrier goes from the one's block to the other's:
+//!
+//! | on the block of   | the carrier                                                          |
+//! |-------------------|----------------------------------------------------------------------|
+//! | who left          | chooses the next one ([`Core::next_at_hand`](crate::worker::Core))   |
+//! | who comes next    | publishes who left, as parked or in the queue of those that gave way |
+//! | the carrier       | does everything else                                                 |
+//!
+//! 1. A thread is published only once its block is left, since whoever takes it runs on that at once. The
+//!    next one's block nobody else can run on: the carrier has its running reference.
+//! 2. What libraries keep per thread would be kept in these blocks, as malloc's caches, or for each of
+//!    them, as crossbeam's list of who may look at a deque: one entry more for each thread that ever
+//!    looked, and none less if it has ended before. So what locks, allocates, frees, steals or calls
+//!    the system is done on the carrier's block. What is left are a few plain steps, and a deque that grows or
+//!    shrinks, seldom: its owner is then on the block of a thread that is alive and cleans up when it ends.
+//! 3. Who has ended is never left for another this way: nothing would clean up behind it.
+//! 4. It is all inside the door, where no hooked call suspends (`patch.rs`).
+//! 5. The function that writes the register touches no thread-local, nor does what is inlined into it.
+#![allow(unsafe_code, reason = "the threads whose running references it has")]
+
+use std::mem;
+
+use crate::coroutine::Resumed;
+use crate::green_thread::{Header, Note, Task};
+use crate::shim::atomic::Ordering;
+use crate::shim::sync::Arc;
+use crate::thread_locals::{Block, Own};
+use crate::worker::Worker;
+
+use super::{Carrier, Inner, park_seated};
+
+/// The block of a thread that has started.
+///
+/// # Safety
+/// The caller has the running reference, and lets go of the block before that.
+#[inline(always)]
+unsafe fn block(task: &Header) -> Option<&Block> {
+    // SAFETY: by contract (green_thread.rs 2).
+    unsafe { (*task.block.get()).as_ref() }
+}
+
+impl Carrier {
+    /// Runs a green thread that has started or is bound, and those that come after it as long as
+    /// nothing else is to be done. Returns how the last of them, which is `task` then, left its stack, and whether the
+    /// seat is still there. `next`: a thread that was chosen and cannot be run this way.
+    ///
+    /// # Safety
+    /// The caller has the running reference, and is on the carrier's own block inside the door.
+    #[inline(always)]
+    pub(super) unsafe fn run_own(
+        &self,
+        own: &Own,
+        inner: &Arc<Inner>,
+        worker: &Worker,
+        task: &mut Task,
+        calm: bool,
+        next: &mut Option<Task>,
+    ) -> (Resumed<Note>, bool) {
+        // SAFETY: the running reference is ours (green_thread.rs 2), here and below; the block is that
+        // of the thread that is resumed next.
+        unsafe { own.arrive(block(task).expect("bound together"), self) };
+        loop {
+            // From here to `enter` the seat may be seized: `worker` is not ours any more.
+            self.door.leave();
+            // SAFETY: as above.
+            let coroutine = unsafe { (*task.coroutine.get()).as_mut() };
+            let resumed = coroutine.expect("bound together").resume(());
+            let seated = self.door.enter();
+            if let Resumed::Suspended(note) = resumed
+                && calm
+                && seated
+                && std::ptr::eq(self.door.seat(), worker)
+                && let Some(chosen) = self.choose(inner, worker, task, note)
+            {
+                // SAFETY: as above.
+                match unsafe { block(&chosen) } {
+                    Some(block) if !chosen.hog.get() => {
+                        // SAFETY: as above.
+                        unsafe { own.arrive(block, self) };
+                        let last = mem::replace(task, chosen);
+                        if let Some(last) = publish_last(worker, last, note) {
+                            // SAFETY: the pointer is that of this OS thread's own block, and then of
+                            // the thread that is resumed next again.
+                            unsafe {
+                                own.leave(self.host.get());
+                                self.woken_early(inner, last);
+                                own.arrive(
+                                    super::change_over::block(task).expect("just seen"),
+                                    self,
+                                );
+                            }
+                        }
+                        self.note_turn(worker);
+                        let header: *const Header = &raw const **task;
+                        self.running.store(header.cast_mut(), Ordering::Relaxed);
+                        continue;
+                    }
+                    _ => *next = Some(chosen),
+                }
+            }
+            // SAFETY: the pointer is that of this OS thread's own block.
+            unsafe { own.leave(self.host.get()) };
+            return (resumed, seated);
+        }
+    }
+
+    /// The next thread to run, if nothing else is to be done before and after `task`, which has left
+    /// its stack with this note, can be published without more ado.
+    #[inline(always)]
+    fn choose(&self, inner: &Inner, worker: &Worker, task: &Task, note: Note) -> Option<Task> {
+        let plain = match note {
+            Note::Park { .. } => task.registered.get(),
+            Note::Yield => task.home.load(Ordering::Relaxed) == 0,
+            Note::Requeue => false,
+        };
+        if !plain
+            || inner.settings.hooks.is_some()
+            || self.unwinding.get() > 0
+            || !self.private().is_empty()
+            || inner.is_stopping()
+        {
+            return None;
+        }
+        // SAFETY: the seat is held; ends with the statement.
+        unsafe { worker.core() }.next_at_hand(worker)
+    }
+}
+
+/// Publishes a thread whose stack and block are left. `Some`: something has ended its wait.
+#[inline(always)]
+fn publish_last(worker: &Worker, task: Task, note: Note) -> Option<Task> {
+    match note {
+        Note::Park { epoch, kind } => park_seated(worker, task, epoch, kind).err(),
+        Note::Yield | Note::Requeue => {
+            // SAFETY: the seat is held; ends with the statement.
+            unsafe { worker.core() }.push_yielded(task);
+            None
+        }
+    }
+}
