@@ -18,7 +18,7 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
-use super::layout::{Own, Value, read, thread_segment, write};
+use super::layout::{Own, TABLE_LENGTH, TABLE_SURPLUS, Value, read, thread_segment, write};
 use super::machine;
 use crate::carrier::Carrier;
 use crate::coroutine::{Coroutine, Resumed};
@@ -103,6 +103,10 @@ impl Own {
         // SAFETY: null asks for memory of the library's; nothing else is expected.
         let pointer = unsafe { (self.allocate)(ptr::null_mut()) }.expose_provenance();
         let block = Block(NonZeroUsize::new(pointer)?);
+        if self.trims {
+            // SAFETY: the block is new and ours.
+            unsafe { self.trim_table(pointer) };
+        }
         let id = FIRST_ID + self.ids.fetch_add(1, Ordering::Relaxed) % FIRST_ID;
         let places = &self.places;
         let at = |offset: isize| pointer.wrapping_add_signed(offset);
@@ -136,6 +140,37 @@ impl Own {
             on_block(pointer, || (self.init_ctype)());
         }
         Some(block)
+    }
+
+    /// Gives back the room in the block's table for libraries that may be loaded later: 200 bytes
+    /// of 300. The C library makes the table larger when it needs to, by `realloc`.
+    ///
+    /// # Safety
+    /// The block is new and the caller's.
+    unsafe fn trim_table(&self, pointer: usize) {
+        /// Bytes of an entry: an address and what to free.
+        const ENTRY: usize = 16;
+        // SAFETY: `look` has seen that the length is there, and that it is that of entries 1 and up;
+        // entry 0 is a counter. An entry without a library is zero. The table's memory begins with the
+        // length, and is malloc's.
+        unsafe {
+            let table: usize = read(pointer, machine::TABLE.cast_signed());
+            let length: usize = read(table, TABLE_LENGTH);
+            let Some(most) = length.checked_sub(TABLE_SURPLUS) else {
+                return;
+            };
+            let entry = |index: usize| read::<[usize; 2]>(table, (ENTRY * index).cast_signed());
+            if (most + 1..=length).any(|index| entry(index) != [0, 0]) {
+                return;
+            }
+            let memory = ptr::with_exposed_provenance_mut(table.wrapping_add_signed(TABLE_LENGTH));
+            let memory = (self.reallocate)(memory, ENTRY * (most + 2)).expose_provenance();
+            if memory != 0 {
+                write(memory, 0, most);
+                let table = memory.wrapping_add_signed(-TABLE_LENGTH);
+                write(pointer, machine::TABLE.cast_signed(), table);
+            }
+        }
     }
 
     /// Makes the block as a new thread's, for this green thread.

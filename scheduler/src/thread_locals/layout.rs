@@ -19,6 +19,13 @@ use crate::current;
 /// part of the C library's ABI with debuggers, checked against its description.
 const KEY_BLOCK: usize = 32;
 
+/// Where the length of a thread's table of thread-local blocks is, from the table on.
+pub(super) const TABLE_LENGTH: isize = -16;
+
+/// Entries of a new table for libraries that may be loaded later: `DTV_SURPLUS` of glibc. The table
+/// grows when it must.
+pub(super) const TABLE_SURPLUS: usize = 14;
+
 /// An error is a surprise, in words.
 pub(super) type Found<T> = Result<T, &'static str>;
 
@@ -29,6 +36,10 @@ pub(crate) struct Own {
     pub(super) allocate: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     /// Runs the destructors of the running thread's thread-locals.
     pub(super) call_destructors: unsafe extern "C" fn(),
+    /// `realloc`, the one that the C library calls.
+    pub(super) reallocate: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+    /// The length of a table of thread-local blocks is where it should be.
+    pub(super) trims: bool,
     /// Makes the running thread's tables of character classes.
     pub(super) init_ctype: unsafe extern "C" fn(),
     /// Of all libraries but the C library.
@@ -167,6 +178,8 @@ struct Libraries {
     /// Of the C library and its loader.
     excluded: [usize; 3],
     images: Vec<Image>,
+    /// The highest number of a library with thread-locals.
+    highest: usize,
 }
 
 unsafe extern "C" fn library(
@@ -176,6 +189,7 @@ unsafe extern "C" fn library(
 ) -> c_int {
     // SAFETY: the C library passes a valid structure, and back what it was given.
     let (info, libraries) = unsafe { (&*info, &mut *libraries.cast::<Libraries>()) };
+    libraries.highest = libraries.highest.max(info.dlpi_tls_modid);
     if libraries.excluded.contains(&(info.dlpi_addr as usize)) {
         return 0;
     }
@@ -235,6 +249,7 @@ struct Seen {
     places: Places,
     images: Vec<Image>,
     common: Vec<(usize, u64)>,
+    trims: bool,
 }
 
 // SAFETY: the pointers are to the images of libraries.
@@ -322,6 +337,9 @@ fn look(excluded: [usize; 3], fresh: bool) -> Found<Seen> {
     if !found {
         return Err("the runtime's own thread-locals are in no library");
     }
+    // SAFETY: the table lies in memory of the loader's or of malloc's, which begins before it.
+    let length = unsafe { read::<usize>(table, TABLE_LENGTH) };
+    let trims = fresh && length == libraries.highest + TABLE_SURPLUS;
     let mut common = Vec::new();
     for &offset in machine::COMMON {
         // SAFETY: as above.
@@ -343,6 +361,7 @@ fn look(excluded: [usize; 3], fresh: bool) -> Found<Seen> {
         places,
         images: libraries.images,
         common,
+        trims,
     })
 }
 
@@ -351,6 +370,7 @@ pub(super) fn find() -> Found<Own> {
     let allocate = symbol(c"_dl_allocate_tls")?;
     let call_destructors = symbol(c"__call_tls_dtors")?;
     let init_ctype = symbol(c"__ctype_init")?;
+    let reallocate = symbol(c"realloc")?;
     let keys = symbol(c"__pthread_keys")?;
     let pairs = [
         (field(c"_thread_db_pthread_key_struct_seq", 64, 1)?, 0),
@@ -388,6 +408,7 @@ pub(super) fn find() -> Found<Own> {
         .map_err(|_| "the thread that looks has panicked")??;
     // The first thread has another.
     here.places.resolver_state = there.places.resolver_state;
+    here.trims = there.trims;
     if here != there {
         return Err("two threads are laid out in different ways");
     }
@@ -403,6 +424,11 @@ pub(super) fn find() -> Found<Own> {
                 call_destructors,
             ),
             init_ctype: std::mem::transmute::<*mut c_void, unsafe extern "C" fn()>(init_ctype),
+            reallocate: std::mem::transmute::<
+                *mut c_void,
+                unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+            >(reallocate),
+            trims: here.trims,
             images: here.images.into(),
             excluded,
             anchor,
