@@ -111,7 +111,14 @@ pub fn set_resolver(resolver: impl Resolve + 'static) {
 /// The resolver's. `InvalidInput`: not of the form `host:port`, or nothing was found.
 pub fn resolve(addr: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     enter()?;
-    let addrs = match question(&addr)? {
+    let addrs = answer(&addr);
+    // Mostly it has not waited, and who only goes on to bind a socket does not either.
+    weald_scheduler::io::spend();
+    addrs
+}
+
+fn answer<A: ToSocketAddrs>(addr: &A) -> io::Result<Vec<SocketAddr>> {
+    let addrs = match question(addr)? {
         Question::Name(host, port) => {
             let other = RESOLVER
                 .read()

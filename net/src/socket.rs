@@ -167,6 +167,7 @@ impl Green {
     pub(crate) fn read(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
         if buffer.is_empty() {
             weald_scheduler::io::enter()?;
+            weald_scheduler::io::spend();
             return Ok(0);
         }
         let length = buffer.len();
@@ -187,6 +188,7 @@ impl Green {
         let length: usize = buffers.iter().map(|buffer| buffer.len()).sum();
         if length == 0 {
             weald_scheduler::io::enter()?;
+            weald_scheduler::io::spend();
             return Ok(0);
         }
         let count = buffers.len().min(MAX_SLICES);

@@ -326,9 +326,13 @@ impl Source {
                     Err(error) => match error.kind() {
                         io::ErrorKind::Interrupted => continue,
                         io::ErrorKind::WouldBlock if waits != Waits::Never => way.clear(seen),
-                        io::ErrorKind::WouldBlock => return Err(error),
-                        _ => {
-                            way.waiters.wake_one();
+                        kind => {
+                            if kind != io::ErrorKind::WouldBlock {
+                                way.waiters.wake_one();
+                            }
+                            if deadline.is_none() {
+                                weald_scheduler::io::spend();
+                            }
                             return Err(error);
                         }
                     },
@@ -366,14 +370,13 @@ impl Source {
             std::mem::forget(next);
             match done {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if waits == Waits::Never {
-                        return Err(error);
-                    }
-                }
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && waits != Waits::Never => {}
                 done => {
-                    way.waiters.wake_one();
-                    if deadline.is_none() && done.is_ok() {
+                    if waits != Waits::Never || done.is_ok() {
+                        way.waiters.wake_one();
+                    }
+                    if deadline.is_none() {
                         weald_scheduler::io::spend();
                     }
                     return done;

@@ -7,9 +7,12 @@ use std::net::TcpStream as StdStream;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use weald::net::UdpSocket;
+use weald::net::unix::{UnixDatagram, UnixStream};
 use weald::{GreenThread, JoinHandle, Runtime};
 
-use crate::support::{Count, Flag, MS, each_mode_on, std_pair, v4, wait_until};
+use crate::support::{Count, Flag, MS, each_mode_on, green_pair, std_pair, v4, wait_until};
+use crate::tls_support::tls_pair;
 
 /// Starts a crowd on the only worker, and checks that each kind of neighbour still gets its turns.
 fn check_that_nothing_starves_beside(crowd: impl Fn(&Flag) -> Vec<JoinHandle<()>> + Sync) {
@@ -255,6 +258,85 @@ fn every_loop_of_blocking_calls_inside_a_timeout_ends_on_one_worker() {
                 });
                 assert!(outcome.is_err(), "{name}");
             }
+        });
+    });
+}
+
+/// How often a call is made before a neighbour that has only yielded is run again.
+fn check_gives_way(name: &str, turns: &Count, mut call: impl FnMut()) {
+    for _ in 0..3 {
+        let before = turns.get();
+        let mut calls = 0;
+        while turns.get() == before {
+            call();
+            calls += 1;
+            assert!(calls <= 300, "{name} kept the worker");
+        }
+    }
+}
+
+#[test]
+fn a_loop_of_calls_that_fail_at_once_gives_way() {
+    each_mode_on(1, |rt| {
+        rt.run(|| {
+            let stop = Flag::default();
+            let turns = Count::default();
+            let neighbour = {
+                let turns = turns.clone();
+                round_and_round(&stop, move || {
+                    turns.add();
+                    weald::yield_now();
+                })
+            };
+            weald::yield_now();
+            let check = |name: &str, call: &mut dyn FnMut()| check_gives_way(name, &turns, call);
+
+            let (mut near, far) = green_pair(v4());
+            check("a read into nothing", &mut || {
+                assert_eq!(near.read(&mut []).unwrap(), 0);
+            });
+            near.set_nonblocking(true).unwrap();
+            check("a read that would block", &mut || {
+                near.read(&mut [0]).unwrap_err();
+            });
+            drop(far);
+            wait_until(|| near.write(b"x").is_err());
+            check("a write into a closed connection", &mut || {
+                near.write(b"x").unwrap_err();
+            });
+            let datagrams = UdpSocket::bind(v4()).unwrap();
+            datagrams.set_nonblocking(true).unwrap();
+            check("a datagram that is not there", &mut || {
+                datagrams.recv_from(&mut [0]).unwrap_err();
+            });
+            let listener = weald::tcp_listener(v4()).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            check("a connection that is not there", &mut || {
+                listener.accept().unwrap_err();
+            });
+            let (lonely, gone) = UnixDatagram::pair().unwrap();
+            drop(gone);
+            check("a datagram to nobody", &mut || {
+                lonely.send(b"x").unwrap_err();
+            });
+            check("a connect to a path that is not there", &mut || {
+                UnixStream::connect("/nowhere/at/all").unwrap_err();
+            });
+            check("an address that is none", &mut || {
+                weald::net::resolve("nothing").unwrap_err();
+            });
+            check("an address that is a number", &mut || {
+                weald::net::resolve("127.0.0.1:1").unwrap();
+            });
+            let (mut near, far) = tls_pair();
+            drop(far);
+            assert_eq!(near.read(&mut [0]).unwrap(), 0);
+            check("the end of a TLS stream", &mut || {
+                assert_eq!(near.read(&mut [0]).unwrap(), 0);
+            });
+            check("nothing to flush", &mut || near.flush().unwrap());
+            stop.set();
+            neighbour.join().unwrap();
         });
     });
 }

@@ -177,6 +177,12 @@ impl<S: SslTransport> Session<S> {
 
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         enter()?;
+        let got = self.take_plain(buffer);
+        spend_for_nothing(&got);
+        got
+    }
+
+    fn take_plain(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
         }
@@ -232,6 +238,12 @@ impl<S: SslTransport> Session<S> {
 
     pub(super) fn write(&self, plain: &[u8]) -> io::Result<usize> {
         enter()?;
+        let taken = self.hand_over(plain);
+        spend_for_nothing(&taken);
+        taken
+    }
+
+    fn hand_over(&self, plain: &[u8]) -> io::Result<usize> {
         self.establish()?;
         let mut outgoing = self.outgoing.lock_io()?;
         // What earlier calls left behind. Nothing of this one's is taken over yet.
@@ -264,9 +276,12 @@ impl<S: SslTransport> Session<S> {
         enter()?;
         if !self.is_established() {
             // Nothing can have been written.
+            spend();
             return Ok(());
         }
-        self.push(&mut *self.outgoing.lock_io()?)
+        let pushed = self.push(&mut *self.outgoing.lock_io()?);
+        spend();
+        pushed
     }
 
     /// Sends all that is in `outgoing` and in TLS.
@@ -333,6 +348,13 @@ impl<S: SslTransport> Session<S> {
 
     fn read_is_shut(&self) -> bool {
         self.read_is_shut.load(Ordering::Relaxed)
+    }
+}
+
+/// A call that has moved nothing may not have waited either; who repeats it must not keep the worker.
+fn spend_for_nothing(got: &io::Result<usize>) {
+    if !matches!(got, Ok(1..)) {
+        spend();
     }
 }
 
