@@ -33,7 +33,6 @@ pub(crate) fn is_ready(fd: RawFd, events: libc::c_short) -> io::Result<bool> {
 /// Asks without waiting. Returns of how many there is something to say.
 pub(crate) fn poll_now(fds: &mut [libc::pollfd]) -> io::Result<usize> {
     loop {
-        // The kernel refuses more than the process may have open.
         let count = fds.len() as libc::nfds_t;
         // SAFETY: as many entries as are there.
         let ready = unsafe { libc::poll(fds.as_mut_ptr(), count, 0) };
@@ -41,15 +40,36 @@ pub(crate) fn poll_now(fds: &mut [libc::pollfd]) -> io::Result<usize> {
             return Ok(ready);
         }
         let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            // The kernel refuses more entries than the process may have descriptors, though one may be
+            // in several.
+            Some(libc::EINVAL) if fds.len() > 1 => {
+                let (first, second) = fds.split_at_mut(fds.len() / 2);
+                return Ok(poll_now(first)? + poll_now(second)?);
+            }
+            _ => return Err(error),
         }
     }
 }
 
+/// One entry for each descriptor, with all that is asked of it.
+pub(crate) fn merged(fds: &[libc::pollfd]) -> Vec<libc::pollfd> {
+    let mut merged = fds.to_vec();
+    merged.sort_unstable_by_key(|one| one.fd);
+    merged.dedup_by(|next, first| {
+        let same = next.fd == first.fd;
+        if same {
+            first.events |= next.events;
+        }
+        same
+    });
+    merged
+}
+
 /// Waits until there is something to say of one of them. Returns of how many; 0: the time is over. A
 /// blocking call.
-pub(crate) fn wait(fds: &mut Vec<libc::pollfd>, timeout: Option<Duration>) -> io::Result<usize> {
+pub(crate) fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<usize> {
     weald_scheduler::io::enter()?;
     let ready = poll_now(fds)?;
     if ready > 0 || timeout == Some(Duration::ZERO) {
@@ -65,11 +85,12 @@ pub(crate) fn wait(fds: &mut Vec<libc::pollfd>, timeout: Option<Duration>) -> io
 
 /// Blocks the OS thread.
 pub(crate) fn wait_in_place(
-    fds: &mut Vec<libc::pollfd>,
+    fds: &mut [libc::pollfd],
     deadline: Option<Instant>,
 ) -> io::Result<usize> {
+    let mut watched = merged(fds);
     loop {
-        let woken = weald_scheduler::io::poll_in_place(fds, deadline)?;
+        let woken = weald_scheduler::io::poll_in_place(&mut watched, deadline)?;
         if let Woken::Interrupted(interrupt) = woken {
             // It was taken to be raised, whatever else has happened.
             return Err(interrupt.into_io());

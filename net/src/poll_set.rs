@@ -26,7 +26,7 @@ pub(crate) fn wait(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::R
 
 /// Where there is no epoll: an OS thread waits in poll(2), and exceptions wait until that has ended.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn wait(fds: &mut Vec<libc::pollfd>, deadline: Option<Instant>) -> io::Result<usize> {
+pub(crate) fn wait(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
     weald_scheduler::blocking(|| crate::poll::wait_in_place(fds, deadline))
 }
 
@@ -112,21 +112,10 @@ mod epoll {
         }
 
         pub(super) fn add_all(&mut self, fds: &[libc::pollfd]) -> io::Result<()> {
-            let mut wanted: Vec<(RawFd, u32)> = fds
-                .iter()
-                // The bits are the same: epoll_ctl(2).
-                .map(|one| (one.fd, u32::from(one.events.cast_unsigned())))
-                .collect();
-            wanted.sort_unstable();
-            wanted.dedup_by(|next, first| {
-                let same = next.0 == first.0;
-                if same {
-                    first.1 |= next.1;
-                }
-                same
-            });
             let set = self.set();
-            for (fd, events) in wanted {
+            for one in crate::poll::merged(fds) {
+                // The bits are the same: epoll_ctl(2).
+                let (fd, events) = (one.fd, u32::from(one.events.cast_unsigned()));
                 match set.control(libc::EPOLL_CTL_ADD, fd, events) {
                     Ok(()) => set.members.push(fd),
                     // An ordinary file: poll(2) has said already that it is ready, if it was asked

@@ -392,6 +392,45 @@ fn a_wait_for_many_descriptors_finds_the_one() {
 }
 
 #[test]
+fn more_entries_than_the_process_may_have_descriptors_are_watched() {
+    let name = "net_select::more_entries_than_the_process_may_have_descriptors_are_watched";
+    let child = crate::support::in_child(name, &[], || {
+        let bound = libc::rlimit {
+            rlim_cur: 300,
+            rlim_max: 300,
+        };
+        // SAFETY: a live argument, which is only read.
+        let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const bound) };
+        assert_eq!(set, 0);
+        everywhere(|| {
+            let pairs: Vec<_> = (0..60).map(|_| UnixStream::pair().unwrap()).collect();
+            let fds: Vec<_> = pairs.iter().map(|pair| &pair.1 as &dyn AsFd).collect();
+            // 120 descriptors, 420 entries.
+            let often = fds.repeat(3);
+            let none = weald::select(&often, &[], &often, Some(MS)).unwrap();
+            assert_eq!(none, Selected::default());
+            let all = weald::select(&often, &fds, &often, None).unwrap();
+            assert_eq!(
+                (all.read, all.write.len(), all.except),
+                (vec![], 60, vec![])
+            );
+            weald::scope(|s| {
+                s.spawn(|| (&pairs[59].0).write_all(b"x").unwrap());
+                let one = weald::select(&often, &[], &often, Some(HOUR)).unwrap();
+                assert_eq!(one, selected(&[59, 119, 179], &[], &[]));
+            });
+            let mut asked: Vec<_> = often
+                .iter()
+                .map(|fd| PollFd::new(*fd, PollFd::IN))
+                .collect();
+            asked.extend(often.iter().map(|fd| PollFd::new(*fd, PollFd::OUT)));
+            assert_eq!(poll(&mut asked, Some(HOUR)).unwrap(), 183);
+        });
+    });
+    assert!(child.success, "{child:?}");
+}
+
+#[test]
 fn other_kinds_of_descriptors_wake_it() {
     everywhere(|| {
         // SAFETY: no pointers; the descriptor is new.
