@@ -74,6 +74,16 @@ impl Shared {
     fn connections(&self) -> usize {
         self.handlers().len()
     }
+
+    /// Panics if a handler asks.
+    fn refuse_handlers(&self) {
+        let me = weald_scheduler::current().id();
+        let is_handler = self.handlers().values().flatten().any(|one| one.id() == me);
+        assert!(
+            !is_handler,
+            "a server cannot be shut down by one of its own handlers"
+        );
+    }
 }
 
 /// Takes a handler's entry out.
@@ -115,7 +125,7 @@ impl ServerHandle {
     }
 
     /// Stops accepting: later connects are refused. Handlers that run go on. Waits until the
-    /// listener is closed, which is soon.
+    /// listener is closed, which is soon; no exception is raised meanwhile.
     pub fn stop(self) {
         self.close();
     }
@@ -123,15 +133,22 @@ impl ServerHandle {
     fn close(self) -> Arc<Shared> {
         self.acceptor.thread().kill();
         // It ends by the kill; there is no other news in its result.
-        let _ = self.acceptor.join();
+        let _ = weald_scheduler::io::take_result(self.acceptor);
         self.shared
     }
 
     /// Stops accepting, lets the handlers go on during the grace, then kills those that are left
     /// and waits until they have unwound, at most 5 s for one that only computes. True if nothing
-    /// had to be killed. A blocking call.
+    /// had to be killed. As [`Runtime::shutdown`](weald_scheduler::Runtime::shutdown) it waits, but
+    /// raises no exception.
+    ///
+    /// # Panics
+    /// If called by one of the server's handlers, which could not wait for itself.
     pub fn shutdown(self, grace: Duration) -> bool {
+        self.shared.refuse_handlers();
         let shared = self.close();
+        // One that was just being spawned is in the list by now.
+        shared.refuse_handlers();
         if wait_for_end(&shared, weald_scheduler::io::deadline(grace)) {
             return true;
         }

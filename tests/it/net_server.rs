@@ -2,13 +2,14 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use weald::net::{ServerOptions, TcpStream};
 
 use crate::support::{
-    Count, Flag, HOUR, MS, Mark, OnDrop, each_mode, each_net, everywhere, in_each_mode, loopbacks,
-    settle, v4, wait_until,
+    Count, Flag, HOUR, MS, Mark, OnDrop, caught, each_mode, each_net, everywhere, in_each_mode,
+    loopbacks, settle, v4, wait_until,
 };
 
 /// Sends back what comes, until the end or an error.
@@ -206,6 +207,53 @@ fn shutdown_of_a_server_without_connections_returns_true_at_once() {
             weald::connect_tcp(to).unwrap_err().kind(),
             ErrorKind::ConnectionRefused
         );
+    });
+}
+
+#[test]
+fn stop_and_shutdown_raise_nothing_and_finish() {
+    everywhere(|| {
+        for stops in [true, false] {
+            let server = weald::tcp_server(weald::tcp_listener(v4()).unwrap(), echo);
+            let to = server.local_addr();
+            let client = weald::connect_tcp(to).unwrap();
+            drop(client);
+            weald::current().throw(Mark(7));
+            if stops {
+                server.stop();
+            } else {
+                assert!(server.shutdown(HOUR));
+            }
+            let held = weald::catch::<Mark, _>(weald::checkpoint);
+            assert_eq!(held, Err(Mark(7)), "raised by the next blocking call");
+            let refused = weald::connect_tcp(to).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        }
+    });
+}
+
+#[test]
+fn a_handler_that_shuts_its_own_server_down_panics() {
+    everywhere(|| {
+        let place = Arc::new(Mutex::new(None::<weald::net::ServerHandle>));
+        let handler = {
+            let place = Arc::clone(&place);
+            move |mut stream: TcpStream, _from| {
+                stream.read_exact(&mut [0]).unwrap();
+                let server = place.lock().unwrap().take().unwrap();
+                let panic = caught(|| server.shutdown(HOUR)).unwrap_err();
+                let text = panic.downcast_ref::<&str>().unwrap();
+                stream.write_all(text.as_bytes()).unwrap();
+            }
+        };
+        let server = weald::tcp_server(weald::tcp_listener(v4()).unwrap(), handler);
+        let to = server.local_addr();
+        *place.lock().unwrap() = Some(server);
+        let mut client = weald::connect_tcp(to).unwrap();
+        client.write_all(b"!").unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert!(text.contains("own handlers"), "{text}");
     });
 }
 
