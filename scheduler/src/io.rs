@@ -91,6 +91,13 @@ pub fn enter_and_spend() {
     waiter::enter_and_spend();
 }
 
+/// As [`enter_and_spend`]. It may let others run, and then calls `first` before: to note the time from
+/// which a limit counts.
+#[inline]
+pub fn enter_and_spend_after(first: impl FnOnce()) {
+    waiter::enter_and_spend_after(first);
+}
+
 /// True while the calling thread unwinds, by a panic or an exception of its own; others that wait in
 /// the middle of unwinding on the same OS thread do not count.
 #[inline]

@@ -298,6 +298,12 @@ pub(crate) fn spend() {
 /// `enter` and `spend` at once: before a call that will mostly not wait.
 #[inline]
 pub(crate) fn enter_and_spend() {
+    enter_and_spend_after(|| {});
+}
+
+/// As `enter_and_spend`; before anything else is let run, `first` is.
+#[inline]
+pub(crate) fn enter_and_spend_after(first: impl FnOnce()) {
     let (carrier, header) = current::carrier_and_running();
     // SAFETY: what runs here is alive, and a carrier outlives what runs on its OS thread.
     let quick = unsafe {
@@ -307,6 +313,7 @@ pub(crate) fn enter_and_spend() {
             && carrier::spend_from(&*carrier)
     };
     if !quick {
+        first();
         enter_and_spend_slow();
     }
 }

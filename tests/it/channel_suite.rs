@@ -1,6 +1,7 @@
 //! `sync::channel`: one suite over all kinds of channels, between green threads, OS threads, and both.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use weald::sync::channel::{
@@ -10,7 +11,7 @@ use weald::sync::channel::{
 
 use crate::support::{
     Count, Flag, HOUR, MS, Mark, caught, each_mode, each_mode_on, everywhere, in_each_mode,
-    mark_in, settle, was_killed,
+    mark_in, settle, spin, was_killed,
 };
 
 /// The capacities of the suite; `None`: unbounded.
@@ -281,6 +282,53 @@ fn clocks_give_their_message_in_time() {
         assert_eq!((none.len(), none.capacity()), (0, Some(0)));
         let forever = after(Duration::MAX);
         assert_eq!(forever.recv_timeout(MS), Err(RecvTimeoutError::Timeout));
+    });
+}
+
+/// On one worker the caller's turn may end as the call begins. The neighbour that is run then lets the
+/// limit pass, gives way, and sends once it is run again: too late.
+#[test]
+fn a_limit_counts_from_the_call_also_if_others_are_run_first() {
+    each_mode_on(1, |rt| {
+        rt.run(|| {
+            let (sender, receiver) = bounded(1);
+            let [calls, gave_way, ended] = [const { AtomicBool::new(false) }; 3];
+            let neighbour = || {
+                while !ended.load(SeqCst) {
+                    if calls.swap(false, SeqCst) {
+                        if rt.metrics().parked == 0 {
+                            spin(8 * MS);
+                            gave_way.store(true, SeqCst);
+                            weald::yield_now();
+                        }
+                        sender.try_send(()).unwrap();
+                    }
+                    weald::yield_now();
+                }
+            };
+            weald::scope(|s| {
+                s.spawn(neighbour);
+                weald::yield_now();
+                // One of these calls is the one that ends a turn, unless the machine disturbs it: again then.
+                for before in (0..200).cycle() {
+                    weald::yield_now();
+                    gave_way.store(false, SeqCst);
+                    let handovers = rt.metrics().handovers;
+                    (0..before).for_each(|_| weald::checkpoint());
+                    calls.store(true, SeqCst);
+                    let got = receiver.recv_timeout(5 * MS);
+                    // Unless the machine has held up the caller, and the neighbour ran beside it.
+                    if gave_way.load(SeqCst) && rt.metrics().handovers == handovers {
+                        ended.store(true, SeqCst);
+                        assert_eq!(got, Err(RecvTimeoutError::Timeout));
+                        return;
+                    }
+                    if got.is_err() {
+                        receiver.recv().unwrap();
+                    }
+                }
+            });
+        });
     });
 }
 

@@ -202,8 +202,8 @@ impl<T> Sender<T> {
     }
 
     #[inline]
-    fn send_within(&self, message: T, limit: Limit) -> Result<(), SendTimeoutError<T>> {
-        io::enter_and_spend();
+    fn send_within(&self, message: T, mut limit: Limit) -> Result<(), SendTimeoutError<T>> {
+        io::enter_and_spend_after(|| limit.start());
         let mut state = self.channel.lock();
         if state.takes_more(self.channel.capacity()) {
             state.push(message);
@@ -342,6 +342,7 @@ fn wait_to_receive<'a, T>(
             Receive::Closed => return Err(RecvTimeoutError::Disconnected),
             Receive::Comes => {
                 drop(state);
+                limit.start();
                 wait_until_filled(channel, &packet);
             }
             Receive::Empty => {
@@ -380,12 +381,13 @@ fn wait_to_receive<'a, T>(
     }
 }
 
-/// How long an operation waits. The clock is read only once it does.
+/// How long an operation waits. The clock is read only where it waits for the first time, be it for its
+/// turn to run.
 #[derive(Clone, Copy)]
 enum Limit {
     Never,
     At(Instant),
-    /// From its first wait on.
+    /// From now on; nothing was waited for yet.
     Within(Duration),
 }
 
@@ -399,11 +401,16 @@ impl Limit {
         }
     }
 
-    /// When a wait that begins now must end.
-    fn deadline(&mut self) -> Option<Instant> {
+    /// The time begins to count.
+    fn start(&mut self) {
         if let Self::Within(limit) = *self {
             *self = io::deadline(limit).map_or(Self::Never, Self::At);
         }
+    }
+
+    /// When a wait that begins now must end.
+    fn deadline(&mut self) -> Option<Instant> {
+        self.start();
         match *self {
             Self::At(deadline) => Some(deadline),
             Self::Never | Self::Within(_) => None,
@@ -456,8 +463,8 @@ impl<T> Receiver<T> {
     }
 
     #[inline]
-    fn recv_within(&self, limit: Limit) -> Result<T, RecvTimeoutError> {
-        io::enter_and_spend();
+    fn recv_within(&self, mut limit: Limit) -> Result<T, RecvTimeoutError> {
+        io::enter_and_spend_after(|| limit.start());
         let Flavor::Channel(channel) = &self.flavor else {
             return self.wait_for_time(limit);
         };

@@ -215,9 +215,9 @@ impl<'a> Select<'a> {
         &mut self,
         limit: Duration,
     ) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
+        let limit = Limit::within(limit);
         io::enter_and_spend();
-        self.select_within(Limit::within(limit))
-            .ok_or(SelectTimeoutError)
+        self.select_within(limit).ok_or(SelectTimeoutError)
     }
 
     /// As [`select`](Self::select), and waits until the clock shows the deadline.
@@ -277,9 +277,9 @@ impl<'a> Select<'a> {
     /// # Examples
     /// See [`select_timeout`](Self::select_timeout).
     pub fn ready_timeout(&mut self, limit: Duration) -> Result<usize, ReadyTimeoutError> {
+        let limit = Limit::within(limit);
         io::enter_and_spend();
-        self.ready_within(Limit::within(limit))
-            .ok_or(ReadyTimeoutError)
+        self.ready_within(limit).ok_or(ReadyTimeoutError)
     }
 
     /// As [`ready`](Self::ready), and waits until the clock shows the deadline.
