@@ -304,9 +304,10 @@ impl Source {
         weald_scheduler::io::enter()?;
         let way = self.way(direction);
         let mut deadline: Option<Option<Instant>> = None;
+        let mut time_is_up = false;
         loop {
             let seen = way.word.load(Ordering::Acquire);
-            if waits == Waits::Never || !Way::is_drained(seen) {
+            if time_is_up || waits == Waits::Never || !Way::is_drained(seen) {
                 let next = WakesNext(&way.waiters);
                 let got = call();
                 std::mem::forget(next);
@@ -325,6 +326,10 @@ impl Source {
                     }
                     Err(error) => match error.kind() {
                         io::ErrorKind::Interrupted => continue,
+                        io::ErrorKind::WouldBlock if time_is_up => {
+                            way.clear(seen);
+                            return Err(io::ErrorKind::TimedOut.into());
+                        }
                         io::ErrorKind::WouldBlock if waits != Waits::Never => way.clear(seen),
                         kind => {
                             if kind != io::ErrorKind::WouldBlock {
@@ -342,7 +347,8 @@ impl Source {
             let limit = *deadline.get_or_insert_with(|| waits.deadline());
             match way.waiters.wait(|| way.has_ticked(seen), limit, true) {
                 Woken::Notified | Woken::Ready | Woken::Again => {}
-                Woken::TimedOut => return Err(io::ErrorKind::TimedOut.into()),
+                // What is there by now may not have been told yet, be the limit short or the worker late.
+                Woken::TimedOut => time_is_up = true,
                 Woken::Interrupted(interrupt) => return Err(interrupt.into_io()),
             }
         }

@@ -289,6 +289,24 @@ fn a_passed_write_timeout_is_timed_out_and_what_was_written_is_counted() {
 }
 
 #[test]
+fn what_is_there_is_read_however_short_the_timeout() {
+    everywhere(|| {
+        let (mut near, mut far) = green_pair(v4());
+        near.set_read_timeout(Some(Duration::from_nanos(1)))
+            .unwrap();
+        for _ in 0..100 {
+            let empty = near.read(&mut [0]).unwrap_err();
+            assert_eq!(empty.kind(), ErrorKind::TimedOut);
+            // The kernel has it, but its event has not come.
+            far.write_all(b"x").unwrap();
+            assert_eq!(near.read(&mut [0]).unwrap(), 1);
+        }
+        far.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+#[test]
 fn timeouts_read_back_exactly_as_set_and_zero_is_invalid_input() {
     each_net(|addr| {
         let (near, _far) = green_pair(addr);
