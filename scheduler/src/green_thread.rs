@@ -109,7 +109,8 @@ pub(crate) struct Header {
     pub(crate) pinned: bool,
     /// It did not come back for long when it last ran; its carrier's.
     pub(crate) hog: StdCell<bool>,
-    /// The destructors of its own thread-locals run: nothing is raised any more. Its own.
+    /// The destructors of its own thread-locals run: nothing is raised any more but the timeouts that they
+    /// enter. Its own.
     pub(crate) ending: StdCell<bool>,
     /// Whether hooked calls of libc suspend it.
     #[cfg(not(loom))]

@@ -151,7 +151,7 @@ fn terms(
     let interruptible = admitted && !exception::holds(header);
     let alarm = if admitted {
         // SAFETY: the thread asks about itself.
-        unsafe { header.local_if_any() }.and_then(|local| local.earliest())
+        unsafe { header.local_if_any() }.and_then(|local| local.earliest(header))
     } else {
         None
     };

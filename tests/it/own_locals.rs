@@ -123,6 +123,31 @@ fn nothing_is_raised_in_the_destructor_of_a_thread_local() {
 }
 
 #[test]
+fn a_limit_that_the_destructor_of_a_thread_local_sets_is_kept() {
+    struct Waits(mpsc::Sender<bool>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let limit = std::time::Duration::from_millis(1);
+            // Of the thread's end nothing more is raised, nor of what is pending.
+            weald::current().throw("in its destructors");
+            weald::exc_after(std::time::Duration::ZERO, "in its destructors");
+            let outer = weald::timeout(60_000 * limit, || {
+                let parked = weald::timeout(limit, weald::park).is_err();
+                parked && weald::blocking(|| weald::timeout(limit, weald::park)).is_err()
+            });
+            self.0.send(outer == Ok(true)).unwrap();
+        }
+    }
+    thread_local! { static WAITS: RefCell<Option<Waits>> = const { RefCell::new(None) } }
+    check(|rt| {
+        let (tell, told) = mpsc::channel();
+        let thread = rt.spawn(|| WAITS.set(Some(Waits(tell))));
+        thread.join().unwrap();
+        assert!(told.recv().unwrap());
+    });
+}
+
+#[test]
 fn errno_is_the_green_threads() {
     fn errno() -> i32 {
         std::io::Error::last_os_error().raw_os_error().unwrap()

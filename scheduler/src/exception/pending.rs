@@ -110,12 +110,21 @@ impl Local {
         };
     }
 
-    /// A wait may last until here at most.
-    pub(crate) fn earliest(&self) -> Option<Instant> {
-        if self.hold == 0 {
-            return self.earliest;
+    /// How many of `scopes`, the outermost ones, are held with all else. `None`: nothing is held.
+    fn held(&self, header: &Header) -> Option<usize> {
+        if self.hold > 0 {
+            return Some(self.held);
         }
-        let inner = self.scopes.iter().skip(self.held);
+        // Nothing could catch what a destructor of a thread-local lets out.
+        header.ending.get().then_some(0)
+    }
+
+    /// A wait may last until here at most.
+    pub(crate) fn earliest(&self, header: &Header) -> Option<Instant> {
+        let Some(held) = self.held(header) else {
+            return self.earliest;
+        };
+        let inner = self.scopes.iter().skip(held);
         inner.filter(|s| !s.raised).filter_map(|s| s.deadline).min()
     }
 
@@ -200,8 +209,8 @@ impl Local {
 
     /// The next exception to raise, in the order of rule 8.
     fn next(&mut self, header: &Header) -> Option<Raise> {
-        let held = self.hold > 0;
-        if !held && header.state.is_pending() && header.cold().inbox.lock().is_killed() {
+        let held = self.held(header);
+        if held.is_none() && header.state.is_pending() && header.cold().inbox.lock().is_killed() {
             let again = std::mem::replace(&mut self.kill_raised, true);
             return Some(Raise {
                 exception: Exception::killed(),
@@ -214,7 +223,7 @@ impl Local {
             None
         };
         if self.scope_raised || now.is_some() {
-            let first = if held { self.held } else { 0 };
+            let first = held.unwrap_or(0);
             let passed = self.scopes.iter_mut().skip(first).find(|scope| {
                 scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
             });
@@ -232,7 +241,7 @@ impl Local {
                 });
             }
         }
-        if held {
+        if held.is_some() {
             None
         } else {
             self.next_once(header, now)
@@ -242,12 +251,12 @@ impl Local {
     /// Of what is due, is the exception of a `timeout` the first?
     #[cfg(not(loom))]
     fn is_timeout_due(&self, header: &Header) -> bool {
-        let held = self.hold > 0;
-        if !held && header.state.is_pending() && header.cold().inbox.lock().is_killed() {
+        let held = self.held(header);
+        if held.is_none() && header.state.is_pending() && header.cold().inbox.lock().is_killed() {
             return false;
         }
         let now = self.earliest.map(|_| clock::now());
-        let first = if held { self.held } else { 0 };
+        let first = held.unwrap_or(0);
         self.scopes.iter().skip(first).any(|scope| {
             scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
         })
@@ -255,16 +264,16 @@ impl Local {
 
     /// True if `next` would find something. Takes nothing out.
     fn is_due(&mut self, header: &Header) -> bool {
-        let held = self.hold > 0;
+        let held = self.held(header);
         let now = self.earliest.map(|_| clock::now());
-        let first = if held { self.held } else { 0 };
+        let first = held.unwrap_or(0);
         let passed = |scope: &Scope| {
             scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
         };
         if self.scopes.iter().skip(first).any(passed) {
             return true;
         }
-        if held || (now.is_none() && !header.state.is_pending()) {
+        if held.is_some() || (now.is_none() && !header.state.is_pending()) {
             return false;
         }
         let inbox = header.cold().inbox.lock();
@@ -298,10 +307,6 @@ impl Local {
 
 /// True while the calling thread unwinds, whoever else may be unwinding on this OS thread.
 pub(crate) fn own_unwinding(header: &Header) -> bool {
-    if header.ending.get() {
-        // As in a `Drop` that unwinding runs: nothing could catch it.
-        return true;
-    }
     let panicking = std::thread::panicking();
     #[cfg(loom)]
     if !panicking {
@@ -334,7 +339,7 @@ pub(crate) fn admits(header: &Header) -> bool {
 #[inline]
 pub(crate) fn holds(header: &Header) -> bool {
     // SAFETY: the thread asks about itself.
-    unsafe { header.local_if_any() }.is_some_and(|local| local.hold > 0)
+    header.ending.get() || unsafe { header.local_if_any() }.is_some_and(|local| local.hold > 0)
 }
 
 /// There is nothing to raise, as a few instructions can tell.
