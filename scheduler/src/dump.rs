@@ -1,10 +1,12 @@
 //! `dump`: who there is, and what each one does, for whoever asks why nothing goes on.
+#![allow(unsafe_code, reason = "refers to a thread that is held where it runs")]
 
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::green_thread::Header;
+use crate::carrier::Carrier;
+use crate::green_thread::{Header, Task};
 use crate::handle::GreenThreadId;
 use crate::runtime::{self, Inner};
 use crate::shim::atomic::Ordering;
@@ -94,8 +96,8 @@ impl fmt::Display for Dump {
     }
 }
 
-/// The green threads of the caller's runtime, or of the default one, that have waited at least once
-/// and have not ended; those that never did are in [`Metrics::live`](crate::Metrics::live) only.
+/// The green threads of the caller's runtime, or of the default one, that have started and have not
+/// ended; those that have not started are in [`Metrics::live`](crate::Metrics::live) only.
 ///
 /// Stops nobody: each entry is right for some moment during the call, together they are not of one.
 /// It may be called from anywhere and does not block the green thread; 100,000 of them take some tenths
@@ -127,6 +129,20 @@ pub fn dump() -> Dump {
     of(&runtime::here())
 }
 
+/// The green thread that runs on a carrier. It may never have left its stack, and is in no registry then.
+fn running_on(carrier: &Carrier) -> Option<Task> {
+    if !carrier.door.is_outside() {
+        return None;
+    }
+    let running = carrier.door.hold_out(|| {
+        // SAFETY: the carrier is held outside its door, so the thread that runs there cannot end: its
+        // carrier drops it inside.
+        let header = unsafe { carrier.running.load(Ordering::Relaxed).as_ref() };
+        header.map(Task::from_header)
+    });
+    running.flatten()
+}
+
 pub(crate) fn of(inner: &Inner) -> Dump {
     let running: Vec<*const Header> = inner
         .carriers
@@ -134,7 +150,16 @@ pub(crate) fn of(inner: &Inner) -> Dump {
         .filter(|carrier| carrier.door.is_outside())
         .map(|carrier| carrier.running.load(Ordering::Relaxed).cast_const())
         .collect();
-    let tasks = inner.registry.all();
+    let mut tasks = inner.registry.all();
+    for carrier in &inner.carriers {
+        if let Some(task) = running_on(carrier)
+            && !tasks
+                .iter()
+                .any(|known| std::ptr::eq(&raw const **known, &raw const *task))
+        {
+            tasks.push(task);
+        }
+    }
     let mut tracer = Tracer::new();
     let now = millis_since(inner.start, clock::now());
     let waited = |header: &Header| {

@@ -54,6 +54,42 @@ fn a_dump_tells_what_each_green_thread_does() {
     });
 }
 
+#[test]
+fn a_dump_shows_those_that_run_and_have_never_waited() {
+    each_mode_on(2, |rt| {
+        let (stop, calls) = (Flag::default(), Flag::default());
+        let hog = |name: &str, body: fn(&Flag, &Flag)| {
+            let (stop, calls) = (stop.clone(), calls.clone());
+            let builder = weald::Builder::new().name(name.to_string());
+            rt.run(|| builder.spawn(move || body(&stop, &calls)).unwrap())
+        };
+        let hogs = [
+            hog("computes", |stop, _| stop.spin()),
+            hog("blocks", |stop, calls| {
+                weald::blocking(|| {
+                    calls.set();
+                    stop.spin();
+                });
+            }),
+        ];
+        calls.wait();
+        let doing = |name: &str| {
+            let dump = rt.run(weald::dump);
+            let mut threads = dump.threads.iter();
+            let found = threads.find(|t| t.name.as_deref() == Some(name));
+            found.map(|t| t.doing)
+        };
+        for name in ["computes", "blocks"] {
+            wait_until(|| doing(name) == Some(weald::Doing::Runs));
+        }
+        stop.set();
+        for hog in hogs {
+            hog.join().unwrap();
+        }
+        assert_eq!(doing("computes"), None);
+    });
+}
+
 #[inline(never)]
 fn outermost(go: &Flag) -> u32 {
     innermost(go) + 1
