@@ -57,6 +57,44 @@ impl Budget {
         self.left.set(BUDGET);
         self.next_look.set(AT_FIRST);
     }
+
+    /// A call that comes before the next look. False: it is time for one.
+    #[inline]
+    fn passes(&self) -> bool {
+        let left = self.left.get();
+        if left <= self.next_look.get() {
+            return false;
+        }
+        self.left.set(left - 1);
+        true
+    }
+
+    /// The call that is none of those. True: the turn is over. `began`: when it began, if that is known.
+    fn look(&self, now: impl FnOnce() -> Instant, began: impl FnOnce() -> Option<Instant>) -> bool {
+        let left = self.left.get() - 1;
+        self.left.set(left);
+        if left > 0 {
+            let now = now();
+            if self.next_look.get() == AT_FIRST {
+                self.since.set(Some(began().unwrap_or(now)));
+                self.last.set(None);
+            }
+            let since = self.since.get().unwrap_or(now);
+            let last = self.last.replace(Some(now));
+            if now.saturating_duration_since(since) < SLICE {
+                let took = last.map(|last| now.saturating_duration_since(last));
+                let calls = match took {
+                    Some(took) if took < QUICK / 4 => 2 * STRIDE,
+                    Some(took) if took >= QUICK => 1,
+                    _ => STRIDE,
+                };
+                self.next_look.set(left.saturating_sub(calls).max(1));
+                return false;
+            }
+        }
+        self.reset();
+        true
+    }
 }
 
 /// See `waiter::spend`.
@@ -77,45 +115,17 @@ pub(crate) fn spend() {
 /// called, which may suspend.
 #[inline]
 pub(crate) fn spend_from(carrier: &Carrier) -> bool {
-    let budget = &carrier.budget;
-    let left = budget.left.get();
-    if left <= budget.next_look.get() {
-        return false;
-    }
-    budget.left.set(left - 1);
-    true
+    carrier.budget.passes()
 }
 
 #[cold]
 #[inline(never)]
 fn spend_slow(carrier: &Carrier) {
-    let budget = &carrier.budget;
-    let left = budget.left.get() - 1;
-    budget.left.set(left);
-    if left > 0 {
-        let now = clock::now();
-        let first = budget.next_look.get() == AT_FIRST;
-        if first {
-            // When its turn began is not known, but when the carrier last saw the clock before; without a
-            // seat not even that.
-            budget.since.set(Some(carrier.last_look().unwrap_or(now)));
-            budget.last.set(None);
-        }
-        let since = budget.since.get().unwrap_or(now);
-        let last = budget.last.replace(Some(now));
-        if now.saturating_duration_since(since) < SLICE {
-            let took = last.map(|last| now.saturating_duration_since(last));
-            let calls = match took {
-                Some(took) if took < QUICK / 4 => 2 * STRIDE,
-                Some(took) if took >= QUICK => 1,
-                _ => STRIDE,
-            };
-            budget.next_look.set(left.saturating_sub(calls).max(1));
-            return;
-        }
+    // When its turn began is not known, but when the carrier last saw the clock before; without a seat not
+    // even that.
+    if carrier.budget.look(clock::now, || carrier.last_look()) {
+        give_way();
     }
-    budget.reset();
-    give_way();
 }
 
 impl Carrier {
@@ -141,5 +151,39 @@ pub(crate) fn give_way_from(header: &Header) {
         switch_out(header, Note::Yield);
     } else if !header.is_green() || (cfg!(loom) && current::carrier().is_null()) {
         crate::shim::thread::yield_now();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{BUDGET, Budget};
+
+    /// A turn of so many quick calls and then slow ones. Returns how many of these it had.
+    fn slow_calls_after(quick: u32) -> u32 {
+        let budget = Budget::new();
+        let began = Instant::now();
+        let mut now = began;
+        let mut goes_on = |took| {
+            now += took;
+            budget.passes() || !budget.look(|| now, || Some(began))
+        };
+        for _ in 0..quick {
+            assert!(goes_on(Duration::from_nanos(50)));
+        }
+        let slow = (1..=BUDGET).find(|_| !goes_on(Duration::from_millis(1)));
+        slow.expect("a turn has no more calls than its budget")
+    }
+
+    #[test]
+    fn calls_that_become_slow_come_sixteen_at_most_between_two_looks_at_the_clock() {
+        let most = (0..BUDGET).map(slow_calls_after).max();
+        assert_eq!(most, Some(16 + 1), "the last one is the second look");
+    }
+
+    #[test]
+    fn a_turn_of_quick_calls_has_its_whole_budget() {
+        assert_eq!(slow_calls_after(BUDGET - 1), 1);
     }
 }
