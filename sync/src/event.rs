@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use weald_scheduler::io::{self, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicBool, Ordering};
+use crate::shim::relaxed_if;
 
 /// A flag: whoever waits goes on once it is set, and so does whoever comes until it is reset.
 ///
@@ -47,11 +48,7 @@ impl Event {
 
     /// Sets it and wakes all who wait; they go on even if it is reset at once. Not a blocking call.
     pub fn set(&self) {
-        let order = if cfg!(weald_fault = "event_relaxed_set") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
+        let order = relaxed_if(cfg!(weald_fault = "event_relaxed_set"), Ordering::Release);
         self.flag.store(true, order);
         if cfg!(weald_fault = "event_wakes_one") {
             self.queue.wake_one();

@@ -18,6 +18,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use weald_scheduler::io::{self, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicU32, Ordering};
+use crate::shim::relaxed_if;
 
 const INCOMPLETE: u32 = 0;
 const RUNNING: u32 = 1;
@@ -27,20 +28,13 @@ const COMPLETE: u32 = 3;
 /// What the step out of RUNNING does.
 #[inline]
 fn done() -> Ordering {
-    if cfg!(weald_fault = "once_relaxed_end") {
-        Ordering::Relaxed
-    } else {
-        Ordering::Release
-    }
+    relaxed_if(cfg!(weald_fault = "once_relaxed_end"), Ordering::Release)
 }
+
 /// What a look at the state does.
 #[inline]
 fn seen() -> Ordering {
-    if cfg!(weald_fault = "once_relaxed_look") {
-        Ordering::Relaxed
-    } else {
-        Ordering::Acquire
-    }
+    relaxed_if(cfg!(weald_fault = "once_relaxed_look"), Ordering::Acquire)
 }
 
 /// Runs a function once, whoever asks first; the interface of [`std::sync::Once`].

@@ -30,6 +30,7 @@ use weald_scheduler::io::{self, Interrupt, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicU32, Ordering};
 use crate::shim::clock;
+use crate::shim::relaxed_if;
 
 const LOCKED: u32 = 1;
 const WAITERS: u32 = 2;
@@ -39,20 +40,16 @@ const HANDED: u32 = 8;
 /// What taking the lock does.
 #[inline]
 fn won() -> Ordering {
-    if cfg!(weald_fault = "mutex_relaxed_take") {
-        Ordering::Relaxed
-    } else {
-        Ordering::Acquire
-    }
+    relaxed_if(cfg!(weald_fault = "mutex_relaxed_take"), Ordering::Acquire)
 }
+
 /// What letting it go does.
 #[inline]
 fn let_go() -> Ordering {
-    if cfg!(weald_fault = "mutex_relaxed_release") {
-        Ordering::Relaxed
-    } else {
-        Ordering::Release
-    }
+    relaxed_if(
+        cfg!(weald_fault = "mutex_relaxed_release"),
+        Ordering::Release,
+    )
 }
 
 /// How long others may go before a waiter; parking_lot's and Go's bounds are 0.5 and 1 ms.

@@ -32,6 +32,7 @@ use weald_scheduler::io::{self, Interrupt, WaitQueue, Woken};
 use crate::raw_mutex::{NotLocked, PATIENCE};
 use crate::shim::atomic::{AtomicU64, Ordering};
 use crate::shim::clock;
+use crate::shim::relaxed_if;
 
 const WRITER: u64 = 1;
 const READER: u64 = 1 << 1;
@@ -44,20 +45,16 @@ const READERS_WAIT: u64 = 1 << 63;
 /// What taking the lock does.
 #[inline]
 fn won() -> Ordering {
-    if cfg!(weald_fault = "rwlock_relaxed_take") {
-        Ordering::Relaxed
-    } else {
-        Ordering::Acquire
-    }
+    relaxed_if(cfg!(weald_fault = "rwlock_relaxed_take"), Ordering::Acquire)
 }
+
 /// What a reader that leaves does.
 #[inline]
 fn left() -> Ordering {
-    if cfg!(weald_fault = "rwlock_relaxed_leave") {
-        Ordering::Relaxed
-    } else {
-        Ordering::Release
-    }
+    relaxed_if(
+        cfg!(weald_fault = "rwlock_relaxed_leave"),
+        Ordering::Release,
+    )
 }
 
 /// The raw lock: for `lock_api::RwLock` and for what builds on it.

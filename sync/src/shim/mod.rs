@@ -3,10 +3,12 @@
 
 #[cfg(loom)]
 mod loom;
+mod ordering;
 #[cfg(not(loom))]
 mod std;
 
 #[cfg(loom)]
 pub(crate) use self::loom::*;
+pub(crate) use self::ordering::relaxed_if;
 #[cfg(not(loom))]
 pub(crate) use self::std::*;
