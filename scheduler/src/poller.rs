@@ -42,8 +42,9 @@ const ASLEEP: u64 = 2;
 /// beyond this that is less than a quarter of the sleep.
 const FINE: Duration = Duration::from_millis(4);
 
-/// Events that the owner takes at once; Go takes 128, tokio 1024.
-const BATCH: usize = 256;
+/// Events that the owner takes at once; Go takes 128, tokio 1024. No more than what is touched in handing
+/// them on stays in the cache until the last of the woken threads runs.
+const BATCH: usize = 64;
 /// Events that an adopter takes at once: what it holds nobody else can ready.
 const ADOPTED_BATCH: usize = 16;
 

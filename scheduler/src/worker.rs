@@ -53,6 +53,12 @@ const CLOCK_INTERVAL: u32 = 32;
 /// The poller is looked at when this has passed and the worker never ran out of work.
 const POLL_INTERVAL: Duration = Duration::from_micros(100);
 
+/// While so many threads are ready the poller may wait: whom it woke would come after them.
+const PLENTY: usize = 32;
+
+/// But no longer than this.
+const LONGEST_POLL_INTERVAL: Duration = Duration::from_millis(1);
+
 /// The most looks at the clock between two attempts to share what a peer woke; a guess.
 const EAGER_INTERVAL: u32 = 1024;
 
@@ -414,8 +420,16 @@ impl Core {
         true
     }
 
-    pub(crate) fn poll_is_due(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last_poll) >= POLL_INTERVAL
+    /// `private`: threads that were woken and are in their carrier's own queues.
+    pub(crate) fn poll_is_due(&self, now: Instant, private: usize) -> bool {
+        let since = now.saturating_duration_since(self.last_poll);
+        let plenty = self.ready.len() + private >= PLENTY;
+        since
+            >= if plenty {
+                LONGEST_POLL_INTERVAL
+            } else {
+                POLL_INTERVAL
+            }
     }
 
     pub(crate) fn polled(&mut self, now: Instant) {
@@ -671,6 +685,11 @@ impl Private {
         let task = self.yielded.pop_front()?;
         self.tell();
         Some(task)
+    }
+
+    /// How many were woken and run before those that gave way.
+    pub(crate) fn woken(&self) -> usize {
+        self.woken.len()
     }
 
     #[inline]

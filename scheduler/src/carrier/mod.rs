@@ -334,7 +334,7 @@ impl Carrier {
         // SAFETY: the seat is held; ends before timers and events are handled.
         let core = unsafe { worker.core() };
         core.saw(now);
-        let poll = core.poll_is_due(now);
+        let poll = core.poll_is_due(now, self.private().woken());
         let turn_is_over = || {
             let since = self.since.get().unwrap_or(now);
             now.saturating_duration_since(since) >= SLICE
