@@ -67,6 +67,14 @@ unsafe impl<T: Sync> Send for Door<T> {}
 #[derive(Debug)]
 pub(crate) struct Section<'a, T>(Option<&'a Door<T>>);
 
+impl<T> Section<'_, T> {
+    /// The owner was inside before: it runs the scheduler, no green thread's code.
+    #[inline(always)]
+    pub(crate) fn is_nested(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 impl<T> Drop for Section<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {

@@ -49,6 +49,7 @@ mod panic_hook;
 pub mod patch;
 mod place;
 mod poller;
+mod prefetch;
 mod queue;
 mod random;
 mod registry;

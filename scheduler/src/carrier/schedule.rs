@@ -24,6 +24,10 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
         let inside = carrier.door.section();
         if let Some(worker) = carrier.seat() {
             count(&worker.counters.wakes);
+            if inside.is_nested() {
+                // An event or a timer: many at once, and until this one runs there is time.
+                task.prefetch();
+            }
             if home != 0 {
                 carrier.private().push(task, hint);
                 return;

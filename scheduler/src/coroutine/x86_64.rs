@@ -37,10 +37,15 @@ use corosensei::stack::Stack as _;
 
 #[cfg(weald_sanitizer = "thread")]
 use crate::coroutine::fibre::{self, Fibre};
+use crate::prefetch::prefetch;
 use crate::stack::Stack;
 
 /// Alignment of a stack pointer at a call, and of what lies at the top.
 const ALIGN: usize = 16;
+
+/// Bytes at each end of a stack that are fetched before it is switched to, for the frames of a call that
+/// waits and those above a body's buffers. A guess.
+const PREFETCHED: usize = 640;
 
 /// As corosensei's, with the stack that weald has.
 pub(super) struct Coroutine<I, Y> {
@@ -191,6 +196,14 @@ impl<I, Y> Coroutine<I, Y> {
             // SAFETY: `suspend` has given it away, and its stack does not run (3).
             CoroutineResult::Yield(unsafe { output.read() })
         }
+    }
+
+    /// Has the processor fetch both ends of what is on the stack.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        let top: *const u8 = ptr::with_exposed_provenance(self.stack.base().get());
+        prefetch(self.left, PREFETCHED);
+        prefetch(top.wrapping_sub(PREFETCHED), PREFETCHED);
     }
 
     pub(super) fn started(&self) -> bool {
