@@ -28,8 +28,9 @@ use std::sync::Arc;
 use super::Steal;
 use crate::shim::atomic::{AtomicUsize, Ordering, fence};
 
-/// Slots of the ring. Room for the few tasks of a model; each slot more slows loom's fences.
-pub(crate) const CAPACITY: usize = 4;
+/// Slots of the ring. Room for the few tasks of a model; each slot more slows loom's fences. The crowds of
+/// `loom-tests/shuttle` need more.
+pub(crate) const CAPACITY: usize = if cfg!(shuttle) { 256 } else { 4 };
 
 /// The most tasks a batch moves, as in crossbeam; a ring this small never reaches it.
 const MAX_BATCH: usize = 32;
