@@ -31,9 +31,9 @@ pub use self::witness::saw;
 /// Threads of a scenario: loom's in a model check, the system's in a referee run.
 pub mod thread {
     #[cfg(loom)]
-    pub use loom::thread::{JoinHandle, spawn, yield_now};
+    pub use loom::thread::{JoinHandle, current, spawn, yield_now};
     #[cfg(not(loom))]
-    pub use std::thread::{JoinHandle, spawn, yield_now};
+    pub use std::thread::{JoinHandle, current, spawn, yield_now};
 }
 
 /// What the scheduler's shim of a build takes from its crate. A model that includes that file has it in
@@ -59,4 +59,35 @@ pub mod sync {
     pub use loom::sync::{Arc, Condvar, Mutex, atomic};
     #[cfg(not(loom))]
     pub use std::sync::{Arc, Condvar, Mutex, atomic};
+}
+
+/// What has no lock of its own: loom reports two users that are not ordered, and in a referee run Miri does.
+pub mod cell {
+    #[cfg(loom)]
+    pub use loom::cell::{Cell, UnsafeCell};
+    #[cfg(not(loom))]
+    pub use std::cell::Cell;
+
+    /// `std`'s under loom's interface.
+    #[cfg(not(loom))]
+    #[derive(Debug, Default)]
+    pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    #[cfg(not(loom))]
+    impl<T> UnsafeCell<T> {
+        /// With this in it.
+        pub const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        /// To read.
+        pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        /// To write.
+        pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
 }

@@ -82,9 +82,7 @@ pub fn check_outcomes<O: Clone + Debug + Ord + Send + 'static>(
 #[cfg(not(loom))]
 pub fn check(model: Model, scenario: impl Fn() + Send + Sync + 'static) {
     let _ = model;
-    for _ in 0..referee_runs() {
-        scenario();
-    }
+    referee(scenario, |()| ());
 }
 
 /// Runs the scenario some thousand times on OS threads: no run may return what is not expected.
@@ -98,20 +96,31 @@ pub fn check_outcomes<O: Clone + Debug + Ord + Send + 'static>(
     expected: &[O],
     scenario: impl Fn() -> O + Send + Sync + 'static,
 ) {
-    for _ in 0..referee_runs() {
-        let outcome = scenario();
+    referee(scenario, |outcome| {
         assert!(
             expected.contains(&outcome),
             "{}: {outcome:?} is forbidden",
             model.name
         );
-    }
+    });
 }
 
-/// Enough that a missing fence showed in trials, and under two seconds a scenario.
+/// Runs the scenario on a fresh OS thread each time, as loom does: so often that a missing fence showed in
+/// trials, and not for much longer than a second.
 #[cfg(not(loom))]
-fn referee_runs() -> usize {
-    std::env::var("WEALD_REFEREE_RUNS").map_or(10_000, |runs| runs.parse().expect("a number"))
+fn referee<O: Send>(scenario: impl Fn() -> O + Send + Sync, judge: impl Fn(O)) {
+    const ENOUGH: std::time::Duration = std::time::Duration::from_secs(1);
+
+    let runs: u32 =
+        std::env::var("WEALD_REFEREE_RUNS").map_or(10_000, |runs| runs.parse().expect("a number"));
+    let start = std::time::Instant::now();
+    for _ in 0..runs {
+        let outcome = std::thread::scope(|scope| scope.spawn(&scenario).join());
+        judge(outcome.unwrap_or_else(|payload| std::panic::resume_unwind(payload)));
+        if start.elapsed() > ENOUGH {
+            return;
+        }
+    }
 }
 
 /// Reports a search that `weald::model` has made.

@@ -7,7 +7,6 @@
 //! Invariant 3: who leaves early takes no message along, and leaves none behind.
 //! Invariant 4: the end of one side ends every wait of the other.
 //! Invariant 5: what was done before a send is seen after its receive.
-#![cfg(loom)]
 #![allow(unsafe_code, reason = "messages have no lock of their own")]
 
 mod message;

@@ -5,14 +5,13 @@
 //! Invariant 2: `notify_one` is for a waiter that is still there: one whose exception or limit was first
 //! takes none along.
 //! Invariant 3: a wait ends with the lock, but an exception without it.
-#![cfg(loom)]
 #![allow(unsafe_code, reason = "what the lock guards has no lock of its own")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use loom::cell::Cell;
 use weald::sync::{Condvar, Mutex, MutexGuard};
+use weald_loom_tests::cell::Cell;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
 

@@ -4,7 +4,6 @@
 //! Invariant 1: whoever waits goes on once it is set, also if it is reset at once.
 //! Invariant 2: what was done before it was set is seen by who has waited.
 //! Invariant 3: an exception or a limit ends one wait and no other.
-#![cfg(loom)]
 #![allow(unsafe_code, reason = "what is told has no lock of its own")]
 
 mod message;
@@ -18,7 +17,7 @@ use weald_loom_tests::{Model, check, thread, witness};
 
 use self::message::Message;
 
-fn spawn<T: 'static>(
+fn spawn<T: Send + 'static>(
     event: &Arc<Event>,
     body: impl FnOnce(&Event) -> T + Send + 'static,
 ) -> thread::JoinHandle<T> {

@@ -4,7 +4,6 @@
 //! Invariant 1: the lock has one owner at a time, and each sees what the one before did.
 //! Invariant 2: nobody waits for a lock that is free.
 //! Invariant 3: a lock that is handed over reaches a waiter, or goes back.
-#![cfg(loom)]
 #![allow(unsafe_code, reason = "what the lock guards has no lock of its own")]
 
 #[path = "../../sync/src/raw_mutex.rs"]
@@ -18,6 +17,7 @@ mod shim;
 
 use std::sync::atomic::Ordering;
 
+use weald_loom_tests::cell::UnsafeCell;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
 
@@ -26,7 +26,7 @@ use self::raw_mutex::RawMutex;
 /// Something that a lock guards; loom reports two users as a race.
 struct Guarded {
     lock: RawMutex,
-    touches: loom::cell::UnsafeCell<usize>,
+    touches: UnsafeCell<usize>,
 }
 
 // SAFETY: that it is used by one thread at a time is what the models check.
@@ -39,7 +39,7 @@ impl Guarded {
         shim::clock::LOOKS.store(0, Ordering::Relaxed);
         Arc::new(Self {
             lock: RawMutex::new(),
-            touches: loom::cell::UnsafeCell::new(0),
+            touches: UnsafeCell::new(0),
         })
     }
 

@@ -4,13 +4,12 @@
 //! Invariant 1: one caller at a time does it, and nobody does it again once it was done.
 //! Invariant 2: who comes later, or has waited, sees what was done.
 //! Invariant 3: the end ends every wait, also if it is an unwinding; then another may do it.
-#![cfg(loom)]
 #![allow(unsafe_code, reason = "what is done once has no lock of its own")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
-use loom::cell::Cell;
 use weald::sync::{LazyLock, Once, OnceLock};
+use weald_loom_tests::cell::Cell;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Deliberate, Model, check, thread, witness};
 
@@ -211,12 +210,12 @@ fn a_lazy_value_is_made_once() {
     check(
         Model::new("a_lazy_value_is_made_once", 100, witnesses),
         || {
-            let here = loom::thread::current().id();
+            let here = thread::current().id();
             let made = Cell::new(0);
             let lazy = Arc::new(LazyLock::new(move || {
                 made.set(made.get() + 1);
                 assert_eq!(made.get(), 1);
-                let made_here = loom::thread::current().id() == here;
+                let made_here = thread::current().id() == here;
                 witness!("made here", made_here);
                 witness!("made there", !made_here);
                 Value::new(7)

@@ -5,7 +5,6 @@
 //! dropped with the channel.
 //! Invariant 2: the end of a sender without a message ends the wait.
 //! Invariant 3: a receiver that leaves by its limit can ask again.
-#![cfg(loom)]
 #![allow(unsafe_code, reason = "messages have no lock of their own")]
 
 mod message;

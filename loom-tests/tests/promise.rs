@@ -4,7 +4,6 @@
 //! Invariant 1: it is kept or failed once; the others get back what they brought.
 //! Invariant 2: all who wait see the same outcome.
 //! Invariant 3: an exception ends one wait and no other.
-#![cfg(loom)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,7 +11,7 @@ use weald::sync::Promise;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
 
-fn spawn<T: 'static>(
+fn spawn<T: Send + 'static>(
     promise: &Arc<Promise<usize>>,
     body: impl FnOnce(&Promise<usize>) -> T + Send + 'static,
 ) -> thread::JoinHandle<T> {

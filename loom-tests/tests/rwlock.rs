@@ -4,7 +4,6 @@
 //! Invariant 1: the lock has readers or one writer, and each sees what the writers before did.
 //! Invariant 2: nobody waits for a lock that admits it.
 //! Invariant 3: who gives up lets in those who waited because of it.
-#![cfg(loom)]
 #![allow(unsafe_code, reason = "what the lock guards has no lock of its own")]
 
 #[path = "../../sync/src/raw_mutex.rs"]
@@ -27,6 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use weald_loom_tests::cell::UnsafeCell;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
 
@@ -35,7 +35,7 @@ use self::raw_rwlock::RawRwLock;
 /// Something that a lock guards; loom reports a writer beside others as a race.
 struct Guarded {
     lock: RawRwLock,
-    writes: loom::cell::UnsafeCell<usize>,
+    writes: UnsafeCell<usize>,
 }
 
 // SAFETY: that it has readers or one writer is what the models check.
@@ -48,7 +48,7 @@ impl Guarded {
         shim::clock::LOOKS.store(0, Ordering::Relaxed);
         Arc::new(Self {
             lock: RawRwLock::new(),
-            writes: loom::cell::UnsafeCell::new(0),
+            writes: UnsafeCell::new(0),
         })
     }
 
@@ -86,7 +86,7 @@ impl Guarded {
     }
 }
 
-fn spawn<T: 'static>(
+fn spawn<T: Send + 'static>(
     guarded: &Arc<Guarded>,
     body: impl FnOnce(&Guarded) -> T + Send + 'static,
 ) -> thread::JoinHandle<T> {

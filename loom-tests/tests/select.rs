@@ -11,7 +11,6 @@
 //!
 //! The order of the locks is that of the channels' addresses, so the models sort theirs; and the
 //! selections are biased, as a fair choice is not the same in each permutation.
-#![cfg(loom)]
 #![allow(
     unsafe_code,
     reason = "packets lie on the waiters' stacks, and messages have no lock of their own"
@@ -40,8 +39,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::time::Duration;
 
-use weald_loom_tests::sync::Arc;
 use weald_loom_tests::sync::atomic::{AtomicBool, Ordering};
+use weald_loom_tests::sync::{Arc, Mutex};
 use weald_loom_tests::{Model, check, thread, witness};
 use weald_scheduler::io::{Pollable, Selection, WaitQueue};
 
@@ -97,7 +96,7 @@ struct Seen<'a>(RecvArm<'a, Message>);
 
 // SAFETY: as the arm inside.
 unsafe impl Arm for Seen<'_> {
-    fn mutex(&self) -> Option<&loom::sync::Mutex<()>> {
+    fn mutex(&self) -> Option<&Mutex<()>> {
         self.0.mutex()
     }
 

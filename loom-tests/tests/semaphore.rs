@@ -2,7 +2,6 @@
 //!
 //! Invariant 1: a permit that is free and a waiter that sleeps are not left together.
 //! Invariant 2: closing ends every wait.
-#![cfg(loom)]
 
 use weald::sync::{Permit, Semaphore};
 use weald_loom_tests::sync::Arc;

@@ -3,7 +3,6 @@
 //!
 //! Invariant 1: who waits goes on once the last of the others is gone, and not before.
 //! Invariant 2: it sees what they did.
-#![cfg(loom)]
 #![allow(unsafe_code, reason = "what is done has no lock of its own")]
 
 mod message;

@@ -5,7 +5,6 @@
 //! Invariant 1: who waits is woken, or sees what it waits for.
 //! Invariant 2: a wake-up goes to one waiter, and none is lost with a waiter that leaves early.
 //! Invariant 3: an exception and a wake-up may both come; neither takes the other along.
-#![cfg(loom)]
 
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering};

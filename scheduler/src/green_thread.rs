@@ -183,12 +183,25 @@ where
         free: Self::free,
     };
 
+    /// Puts it on the heap. Who has nothing but a reference to the header may not touch what lies beside
+    /// it, so the right to the whole is exposed, and `whole` takes it up again.
+    fn leak(self) -> NonNull<Header> {
+        let whole = Box::into_raw(Box::new(self));
+        whole.expose_provenance();
+        // SAFETY: a box is not null.
+        unsafe { NonNull::new_unchecked(whole.cast()) }
+    }
+
+    /// The cell that `leak` made of this header: `repr(C)` puts it first, so the addresses agree.
+    fn whole(header: NonNull<Header>) -> *mut Self {
+        ptr::with_exposed_provenance_mut(header.addr().get())
+    }
+
     /// # Safety
     /// `header` heads a live `Cell<F, T>` and the caller has the right to its stage.
     unsafe fn stage<'a>(header: NonNull<Header>) -> &'a mut Stage<F, T> {
-        // SAFETY: `repr(C)` puts the header first, so the addresses agree; the caller's right to
-        // the stage makes the reference unique.
-        unsafe { &mut *header.cast::<Self>().as_ref().stage.get() }
+        // SAFETY: it is alive; the caller's right to the stage makes the reference unique.
+        unsafe { &mut *(*Self::whole(header)).stage.get() }
     }
 
     unsafe fn run(header: NonNull<Header>) {
@@ -232,8 +245,8 @@ where
     }
 
     unsafe fn free(header: NonNull<Header>) {
-        // SAFETY: the last reference is gone, and the cell was made by `Box::new` in `Task::new`.
-        drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) });
+        // SAFETY: the last reference is gone, and `leak` took the cell out of a box.
+        drop(unsafe { Box::from_raw(Self::whole(header)) });
     }
 }
 
@@ -263,11 +276,11 @@ impl Task {
             &Cell::<F, T>::VTABLE,
             handle,
         );
-        let cell = Box::new(Cell::<F, T> {
+        let cell = Cell::<F, T> {
             header,
             stage: UnsafeCell::new(Stage::Body(body)),
-        });
-        Task(NonNull::from(Box::leak(cell)).cast())
+        };
+        Task(cell.leak())
     }
 
     /// A header for the calling OS thread.
@@ -282,11 +295,11 @@ impl Task {
             patched: Some(false),
         };
         let header = Header::new(Kind::Os, settings, 1, &Cell::<Nothing, ()>::VTABLE, false);
-        let cell = Box::new(Cell::<Nothing, ()> {
+        let cell = Cell::<Nothing, ()> {
             header,
             stage: UnsafeCell::new(Stage::Empty),
-        });
-        Task(NonNull::from(Box::leak(cell)).cast())
+        };
+        Task(cell.leak())
     }
 
     /// The second reference of a new thread, for its handle.
@@ -523,12 +536,20 @@ impl Header {
 
     /// Ends a wait of this thread and sees to it that it runs.
     ///
+    /// By address: a wake-up that came before the parking lets the thread go on, and a reference would have
+    /// to be good until the call returns.
+    ///
     /// # Safety
-    /// The header is alive for the call (a reference, or the lock of a queue it waits in).
+    /// The header is alive until its wait has ended (a reference, or the lock of a queue it waits in).
     #[inline]
-    pub(crate) unsafe fn wake(&self, epoch: u32, why: crate::state::Why, hint: Hint) -> bool {
-        // SAFETY: the verdict belongs to this header.
-        unsafe { self.deliver(self.state.wake(epoch, why), hint) }
+    pub(crate) unsafe fn wake(
+        this: *const Self,
+        epoch: u32,
+        why: crate::state::Why,
+        hint: Hint,
+    ) -> bool {
+        // SAFETY: by contract; the verdict belongs to this header.
+        unsafe { Self::deliver(this, (*this).state.wake(epoch, why), hint) }
     }
 
     /// Acts on the verdict of the state word. True unless the wake-up was lost.
@@ -536,19 +557,19 @@ impl Header {
     /// # Safety
     /// `wake` is the fresh verdict of this header's state word, acted on once.
     #[inline]
-    pub(crate) unsafe fn deliver(&self, wake: Wake, hint: Hint) -> bool {
+    pub(crate) unsafe fn deliver(this: *const Self, wake: Wake, hint: Hint) -> bool {
         match wake {
             Wake::Lost => false,
             Wake::Early => true,
             Wake::Won => {
                 // SAFETY: the state word owned the running reference and has handed it to us.
-                crate::carrier::schedule(unsafe { Task::from_raw(self) }, hint);
+                crate::carrier::schedule(unsafe { Task::from_raw(this) }, hint);
                 true
             }
             Wake::WonInPlace => {
-                // The waiter stays until it is notified, so the header is still there; once it is
+                // SAFETY: the waiter stays until it is notified, so the header is still there; once it is
                 // notified it may go, hence the clone.
-                let parker = Arc::clone(&self.cold().parker);
+                let parker = Arc::clone(unsafe { &(*this).cold().parker });
                 parker.notify();
                 true
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 
 use crate::exception;
-use crate::green_thread::{Hint, Task};
+use crate::green_thread::{Header, Hint, Task};
 
 /// A number that no other thread of the process has, green or not.
 ///
@@ -81,7 +81,7 @@ impl GreenThread {
     pub fn unpark(&self) {
         let wake = self.0.state.unpark();
         // SAFETY: the verdict is fresh and this handle keeps the header alive.
-        unsafe { self.0.deliver(wake, Hint::Peer) };
+        unsafe { Header::deliver(&raw const *self.0, wake, Hint::Peer) };
     }
 
     /// Raises `exc` in the thread: at once if it waits in a blocking call, else in the next one

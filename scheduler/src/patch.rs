@@ -25,7 +25,7 @@ use crate::blocking::blocking;
 use crate::carrier;
 use crate::current;
 use crate::exception::{self, Hold};
-use crate::green_thread::{Hint, Task};
+use crate::green_thread::{Header, Hint, Task};
 use crate::poller::EventSlot;
 use crate::state::Why;
 use crate::thread_locals;
@@ -119,7 +119,7 @@ pub fn caller() -> u32 {
 
 /// While it lives hooked calls of the running green thread are left alone.
 #[derive(Debug)]
-pub struct Bypass(*const crate::green_thread::Header);
+pub struct Bypass(*const Header);
 
 impl Bypass {
     #[inline]
@@ -137,7 +137,7 @@ impl Bypass {
 
     /// Of the running thread, whose header this is.
     #[inline]
-    pub(crate) fn of(header: &crate::green_thread::Header) -> Self {
+    pub(crate) fn of(header: &Header) -> Self {
         header.bypass.set(header.bypass.get() + 1);
         Self(header)
     }
@@ -203,7 +203,14 @@ pub struct Wakeup {
 impl Wakeup {
     pub fn wake(self) {
         // SAFETY: the reference keeps the header alive.
-        unsafe { self.thread.wake(self.epoch, Why::NOTIFIED, Hint::Peer) };
+        unsafe {
+            Header::wake(
+                &raw const *self.thread,
+                self.epoch,
+                Why::NOTIFIED,
+                Hint::Peer,
+            )
+        };
     }
 }
 

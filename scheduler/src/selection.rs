@@ -108,12 +108,16 @@ impl Selection {
     }
 
     /// Wakes the thread of a selection that was claimed. Under the partner's lock, and the last that
-    /// the partner does with it: the thread may be gone as soon as it is woken.
+    /// the partner does with it: the thread may be gone as soon as it is woken. By address, as a
+    /// reference would have to be good until the call returns.
+    ///
+    /// # Safety
+    /// The caller has claimed it and woken it not yet.
     #[inline]
-    pub fn wake(&self) {
+    pub unsafe fn wake(this: *const Self) {
         // SAFETY: by invariant 2 the selection is still registered or waits for this lock or to be
-        // woken, so its thread is alive.
-        unsafe { (*self.header).wake(self.epoch, Why::CHOSEN, Hint::Peer) };
+        // woken, so it and its thread are alive.
+        unsafe { Header::wake((*this).header, (*this).epoch, Why::CHOSEN, Hint::Peer) };
     }
 
     /// Enters the queue of an event.

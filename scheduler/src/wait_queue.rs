@@ -15,7 +15,9 @@
 //! Checked by `loom-tests/tests/wait_queue.rs`.
 #![allow(unsafe_code, reason = "nodes on the waiters' stacks")]
 
+use std::cell::UnsafeCell;
 use std::fmt;
+use std::marker::PhantomPinned;
 use std::ptr;
 use std::time::Instant;
 
@@ -49,22 +51,25 @@ struct Node {
     header: *const Header,
     epoch: u32,
     queued: bool,
+    /// The others in the queue have its address: a `&mut` of its owner's is not the only way to it.
+    _shared: PhantomPinned,
 }
 
 /// A place in a queue for a selection, which may have several in as many queues.
 #[derive(Debug)]
-pub struct Place(Node);
+pub struct Place(UnsafeCell<Node>);
 
 impl Place {
     /// In no queue.
     pub const fn new() -> Self {
-        Self(Node {
+        Self(UnsafeCell::new(Node {
             next: ptr::null_mut(),
             prev: ptr::null_mut(),
             header: ptr::null(),
             epoch: 0,
             queued: false,
-        })
+            _shared: PhantomPinned,
+        }))
     }
 }
 
@@ -161,6 +166,7 @@ impl WaitQueue {
             header: waiting.header(),
             epoch: waiting.epoch(),
             queued: false,
+            _shared: PhantomPinned,
         };
         let node: *mut Node = &raw mut node;
         let late = cfg!(weald_fault = "wait_queue_looks_before_it_enters");
@@ -208,21 +214,25 @@ impl WaitQueue {
     /// # Safety
     /// The place stays where it is until it has left, and the header's thread does not end before.
     pub(crate) unsafe fn enter(&self, place: &mut Place, header: *const Header, epoch: u32) {
-        debug_assert!(!place.0.queued, "a place is in one queue at a time");
-        place.0.header = header;
-        place.0.epoch = epoch;
-        // SAFETY: by contract.
-        unsafe { self.push_back(&raw mut place.0) };
+        let node = place.0.get();
+        // SAFETY: by contract; nobody else knows of a place that is in no queue.
+        unsafe {
+            debug_assert!(!(*node).queued, "a place is in one queue at a time");
+            (*node).header = header;
+            (*node).epoch = epoch;
+            self.push_back(node);
+        }
     }
 
     /// Takes a place out. True: a waker has done so already; unless what it announced was used, it
     /// must be passed on.
     pub fn leave(&self, place: &mut Place) -> bool {
+        let node = place.0.get();
         let mut first = self.0.lock();
         // SAFETY: the lock is held, and a place that is queued is in this queue.
         unsafe {
-            if place.0.queued {
-                unlink(&mut first, &raw mut place.0);
+            if (*node).queued {
+                unlink(&mut first, node);
                 return false;
             }
         }

@@ -604,7 +604,7 @@ pub(crate) fn fire(due: &mut Vec<TimerEvent>) -> usize {
         match event {
             TimerEvent::Wake(task, epoch) => {
                 // SAFETY: the event keeps the header alive.
-                unsafe { task.wake(epoch, Why::TIMED_OUT, Hint::Event) };
+                unsafe { Header::wake(&raw const *task, epoch, Why::TIMED_OUT, Hint::Event) };
             }
             TimerEvent::Call(call) => call.fire(),
         }

@@ -1,9 +1,11 @@
 //! What one thread of a model hands to another, with no lock of its own.
 
+use weald_loom_tests::cell::UnsafeCell;
+
 /// A number, and something that loom watches: two users that are not ordered are a race.
 pub(crate) struct Message {
     number: usize,
-    body: loom::cell::UnsafeCell<usize>,
+    body: UnsafeCell<usize>,
 }
 
 // SAFETY: that it has one user at a time is what the models check.
@@ -13,7 +15,7 @@ unsafe impl Sync for Message {}
 
 impl Message {
     pub(crate) fn new(number: usize) -> Self {
-        let body = loom::cell::UnsafeCell::new(0);
+        let body = UnsafeCell::new(0);
         // SAFETY: what is checked.
         body.with_mut(|body| unsafe { *body = number });
         Self { number, body }

@@ -6,15 +6,21 @@ mod ordering;
 pub(crate) use self::ordering::relaxed_if;
 
 pub(crate) mod atomic {
+    #[cfg(loom)]
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    #[cfg(not(loom))]
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
 pub(crate) mod cell {
-    pub(crate) use loom::cell::Cell;
+    pub(crate) use weald_loom_tests::cell::Cell;
 }
 
 pub(crate) mod sync {
+    #[cfg(loom)]
     pub(crate) use loom::sync::{Mutex, MutexGuard};
+    #[cfg(not(loom))]
+    pub(crate) use std::sync::{Mutex, MutexGuard};
 }
 
 pub(crate) mod clock {

@@ -131,7 +131,7 @@ pub(crate) fn throw(header: &Header, error: BoxError) {
     let wake = header.state.interrupt();
     drop(inbox);
     // SAFETY: the verdict is fresh, and the caller's handle keeps the header alive.
-    unsafe { header.deliver(wake, Hint::Peer) };
+    unsafe { Header::deliver(header, wake, Hint::Peer) };
 }
 
 /// `GreenThread::kill`.
@@ -147,7 +147,7 @@ pub(crate) fn kill(header: &Header) {
     let wake = header.state.interrupt();
     drop(inbox);
     // SAFETY: the verdict is fresh, and the caller's reference keeps the header alive.
-    unsafe { header.deliver(wake, Hint::Peer) };
+    unsafe { Header::deliver(header, wake, Hint::Peer) };
 }
 
 /// True if the thread was killed (before it started: its body must not run).

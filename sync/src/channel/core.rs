@@ -40,6 +40,7 @@
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::marker::PhantomPinned;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::sync::PoisonError;
@@ -72,6 +73,8 @@ pub(crate) struct Packet<T> {
     lazy: bool,
     /// Where a receiver that was claimed by a lazy sender waits until the packet is filled; or null.
     awaited: Cell<*const WaitQueue>,
+    /// Partners have its address: a `&mut` of its owner's is not the only way to it.
+    _shared: PhantomPinned,
 }
 
 impl<T> Packet<T> {
@@ -84,6 +87,7 @@ impl<T> Packet<T> {
             waiter: Cell::new(ptr::null()),
             lazy,
             awaited: Cell::new(ptr::null()),
+            _shared: PhantomPinned,
         }
     }
 
@@ -362,7 +366,7 @@ impl<T> State<T> {
             // SAFETY: the lock is held, so the watcher is there.
             unsafe {
                 if (*selection).claim(arm) {
-                    (*selection).wake();
+                    Selection::wake(selection);
                 }
             }
         }
@@ -402,7 +406,7 @@ impl<T> State<T> {
                 Stage::Partner
             });
             // SAFETY: as above.
-            unsafe { (*entry.selection).wake() };
+            unsafe { Selection::wake(entry.selection) };
             self.tell_watchers();
             return value.map_or(Receive::Comes, Receive::Value);
         }
@@ -431,7 +435,7 @@ impl<T> State<T> {
             sender.stage.set(Stage::Taken);
         }
         // SAFETY: as above.
-        unsafe { (*entry.selection).wake() };
+        unsafe { Selection::wake(entry.selection) };
     }
 
     /// Begins a send.
@@ -480,13 +484,13 @@ impl<T> State<T> {
         let (selection, awaited) = (receiver.waiter.get(), receiver.awaited.get());
         if cfg!(weald_fault = "channel_wakes_who_is_not_settled") && !selection.is_null() {
             // SAFETY: none, as a fault.
-            unsafe { (*selection).wake() };
+            unsafe { Selection::wake(selection) };
         }
         receiver.stage.set(stage);
         // From here on the packet may be gone if there is a selection that waits.
         if !selection.is_null() {
             // SAFETY: the receiver's selection, which waits; or it needs the lock to go.
-            unsafe { (*selection).wake() };
+            unsafe { Selection::wake(selection) };
         }
         if !awaited.is_null() {
             // SAFETY: who waits there needs the lock to go.
@@ -629,7 +633,7 @@ impl<T> State<T> {
             // SAFETY: claimed under this lock.
             unsafe {
                 (*entry.packet).stage.set(Stage::Closed);
-                (*entry.selection).wake();
+                Selection::wake(entry.selection);
             }
         }
     }
@@ -653,7 +657,7 @@ impl<T> State<T> {
             // SAFETY: claimed under this lock.
             unsafe {
                 (*entry.packet).stage.set(Stage::Closed);
-                (*entry.selection).wake();
+                Selection::wake(entry.selection);
             }
             if cfg!(weald_fault = "channel_close_tells_one") {
                 break;
