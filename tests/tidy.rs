@@ -26,7 +26,8 @@ const LOW: &[(&str, &[&str])] = &[
     ("os_parker", &["shim"]),
     ("state", &["shim"]),
     ("stack", &["shim"]),
-    ("coroutine", &["shim", "stack"]),
+    ("prefetch", &[]),
+    ("coroutine", &["prefetch", "shim", "stack"]),
     ("queue", &["green_thread", "shim"]),
     ("poller", &["patch", "shim"]),
 ];
