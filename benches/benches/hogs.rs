@@ -51,6 +51,7 @@ fn main() {
         contestants: &[
             Contestant::WealdShared,
             Contestant::WealdPinned,
+            Contestant::WealdOwn,
             Contestant::Tokio,
         ],
         lifetime: Lifetime::Case,
@@ -63,6 +64,7 @@ fn main() {
         contestants: &[
             Contestant::WealdShared,
             Contestant::WealdPinned,
+            Contestant::WealdOwn,
             Contestant::Tokio,
         ],
         lifetime: Lifetime::Case,
