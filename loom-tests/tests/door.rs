@@ -5,11 +5,45 @@
 //! Invariant 2: the seat is never nobody's: either the owner still has it or the monitor got it.
 //! Invariant 3: an owner that gave its seat away is not robbed of it.
 //! Invariant 4: while an owner is held out, it touches nothing.
+//! Invariant 5: what lies in the slot of a worker (`scheduler/src/queue/slot.rs`) is found once, by its
+//! owner or by who holds that one out to move it to where thieves find it.
 #![allow(unsafe_code, reason = "a seat without a lock is what is checked")]
 
 #[path = "../../scheduler/src/door.rs"]
 #[allow(dead_code, reason = "the hints have no model")]
 mod door;
+mod message;
+#[path = "../../scheduler/src/queue/slot.rs"]
+#[allow(dead_code, reason = "who only asks has no model")]
+mod slot;
+
+/// What lies in a slot.
+mod green_thread {
+    pub(crate) type Header = super::Message;
+
+    /// One of the model's, which outlive it.
+    #[derive(Debug)]
+    pub(crate) struct Task(*mut Header);
+
+    impl Task {
+        pub(crate) fn new(header: &Header) -> Self {
+            Self(std::ptr::from_ref(header).cast_mut())
+        }
+
+        pub(crate) fn into_raw(self) -> *mut Header {
+            self.0
+        }
+
+        pub(crate) unsafe fn from_raw(header: *mut Header) -> Self {
+            Self(header)
+        }
+
+        pub(crate) fn run(self) {
+            // SAFETY: it outlives the slot.
+            unsafe { &*self.0 }.add(1);
+        }
+    }
+}
 
 /// What the door takes from the scheduler's shim.
 mod shim {
@@ -53,10 +87,14 @@ mod shim {
     }
 }
 
+use weald_loom_tests::cell::UnsafeCell;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
 
 use self::door::Door;
+use self::green_thread::Task;
+use self::message::Message;
+use self::slot::Slot;
 
 /// Something with one user at a time and no lock: loom reports two as a race.
 #[derive(Debug)]
@@ -251,6 +289,125 @@ fn an_owner_that_is_held_out_touches_nothing() {
             witness!("was inside", !held_out);
             door.enter();
             assert_eq!(seat.touch(), 3 + usize::from(held_out));
+        },
+    );
+}
+
+/// As far as its slot goes.
+struct Worker {
+    slot: Slot,
+    /// Where thieves look; the owner's to push to.
+    ready: UnsafeCell<Vec<Task>>,
+}
+
+// SAFETY: that it is used by one thread at a time is what the models check.
+unsafe impl Sync for Worker {}
+// SAFETY: as above.
+unsafe impl Send for Worker {}
+
+impl Worker {
+    /// As the real one. True: something was there.
+    fn share_slot(&self) -> bool {
+        // SAFETY: that the caller is the owner for the time is what is checked.
+        let task = unsafe { self.slot.take() };
+        let is_some = task.is_some();
+        if let Some(task) = task {
+            self.push(task);
+        }
+        is_some
+    }
+
+    fn push(&self, task: Task) {
+        // SAFETY: loom checks that nobody else is there.
+        self.ready.with_mut(|ready| unsafe { (*ready).push(task) });
+    }
+
+    /// The owner wakes a thread.
+    fn put(&self, task: Task) {
+        // SAFETY: as in `share_slot`.
+        if let Some(old) = unsafe { self.slot.put(task) } {
+            self.push(old);
+        }
+    }
+
+    /// The owner runs all there is.
+    fn run_all(&self) {
+        // SAFETY: as in `share_slot`.
+        if let Some(task) = unsafe { self.slot.take() } {
+            task.run();
+        }
+        // SAFETY: as in `push`.
+        let ready = self
+            .ready
+            .with_mut(|ready| unsafe { std::mem::take(&mut *ready) });
+        ready.into_iter().for_each(Task::run);
+    }
+}
+
+/// A carrier with a worker in whose slot the first of two threads is; the carrier, the caller, is outside.
+fn with_a_full_slot() -> (Arc<Door<Worker>>, Arc<Worker>, Arc<[Message; 2]>) {
+    let tasks = Arc::new([Message::new(0), Message::new(0)]);
+    let worker = Arc::new(Worker {
+        slot: Slot::new(),
+        ready: UnsafeCell::new(Vec::new()),
+    });
+    let door = Arc::new(Door::new());
+    door.enter();
+    door.sit(&raw const *worker);
+    worker.put(Task::new(&tasks[0]));
+    door.leave();
+    (door, worker, tasks)
+}
+
+/// As the monitor. `None`: the carrier is inside, or has the seat no more.
+fn share_slot(door: &Arc<Door<Worker>>, worker: &Arc<Worker>) -> thread::JoinHandle<Option<bool>> {
+    let (door, worker) = (Arc::clone(door), Arc::clone(worker));
+    thread::spawn(move || door.hold_out_of(&raw const *worker, || worker.share_slot()))
+}
+
+#[test]
+fn what_is_in_a_slot_is_found_once() {
+    let witnesses = &["shared", "was inside", "too late"];
+    check(
+        Model::new("what_is_in_a_slot_is_found_once", 78, witnesses),
+        || {
+            let (door, worker, tasks) = with_a_full_slot();
+            let monitor = share_slot(&door, &worker);
+            door.enter();
+            worker.put(Task::new(&tasks[1]));
+            door.leave();
+            door.enter();
+            worker.run_all();
+            door.leave();
+            let shared = monitor.join().unwrap();
+            witness!("shared", shared == Some(true));
+            witness!("too late", shared == Some(false));
+            witness!("was inside", shared.is_none());
+            door.enter();
+            worker.run_all();
+            assert_eq!(tasks.each_ref().map(Message::look), [1, 1]);
+        },
+    );
+}
+
+#[test]
+fn a_slot_goes_with_its_seat() {
+    let witnesses = &["shared", "has another holder"];
+    check(
+        Model::new("a_slot_goes_with_its_seat", 28, witnesses),
+        || {
+            let (door, worker, tasks) = with_a_full_slot();
+            let monitor = share_slot(&door, &worker);
+            door.enter();
+            door.sit(std::ptr::null());
+            door.leave();
+            // Whoever was given the seat.
+            worker.put(Task::new(&tasks[1]));
+            worker.run_all();
+            let shared = monitor.join().unwrap();
+            witness!("shared", shared.is_some());
+            witness!("has another holder", shared.is_none());
+            assert_eq!(tasks.each_ref().map(Message::look), [1, 1]);
         },
     );
 }

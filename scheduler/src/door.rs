@@ -14,7 +14,8 @@
 //! Entering: 1. `entered` = true; 2. light fence; 3. load `held`: if it is not what the owner last
 //! knew, wait for the lock and look again.
 //! Seizing, under the lock: 1. seat -> seat + TAG; 2. heavy fence; 3. load `entered`: true, put the
-//! seat back; false, seat + TAG -> null, and the seat is the monitor's.
+//! seat back; false, and the tag is still there, seat + TAG -> null: the seat is the monitor's. To hold
+//! the owner out is the same, but the seat is put back when the monitor has done what it wanted.
 //!
 //! It is Dekker's handshake, asymmetric: the light fence only holds the compiler, the heavy one is
 //! `membarrier(2)`, which puts a fence into every thread of the process; where the kernel has none
@@ -26,8 +27,9 @@
 //! who holds the owner out has the core for that time; putting the seat back releases it.
 //! Invariant 3: an owner whose seat was seized notices when it enters next, before it touches
 //! anything, because `held` is no longer what it knew.
-//! Invariant 4: the steps away from a tag are compare-and-swaps, so a `sit` by an owner that was
-//! inside wins over the monitor.
+//! Invariant 4: a `sit` by an owner that was inside wins over the monitor, also if it has left since and
+//! `entered` is false again: the monitor uses or takes the seat only if its tag is still there, and else
+//! puts it back by a compare-and-swap.
 //! Checked by `loom-tests/tests/door.rs`.
 #![allow(
     unsafe_code,
@@ -195,22 +197,9 @@ impl<T> Door<T> {
 
     /// Takes the seat from an owner that is outside. True: it is in the caller's hand.
     pub(crate) fn seize(&self, seat: *const T) -> bool {
-        let seat = seat.cast_mut();
-        self.decide(seat, |door| {
-            if cfg!(weald_fault = "door_claims_by_store") {
-                door.held.store(ptr::null_mut(), Ordering::Release);
-                return true;
-            }
-            door.held
-                .compare_exchange(
-                    tagged(seat),
-                    ptr::null_mut(),
-                    Ordering::AcqRel,
-                    Ordering::Relaxed,
-                )
-                .is_ok()
-        })
-        .unwrap_or(false)
+        // The owner is outside and waits for the tag to go, so nobody else writes.
+        let taken = |door: &Self| door.held.store(ptr::null_mut(), Ordering::Release);
+        self.decide(seat.cast_mut(), taken).is_some()
     }
 
     /// Calls `f` while the owner is outside and cannot come in. `None`: it is inside.
@@ -220,6 +209,11 @@ impl<T> Door<T> {
 
     /// As `hold_out`, if the owner holds this seat: `f` may touch what belongs to the seat.
     pub(crate) fn hold_out_of<R>(&self, seat: *const T, f: impl FnOnce() -> R) -> Option<R> {
+        let seat = if cfg!(weald_fault = "door_holds_out_of_any_seat") {
+            self.held()
+        } else {
+            seat
+        };
         self.decide(seat.cast_mut(), |_| f())
     }
 
@@ -236,11 +230,22 @@ impl<T> Door<T> {
         let fenced = barrier::heavy();
         let blind = cfg!(weald_fault = "door_seizes_without_a_look");
         let outside = fenced && (blind || !self.entered.load(Ordering::Acquire));
-        let result = outside.then(|| decision(self));
+        // Before the fence it may have come in, sat elsewhere and gone out again: then the tag is gone.
+        let holds = cfg!(weald_fault = "door_trusts_in_a_tag_that_is_gone")
+            || ptr::eq(self.held.load(Ordering::Acquire), tagged(seat));
+        let result = (outside && holds).then(|| decision(self));
+        let order = if cfg!(weald_fault = "door_puts_the_seat_back_relaxed") {
+            Ordering::Relaxed
+        } else {
+            Ordering::AcqRel
+        };
+        if cfg!(weald_fault = "door_puts_the_seat_back_by_store") && result.is_none() {
+            self.held.store(seat, Ordering::Release);
+        }
         // Fails if it was seized, or if the owner was inside and has sat elsewhere meanwhile.
         let _ = self
             .held
-            .compare_exchange(tagged(seat), seat, Ordering::AcqRel, Ordering::Relaxed);
+            .compare_exchange(tagged(seat), seat, order, Ordering::Relaxed);
         result
     }
 }
