@@ -161,7 +161,7 @@ impl Carrier {
 
     /// The second look before sleep.
     fn work_in_sight(&self, inner: &Inner, worker: &Worker) -> bool {
-        self.has_mail()
+        self.mail.is_there()
             || inner.is_stopping()
             || (!inner.injector.is_empty()
                 && !cfg!(weald_fault = "carrier_sleeps_over_the_injector"))

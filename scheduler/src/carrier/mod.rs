@@ -5,7 +5,7 @@
 //!     no seat?            wait for one (seat.rs)
 //!     every 61 dispatches the injector; every few, by the clock: timers, poller
 //!     own queues          the carrier's private ones, the worker's (worker.rs)
-//!     nothing there       inbox, injector, timers, poller
+//!     nothing there       mail, injector, timers, poller
 //!     still nothing       search: steal from the others, drain the pollers of late ones
 //!     still nothing       announce sleep, look everywhere once more (idle.rs), sleep in the poller
 //! }
@@ -15,7 +15,7 @@
 //! carrier's own stack, so a thread is never published while its stack is in use.
 //!
 //! Threads that must not migrate, once started, are in their carrier's private queues. Others reach
-//! those through its inbox.
+//! those through its mail (`mail.rs`).
 //!
 //! Invariant 1: `private` and the cells are touched only on the carrier's OS thread.
 //! Invariant 2: who touches a worker's core is inside the door (`door.rs`) and has asked for the
@@ -31,6 +31,7 @@ mod away;
 mod budget;
 mod change_over;
 mod idle;
+mod mail;
 mod own;
 mod schedule;
 mod unwinding;
@@ -51,7 +52,7 @@ use crate::seat::Waited;
 use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
-use crate::shim::sync::{Arc, Mutex};
+use crate::shim::sync::Arc;
 use crate::slice;
 use crate::state::WaitKind;
 use crate::thread_locals;
@@ -59,6 +60,7 @@ use crate::trace::Tracer;
 use crate::worker::{self, Private, Worker, count, millis_since};
 
 use self::budget::{Budget, SLICE};
+use self::mail::Mail;
 use self::own::carrier_of;
 
 pub(crate) use self::alarm::arm;
@@ -90,8 +92,7 @@ pub(crate) struct Carrier {
     pub(crate) running: AtomicPtr<Header>,
     private: UnsafeCell<Private>,
     private_len: Arc<AtomicUsize>,
-    inbox: Mutex<Vec<(Task, Hint)>>,
-    has_mail: AtomicBool,
+    mail: Mail<Task>,
     /// Started threads that must stay here and have not ended.
     settled: Cell<usize>,
     /// Threads that wait here in the middle of unwinding.
@@ -167,8 +168,7 @@ impl Carrier {
             running: AtomicPtr::new(ptr::null_mut()),
             private_len: private.told_len(),
             private: UnsafeCell::new(private),
-            inbox: Mutex::new(Vec::new()),
-            has_mail: AtomicBool::new(false),
+            mail: Mail::new(),
             settled: Cell::new(0),
             unwinding: Cell::new(0),
             host: Cell::new(0),
@@ -191,7 +191,7 @@ impl Carrier {
 
     /// Threads that are ready and must run here; a moment ago.
     pub(crate) fn queued(&self) -> usize {
-        self.private_len.load(Ordering::Relaxed) + self.inbox.lock().len()
+        self.private_len.load(Ordering::Relaxed) + self.mail.len()
     }
 
     /// Takes a seat, or lets go of it; inside the door.
@@ -215,8 +215,8 @@ impl Carrier {
         self.door.enter();
         loop {
             let Some(worker) = self.seat() else {
-                // The inbox by its lock: a sender that this misses sees that there is no seat.
-                let needs = || !self.private().is_empty() || !self.inbox.lock().is_empty();
+                // Mail by its lock: a sender that this misses sees that there is no seat.
+                let needs = || !self.private().is_empty() || self.mail.len() > 0;
                 let keep = self.settled.get() > 0;
                 match inner.seats.wait(inner, self.index, needs, keep) {
                     Waited::Seated(index) => {

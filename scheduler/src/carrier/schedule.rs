@@ -3,7 +3,7 @@
 
 use crate::current;
 use crate::green_thread::{Hint, Task};
-use crate::shim::atomic::{Ordering, fence};
+use crate::shim::atomic::Ordering;
 use crate::shim::sync::Arc;
 use crate::worker::count;
 
@@ -18,7 +18,7 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
         let inner = unsafe { &*task.runtime };
         if home != 0 && home - 1 != carrier.index {
             inner.woken_outside.fetch_add(1, Ordering::Relaxed);
-            inner.carriers[home - 1].send(inner, task, hint);
+            inner.carriers[home - 1].send(inner, task);
             return;
         }
         let inside = carrier.door.section();
@@ -49,11 +49,11 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
             return;
         }
     }
-    schedule_outside(task, hint, home);
+    schedule_outside(task, home);
 }
 
 #[cold]
-fn schedule_outside(task: Task, hint: Hint, home: usize) {
+fn schedule_outside(task: Task, home: usize) {
     // SAFETY: the thread is not DONE, so its runtime is alive; from here on we keep it, because the
     // thread may run and end as soon as it is queued.
     let inner = unsafe {
@@ -64,41 +64,25 @@ fn schedule_outside(task: Task, hint: Hint, home: usize) {
     if home == 0 {
         inner.inject(task);
     } else {
-        inner.carriers[home - 1].send(&inner, task, hint);
+        inner.carriers[home - 1].send(&inner, task);
     }
 }
 
 impl Carrier {
     /// Moves what others sent into the private queues. True: there was something.
     pub(super) fn take_mail(&self) -> bool {
-        if !self.has_mail() {
+        if !self.mail.is_there() {
             return false;
         }
-        let mail = {
-            let mut inbox = self.inbox.lock();
-            self.has_mail.store(false, Ordering::Relaxed);
-            std::mem::take(&mut *inbox)
-        };
-        for (task, _) in mail {
+        for task in self.mail.take() {
             self.private().push(task, Hint::Event);
         }
         true
     }
 
-    pub(super) fn has_mail(&self) -> bool {
-        self.has_mail.load(Ordering::Acquire)
-    }
-
     /// Sends a thread that must run here; from elsewhere.
-    fn send(&self, inner: &Inner, task: Task, hint: Hint) {
-        {
-            let mut inbox = self.inbox.lock();
-            inbox.push((task, hint));
-            self.has_mail.store(true, Ordering::Release);
-        }
-        // Pairs with the fence of a carrier that takes a seat and then goes to sleep (`idle.rs`):
-        // either it sees the mail, or we see its seat.
-        fence(Ordering::SeqCst);
+    fn send(&self, inner: &Inner, task: Task) {
+        self.mail.put(task);
         // SAFETY: workers live as long as the runtime.
         match unsafe { self.door.held().as_ref() } {
             None => inner.seats.call(self.index),
