@@ -17,7 +17,8 @@
 //! | every worker asleep                                | sleeps until one wakes                   |
 //!
 //! A hog goes on undisturbed and without a seat; its carrier notices when the hog next enters the
-//! scheduler. The next time that this green thread is run, its carrier gives the seat away before. If no carrier is left for the seat, the hog keeps it, and that is counted.
+//! scheduler. If it only gives way then, it goes on there, still without a seat; the next time that it
+//! is run otherwise, its carrier gives the seat away before (`carrier/outside.rs`). If no carrier is left for the seat, the hog keeps it, and that is counted.
 //!
 //! Going to sleep: say so, `fence(SeqCst)`, look at the workers once more. A worker that wakes takes
 //! its bit out of `Idle`, `fence(SeqCst)`, and looks whether the monitor sleeps ([`Monitor::poke`]).
@@ -55,8 +56,8 @@ pub(crate) struct Monitor {
     asleep: AtomicBool,
     stop: Mutex<bool>,
     door: Condvar,
-    /// Carriers that have given their seat away before they ran a thread that was a hog before, and
-    /// how often they had come back without one until then.
+    /// Carriers that run a thread that was a hog before, without a seat, and how often they had come
+    /// back without one until then.
     expected: Mutex<Vec<(usize, usize)>>,
     /// Green threads that have kept their OS thread longer than [`PATIENCE`].
     pub(crate) hogs: AtomicU64,
@@ -193,9 +194,13 @@ impl Monitor {
         self.door.notify_one();
     }
 
-    /// A carrier gives its seat away and then runs a thread that was a hog the last time.
-    pub(crate) fn expect(&self, carrier: usize, losses: usize) {
+    /// A carrier gives its seat away for a thread that was a hog the last time.
+    pub(crate) fn handed_over(&self) {
         self.handovers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A carrier without a seat is about to run a thread that was a hog the last time.
+    pub(crate) fn expect(&self, carrier: usize, losses: usize) {
         self.expected.lock().push((carrier, losses));
         self.poke();
     }

@@ -32,11 +32,12 @@ mod budget;
 mod change_over;
 mod idle;
 mod mail;
+mod outside;
 mod own;
 mod schedule;
 mod unwinding;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::ptr;
 use std::time::{Duration, Instant};
@@ -53,10 +54,8 @@ use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
-use crate::slice;
 use crate::state::WaitKind;
 use crate::thread_locals;
-use crate::trace::Tracer;
 use crate::worker::{self, Private, Worker, count, millis_since};
 
 use self::budget::{Budget, SLICE};
@@ -95,6 +94,8 @@ pub(crate) struct Carrier {
     mail: Mail<Task>,
     /// Started threads that must stay here and have not ended.
     settled: Cell<usize>,
+    /// A hog that has given way here without a seat, and goes on here (`outside.rs`).
+    stays: RefCell<Option<Task>>,
     /// Threads that wait here in the middle of unwinding.
     pub(crate) unwinding: Cell<u32>,
     /// The OS thread's own thread-locals (`thread_locals`).
@@ -170,6 +171,7 @@ impl Carrier {
             private: UnsafeCell::new(private),
             mail: Mail::new(),
             settled: Cell::new(0),
+            stays: RefCell::new(None),
             unwinding: Cell::new(0),
             host: Cell::new(0),
             budget: Budget::new(),
@@ -215,6 +217,10 @@ impl Carrier {
         self.door.enter();
         loop {
             let Some(worker) = self.seat() else {
+                if let Some(task) = self.stays.take() {
+                    self.go_on_outside(inner, task);
+                    continue;
+                }
                 // Mail by its lock: a sender that this misses sees that there is no seat.
                 let needs = || !self.private().is_empty() || self.mail.len() > 0;
                 let keep = self.settled.get() > 0;
@@ -420,16 +426,19 @@ impl Carrier {
             task.hog.set(true);
             self.tell_where(&task, &resumed);
         } else if let Some(start) = handed_over {
-            self.door.came_back();
-            slice::lengthen(false);
-            task.hog
-                .set(clock::now().saturating_duration_since(start) >= BRIEF);
-            self.tell_where(&task, &resumed);
+            self.came_back(&task, start, &resumed);
         } else if self.door.seat().is_null() {
             // It lost its seat, or gave it up, and has found out in a call of weald's.
             self.tell_where(&task, &resumed);
         }
-        match resumed {
+        self.left(inner, task, &resumed);
+        next
+    }
+
+    /// What the thread's note asks for.
+    #[inline(always)]
+    fn left(&self, inner: &Arc<Inner>, task: Task, resumed: &Resumed<Note>) {
+        match *resumed {
             Resumed::Suspended(note) => {
                 if let Some(hooks) = &inner.settings.hooks {
                     hooks.suspended(&task);
@@ -438,7 +447,6 @@ impl Carrier {
             }
             Resumed::Finished => self.finished(inner, &task),
         }
-        next
     }
 
     /// The worker is about to run a green thread.
@@ -451,38 +459,6 @@ impl Carrier {
         let ticks = worker.ticks.load(Ordering::Relaxed);
         worker.ticks.store(ticks + 1, Ordering::Relaxed);
         self.budget.reset();
-    }
-
-    /// A hog that the monitor has reported is back: from where, which could not be seen while it ran.
-    #[cold]
-    #[inline(never)]
-    fn tell_where(&self, task: &Task, resumed: &Resumed<Note>) {
-        if !self.reported.swap(false, Ordering::Relaxed) {
-            return;
-        }
-        let name = task.name().unwrap_or("<unnamed>");
-        if *resumed == Resumed::Finished {
-            log::warn!("weald: green thread {name} ({:?}) has ended", task.id);
-        } else {
-            let trace = Tracer::new().take_suspended(task);
-            log::warn!(
-                "weald: green thread {name} ({:?}) is back; it was in\n{trace}",
-                task.id
-            );
-        }
-    }
-
-    /// A thread that did not come back for long the last time will hardly do so this time: the
-    /// others go on elsewhere at once, not when the monitor has noticed. Returns when it starts.
-    #[cold]
-    #[inline(never)]
-    fn hand_over_before(&self, inner: &Arc<Inner>) -> Instant {
-        if inner.seats.has_taker() {
-            inner.monitor.expect(self.index, self.door.losses());
-            self.give_up_seat(inner);
-            slice::lengthen(true);
-        }
-        clock::now()
     }
 
     /// Gives a thread that starts its stack, or its end if it was killed. `None`: it will not run.
@@ -581,7 +557,9 @@ impl Carrier {
 
     #[inline(always)]
     fn push_yielded(&self, inner: &Arc<Inner>, task: Task) {
-        if task.home.load(Ordering::Relaxed) != 0 {
+        if self.seat().is_none() && self.may_stay(inner, &task) {
+            self.stays.replace(Some(task));
+        } else if task.home.load(Ordering::Relaxed) != 0 {
             self.private().push_yielded(task);
         } else if let Some(worker) = self.seat() {
             // SAFETY: the seat is held; ends with the statement.

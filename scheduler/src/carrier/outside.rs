@@ -1,0 +1,150 @@
+//! A hog on an OS thread of its own: a green thread that did not come back for long runs without a seat,
+//! so that its worker goes on elsewhere meanwhile.
+//!
+//! The seat leaves once, before it runs or when the monitor has noticed. When such a thread gives way
+//! and is a hog still, it goes on where it is: all seats have their carriers, so nobody would gain by
+//! its turn through the queues, and the worker that ran it next would have to give its seat away again,
+//! whose sockets would wait until the next carrier has woken up. Not if that would keep somebody from
+//! a carrier: threads that must run here, or hogs beyond the bound on carriers, which take turns.
+#![allow(unsafe_code, reason = "runs green threads")]
+
+use std::ptr;
+use std::time::Instant;
+
+use crate::coroutine::{Coroutine, Resumed};
+use crate::current;
+use crate::green_thread::{Header, Note, Task};
+use crate::runtime::Inner;
+use crate::shim::atomic::Ordering;
+use crate::shim::clock;
+use crate::shim::sync::Arc;
+use crate::slice;
+use crate::thread_locals::{Block, Own};
+use crate::trace::Tracer;
+
+use super::{BRIEF, Carrier};
+
+impl Carrier {
+    /// A thread that did not come back for long the last time will hardly do so this time: the
+    /// others go on elsewhere at once, not when the monitor has noticed. Returns when it starts.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn hand_over_before(&self, inner: &Arc<Inner>) -> Instant {
+        if inner.seats.has_taker() {
+            inner.monitor.handed_over();
+            inner.monitor.expect(self.index, self.door.losses());
+            self.give_up_seat(inner);
+            slice::lengthen(true);
+        }
+        clock::now()
+    }
+
+    /// A thread that was run as a hog has left its stack.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn came_back(&self, task: &Task, start: Instant, resumed: &Resumed<Note>) {
+        self.door.came_back();
+        slice::lengthen(false);
+        let took = clock::now().saturating_duration_since(start);
+        task.hog.set(took >= BRIEF);
+        self.tell_where(task, resumed);
+    }
+
+    /// A thread that gives way, without a seat, goes on here.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn may_stay(&self, inner: &Inner, task: &Task) -> bool {
+        task.hog.get()
+            && self.unwinding.get() == 0
+            && self.queued() == 0
+            && inner.seats.has_taker()
+            && !inner.is_stopping()
+    }
+
+    /// Runs a hog that has given way here once more.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn go_on_outside(&self, inner: &Arc<Inner>, task: Task) {
+        self.budget.reset();
+        if let Some(hooks) = &inner.settings.hooks {
+            hooks.resumed(&task);
+        }
+        let header: *const Header = &raw const *task;
+        self.running.store(header.cast_mut(), Ordering::Relaxed);
+        inner.monitor.expect(self.index, self.door.losses());
+        slice::lengthen(true);
+        let start = clock::now();
+        // SAFETY: the running reference is ours, hence the coroutine and the block as well
+        // (green_thread.rs 2).
+        let (coroutine, block) = unsafe {
+            (
+                (*task.coroutine.get()).as_mut(),
+                (*task.block.get()).as_ref(),
+            )
+        };
+        let coroutine = coroutine.expect("it has run before");
+        let resumed = match inner.settings.own.zip(block) {
+            // SAFETY: the block is that of the coroutine's thread, which the caller may run.
+            Some((own, block)) => unsafe { self.resume_own_outside(own, block, coroutine) },
+            None => self.resume_outside(header, coroutine),
+        };
+        self.came_back(&task, start, &resumed);
+        self.left(inner, task, &resumed);
+    }
+
+    #[inline(never)]
+    fn resume_outside(
+        &self,
+        header: *const Header,
+        coroutine: &mut Coroutine<(), Note>,
+    ) -> Resumed<Note> {
+        self.door.leave();
+        current::set_running(header);
+        let resumed = coroutine.resume(());
+        current::set_running(ptr::null());
+        self.door.enter();
+        resumed
+    }
+
+    /// As `resume_outside`, on the thread's own block; apart, as nothing else may touch a thread-local
+    /// here (`Own::arrive`).
+    ///
+    /// # Safety
+    /// The block is that of the coroutine's thread, which the caller alone may run; the OS thread's own
+    /// is current.
+    #[inline(never)]
+    unsafe fn resume_own_outside(
+        &self,
+        own: &Own,
+        block: &Block,
+        coroutine: &mut Coroutine<(), Note>,
+    ) -> Resumed<Note> {
+        // SAFETY: by contract.
+        unsafe { own.arrive(block, self) };
+        self.door.leave();
+        let resumed = coroutine.resume(());
+        self.door.enter();
+        // SAFETY: the pointer is that of this OS thread's own block.
+        unsafe { own.leave(self.host.get()) };
+        resumed
+    }
+
+    /// A hog that the monitor has reported is back: from where, which could not be seen while it ran.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn tell_where(&self, task: &Task, resumed: &Resumed<Note>) {
+        if !self.reported.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let name = task.name().unwrap_or("<unnamed>");
+        if *resumed == Resumed::Finished {
+            log::warn!("weald: green thread {name} ({:?}) has ended", task.id);
+        } else {
+            let trace = Tracer::new().take_suspended(task);
+            log::warn!(
+                "weald: green thread {name} ({:?}) is back; it was in\n{trace}",
+                task.id
+            );
+        }
+    }
+}
