@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use shuttle::sync::Arc;
 use weald::JoinHandle;
+use weald::sync::channel::bounded;
 use weald::sync::{Mutex, Semaphore};
 use weald_shuttle_tests::check;
 use weald_shuttle_tests::random::{below, one_in};

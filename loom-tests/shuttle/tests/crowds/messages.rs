@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use weald::sync::channel::{Receiver, Sender, bounded};
+use weald::sync::channel::{Receiver, Sender, bounded, unbounded};
 use weald_shuttle_tests::check;
 use weald_shuttle_tests::random::{below, one_in};
 

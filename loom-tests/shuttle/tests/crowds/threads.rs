@@ -8,7 +8,7 @@ use shuttle::sync::atomic::AtomicUsize;
 use shuttle::sync::atomic::Ordering::SeqCst;
 use shuttle::sync::{Arc, Condvar as OsCondvar, Mutex as OsMutex};
 use weald::sync::Semaphore;
-use weald::sync::channel::bounded;
+use weald::sync::channel::{bounded, unbounded};
 use weald::{Exception, GreenPool, JoinHandle};
 use weald_shuttle_tests::random::{below, one_in};
 use weald_shuttle_tests::{Deliberate, check};
