@@ -248,37 +248,29 @@ fn a_hog_keeps_its_worker_if_no_thread_is_left_and_that_is_counted() {
 
 #[test]
 fn a_hog_that_gives_way_goes_on_without_another_hand_over() {
-    for mode in [Mode::Shared, Mode::Own] {
-        with_deadline(LIMIT, move || {
-            let rt = runtime(1, mode);
-            let lost = rt.metrics().handovers;
-            let (tell, seen) = mpsc::channel();
-            let (relieved, turns) = (Flag::default(), Flag::default());
-            let (first, go_on) = (relieved.clone(), turns.clone());
-            let hog = rt.spawn(move || {
-                first.spin();
-                for _ in 0..5 {
-                    weald::yield_now();
-                    tell.send(os_thread()).unwrap();
-                    spin(5 * MS);
-                }
-                go_on.set();
-            });
-            // It waits behind the hog, so the monitor takes the seat.
-            let other = rt.spawn(|| ());
-            other.join().unwrap();
-            wait_until(|| rt.metrics().handovers == lost + 1);
-            relieved.set();
-            turns.spin();
-            hog.join().unwrap();
-            let seen: Vec<_> = seen.iter().collect();
-            assert!(
-                seen.iter().all(|thread| *thread == seen[0]),
-                "{mode:?}: {seen:?}"
-            );
-            assert_eq!(rt.metrics().handovers, lost + 1, "{mode:?}");
+    each_mode_on(1, |rt| {
+        let before = rt.metrics().handovers;
+        let (tell, seen) = mpsc::channel();
+        let relieved = Flag::default();
+        let first = relieved.clone();
+        let hog = rt.spawn(move || {
+            first.spin();
+            for _ in 0..5 {
+                weald::yield_now();
+                tell.send(os_thread()).unwrap();
+                spin(5 * MS);
+            }
         });
-    }
+        // It waits behind the hog, so the monitor takes the seat.
+        rt.spawn(|| ()).join().unwrap();
+        wait_until(|| rt.metrics().handovers > before);
+        let taken = rt.metrics().handovers;
+        relieved.set();
+        hog.join().unwrap();
+        let seen: Vec<_> = seen.iter().collect();
+        assert!(seen.iter().all(|thread| *thread == seen[0]), "{seen:?}");
+        assert_eq!(rt.metrics().handovers, taken);
+    });
 }
 
 #[test]
