@@ -1,9 +1,12 @@
 //! Models of `net/src/source.rs`: a reader's calls against the events of its descriptor. The kernel
-//! is a double: a count of messages, and one registered descriptor whose edges go to its slot.
+//! is a double: a count of messages, room for others, and one registered descriptor whose edges go to
+//! its slot. The last models have `select!` beside the calls, as `net/src/pollable.rs` makes it.
 //!
 //! Invariant 1: a reader that waits is woken by a message, whenever that comes.
 //! Invariant 2: a reader that finds nothing does not wipe out the edge of a later message.
 //! Invariant 3: an event of a descriptor that was closed does nothing to the next one in its slot.
+//! Invariant 4: a selection that waits to write is woken by room, whenever that comes; and if it does
+//! something else, the edge that woke it is the next writer's.
 #![cfg(loom)]
 
 #[path = "../../net/src/source.rs"]
@@ -36,12 +39,15 @@ mod shim {
         /// What the kernel knows of the only descriptor.
         struct Kernel {
             messages: usize,
+            /// For so many messages the other way.
+            room: usize,
             registered: Option<(&'static EventSlot, u16)>,
         }
 
         loom::lazy_static! {
             static ref KERNEL: loom::sync::Mutex<Kernel> = loom::sync::Mutex::new(Kernel {
                 messages: 0,
+                room: 0,
                 registered: None,
             });
         }
@@ -65,10 +71,13 @@ mod shim {
             ) -> io::Result<()> {
                 let mut kernel = KERNEL.lock().unwrap();
                 kernel.registered = Some((slot, generation));
-                let tell = kernel.messages > 0;
+                let (readable, writable) = (kernel.messages > 0, kernel.room > 0);
                 drop(kernel);
-                if tell {
+                if readable {
                     event(slot, generation, Readiness::READABLE);
+                }
+                if writable {
+                    event(slot, generation, Readiness::WRITABLE);
                 }
                 Ok(())
             }
@@ -109,21 +118,44 @@ mod shim {
             }
         }
 
+        /// The other end makes room.
+        pub(crate) fn make_room(messages: usize) {
+            let mut kernel = KERNEL.lock().unwrap();
+            kernel.room += messages;
+            let to = kernel.registered;
+            drop(kernel);
+            if let Some((slot, generation)) = to {
+                event(slot, generation, Readiness::WRITABLE);
+            }
+        }
+
         /// The system call.
         pub(crate) fn read() -> io::Result<()> {
-            let mut kernel = KERNEL.lock().unwrap();
-            if kernel.messages == 0 {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            kernel.messages -= 1;
+            take(&mut KERNEL.lock().unwrap().messages)
+        }
+
+        /// Another.
+        pub(crate) fn write() -> io::Result<()> {
+            take(&mut KERNEL.lock().unwrap().room)
+        }
+
+        fn take(from: &mut usize) -> io::Result<()> {
+            *from = from.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
             Ok(())
+        }
+
+        /// As poll(2).
+        pub(crate) fn is_ready(writes: bool) -> bool {
+            let kernel = KERNEL.lock().unwrap();
+            (if writes { kernel.room } else { kernel.messages }) > 0
         }
     }
 }
 
+use weald::sync::channel::{Receiver, bounded};
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
-use weald_scheduler::io::Readiness;
+use weald_scheduler::io::{Pollable, Readiness, WaitQueue};
 
 use self::shim::poller;
 use self::source::{Direction, Got, Source, Waits};
@@ -226,6 +258,93 @@ fn an_old_event_leaves_the_next_descriptor_alone() {
             assert!(calls <= 2, "it was told what is not its own");
             late.join().unwrap();
             sender.join().unwrap();
+        },
+    );
+}
+
+/// As `net/src/pollable.rs` has it for each of its sockets.
+struct Socket(Source);
+
+impl Pollable for Socket {
+    fn poll_now(&self, writes: bool) -> std::io::Result<bool> {
+        Ok(poller::is_ready(writes))
+    }
+
+    fn waiters(&self, writes: bool) -> &WaitQueue {
+        self.0.waiters(if writes {
+            Direction::Write
+        } else {
+            Direction::Read
+        })
+    }
+
+    fn watch(&self) -> std::io::Result<()> {
+        self.0.ensure_registered(FD)
+    }
+}
+
+impl Socket {
+    fn write(&self) {
+        self.0
+            .run(FD, Direction::Write, Waits::Forever, || {
+                poller::write().map(Got::more)
+            })
+            .expect("nothing fails here");
+    }
+}
+
+/// Receives, or finds the socket writable. True: it received.
+fn recv_or_writable(from: &Receiver<()>, socket: &Socket) -> bool {
+    weald::select! {
+        recv(from) -> message => {
+            message.expect("the other end is there");
+            true
+        },
+        writable(socket) -> ready => {
+            ready.expect("nothing fails here");
+            false
+        },
+    }
+}
+
+#[test]
+fn a_select_sees_a_socket_become_writable() {
+    check(
+        Model::new("a_select_sees_a_socket_become_writable", 26, &[]),
+        || {
+            let (_send, recv) = bounded(1);
+            let socket = Socket(Source::new());
+            let other = thread::spawn(|| poller::make_room(1));
+            assert!(!recv_or_writable(&recv, &socket));
+            poller::write().expect("there is room, and nobody else");
+            other.join().unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_select_and_a_writer_share_one_edge() {
+    let witnesses = &["it received", "it was writable"];
+    check(
+        Model::new("a_select_and_a_writer_share_one_edge", 4600, witnesses),
+        || {
+            let (send, recv) = bounded(1);
+            let socket = Arc::new(Socket(Source::new()));
+            socket.watch().unwrap();
+            let writer = thread::spawn({
+                let socket = Arc::clone(&socket);
+                move || socket.write()
+            });
+            let other = thread::spawn(move || {
+                poller::make_room(2);
+                send.send(()).expect("the other end is there");
+                send
+            });
+            let received = recv_or_writable(&recv, &socket);
+            witness!("it received", received);
+            witness!("it was writable", !received);
+            writer.join().unwrap();
+            drop(other.join().unwrap());
         },
     );
 }

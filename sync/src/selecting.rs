@@ -28,7 +28,7 @@ use std::ptr;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::{self, Place, Pollable, Selected, Selection, Waitable};
+use weald_scheduler::io::{self, Place, Pollable, Selected, Selection, WaitQueue, Waitable};
 
 use crate::shim::clock;
 use crate::shim::random;
@@ -512,6 +512,12 @@ impl<'a, P: Pollable + ?Sized> PollArm<'a, P> {
     pub fn finish(&mut self) -> std::io::Result<()> {
         self.found.take().unwrap_or(Ok(()))
     }
+
+    /// Where it waits.
+    fn waiters(&self) -> &'a WaitQueue {
+        let writes = self.writes && !cfg!(weald_fault = "select_waits_to_read");
+        self.socket.waiters(writes)
+    }
 }
 
 // SAFETY: as for `JoinArm`.
@@ -537,8 +543,12 @@ unsafe impl<P: Pollable + ?Sized> Arm for PollArm<'_, P> {
     }
 
     unsafe fn register(&mut self, selection: &Selection, _index: usize) {
+        let queue = self.waiters();
         // SAFETY: the place stays until `forget`.
-        unsafe { selection.enter(&mut self.place, self.socket.waiters(self.writes)) };
+        unsafe { selection.enter(&mut self.place, queue) };
+        if cfg!(weald_fault = "select_watches_nothing") {
+            return;
+        }
         if let Err(error) = self.socket.watch() {
             self.found = Some(Err(error));
         }
@@ -550,7 +560,7 @@ unsafe impl<P: Pollable + ?Sized> Arm for PollArm<'_, P> {
     }
 
     unsafe fn forget(&mut self, _selection: &Selection, _chosen: bool) {
-        let queue = self.socket.waiters(self.writes);
+        let queue = self.waiters();
         if queue.leave(&mut self.place)
             && !cfg!(weald_fault = "select_keeps_the_wake_up_of_an_event")
         {
