@@ -80,7 +80,7 @@ fn tokio_2924_a_source_is_added_while_the_driver_ends() {
 /// A thread that is killed before it has started: its body does not run, and who joins it is told.
 #[test]
 fn gevent_330_a_kill_before_the_start() {
-    let model = Model::new("gevent_330_a_kill_before_the_start", 2, &[]).bounded(1);
+    let model = Model::new("gevent_330_a_kill_before_the_start", 2, &[]);
     check(model, || {
         let runtime = Runtime::builder()
             .workers(1)

@@ -18,7 +18,7 @@
 
 mod message;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use weald::sync::channel;
@@ -150,20 +150,25 @@ fn a_parked_thread_goes_on_elsewhere() {
     );
 }
 
+/// From the parking to the going on.
 #[test]
 fn two_unparks_resume_a_thread_once_each() {
     check(
-        Model::new("two_unparks_resume_a_thread_once_each", 15000, &[]).bounded(1),
+        Model::new("two_unparks_resume_a_thread_once_each", 5400, &[]),
         || {
-            at_rest(1, |runtime| {
+            unexplored(|| {
+                let runtime = resting(1);
                 let parked = Arc::new(AtomicUsize::new(0));
+                let started = Arc::new(Flag::new());
                 let thread = runtime.spawn({
-                    let parked = parked.clone();
+                    let (parked, started) = (parked.clone(), started.clone());
                     move || {
-                        park();
+                        started.set();
+                        explored(park);
                         parked.fetch_add(1, Ordering::Relaxed);
                     }
                 });
+                started.wait();
                 let other = thread::spawn({
                     let thread = thread.thread().clone();
                     move || thread.unpark()
@@ -172,6 +177,7 @@ fn two_unparks_resume_a_thread_once_each() {
                 thread.join().unwrap();
                 other.join().unwrap();
                 assert_eq!(parked.load(Ordering::Relaxed), 1);
+                drop(runtime);
             });
         },
     );
@@ -221,7 +227,7 @@ fn a_kill_meets_a_thread_that_parks() {
                         let caught = catch_unwind(AssertUnwindSafe(park));
                         unwound.fetch_add(1, Ordering::Relaxed);
                         if let Err(payload) = caught {
-                            std::panic::resume_unwind(payload);
+                            resume_unwind(payload);
                         }
                     }
                 });
@@ -286,50 +292,89 @@ fn a_call_in_the_future_meets_its_cancel() {
     );
 }
 
+/// From when the other one goes on to its end until the joiner has its result.
 #[test]
 fn a_joiner_on_another_worker_sees_the_result() {
     check(
-        Model::new("a_joiner_on_another_worker_sees_the_result", 3500, &[]).bounded(1),
+        Model::new("a_joiner_on_another_worker_sees_the_result", 7800, &[]),
         || {
-            at_rest(2, |runtime| {
-                let first = runtime.spawn(|| Message::new(7));
-                let second = runtime.spawn(move || first.join().unwrap().read());
+            unexplored(|| {
+                let runtime = resting(2);
+                let gate = Arc::new(Flag::new());
+                let opens = gate.clone();
+                let first = runtime.spawn(move || {
+                    gate.wait();
+                    Message::new(7)
+                });
+                let second = runtime.spawn(move || {
+                    let join = || {
+                        opens.set();
+                        first.join()
+                    };
+                    explored(join).unwrap().read()
+                });
                 assert_eq!(second.join().unwrap(), 7);
+                drop(runtime);
             });
         },
     );
 }
 
+/// From when its thread goes on until the scope is left.
 #[test]
 fn a_scope_sees_what_its_threads_did() {
     check(
-        Model::new("a_scope_sees_what_its_threads_did", 1700, &[]).bounded(1),
+        Model::new("a_scope_sees_what_its_threads_did", 10500, &[]),
         || {
-            at_rest(2, |runtime| {
+            unexplored(|| {
+                let runtime = resting(2);
                 runtime.run(|| {
-                    let (one, two) = (Message::new(0), Message::new(0));
-                    scope(|scope| {
-                        scope.spawn(|| one.add(1));
-                        scope.spawn(|| two.add(2));
+                    let (did, gate, started) = (Message::new(0), Flag::new(), Flag::new());
+                    explored(|| {
+                        scope(|scope| {
+                            unexplored(|| {
+                                scope.spawn(|| {
+                                    started.set();
+                                    gate.wait();
+                                    did.add(1);
+                                });
+                                started.wait();
+                            });
+                            gate.set();
+                        });
+                        assert_eq!(did.look(), 1);
                     });
-                    assert_eq!(one.look() + two.look(), 3);
                 });
+                drop(runtime);
             });
         },
     );
 }
 
+/// From when the sender goes on until the message has come.
 #[test]
 fn a_message_passes_between_workers() {
     check(
-        Model::new("a_message_passes_between_workers", 3100, &[]).bounded(1),
+        Model::new("a_message_passes_between_workers", 3100, &[]),
         || {
-            at_rest(2, |runtime| {
+            unexplored(|| {
+                let runtime = resting(2);
                 let (sender, receiver) = channel::bounded(0);
-                let other = runtime.spawn(move || receiver.recv().map(Message::read));
-                let sent = runtime.spawn(move || sender.send(Message::new(7)).is_ok());
+                let gate = Arc::new(Flag::new());
+                let opens = gate.clone();
+                let sent = runtime.spawn(move || {
+                    gate.wait();
+                    sender.send(Message::new(7)).is_ok()
+                });
+                let other = runtime.spawn(move || {
+                    explored(|| {
+                        opens.set();
+                        receiver.recv().map(Message::read)
+                    })
+                });
                 assert_eq!(other.join().unwrap(), Ok(7));
                 assert!(sent.join().unwrap());
+                drop(runtime);
             });
         },
     );
@@ -339,7 +384,7 @@ fn a_message_passes_between_workers() {
 fn a_select_meets_an_end_and_a_message() {
     let witnesses = &["it received", "it saw the end"];
     check(
-        Model::new("a_select_meets_an_end_and_a_message", 300, witnesses).bounded(1),
+        Model::new("a_select_meets_an_end_and_a_message", 8000, witnesses),
         || {
             at_rest(1, |runtime| {
                 let (sender, receiver) = channel::bounded::<Message>(1);
@@ -363,57 +408,87 @@ fn a_select_meets_an_end_and_a_message() {
     );
 }
 
+/// From when the other one goes on until both have had the lock.
 #[test]
 fn two_workers_meet_at_a_mutex() {
-    check(
-        Model::new("two_workers_meet_at_a_mutex", 5100, &[]).bounded(1),
-        || {
-            at_rest(2, |runtime| {
-                let mutex = Arc::new(weald::sync::Mutex::new(Message::new(0)));
-                let others = [1, 2].map(|number| {
-                    let mutex = mutex.clone();
-                    runtime.spawn(move || mutex.lock().unwrap().add(number))
-                });
-                for other in others {
-                    other.join().unwrap();
+    check(Model::new("two_workers_meet_at_a_mutex", 4000, &[]), || {
+        unexplored(|| {
+            let runtime = resting(2);
+            let mutex = Arc::new(weald::sync::Mutex::new(Message::new(0)));
+            let (gate, done) = (Arc::new(Flag::new()), Arc::new(Flag::new()));
+            let first = runtime.spawn({
+                let (mutex, gate, done) = (mutex.clone(), gate.clone(), done.clone());
+                move || {
+                    gate.wait();
+                    mutex.lock().unwrap().add(1);
+                    done.set();
                 }
-                assert_eq!(mutex.lock().unwrap().look(), 3);
             });
-        },
-    );
+            let second = runtime.spawn({
+                let mutex = mutex.clone();
+                move || {
+                    explored(|| {
+                        gate.set();
+                        mutex.lock().unwrap().add(2);
+                        done.wait();
+                    });
+                }
+            });
+            first.join().unwrap();
+            second.join().unwrap();
+            assert_eq!(mutex.lock().unwrap().look(), 3);
+            drop(runtime);
+        });
+    });
 }
 
 /// The spawner does not come back: only another worker can run what it spawned.
 #[test]
 fn a_thread_is_stolen_from_one_that_blocks() {
     check(
-        Model::new("a_thread_is_stolen_from_one_that_blocks", 1800, &[]).bounded(1),
+        Model::new("a_thread_is_stolen_from_one_that_blocks", 1500, &[]),
         || {
-            at_rest(2, |runtime| {
+            unexplored(|| {
+                let runtime = resting(2);
                 runtime.run(|| {
-                    let done = Arc::new(Flag::new());
-                    let other = done.clone();
-                    drop(spawn(move || other.set()));
-                    done.wait();
+                    explored(|| {
+                        let done = Arc::new(Flag::new());
+                        let other = done.clone();
+                        drop(spawn(move || other.set()));
+                        done.wait();
+                    });
                 });
+                drop(runtime);
             });
         },
     );
 }
 
+/// From when the one that yields goes on until the other has ended.
 #[test]
 fn one_that_yields_runs_beside_one_that_is_woken() {
     check(
-        Model::new("one_that_yields_runs_beside_one_that_is_woken", 500, &[]).bounded(1),
+        Model::new("one_that_yields_runs_beside_one_that_is_woken", 950, &[]),
         || {
-            at_rest(1, |runtime| {
+            unexplored(|| {
+                let runtime = resting(1);
                 let waits = runtime.spawn(park);
-                let yields = runtime.spawn(|| {
-                    yield_now();
+                let begins = Arc::new(Flag::new());
+                let yields = runtime.spawn({
+                    let begins = begins.clone();
+                    move || {
+                        begins.wait();
+                        yield_now();
+                    }
                 });
-                waits.thread().unpark();
-                waits.join().unwrap();
+                thread::yield_now();
+                explored(|| {
+                    begins.set();
+                    waits.thread().unpark();
+                    waits.join().unwrap();
+                });
                 yields.join().unwrap();
+                drop(runtime);
             });
         },
     );
@@ -454,31 +529,37 @@ fn a_pinned_thread_is_woken_as_its_carrier_comes_back() {
     );
 }
 
+/// From just before the spawn until the spawner has its result, or unwinds.
 #[test]
 fn a_spawn_meets_the_end_of_the_runtime() {
-    let witnesses = &["it ran", "it was refused"];
+    let witnesses = &["it ran", "it was refused", "it unwound"];
     check(
-        Model::new("a_spawn_meets_the_end_of_the_runtime", 460, witnesses).bounded(1),
+        Model::new("a_spawn_meets_the_end_of_the_runtime", 10000, witnesses),
         || {
-            let runtime = unexplored(|| {
-                let runtime = runtime(1);
-                runtime.run(|| ());
-                runtime
+            unexplored(|| {
+                let runtime = resting(1);
+                let frames = Arc::new(Message::new(0));
+                let begins = Arc::new(Flag::new());
+                let other = runtime.spawn({
+                    let (frames, begins) = (frames.clone(), begins.clone());
+                    move || {
+                        let _frame = Frame::new(&frames);
+                        let joined = explored(|| {
+                            begins.set();
+                            let child = spawn(|| ());
+                            catch_unwind(AssertUnwindSafe(|| child.join()))
+                        });
+                        witness!("it unwound", joined.is_err());
+                        let result = joined.unwrap_or_else(|payload| resume_unwind(payload));
+                        witness!("it ran", result.is_ok());
+                        witness!("it was refused", is_killed(result));
+                    }
+                });
+                begins.wait();
+                runtime.shutdown(Duration::ZERO);
+                assert_eq!(frames.look(), 0, "it has not unwound");
+                drop(other.join());
             });
-            let frames = Arc::new(Message::new(0));
-            let other = runtime.spawn({
-                let frames = frames.clone();
-                move || {
-                    let _frame = Frame::new(&frames);
-                    let child = spawn(|| ());
-                    let result = child.join();
-                    witness!("it ran", result.is_ok());
-                    witness!("it was refused", is_killed(result));
-                }
-            });
-            runtime.shutdown(Duration::ZERO);
-            assert_eq!(frames.look(), 0, "it has not unwound");
-            drop(other.join());
         },
     );
 }
