@@ -194,6 +194,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
     fn a_silent_address_is_overtaken_after_the_delay() {
         static ENDED: AtomicUsize = AtomicUsize::new(0);
         struct Ends;
@@ -221,6 +222,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
     fn a_refusal_begins_the_next_attempt_at_once_and_the_last_error_is_told() {
         on_runtime(|| {
             let begun = Instant::now();
@@ -244,6 +246,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
     fn an_interrupted_race_leaves_no_attempt_behind() {
         static RUNNING: AtomicUsize = AtomicUsize::new(0);
         struct Runs;

@@ -464,6 +464,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
     fn one_look_up_serves_all_who_ask_and_those_whose_time_is_up_leave() {
         static SLOW: Flights = Flights::new(ask_slowly);
         let rt = Runtime::builder().workers(2).build().unwrap();

@@ -250,6 +250,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     fn values_go_in_and_out_until_the_body_ends() {
         let body = |suspender: &Suspender<u32, [u64; 4]>, mut input: u32| {
             while input != 0 {
@@ -266,6 +267,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     fn a_body_that_never_ran_is_dropped_and_the_stack_comes_back() {
         let held = Rc::new(());
         let in_body = Rc::clone(&held);
@@ -278,6 +280,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     fn dropping_a_suspended_coroutine_runs_nothing_on_its_stack() {
         struct Bell<'a>(&'a Cell<bool>);
         impl Drop for Bell<'_> {
@@ -298,6 +301,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     #[should_panic(expected = "in use")]
     fn a_suspended_coroutine_keeps_its_stack() {
         let body = |suspender: &Suspender<(), ()>, ()| suspender.suspend(());
@@ -308,6 +312,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     fn a_coroutine_goes_on_where_another_os_thread_left_it() {
         let body = |suspender: &Suspender<u64, u64>, mut sum: u64| {
             for _ in 0..8 {
@@ -330,6 +335,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     #[should_panic(expected = "does not fit on a stack")]
     fn a_body_that_does_not_fit_is_refused() {
         let large = [1_u8; MIN_STACK];
@@ -342,6 +348,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     #[should_panic(expected = "does not fit on a stack")]
     fn a_body_whose_alignment_would_reach_the_guard_is_refused() {
         #[repr(align(8192))]
@@ -358,6 +365,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     fn a_body_may_catch_its_own_panics() {
         let body = |_: &Suspender<(), ()>, ()| {
             let result = std::panic::catch_unwind(|| std::panic::resume_unwind(Box::new(7)));

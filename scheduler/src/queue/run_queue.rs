@@ -191,7 +191,10 @@ mod tests {
     #[test]
     fn both_kinds_keep_the_order() {
         for order in [Order::Oldest, Order::Newest] {
-            check_order(order, true);
+            // crossbeam-epoch, behind what thieves find, breaks the rules of Stacked Borrows.
+            if !cfg!(miri) {
+                check_order(order, true);
+            }
             check_order(order, false);
         }
     }

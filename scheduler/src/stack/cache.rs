@@ -328,6 +328,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     fn the_stack_put_last_is_got_first() {
         let mut cache = Cache::new();
         let (first, second) = (cache.get(32 << 10).unwrap(), cache.get(32 << 10).unwrap());
@@ -344,6 +345,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     fn every_byte_that_was_asked_for_can_be_used() {
         let mut cache = Cache::new();
         for size in [1, MIN_STACK, 20_000, 100_000, DEFAULT_STACK, 3 << 20] {
@@ -357,6 +359,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     fn the_largest_stack_works_and_a_larger_one_is_refused() {
         let mut cache = Cache::new();
         let stack = cache.get(MAX_STACK).unwrap();
@@ -370,6 +373,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     fn the_page_below_a_stack_is_a_guard() {
         use std::os::unix::process::ExitStatusExt;
         for guard in ["", "mprotect"] {
@@ -424,6 +428,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     fn past_the_bound_of_mprotect_the_error_says_what_to_do() {
         let child = check_child(
             "cache::tests::past_the_bound_of_mprotect_the_error_says_what_to_do",
@@ -451,6 +456,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     fn a_guard_setting_that_means_nothing_is_an_error() {
         let child = check_child(
             "cache::tests::a_guard_setting_that_means_nothing_is_an_error",
@@ -466,6 +472,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     fn without_address_space_the_error_names_the_limits() {
         let child = check_child(
             "cache::tests::without_address_space_the_error_names_the_limits",
@@ -498,6 +505,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     #[cfg(target_os = "linux")]
     fn a_hundred_thousand_stacks_fit_and_trim_gives_their_memory_back() {
         const SIZE: usize = DEFAULT_STACK;
@@ -546,6 +554,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     fn no_two_threads_get_the_same_stack() {
         const SIZE: usize = 64 << 10;
         let (senders, receivers): (Vec<_>, Vec<_>) =
@@ -594,6 +603,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     fn caches_do_not_hoard_and_leave_everything_to_the_depot() {
         const SIZE: usize = 512 << 10;
         let test = "cache::tests::caches_do_not_hoard_and_leave_everything_to_the_depot";

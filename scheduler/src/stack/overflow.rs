@@ -369,6 +369,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri starts no processes and has no faults")]
     fn an_overflow_names_the_green_thread_and_aborts() {
         let child = check_child(
             "overflow::tests::an_overflow_names_the_green_thread_and_aborts",
@@ -388,6 +389,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri starts no processes and has no faults")]
     #[expect(clippy::large_stack_arrays, reason = "that is what the test is about")]
     fn one_large_frame_is_an_overflow_too() {
         let child = check_child(
@@ -411,6 +413,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri starts no processes and has no faults")]
     fn an_overflow_is_told_with_guards_by_mprotect() {
         let child = check_child(
             "overflow::tests::an_overflow_is_told_with_guards_by_mprotect",
@@ -431,6 +434,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri starts no processes and has no faults")]
     fn other_faults_go_to_the_handler_that_was_there() {
         extern "C" fn leave(_signal: libc::c_int) {
             // SAFETY: `_exit` is safe in a handler.
@@ -453,6 +457,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri starts no processes and has no faults")]
     fn other_faults_end_the_process_as_they_would_have() {
         for sent in [false, true] {
             let child = check_child(
@@ -483,6 +488,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri starts no processes and has no faults")]
     fn a_large_alternate_stack_is_left_and_a_small_one_comes_back() {
         fn current() -> (usize, usize) {
             // SAFETY: all zeros is a valid `stack_t`, and the call only fills it in.

@@ -243,6 +243,7 @@ fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
 mod tests {
     /// Where the C library is glibc, on x86-64 and with the instructions allowed.
     #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     #[cfg(target_arch = "x86_64")]
     fn own_thread_locals_work_on_this_machine() {
         let found = super::support();
