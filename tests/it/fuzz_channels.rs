@@ -21,7 +21,7 @@ use weald::sync::channel::{
 };
 use weald::{JoinHandle, Runtime};
 
-use crate::support::{LIMIT, MODES, runtime, was_killed, with_deadline};
+use crate::support::{MODES, fuzz_limit, runtime, was_killed, with_deadline};
 
 const CAPACITIES: [Option<usize>; 4] = [Some(0), Some(1), Some(2), None];
 const CHANNELS: usize = CAPACITIES.len();
@@ -428,7 +428,7 @@ fn partner(arm: Arm) -> Arm {
 #[test]
 fn random_sends_receptions_and_selects_lose_nothing_and_never_wait_in_vain() {
     for mode in MODES {
-        with_deadline(deadline(), || {
+        with_deadline(fuzz_limit(), || {
             let rt = runtime(1, mode);
             let outcome = TestRunner::default().run(&steps(), |steps| {
                 rt.run(|| {
@@ -442,9 +442,4 @@ fn random_sends_receptions_and_selects_lose_nothing_and_never_wait_in_vain() {
             }
         });
     }
-}
-
-/// For as many programs as are asked for.
-fn deadline() -> u64 {
-    10 * LIMIT + u64::from(ProptestConfig::default().cases) / 100
 }

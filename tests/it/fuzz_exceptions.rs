@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use weald::net::unix::UnixStream;
 use weald::{Elapsed, Exception, Killed, Timer};
 
-use crate::support::{LIMIT, Mark, Mode, caught, runtime, source_of, with_deadline};
+use crate::support::{Mark, Mode, caught, fuzz_limit, runtime, source_of, with_deadline};
 
 /// A step of a program that runs in one green thread and does all this to itself.
 #[derive(Clone, Debug)]
@@ -294,7 +294,7 @@ fn what_of(payload: Box<dyn std::any::Any + Send>) -> What {
 #[test]
 fn random_programs_of_limits_and_exceptions_do_what_the_rules_say() {
     for mode in [Mode::Pinned, Mode::Shared] {
-        with_deadline(10 * LIMIT, || {
+        with_deadline(fuzz_limit(), || {
             let rt = runtime(1, mode);
             let outcome = TestRunner::default().run(&steps(), |steps| {
                 let mut model = Model::default();

@@ -14,6 +14,15 @@ const STEPS: u64 = if cfg!(debug_assertions) {
     4_000_000
 };
 
+/// So many random programs as `PROPTEST_CASES` says, else a few.
+fn cases() -> u32 {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default().cases,
+        None if cfg!(debug_assertions) => 256,
+        None => 4096,
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Insert { delta: u64 },
@@ -281,7 +290,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(debug_assertions) { 256 } else { 4096 },
+        cases: cases(),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -367,6 +376,7 @@ impl Xorshift {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too many steps; the random programs are tried")]
 fn millions_of_random_steps_agree_with_a_sorted_map() {
     for seed in 1..=4 {
         let mut random = Xorshift(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
