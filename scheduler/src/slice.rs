@@ -1,16 +1,24 @@
-//! Asks the kernel to let others onto the CPU sooner while this OS thread runs a green thread that
-//! computes for long.
+//! Asks the kernel to let the others onto the CPU sooner than an OS thread that runs a green thread
+//! that computes for long.
 //!
 //! Linux (EEVDF, from 6.12) lets a thread choose the length of its time slice, `sched_runtime` of
 //! sched_setattr(2). It changes nothing of its share; but who wakes up and asks for less at a time
 //! comes first. So with long slices for those that compute, the workers that serve sockets, and
-//! everybody else on the machine, wait for a CPU no longer than without them. Where there is no
-//! such thing, or the thread is not scheduled in the ordinary way, nothing happens.
+//! everybody else on the machine, wait for a CPU no longer than without them; and with short ones for
+//! the carriers that took over from those, these do not wait for each other's slices to end either.
+//! Where there is no such thing, or the thread is not scheduled in the ordinary way, nothing happens.
 #![allow(unsafe_code, reason = "two system calls")]
 
-/// As long as a slice may be.
-#[cfg(target_os = "linux")]
-const LONG_NS: u64 = 100_000_000;
+/// How long an OS thread may run at a time while others want its CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slice {
+    /// The system's choice.
+    Ordinary,
+    /// As short as can be, 100 us: serves sockets beside those that compute.
+    Short,
+    /// As long as can be, 100 ms: computes.
+    Long,
+}
 
 /// `struct sched_attr` of sched_setattr(2) in its first version.
 #[cfg(target_os = "linux")]
@@ -27,9 +35,13 @@ struct SchedAttr {
     period: u64,
 }
 
-/// The calling OS thread's slices are long from now on; false: of ordinary length.
+/// `SCHED_FLAG_RESET_ON_FORK` of sched_setattr(2), which libc names as an int.
 #[cfg(target_os = "linux")]
-pub(crate) fn lengthen(long: bool) {
+const RESET_ON_FORK: u64 = 1;
+
+/// Sets that of the calling OS thread.
+#[cfg(target_os = "linux")]
+pub(crate) fn set(slice: Slice) {
     const SIZE: libc::c_uint = 48;
     let mut attr = SchedAttr::default();
     // SAFETY: the structure is as large as said, and lives over both calls.
@@ -39,8 +51,17 @@ pub(crate) fn lengthen(long: bool) {
         if got != 0 || attr.policy != libc::SCHED_OTHER.cast_unsigned() {
             return;
         }
-        attr.runtime = if long { LONG_NS } else { 0 };
+        attr.runtime = match slice {
+            Slice::Ordinary => 0,
+            Slice::Short => 100_000,
+            Slice::Long => 100_000_000,
+        };
         (attr.deadline, attr.period) = (0, 0);
+        // A thread that user code starts begins as the system has it; but it would also lose a
+        // priority above the ordinary.
+        if attr.nice >= 0 {
+            attr.flags |= RESET_ON_FORK;
+        }
         // An older kernel ignores or refuses it, and both is fine.
         let _ = libc::syscall(libc::SYS_sched_setattr, own, &raw const attr, 0);
     }
@@ -48,4 +69,4 @@ pub(crate) fn lengthen(long: bool) {
 
 /// Nothing to ask.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn lengthen(_long: bool) {}
+pub(crate) fn set(_slice: Slice) {}

@@ -54,6 +54,7 @@ use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
+use crate::slice::Slice;
 use crate::state::WaitKind;
 use crate::thread_locals;
 use crate::worker::{self, Private, Worker, count, millis_since};
@@ -101,6 +102,8 @@ pub(crate) struct Carrier {
     /// The OS thread's own thread-locals (`thread_locals`).
     pub(crate) host: Cell<usize>,
     budget: Budget,
+    /// What its OS thread has asked the kernel for.
+    slice: Cell<Slice>,
 }
 
 // SAFETY: cells and `private` belong to the carrier's OS thread (invariant 1), the rest is shared.
@@ -117,6 +120,7 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
         carrier.inner.set(Arc::as_ptr(&shared));
         carrier.host.set(thread_locals::host_pointer());
         carrier.os_thread.store(os_thread(), Ordering::Relaxed);
+        carrier.slice.set(Slice::Ordinary);
         current::set_carrier(carrier);
         let alt_stack = crate::stack::overflow::AltStack::for_this_thread();
         let guard = AbortOnPanic;
@@ -175,6 +179,7 @@ impl Carrier {
             unwinding: Cell::new(0),
             host: Cell::new(0),
             budget: Budget::new(),
+            slice: Cell::new(Slice::Ordinary),
         }
     }
 
@@ -227,6 +232,7 @@ impl Carrier {
                 match inner.seats.wait(inner, self.index, needs, keep) {
                     Waited::Seated(index) => {
                         self.since.set(Some(clock::now()));
+                        self.take_over(inner);
                         self.sit(Some(&inner.workers[index]));
                     }
                     Waited::Stopping => break,

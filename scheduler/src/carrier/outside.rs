@@ -18,7 +18,7 @@ use crate::runtime::Inner;
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
-use crate::slice;
+use crate::slice::{self, Slice};
 use crate::thread_locals::{Block, Own};
 use crate::trace::Tracer;
 
@@ -34,7 +34,7 @@ impl Carrier {
             inner.monitor.handed_over();
             inner.monitor.expect(self.index, self.door.losses());
             self.give_up_seat(inner);
-            slice::lengthen(true);
+            self.slice(Slice::Long);
         }
         clock::now()
     }
@@ -44,10 +44,23 @@ impl Carrier {
     #[inline(never)]
     pub(super) fn came_back(&self, task: &Task, start: Instant, resumed: &Resumed<Note>) {
         self.door.came_back();
-        slice::lengthen(false);
+        self.slice(Slice::Short);
         let took = clock::now().saturating_duration_since(start);
         task.hog.set(took >= BRIEF);
         self.tell_where(task, resumed);
+    }
+
+    /// Takes over a seat: from a hog, as likely as not, once there has been one.
+    pub(super) fn take_over(&self, inner: &Inner) {
+        if inner.monitor.handovers.load(Ordering::Relaxed) > 0 {
+            self.slice(Slice::Short);
+        }
+    }
+
+    fn slice(&self, slice: Slice) {
+        if self.slice.replace(slice) != slice {
+            slice::set(slice);
+        }
     }
 
     /// A thread that gives way, without a seat, goes on here.
@@ -72,7 +85,7 @@ impl Carrier {
         let header: *const Header = &raw const *task;
         self.running.store(header.cast_mut(), Ordering::Relaxed);
         inner.monitor.expect(self.index, self.door.losses());
-        slice::lengthen(true);
+        self.slice(Slice::Long);
         let start = clock::now();
         // SAFETY: the running reference is ours, hence the coroutine and the block as well
         // (green_thread.rs 2).
