@@ -9,6 +9,7 @@
 //! | tick   | counts events; who saw the tick before its system call can tell if one came since |
 //! | READY  | the next call may succeed; cleared by who found that there is nothing (more)     |
 //! | STICKY | closed, failed or out-of-band: never again taken as drained                      |
+//! | WAITED | somebody has waited in this direction: there may be whom to wake. Never cleared  |
 //!
 //! The loop: note the tick, try the call, and on `WouldBlock` wait in the queue, which looks at the
 //! tick once more when the waiter can be found. Readiness is a hint; the call decides.
@@ -22,6 +23,11 @@
 //! Invariant 3: a descriptor is registered with one poller at a time, from its first wait on, and
 //! taken out before it is closed. If that poller's runtime has ended, the next wait registers it
 //! with another; the poller that closes wakes all who wait.
+//!
+//! Invariant 4: a queue without WAITED is empty. Who is about to enter it sets the bit before by a
+//! read-modify-write, so an event either finds the bit or is seen by the waiter's look at the tick. A
+//! call that noted the word without it was not woken, so it need not wake the next (invariant 2). Most
+//! writers never wait, and each event tells of writing too.
 //!
 //! Where it is registered, the slot's home word tells without a lock; its generation is in it:
 //!
@@ -50,7 +56,8 @@ use crate::shim::sync::Mutex;
 
 const READY: u64 = 1;
 const STICKY: u64 = 2;
-const TICK: u64 = 4;
+const WAITED: u64 = 4;
+const TICK: u64 = 8;
 
 const NOWHERE: u32 = 0;
 const REGISTERING: u32 = 1;
@@ -106,13 +113,37 @@ impl Way {
     fn told(&self, sticky: bool) {
         let bits = if sticky { READY | STICKY } else { READY };
         let step = |word: u64| Some((word | bits).wrapping_add(TICK));
-        let stepped = self
+        let before = self
             .word
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, step);
-        debug_assert!(stepped.is_ok(), "the step always gives a new word");
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, step)
+            .expect("the step always gives a new word");
+        if before & WAITED == 0 {
+            return;
+        }
         if sticky {
             self.waiters.wake_all();
         } else {
+            self.waiters.wake_one();
+        }
+    }
+
+    /// Somebody is about to enter the queue (invariant 4).
+    fn announce(&self) {
+        let announced = self.word.load(Ordering::Relaxed) & WAITED != 0;
+        if !announced && !cfg!(weald_fault = "source_waits_unannounced") {
+            self.word.fetch_or(WAITED, Ordering::AcqRel);
+        }
+    }
+
+    /// Waits until something is told that was not when the word was noted.
+    fn wait(&self, seen: u64, deadline: Option<Instant>) -> Woken {
+        self.announce();
+        self.waiters.wait(|| self.has_ticked(seen), deadline, true)
+    }
+
+    /// After a call that did not wait any more: whoever it has left something for (invariant 2).
+    fn wake_next(&self, seen: u64) {
+        if seen & WAITED != 0 {
             self.waiters.wake_one();
         }
     }
@@ -233,9 +264,11 @@ impl Source {
         }
     }
 
-    /// Who waits for a direction; for a `select!`.
+    /// Who waits for a direction; for a `select!`, which may enter.
     pub(crate) fn waiters(&self, direction: Direction) -> &WaitQueue {
-        &self.way(direction).waiters
+        let way = self.way(direction);
+        way.announce();
+        &way.waiters
     }
 
     fn way(&self, direction: Direction) -> &'static Way {
@@ -317,7 +350,7 @@ impl Source {
                             way.clear(seen);
                         }
                         if !cfg!(weald_fault = "source_wakes_no_other_reader") {
-                            way.waiters.wake_one();
+                            way.wake_next(seen);
                         }
                         if deadline.is_none() {
                             weald_scheduler::io::spend();
@@ -345,7 +378,7 @@ impl Source {
             }
             self.ensure_registered(fd)?;
             let limit = *deadline.get_or_insert_with(|| waits.deadline());
-            match way.waiters.wait(|| way.has_ticked(seen), limit, true) {
+            match way.wait(seen, limit) {
                 Woken::Notified | Woken::Ready | Woken::Again => {}
                 // What is there by now may not have been told yet, be the limit short or the worker late.
                 Woken::TimedOut => time_is_up = true,
@@ -399,7 +432,7 @@ impl Source {
             let next = now + pause;
             let until = limit.map_or(next, |limit| limit.min(next));
             pause = (pause * 2).min(LONGEST_PAUSE);
-            let woken = way.waiters.wait(|| way.has_ticked(seen), Some(until), true);
+            let woken = way.wait(seen, Some(until));
             if let Woken::Interrupted(interrupt) = woken {
                 return Err(interrupt.into_io());
             }
@@ -421,7 +454,7 @@ impl Source {
                 return Ok(true);
             }
             self.ensure_registered(fd)?;
-            match way.waiters.wait(|| way.has_ticked(seen), deadline, true) {
+            match way.wait(seen, deadline) {
                 Woken::Notified | Woken::Ready | Woken::Again => {}
                 Woken::TimedOut => return ready(),
                 Woken::Interrupted(interrupt) => return Err(interrupt.into_io()),
