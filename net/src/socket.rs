@@ -31,14 +31,41 @@ const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT;
 
-/// What the clones of one socket share.
+/// What the clones of one socket share; in this order, as each call reads the first three.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Shared {
-    read_timeout: Mutex<Option<Duration>>,
-    write_timeout: Mutex<Option<Duration>>,
     nonblocking: AtomicBool,
+    read_timeout: Timeout,
+    write_timeout: Timeout,
     /// Of datagram sockets: `shutdown` of reading.
     ended: AtomicBool,
+}
+
+/// A timeout; most sockets have none, and to see that takes no lock. Who calls after it was set, on its
+/// thread or told by it, sees it; nobody else may rely on when.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct Timeout {
+    /// Set together with the value, under its lock.
+    is_set: AtomicBool,
+    value: Mutex<Option<Duration>>,
+}
+
+impl Timeout {
+    fn set(&self, value: Option<Duration>) {
+        let mut place = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_set.store(value.is_some(), Ordering::Relaxed);
+        *place = value;
+    }
+
+    #[inline]
+    fn get(&self) -> Option<Duration> {
+        if !self.is_set.load(Ordering::Relaxed) {
+            return None;
+        }
+        *self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A socket with its source; what streams, datagram sockets and listeners are made of.
@@ -104,11 +131,11 @@ impl Green {
         self.source.run_untold(fd, direction, waits, call)
     }
 
-    fn waits(&self, timeout: &Mutex<Option<Duration>>) -> Waits {
+    fn waits(&self, timeout: &Timeout) -> Waits {
         if self.shared.nonblocking.load(Ordering::Relaxed) {
             return Waits::Never;
         }
-        match *timeout.lock().unwrap_or_else(PoisonError::into_inner) {
+        match timeout.get() {
             None => Waits::Forever,
             Some(limit) => Waits::AtMost(limit),
         }
@@ -124,7 +151,7 @@ impl Green {
         self.waits(&self.shared.write_timeout)
     }
 
-    fn timeout(&self, direction: Direction) -> &Mutex<Option<Duration>> {
+    fn timeout(&self, direction: Direction) -> &Timeout {
         match direction {
             Direction::Read => &self.shared.read_timeout,
             Direction::Write => &self.shared.write_timeout,
@@ -142,19 +169,12 @@ impl Green {
                 "a timeout of zero: use None for none, or set_nonblocking",
             ));
         }
-        let mut place = self
-            .timeout(direction)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *place = value;
+        self.timeout(direction).set(value);
         Ok(())
     }
 
     pub(crate) fn get_timeout(&self, direction: Direction) -> Option<Duration> {
-        *self
-            .timeout(direction)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.timeout(direction).get()
     }
 
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
@@ -174,7 +194,7 @@ impl Green {
         let buffer = uninit(buffer);
         let socket = self.socket();
         self.run(Direction::Read, self.read_waits(), || {
-            let read = socket.recv_with_flags(buffer, flags | libc::MSG_DONTWAIT)?;
+            let read = receive_bytes(socket, buffer, flags | libc::MSG_DONTWAIT)?;
             let drained = flags == 0 && read > 0 && read < length;
             Ok(Got {
                 value: read,
@@ -207,7 +227,7 @@ impl Green {
     pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
         let socket = self.socket();
         self.run(Direction::Write, self.write_waits(), || {
-            socket.send_with_flags(buffer, SEND_FLAGS).map(Got::more)
+            send_bytes(socket, buffer).map(Got::more)
         })
     }
 
@@ -330,6 +350,65 @@ impl Drop for Green {
             self.source.deregister(socket.as_raw_fd());
         }
     }
+}
+
+/// recv(2). Not the C library's: a call that never waits need not be one where threads are cancelled,
+/// which costs two compare-and-swaps in the thread's control block.
+#[cfg(all(target_os = "linux", not(weald_sanitizer = "thread")))]
+fn receive_bytes(
+    socket: &Socket,
+    buffer: &mut [MaybeUninit<u8>],
+    flags: libc::c_int,
+) -> io::Result<usize> {
+    let nobody = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: the kernel writes at most as many bytes as there are.
+    let read = unsafe {
+        libc::syscall(
+            libc::SYS_recvfrom,
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+            flags,
+            nobody,
+            nobody,
+        )
+    };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// recv(2).
+#[cfg(not(all(target_os = "linux", not(weald_sanitizer = "thread"))))]
+fn receive_bytes(
+    socket: &Socket,
+    buffer: &mut [MaybeUninit<u8>],
+    flags: libc::c_int,
+) -> io::Result<usize> {
+    socket.recv_with_flags(buffer, flags)
+}
+
+/// send(2) with [`SEND_FLAGS`]; see [`receive_bytes`].
+#[cfg(all(target_os = "linux", not(weald_sanitizer = "thread")))]
+fn send_bytes(socket: &Socket, buffer: &[u8]) -> io::Result<usize> {
+    let nobody = std::ptr::null::<libc::c_void>();
+    // SAFETY: the kernel reads as many bytes as there are.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_sendto,
+            socket.as_raw_fd(),
+            buffer.as_ptr(),
+            buffer.len(),
+            SEND_FLAGS,
+            nobody,
+            0_usize,
+        )
+    };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// send(2) with [`SEND_FLAGS`].
+#[cfg(not(all(target_os = "linux", not(weald_sanitizer = "thread"))))]
+fn send_bytes(socket: &Socket, buffer: &[u8]) -> io::Result<usize> {
+    socket.send_with_flags(buffer, SEND_FLAGS)
 }
 
 /// What the kernel says of a sender that there is not.
