@@ -362,13 +362,17 @@ impl Core {
     }
 
     /// As `next`, but `None` also where this dispatch is one before which to look elsewhere: at the
-    /// injector, at the clock, at the far end of a deque as a thief does.
+    /// injector, at the clock, at the far end of a deque as a thief does; or one that makes a deque
+    /// smaller.
     #[inline(always)]
     pub(crate) fn next_at_hand(&mut self, worker: &Worker) -> Option<Task> {
         let tick = self.tick.wrapping_add(1);
         if self.clock_countdown <= 1
             || tick.is_multiple_of(FAIRNESS_INTERVAL)
             || (tick % CLASS_INTERVAL == OLDEST_FRESH && self.fresh.is_shared())
+            || self.ready.will_shrink()
+            || self.fresh.will_shrink()
+            || self.yielded.will_shrink()
         {
             return None;
         }

@@ -15,8 +15,8 @@
 //! 2. What libraries keep per thread would be kept in these blocks, as malloc's caches, or for each of
 //!    them, as crossbeam's list of who may look at a deque: one entry more for each thread that ever
 //!    looked, and none less if it has ended before. So what locks, allocates, frees, steals or calls
-//!    the system is done on the carrier's block. What is left are a few plain steps, and a deque that grows or
-//!    shrinks, seldom: its owner is then on the block of a thread that is alive and cleans up when it ends.
+//!    the system is done on the carrier's block. What is left are a few plain steps, and a deque that grows,
+//!    seldom: its owner is then on the block of a thread that is alive and cleans up when it ends.
 //! 3. Who has ended is never left for another this way: nothing would clean up behind it.
 //! 4. It is all inside the door, where no hooked call suspends (`patch.rs`).
 //! 5. The function that writes the register touches no thread-local, nor does what is inlined into it.

@@ -14,11 +14,15 @@
 //! Invariant 2: the length that others read is stored by the owner after each step, and is old as
 //! soon as it is read; that of a deque as well.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use super::{Steal, Stealer, Worker};
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
+
+/// The least that a deque has room for: crossbeam's.
+const LEAST_ROOM: usize = 64;
 
 /// Which task the owner takes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,9 @@ pub(crate) enum RunQueue<T> {
         own: Worker<T>,
         /// For the oldest of a queue whose owner takes the newest.
         back: Stealer<T>,
+        /// How many it has room for, as far as can be told from outside. It grows when it is full, and
+        /// shrinks when a task is taken out of one that is a quarter full.
+        room: Cell<usize>,
     },
     List {
         tasks: VecDeque<T>,
@@ -59,7 +66,8 @@ impl<T> RunQueue<T> {
                 Order::Newest => Worker::new_lifo(),
             };
             let (back, thieves) = (own.stealer(), own.stealer());
-            return (Self::Deque { own, back }, Thieves::Deque(thieves));
+            let room = Cell::new(LEAST_ROOM);
+            return (Self::Deque { own, back, room }, Thieves::Deque(thieves));
         }
         let len = Arc::new(AtomicUsize::new(0));
         let tasks = VecDeque::new();
@@ -77,7 +85,12 @@ impl<T> RunQueue<T> {
     #[inline]
     pub(crate) fn push(&mut self, task: T) {
         match self {
-            Self::Deque { own, .. } => own.push(task),
+            Self::Deque { own, room, .. } => {
+                if own.len() >= room.get() {
+                    room.set(2 * room.get());
+                }
+                own.push(task);
+            }
             Self::List { tasks, len, .. } => {
                 tasks.push_back(task);
                 len.store(tasks.len(), Ordering::Relaxed);
@@ -88,6 +101,11 @@ impl<T> RunQueue<T> {
     /// Takes the task whose turn it is.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
+        if self.will_shrink()
+            && let Self::Deque { room, .. } = self
+        {
+            room.set(room.get() / 2);
+        }
         match self {
             Self::Deque { own, .. } => own.pop(),
             Self::List { tasks, order, len } => {
@@ -101,11 +119,23 @@ impl<T> RunQueue<T> {
         }
     }
 
+    /// The next [`pop`](Self::pop) will allocate and free, and be noted with the OS thread for that: a
+    /// hint, as thieves take tasks too. Said in vain it is not said again.
+    #[inline]
+    pub(crate) fn will_shrink(&self) -> bool {
+        match self {
+            Self::Deque { own, room, .. } => {
+                room.get() > LEAST_ROOM && (1..=room.get() / 4).contains(&own.len())
+            }
+            Self::List { .. } => false,
+        }
+    }
+
     /// Takes the oldest task, whosever turn it is; `None` also if a thief was faster.
     #[inline]
     pub(crate) fn pop_oldest(&mut self) -> Option<T> {
         match self {
-            Self::Deque { own, back } => {
+            Self::Deque { own, back, .. } => {
                 if own.is_empty() {
                     return None;
                 }
