@@ -172,15 +172,13 @@ fn os_header() -> *const Header {
     let name = None;
     let task = Task::new_os(name);
     let header: *const Header = &raw const *task;
-    let keep = task.clone();
-    let owner = OsThread(task);
-    if OS_THREAD.try_with(|cell| cell.set(Some(owner))).is_ok() {
-        set_running(header);
-    } else {
-        // The thread is at its very end, in the destructors of its thread-locals, and one of them
-        // uses weald: it gets a header that nobody frees.
-        std::mem::forget(keep);
+    let mut owner = Some(OsThread(task));
+    if OS_THREAD.try_with(|cell| cell.set(owner.take())).is_err() {
+        // The thread is at its very end, in the destructors of its thread-locals, and they use weald:
+        // it has a header once more, which never ends and which nobody frees.
+        std::mem::forget(owner);
     }
+    set_running(header);
     header
 }
 

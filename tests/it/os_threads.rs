@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use weald::Elapsed;
@@ -23,6 +24,49 @@ fn on_an_os_thread(check: impl FnOnce() + Send) {
         check();
         assert!(!weald::is_green());
     });
+}
+
+thread_local! {
+    static FIRST_TO_END: AtItsEnd = const { AtItsEnd };
+    static SECOND_TO_END: AtItsEnd = const { AtItsEnd };
+    static THIRD_TO_END: AtItsEnd = const { AtItsEnd };
+}
+
+/// A value whose destructor blocks in all sorts of ways.
+struct AtItsEnd;
+
+impl Drop for AtItsEnd {
+    fn drop(&mut self) {
+        weald::spawn(|| weald::sleep(MS)).join().unwrap();
+        let mine = weald::current();
+        assert_eq!(weald::current().id(), mine.id());
+        mine.unpark();
+        weald::park();
+        weald::spawn(move || mine.unpark());
+        weald::park();
+        weald::sleep(MS);
+        let (tell, told) = weald::sync::channel::bounded(0);
+        weald::spawn(move || tell.send(1).unwrap());
+        assert_eq!(told.recv().unwrap(), 1);
+        ENDED.fetch_add(1, SeqCst);
+    }
+}
+
+static ENDED: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn several_destructors_of_thread_locals_block_one_after_another() {
+    with_deadline(LIMIT, || {
+        let ends = std::thread::spawn(|| {
+            THIRD_TO_END.with(|_| ());
+            SECOND_TO_END.with(|_| ());
+            FIRST_TO_END.with(|_| ());
+            // The thread's header is made after them, so it is gone before they are.
+            weald::current();
+        });
+        ends.join().unwrap();
+    });
+    assert_eq!(ENDED.load(SeqCst), 3);
 }
 
 #[test]
