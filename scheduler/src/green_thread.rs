@@ -80,55 +80,63 @@ pub(crate) struct Vtable {
 }
 
 /// The part of a green thread that does not depend on its closure.
+#[repr(C)]
 pub(crate) struct Header {
+    // What each wait touches comes first, in as few cache lines as may be.
     pub(crate) state: State,
-    refs: AtomicUsize,
-    vtable: &'static Vtable,
-    pub(crate) id: GreenThreadId,
     /// The runtime it belongs to; null for an OS thread. Alive until the thread is DONE.
     pub(crate) runtime: *const Inner,
+    /// Index + 1 of the carrier that a pinned, started thread belongs to; 0: none.
+    pub(crate) home: AtomicUsize,
+    /// What most threads never need, made when first needed.
+    cold: AtomicPtr<Cold>,
+    /// The way out of its stack; set at the first run, read by the thread itself.
+    pub(crate) suspender: StdCell<*const Suspender<(), Note>>,
     /// Bound at the first run (invariant 2).
     pub(crate) coroutine: UnsafeCell<Option<Coroutine<(), Note>>>,
     /// Its thread-locals, in `Own`; bound with the coroutine (invariant 2).
     pub(crate) block: UnsafeCell<Option<Block>>,
-    /// The way out of its stack; set at the first run, read by the thread itself.
-    pub(crate) suspender: StdCell<*const Suspender<(), Note>>,
-    /// Where it was when it left its stack.
-    pub(crate) left: Left,
-    /// Index + 1 of the carrier that a pinned, started thread belongs to; 0: none.
-    pub(crate) home: AtomicUsize,
-    /// Who waits for its end.
-    pub(crate) joiners: WaitQueue,
-    /// What most threads never need, made when first needed.
-    cold: AtomicPtr<Cold>,
-    /// Its place in the registry of started threads; under the registry's lock.
-    pub(crate) links: UnsafeCell<Links>,
+    /// Above zero while hooked calls of libc must not suspend it; the thread's own.
+    #[cfg(not(loom))]
+    pub(crate) bypass: StdCell<u32>,
     /// Usable bytes of its stack in units of 4 KiB.
     stack_pages: u32,
-    kind: Kind,
-    /// Never migrates once started, whatever the runtime's mode.
-    pub(crate) pinned: bool,
     /// It did not come back for long when it last ran; its carrier's.
     pub(crate) hog: StdCell<bool>,
+    /// In the registry; owner's while it runs.
+    pub(crate) registered: StdCell<bool>,
+    /// Whether they suspend it otherwise.
+    #[cfg(not(loom))]
+    pub(crate) patched: crate::patch::Choice,
+    kind: Kind,
     /// The destructors of its own thread-locals run: nothing is raised any more but the timeouts that they
     /// enter. Its own.
     pub(crate) ending: StdCell<bool>,
-    /// Whether hooked calls of libc suspend it.
-    #[cfg(not(loom))]
-    pub(crate) patched: crate::patch::Choice,
-    /// Above zero while they must not; the thread's own.
-    #[cfg(not(loom))]
-    pub(crate) bypass: StdCell<u32>,
+    /// Never migrates once started, whatever the runtime's mode.
+    pub(crate) pinned: bool,
     /// The exception that is pending has ended a sleep; its own.
     #[cfg(not(loom))]
     pub(crate) told: StdCell<bool>,
+    /// Where it was when it left its stack.
+    pub(crate) left: Left,
+    // What it does not touch.
+    refs: AtomicUsize,
+    vtable: &'static Vtable,
+    pub(crate) id: GreenThreadId,
+    /// Who waits for its end.
+    pub(crate) joiners: WaitQueue,
+    /// Its place in the registry of started threads; under the registry's lock.
+    pub(crate) links: UnsafeCell<Links>,
     /// For fair choices; the thread's own.
     #[cfg(not(loom))]
     pub(crate) random: Random,
-    /// In the registry; owner's while it runs.
-    pub(crate) registered: StdCell<bool>,
     /// The shard of the registry that it is in.
     pub(crate) shard: StdCell<u16>,
+}
+
+impl Header {
+    /// The bytes at its beginning that each wait touches.
+    pub(crate) const TOUCHED: usize = std::mem::offset_of!(Header, refs);
 }
 
 /// Links of the registry's list.
@@ -331,7 +339,7 @@ impl Task {
     /// cache any more; fetched early, it costs no wait. For the owner of the running reference.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        prefetch(self.0.as_ptr().cast(), size_of::<Header>());
+        prefetch(self.0.as_ptr().cast(), Header::TOUCHED);
         // SAFETY: the running reference is the caller's (invariant 2).
         if let Some(coroutine) = unsafe { &*self.coroutine.get() } {
             coroutine.prefetch();
