@@ -43,9 +43,10 @@ use crate::worker::Worker;
 /// Between two looks; the bound on how long a slot or a poller is left alone.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Between two looks while all is well, not right after a sleep: what the first hog may add to that bound. A look costs a busy
-/// server some 20 us, as it finds nothing of its own in the cache and takes the place of what is there; each
-/// millisecond that was 2 to 4 % of an echo with 1000 connections. Go goes up to 10 ms.
+/// Between two looks while all is well, not right after a sleep: what the first hog may add to that
+/// bound. A look costs a busy server some 20 us, as it finds nothing of its own in the cache and takes the
+/// place of what is there; each millisecond that was 2 to 4 % of an echo with 1000 connections. Go goes up
+/// to 10 ms.
 const CALM_TICK: Duration = Duration::from_millis(4);
 
 /// A worker that has dispatched so often since the last look is far from being late.
