@@ -1,8 +1,15 @@
 //! `blocking`: a call that blocks the OS thread, in place, while the others go on.
 //!
 //! If others wait, the worker goes to a spare carrier at once; else its carrier keeps it until
-//! somebody does, which the monitor sees within two looks. At most as many calls as there are spare
-//! carriers run at a time; one more waits as a green thread.
+//! somebody does, which the monitor sees within two looks.
+//!
+//! There are two kinds of calls, and permits for each ([`Lasts`]): those that end by themselves, as a
+//! read of a file does, and those that may last until another green thread has done something, as a
+//! wait for a lock does. One kind never waits for a permit of the other: who holds the lock can write its
+//! file, however many wait for the lock. At most as many calls of the second kind run at a time as
+//! there are spare carriers, so each worker keeps a carrier; one more waits as a green thread. Calls of
+//! the first kind need no carriers of their own: where none is left the worker waits with the call, which
+//! ends soon.
 #![allow(unsafe_code, reason = "the running thread's own part")]
 
 use crate::carrier::Away;
@@ -13,9 +20,44 @@ use crate::shim::atomic::{AtomicU64, Ordering};
 use crate::wait_queue::{WaitQueue, Woken};
 use crate::waiter;
 
+/// What ends a call that blocks its OS thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasts {
+    /// It ends by itself, soon.
+    Briefly,
+    /// Another green thread may have to do something first; or nobody knows.
+    UntilOthersAct,
+}
+
+/// More calls than this gain nothing from a disk; tokio's bound on the threads that do such calls.
+const BRIEF_CALLS: usize = 512;
+
+/// Permits for both kinds of calls.
+#[derive(Debug)]
+pub(crate) struct Blocking {
+    brief: Permits,
+    long: Permits,
+}
+
+impl Blocking {
+    pub(crate) fn new(spares: usize) -> Self {
+        Self {
+            brief: Permits::new(spares.min(BRIEF_CALLS)),
+            long: Permits::new(spares),
+        }
+    }
+
+    fn permits(&self, lasts: Lasts) -> &Permits {
+        match lasts {
+            Lasts::Briefly => &self.brief,
+            Lasts::UntilOthersAct => &self.long,
+        }
+    }
+}
+
 /// How many more may block, and who waits to be one of them.
 #[derive(Debug)]
-pub(crate) struct Permits {
+struct Permits {
     /// Free permits, and in units of [`WAITER`] how many threads wait or are about to.
     word: AtomicU64,
     queue: WaitQueue,
@@ -27,7 +69,7 @@ pub(crate) struct Permits {
 const WAITER: u64 = 1 << 32;
 
 impl Permits {
-    pub(crate) fn new(free: usize) -> Self {
+    fn new(free: usize) -> Self {
         let free = u64::try_from(free).unwrap_or(u64::MAX);
         Self {
             word: AtomicU64::new(free.min(WAITER / 2)),
@@ -124,6 +166,11 @@ impl Drop for Inside<'_> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
+    call(Lasts::UntilOthersAct, f)
+}
+
+/// As [`blocking`], for a call of either kind.
+pub(crate) fn call<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     let header = waiter::enter();
     // SAFETY: the running thread's header is alive.
     let header = unsafe { &*header };
@@ -135,7 +182,7 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
         return f();
     }
     // SAFETY: a green thread that runs keeps its runtime.
-    let permits = unsafe { &(*header.runtime).blocking };
+    let permits = unsafe { &(*header.runtime).blocking }.permits(lasts);
     permits.take();
     let hold = Hold::new();
     // SAFETY: as above.
@@ -154,4 +201,61 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
     drop(inside);
     drop(hold);
     value
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::{Lasts, call};
+    use crate::{Runtime, RuntimeBuilder, ThreadLocals};
+
+    fn each_mode(check: impl Fn(&Runtime)) {
+        let pinned: fn(RuntimeBuilder) -> RuntimeBuilder =
+            |builder| builder.thread_locals(ThreadLocals::Pinned);
+        // SAFETY: the threads of these tests use no thread-locals.
+        let shared: fn(RuntimeBuilder) -> RuntimeBuilder =
+            |builder| unsafe { builder.share_thread_locals() };
+        for mode in [|builder| builder, pinned, shared] {
+            for workers in [1, 2] {
+                let builder = Runtime::builder().workers(workers).spare_threads(2);
+                check(&mode(builder).build().unwrap());
+            }
+        }
+    }
+
+    /// Two calls of the first kind last until one of the second kind has ended, and the same number
+    /// more wait for a permit.
+    fn check_that_they_go_on(rt: &Runtime, that_wait: Lasts, that_ends: Lasts) {
+        let (begun, wait_for_both) = mpsc::channel();
+        let mut releases = Vec::new();
+        let waiting: Vec<_> = (0..4)
+            .map(|_| {
+                let (release, until) = mpsc::channel::<()>();
+                releases.push(release);
+                let begun = begun.clone();
+                rt.spawn(move || {
+                    call(that_wait, || {
+                        begun.send(()).unwrap();
+                        until.recv().unwrap_err();
+                    });
+                })
+            })
+            .collect();
+        wait_for_both.recv().unwrap();
+        wait_for_both.recv().unwrap();
+        rt.spawn(move || call(that_ends, || ())).join().unwrap();
+        drop(releases);
+        for thread in waiting {
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
+    fn calls_that_wait_for_others_never_use_up_what_brief_ones_need_nor_the_other_way_round() {
+        each_mode(|rt| check_that_they_go_on(rt, Lasts::UntilOthersAct, Lasts::Briefly));
+        each_mode(|rt| check_that_they_go_on(rt, Lasts::Briefly, Lasts::UntilOthersAct));
+    }
 }

@@ -21,7 +21,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use crate::blocking::blocking;
+use crate::blocking::{self, Lasts};
 use crate::carrier;
 use crate::current;
 use crate::exception::{self, Hold};
@@ -272,10 +272,22 @@ pub fn join<T>(thread: crate::join::JoinHandle<T>) -> std::thread::Result<T> {
     thread.wait_to_end()
 }
 
-/// `blocking` without raising anything.
+/// `blocking` without raising anything, for a call that ends by itself and soon: a read of a file, a
+/// look at descriptors.
 pub fn blocking_quietly<T>(f: impl FnOnce() -> T) -> T {
+    call_quietly(Lasts::Briefly, f)
+}
+
+/// As [`blocking_quietly`], for a call that may last until another green thread has done something: a
+/// lock, a semaphore, a child, a message. However many of those there are, the calls of
+/// `blocking_quietly` go on.
+pub fn blocking_until_others_act<T>(f: impl FnOnce() -> T) -> T {
+    call_quietly(Lasts::UntilOthersAct, f)
+}
+
+fn call_quietly<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     let hold = Hold::new();
-    let value = blocking(f);
+    let value = blocking::call(lasts, f);
     drop(hold);
     value
 }

@@ -78,7 +78,7 @@ pub(crate) struct Inner {
     /// (`worker::Counters`); modulo its range.
     pub(crate) alarms: AtomicUsize,
     /// Green threads that may still enter a `blocking` call.
-    pub(crate) blocking: crate::blocking::Permits,
+    pub(crate) blocking: crate::blocking::Blocking,
     /// Chooses a worker for what comes from outside.
     turn: AtomicUsize,
 }
@@ -107,7 +107,7 @@ impl Inner {
             woken_outside: AtomicU64::new(0),
             parked_outside: AtomicU64::new(0),
             alarms: AtomicUsize::new(0),
-            blocking: crate::blocking::Permits::new(settings.spares),
+            blocking: crate::blocking::Blocking::new(settings.spares),
             turn: AtomicUsize::new(0),
             settings,
         })
@@ -121,7 +121,7 @@ impl Inner {
         (settings.workers, settings.spares) = (0, 0);
         let mut inner = Self::new(settings).expect("no worker is made");
         // Each of its threads has an OS thread to block.
-        inner.blocking = crate::blocking::Permits::new(usize::MAX);
+        inner.blocking = crate::blocking::Blocking::new(usize::MAX);
         Arc::new(inner)
     }
 
