@@ -7,6 +7,7 @@
 //! Invariant 3: an event of a descriptor that was closed does nothing to the next one in its slot.
 //! Invariant 4: a selection that waits to write is woken by room, whenever that comes; and if it does
 //! something else, the edge that woke it is the next writer's.
+//! Invariant 5: a descriptor whose poller closes, at any step of its registration, is registered anew.
 #![cfg(loom)]
 
 #[path = "../../net/src/source.rs"]
@@ -105,6 +106,17 @@ mod shim {
 
         pub(crate) fn registered() -> Option<(&'static EventSlot, u16)> {
             KERNEL.lock().unwrap().registered
+        }
+
+        /// The poller closes: what it has is registered nowhere, and is told so. What is registered
+        /// later is with the next one.
+        pub(crate) fn close() {
+            let mut kernel = KERNEL.lock().unwrap();
+            let told = kernel.registered.take();
+            drop(kernel);
+            if let Some((slot, generation)) = told {
+                event(slot, generation, Readiness::ALL);
+            }
         }
 
         /// So many messages come at once.
@@ -226,6 +238,28 @@ fn two_readers_share_one_edge() {
             reader.join().unwrap();
         }
     });
+}
+
+/// Invariant 5: a poller that closes at any step of a registration is noticed.
+#[test]
+fn a_poller_closes_while_a_descriptor_is_registered() {
+    let witnesses = &["told", "never there"];
+    check(
+        Model::new(
+            "a_poller_closes_while_a_descriptor_is_registered",
+            20,
+            witnesses,
+        ),
+        || {
+            let reader = thread::spawn(|| read(&Source::new()));
+            let told = poller::registered().is_some();
+            poller::close();
+            poller::send(1);
+            witness!("told", told);
+            witness!("never there", !told);
+            reader.join().unwrap();
+        },
+    );
 }
 
 /// The replay of golang 59545 and moonbitlang/async 571: an event that was taken from the kernel

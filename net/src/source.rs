@@ -183,16 +183,23 @@ struct Slot {
 }
 
 impl Slot {
-    /// Its poller has closed.
+    /// Its poller has closed. One step for both states: `register` could go from one to the other
+    /// between two steps, and both would miss it.
     fn evict(&self, generation: u16) {
-        for from in [REGISTERED, REGISTERING] {
-            let _ = self.home.compare_exchange(
-                home(generation, from),
-                home(generation, NOWHERE),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
+        let [nowhere, registering, registered] =
+            [NOWHERE, REGISTERING, REGISTERED].map(|state| home(generation, state));
+        if cfg!(weald_fault = "source_evicts_in_two_steps") {
+            for from in [registered, registering] {
+                let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+                let _ = self.home.compare_exchange(from, nowhere, success, failure);
+            }
+            return;
         }
+        // The poller's lock orders REGISTERING before this, so nothing older is read.
+        let step = |word: u32| (word == registering || word == registered).then_some(nowhere);
+        let _ = self
+            .home
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, step);
     }
 }
 
