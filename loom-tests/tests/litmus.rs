@@ -102,6 +102,107 @@ fn store_buffering_with_read_modify_writes() {
     );
 }
 
+/// An exchange that fails is a load: it need not read the newest value, and is no side of a
+/// handshake. Each side posts by a store and looks by an exchange that cannot succeed.
+#[test]
+fn store_buffering_with_failing_exchanges() {
+    check_outcomes(
+        litmus("store_buffering_with_failing_exchanges"),
+        &[(0, 0), (0, 1), (1, 0), (1, 1)],
+        || failing_exchanges(AcqRel, Acquire, false),
+    );
+}
+
+/// A fence on both sides is what makes the failing exchange see the other's post.
+#[test]
+fn store_buffering_with_fences_and_failing_exchanges() {
+    check_outcomes(
+        litmus("store_buffering_with_fences_and_failing_exchanges"),
+        &[(0, 1), (1, 0), (1, 1)],
+        || failing_exchanges(Relaxed, Relaxed, true),
+    );
+}
+
+/// `store_then_load`, where the load is an exchange of 2 for 3: the cell never holds 2.
+fn failing_exchanges(success: Ordering, failure: Ordering, fenced: bool) -> (usize, usize) {
+    let side = move |mine: &AtomicUsize, other: &AtomicUsize| {
+        mine.store(1, Release);
+        if fenced {
+            fence(SeqCst);
+        }
+        other
+            .compare_exchange(2, 3, success, failure)
+            .expect_err("nobody stores 2")
+    };
+    pair(move |(x, y)| side(x, y), move |(x, y)| side(y, x))
+}
+
+/// Message passing, where the receiver looks by an exchange of 2 for 3: the flag never holds 2.
+fn message_by_failing_exchange(failure: Ordering) -> (usize, usize) {
+    pair(
+        |(data, flag)| {
+            data.store(1, Relaxed);
+            flag.store(1, Release);
+        },
+        move |(data, flag)| {
+            let flag = flag
+                .compare_exchange(2, 3, AcqRel, failure)
+                .expect_err("nobody stores 2");
+            (flag, data.load(Relaxed))
+        },
+    )
+    .1
+}
+
+#[test]
+fn failing_exchange_acquire() {
+    check_outcomes(
+        litmus("failing_exchange_acquire"),
+        &[(0, 0), (0, 1), (1, 1)],
+        || message_by_failing_exchange(Acquire),
+    );
+}
+
+/// The success ordering does not count where the exchange fails.
+#[test]
+fn failing_exchange_relaxed() {
+    check_outcomes(
+        litmus("failing_exchange_relaxed"),
+        &[(0, 0), (0, 1), (1, 0), (1, 1)],
+        || message_by_failing_exchange(Relaxed),
+    );
+}
+
+/// An exchange that fails never reads what it would have accepted, nor something older than what
+/// its thread has seen; one that succeeds reads the newest value.
+#[test]
+fn exchange_twice_against_two_stores() {
+    check_outcomes(
+        litmus("exchange_twice_against_two_stores"),
+        &[
+            (Ok(0), Err(5)),
+            (Ok(0), Err(1)),
+            (Ok(0), Err(2)),
+            (Err(1), Err(1)),
+            (Err(1), Err(2)),
+            (Err(2), Err(2)),
+        ],
+        || {
+            pair(
+                |(x, _)| {
+                    x.store(1, Relaxed);
+                    x.store(2, Relaxed);
+                },
+                |(x, _)| {
+                    let exchange = || x.compare_exchange(0, 5, Relaxed, Relaxed);
+                    (exchange(), exchange())
+                },
+            )
+            .1
+        },
+    );
+}
+
 fn message(publish: Ordering, receive: Ordering) -> (usize, usize) {
     pair(
         move |(data, flag)| {
