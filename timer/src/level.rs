@@ -67,6 +67,21 @@ impl Level {
         }
     }
 
+    /// Takes the first entry of a slot.
+    #[inline]
+    pub(crate) fn pop_front<T>(
+        &mut self,
+        owner: &mut Owner<T>,
+        slot: u32,
+    ) -> Option<(Index, Tick)> {
+        let list = &mut self.slots[slot as usize];
+        let first = list.pop_front(owner);
+        if list.is_empty() {
+            self.occupied &= !(1 << slot);
+        }
+        first
+    }
+
     /// Empties a slot.
     pub(crate) fn take(&mut self, slot: u32) -> List {
         self.occupied &= !(1 << slot);
@@ -92,6 +107,14 @@ impl List {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.head.is_none()
+    }
+
+    pub(crate) fn begins_with(&self, index: Index) -> bool {
+        self.head == Some(index)
+    }
+
+    pub(crate) fn ends_with(&self, index: Index) -> bool {
+        self.tail == Some(index)
     }
 
     /// The deadline of the only entry, if there is just one.

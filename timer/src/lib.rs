@@ -53,4 +53,4 @@ mod wheel;
 pub use entry::Key;
 pub use remote::Remote;
 pub use tick::Tick;
-pub use wheel::Wheel;
+pub use wheel::{Advanced, Wheel};

@@ -12,8 +12,9 @@
 //! 2. The canceller counts it, so that `len` is right when the call returns.
 //! 3. The canceller pushes the entry on the list of the cancelled: a stack whose links are in the
 //!    state words. From here on it touches the entry no more.
-//! 4. The owner swaps the whole list out at its next insert, advance or drain, takes each entry
-//!    out of the wheel's lists, unless it is detached, and makes it FREE.
+//! 4. The owner swaps the whole list out at an insert, advance or drain. Then and at later ones it
+//!    takes its entries, one by one, out of the wheel's lists, those that are not detached, and makes
+//!    them FREE. It swaps the next list out when the last one is used up.
 //!
 //! Between 1 and 4 the owner may find that a timer it wants to fire is CANCELLED. It then
 //! *detaches* the entry, which is in none of the wheel's lists from then on, and leaves it to
@@ -177,6 +178,8 @@ pub(crate) struct Owner<T> {
     slab: Arc<Slab<T>>,
     /// The FREE entries that can be armed again, the last freed first: it is in the cache.
     free: Option<Index>,
+    /// The rest of the list of the cancelled that was swapped out last.
+    taken: Option<Index>,
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -185,6 +188,7 @@ impl<T> Owner<T> {
         Self {
             slab: Arc::new(Slab::new()),
             free: None,
+            taken: None,
             _not_sync: PhantomData,
         }
     }
@@ -250,15 +254,23 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Whether other cores have cancelled timers since the last [`Owner::take_cancelled`].
+    /// Whether other cores have cancelled timers that were not recycled.
     #[inline]
     pub(crate) fn has_cancelled(&self) -> bool {
         // A hint: what it misses is there the next time, and the swap acquires.
-        self.slab.cancelled.head.load(Ordering::Relaxed) != 0
+        self.taken.is_some() || self.slab.cancelled.head.load(Ordering::Relaxed) != 0
     }
 
-    /// Takes the list of the cancelled. Follow it with [`Owner::recycle`], which frees each.
-    pub(crate) fn take_cancelled(&mut self) -> Option<Index> {
+    /// The next of the cancelled entries, for [`Owner::recycle`].
+    pub(crate) fn first_cancelled(&mut self) -> Option<Index> {
+        if self.taken.is_none() {
+            self.taken = self.take_cancelled();
+        }
+        self.taken
+    }
+
+    /// Takes the list of the cancelled.
+    fn take_cancelled(&mut self) -> Option<Index> {
         let head = &self.slab.cancelled.head;
         // Acquires what every push released.
         let top = if cfg!(weald_fault = "timer_list_kept") {
@@ -270,13 +282,13 @@ impl<T> Owner<T> {
         NonZeroU32::new(top).map(|position| unsafe { Index::new(position) })
     }
 
-    /// Makes an entry FREE that came from the list of the cancelled and is in no list of the
-    /// wheel's any more. Returns the next one on that list.
-    pub(crate) fn recycle(&mut self, index: Index) -> Option<Index> {
+    /// Makes the first of the cancelled entries FREE, which is in no list of the wheel's any more.
+    pub(crate) fn recycle(&mut self, index: Index) {
+        debug_assert_eq!(self.taken, Some(index));
         // SAFETY: we are the owner, and the entry came from the list of the cancelled.
         let (generation, next) = unsafe { self.slab.entry(index).recycle() };
+        self.taken = next;
         self.free(index, generation);
-        next
     }
 
     /// Notes that a cancelled entry has left the wheel's lists before it was recycled.

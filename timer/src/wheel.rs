@@ -17,16 +17,26 @@
 //! and move down. A timer moves at most eight times, however far time jumps, and time jumps over
 //! what is empty.
 //!
+//! A slot may hold a million timers, so its cascade can stop after any of them. Until the last one
+//! has moved, time stands one tick before the slot: timers that are inserted for the slot meanwhile
+//! still go to its end, and those that have moved are where they belong once time reaches the slot
+//! ([`Wheel::place_below`]).
+//!
 //! Invariant 1: a timer with a deadline at or before `elapsed` is in `due`, any other in the slot
-//! that [`Wheel::place`] computes. So no entry says where it is, and nothing fires early.
+//! that [`Wheel::place`] computes; but while a slot cascades, a timer that `place` puts there is
+//! either still there or where `place_below` says. So no entry says where it is, and nothing fires
+//! early.
 //! Invariant 2: `elapsed` moves only while `due` is empty, and never over an occupied slot.
 //! Invariant 3: bit `l` of `occupied` is set exactly if level `l` holds an entry.
 //! Invariant 4: no deadline in `due` is before `due_first`.
+//! Invariant 5: while a slot cascades, the levels below its own hold only timers that have moved out
+//! of it, and `elapsed` is the last tick before it.
 //! An entry that another core has cancelled stays where it is until it is drained, and keeps to
 //! the invariants; one that is detached (`slab.rs`) is in no list.
 //!
 //! Because a timer's place follows from its deadline and the time alone, timers of one tick are in
-//! one list, in the order of their insertion, and cascading keeps that order.
+//! one list, in the order of their insertion, and cascading keeps that order. While their slot
+//! cascades they are in two lists, and those in the lower one were inserted first.
 //!
 //! Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (SOSP 1987), scheme 7.
 //! Left aside: Linux' wheel that does not cascade (fires an eighth of the duration late: fine for
@@ -44,6 +54,13 @@ use crate::{Key, Remote, Tick};
 const LEVELS: usize = 9;
 
 const _: () = assert!((Tick::MAX.get().ilog2() / SLOT_BITS) as usize == LEVELS - 1);
+
+/// A limited advance moves so many timers down a level in the place of one that fires. Moving one
+/// costs some 10 ns, firing one some 100 with what the caller does.
+const MOVES: usize = 8;
+
+/// Of the timers that other cores have cancelled an insertion takes out so many at most.
+const DRAINED_BY_INSERT: usize = 16;
 
 /// A hierarchical timing wheel: any number of timers, each a deadline and a value.
 ///
@@ -80,6 +97,8 @@ pub struct Wheel<T> {
     due_first: Tick,
     due: List,
     occupied: u32,
+    /// The slot that cascades (invariant 5).
+    cascading: Option<Cascading>,
     /// Boxed because they take 4.6 KiB, and a wheel is moved with its worker.
     levels: Box<[Level; LEVELS]>,
     owner: Owner<T>,
@@ -90,6 +109,33 @@ pub struct Wheel<T> {
 enum Place {
     Due,
     Slot { level: usize, slot: u32 },
+}
+
+/// A slot whose timers move down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cascading {
+    level: usize,
+    slot: u32,
+    /// Its first tick.
+    start: Tick,
+}
+
+impl Cascading {
+    fn place(self) -> Place {
+        Place::Slot {
+            level: self.level,
+            slot: self.slot,
+        }
+    }
+}
+
+/// What [`Wheel::advance_limited`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advanced {
+    /// Timers that fired.
+    pub fired: usize,
+    /// The wheel's time is `now`, and nothing is due. Else there may be more to do.
+    pub is_done: bool,
 }
 
 impl<T> Wheel<T> {
@@ -108,6 +154,7 @@ impl<T> Wheel<T> {
             due_first: Tick::MAX,
             due: List::new(),
             occupied: 0,
+            cascading: None,
             levels: Box::new([const { Level::new() }; LEVELS]),
             owner: Owner::new(),
         }
@@ -129,7 +176,9 @@ impl<T> Wheel<T> {
     /// ```
     #[inline]
     pub fn insert(&mut self, deadline: Tick, value: T) -> Key {
-        self.drain();
+        if self.owner.has_cancelled() {
+            self.drain_cancelled(DRAINED_BY_INSERT);
+        }
         let (index, key) = self.owner.insert(value);
         self.link(index, deadline);
         key
@@ -150,7 +199,7 @@ impl<T> Wheel<T> {
     #[inline]
     pub fn cancel(&mut self, key: Key) -> Option<T> {
         let (index, value) = self.owner.claim(key)?;
-        self.unlink(self.owner.links(index));
+        self.unlink(index, self.owner.links(index));
         self.owner.free(index, key.generation());
         Some(value)
     }
@@ -178,14 +227,15 @@ impl<T> Wheel<T> {
         };
         let links = self.owner.links(index);
         let from = self.place(links.deadline);
-        if from == self.place(deadline) {
+        let cascades = self.cascading.is_some_and(|slot| slot.place() == from);
+        if from == self.place(deadline) && !cascades {
             if from == Place::Due {
                 self.due_first = self.due_first.min(deadline);
             }
             self.owner
                 .edit_links(index, |links| links.deadline = deadline);
         } else {
-            self.unlink(links);
+            self.unlink(index, links);
             self.link(index, deadline);
         }
         true
@@ -213,11 +263,13 @@ impl<T> Wheel<T> {
     /// assert_eq!(hours, [1, 2, 3]);
     /// ```
     pub fn advance(&mut self, now: Tick, fire: impl FnMut(T)) -> usize {
-        self.advance_limited(now, usize::MAX, fire)
+        self.advance_limited(now, usize::MAX, fire).fired
     }
 
-    /// The same, but at most `limit` timers; if it returns `limit` there may be more, and the next
-    /// call goes on with them.
+    /// The same in steps: fires at most `limit` timers, and stops earlier if it has moved many down
+    /// the wheel, so that a step takes no longer than firing `limit` timers. The next call goes on
+    /// with the rest. What has not fired can still be cancelled, and may come behind timers that are
+    /// inserted with a deadline that has passed.
     ///
     /// # Examples
     /// ```
@@ -228,21 +280,44 @@ impl<T> Wheel<T> {
     ///     wheel.insert(Tick::ZERO, n);
     /// }
     /// let mut fired = Vec::new();
-    /// while wheel.advance_limited(Tick::ZERO, 4, |n| fired.push(n)) == 4 {
+    /// while !wheel.advance_limited(Tick::ZERO, 4, |n| fired.push(n)).is_done {
     ///     // Here the caller looks after others.
     /// }
     /// assert_eq!(fired, (0..10).collect::<Vec<_>>());
     /// ```
-    pub fn advance_limited(&mut self, now: Tick, limit: usize, mut fire: impl FnMut(T)) -> usize {
-        let mut fired = 0;
-        while fired < limit {
-            let Some(value) = self.pop_expired(now) else {
-                break;
-            };
-            fired += 1;
-            fire(value);
+    pub fn advance_limited(
+        &mut self,
+        now: Tick,
+        limit: usize,
+        mut fire: impl FnMut(T),
+    ) -> Advanced {
+        let mut left = limit.saturating_mul(MOVES);
+        if self.owner.has_cancelled() {
+            // Half of the step at most, so that a flood of cancellations holds up no timer.
+            left -= self.drain_cancelled(left / 2);
         }
-        fired
+        let mut fired = 0;
+        loop {
+            while left > 0 && !self.due.is_empty() {
+                match self.pop_due() {
+                    Some(value) => {
+                        left = left.saturating_sub(MOVES);
+                        fired += 1;
+                        fire(value);
+                    }
+                    None => left -= 1,
+                }
+            }
+            if left == 0 {
+                let is_done = false;
+                return Advanced { fired, is_done };
+            }
+            self.due_first = Tick::MAX;
+            if !self.turn(now, &mut left) {
+                let is_done = true;
+                return Advanced { fired, is_done };
+            }
+        }
     }
 
     /// Takes the value of the first timer whose deadline is not after `now`, for a caller that
@@ -265,22 +340,33 @@ impl<T> Wheel<T> {
     /// ```
     pub fn pop_expired(&mut self, now: Tick) -> Option<T> {
         self.drain();
+        let mut unlimited = usize::MAX;
         loop {
-            while let Some((index, _)) = self.due.pop_front(&mut self.owner) {
-                if let Some((generation, value)) = self.owner.claim_any(index) {
-                    self.owner.free(index, generation);
+            while !self.due.is_empty() {
+                if let Some(value) = self.pop_due() {
                     return Some(value);
-                }
-                // Another core won: its entry is on the list of the cancelled, or will be.
-                if !cfg!(weald_fault = "timer_not_detached") {
-                    self.owner.detach(index);
                 }
             }
             self.due_first = Tick::MAX;
-            if !self.turn(now) {
+            if !self.turn(now, &mut unlimited) {
                 return None;
             }
         }
+    }
+
+    /// Takes the first entry out of `due`. `None`: another core has cancelled that timer.
+    #[inline]
+    fn pop_due(&mut self) -> Option<T> {
+        let (index, _) = self.due.pop_front(&mut self.owner)?;
+        if let Some((generation, value)) = self.owner.claim_any(index) {
+            self.owner.free(index, generation);
+            return Some(value);
+        }
+        // Another core won: its entry is on the list of the cancelled, or will be.
+        if !cfg!(weald_fault = "timer_not_detached") {
+            self.owner.detach(index);
+        }
+        None
     }
 
     /// A lower bound of the deadlines of all timers; `None` if there is none. The owner may sleep
@@ -306,13 +392,16 @@ impl<T> Wheel<T> {
         if !self.due.is_empty() {
             return Some(self.due_first);
         }
+        if let Some(slot) = self.cascading {
+            return Some(slot.start);
+        }
         let (level, slot) = self.first_slot()?;
         let sole = self.levels[level].slot(slot).sole_deadline(&self.owner);
         Some(sole.unwrap_or_else(|| self.start(level, slot)))
     }
 
-    /// The time up to which the wheel has been advanced. A batch that was limited leaves it at the
-    /// deadline of the last timer that fired.
+    /// The time up to which the wheel has been advanced. A step that was limited leaves it between the
+    /// deadline of the last timer that fired and that of the next one.
     ///
     /// # Examples
     /// ```
@@ -375,7 +464,7 @@ impl<T> Wheel<T> {
     }
 
     /// Makes the memory of timers that other cores have cancelled usable again. Each insert and
-    /// advance does this first; an owner that does neither for long may call it.
+    /// advance begins with that for some of them; an owner that does neither for long may call this.
     ///
     /// # Examples
     /// ```
@@ -390,26 +479,57 @@ impl<T> Wheel<T> {
     /// ```
     #[inline]
     pub fn drain(&mut self) {
+        self.drain_limited(usize::MAX);
+    }
+
+    /// The same for at most `limit` timers. Returns whether that was all.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// let keys = [(); 3].map(|()| wheel.insert(Tick::MAX, ()));
+    /// let remote = wheel.remote();
+    /// keys.map(|key| remote.cancel(key));
+    /// assert!(!wheel.drain_limited(2));
+    /// assert!(wheel.drain_limited(2));
+    /// ```
+    #[inline]
+    pub fn drain_limited(&mut self, limit: usize) -> bool {
         if self.owner.has_cancelled() {
-            self.drain_cancelled();
+            self.drain_cancelled(limit);
+            return !self.owner.has_cancelled();
         }
+        true
     }
 
+    /// Returns how many it took out, `limit` at most.
     #[cold]
-    fn drain_cancelled(&mut self) {
-        let mut next = self.owner.take_cancelled();
-        while let Some(index) = next {
+    fn drain_cancelled(&mut self, limit: usize) -> usize {
+        let mut drained = 0;
+        while drained < limit
+            && let Some(index) = self.owner.first_cancelled()
+        {
             if !self.owner.is_detached(index) {
-                self.unlink(self.owner.links(index));
+                self.unlink(index, self.owner.links(index));
             }
-            next = self.owner.recycle(index);
+            self.owner.recycle(index);
+            drained += 1;
         }
+        drained
     }
 
-    /// Moves time to the next occupied slot and makes its timers due or moves them down, and
-    /// returns true; or, if that slot lies after `now`, moves time to `now` and returns false.
-    fn turn(&mut self, now: Tick) -> bool {
+    /// Moves time to the next occupied slot and makes its timers due, or moves them down, at most
+    /// `left` of them, and returns true; or, if that slot lies after `now`, moves time to `now` and
+    /// returns false. Takes what it has done off `left`, one at least.
+    fn turn(&mut self, now: Tick, left: &mut usize) -> bool {
         debug_assert!(self.due.is_empty());
+        *left -= 1;
+        if let Some(slot) = self.cascading {
+            self.cascade(slot, left);
+            return true;
+        }
         let Some((level, slot)) = self.first_slot() else {
             self.elapsed = self.elapsed.max(now);
             return false;
@@ -421,18 +541,54 @@ impl<T> Wheel<T> {
             self.elapsed = self.elapsed.max(now);
             return false;
         }
-        self.elapsed = start;
-        let mut timers = self.levels[level].take(slot);
-        self.note_level(level);
         if level == 0 {
-            self.due = timers;
-            self.due_first = start;
+            self.reach(start, slot);
         } else {
-            while let Some((index, deadline)) = timers.pop_front(&mut self.owner) {
-                self.link(index, deadline);
-            }
+            // The slots of one level begin apart, so nothing lies between.
+            self.elapsed = Tick::new(start.get() - 1);
+            let slot = Cascading { level, slot, start };
+            self.cascading = Some(slot);
+            self.cascade(slot, left);
         }
         true
+    }
+
+    /// Moves time to a tick, whose timers become due: they are in this slot of level 0.
+    fn reach(&mut self, start: Tick, slot: u32) {
+        self.elapsed = start;
+        self.due = self.levels[0].take(slot);
+        self.due_first = start;
+        self.note_level(0);
+    }
+
+    /// Moves timers of a slot down, at most `left`. With the last one time reaches the slot.
+    fn cascade(&mut self, from: Cascading, left: &mut usize) {
+        while *left > 0 {
+            let first = self.levels[from.level].pop_front(&mut self.owner, from.slot);
+            let Some((index, deadline)) = first else {
+                self.cascading = None;
+                self.note_level(from.level);
+                self.reach(from.start, 0);
+                return;
+            };
+            let (level, slot) = Self::place_below(from.start, deadline);
+            self.levels[level].push_back(&mut self.owner, slot, index, deadline);
+            self.occupied |= 1 << level;
+            *left -= 1;
+        }
+    }
+
+    /// Where a timer of a slot that begins at `start` moves to: where it belongs when that is the
+    /// time, and what is due then to the first slot of level 0, which no other timer can be in.
+    #[inline]
+    fn place_below(start: Tick, deadline: Tick) -> (usize, u32) {
+        match start.get() ^ deadline.get() {
+            0 => (0, 0),
+            differing => {
+                let level = differing.ilog2() / SLOT_BITS;
+                (level as usize, digit(deadline, level))
+            }
+        }
     }
 
     /// Where a deadline belongs at the present time (invariant 1).
@@ -463,17 +619,37 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Takes the entry that has these links out of its list.
+    /// Takes an entry, which has these links, out of its list.
     #[inline]
-    fn unlink(&mut self, links: Links) {
+    fn unlink(&mut self, index: Index, links: Links) {
         match self.place(links.deadline) {
             Place::Due => {
                 self.due.unlink(&mut self.owner, links);
             }
             Place::Slot { level, slot } => {
+                let (level, slot) = match self.cascading {
+                    Some(from) if from.level == level && from.slot == slot => {
+                        self.place_while_cascading(from, index, links)
+                    }
+                    _ => (level, slot),
+                };
                 self.levels[level].unlink(&mut self.owner, slot, links);
                 self.note_level(level);
             }
+        }
+    }
+
+    /// Where an entry of a slot that cascades is. Of one that is neither first nor last in its list
+    /// that cannot be told, nor need it be: its neighbours alone know it.
+    #[cold]
+    fn place_while_cascading(&self, from: Cascading, index: Index, links: Links) -> (usize, u32) {
+        let list = self.levels[from.level].slot(from.slot);
+        let has_moved = (links.prev.is_none() && !list.begins_with(index))
+            || (links.next.is_none() && !list.ends_with(index));
+        if has_moved {
+            Self::place_below(from.start, links.deadline)
+        } else {
+            (from.level, from.slot)
         }
     }
 

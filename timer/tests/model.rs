@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use weald_timer::{Key, Remote, Tick, Wheel};
+use weald_timer::{Advanced, Key, Remote, Tick, Wheel};
 
 /// Steps of the long run: a few seconds in release, quick enough in a debug build.
 const STEPS: u64 = if cfg!(debug_assertions) {
@@ -37,6 +37,7 @@ enum Step {
     AdvanceLimited { delta: u64, limit: usize },
     AdvanceToNext,
     Drain,
+    DrainLimited { limit: usize },
 }
 
 /// A wheel and what it should hold.
@@ -54,6 +55,8 @@ struct Pair {
     /// Keys of timers that are over.
     stale: Vec<Key>,
     fired: u64,
+    /// Advances that left something to do.
+    unfinished: u64,
 }
 
 struct Timer {
@@ -79,6 +82,7 @@ impl Pair {
             living: Vec::new(),
             stale: Vec::new(),
             fired: 0,
+            unfinished: 0,
         }
     }
 
@@ -114,7 +118,6 @@ impl Pair {
             Step::Advance { delta } => {
                 self.now += delta;
                 self.advance(usize::MAX);
-                assert_eq!(self.wheel.elapsed(), tick(self.now));
             }
             Step::AdvanceLimited { delta, limit } => {
                 self.now += delta;
@@ -122,6 +125,9 @@ impl Pair {
             }
             Step::AdvanceToNext => self.advance_to_next(),
             Step::Drain => self.wheel.drain(),
+            Step::DrainLimited { limit } => {
+                self.wheel.drain_limited(limit);
+            }
         }
         assert_eq!(self.wheel.len(), self.timers.len());
         assert_eq!(self.remote.len(), self.timers.len());
@@ -162,16 +168,22 @@ impl Pair {
 
     fn advance(&mut self, limit: usize) {
         let mut fired = Vec::new();
-        let count = self
+        let Advanced {
+            fired: count,
+            is_done,
+        } = self
             .wheel
             .advance_limited(tick(self.now), limit, |value| fired.push(value));
         assert_eq!(count, fired.len());
-        let due = self
-            .deadlines
-            .range(..=(self.now, u64::MAX))
-            .take(limit)
-            .count();
-        assert_eq!(count, due, "not as many as are due");
+        assert!(count <= limit, "more than were asked for");
+        let due = self.deadlines.range(..=(self.now, u64::MAX)).count();
+        if is_done {
+            assert_eq!(count, due, "not as many as are due");
+            assert_eq!(self.wheel.elapsed(), tick(self.now));
+        } else {
+            assert!(count <= due && limit < usize::MAX);
+            self.unfinished += 1;
+        }
 
         let mut last = 0;
         let mut last_in_order = (0, 0);
@@ -285,6 +297,7 @@ fn any_step() -> impl Strategy<Value = Step> {
             .prop_map(|(delta, limit)| Step::AdvanceLimited { delta, limit }),
         2 => Just(Step::AdvanceToNext),
         1 => Just(Step::Drain),
+        1 => (0..4_usize).prop_map(|limit| Step::DrainLimited { limit }),
     ]
 }
 
@@ -365,11 +378,14 @@ impl Xorshift {
                 delta: self.delta(),
             },
             72..84 => Step::AdvanceLimited {
-                delta: self.below(64),
+                delta: if grows { self.below(64) } else { self.delta() },
                 limit: self.nth() % 4,
             },
             84..97 if !grows => Step::AdvanceToNext,
             84 => Step::AdvanceToNext,
+            85..90 => Step::DrainLimited {
+                limit: self.nth() % 4,
+            },
             _ => Step::Drain,
         }
     }
@@ -395,6 +411,11 @@ fn millions_of_random_steps_agree_with_a_sorted_map() {
             grows ^= turned;
         }
         assert!(tides >= 2, "seed {seed} saw only {tides} tides");
+        let unfinished = pair.unfinished;
+        assert!(
+            unfinished > STEPS / 400,
+            "seed {seed}: only {unfinished} stopped"
+        );
         let fired = pair.check_end();
         assert!(fired > STEPS / 40, "seed {seed} fired only {fired}");
     }

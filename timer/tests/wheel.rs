@@ -128,18 +128,139 @@ fn a_limited_batch_leaves_the_rest_in_order() {
         wheel.insert(tick(n / 10 * 100), n);
     }
     let mut fired = Vec::new();
-    let mut batches = 0;
-    while wheel.advance_limited(tick(10_000), 7, |n| fired.push(n)) == 7 {
-        batches += 1;
-        let next = wheel.next_deadline().expect("more are due");
-        assert!(
-            next <= tick(fired.len() as u64 / 10 * 100),
-            "the bound is never too late"
-        );
+    loop {
+        let before = fired.len();
+        let step = wheel.advance_limited(tick(10_000), 7, |n| fired.push(n));
+        assert_eq!(step.fired, fired.len() - before);
+        assert!(step.fired <= 7);
+        if step.is_done {
+            break;
+        }
+        if let Some(next) = wheel.next_deadline() {
+            assert!(
+                next <= tick(fired.len() as u64 / 10 * 100),
+                "the bound is never too late"
+            );
+        }
     }
-    assert_eq!(batches, 100 / 7);
     assert_eq!(fired, (0..100).collect::<Vec<_>>());
     assert_eq!(wheel.elapsed(), tick(10_000));
+}
+
+/// A wheel whose first slot of level 2 holds 1000 timers in no order and cascades: so many steps of
+/// it were made. Returns the keys by value; the deadline of value `n` is that of `deadline(n)`.
+fn cascading(steps: usize) -> (Wheel<u64>, Vec<Key>) {
+    let mut wheel = Wheel::new(Tick::ZERO);
+    let keys = (0..1000).map(|n| wheel.insert(deadline(n), n)).collect();
+    for _ in 0..steps {
+        let step = wheel.advance_limited(tick(4096), 1, |n| panic!("{n} is early or out of order"));
+        assert!(!step.is_done);
+    }
+    (wheel, keys)
+}
+
+/// Some of them at the first tick of the slot.
+fn deadline(n: u64) -> Tick {
+    tick(4096 + n * 7 % 5 * (n % 800))
+}
+
+/// Fires all, and compares with what is expected: sorted by deadline, then by insertion.
+fn check_rest(mut wheel: Wheel<u64>, mut rest: Vec<(Tick, u64)>) {
+    assert_eq!(wheel.len(), rest.len());
+    rest.sort_by_key(|&(deadline, _)| deadline);
+    let rest: Vec<_> = rest.into_iter().map(|(_, n)| n).collect();
+    assert_eq!(check_fired(&mut wheel, tick(100_000)), rest);
+    assert!(wheel.is_empty());
+}
+
+#[test]
+fn a_slot_of_many_timers_moves_down_in_short_steps() {
+    let mut wheel = Wheel::new(Tick::ZERO);
+    for n in 0..1000 {
+        wheel.insert(deadline(n), n);
+    }
+    let (mut fired, mut steps) = (0, 0);
+    loop {
+        steps += 1;
+        let step = wheel.advance_limited(tick(100_000), 10, |_| ());
+        fired += step.fired;
+        if step.is_done {
+            break;
+        }
+        let next = wheel.next_deadline();
+        assert!(next.is_none_or(|next| next <= tick(100_000)));
+    }
+    assert_eq!(fired, 1000);
+    // Each timer moved at least once: a step that fires ten moves eighty at most.
+    assert!(steps >= 1000 / 80 + 1000 / 10, "only {steps} steps");
+}
+
+#[test]
+fn every_timer_of_a_slot_that_cascades_can_be_cancelled_by_anybody() {
+    for steps in [0, 1, 2, 60, 100, 124, 125] {
+        for n in (0..1000).filter(|n| n % 8 < 2 || *n > 990) {
+            let (mut wheel, keys) = cascading(steps);
+            let index = usize::try_from(n).expect("it is small");
+            if n % 2 == 0 {
+                assert_eq!(wheel.cancel(keys[index]), Some(n));
+            } else {
+                assert_eq!(wheel.remote().cancel(keys[index]), Some(n));
+            }
+            let others = (0..1000).filter(|&other| other != n);
+            check_rest(wheel, others.map(|n| (deadline(n), n)).collect());
+        }
+    }
+}
+
+#[test]
+fn all_timers_of_a_slot_that_cascades_can_be_cancelled_in_any_order() {
+    for steps in [1, 60, 124, 125] {
+        for stride in [1, 3, 7, 499, 999] {
+            let (mut wheel, keys) = cascading(steps);
+            let mut rest: Vec<_> = (0..1000).map(|n| (deadline(n), n)).collect();
+            for nth in 0..600 {
+                let n = nth * stride % 1000;
+                assert_eq!(wheel.cancel(keys[n]), Some(n as u64));
+                rest.retain(|&(_, other)| other != n as u64);
+            }
+            check_rest(wheel, rest);
+        }
+    }
+}
+
+#[test]
+fn timers_that_come_while_their_slot_cascades_come_behind_those_of_the_same_tick() {
+    for steps in [1, 60, 124, 125] {
+        let (mut wheel, keys) = cascading(steps);
+        let mut all: Vec<_> = (0..1000).map(|n| (deadline(n), n)).collect();
+        for n in 1000..2000 {
+            let at = deadline(n - 1000);
+            wheel.insert(at, n);
+            all.push((at, n));
+        }
+        // As if inserted now.
+        for n in (0..1000).step_by(3) {
+            assert!(wheel.reset(keys[n], tick(5000)));
+            all.retain(|&(_, other)| other != n as u64);
+            all.push((tick(5000), n as u64));
+        }
+        check_rest(wheel, all);
+    }
+}
+
+#[test]
+fn what_others_have_cancelled_is_drained_in_short_steps() {
+    let mut wheel = Wheel::new(Tick::ZERO);
+    let keys: Vec<_> = (0..1000).map(|n| wheel.insert(tick(50 + n), n)).collect();
+    let remote = wheel.remote();
+    for &key in &keys {
+        assert!(remote.cancel(key).is_some());
+    }
+    let kept = wheel.insert(tick(2000), 1000);
+    assert!(!wheel.drain_limited(900), "an insertion drains a few only");
+    assert!(wheel.drain_limited(100));
+    assert_eq!(wheel.next_deadline(), Some(tick(2000)));
+    assert_eq!(wheel.cancel(kept), Some(1000));
 }
 
 #[test]
