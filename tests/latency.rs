@@ -49,6 +49,70 @@ fn starts_on_the_idle_worker(rt: &Runtime, round: impl Fn()) {
     assert!(count >= ROUNDS / 4, "{count} of {ROUNDS}");
 }
 
+#[cfg(target_os = "linux")]
+/// The CPU time that this OS thread has had, and its id: what else runs on the machine does not count.
+fn cpu_time() -> (libc::pid_t, Duration) {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the place is valid; the other call has no conditions.
+    let id = unsafe {
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
+        libc::gettid()
+    };
+    let nanos = u32::try_from(time.tv_nsec).unwrap();
+    (
+        id,
+        Duration::new(u64::try_from(time.tv_sec).unwrap(), nanos),
+    )
+}
+
+#[cfg(target_os = "linux")]
+/// For how long the worker did other things than to run a thread that only yields, at worst, beside
+/// 100,000 sleepers of one instant.
+fn worst_gap_beside_sleepers() -> Duration {
+    let begun = Instant::now();
+    let lead = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 700 });
+    let over = support::Flag::default();
+    let sleepers: Vec<_> = (0..100_000)
+        .map(|_| weald::spawn(move || weald::sleep_until(begun + lead)))
+        .collect();
+    let ends = over.clone();
+    let probe = weald::spawn(move || {
+        weald::sleep_until(begun + lead.saturating_sub(50 * MS));
+        let (mut worst, mut last) = (Duration::ZERO, cpu_time());
+        while !ends.is_set() {
+            weald::yield_now();
+            let now = cpu_time();
+            if now.0 == last.0 {
+                worst = worst.max(now.1.saturating_sub(last.1));
+            }
+            last = now;
+        }
+        worst
+    });
+    for sleeper in sleepers {
+        sleeper.join().unwrap();
+    }
+    over.set();
+    probe.join().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn sleepers_of_one_instant_leave_nobody_out_for_long() {
+    let _alone = alone();
+    each_mode_on(1, |rt| {
+        rt.run(|| {
+            // One may be spoilt by page faults and the like.
+            let gaps = [(); 3].map(|()| worst_gap_beside_sleepers());
+            let least = gaps.iter().min().unwrap();
+            assert!(*least < 2 * MS, "{gaps:?}");
+        });
+    });
+}
+
 #[test]
 fn p8_a_spawn_by_a_worker_that_goes_on_computing_starts_on_the_idle_one() {
     let _alone = alone();

@@ -41,8 +41,9 @@ use crate::thread_locals;
 /// as many. Between tokio's 3, low for a request and its answer, and Go's 10 ms. A guess.
 const SLOT_STREAK: u32 = 16;
 
-/// A yielded thread runs at least every so many dispatches, the oldest spawned one as well.
-const CLASS_INTERVAL: u32 = 16;
+/// A yielded thread runs at least every so many dispatches, the oldest spawned one as well. A multiple
+/// of the interval in which a carrier's own threads leave a dispatch to these (`carrier/mod.rs`).
+pub(crate) const CLASS_INTERVAL: u32 = 16;
 
 /// Which dispatch of an interval begins with the oldest spawned one.
 const OLDEST_FRESH: u32 = 8;
@@ -61,6 +62,24 @@ const LONGEST_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The most looks at the clock between two attempts to share what a peer woke; a guess.
 const EAGER_INTERVAL: u32 = 1024;
+
+/// Timers that are fired at one look while fewer threads than this are ready. More would only wait in
+/// the queue, and what IO wakes would wait behind them.
+const DUE_ROOM: usize = 256;
+
+/// Timers that are fired between two questions what time it is.
+pub(crate) const DUE_BATCH: usize = 64;
+
+/// When so much time went by, the timers that are still due wait for the next look at the clock.
+/// There are up to 16 such looks between two turns of a thread that yields. A guess.
+pub(crate) const DUE_SLICE: Duration = Duration::from_micros(50);
+
+/// Timers from elsewhere that a worker takes in at one look.
+const REMOTE_BATCH: usize = 256;
+
+/// Timers that were cancelled elsewhere of which a worker takes the memory back before it sleeps;
+/// for more it comes back.
+const DRAIN_BATCH: usize = 1024;
 
 /// Numbers for new threads are fetched in blocks.
 const ID_BLOCK: u64 = 1024;
@@ -92,7 +111,8 @@ pub(crate) struct Worker {
     pub(crate) poller: Poller,
     /// Cancels entries of the wheel from elsewhere.
     pub(crate) timers: Remote<TimerEvent>,
-    remote_timers: Mutex<Vec<RemoteTimer>>,
+    remote_timers: Mutex<VecDeque<RemoteTimer>>,
+    /// There are some; written under the lock.
     has_remote_timers: AtomicBool,
     /// Dispatches so far; the monitor watches it move.
     pub(crate) ticks: AtomicU64,
@@ -189,7 +209,7 @@ impl Worker {
             yielded: yielded_thieves,
             poller: Poller::new()?,
             timers: wheel.remote(),
-            remote_timers: Mutex::new(Vec::new()),
+            remote_timers: Mutex::new(VecDeque::new()),
             has_remote_timers: AtomicBool::new(false),
             ticks: AtomicU64::new(0),
             late: AtomicBool::new(false),
@@ -279,8 +299,10 @@ impl Worker {
     }
 
     pub(crate) fn post_timer(&self, timer: RemoteTimer) {
-        self.remote_timers.lock().push(timer);
+        let mut timers = self.remote_timers.lock();
+        timers.push_back(timer);
         self.has_remote_timers.store(true, Ordering::Release);
+        drop(timers);
         self.poller.unpark();
     }
 
@@ -535,15 +557,21 @@ impl Core {
         self.wheel.cancel(key)
     }
 
-    /// Takes in timers from elsewhere.
-    pub(crate) fn take_remote_timers(&mut self, worker: &Worker, start: Instant) {
+    /// Takes in timers from elsewhere, not all of them if there are many. True: there are more.
+    pub(crate) fn take_remote_timers(&mut self, worker: &Worker, start: Instant) -> bool {
         if !worker.has_remote_timers.load(Ordering::Acquire) {
-            return;
+            return false;
         }
-        let timers = {
+        let (timers, more) = {
             let mut timers = worker.remote_timers.lock();
-            worker.has_remote_timers.store(false, Ordering::Relaxed);
-            std::mem::take(&mut *timers)
+            let some = timers.len().min(REMOTE_BATCH);
+            let taken: Vec<_> = timers.drain(..some).collect();
+            let more = !timers.is_empty();
+            if !more {
+                *timers = VecDeque::new();
+            }
+            worker.has_remote_timers.store(more, Ordering::Relaxed);
+            (taken, more)
         };
         for timer in timers {
             let key = self.arm_call(worker, start, timer.deadline, Arc::clone(&timer.call));
@@ -551,40 +579,55 @@ impl Core {
                 drop(self.wheel.cancel(key));
             }
         }
+        more
     }
 
-    /// Takes the timers that are due out of the wheel.
+    /// How many timers may be fired at this look. `private`: threads that were woken and are in their
+    /// carrier's own queues. However many are ready, half as many as have run since the last look, so
+    /// that no crowd keeps timers from being fired.
+    #[inline]
+    pub(crate) fn room_for_due(&self, private: usize) -> usize {
+        let ready = self.ready.len() + private;
+        let least = (self.clock_interval as usize / 2).max(1);
+        DUE_ROOM.saturating_sub(ready).max(least)
+    }
+
+    /// Takes timers that are due out of the wheel, `limit` at most. True: there are more, which can still
+    /// be cancelled.
     #[inline]
     pub(crate) fn take_due(
         &mut self,
         worker: &Worker,
         start: Instant,
         now: Instant,
-    ) -> Vec<TimerEvent> {
+        limit: usize,
+    ) -> (Vec<TimerEvent>, bool) {
         let mut due = std::mem::take(&mut self.due);
+        let mut more = false;
         let now = Tick::from_nanos_floor(nanos(start, now));
         let mut next = self.wheel.next_deadline();
         if next.is_some_and(|next| next <= now) {
-            self.wheel.advance(now, |event| due.push(event));
+            let fire = |event| due.push(event);
+            more = !self.wheel.advance_limited(now, limit, fire).is_done;
             next = self.wheel.next_deadline();
         }
         worker
             .next_timer
             .store(next.map_or(u64::MAX, Tick::as_nanos), Ordering::Relaxed);
-        due
+        (due, more)
     }
 
     /// Gives the buffer of `take_due` back, for the next time.
     pub(crate) fn give_back(&mut self, due: Vec<TimerEvent>) {
         debug_assert!(due.is_empty(), "all were handled");
-        if due.capacity() <= 4096 {
-            self.due = due;
-        }
+        self.due = due;
     }
 
     /// How long the worker may sleep.
     pub(crate) fn sleep_limit(&mut self, start: Instant, now: Instant) -> Option<Duration> {
-        self.wheel.drain();
+        if !self.wheel.drain_limited(DRAIN_BATCH) {
+            return Some(Duration::ZERO);
+        }
         let next = self.wheel.next_deadline()?;
         Some(Duration::from_nanos(
             next.as_nanos().saturating_sub(nanos(start, now)),
@@ -623,7 +666,6 @@ pub(crate) struct Private {
     woken: VecDeque<Task>,
     yielded: VecDeque<Task>,
     streak: u32,
-    turn: u32,
     count: usize,
     /// How many there are, for others.
     len: Arc<AtomicUsize>,
@@ -660,16 +702,9 @@ impl Private {
         self.tell();
     }
 
-    /// The next that was woken; every 16th time the oldest that gave way.
+    /// The next that was woken.
     #[inline]
     pub(crate) fn pop_woken(&mut self) -> Option<Task> {
-        self.turn = self.turn.wrapping_add(1);
-        if self.turn.is_multiple_of(CLASS_INTERVAL)
-            && let Some(task) = self.yielded.pop_front()
-        {
-            self.tell();
-            return Some(task);
-        }
         if let Some(task) = self.next.take() {
             if self.streak < SLOT_STREAK {
                 self.streak += 1;

@@ -27,6 +27,54 @@ const BOTH: [(&str, Call); 2] = [
 ];
 
 #[test]
+fn of_many_that_are_due_at_once_those_that_have_not_fired_can_be_cancelled() {
+    const TIMERS: usize = 20_000;
+    in_each_mode(|| {
+        let (ran, first) = (Count::default(), Flag::default());
+        let start = Instant::now();
+        let timers: Vec<_> = (0..TIMERS)
+            .map(|_| {
+                let (ran, first) = (ran.clone(), first.clone());
+                // All of one instant.
+                let delay = Duration::from_millis(300).saturating_sub(start.elapsed());
+                weald::call_after(delay, move || {
+                    ran.add();
+                    first.set();
+                })
+            })
+            .collect();
+        while !first.is_set() {
+            weald::yield_now();
+        }
+        let cancelled = timers.iter().rev().filter(|timer| timer.cancel()).count();
+        assert!(
+            cancelled > TIMERS / 2,
+            "all but {cancelled} were fired in one go"
+        );
+        wait_until(|| ran.get() + cancelled == TIMERS);
+    });
+}
+
+#[test]
+fn each_of_many_that_an_os_thread_sets_fires_or_is_cancelled() {
+    const TIMERS: usize = 5000;
+    with_deadline(LIMIT, || {
+        let ran = Count::default();
+        let timers: Vec<_> = (0..TIMERS)
+            .map(|_| {
+                let ran = ran.clone();
+                weald::call_after(MS, move || {
+                    ran.add();
+                })
+            })
+            .collect();
+        let some = timers.iter().rev().step_by(3);
+        let cancelled = some.filter(|timer| timer.cancel()).count();
+        wait_until(|| ran.get() + cancelled == TIMERS);
+    });
+}
+
+#[test]
 fn the_closure_runs_in_a_green_thread_of_its_own_after_the_delay() {
     everywhere(|| {
         for (name, call) in BOTH {

@@ -22,8 +22,10 @@ fn check_that_nothing_starves_beside(crowd: impl Fn(&Flag) -> Vec<JoinHandle<()>
         let crowd = rt.run(|| crowd(&stop));
         check_what_comes_from_outside(rt);
         check_timers(rt);
-        check_other_green_threads(rt);
-        check_sockets(rt);
+        check_other_green_threads(rt, false);
+        check_other_green_threads(rt, true);
+        check_sockets(rt, false);
+        check_sockets(rt, true);
         stop.set();
         for h in crowd {
             h.join().unwrap();
@@ -49,13 +51,18 @@ fn check_timers(rt: &Runtime) {
     });
 }
 
-fn check_other_green_threads(rt: &Runtime) {
+/// A green thread; `bound`: it stays on the carrier that starts it, in whatever mode.
+fn start(bound: bool, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    weald::Builder::new().pinned(bound).spawn(body).unwrap()
+}
+
+fn check_other_green_threads(rt: &Runtime, bound: bool) {
     rt.run(|| {
         let turns = Count::default();
         let others: Vec<_> = (0..5)
             .map(|_| {
                 let turns = turns.clone();
-                weald::spawn(move || {
+                start(bound, move || {
                     for _ in 0..20 {
                         turns.add();
                         weald::yield_now();
@@ -70,16 +77,17 @@ fn check_other_green_threads(rt: &Runtime) {
     });
 }
 
-fn check_sockets(rt: &Runtime) {
+fn check_sockets(rt: &Runtime, bound: bool) {
     let listener = rt.run(|| weald::tcp_listener(v4()).unwrap());
     let addr = listener.local_addr().unwrap();
-    let server = rt.spawn(move || {
+    let serve = move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut byte = [0];
         while stream.read(&mut byte).unwrap() == 1 {
             stream.write_all(&byte).unwrap();
         }
-    });
+    };
+    let server = rt.run(|| start(bound, serve));
     let mut client = StdStream::connect(addr).unwrap();
     for i in 0..20 {
         client.write_all(&[i]).unwrap();
@@ -137,24 +145,78 @@ fn a_loop_of_sleeps_of_no_length_starves_nothing() {
     });
 }
 
+/// Two green threads that wake each other in turns.
+fn pair(stop: &Flag, bound: bool) -> Vec<JoinHandle<()>> {
+    let seats: Arc<[OnceLock<GreenThread>; 2]> = Arc::default();
+    let player = |me: usize| {
+        let (seats, until) = (Arc::clone(&seats), stop.clone());
+        start(bound, move || {
+            seats[me].set(weald::current()).unwrap();
+            wait_until(|| seats[1 - me].get().is_some());
+            let partner = seats[1 - me].get().unwrap();
+            while !until.is_set() {
+                partner.unpark();
+                weald::park();
+            }
+            partner.unpark();
+        })
+    };
+    vec![player(0), player(1)]
+}
+
+/// Green threads each of which starts the next one and ends.
+fn chain(stop: &Flag, bound: bool) -> Vec<JoinHandle<()>> {
+    fn link(bound: bool, stop: Flag, ended: Flag) {
+        if stop.is_set() {
+            ended.set();
+        } else {
+            start(bound, move || link(bound, stop, ended));
+        }
+    }
+    let (until, ended) = (stop.clone(), Flag::default());
+    let waits = ended.clone();
+    start(bound, move || link(bound, until, ended));
+    vec![weald::spawn(move || waits.wait())]
+}
+
+/// Green threads that only yield.
+fn yielders(stop: &Flag, bound: bool) -> Vec<JoinHandle<()>> {
+    let yielder = |_| {
+        let until = stop.clone();
+        start(bound, move || {
+            while !until.is_set() {
+                weald::yield_now();
+            }
+        })
+    };
+    (0..20).map(yielder).collect()
+}
+
 #[test]
 fn a_pair_that_unparks_each_other_starves_nothing() {
+    check_that_nothing_starves_beside(|stop| pair(stop, false));
+}
+
+/// Each sort of crowd whose threads stay on their carrier, beside each whose threads may migrate.
+#[test]
+fn threads_that_stay_on_their_carrier_and_others_do_not_starve_each_other() {
+    let crowds = [pair, chain, yielders];
+    for bound in crowds {
+        for unbound in crowds {
+            check_that_nothing_starves_beside(|stop| {
+                let mut crowd = bound(stop, true);
+                crowd.extend(unbound(stop, false));
+                crowd
+            });
+        }
+    }
     check_that_nothing_starves_beside(|stop| {
-        let seats: Arc<[OnceLock<GreenThread>; 2]> = Arc::default();
-        let player = |me: usize| {
-            let (seats, until) = (Arc::clone(&seats), stop.clone());
-            weald::spawn(move || {
-                seats[me].set(weald::current()).unwrap();
-                wait_until(|| seats[1 - me].get().is_some());
-                let partner = seats[1 - me].get().unwrap();
-                while !until.is_set() {
-                    partner.unpark();
-                    weald::park();
-                }
-                partner.unpark();
-            })
-        };
-        vec![player(0), player(1)]
+        let all = crowds.iter().flat_map(|crowd| {
+            let mut both = crowd(stop, true);
+            both.extend(crowd(stop, false));
+            both
+        });
+        all.collect()
     });
 }
 
@@ -169,19 +231,7 @@ fn a_loop_of_spawns_and_joins_starves_nothing() {
 
 #[test]
 fn a_chain_in_which_each_thread_spawns_the_next_starves_nothing() {
-    fn link(stop: Flag, ended: Flag) {
-        if stop.is_set() {
-            ended.set();
-        } else {
-            weald::spawn(move || link(stop, ended));
-        }
-    }
-    check_that_nothing_starves_beside(|stop| {
-        let (until, ended) = (stop.clone(), Flag::default());
-        let waits = ended.clone();
-        weald::spawn(move || link(until, ended));
-        vec![weald::spawn(move || waits.wait())]
-    });
+    check_that_nothing_starves_beside(|stop| chain(stop, false));
 }
 
 #[test]

@@ -57,7 +57,9 @@ use crate::shim::sync::Arc;
 use crate::slice::Slice;
 use crate::state::WaitKind;
 use crate::thread_locals;
-use crate::worker::{self, Private, Worker, count, millis_since};
+use crate::worker::{
+    self, CLASS_INTERVAL, DUE_BATCH, DUE_SLICE, Private, Worker, count, millis_since,
+};
 
 use self::budget::{Budget, SLICE};
 use self::mail::Mail;
@@ -72,6 +74,14 @@ pub(crate) use self::unwinding::{Unwinding, can_suspend};
 
 /// A thread that comes back within this is no hog any more.
 const BRIEF: Duration = Duration::from_millis(2);
+
+/// Beside threads that must stay on their carrier every fourth dispatch is for those that need not.
+/// Less would be a disadvantage for the many, more for who runs few of them. A guess.
+const OTHERS_INTERVAL: u32 = 4;
+
+/// Which dispatch of an interval begins with the carrier's own threads that gave way: none of those
+/// that are for others.
+const OWN_YIELDED: u32 = 2;
 
 /// One OS thread's part in a runtime.
 #[derive(Debug)]
@@ -296,9 +306,17 @@ impl Carrier {
         let private = self.private();
         // SAFETY: the seat is held; the reference ends before anything is run.
         let core = unsafe { worker.core() };
+        let ticks = core.ticks();
+        // Its own threads have three of four dispatches, one of 16 begins with those that gave way. The
+        // fourth is the others', so these meet each of the dispatches on which their classes take turns.
         let others_too = self.unwinding.get() == 0;
-        let others_first = others_too && core.ticks() % 16 == 8;
+        let others_first = others_too && ticks.is_multiple_of(OTHERS_INTERVAL);
         if others_first && let Some(task) = core.next(worker) {
+            return Some(task);
+        }
+        if ticks % CLASS_INTERVAL == OWN_YIELDED
+            && let Some(task) = private.pop_yielded()
+        {
             return Some(task);
         }
         if let Some(task) = private.pop_woken() {
@@ -361,16 +379,34 @@ impl Carrier {
         true
     }
 
-    /// Timers, and the poller if `poll`. Returns how many threads that may have made ready.
+    /// Timers, and the poller if `poll`. Returns how many threads that may have made ready; at least
+    /// one, if there is more to do and the next look must not wait.
     fn look(&self, inner: &Arc<Inner>, worker: &Worker, now: Instant, poll: bool) -> usize {
         self.take_mail();
         // SAFETY: the seat is held; ends with the statement.
-        unsafe { worker.core() }.take_remote_timers(worker, inner.start);
+        let remote = unsafe { worker.core() }.take_remote_timers(worker, inner.start);
+        let mut found = usize::from(remote);
         // SAFETY: as above.
-        let mut due = unsafe { worker.core() }.take_due(worker, inner.start, now);
-        let mut found = worker::fire(&mut due);
-        // SAFETY: as above.
-        unsafe { worker.core() }.give_back(due);
+        let mut room = unsafe { worker.core() }.room_for_due(self.private().woken());
+        loop {
+            let limit = room.min(DUE_BATCH);
+            // SAFETY: as above.
+            let core = unsafe { worker.core() };
+            let (mut due, more) = core.take_due(worker, inner.start, now, limit);
+            let fired = worker::fire(&mut due);
+            // SAFETY: as above, taken anew.
+            unsafe { worker.core() }.give_back(due);
+            found += fired;
+            room -= fired;
+            if !more {
+                break;
+            }
+            if room == 0 || clock::now().saturating_duration_since(now) >= DUE_SLICE {
+                // What is due and has not fired comes at the next look: others have their turns first.
+                found += 1;
+                break;
+            }
+        }
         if poll {
             // SAFETY: as above.
             unsafe { worker.core() }.polled(now);
