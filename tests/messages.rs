@@ -30,6 +30,81 @@ fn a_panic_message_names_the_green_thread() {
     assert!(child.stderr.contains("alder"), "{}", child.stderr);
 }
 
+/// Two green threads panic and wait in a destructor, side by side; one is killed meanwhile.
+fn panic_side_by_side() {
+    for rt in support::MODES.map(|mode| support::runtime(1, mode)) {
+        rt.run(|| {
+            let go = support::Flag::default();
+            let threads = ["first", "second"].map(|text| {
+                let (waits, go) = (support::Flag::default(), go.clone());
+                let tells = waits.clone();
+                let thread = weald::spawn(move || {
+                    let _guard = support::OnDrop(move || {
+                        tells.set();
+                        go.wait();
+                    });
+                    panic!("{text}");
+                });
+                waits.wait();
+                thread
+            });
+            threads[1].thread().kill();
+            settle();
+            go.set();
+            let texts = threads.map(|thread| support::panic_text(&*thread.join().unwrap_err()));
+            assert_eq!(texts, ["first", "second"]);
+        });
+    }
+}
+
+#[test]
+fn nothing_depends_on_the_panic_hook_that_the_runtime_sets() {
+    let name = "nothing_depends_on_the_panic_hook_that_the_runtime_sets";
+    let child = in_child(name, &[], || {
+        // Set before the first runtime; set over its hook; without any.
+        std::panic::set_hook(Box::new(|_| eprintln!("mine")));
+        panic_side_by_side();
+        std::panic::set_hook(Box::new(|_| eprintln!("mine")));
+        panic_side_by_side();
+        drop(std::panic::take_hook());
+        panic_side_by_side();
+        println!("went on");
+    });
+    assert!(child.success, "{}", child.stderr);
+    assert!(child.stdout.contains("went on"));
+    let mine = child.stderr.matches("mine\n").count();
+    assert_eq!(mine, 4 * support::MODES.len(), "{}", child.stderr);
+}
+
+#[test]
+fn the_first_use_may_be_in_a_drop_that_unwinds() {
+    let name = "the_first_use_may_be_in_a_drop_that_unwinds";
+    let child = in_child(name, &[], || {
+        struct First;
+        impl Drop for First {
+            fn drop(&mut self) {
+                assert!(std::thread::panicking());
+                assert_eq!(weald::spawn(|| 5).join().unwrap(), 5);
+                let own = support::runtime(1, *support::MODES.last().unwrap());
+                assert_eq!(own.run(|| 6), 6);
+            }
+        }
+        let unwound = caught(|| {
+            let _first = First;
+            panic!("the first one");
+        });
+        assert!(unwound.is_err());
+        drop(support::runtime(1, support::MODES[0]));
+        let alder = Builder::new().name("alder".to_owned());
+        let alder = alder.spawn(|| panic!("what went wrong")).unwrap();
+        assert!(alder.join().is_err());
+        println!("went on");
+    });
+    assert!(child.success, "{}", child.stderr);
+    assert!(child.stdout.contains("went on"));
+    assert!(child.stderr.contains("alder"), "{}", child.stderr);
+}
+
 #[test]
 fn exceptions_print_nothing() {
     let child = in_child("exceptions_print_nothing", &[], || {

@@ -190,21 +190,6 @@ pub(crate) fn green() -> Option<*const Header> {
     (!header.is_null() && unsafe { (*header).is_green() }).then_some(header)
 }
 
-/// How many threads wait on this OS thread in the middle of unwinding, besides the running one.
-#[inline]
-pub(crate) fn foreign_unwinding() -> u32 {
-    #[cfg(loom)]
-    if crate::thin::others_unwind() {
-        return 1;
-    }
-    let carrier = carrier();
-    if carrier.is_null() {
-        return 0;
-    }
-    // SAFETY: a carrier outlives what runs on its OS thread.
-    unsafe { (*carrier).unwinding.get() }
-}
-
 /// A handle to the running thread; on a plain OS thread, to that.
 ///
 /// # Examples

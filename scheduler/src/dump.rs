@@ -26,8 +26,7 @@ pub enum Doing {
     Parks,
     /// It waits for something else: a time, a descriptor, a lock, a channel, another thread's end.
     Waits,
-    /// It waits and blocks its OS thread meanwhile: inside [`blocking`](crate::blocking()), or in the
-    /// middle of unwinding.
+    /// It waits and blocks its OS thread meanwhile: inside [`blocking`](crate::blocking()).
     Blocks,
 }
 

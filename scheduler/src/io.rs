@@ -98,15 +98,10 @@ pub fn enter_and_spend_after(first: impl FnOnce()) {
     waiter::enter_and_spend_after(first);
 }
 
-/// True while the calling thread unwinds, by a panic or an exception of its own; others that wait in
-/// the middle of unwinding on the same OS thread do not count.
+/// True while the calling thread unwinds, by a panic or an exception of its own.
 #[inline]
-#[allow(unsafe_code, reason = "the running thread's own header")]
 pub fn is_unwinding() -> bool {
-    std::thread::panicking() && {
-        // SAFETY: the running thread's header is alive.
-        exception::own_unwinding(unsafe { &*crate::current::header() })
-    }
+    exception::is_unwinding()
 }
 
 /// The running thread cannot leave its stack to wait (it is an OS thread, or inside `blocking`): a wait

@@ -37,11 +37,14 @@ mod idle;
 #[doc(hidden)]
 pub mod io;
 mod join;
+mod last_words;
 mod locals;
 mod metrics;
 mod monitor;
 mod offload;
 mod os_parker;
+#[cfg(not(any(loom, miri)))]
+mod panic_count;
 #[cfg(not(loom))]
 mod panic_hook;
 #[cfg(not(loom))]

@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::handle::GreenThread;
 use crate::join::JoinHandle;
+use crate::last_words;
 use crate::runtime::{self, Inner};
 use crate::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
@@ -59,8 +60,9 @@ impl<T> Drop for Slot<T> {
         let result = self.value.lock().take();
         let unwound = matches!(result, Some(Err(_)));
         if catch_unwind(AssertUnwindSafe(|| drop(result))).is_err() {
-            eprintln!("weald: the result of a scoped green thread panicked when dropped");
-            std::process::abort();
+            last_words::abort(format_args!(
+                "the result of a scoped green thread panicked when dropped"
+            ));
         }
         if unwound {
             self.shared.unwound.store(true, Ordering::Relaxed);

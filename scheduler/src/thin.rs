@@ -268,16 +268,25 @@ pub fn panicked(text: &str) -> bool {
     noted.flatten().is_some()
 }
 
-/// True if it may be others that unwind on this OS thread, on which all threads of a model run.
-pub(crate) fn others_unwind() -> bool {
-    with(|thin| thin.running().is_some_and(|known| !known.unwinds)) == Some(true)
+/// True if the running thread unwinds. `panicking`: somebody does on this OS thread, on which all threads
+/// of a model run.
+pub(crate) fn unwinds(panicking: bool) -> bool {
+    let unwinds = with(|thin| {
+        if !panicking {
+            for known in &mut thin.threads {
+                known.unwinds = false;
+            }
+        }
+        thin.running().is_none_or(|known| known.unwinds)
+    });
+    panicking && unwinds.unwrap_or(true)
 }
 
-/// Nobody unwinds.
-pub(crate) fn nobody_unwinds() {
+/// An exception is about to unwind in the running thread.
+pub(crate) fn exception_unwinds() {
     with(|thin| {
-        for known in &mut thin.threads {
-            known.unwinds = false;
+        if let Some(known) = thin.running() {
+            known.unwinds = true;
         }
     });
 }

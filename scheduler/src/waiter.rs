@@ -8,8 +8,7 @@
 //!
 //! A deadline is an entry in the wheel of the worker that the thread runs on, made before the
 //! switch and cancelled after it, from another worker if the thread migrated. Where there is no
-//! worker (an OS thread, the inside of `blocking`, an unwinding thread whose OS thread is shared),
-//! the OS thread blocks instead: *in place*.
+//! worker (an OS thread, the inside of `blocking`), the OS thread blocks instead: *in place*.
 #![allow(unsafe_code, reason = "the running thread's own header")]
 
 use std::time::Instant;
@@ -95,8 +94,7 @@ impl Waiting {
         let header = unsafe { &*self.header };
         let (admitted, kind, until) = terms(header, deadline, by_token, admit);
         let why = match until {
-            None if carrier::can_suspend(header) => {
-                let _unwinding = Unwinding::note(header);
+            None if carrier::can_suspend(header) && !std::thread::panicking() => {
                 switch_out(
                     header,
                     Note::Park {
@@ -147,7 +145,7 @@ fn terms(
     by_token: bool,
     admit: Admit,
 ) -> (bool, WaitKind, Option<Instant>) {
-    let admitted = admit != Admit::NoExceptions && exception::admits(header);
+    let admitted = admit != Admit::NoExceptions && exception::admits();
     let interruptible = admitted && !exception::holds(header);
     let alarm = if admitted {
         // SAFETY: the thread asks about itself.
@@ -194,15 +192,20 @@ fn ended_early(
     Ended::Again
 }
 
-/// A wait with a deadline, or one that must not leave its OS thread.
+/// A wait with a deadline, one in the middle of unwinding, or one that must not leave its OS thread.
 #[inline(never)]
 fn park_slow(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>) -> Why {
-    if !carrier::can_suspend(header) {
+    let unwinding = if carrier::can_suspend(header) {
+        Unwinding::leave(header)
+    } else {
+        None
+    };
+    let Some(unwinding) = unwinding else {
         return park_in_place(header, epoch, kind, until, &mut Parker::wait);
-    }
-    let _unwinding = Unwinding::note(header);
+    };
     let armed = until.map(|until| carrier::arm(header, epoch, until));
     switch_out(header, Note::Park { epoch, kind });
+    drop(unwinding);
     let why = header.state.why();
     if why != Why::TIMED_OUT
         && !cfg!(weald_fault = "waiter_leaves_its_timer")

@@ -124,6 +124,158 @@ fn panics_of_neighbours_that_wait_while_they_unwind_do_not_mix() {
     });
 }
 
+/// A green thread that unwinds and waits in a destructor until `go`. It says so by `waits`.
+fn unwinder(waits: &Flag, go: &Flag, payload: u32) -> weald::JoinHandle<()> {
+    let (waits, go) = (waits.clone(), go.clone());
+    weald::spawn(move || {
+        let _guard = OnDrop(move || {
+            assert!(std::thread::panicking());
+            waits.set();
+            go.wait();
+            assert!(std::thread::panicking());
+        });
+        // No hook is called: what holds must hold without one.
+        resume_unwind(Box::new(payload));
+    })
+}
+
+fn check_unwound(thread: weald::JoinHandle<()>, payload: u32) {
+    let unwound = thread.join().unwrap_err();
+    assert_eq!(unwound.downcast_ref::<u32>(), Some(&payload));
+    assert!(!std::thread::panicking());
+}
+
+#[test]
+fn nothing_is_raised_in_a_drop_that_unwinds_beside_another_one() {
+    in_each_mode(|| {
+        let flags: [Flag; 4] = Default::default();
+        let go = Flag::default();
+        let threads: Vec<_> = (0..4)
+            .map(|i| unwinder(&flags[i], &go, u32::try_from(i).unwrap()))
+            .collect();
+        flags.iter().for_each(Flag::wait);
+        threads[0].thread().throw(Mark(1));
+        threads[1].thread().kill();
+        threads[3].thread().kill();
+        crate::support::settle();
+        go.set();
+        for (i, thread) in (0..).zip(threads) {
+            check_unwound(thread, i);
+        }
+    });
+}
+
+#[test]
+fn while_one_waits_in_the_middle_of_unwinding_the_others_do_not_unwind() {
+    in_each_mode(|| {
+        let shared = std::sync::Arc::new(std::sync::Mutex::new(0));
+        let (waits, go) = (Flag::default(), Flag::default());
+        let neighbour = || {
+            let (shared, go) = (std::sync::Arc::clone(&shared), go.clone());
+            weald::spawn(move || {
+                while !go.is_set() {
+                    assert!(!std::thread::panicking());
+                    *shared.lock().expect("nobody has poisoned it") += 1;
+                    weald::sleep(MS);
+                }
+                assert!(caught(|| resume_unwind(Box::new(()))).is_err());
+                assert!(!std::thread::panicking());
+            })
+        };
+        let sleeper = || weald::spawn(|| weald::sleep(crate::support::HOUR));
+        let mut neighbours: Vec<_> = (0..4).map(|_| neighbour()).collect();
+        let mut sleepers: Vec<_> = (0..4).map(|_| sleeper()).collect();
+        crate::support::settle();
+        let unwinders = [
+            unwinder(&waits, &go, 5),
+            unwinder(&Flag::default(), &go, 5),
+            unwinder(&Flag::default(), &go, 5),
+        ];
+        waits.wait();
+        neighbours.extend((0..4).map(|_| neighbour()));
+        sleepers.extend((0..4).map(|_| sleeper()));
+        crate::support::settle();
+        for thread in sleepers {
+            thread.thread().kill();
+            assert!(crate::support::was_killed(&thread.join()));
+        }
+        assert!(weald::timeout(MS, weald::park).is_err());
+        go.set();
+        for thread in neighbours {
+            thread.join().unwrap();
+        }
+        for thread in unwinders {
+            check_unwound(thread, 5);
+        }
+        assert!(!shared.is_poisoned());
+    });
+}
+
+#[test]
+fn a_panic_inside_a_drop_that_unwinds_may_wait_as_well() {
+    in_each_mode(|| {
+        let (waits, go) = (Flag::default(), Flag::default());
+        let (tells, until) = (waits.clone(), go.clone());
+        let outer = weald::spawn(move || {
+            let _outer = OnDrop(move || {
+                let (tells, until) = (tells.clone(), until.clone());
+                let inner = caught(|| {
+                    let _inner = OnDrop(move || {
+                        tells.set();
+                        until.wait();
+                        weald::yield_now();
+                    });
+                    resume_unwind(Box::new(6));
+                });
+                assert_eq!(inner.unwrap_err().downcast_ref::<i32>(), Some(&6));
+                assert!(std::thread::panicking());
+                weald::sleep(MS);
+                assert!(std::thread::panicking());
+            });
+            resume_unwind(Box::new(7_u32));
+        });
+        waits.wait();
+        assert!(!std::thread::panicking());
+        let other = weald::spawn(|| assert!(!std::thread::panicking()));
+        other.join().unwrap();
+        outer.thread().kill();
+        go.set();
+        check_unwound(outer, 7);
+    });
+}
+
+#[test]
+fn hundreds_may_wait_in_the_middle_of_unwinding_at_once() {
+    in_each_mode(|| {
+        let (waiting, go) = (Count::default(), Flag::default());
+        let threads: Vec<_> = (0..300)
+            .map(|_| {
+                let (waiting, go) = (waiting.clone(), go.clone());
+                weald::spawn(move || {
+                    let _guard = OnDrop(move || {
+                        waiting.add();
+                        go.wait();
+                    });
+                    weald::sleep(crate::support::HOUR);
+                })
+            })
+            .collect();
+        crate::support::settle();
+        for thread in &threads {
+            thread.thread().kill();
+        }
+        crate::support::wait_until(|| {
+            waiting.get() == 300 || threads.iter().any(weald::JoinHandle::is_finished)
+        });
+        assert!(!std::thread::panicking());
+        go.set();
+        for thread in threads {
+            assert!(crate::support::was_killed(&thread.join()));
+        }
+        assert_eq!(weald::spawn(|| 4).join().unwrap(), 4);
+    });
+}
+
 #[test]
 fn a_parent_that_panics_does_not_take_its_children_along() {
     in_each_mode(|| {

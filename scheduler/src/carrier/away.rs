@@ -64,7 +64,7 @@ impl Carrier {
             switch_out(header, Note::Requeue);
             return;
         }
-        // In the middle of unwinding nothing may leave this OS thread.
+        // One that unwinds waits here: on another OS thread it would need its panics (`unwinding.rs`).
         let inner = current_runtime().expect("a carrier has one");
         // Without one the runtime has stopped: the thread runs on without a seat, in place.
         if let Waited::Seated(index) = inner.seats.wait(&inner, self.index, || true, true) {

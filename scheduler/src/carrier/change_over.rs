@@ -119,7 +119,6 @@ impl Carrier {
         };
         if !plain
             || inner.settings.hooks.is_some()
-            || self.unwinding.get() > 0
             || !self.private().is_empty()
             || inner.is_stopping()
         {

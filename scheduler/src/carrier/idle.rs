@@ -26,10 +26,6 @@ impl Carrier {
     #[inline(never)]
     pub(super) fn idle(&self, inner: &Arc<Inner>, worker: &Worker) {
         worker.ticks.fetch_add(1, Ordering::Relaxed);
-        if self.unwinding.get() > 0 {
-            self.give_up_seat(inner);
-            return;
-        }
         if self.pass(inner, worker) {
             return;
         }

@@ -47,6 +47,7 @@ use crate::current;
 use crate::door::Door;
 use crate::exception;
 use crate::green_thread::{Header, Hint, Note, Task, stack_payload};
+use crate::last_words;
 use crate::locals;
 use crate::runtime::Inner;
 use crate::seat::Waited;
@@ -107,8 +108,6 @@ pub(crate) struct Carrier {
     settled: Cell<usize>,
     /// A hog that has given way here without a seat, and goes on here (`outside.rs`).
     stays: RefCell<Option<Task>>,
-    /// Threads that wait here in the middle of unwinding.
-    pub(crate) unwinding: Cell<u32>,
     /// The OS thread's own thread-locals (`thread_locals`).
     pub(crate) host: Cell<usize>,
     budget: Budget,
@@ -163,9 +162,7 @@ struct AbortOnPanic;
 impl Drop for AbortOnPanic {
     #[cold]
     fn drop(&mut self) {
-        // The panic's own message is out already.
-        log::error!("weald: a panic in the scheduler; aborting");
-        std::process::abort();
+        last_words::abort(format_args!("a panic in the scheduler"));
     }
 }
 
@@ -186,7 +183,6 @@ impl Carrier {
             mail: Mail::new(),
             settled: Cell::new(0),
             stays: RefCell::new(None),
-            unwinding: Cell::new(0),
             host: Cell::new(0),
             budget: Budget::new(),
             slice: Cell::new(Slice::Ordinary),
@@ -293,9 +289,6 @@ impl Carrier {
         if !self.private().is_empty() {
             return self.next_of_all(worker);
         }
-        if self.unwinding.get() > 0 {
-            return None;
-        }
         // SAFETY: as above, taken anew.
         unsafe { worker.core() }.next(worker)
     }
@@ -309,8 +302,7 @@ impl Carrier {
         let ticks = core.ticks();
         // Its own threads have three of four dispatches, one of 16 begins with those that gave way. The
         // fourth is the others', so these meet each of the dispatches on which their classes take turns.
-        let others_too = self.unwinding.get() == 0;
-        let others_first = others_too && ticks.is_multiple_of(OTHERS_INTERVAL);
+        let others_first = ticks.is_multiple_of(OTHERS_INTERVAL);
         if others_first && let Some(task) = core.next(worker) {
             return Some(task);
         }
@@ -322,10 +314,7 @@ impl Carrier {
         if let Some(task) = private.pop_woken() {
             return Some(task);
         }
-        if others_too
-            && !others_first
-            && let Some(task) = core.next(worker)
-        {
+        if !others_first && let Some(task) = core.next(worker) {
             return Some(task);
         }
         private.pop_yielded()
@@ -336,9 +325,6 @@ impl Carrier {
     #[inline(never)]
     fn look_outside(&self, inner: &Inner) -> Option<Task> {
         self.take_mail();
-        if self.unwinding.get() > 0 {
-            return None;
-        }
         inner.injector.pop()
     }
 
@@ -578,10 +564,6 @@ impl Carrier {
                 }
             }
             Note::Requeue => self.push_woken(inner, task, Hint::Event),
-        }
-        if self.unwinding.get() > 0 && self.seat().is_some() && self.private().is_empty() {
-            // Nothing that has not started may start here now: another carrier drives the worker.
-            self.give_up_seat(inner);
         }
     }
 

@@ -67,11 +67,7 @@ impl Carrier {
     #[cold]
     #[inline(never)]
     pub(super) fn may_stay(&self, inner: &Inner, task: &Task) -> bool {
-        task.hog.get()
-            && self.unwinding.get() == 0
-            && self.queued() == 0
-            && inner.seats.has_taker()
-            && !inner.is_stopping()
+        task.hog.get() && self.queued() == 0 && inner.seats.has_taker() && !inner.is_stopping()
     }
 
     /// Runs a hog that has given way here once more.

@@ -1,18 +1,18 @@
 //! Who may leave its stack, and those who do so in the middle of unwinding.
 //!
-//! std counts panics per OS thread. Where green threads have no thread-locals of their own, one that
-//! waits while it unwinds comes back to the same OS thread, and none is started there meanwhile.
+//! std counts panics per OS thread. A green thread takes its own off that count before it leaves its
+//! stack, and puts them on the count of the OS thread where it goes on (`panic_count.rs`); with
+//! thread-locals of its own it has a count of its own. So whoever runs is unwinding if and only if std
+//! says so.
 #![allow(
     unsafe_code,
     reason = "the OS thread's own carrier, and what runs on it"
 )]
 
 use crate::current;
-use crate::exception;
 use crate::green_thread::Header;
-use crate::shim::atomic::Ordering;
-
-use super::Carrier;
+#[cfg(not(any(loom, miri)))]
+use crate::panic_count;
 
 /// True if the running thread may leave its stack and others may run on its OS thread.
 #[inline]
@@ -27,8 +27,7 @@ pub(crate) fn can_suspend(header: &Header) -> bool {
         return false;
     }
     // SAFETY: a green thread runs on a carrier.
-    let away = unsafe { (*carrier).is_away() };
-    !away && (!std::thread::panicking() || can_suspend_panicking(header))
+    !unsafe { (*carrier).is_away() }
 }
 
 /// The green thread's panic count goes with it, so that it may unwind anywhere.
@@ -37,44 +36,39 @@ fn owns_locals(header: &Header) -> bool {
     unsafe { (*header.runtime).settings.own.is_some() }
 }
 
-/// A thread that unwinds leaves its stack only if it comes back to the same OS thread.
-#[cold]
-#[inline(never)]
-fn can_suspend_panicking(header: &Header) -> bool {
-    if owns_locals(header) {
-        return true;
-    }
-    if !exception::own_unwinding(header) {
-        return true;
-    }
-    header.home.load(Ordering::Relaxed) != 0
+/// Keeps the panics of a thread that has left its stack; made before the switch, dropped after it.
+#[derive(Debug)]
+pub(crate) struct Unwinding {
+    panics: usize,
 }
 
-/// Keeps the count of threads that wait on this OS thread while unwinding; made before the switch.
-#[derive(Debug)]
-pub(crate) struct Unwinding(Option<*const Carrier>);
-
 impl Unwinding {
+    /// For a thread that is about to leave its stack. `None`: it must not.
     #[inline]
-    pub(crate) fn note(header: &Header) -> Self {
-        if !std::thread::panicking() || owns_locals(header) || !exception::own_unwinding(header) {
-            return Self(None);
+    pub(crate) fn leave(header: &Header) -> Option<Self> {
+        if std::thread::panicking() && !owns_locals(header) {
+            panic_count::take().map(|panics| Self { panics })
+        } else {
+            Some(Self { panics: 0 })
         }
-        exception::note_unwinding(header);
-        let carrier = current::carrier();
-        // SAFETY: a green thread runs on a carrier; this one stays with it.
-        let unwinding = unsafe { &(*carrier).unwinding };
-        unwinding.set(unwinding.get() + 1);
-        Self(Some(carrier))
     }
 }
 
 impl Drop for Unwinding {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(carrier) = self.0 {
-            // SAFETY: carriers live as long as the runtime; the thread is still on this one.
-            let unwinding = unsafe { &(*carrier).unwinding };
-            unwinding.set(unwinding.get() - 1);
+        if self.panics > 0 {
+            panic_count::give_back(self.panics);
         }
     }
+}
+
+/// All threads of a model run on one OS thread, whose count is nobody's; Miri runs no coroutines.
+#[cfg(any(loom, miri))]
+mod panic_count {
+    pub(super) fn take() -> Option<usize> {
+        cfg!(loom).then_some(0)
+    }
+
+    pub(super) fn give_back(_panics: usize) {}
 }

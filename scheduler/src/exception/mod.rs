@@ -31,8 +31,6 @@ use std::error::Error;
 use std::fmt;
 use std::panic::resume_unwind;
 
-use crate::current;
-
 pub(crate) use self::defer::Hold;
 pub use self::defer::{defer, is_deferred};
 pub(crate) use self::inbox::{AlarmKey, Inbox, cancel_alarm, close, is_killed, kill, throw};
@@ -41,7 +39,7 @@ pub use self::pending::Pending;
 #[cfg(not(loom))]
 pub(crate) use self::pending::peek;
 pub(crate) use self::pending::{
-    Local, Raise, admits, check, holds, is_due, is_quiet, note_unwinding, own_unwinding,
+    Local, Raise, admits, check, holds, is_due, is_quiet, is_unwinding, note_exception,
 };
 
 /// The error of an exception.
@@ -185,8 +183,7 @@ fn take<E: Error + 'static>(payload: Box<dyn Any + Send>) -> Result<Box<E>, Box<
 /// Unwinds on with a payload that was caught.
 pub(crate) fn go_on(payload: Box<dyn Any + Send>) -> ! {
     if payload.is::<Exception>() {
-        // SAFETY: the header of the thread that calls is there as long as it runs.
-        note_unwinding(unsafe { &*current::header() });
+        note_exception();
     }
     resume_unwind(payload)
 }

@@ -11,6 +11,7 @@ use crate::exception::defer::Deferred;
 use crate::exception::inbox::AlarmKey;
 use crate::exception::{BoxError, Elapsed, Exception, Tag};
 use crate::green_thread::Header;
+use crate::last_words;
 use crate::locals::Locals;
 use crate::shim::clock;
 
@@ -46,8 +47,6 @@ pub(crate) struct Local {
     pub(crate) blocking: u32,
     /// Above zero while `defer` runs: what is to be raised stays where it is.
     defers: u32,
-    /// An exception of ours may be unwinding; `own_unwinding` says when that counts.
-    raising: bool,
     pub(crate) locals: Locals,
 }
 
@@ -75,11 +74,27 @@ impl Raise {
         }
     }
 
-    /// Unwinds.
+    /// Unwinds; where nothing can, ends the process.
     pub(crate) fn unwind(self) -> ! {
-        // SAFETY: the thread raises in itself.
-        unsafe { (*current::header()).local().raising = true };
+        if cfg!(panic = "abort") {
+            self.abort();
+        }
+        note_exception();
         resume_unwind(Box::new(self.exception))
+    }
+
+    /// As a panic would, but not without a word: this has no message of its own.
+    #[cold]
+    fn abort(self) -> ! {
+        // SAFETY: the thread asks about itself.
+        let header = unsafe { &*current::header() };
+        let kind = if header.is_green() { "green" } else { "OS" };
+        let (name, id) = (header.name().unwrap_or("<unnamed>"), header.id.get());
+        last_words::abort(format_args!(
+            "an exception was raised in {kind} thread '{name}' (id {id}): \"{}\". The program is built with \
+             panic = \"abort\", so that it cannot unwind",
+            self.exception
+        ))
     }
 
     /// Becomes the error of a call that returns `io::Result`, or unwinds if it was reported before.
@@ -305,34 +320,27 @@ impl Local {
     }
 }
 
-/// True while the calling thread unwinds, whoever else may be unwinding on this OS thread.
-pub(crate) fn own_unwinding(header: &Header) -> bool {
+/// True while the calling thread unwinds.
+#[inline]
+pub(crate) fn is_unwinding() -> bool {
+    // Those that wait in the middle of unwinding have taken their panics along (`carrier/unwinding.rs`).
     let panicking = std::thread::panicking();
     #[cfg(loom)]
-    if !panicking {
-        crate::thin::nobody_unwinds();
-    }
-    // SAFETY: the thread asks about itself.
-    let Some(local) = (unsafe { header.local_if_any() }) else {
-        return panicking && current::foreign_unwinding() == 0;
-    };
-    if !panicking {
-        local.raising = false;
-        return false;
-    }
-    current::foreign_unwinding() == 0 || local.raising
+    return crate::thin::unwinds(panicking);
+    #[cfg(not(loom))]
+    panicking
 }
 
-/// Says that the thread is known to unwind, before it waits and others run on its OS thread.
-pub(crate) fn note_unwinding(header: &Header) {
-    // SAFETY: the thread speaks of itself.
-    unsafe { header.local().raising = true };
+/// Says that an exception is about to unwind, for which no hook is called.
+pub(crate) fn note_exception() {
+    #[cfg(loom)]
+    crate::thin::exception_unwinds();
 }
 
 /// May exceptions be raised in the calling thread now?
 #[inline]
-pub(crate) fn admits(header: &Header) -> bool {
-    !own_unwinding(header)
+pub(crate) fn admits() -> bool {
+    !is_unwinding()
 }
 
 /// The thread holds exceptions: only the timeouts that it entered since may end a wait.
@@ -366,11 +374,9 @@ fn check_slow(header: &Header) -> Option<Raise> {
     if local.is_quiet() && !header.state.is_pending() {
         return None;
     }
-    if own_unwinding(header) {
+    if is_unwinding() {
         return None;
     }
-    // SAFETY: as above; taken anew because `own_unwinding` looked at it.
-    let local = unsafe { header.local() };
     if local.defers > 0 {
         return local.is_due(header).then(Raise::deferred);
     }
@@ -406,7 +412,7 @@ pub(crate) fn peek(header: &Header) -> Option<Pending> {
 pub(crate) fn is_due(header: &Header) -> bool {
     match header.cold_if_any() {
         None if !header.state.is_pending() => false,
-        // SAFETY: the thread asks about itself; nothing of it is held over `own_unwinding`.
-        _ => !own_unwinding(header) && unsafe { header.local() }.is_due(header),
+        // SAFETY: the thread asks about itself.
+        _ => !is_unwinding() && unsafe { header.local() }.is_due(header),
     }
 }
