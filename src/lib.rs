@@ -146,3 +146,8 @@ pub use weald_scheduler::{
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+/// The example of `docs/exceptions.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/exceptions.md")]
+mod exceptions {}

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::{WaitQueue, Woken};
+use weald_scheduler::io::{Interrupt, WaitQueue, Woken};
 use weald_scheduler::{GreenThread, JoinHandle};
 
 use crate::shim::sync::{Mutex, MutexGuard};
@@ -142,6 +142,9 @@ impl ServerHandle {
     /// had to be killed. As [`Runtime::shutdown`](weald_scheduler::Runtime::shutdown) it waits, but
     /// raises no exception.
     ///
+    /// In a program that is built with `panic = "abort"` nothing can be killed: handlers that are left
+    /// after the grace go on.
+    ///
     /// # Panics
     /// If called by one of the server's handlers, which could not wait for itself.
     pub fn shutdown(self, grace: Duration) -> bool {
@@ -151,6 +154,9 @@ impl ServerHandle {
         shared.refuse_handlers();
         if wait_for_end(&shared, weald_scheduler::io::deadline(grace)) {
             return true;
+        }
+        if cfg!(panic = "abort") {
+            return false;
         }
         let limit = Instant::now() + HOG_LIMIT;
         loop {
@@ -245,6 +251,13 @@ pub fn tcp_server_with(
     }
 }
 
+/// Ends the server by an exception, also where nothing can unwind.
+fn end_by(interrupt: Interrupt) {
+    if cfg!(panic = "unwind") {
+        interrupt.unwind();
+    }
+}
+
 fn accept_all<H>(listener: &TcpListener, bound: usize, shared: &Arc<Shared>, handler: &Arc<H>)
 where
     H: Fn(TcpStream, SocketAddr) + Send + Sync + 'static,
@@ -254,7 +267,7 @@ where
         while shared.connections() >= bound {
             let room = || shared.connections() < bound;
             if let Woken::Interrupted(interrupt) = shared.ended.wait(room, None, true) {
-                interrupt.unwind();
+                return end_by(interrupt);
             }
         }
         let (stream, peer) = loop {
@@ -263,11 +276,17 @@ where
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) if error.get_ref().is_some() => {
                     // Not the system's: an exception, the server's end. A kill unwinds here.
-                    weald_scheduler::checkpoint();
+                    if cfg!(panic = "unwind") {
+                        weald_scheduler::checkpoint();
+                    }
                     return;
                 }
                 Err(_) => {
-                    weald_scheduler::sleep(pause);
+                    let end = Instant::now() + pause;
+                    let woken = shared.ended.wait(|| Instant::now() >= end, Some(end), true);
+                    if let Woken::Interrupted(interrupt) = woken {
+                        return end_by(interrupt);
+                    }
                     pause = (pause * 2).min(LONGEST);
                 }
             }

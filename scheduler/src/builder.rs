@@ -365,11 +365,6 @@ impl RuntimeBuilder {
     /// `Unsupported` for thread-locals that cannot be had; the system's if an OS thread or a poller
     /// cannot be made.
     pub fn build(self) -> io::Result<Runtime> {
-        if cfg!(panic = "abort") {
-            log::warn!(
-                "weald: with panic = \"abort\" an exception in a green thread ends the process"
-            );
-        }
         Runtime::start(self.settings()?)
     }
 

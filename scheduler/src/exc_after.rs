@@ -33,6 +33,10 @@ impl Alarm {
 /// Raised at most once, never early, and not at all if the thread has ended by then or the timer
 /// was cancelled. [`Duration::MAX`] means never.
 ///
+/// An exception that must unwind and cannot ends the process, after a message: where an `extern "C"`
+/// function is on the stack, such as a callback of C's, and in a program that is built with
+/// `panic = "abort"`.
+///
 /// # Examples
 /// ```
 /// use std::time::Duration;

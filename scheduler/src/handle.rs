@@ -87,6 +87,10 @@ impl GreenThread {
     /// Raises `exc` in the thread: at once if it waits in a blocking call, else in the next one
     /// that it enters. Returns at once. A thread that has ended drops it.
     ///
+    /// An exception that must unwind and cannot ends the process, after a message: where an `extern "C"`
+    /// function is on the stack, such as a callback of C's, and in a program that is built with
+    /// `panic = "abort"`.
+    ///
     /// # Examples
     /// ```
     /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
@@ -109,6 +113,9 @@ impl GreenThread {
     /// Ends the thread: [`Killed`](crate::Killed) is raised in the blocking call where it waits or
     /// in the next one, and again in every later one. A thread that has not started never runs its
     /// body. Returns at once.
+    ///
+    /// As with [`throw`](GreenThread::throw), an exception that must unwind and cannot ends the process:
+    /// with an `extern "C"` function on the stack, or with `panic = "abort"`.
     ///
     /// # Examples
     /// ```

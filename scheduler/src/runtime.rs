@@ -221,7 +221,7 @@ impl Inner {
 /// settings; a bad value panics at the first use. Any number of runtimes may live in one process.
 ///
 /// Dropping a runtime is [`shutdown`](Runtime::shutdown) without a grace: its green threads are
-/// killed.
+/// killed. In a program that is built with `panic = "abort"` they stay where they wait instead.
 ///
 /// # Examples
 /// ```
@@ -327,6 +327,10 @@ impl Runtime {
     /// may go on during the grace, then they are killed. Returns when all have ended; one that only
     /// computes is waited for at most 5 s and then left behind.
     ///
+    /// In a program that is built with `panic = "abort"` nothing can be killed: green threads that have
+    /// started and not ended after the grace stay where they wait. They never run again, nor do their
+    /// destructors, what they hold is not freed, and a `join` of one of them waits for ever.
+    ///
     /// True if nothing had to be killed. Blocks the caller: an OS thread, or a green thread of
     /// another runtime. Exceptions for the caller are held meanwhile.
     ///
@@ -362,16 +366,20 @@ impl Runtime {
         let clean = inner.wait_for_end(deadline);
         let ended = clean || self.kill_all();
         if !ended {
-            log::warn!("weald: a green thread that only computes outlives its runtime");
+            log::warn!("weald: a green thread outlives its runtime");
         }
         self.stop(ended);
         clean
     }
 
-    /// Kills what is left and waits for it. False: something only computes.
+    /// Kills what is left and waits for it. False: something only computes, or nothing can unwind.
     fn kill_all(&self) -> bool {
         let inner = &self.inner;
         inner.enter_phase(KILLING);
+        if cfg!(panic = "abort") {
+            // An exception would end the process. What has started stays where it is.
+            return false;
+        }
         let limit = clock::now() + HOG_LIMIT;
         loop {
             for task in inner.registry.all() {

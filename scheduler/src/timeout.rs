@@ -18,6 +18,11 @@ use crate::sleep;
 /// returns `Err` only for its own limit. On a plain OS thread it works as on a green one, for
 /// weald's calls.
 ///
+/// An exception that must unwind and cannot ends the process, after a message: where an `extern "C"`
+/// function is on the stack, such as a callback of C's, and in a program that is built with
+/// `panic = "abort"`. There a limit is of use around calls that return `io::Result`, if `f` returns
+/// when one has failed.
+///
 /// # Errors
 /// [`Elapsed`] if the limit's exception was raised and `f` returned, or unwound with it. Any other
 /// panic or exception goes on.
