@@ -1,4 +1,4 @@
-//! No descriptors left: `accept` says so, `tcp_server` backs off and recovers, nothing spins. Each case in a process of its own.
+//! No descriptors left: `accept` says so, servers back off, tell and recover, `select` and `poll` wait without, nothing spins. Each case in a process of its own.
 
 #![allow(
     unsafe_code,
@@ -104,6 +104,122 @@ fn accept_gives_the_error_back_and_works_again_later() {
     );
     assert!(
         child.success && child.stdout.contains("recovered"),
+        "{}",
+        child.stderr
+    );
+}
+
+#[test]
+fn waits_for_several_descriptors_need_none_of_their_own() {
+    let name = "waits_for_several_descriptors_need_none_of_their_own";
+    let child = in_child(name, &[], || {
+        for (mode, workers) in support::MODES.into_iter().flat_map(|m| [(m, 1), (m, 2)]) {
+            let rt = support::runtime(workers, mode);
+            let before = limit().rlim_cur;
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            let reader = std::sync::Arc::new(reader);
+            // What the runtime itself needs is opened first.
+            rt.run(|| weald::sleep(support::MS));
+            leave(5);
+            let waiters: Vec<_> = (0..200)
+                .map(|number| {
+                    let reader = reader.clone();
+                    let ask = move || match number % 3 {
+                        0 => weald::select(&[&*reader], &[], &[], None).map(|told| told.read.len()),
+                        1 => {
+                            let asked = weald::net::PollFd::new(&*reader, weald::net::PollFd::IN);
+                            weald::net::poll(&mut [asked], Some(support::HOUR))
+                        }
+                        _ => weald::net::Fd::new(&*reader).readable().map(|()| 1),
+                    };
+                    rt.spawn(move || {
+                        // Some as OS threads have it.
+                        if number < 6 {
+                            weald::blocking(ask)
+                        } else {
+                            ask()
+                        }
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(200));
+            let used = processor_time();
+            std::thread::sleep(Duration::from_millis(500));
+            let used = processor_time().saturating_sub(used);
+            assert!(used < Duration::from_millis(50), "{used:?} of 500 ms");
+            writer.write_all(b"!").unwrap();
+            for waiter in waiters {
+                assert_eq!(waiter.join().unwrap().unwrap(), 1);
+            }
+            set_limit(before);
+        }
+        println!("all told");
+    });
+    assert!(
+        child.success && child.stdout.contains("all told"),
+        "{}",
+        child.stderr
+    );
+}
+
+/// Counts what is logged.
+struct Logged(std::sync::Mutex<Vec<String>>);
+
+impl log::Log for Logged {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.level() <= log::Level::Warn {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+static LOGGED: Logged = Logged(std::sync::Mutex::new(Vec::new()));
+
+#[test]
+fn a_server_without_descriptors_says_so_once_a_second_at_most() {
+    let name = "a_server_without_descriptors_says_so_once_a_second_at_most";
+    let child = in_child(name, &[], || {
+        log::set_logger(&LOGGED).unwrap();
+        log::set_max_level(log::LevelFilter::Warn);
+        let rt = weald::Runtime::builder().workers(2).build().unwrap();
+        let path = std::env::temp_dir().join(format!("weald-exhausted-{}", std::process::id()));
+        let (tcp, unix) = rt.run(|| {
+            drop(support::green_pair(v4()));
+            weald::sleep(support::MS);
+            (
+                weald::tcp_listener(v4()).unwrap(),
+                weald::net::unix::UnixListener::bind(&path).unwrap(),
+            )
+        });
+        let _clients = queue_up(tcp.local_addr().unwrap(), 3);
+        let _others: Vec<_> = (0..3)
+            .map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap())
+            .collect();
+        leave(0);
+        let (tcp, unix) = rt.run(move || {
+            (
+                weald::tcp_server(tcp, |_, _| {}),
+                weald::unix_server(unix, |_, _| {}),
+            )
+        });
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(tcp.is_running() && unix.is_running());
+        let logged = LOGGED.0.lock().unwrap().clone();
+        for server in ["tcp_server", "unix_server"] {
+            let lines = logged.iter().filter(|line| line.contains(server)).count();
+            assert!((1..=3).contains(&lines), "{logged:#?}");
+        }
+        let _ = std::fs::remove_file(&path);
+        println!("told");
+    });
+    assert!(
+        child.success && child.stdout.contains("told"),
         "{}",
         child.stderr
     );

@@ -7,13 +7,15 @@
 //! is made inside `blocking`. A write goes in pieces then, of which poll(2) says that they fit.
 #![allow(unsafe_code, reason = "preadv2, read and write of raw descriptors")]
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::poll::is_ready;
+use crate::pauses;
+use crate::poll::{events, is_at_end, is_ready};
 use crate::source::{Direction, Got, Source, Waits};
 
 /// So much fits into a pipe or terminal that poll(2) calls writable: `PIPE_BUF` of Linux.
@@ -23,7 +25,10 @@ const PIECE: usize = 4096;
 ///
 /// Any number of green threads may wait on one `Fd`, and several `Fd`s may borrow one descriptor. The
 /// descriptor's `O_NONBLOCK` is neither needed nor changed. An ordinary file is always ready; its
-/// calls are made inside [`blocking`](weald_scheduler::blocking()). Writing to a pipe that nobody
+/// calls are made inside [`blocking`](weald_scheduler::blocking()). So are those of a terminal and of
+/// whatever else has no call that does not wait, once poll(2) says that they are ready. Such a call is
+/// not ended by an exception, a kill and a limit included: if another process takes the line from the
+/// terminal first, the call waits for the next line, and the exception is raised after that. Writing to a pipe that nobody
 /// reads raises `SIGPIPE` unless the program ignores it, as Rust programs do.
 ///
 /// # Examples
@@ -48,6 +53,16 @@ pub struct Fd<T: AsFd> {
     always_ready: AtomicBool,
     /// A duplicate, registered in its place: another has registered the same number already.
     twin: OnceLock<OwnedFd>,
+}
+
+/// How one learns when to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    ByEvents,
+    /// It is always ready.
+    AtOnce,
+    /// By asking after pauses: there is no descriptor left for a twin.
+    ByAsking,
 }
 
 impl<T: AsFd> Fd<T> {
@@ -94,13 +109,16 @@ impl<T: AsFd> Fd<T> {
 
     fn ready(&self, direction: Direction) -> io::Result<()> {
         weald_scheduler::io::enter()?;
-        self.register()?;
-        if !self.always_ready.load(Ordering::Relaxed) {
-            let fd = self.as_raw_fd();
-            let is_ready = || is_ready(fd, events(direction));
-            self.source
-                .wait_until(self.registered(), direction, None, is_ready)?;
-        }
+        let fd = self.as_raw_fd();
+        let is_ready = || is_ready(fd, events(direction));
+        match self.prepare()? {
+            Told::AtOnce => true,
+            Told::ByAsking => pauses::wait_until(None, is_ready)?,
+            Told::ByEvents => {
+                self.source
+                    .wait_until(self.registered(), direction, None, is_ready)?
+            }
+        };
         weald_scheduler::io::spend();
         Ok(())
     }
@@ -135,6 +153,17 @@ impl<T: AsFd> Fd<T> {
         }
     }
 
+    fn prepare(&self) -> io::Result<Told> {
+        match self.register() {
+            Ok(()) if self.always_ready.load(Ordering::Relaxed) => Ok(Told::AtOnce),
+            Ok(()) => Ok(Told::ByEvents),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                Ok(Told::ByAsking)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn deregister(&self) {
         self.source.deregister(self.registered());
     }
@@ -146,9 +175,9 @@ impl<T: AsFd> Fd<T> {
         mut call: impl FnMut(RawFd, How) -> io::Result<usize>,
     ) -> io::Result<usize> {
         weald_scheduler::io::enter()?;
-        self.register()?;
         let fd = self.as_raw_fd();
-        if self.always_ready.load(Ordering::Relaxed) {
+        let told = self.prepare()?;
+        if told == Told::AtOnce {
             return loop {
                 match weald_scheduler::blocking(|| call(fd, How::Waiting)) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -156,19 +185,39 @@ impl<T: AsFd> Fd<T> {
                 }
             };
         }
-        self.source
-            .run(self.registered(), direction, Waits::Forever, || {
-                let done = match call(fd, How::AtOnce) {
-                    Err(error) if is_unsupported(&error) => {
-                        if !is_ready(fd, events(direction))? {
-                            return Err(io::ErrorKind::WouldBlock.into());
-                        }
-                        weald_scheduler::blocking(|| call(fd, How::Waiting))
-                    }
+        let call = RefCell::new(call);
+        let make = |how| (*call.borrow_mut())(fd, how);
+        let try_once = || match make(How::AtOnce) {
+            Err(error) if is_unsupported(&error) => {
+                if !is_ready(fd, events(direction))? {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                weald_scheduler::blocking(|| make(How::Waiting))
+            }
+            done => done,
+        };
+        if told == Told::ByAsking {
+            return self
+                .source
+                .run_untold(None, direction, Waits::Forever, try_once);
+        }
+        // A socket that is at its end need not tell a read that does not wait, but one that may.
+        let ended = || {
+            (direction == Direction::Read && is_at_end(fd)).then(
+                || match weald_scheduler::blocking(|| make(How::Waiting)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
                     done => done,
-                };
-                done.map(Got::more)
-            })
+                },
+            )
+        };
+        self.source.run_or_end(
+            self.registered(),
+            direction,
+            Waits::Forever,
+            || None,
+            || try_once().map(Got::more),
+            ended,
+        )
     }
 
     pub(crate) fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -199,13 +248,6 @@ enum How {
     AtOnce,
     /// It may.
     Waiting,
-}
-
-fn events(direction: Direction) -> libc::c_short {
-    match direction {
-        Direction::Read => libc::POLLIN,
-        Direction::Write => libc::POLLOUT,
-    }
 }
 
 /// This kernel has no call that does not wait, or not for this kind of descriptor.

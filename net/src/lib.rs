@@ -9,6 +9,7 @@
 //! | `udp.rs`    | datagrams                                                                |
 //! | `unix/`     | the same over Unix sockets                                               |
 //! | `fd.rs`     | any descriptor                                                           |
+//! | `pauses.rs` | trying again after pauses, where nothing is told                         |
 //! | `poll.rs`   | what the kernel says of descriptors, and waiting for several             |
 //! | `poll_set.rs`| the epoll instance of such a wait                                       |
 //! | `select.rs` | eventlet's `select`                                                      |
@@ -41,6 +42,7 @@
 //! ```
 
 mod fd;
+mod pauses;
 mod poll;
 mod poll_set;
 mod pollable;

@@ -6,15 +6,57 @@
 //! 3. A green thread puts the descriptors into an epoll instance of its own ([`crate::poll_set`]) and
 //!    waits for that one as for any source. Woken, it asks the kernel again: what poll(2) says is the
 //!    only truth here, events only say when to look.
+//! 4. If there is no descriptor left for the pipe or the instance, or epoll refuses one of those that
+//!    are waited for, poll(2) is asked again and again with pauses in between ([`crate::pauses`]).
 #![allow(unsafe_code, reason = "poll(2); a slice of PollFd is one of pollfd")]
 
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use weald_scheduler::io::Woken;
+
+use crate::pauses;
+use crate::source::Direction;
+
+/// Urgent data has been told of. A read of a stream ends at its place, and once the program has taken
+/// it, nothing tells that there is more behind it: from then on no short read says that a stream is
+/// drained.
+static URGENT: AtomicBool = AtomicBool::new(false);
+
+/// The program has been told of urgent data, on whatever descriptor.
+#[inline]
+pub(crate) fn has_told_of_urgent_data() -> bool {
+    URGENT.load(Ordering::Relaxed)
+}
+
+/// What poll(2) is asked for before a call in that direction.
+pub(crate) fn events(direction: Direction) -> libc::c_short {
+    match direction {
+        Direction::Read => libc::POLLIN,
+        Direction::Write => libc::POLLOUT,
+    }
+}
+
+/// Nothing will come any more: the peer has ended its direction, or shutdown(2) has.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn is_at_end(fd: RawFd) -> bool {
+    let mut one = [libc::pollfd {
+        fd,
+        events: libc::POLLRDHUP,
+        revents: 0,
+    }];
+    poll_now(&mut one).is_ok() && one[0].revents & libc::POLLRDHUP != 0
+}
+
+/// Elsewhere a call that does not wait tells of the end itself.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn is_at_end(_: RawFd) -> bool {
+    false
+}
 
 /// One of the events has happened, or an error or hang-up has.
 pub(crate) fn is_ready(fd: RawFd, events: libc::c_short) -> io::Result<bool> {
@@ -71,16 +113,34 @@ pub(crate) fn merged(fds: &[libc::pollfd]) -> Vec<libc::pollfd> {
 /// blocking call.
 pub(crate) fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<usize> {
     weald_scheduler::io::enter()?;
-    let ready = poll_now(fds)?;
+    let mut ready = poll_now(fds)?;
     if ready > 0 || timeout == Some(Duration::ZERO) {
         weald_scheduler::io::spend();
-        return Ok(ready);
+    } else {
+        let deadline = timeout.and_then(weald_scheduler::io::deadline);
+        ready = if weald_scheduler::io::waits_in_place() {
+            wait_in_place(fds, deadline)?
+        } else {
+            crate::poll_set::wait(fds, deadline)?
+        };
     }
-    let deadline = timeout.and_then(weald_scheduler::io::deadline);
-    if weald_scheduler::io::waits_in_place() {
-        return wait_in_place(fds, deadline);
+    if fds.iter().any(|one| one.revents & libc::POLLPRI != 0) {
+        URGENT.store(true, Ordering::Relaxed);
     }
-    crate::poll_set::wait(fds, deadline)
+    Ok(ready)
+}
+
+/// Asks again and again, with pauses: a wait that needs no descriptor, for when there are no more.
+pub(crate) fn wait_by_pauses(
+    fds: &mut [libc::pollfd],
+    deadline: Option<Instant>,
+) -> io::Result<usize> {
+    let mut ready = 0;
+    pauses::wait_until(deadline, || {
+        ready = poll_now(fds)?;
+        Ok(ready > 0)
+    })?;
+    Ok(ready)
 }
 
 /// Blocks the OS thread.
@@ -90,7 +150,9 @@ pub(crate) fn wait_in_place(
 ) -> io::Result<usize> {
     let mut watched = merged(fds);
     loop {
-        let woken = weald_scheduler::io::poll_in_place(&mut watched, deadline)?;
+        let Ok(woken) = weald_scheduler::io::poll_in_place(&mut watched, deadline) else {
+            return wait_by_pauses(fds, deadline);
+        };
         if let Woken::Interrupted(interrupt) = woken {
             // It was taken to be raised, whatever else has happened.
             return Err(interrupt.into_io());

@@ -14,8 +14,9 @@ use std::time::Instant;
 /// Waits until poll(2) has something to say. Returns of how many descriptors; 0: the deadline passed.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn wait(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
-    let mut set = epoll::Lent::take()?;
-    set.add_all(fds)?;
+    let Ok(mut set) = epoll::Lent::of(fds) else {
+        return crate::poll::wait_by_pauses(fds, deadline);
+    };
     let mut ready = 0;
     set.wait_until(deadline, || {
         ready = crate::poll::poll_now(fds)?;
@@ -99,19 +100,24 @@ mod epoll {
     pub(super) struct Lent(Option<Set>);
 
     impl Lent {
-        pub(super) fn take() -> io::Result<Self> {
+        /// A set that has the descriptors, and is registered.
+        pub(super) fn of(fds: &[libc::pollfd]) -> io::Result<Self> {
             let kept = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            Ok(Self(Some(match kept {
+            let mut lent = Self(Some(match kept {
                 Some(set) => set,
                 None => Set::new()?,
-            })))
+            }));
+            lent.add_all(fds)?;
+            let set = lent.set();
+            set.source.ensure_registered(set.epoll.as_raw_fd())?;
+            Ok(lent)
         }
 
         fn set(&mut self) -> &mut Set {
             self.0.as_mut().expect("it is there until it goes back")
         }
 
-        pub(super) fn add_all(&mut self, fds: &[libc::pollfd]) -> io::Result<()> {
+        fn add_all(&mut self, fds: &[libc::pollfd]) -> io::Result<()> {
             let set = self.set();
             for one in crate::poll::merged(fds) {
                 // The bits are the same: epoll_ctl(2).
@@ -122,10 +128,7 @@ mod epoll {
                     // for what such a file can be. One that is not open, it will say so.
                     Err(error)
                         if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EBADF)) => {}
-                    Err(error) => {
-                        let text = format!("descriptor {fd} cannot be waited for: {error}");
-                        return Err(io::Error::new(error.kind(), text));
-                    }
+                    Err(error) => return Err(error),
                 }
             }
             Ok(())

@@ -9,15 +9,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use weald_scheduler::io::{Pollable, WaitQueue};
 
 use crate::fd::Fd;
-use crate::poll::is_ready;
+use crate::poll::{events, is_ready};
 use crate::source::Direction;
 use crate::tcp::{TcpListener, TcpStream};
 use crate::udp::UdpSocket;
 use crate::unix::{UnixDatagram, UnixListener, UnixStream};
-
-fn events(writes: bool) -> libc::c_short {
-    if writes { libc::POLLOUT } else { libc::POLLIN }
-}
 
 fn direction(writes: bool) -> Direction {
     if writes {
@@ -31,7 +27,7 @@ macro_rules! pollable {
     ($($socket:ty),*) => {$(
         impl Pollable for $socket {
             fn poll_now(&self, writes: bool) -> io::Result<bool> {
-                is_ready(self.as_raw_fd(), events(writes))
+                is_ready(self.0.fd(), events(direction(writes)))
             }
 
             fn waiters(&self, writes: bool) -> &WaitQueue {
@@ -39,7 +35,7 @@ macro_rules! pollable {
             }
 
             fn watch(&self) -> io::Result<()> {
-                self.0.source.ensure_registered(self.as_raw_fd())
+                self.0.source.ensure_registered(self.0.fd())
             }
         }
     )*};
@@ -55,7 +51,7 @@ pollable!(
 
 impl<T: AsFd> Pollable for Fd<T> {
     fn poll_now(&self, writes: bool) -> io::Result<bool> {
-        is_ready(self.as_raw_fd(), events(writes))
+        is_ready(self.as_raw_fd(), events(direction(writes)))
     }
 
     fn waiters(&self, writes: bool) -> &WaitQueue {

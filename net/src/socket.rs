@@ -1,9 +1,17 @@
 //! What all green sockets are made of: a socket, its source, and what its clones share.
 //!
-//! Reads and writes leave `O_NONBLOCK` alone and pass `MSG_DONTWAIT` with each call. `accept` has no
-//! such flag: a listener sets `O_NONBLOCK` and looks before each `accept` whether it is still set,
-//! as it belongs to the open file and a clone that became std's has cleared it. Then the call,
-//! which might block, is made inside `blocking`.
+//! Reads and writes pass `MSG_DONTWAIT` with each call and do not rely on `O_NONBLOCK`. A stream that
+//! `connect` made has the flag set until the program first sees its descriptor, which is when it is
+//! cleared: most programs never look, and clearing it costs two system calls.
+//!
+//! `accept` has no such flag: a listener sets `O_NONBLOCK`. The flag belongs to the open file. So once
+//! somebody else can have the descriptor, because the program has seen it, or because it came from
+//! outside, the listener looks before each `accept` whether the flag is still set. If it is not, the
+//! call, which might block, is made inside `blocking`. The listener then also asks for `SO_RCVTIMEO`
+//! each time it begins to wait.
+//!
+//! Invariant 1: a descriptor is given to the program only by [`Green::show`], which marks the open
+//! file as shown first; everything in this crate uses [`Green::fd`].
 #![allow(
     unsafe_code,
     reason = "buffers of bytes as socket2 takes them; poll(2)"
@@ -11,14 +19,14 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::Shutdown;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Once, PoisonError};
+use std::time::{Duration, Instant};
 
-use socket2::{MaybeUninitSlice, SockAddr, Socket};
+use socket2::{Domain, MaybeUninitSlice, Protocol, SockAddr, Socket, Type};
 
+use crate::poll::{has_told_of_urgent_data, is_at_end};
 use crate::shim::sync::Mutex;
 use crate::source::{Direction, Got, Source, Waits};
 
@@ -31,15 +39,41 @@ const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT;
 
-/// What the clones of one socket share; in this order, as each call reads the first three.
-#[derive(Debug, Default)]
+/// What is known of a socket from its beginning.
+#[derive(Clone, Copy, Debug, Default)]
+struct Origin {
+    /// A read of less than there was room for has left nothing, as epoll(7) says of byte streams. Not so
+    /// for Unix streams, which are cut where descriptors or credentials were sent, nor for records.
+    is_tcp: bool,
+    /// `O_NONBLOCK` is set and must be cleared before the program sees the descriptor.
+    must_clear: bool,
+}
+
+/// What the clones of one socket share; in this order, as each call reads the first four.
+#[derive(Debug)]
 #[repr(C)]
 struct Shared {
     nonblocking: AtomicBool,
+    origin: Origin,
     read_timeout: Timeout,
     write_timeout: Timeout,
-    /// Of datagram sockets: `shutdown` of reading.
-    ended: AtomicBool,
+    /// Done: the program can have the descriptor (invariant 1).
+    shown: Once,
+    /// The open file has timeouts of its own: `into_std` must set them.
+    has_timeouts: AtomicBool,
+}
+
+impl Shared {
+    fn new(origin: Origin) -> Arc<Self> {
+        Arc::new(Self {
+            nonblocking: AtomicBool::new(false),
+            origin,
+            read_timeout: Timeout::default(),
+            write_timeout: Timeout::default(),
+            shown: Once::new(),
+            has_timeouts: AtomicBool::new(false),
+        })
+    }
 }
 
 /// A timeout; most sockets have none, and to see that takes no lock. Who calls after it was set, on its
@@ -77,18 +111,88 @@ pub(crate) struct Green {
 }
 
 impl Green {
-    pub(crate) fn new(socket: Socket) -> Self {
+    fn with(socket: Socket, origin: Origin) -> Self {
         Self {
             socket: Some(socket),
             source: Source::new(),
-            shared: Arc::default(),
+            shared: Shared::new(origin),
         }
+    }
+
+    /// A new socket that is no TCP connection.
+    pub(crate) fn new(socket: Socket) -> Self {
+        Self::with(socket, Origin::default())
+    }
+
+    /// A new TCP listener.
+    pub(crate) fn tcp_listener(socket: Socket) -> Self {
+        let is_tcp = true;
+        Self::with(
+            socket,
+            Origin {
+                is_tcp,
+                ..Origin::default()
+            },
+        )
+    }
+
+    /// A new stream from [`nonblocking`].
+    pub(crate) fn connecting(socket: Socket, is_tcp: bool) -> Self {
+        let must_clear = true;
+        Self::with(socket, Origin { is_tcp, must_clear })
+    }
+
+    /// A socket from outside; `listens`: it needs `O_NONBLOCK`.
+    pub(crate) fn adopt(fd: OwnedFd, listens: bool) -> Self {
+        let socket = Socket::from(fd);
+        if listens {
+            socket
+                .set_nonblocking(true)
+                .expect("the descriptor is open");
+        }
+        let origin = Origin {
+            is_tcp: is_tcp(&socket),
+            ..Origin::default()
+        };
+        let green = Self::with(socket, origin);
+        green.shared.shown.call_once(|| {});
+        if !listens {
+            // What is no socket has none.
+            let socket = green.socket();
+            let timeouts = [socket.read_timeout(), socket.write_timeout()];
+            let [read, write] = timeouts.map(|timeout| timeout.ok().flatten());
+            green.shared.read_timeout.set(read);
+            green.shared.write_timeout.set(write);
+            let has_timeouts = read.is_some() || write.is_some();
+            green
+                .shared
+                .has_timeouts
+                .store(has_timeouts, Ordering::Relaxed);
+        }
+        green
     }
 
     pub(crate) fn socket(&self) -> &Socket {
         self.socket
             .as_ref()
             .expect("a socket is there until it is taken apart")
+    }
+
+    /// The descriptor, for this crate.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.socket().as_raw_fd()
+    }
+
+    /// The socket, for the program: from now on somebody else may have the descriptor.
+    pub(crate) fn show(&self) -> &Socket {
+        let socket = self.socket();
+        self.shared.shown.call_once(|| {
+            if self.shared.origin.must_clear {
+                // Of a live descriptor this cannot fail.
+                let _ = socket.set_nonblocking(false);
+            }
+        });
+        socket
     }
 
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
@@ -102,11 +206,26 @@ impl Green {
     }
 
     /// Gives the socket away, in blocking mode: whatever its clones do, they do not rely on it.
+    /// Its timeouts are those that were set last.
     pub(crate) fn into_socket(mut self) -> Socket {
+        self.show();
         let socket = self.socket.take().expect("it is taken apart once");
         self.source.deregister(socket.as_raw_fd());
         // Of a live descriptor this cannot fail.
         let _ = socket.set_nonblocking(false);
+        let read = self.shared.read_timeout.get();
+        let write = self.shared.write_timeout.get();
+        let set = &self.shared.has_timeouts;
+        if read.is_some() || write.is_some() || set.load(Ordering::Relaxed) {
+            // The program can see them on every clone from now on.
+            set.store(true, Ordering::Relaxed);
+            // The kernel counts in microseconds, and zero would be no limit.
+            let least =
+                |timeout: Option<Duration>| timeout.map(|t| t.max(Duration::from_micros(1)));
+            // What is no socket has none.
+            let _ = socket.set_read_timeout(least(read));
+            let _ = socket.set_write_timeout(least(write));
+        }
         socket
     }
 
@@ -116,8 +235,22 @@ impl Green {
         waits: Waits,
         call: impl FnMut() -> io::Result<Got<T>>,
     ) -> io::Result<T> {
+        self.source.run(self.fd(), direction, waits, call)
+    }
+
+    /// As [`run`](Self::run), of a read that the kernel does not tell of its end as long as it need not
+    /// wait for it.
+    fn run_or_end<T>(
+        &self,
+        waits: Waits,
+        until: impl Fn() -> Option<Instant>,
+        call: impl FnMut() -> io::Result<Got<T>>,
+        end: impl Fn() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let fd = self.fd();
+        let ended = || is_at_end(fd).then(&end);
         self.source
-            .run(self.socket().as_raw_fd(), direction, waits, call)
+            .run_or_end(fd, Direction::Read, waits, until, call, ended)
     }
 
     /// As [`run`](Self::run), of a call for which the kernel may not tell when to try again.
@@ -127,8 +260,8 @@ impl Green {
         waits: Waits,
         call: impl FnMut() -> io::Result<T>,
     ) -> io::Result<T> {
-        let fd = Some(self.socket().as_raw_fd());
-        self.source.run_untold(fd, direction, waits, call)
+        self.source
+            .run_untold(Some(self.fd()), direction, waits, call)
     }
 
     fn waits(&self, timeout: &Timeout) -> Waits {
@@ -193,9 +326,10 @@ impl Green {
         let length = buffer.len();
         let buffer = uninit(buffer);
         let socket = self.socket();
+        let tells = flags == 0 && self.shared.origin.is_tcp;
         self.run(Direction::Read, self.read_waits(), || {
             let read = receive_bytes(socket, buffer, flags | libc::MSG_DONTWAIT)?;
-            let drained = flags == 0 && read > 0 && read < length;
+            let drained = tells && read > 0 && read < length && !has_told_of_urgent_data();
             Ok(Got {
                 value: read,
                 drained,
@@ -242,40 +376,21 @@ impl Green {
         })
     }
 
-    /// `shutdown` of a datagram socket. Of its end the kernel tells a read that does not wait as little
-    /// as one that has nothing to read: both are `EAGAIN`.
-    pub(crate) fn shutdown_datagrams(&self, how: Shutdown) -> io::Result<()> {
-        if how != Shutdown::Write {
-            self.shared.ended.store(true, Ordering::Relaxed);
-        }
-        self.socket().shutdown(how)
-    }
-
-    /// What a read of a datagram got: the end instead of `WouldBlock` after `shutdown`.
-    fn or_end<T>(&self, got: io::Result<T>, end: impl FnOnce() -> T) -> io::Result<Got<T>> {
-        match got {
-            Err(error)
-                if error.kind() == io::ErrorKind::WouldBlock
-                    && self.shared.ended.load(Ordering::Relaxed)
-                    && !self.shared.nonblocking.load(Ordering::Relaxed) =>
-            {
-                Ok(Got::more(end()))
-            }
-            got => got.map(Got::more),
-        }
-    }
-
-    /// Takes a datagram from the peer.
+    /// Takes a datagram from the peer. After shutdown(2) there is an empty one, but only for who may
+    /// wait: a call that may not is told `EAGAIN`.
     pub(crate) fn receive(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
         let buffer = uninit(buffer);
         let socket = self.socket();
-        self.run(Direction::Read, self.read_waits(), || {
-            let got = socket.recv_with_flags(buffer, flags | libc::MSG_DONTWAIT);
-            self.or_end(got, || 0)
-        })
+        let waits = self.read_waits();
+        let call = || {
+            socket
+                .recv_with_flags(buffer, flags | libc::MSG_DONTWAIT)
+                .map(Got::more)
+        };
+        self.run_or_end(waits, || waits.deadline(), call, || Ok(0))
     }
 
-    /// Takes a datagram from anybody.
+    /// Takes a datagram from anybody. Its end is as that of [`receive`](Self::receive).
     pub(crate) fn receive_from(
         &self,
         buffer: &mut [u8],
@@ -283,10 +398,13 @@ impl Green {
     ) -> io::Result<(usize, SockAddr)> {
         let buffer = uninit(buffer);
         let socket = self.socket();
-        self.run(Direction::Read, self.read_waits(), || {
-            let got = socket.recv_from_with_flags(buffer, flags | libc::MSG_DONTWAIT);
-            self.or_end(got, no_addr)
-        })
+        let waits = self.read_waits();
+        let call = || {
+            socket
+                .recv_from_with_flags(buffer, flags | libc::MSG_DONTWAIT)
+                .map(Got::more)
+        };
+        self.run_or_end(waits, || waits.deadline(), call, || Ok(no_addr()))
     }
 
     /// Sends a datagram to somebody.
@@ -315,18 +433,30 @@ impl Green {
         })
     }
 
-    /// Waits for a connection.
+    /// Waits for a connection, at most for the listener's `SO_RCVTIMEO`. After shutdown(2) of a Unix
+    /// listener the kernel tells only a call that may wait.
     pub(crate) fn accept(&self) -> io::Result<(Green, SockAddr)> {
         let socket = self.socket();
-        let (stream, addr) = self.run(Direction::Read, self.read_waits(), || {
-            let accepted = if socket.nonblocking()? {
+        let shown = &self.shared.shown;
+        let until = || {
+            let limit = shown.is_completed().then(|| socket.read_timeout());
+            weald_scheduler::io::deadline(limit?.ok()??)
+        };
+        let call = || {
+            let accepted = if !shown.is_completed() || socket.nonblocking()? {
                 socket.accept()
             } else {
                 accept_blocking(socket)
             };
             accepted.map(Got::more)
-        })?;
-        Ok((Green::new(stream), addr))
+        };
+        let end = || Err(io::Error::from_raw_os_error(libc::EINVAL));
+        let (stream, addr) = self.run_or_end(self.read_waits(), until, call, end)?;
+        let origin = Origin {
+            is_tcp: self.shared.origin.is_tcp,
+            ..Origin::default()
+        };
+        Ok((Green::with(stream, origin), addr))
     }
 
     /// Writes to a stream what there is room for, without waiting, and raises nothing.
@@ -350,6 +480,42 @@ impl Drop for Green {
             self.source.deregister(socket.as_raw_fd());
         }
     }
+}
+
+/// A new socket with `O_NONBLOCK`, in one system call.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn nonblocking(
+    domain: Domain,
+    kind: Type,
+    protocol: Option<Protocol>,
+) -> io::Result<Socket> {
+    Socket::new(domain, kind.nonblocking(), protocol)
+}
+
+/// A new socket with `O_NONBLOCK`.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn nonblocking(
+    domain: Domain,
+    kind: Type,
+    protocol: Option<Protocol>,
+) -> io::Result<Socket> {
+    let socket = Socket::new(domain, kind, protocol)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// A TCP connection or listener, whatever type it has here. `false` costs a system call for each read.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_tcp(socket: &Socket) -> bool {
+    // Other families count their protocols by themselves.
+    matches!(socket.protocol(), Ok(Some(Protocol::TCP)))
+        && matches!(socket.domain(), Ok(Domain::IPV4 | Domain::IPV6))
+}
+
+/// It is not known here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn is_tcp(_: &Socket) -> bool {
+    false
 }
 
 /// recv(2). Not the C library's: a call that never waits need not be one where threads are cancelled,
@@ -442,13 +608,13 @@ macro_rules! descriptor {
 
         impl ::std::os::fd::AsFd for $green {
             fn as_fd(&self) -> ::std::os::fd::BorrowedFd<'_> {
-                ::std::os::fd::AsFd::as_fd(self.0.socket())
+                ::std::os::fd::AsFd::as_fd(self.0.show())
             }
         }
 
         impl ::std::os::fd::AsRawFd for $green {
             fn as_raw_fd(&self) -> ::std::os::fd::RawFd {
-                ::std::os::fd::AsRawFd::as_raw_fd(self.0.socket())
+                ::std::os::fd::AsRawFd::as_raw_fd(self.0.show())
             }
         }
 
@@ -467,25 +633,21 @@ macro_rules! descriptor {
         }
 
         impl From<$green> for ::std::os::fd::OwnedFd {
-            /// Gives the descriptor away, in blocking mode.
+            /// Gives the descriptor away, in blocking mode, with the timeouts that were set last.
             fn from(green: $green) -> Self {
                 green.0.into_socket().into()
             }
         }
 
         impl From<::std::os::fd::OwnedFd> for $green {
+            /// Takes over the timeouts `SO_RCVTIMEO` and `SO_SNDTIMEO`.
             fn from(fd: ::std::os::fd::OwnedFd) -> Self {
-                let socket = ::socket2::Socket::from(fd);
-                if $nonblocking {
-                    socket
-                        .set_nonblocking(true)
-                        .expect("the descriptor is open");
-                }
-                Self($crate::socket::Green::new(socket))
+                Self($crate::socket::Green::adopt(fd, $nonblocking))
             }
         }
 
         impl From<$std> for $green {
+            /// Takes over the timeouts.
             fn from(socket: $std) -> Self {
                 ::std::os::fd::OwnedFd::from(socket).into()
             }
@@ -496,7 +658,8 @@ macro_rules! descriptor {
             reason = "the errors are those of the std namesakes"
         )]
         impl $green {
-            /// Gives std's socket back, which blocks; clones stay green.
+            /// Gives std's socket back, which blocks; clones stay green. It has the timeouts that were
+            /// set last.
             pub fn into_std(self) -> $std {
                 ::std::os::fd::OwnedFd::from(self).into()
             }

@@ -65,11 +65,6 @@ const REGISTERED: u32 = 2;
 /// Where the generation begins in a home word.
 const GENERATION: u32 = 4;
 
-/// The pauses of a call for which no event comes, doubling; they are what a message or connection
-/// may be late.
-const FIRST_PAUSE: Duration = Duration::from_micros(100);
-const LONGEST_PAUSE: Duration = Duration::from_millis(10);
-
 /// Which way data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -278,6 +273,11 @@ impl Source {
         &way.waiters
     }
 
+    /// Who waits for a direction; to wake them only.
+    pub(crate) fn queue(&self, direction: Direction) -> &'static WaitQueue {
+        &self.way(direction).waiters
+    }
+
     fn way(&self, direction: Direction) -> &'static Way {
         match direction {
             Direction::Read => &self.slot.read,
@@ -334,12 +334,28 @@ impl Source {
     }
 
     /// A blocking call: tries `call` until it does not say `WouldBlock`, and waits in between.
+    #[inline]
     pub(crate) fn run<T>(
         &self,
         fd: RawFd,
         direction: Direction,
         waits: Waits,
+        call: impl FnMut() -> io::Result<Got<T>>,
+    ) -> io::Result<T> {
+        self.run_or_end(fd, direction, waits, || waits.deadline(), call, || None)
+    }
+
+    /// As [`run`](Self::run), of a call that the kernel does not tell of its end if it must not wait:
+    /// `ended` looks for it when the call says `WouldBlock` though an end was told. `until` is asked
+    /// when the call begins to wait.
+    pub(crate) fn run_or_end<T>(
+        &self,
+        fd: RawFd,
+        direction: Direction,
+        waits: Waits,
+        until: impl Fn() -> Option<Instant>,
         mut call: impl FnMut() -> io::Result<Got<T>>,
+        mut ended: impl FnMut() -> Option<io::Result<T>>,
     ) -> io::Result<T> {
         weald_scheduler::io::enter()?;
         let way = self.way(direction);
@@ -366,11 +382,18 @@ impl Source {
                     }
                     Err(error) => match error.kind() {
                         io::ErrorKind::Interrupted => continue,
-                        io::ErrorKind::WouldBlock if time_is_up => {
+                        io::ErrorKind::WouldBlock if waits != Waits::Never => {
+                            if seen & STICKY != 0
+                                && let Some(end) = ended()
+                            {
+                                way.waiters.wake_one();
+                                return end;
+                            }
                             way.clear(seen);
-                            return Err(io::ErrorKind::TimedOut.into());
+                            if time_is_up {
+                                return Err(io::ErrorKind::TimedOut.into());
+                            }
                         }
-                        io::ErrorKind::WouldBlock if waits != Waits::Never => way.clear(seen),
                         kind => {
                             if kind != io::ErrorKind::WouldBlock {
                                 way.waiters.wake_one();
@@ -384,7 +407,7 @@ impl Source {
                 }
             }
             self.ensure_registered(fd)?;
-            let limit = *deadline.get_or_insert_with(|| waits.deadline());
+            let limit = *deadline.get_or_insert_with(&until);
             match way.wait(seen, limit) {
                 Woken::Notified | Woken::Ready | Woken::Again => {}
                 // What is there by now may not have been told yet, be the limit short or the worker late.
@@ -396,54 +419,14 @@ impl Source {
 }
 
 impl Source {
-    /// A blocking call of which the kernel may not tell when to try again: it is tried after a pause
-    /// as well. Without a descriptor nothing is told at all.
-    pub(crate) fn run_untold<T>(
-        &self,
-        fd: Option<RawFd>,
-        direction: Direction,
-        waits: Waits,
-        mut call: impl FnMut() -> io::Result<T>,
-    ) -> io::Result<T> {
-        weald_scheduler::io::enter()?;
-        let way = self.way(direction);
-        let mut deadline: Option<Option<Instant>> = None;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let seen = way.word.load(Ordering::Acquire);
-            let next = WakesNext(&way.waiters);
-            let done = call();
-            std::mem::forget(next);
-            match done {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error)
-                    if error.kind() == io::ErrorKind::WouldBlock && waits != Waits::Never => {}
-                done => {
-                    if waits != Waits::Never || done.is_ok() {
-                        way.waiters.wake_one();
-                    }
-                    if deadline.is_none() {
-                        weald_scheduler::io::spend();
-                    }
-                    return done;
-                }
-            }
-            if let Some(fd) = fd {
-                self.ensure_registered(fd)?;
-            }
-            let limit = *deadline.get_or_insert_with(|| waits.deadline());
-            let now = Instant::now();
-            if limit.is_some_and(|limit| now >= limit) {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            let next = now + pause;
-            let until = limit.map_or(next, |limit| limit.min(next));
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            let woken = way.wait(seen, Some(until));
-            if let Woken::Interrupted(interrupt) = woken {
-                return Err(interrupt.into_io());
-            }
-        }
+    /// The word of a direction as it is now, for [`wait_for_event`](Self::wait_for_event).
+    pub(crate) fn seen(&self, direction: Direction) -> u64 {
+        self.way(direction).word.load(Ordering::Acquire)
+    }
+
+    /// Waits until something is told that was not when the word was noted, or until then.
+    pub(crate) fn wait_for_event(&self, direction: Direction, seen: u64, end: Instant) -> Woken {
+        self.way(direction).wait(seen, Some(end))
     }
 
     /// A blocking call: waits until `ready` says true; it is asked at first and after each event.
@@ -458,6 +441,8 @@ impl Source {
         loop {
             let seen = way.word.load(Ordering::Acquire);
             if ready()? {
+                // It takes nothing away: the next one who waits finds it as well.
+                way.wake_next(seen);
                 return Ok(true);
             }
             self.ensure_registered(fd)?;
@@ -482,7 +467,7 @@ impl Drop for Source {
 }
 
 /// Wakes the next waiter when a call unwinds, which it may where it was made inside `blocking`.
-struct WakesNext<'a>(&'a WaitQueue);
+pub(crate) struct WakesNext<'a>(pub(crate) &'a WaitQueue);
 
 impl Drop for WakesNext<'_> {
     fn drop(&mut self) {
@@ -501,7 +486,7 @@ pub(crate) enum Waits {
 
 impl Waits {
     /// The end of a wait that begins now; `None`: never.
-    fn deadline(self) -> Option<Instant> {
+    pub(crate) fn deadline(self) -> Option<Instant> {
         match self {
             Self::AtMost(limit) => weald_scheduler::io::deadline(limit),
             Self::Forever | Self::Never => None,

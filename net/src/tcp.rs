@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::race::race;
 use crate::resolve::resolve;
-use crate::socket::{Green, descriptor, stream, timeouts};
+use crate::socket::{Green, descriptor, nonblocking, stream, timeouts};
 use crate::source::{Direction, Got, Waits};
 
 /// Connections that the kernel queues before `accept`: `tcp_listener`'s. std's 128 is soon full
@@ -43,7 +43,7 @@ pub(crate) fn each<T>(
 }
 
 fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
-    Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
+    nonblocking(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
 }
 
 fn connect(addr: SocketAddr, local: Option<SocketAddr>, waits: Waits) -> io::Result<TcpStream> {
@@ -52,38 +52,21 @@ fn connect(addr: SocketAddr, local: Option<SocketAddr>, waits: Waits) -> io::Res
         socket.set_reuse_address(true)?;
         socket.bind(&local.into())?;
     }
-    // Only now, while nobody else has it; the flag is cleared again before anybody gets it.
-    socket.set_nonblocking(true)?;
-    let green = Green::new(socket);
-    let mut started = false;
+    let green = Green::connecting(socket, true);
     green.run(Direction::Write, waits, || {
-        let socket = green.socket();
-        if !started {
-            started = true;
-            return match socket.connect(&addr.into()) {
-                Ok(()) => Ok(Got::more(())),
-                Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
+        match green.socket().connect(&addr.into()) {
+            Ok(()) => Ok(Got::more(())),
+            Err(error) => match error.raw_os_error() {
+                // It has begun, or goes on. A signal does not end it: connect(2).
+                Some(libc::EINPROGRESS | libc::EALREADY | libc::EINTR) => {
                     Err(io::ErrorKind::WouldBlock.into())
                 }
-                // It goes on in the background all the same: connect(2).
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-                Err(error) => Err(error),
-            };
-        }
-        if let Some(error) = socket.take_error()? {
-            return Err(error);
-        }
-        match socket.peer_addr() {
-            Ok(_) => Ok(Got::more(())),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            Err(error) => Err(error),
+                // Not on Linux: it has succeeded.
+                Some(libc::EISCONN) => Ok(Got::more(())),
+                _ => Err(error),
+            },
         }
     })?;
-    green.socket().set_nonblocking(false)?;
     Ok(TcpStream(green))
 }
 
@@ -219,7 +202,8 @@ impl TcpListener {
         self.0.try_clone().map(Self)
     }
 
-    /// Waits for a connection.
+    /// Waits for a connection. A listener that was wrapped waits at most for its `SO_RCVTIMEO`, if it has
+    /// one.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, addr) = self.0.accept()?;
         Ok((TcpStream(stream), to_ip(&addr)?))
@@ -258,8 +242,7 @@ fn listen(addr: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.bind(&addr.into())?;
     socket.listen(backlog)?;
-    socket.set_nonblocking(true)?;
-    Ok(TcpListener(Green::new(socket)))
+    Ok(TcpListener(Green::tcp_listener(socket)))
 }
 
 /// The connections of a listener; from [`TcpListener::incoming`].

@@ -2,7 +2,7 @@
 //!
 //! A datagram waits while the receiver's queue is full. The kernel tells a sender that is connected to
 //! the receiver when there is room, and no other; and no sender that waits of its own `shutdown`: unix(7),
-//! `unix_dgram_poll`. So sending is tried again after short pauses as well.
+//! `unix_dgram_poll`. So sending is tried again after pauses as well (`pauses.rs`).
 #![allow(unsafe_code, reason = "sockets from raw descriptors, as std's")]
 
 use std::fmt;
@@ -124,7 +124,7 @@ impl UnixDatagram {
 
     /// Closes one or both directions; wakes the green threads that wait for them.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.0.shutdown_datagrams(how)
+        self.0.socket().shutdown(how)
     }
 }
 

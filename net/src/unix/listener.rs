@@ -7,11 +7,11 @@ use std::iter::FusedIterator;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Type};
 
 use super::address::{from_path, from_unix, to_unix};
 use super::stream::UnixStream;
-use crate::socket::{Green, descriptor};
+use crate::socket::{Green, descriptor, nonblocking};
 
 /// As many as the system allows; std's.
 #[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd"))]
@@ -55,7 +55,8 @@ impl UnixListener {
         listen(&from_unix(socket_addr)?)
     }
 
-    /// Waits for a connection.
+    /// Waits for a connection. A listener that was wrapped waits at most for its `SO_RCVTIMEO`, if it has
+    /// one.
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         let (stream, addr) = self.0.accept()?;
         Ok((UnixStream(stream), to_unix(&addr)?))
@@ -78,10 +79,9 @@ impl UnixListener {
 }
 
 fn listen(addr: &SockAddr) -> io::Result<UnixListener> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let socket = nonblocking(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
     Ok(UnixListener(Green::new(socket)))
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::address::{from_path, from_unix, to_unix};
-use crate::socket::{Green, descriptor, stream, timeouts};
+use crate::socket::{Green, descriptor, nonblocking, stream, timeouts};
 use crate::source::{Direction, Source, Waits};
 
 /// A green Unix connection; the interface is that of [`std::os::unix::net::UnixStream`], and a method
@@ -81,14 +81,11 @@ impl UnixStream {
 
 /// A full queue is `EAGAIN`, and no event tells when there is room: unix(7).
 fn connect(addr: &SockAddr) -> io::Result<UnixStream> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // While nobody else has it; the flag is cleared again before anybody gets it.
-    socket.set_nonblocking(true)?;
+    let socket = nonblocking(Domain::UNIX, Type::STREAM, None)?;
     Source::new().run_untold(None, Direction::Write, Waits::Forever, || {
         socket.connect(addr)
     })?;
-    socket.set_nonblocking(false)?;
-    Ok(UnixStream(Green::new(socket)))
+    Ok(UnixStream(Green::connecting(socket, false)))
 }
 
 impl fmt::Debug for UnixStream {
