@@ -68,13 +68,13 @@ fn serve(listen: &str, identity: Identity) -> io::Result<()> {
         "echo with TLS on {}, Ctrl-C ends it",
         listener.local_addr()?
     );
+    // It goes on when descriptors run out, and slow clients hold up nobody.
+    let _server = weald::ssl_server(listener, |stream, peer| match echo(&stream) {
+        Ok(bytes) => println!("{peer}: {bytes} bytes"),
+        Err(error) => println!("{peer}: {error}"),
+    });
     loop {
-        // Before the handshake: a client that is slow, or none of TLS, holds up its own thread.
-        let (stream, peer) = listener.accept()?;
-        weald::spawn(move || match echo(&stream) {
-            Ok(bytes) => println!("{peer}: {bytes} bytes"),
-            Err(error) => println!("{peer}: {error}"),
-        });
+        weald::park();
     }
 }
 

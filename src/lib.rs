@@ -64,8 +64,8 @@
 //! ```
 //!
 //! # TLS
-//! The same with `ssl_listener` and `connect_ssl`, on rustls; `net::SslStream` speaks it over
-//! any green stream.
+//! The same with `ssl_listener`, `ssl_server` and `connect_ssl`, on rustls; `net::SslStream` speaks it
+//! over any green stream.
 //! ```
 //! # #[cfg(feature = "tls")]
 //! # fn example() -> std::io::Result<()> {
@@ -75,12 +75,11 @@
 //! # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
 //! let identity = weald::net::Identity::from_pem(&chain, &key)?;
 //! let listener = weald::ssl_listener("127.0.0.1:0", identity)?;
-//! let addr = format!("localhost:{}", listener.local_addr()?.port());
-//! weald::spawn(move || {
-//!     // Before the handshake, which runs in the thread that reads or writes first.
-//!     let (mut stream, _peer) = listener.accept()?;
-//!     stream.write_all(b"welcome")
+//! let server = weald::ssl_server(listener, |mut stream, _peer| {
+//!     // The handshake is done; it ran in this connection's own thread.
+//!     let _ = stream.write_all(b"welcome");
 //! });
+//! let addr = format!("localhost:{}", server.local_addr().port());
 //! let trusts = weald::net::SslConnector::from_pem(&chain)?;
 //! let mut text = String::new();
 //! weald::connect_ssl_with(&addr, &trusts)?.read_to_string(&mut text)?;
@@ -106,7 +105,7 @@ pub mod net {
     pub use weald_net::{
         ClientCertificates, Identity, SslAcceptor, SslAcceptorBuilder, SslConnector,
         SslConnectorBuilder, SslIncoming, SslListener, SslReader, SslRoots, SslStream,
-        SslTransport, SslWriter,
+        SslTransport, SslWriter, crypto_provider, rustls,
     };
     pub use weald_net::{
         Fd, Incoming, PollFd, Resolve, Selected, ServerHandle, ServerOptions, Shutdown, SocketAddr,
@@ -126,13 +125,15 @@ pub mod sync {
 }
 
 #[cfg(all(feature = "tls", not(loom)))]
-pub use weald_net::{connect_ssl, connect_ssl_with, ssl_listener, ssl_listener_with};
+pub use weald_net::{
+    connect_ssl, connect_ssl_with, ssl_listener, ssl_listener_with, ssl_server, ssl_server_with,
+};
 pub use weald_sync::{block_on, select};
 
 #[cfg(not(loom))]
 pub use weald_net::{
     connect_tcp, connect_tcp_from, select, tcp_listener, tcp_listener_with, tcp_server,
-    tcp_server_with, wrap_socket,
+    tcp_server_with, unix_server, unix_server_with, wrap_socket,
 };
 pub use weald_scheduler::{
     Builder, Doing, Dump, DumpedThread, Elapsed, Exception, GreenThread, GreenThreadId,

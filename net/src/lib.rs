@@ -15,7 +15,7 @@
 //! | `select.rs` | eventlet's `select`                                                      |
 //! | `resolve.rs`| names to addresses                                                       |
 //! | `race.rs`   | connecting to a name with several addresses                              |
-//! | `server.rs` | `tcp_server`                                                             |
+//! | `server.rs` | `tcp_server` and its like                                                |
 //! | `shim.rs`   | what a model check has a double of                                       |
 //! | `tls/`      | TLS over green streams                                                   |
 //! | `wrap.rs`   | std's sockets made green                                                 |
@@ -66,7 +66,9 @@ pub use crate::fd::Fd;
 pub use crate::poll::{PollFd, poll};
 pub use crate::resolve::{Resolve, SystemResolver, resolve, set_resolver};
 pub use crate::select::{Selected, select};
-pub use crate::server::{ServerHandle, ServerOptions, tcp_server, tcp_server_with};
+pub use crate::server::{
+    ServerHandle, ServerOptions, tcp_server, tcp_server_with, unix_server, unix_server_with,
+};
 pub use crate::tcp::{
     Incoming, TcpListener, TcpStream, connect_tcp, connect_tcp_from, tcp_listener,
     tcp_listener_with,
@@ -75,7 +77,12 @@ pub use crate::tcp::{
 pub use crate::tls::{
     ClientCertificates, Identity, SslAcceptor, SslAcceptorBuilder, SslConnector,
     SslConnectorBuilder, SslIncoming, SslListener, SslReader, SslRoots, SslStream, SslTransport,
-    SslWriter, connect_ssl, connect_ssl_with, ssl_listener, ssl_listener_with,
+    SslWriter, connect_ssl, connect_ssl_with, crypto_provider, ssl_listener, ssl_listener_with,
+    ssl_server, ssl_server_with,
 };
+/// The version of rustls that weald speaks TLS with, for configurations of its own.
+#[cfg(feature = "tls")]
+pub use rustls;
+
 pub use crate::udp::UdpSocket;
 pub use crate::wrap::{WrapSocket, wrap_socket};

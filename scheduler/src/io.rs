@@ -134,6 +134,43 @@ pub fn poll_in_place(fds: &mut Vec<libc::pollfd>, deadline: Option<Instant>) -> 
     })
 }
 
+/// Gives the memory below the running green thread's stack pointer back to the system: after a call that
+/// went deep and before waits that may be long. Nothing on a thread that [waits in place](waits_in_place).
+#[cfg(not(loom))]
+#[inline(never)]
+#[allow(unsafe_code, reason = "the running thread's own header and stack")]
+pub fn release_stack() {
+    // SAFETY: the running thread's header is alive.
+    let header = unsafe { &*crate::current::header() };
+    let way_out = header.suspender.get().addr();
+    if waits_in_place() || way_out == 0 {
+        return;
+    }
+    // SAFETY: no pointers.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let Ok(page) = usize::try_from(page) else {
+        return;
+    };
+    let here = std::ptr::from_ref(&page).addr();
+    // What calls from here need, signals' frames included if they are small, lies in the page that is left.
+    let high = (here & !(page - 1)).saturating_sub(page);
+    // The way out lies at the top of the stack, less than a page below its end (`Coroutine::new` gets a
+    // body of two words). So this is above the lowest usable byte.
+    let low = ((way_out & !(page - 1)) + 2 * page).saturating_sub(header.stack_size());
+    if high <= low || !(low..way_out).contains(&here) {
+        return;
+    }
+    // SAFETY: the range lies in the running thread's stack and below all of its frames: nobody has
+    // anything there. What is touched again is zero.
+    let _ = unsafe {
+        libc::madvise(
+            std::ptr::with_exposed_provenance_mut(low),
+            high - low,
+            libc::MADV_DONTNEED,
+        )
+    };
+}
+
 /// The end of a blocking call that did not wait.
 #[inline]
 pub fn spend() {

@@ -142,10 +142,20 @@ impl RawMutex {
     #[doc(hidden)]
     #[inline]
     pub fn take_io(&self) -> std::io::Result<()> {
+        self.take_io_until(None)
+    }
+
+    /// As `take_io`, with a deadline (`None`: never), which is `TimedOut` when it has passed.
+    ///
+    /// # Errors
+    /// The exception; `TimedOut`.
+    #[doc(hidden)]
+    #[inline]
+    pub fn take_io_until(&self, deadline: Option<Instant>) -> std::io::Result<()> {
         if self.take_if_idle() {
             return Ok(());
         }
-        self.wait(None, true)
+        self.wait(deadline, true)
             .map_err(|not_locked| match not_locked {
                 NotLocked::TimedOut => std::io::ErrorKind::TimedOut.into(),
                 NotLocked::Interrupted(interrupt) => interrupt.into_io(),

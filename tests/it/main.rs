@@ -37,6 +37,7 @@ mod net_interrupt;
 mod net_names;
 mod net_select;
 mod net_server;
+mod net_servers;
 mod net_tcp;
 mod os_threads;
 mod own_crates;
@@ -63,7 +64,11 @@ mod tls_hostile;
 #[cfg(feature = "tls")]
 mod tls_interrupt;
 #[cfg(feature = "tls")]
+mod tls_limits;
+#[cfg(feature = "tls")]
 mod tls_peers;
+#[cfg(feature = "tls")]
+mod tls_server;
 #[cfg(feature = "tls")]
 mod tls_stream;
 #[cfg(feature = "tls")]

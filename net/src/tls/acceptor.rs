@@ -47,7 +47,8 @@ pub struct SslAcceptor(Arc<Shared>);
 
 struct Shared {
     config: Arc<ServerConfig>,
-    identities: Arc<Identities>,
+    /// `None`: the program has made the configuration.
+    identities: Option<Arc<Identities>>,
     bounds: Bounds,
 }
 
@@ -68,6 +69,47 @@ impl SslAcceptor {
         Self::builder().identity(identity).build()
     }
 
+    /// A server with a configuration of rustls: for what [`builder`](Self::builder) does not offer, such
+    /// as versions, cipher suites, a key log, a verifier of clients with revocation lists, ticket keys
+    /// that several servers share, or a choice of certificates by more than the name.
+    ///
+    /// weald needs little of it: its provider of cryptography may be any
+    /// ([`crypto_provider`](crate::crypto_provider) is weald's own), but early data
+    /// (`max_early_data_size`) must be off. Its verifiers, resolvers, key logs and tickets are called in
+    /// the handshake, on the stack of the green thread that runs it, where nothing else of this stream
+    /// can go on; they may make blocking calls of weald, but none on this stream.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// use weald_net::rustls::{ServerConfig, version::TLS13};
+    /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+    /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    /// let identity = weald_net::Identity::from_pem(&chain, &key)?;
+    /// let mut config = ServerConfig::builder_with_provider(weald_net::crypto_provider())
+    ///     .with_protocol_versions(&[&TLS13])
+    ///     .unwrap()
+    ///     .with_no_client_auth()
+    ///     .with_cert_resolver(Arc::new(weald_net::rustls::sign::SingleCertAndKey::from(
+    ///         identity.certified_key(),
+    ///     )));
+    /// config.key_log = Arc::new(weald_net::rustls::KeyLogFile::new());
+    /// let acceptor = weald_net::SslAcceptor::from_rustls(config)?;
+    /// # drop(acceptor);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput`: it allows early data.
+    pub fn from_rustls(config: impl Into<Arc<ServerConfig>>) -> io::Result<Self> {
+        Self::builder().rustls(config).build()
+    }
+
+    /// The configuration as rustls has it.
+    pub fn rustls_config(&self) -> &Arc<ServerConfig> {
+        &self.0.config
+    }
+
     /// Settings to begin with: TLS 1.2 and 1.3, no client certificates, no ALPN, resumption by
     /// tickets and by a cache of 16384 sessions, 10 s for a handshake.
     pub fn builder() -> SslAcceptorBuilder {
@@ -75,6 +117,7 @@ impl SslAcceptor {
             identities: Vec::new(),
             protocols: Vec::new(),
             clients: ClientCertificates::None,
+            config: None,
             limit: Some(HANDSHAKE_LIMIT),
             seats: None,
         }
@@ -84,16 +127,17 @@ impl SslAcceptor {
     /// Connections whose handshake has begun keep theirs.
     ///
     /// # Errors
-    /// `InvalidInput`: there is none. Then nothing changes.
+    /// `InvalidInput`: there is none, or the acceptor was made of a configuration of rustls, whose own
+    /// resolver says who it is. Then nothing changes.
     pub fn reload(&self, identities: impl IntoIterator<Item = Identity>) -> io::Result<()> {
+        let Some(place) = &self.0.identities else {
+            return Err(invalid_input(
+                "the configuration of rustls chooses the certificate: change its resolver",
+            ));
+        };
         let table = Table::new(identities.into_iter().collect())?;
         let old = {
-            let mut place = self
-                .0
-                .identities
-                .0
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut place = place.0.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *place, Arc::new(table))
         };
         drop(old);
@@ -144,11 +188,19 @@ pub struct SslAcceptorBuilder {
     identities: Vec<Identity>,
     protocols: Vec<Vec<u8>>,
     clients: ClientCertificates,
+    config: Option<Arc<ServerConfig>>,
     limit: Option<Duration>,
     seats: Option<usize>,
 }
 
 impl SslAcceptorBuilder {
+    /// Takes a configuration of rustls in place of identities, protocols and client certificates; see
+    /// [`SslAcceptor::from_rustls`].
+    pub fn rustls(mut self, config: impl Into<Arc<ServerConfig>>) -> Self {
+        self.config = Some(config.into());
+        self
+    }
+
     /// Adds an identity. A client gets the first one whose certificate has the name that it asks for
     /// (SNI), and one that asks for none, or for another name, gets the first of all.
     pub fn identity(mut self, identity: Identity) -> Self {
@@ -190,9 +242,34 @@ impl SslAcceptorBuilder {
     ///
     /// # Errors
     /// `InvalidInput`: no identity, the name of a protocol that is empty or longer than 255 bytes,
-    /// or the platform's roots for clients, which are for servers only. `InvalidData`: roots that
+    /// or the platform's roots for clients, which are for servers only; a configuration of rustls that
+    /// allows early data, or one beside other settings that belong into it. `InvalidData`: roots that
     /// cannot be used.
     pub fn build(self) -> io::Result<SslAcceptor> {
+        let bounds = Bounds {
+            limit: self.limit,
+            seats: self.seats.map(|count| Arc::new(Seats::new(count))),
+        };
+        if let Some(config) = self.config {
+            let is_alone = self.identities.is_empty()
+                && self.protocols.is_empty()
+                && matches!(self.clients, ClientCertificates::None);
+            if !is_alone {
+                return Err(invalid_input(
+                    "identities, protocols and client certificates belong into the configuration of rustls",
+                ));
+            }
+            if config.max_early_data_size > 0 {
+                return Err(invalid_input(
+                    "early data must be off: max_early_data_size 0",
+                ));
+            }
+            return Ok(SslAcceptor(Arc::new(Shared {
+                config,
+                identities: None,
+                bounds,
+            })));
+        }
         let identities = Arc::new(Identities(RwLock::new(Arc::new(Table::new(
             self.identities,
         )?))));
@@ -219,11 +296,8 @@ impl SslAcceptorBuilder {
         config.ticketer = ticketer().map_err(error)?;
         Ok(SslAcceptor(Arc::new(Shared {
             config: Arc::new(config),
-            identities,
-            bounds: Bounds {
-                limit: self.limit,
-                seats: self.seats.map(|count| Arc::new(Seats::new(count))),
-            },
+            identities: Some(identities),
+            bounds,
         })))
     }
 }

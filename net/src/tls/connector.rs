@@ -78,13 +78,39 @@ impl SslConnector {
         Self::builder().roots(SslRoots::from_pem(roots)?).build()
     }
 
+    /// A client with a configuration of rustls: for what [`builder`](Self::builder) does not offer, such
+    /// as versions, cipher suites, a key log or a verifier of one's own.
+    ///
+    /// weald needs of it only that early data is off, as
+    /// [`SslAcceptor::from_rustls`](crate::SslAcceptor::from_rustls) tells.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_net::rustls::{ClientConfig, RootCertStore, version::TLS13};
+    /// let config = ClientConfig::builder_with_provider(weald_net::crypto_provider())
+    ///     .with_protocol_versions(&[&TLS13])
+    ///     .unwrap()
+    ///     .with_root_certificates(RootCertStore::empty())
+    ///     .with_no_client_auth();
+    /// let connector = weald_net::SslConnector::from_rustls(config)?;
+    /// # drop(connector);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput`: it has early data on.
+    pub fn from_rustls(config: impl Into<Arc<ClientConfig>>) -> io::Result<Self> {
+        Self::builder().rustls(config).build()
+    }
+
     /// Settings to begin with: TLS 1.2 and 1.3, the platform's roots, no ALPN, no certificate, 10 s
     /// for a handshake.
     pub fn builder() -> SslConnectorBuilder {
         SslConnectorBuilder {
-            roots: SslRoots::platform(),
+            roots: None,
             identity: None,
             protocols: Vec::new(),
+            config: None,
             limit: Some(HANDSHAKE_LIMIT),
         }
     }
@@ -93,7 +119,7 @@ impl SslConnector {
         if let Some(config) = self.0.config.get() {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(self.0.settings.config()?);
+        let config = self.0.settings.config()?;
         // Who was first here has won: sessions are kept in one place.
         Ok(Arc::clone(self.0.config.get_or_init(|| config)))
     }
@@ -135,16 +161,25 @@ impl Default for SslConnector {
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct SslConnectorBuilder {
-    roots: SslRoots,
+    /// `None`: the platform's.
+    roots: Option<SslRoots>,
     identity: Option<Identity>,
     protocols: Vec<Vec<u8>>,
+    config: Option<Arc<ClientConfig>>,
     limit: Option<Duration>,
 }
 
 impl SslConnectorBuilder {
     /// Whom to trust.
     pub fn roots(mut self, roots: SslRoots) -> Self {
-        self.roots = roots;
+        self.roots = Some(roots);
+        self
+    }
+
+    /// Takes a configuration of rustls in place of roots, identity and protocols; see
+    /// [`SslConnector::from_rustls`].
+    pub fn rustls(mut self, config: impl Into<Arc<ClientConfig>>) -> Self {
+        self.config = Some(config.into());
         self
     }
 
@@ -173,22 +208,38 @@ impl SslConnectorBuilder {
     /// connection.
     ///
     /// # Errors
-    /// `InvalidInput`: the name of a protocol that is empty or longer than 255 bytes.
+    /// `InvalidInput`: the name of a protocol that is empty or longer than 255 bytes; a configuration of
+    /// rustls that has early data on, or one beside other settings that belong into it.
     pub fn build(self) -> io::Result<SslConnector> {
         protocols(&self.protocols)?;
+        if let Some(config) = &self.config {
+            if self.roots.is_some() || self.identity.is_some() || !self.protocols.is_empty() {
+                return Err(invalid_input(
+                    "roots, identity and protocols belong into the configuration of rustls",
+                ));
+            }
+            if config.enable_early_data {
+                return Err(invalid_input(
+                    "early data must be off: enable_early_data false",
+                ));
+            }
+        }
         Ok(SslConnector(Arc::new(Shared {
             settings: self,
             config: OnceLock::new(),
         })))
     }
 
-    fn config(&self) -> io::Result<ClientConfig> {
+    fn config(&self) -> io::Result<Arc<ClientConfig>> {
+        if let Some(config) = &self.config {
+            return Ok(Arc::clone(config));
+        }
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(error)?;
-        let builder = match &self.roots.0 {
-            Kind::Own(roots) => builder.with_root_certificates(Arc::clone(roots)),
-            Kind::Platform => builder
+        let builder = match self.roots.as_ref().map(|roots| &roots.0) {
+            Some(Kind::Own(roots)) => builder.with_root_certificates(Arc::clone(roots)),
+            None | Some(Kind::Platform) => builder
                 .dangerous()
                 .with_custom_certificate_verifier(platform_verifier()?),
         };
@@ -202,7 +253,7 @@ impl SslConnectorBuilder {
         };
         config.alpn_protocols = protocols(&self.protocols)?;
         config.resumption = Resumption::in_memory_sessions(SERVERS);
-        Ok(config)
+        Ok(Arc::new(config))
     }
 }
 

@@ -66,6 +66,24 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// The same as rustls has it, for a resolver of certificates.
+    ///
+    /// # Examples
+    /// See [`SslAcceptor::from_rustls`](crate::SslAcceptor::from_rustls).
+    pub fn certified_key(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.key)
+    }
+}
+
+impl From<Arc<CertifiedKey>> for Identity {
+    /// Takes what rustls has: a key in a hardware module for example. That key and certificate belong
+    /// together is not looked at.
+    fn from(key: Arc<CertifiedKey>) -> Self {
+        Self { key }
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Identity");

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use super::acceptor::SslAcceptor;
 use super::identity::Identity;
 use super::stream::SslStream;
-use crate::tcp::{TcpListener, tcp_listener};
+use crate::server::{Listener, ServerHandle, ServerOptions, serve, wait_for};
+use crate::tcp::{TcpListener, TcpStream, tcp_listener};
 
 /// A green listener whose connections speak TLS.
 ///
@@ -36,9 +37,7 @@ impl SslListener {
     /// The system's.
     pub fn accept(&self) -> io::Result<(SslStream, SocketAddr)> {
         let (tcp, peer) = self.listener.accept()?;
-        // It fails only if the connection is gone, which the next call on it will tell.
-        let _ = tcp.set_nodelay(true);
-        Ok((SslStream::server(tcp, &self.acceptor)?, peer))
+        Ok((begin(&self.acceptor, tcp)?, peer))
     }
 
     /// The connections, one after the other; it never ends.
@@ -65,6 +64,104 @@ impl SslListener {
     }
 }
 
+fn begin(acceptor: &SslAcceptor, tcp: TcpStream) -> io::Result<SslStream> {
+    // It fails only if the connection is gone, which the next call on it will tell.
+    let _ = tcp.set_nodelay(true);
+    SslStream::server(tcp, acceptor)
+}
+
+impl Listener for SslListener {
+    const SERVER: &'static str = "ssl_server";
+    type Accepted = TcpStream;
+    type Stream = SslStream;
+    type Addr = SocketAddr;
+    type Opener = SslAcceptor;
+
+    fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.listener.accept()
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        wait_for(self.listener.0.fd())
+    }
+
+    fn opener(&self) -> SslAcceptor {
+        self.acceptor.clone()
+    }
+
+    fn open(acceptor: &SslAcceptor, tcp: TcpStream) -> Option<SslStream> {
+        let stream = begin(acceptor, tcp).and_then(|stream| stream.handshake().map(|()| stream));
+        match stream {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                // Strangers can make as many of these as they like.
+                log::debug!("weald: ssl_server: a handshake failed: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// Calls `handler` in a green thread of its own for each connection, once its TLS handshake is done.
+/// Returns at once.
+///
+/// It is [`tcp_server`](crate::tcp_server) with TLS: the same limits, pauses, log lines and handle. The
+/// handshake runs in the connection's own thread, within the time that the [`SslAcceptor`] gives it
+/// (10 s unless it is told otherwise); so a client that is slow, silent or speaks no TLS holds up
+/// nobody, and counts as a connection until then. If the handshake fails the connection is closed, and
+/// the handler is not called.
+///
+/// # Examples
+/// ```
+/// use std::io::{Read, Write};
+/// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+/// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+/// let identity = weald_net::Identity::from_pem(&chain, &key)?;
+/// let listener = weald_net::ssl_listener("127.0.0.1:0", identity)?;
+/// let server = weald_net::ssl_server(listener, |mut stream, _peer| {
+///     let _ = stream.write_all(b"welcome");
+/// });
+/// # let connector = weald_net::SslConnector::from_pem(&chain)?;
+/// let addr = format!("localhost:{}", server.local_addr().port());
+/// let mut text = String::new();
+/// weald_net::connect_ssl_with(&addr, &connector)?.read_to_string(&mut text)?;
+/// assert_eq!(text, "welcome");
+/// server.stop();
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Panics
+/// As [`tcp_server`](crate::tcp_server).
+pub fn ssl_server(
+    listener: SslListener,
+    handler: impl Fn(SslStream, SocketAddr) + Send + Sync + 'static,
+) -> ServerHandle {
+    ssl_server_with(listener, ServerOptions::new(), handler)
+}
+
+/// As [`ssl_server`], with settings.
+///
+/// # Examples
+/// See [`tcp_server_with`](crate::tcp_server_with).
+///
+/// # Panics
+/// As [`tcp_server`](crate::tcp_server).
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "settings are given, not lent"
+)]
+pub fn ssl_server_with(
+    listener: SslListener,
+    options: ServerOptions,
+    handler: impl Fn(SslStream, SocketAddr) + Send + Sync + 'static,
+) -> ServerHandle {
+    serve(listener, &options, handler)
+}
+
 impl AsFd for SslListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
@@ -79,11 +176,21 @@ impl AsRawFd for SslListener {
 
 /// The connections of a listener; from [`SslListener::incoming`].
 ///
+/// An error is no end: when descriptors run out each `next` tells so at once, until there are some
+/// again. A loop over it must pause then, as [`ssl_server`] does by itself.
+///
 /// # Examples
 /// ```no_run
+/// use std::time::Duration;
 /// # fn example(listener: weald_net::SslListener) {
-/// for stream in listener.incoming().flatten() {
-///     weald_scheduler::spawn(move || stream.handshake());
+/// for stream in listener.incoming() {
+///     match stream {
+///         Ok(stream) => drop(weald_scheduler::spawn(move || stream.handshake())),
+///         Err(error) => {
+///             eprintln!("{error}");
+///             weald_scheduler::sleep(Duration::from_millis(100));
+///         }
+///     }
 /// }
 /// # }
 /// ```
@@ -111,14 +218,11 @@ impl FusedIterator for SslIncoming<'_> {}
 /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
 /// let identity = weald_net::Identity::from_pem(&chain, &key)?;
 /// let listener = weald_net::ssl_listener("127.0.0.1:0", identity)?;
-/// let addr = listener.local_addr()?;
-/// weald_scheduler::spawn(move || {
-///     while let Ok((mut stream, _peer)) = listener.accept() {
-///         weald_scheduler::spawn(move || stream.write_all(b"welcome"));
-///     }
+/// let server = weald_net::ssl_server(listener, |mut stream, _peer| {
+///     let _ = stream.write_all(b"welcome");
 /// });
 /// # let connector = weald_net::SslConnector::from_pem(&chain)?;
-/// # let addr = format!("localhost:{}", addr.port());
+/// # let addr = format!("localhost:{}", server.local_addr().port());
 /// # let mut text = String::new();
 /// # weald_net::connect_ssl_with(&addr, &connector)?.read_to_string(&mut text)?;
 /// # assert_eq!(text, "welcome");

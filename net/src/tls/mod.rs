@@ -6,7 +6,7 @@
 //! | `roots.rs`     | whose signatures on certificates count                                       |
 //! | `acceptor.rs`  | the settings of a server                                                     |
 //! | `connector.rs` | the settings of a client; `connect_ssl`                                      |
-//! | `listener.rs`  | `ssl_listener`                                                               |
+//! | `listener.rs`  | `ssl_listener`, `ssl_server`                                                 |
 //! | `stream.rs`    | the stream that programs read and write                                      |
 //! | `split.rs`     | its two halves                                                               |
 //! | `transport.rs` | what it is spoken over                                                       |
@@ -17,7 +17,8 @@
 //! | `seats.rs`     | how many handshakes may compute at once                                      |
 //! | `provider.rs`  | whose cryptography                                                           |
 //!
-//! No type of rustls is in a signature here, so that its next version breaks no program.
+//! Types of rustls are in the signatures only of what hands its own configuration in or out
+//! (`from_rustls`, `certified_key`, `crypto_provider`): its next version breaks no other program.
 
 mod acceptor;
 mod buffer;
@@ -40,7 +41,10 @@ use std::time::Duration;
 pub use self::acceptor::{ClientCertificates, SslAcceptor, SslAcceptorBuilder};
 pub use self::connector::{SslConnector, SslConnectorBuilder, connect_ssl, connect_ssl_with};
 pub use self::identity::Identity;
-pub use self::listener::{SslIncoming, SslListener, ssl_listener, ssl_listener_with};
+pub use self::listener::{
+    SslIncoming, SslListener, ssl_listener, ssl_listener_with, ssl_server, ssl_server_with,
+};
+pub use self::provider::crypto_provider;
 pub use self::roots::SslRoots;
 pub use self::split::{SslReader, SslWriter};
 pub use self::stream::SslStream;

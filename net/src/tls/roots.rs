@@ -61,6 +61,13 @@ impl SslRoots {
     }
 }
 
+impl From<Arc<RootCertStore>> for SslRoots {
+    /// Takes what rustls has.
+    fn from(roots: Arc<RootCertStore>) -> Self {
+        Self(Kind::Own(roots))
+    }
+}
+
 impl fmt::Debug for SslRoots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -14,7 +14,8 @@
 //! moved to `outgoing` under both locks, and only the holder of `outgoing` sends.
 //! Invariant 2: bytes that were taken from the transport are in `machine`, and plaintext that was
 //! taken over is in `outgoing`, before anything can be raised; so an interrupted call loses neither,
-//! and the next one goes on from there.
+//! and the next one goes on from there. What a write has reported as written is sent, also if the
+//! stream is dropped then, as long as the peer takes it.
 //! Invariant 3: the handshake is run by the holder of `incoming`; `established` is set once it has
 //! ended and all of its records were sent.
 
@@ -31,7 +32,7 @@ use super::machine::Machine;
 use super::seats::Seats;
 use super::transport::SslTransport;
 use super::turn::Turn;
-use super::{error, timed_out};
+use super::{error, invalid_input, timed_out};
 
 /// How much plaintext a write takes at once, in bytes: four records, one system call.
 const CHUNK: usize = 64 * 1024;
@@ -53,7 +54,7 @@ pub(super) struct Bounds {
 pub(super) struct Session<S: SslTransport> {
     pub(super) transport: S,
     incoming: Turn<Incoming>,
-    outgoing: Turn<Buffer>,
+    outgoing: Turn<Outgoing>,
     machine: Turn<Machine>,
     established: AtomicBool,
     /// `machine` may have records to be sent. A hint, looked at when the lock is not held: set under
@@ -64,6 +65,31 @@ pub(super) struct Session<S: SslTransport> {
     bounds: Bounds,
     /// When the handshake must have ended; set when it begins.
     deadline: OnceLock<Option<Instant>>,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    records: Buffer,
+    /// What a write that ran out of time has handed to TLS, and not reported as written: the next write
+    /// must begin with it.
+    owed: Vec<u8>,
+}
+
+impl Outgoing {
+    /// A write when something is owed, which has gone out by now.
+    fn settle(&mut self, plain: &[u8]) -> io::Result<usize> {
+        let count = plain.len().min(self.owed.len());
+        if plain[..count] != self.owed[..count] {
+            return Err(invalid_input(
+                "the write before this one timed out; the next one must begin with its bytes",
+            ));
+        }
+        self.owed.drain(..count);
+        if self.owed.is_empty() {
+            self.owed = Vec::new();
+        }
+        Ok(count)
+    }
 }
 
 #[derive(Debug)]
@@ -101,7 +127,10 @@ impl<S: SslTransport> Session<S> {
                 fresh: Buffer::new(),
                 busy: false,
             }),
-            outgoing: Turn::new(Buffer::new()),
+            outgoing: Turn::new(Outgoing {
+                records: Buffer::new(),
+                owed: Vec::new(),
+            }),
             machine: Turn::new(machine),
             established: AtomicBool::new(false),
             has_output: AtomicBool::new(false),
@@ -122,28 +151,34 @@ impl<S: SslTransport> Session<S> {
     }
 
     /// Runs the handshake, or waits for who runs it, unless it has ended.
+    ///
+    /// `limit`: how long the call may wait for another that runs it.
     #[inline]
-    pub(super) fn establish(&self) -> io::Result<()> {
+    pub(super) fn establish(&self, limit: Option<Duration>) -> io::Result<()> {
         if self.is_established() {
             return Ok(());
         }
-        self.establish_in_time()
+        self.establish_in_time(limit)
     }
 
     #[cold]
-    fn establish_in_time(&self) -> io::Result<()> {
+    fn establish_in_time(&self, limit: Option<Duration>) -> io::Result<()> {
         let ends = || self.bounds.limit.and_then(weald_scheduler::io::deadline);
-        let Some(deadline) = *self.deadline.get_or_init(ends) else {
-            return self.shake_hands();
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        weald_scheduler::timeout(left, || self.shake_hands())
-            .unwrap_or_else(|_elapsed| Err(timed_out("the TLS handshake took too long")))
+        if let Some(deadline) = *self.deadline.get_or_init(ends) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            weald_scheduler::timeout(left, || self.shake_hands(limit))
+                .unwrap_or_else(|_elapsed| Err(timed_out("the TLS handshake took too long")))?;
+        } else {
+            self.shake_hands(limit)?;
+        }
+        // Nothing that follows goes as deep as the handshake has.
+        weald_scheduler::io::release_stack();
+        Ok(())
     }
 
-    fn shake_hands(&self) -> io::Result<()> {
+    fn shake_hands(&self, limit: Option<Duration>) -> io::Result<()> {
         enter()?;
-        let mut incoming = self.incoming.lock_io()?;
+        let mut incoming = self.incoming.lock_io(limit)?;
         let incoming = &mut *incoming;
         while !self.is_established() {
             let (result, has_ended) = {
@@ -161,7 +196,9 @@ impl<S: SslTransport> Session<S> {
                 self.push_at_once();
                 return Err(error(failed));
             }
-            self.push(&mut *self.outgoing.lock_io()?)?;
+            let mut outgoing = self.outgoing.lock_io(self.transport.send_limit())?;
+            self.push(&mut outgoing.records)?;
+            drop(outgoing);
             if has_ended {
                 incoming.fresh.clear();
                 // Pairs with the load in `is_established`.
@@ -186,8 +223,9 @@ impl<S: SslTransport> Session<S> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        self.establish()?;
-        let mut incoming = self.incoming.lock_io()?;
+        let limit = self.transport.receive_limit();
+        self.establish(limit)?;
+        let mut incoming = self.incoming.lock_io(limit)?;
         let incoming = &mut *incoming;
         let mut has_waited = false;
         loop {
@@ -244,12 +282,16 @@ impl<S: SslTransport> Session<S> {
     }
 
     fn hand_over(&self, plain: &[u8]) -> io::Result<usize> {
-        self.establish()?;
-        let mut outgoing = self.outgoing.lock_io()?;
+        let limit = self.transport.send_limit();
+        self.establish(limit)?;
+        let mut outgoing = self.outgoing.lock_io(limit)?;
         // What earlier calls left behind. Nothing of this one's is taken over yet.
-        self.push(&mut outgoing)?;
+        self.push(&mut outgoing.records)?;
         if plain.is_empty() {
             return Ok(0);
+        }
+        if !outgoing.owed.is_empty() {
+            return outgoing.settle(plain);
         }
         let taken = plain.len().min(CHUNK);
         {
@@ -261,11 +303,16 @@ impl<S: SslTransport> Session<S> {
                 ));
             }
             machine
-                .encrypt(&plain[..taken], &mut outgoing)
+                .encrypt(&plain[..taken], &mut outgoing.records)
                 .map_err(error)?;
         }
         // It is TLS's now, whatever is raised (invariant 2).
-        match defer(|| self.push(&mut outgoing)) {
+        match defer(|| self.push(&mut outgoing.records)) {
+            // Not as written, or a caller that is content with this call would never know.
+            Err(failed) if failed.kind() == io::ErrorKind::TimedOut && !is_deferred(&failed) => {
+                outgoing.owed = plain[..taken].to_vec();
+                Err(failed)
+            }
             Err(failed) if !may_go_on(&failed) => Err(failed),
             Ok(()) | Err(_) => Ok(taken),
         }
@@ -279,7 +326,8 @@ impl<S: SslTransport> Session<S> {
             spend();
             return Ok(());
         }
-        let pushed = self.push(&mut *self.outgoing.lock_io()?);
+        let outgoing = self.outgoing.lock_io(self.transport.send_limit());
+        let pushed = outgoing.and_then(|mut outgoing| self.push(&mut outgoing.records));
         spend();
         pushed
     }
@@ -309,8 +357,8 @@ impl<S: SslTransport> Session<S> {
             return;
         };
         self.has_output.store(false, Ordering::Relaxed);
-        self.machine.lock().move_out(&mut outgoing);
-        send_at_once(&self.transport, &mut outgoing);
+        self.machine.lock().move_out(&mut outgoing.records);
+        send_at_once(&self.transport, &mut outgoing.records);
     }
 
     pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
@@ -321,11 +369,12 @@ impl<S: SslTransport> Session<S> {
         let said = if how == Shutdown::Read || !self.is_established() {
             Ok(())
         } else if how == Shutdown::Write {
-            self.say_close(&mut *self.outgoing.lock_io()?)
+            let mut outgoing = self.outgoing.lock_io(self.transport.send_limit())?;
+            self.say_close(&mut outgoing.records)
         } else {
             // Who waits there for the transport is woken by its end, in the middle of a record.
             let outgoing = self.outgoing.try_lock();
-            outgoing.map_or(Ok(()), |mut outgoing| self.say_close(&mut outgoing))
+            outgoing.map_or(Ok(()), |mut outgoing| self.say_close(&mut outgoing.records))
         };
         match said {
             // Interrupted: the next call goes on from here.
@@ -382,17 +431,19 @@ fn send_at_once(transport: &impl SslTransport, outgoing: &mut Buffer) {
 }
 
 impl<S: SslTransport> Drop for Session<S> {
-    /// Says `close_notify`, if that can be done at once and is true: not if records are left that
-    /// the peer will never see, and not when the thread unwinds in the middle of its work.
+    /// Sends what was reported as written, and says `close_notify` if that is true: not when the thread
+    /// unwinds in the middle of its work, and not after a write that has failed.
     fn drop(&mut self) {
         let machine = self.machine.get_mut();
-        let outgoing = self.outgoing.get_mut();
-        let may_close = *self.established.get_mut()
-            && !machine.sent_close()
-            && machine.has_ended().is_ok()
-            && !is_unwinding();
-        if may_close && machine.close(outgoing).is_ok() {
-            send_at_once(&self.transport, outgoing);
+        let Outgoing { records, owed } = self.outgoing.get_mut();
+        if *self.established.get_mut() && owed.is_empty() && machine.has_ended().is_ok() {
+            let may_close = !machine.sent_close() && !is_unwinding();
+            if !may_close || machine.close(records).is_ok() {
+                send_at_once(&self.transport, records);
+            }
+            if !records.is_empty() && !self.transport.send_later(records.filled()) {
+                log::debug!("weald: a TLS stream was dropped before its last bytes were sent");
+            }
         }
         // What nobody has read, a server's tickets in particular, would make the kernel reset the
         // connection, and the peer lose what it has not read yet.

@@ -32,7 +32,17 @@ use crate::tcp::TcpStream;
 ///
 /// A write that an exception interrupts once TLS has its bytes returns `Ok`: the records go out with
 /// the next write, flush or shutdown, and the exception is raised in the thread's next blocking
-/// call. Dropping the stream sends `close_notify` if that can be done at once.
+/// call. So does a write of a stream that must not wait, when the socket has no room for all of them.
+///
+/// A write whose timeout passes once TLS has its bytes returns `TimedOut`, and reports none of them as
+/// written, though they are in the stream and cannot be taken back. So the next write must begin with
+/// the same bytes, as after any write that has failed for now: they are not sent twice. A write of
+/// other bytes is `InvalidInput`.
+///
+/// Dropping the stream sends what `write` has reported as written, and `close_notify` if that can be
+/// done at once. Over a TCP or Unix stream a green thread of its own goes on sending where there was no
+/// room, as a kernel does, until the peer has taken nothing for 10 s. Who must know that all has gone
+/// out calls `flush`, or `shutdown`.
 ///
 /// # Examples
 /// See [`connect_ssl_with`](crate::connect_ssl_with) and [`ssl_listener`](crate::ssl_listener).
@@ -104,7 +114,8 @@ impl<S: SslTransport> SslStream<S> {
     /// the text tells. `TimedOut`: it took too long. `UnexpectedEof`: the peer went away.
     pub fn handshake(&self) -> io::Result<()> {
         weald_scheduler::io::enter()?;
-        self.session.establish()
+        self.session
+            .establish(self.session.transport.receive_limit())
     }
 
     /// Closes one or both directions. Of the writing one: all that was written is sent, and
@@ -187,13 +198,14 @@ impl SslStream<TcpStream> {
         self.get_ref().local_addr()
     }
 
-    /// Bounds how long a read waits for the socket; `None`: not at all. Zero is `InvalidInput`.
+    /// Bounds how long a read waits for the socket, and for another that reads; `None`: not at all. Zero
+    /// is `InvalidInput`. A read may wait several times, as a record may come in pieces.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.get_ref().set_read_timeout(timeout)
     }
 
-    /// Bounds how long a write waits for the socket; `None`: not at all. Zero is `InvalidInput`. A
-    /// write whose bytes TLS has already returns `Ok`, and the next one waits for its records.
+    /// Bounds how long a write waits for the socket, and for another that writes; `None`: not at all.
+    /// Zero is `InvalidInput`. What a write is that runs out of time, see [`SslStream`].
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.get_ref().set_write_timeout(timeout)
     }
@@ -206,6 +218,12 @@ impl SslStream<TcpStream> {
     /// The bound, exactly as it was set.
     pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
         self.get_ref().write_timeout()
+    }
+
+    /// With `true` a call that would wait, for the socket or for another that reads or writes, returns
+    /// `WouldBlock`. A flag of ours, as [`TcpStream::set_nonblocking`].
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.get_ref().set_nonblocking(nonblocking)
     }
 }
 
@@ -277,6 +295,14 @@ impl<S: SslTransport> SslTransport for SslStream<S> {
 
     fn send(&self, buffer: &[u8]) -> io::Result<usize> {
         self.session.write(buffer)
+    }
+
+    fn receive_limit(&self) -> Option<Duration> {
+        self.get_ref().receive_limit()
+    }
+
+    fn send_limit(&self) -> Option<Duration> {
+        self.get_ref().send_limit()
     }
 
     fn close(&self, how: Shutdown) -> io::Result<()> {

@@ -1,14 +1,21 @@
 //! What TLS is spoken over.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use socket2::SockRef;
+use weald_scheduler::Builder;
 
 use crate::fd::Fd;
+use crate::source::{Direction, Waits};
 use crate::tcp::TcpStream;
 use crate::unix::UnixStream;
+
+/// How long the peer may take no bytes at all, once the stream was dropped that has promised to send them.
+/// As a kernel bounds what it does for a connection that was closed.
+const LAST_LIMIT: Duration = Duration::from_secs(10);
 
 /// A stream that TLS can be spoken over: a green TCP or Unix stream, another TLS stream, or a type of yours, such as
 /// a tunnel through a proxy.
@@ -53,11 +60,40 @@ pub trait SslTransport: Send + Sync {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    /// How long `receive` waits at most: [`SslStream`](crate::SslStream) waits no longer for another
+    /// reader of the same stream either. `None`: without end. Zero: not at all.
+    fn receive_limit(&self) -> Option<Duration> {
+        None
+    }
+
+    /// How long `send` waits at most, and a writer for another writer of the same stream. `None`:
+    /// without end. Zero: not at all.
+    fn send_limit(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Goes on sending these bytes after the stream was dropped: `write` has reported them as written,
+    /// and there was no room for them. False: it cannot, and they are lost. It does not wait, and raises
+    /// nothing.
+    fn send_later(&self, rest: &[u8]) -> bool {
+        let _ = rest;
+        false
+    }
+
     /// Closes one or both directions, and wakes the threads that wait for them.
     ///
     /// # Errors
     /// The transport's; they are passed on.
     fn close(&self, how: Shutdown) -> io::Result<()>;
+}
+
+/// A socket's setting as [`SslTransport`] has it.
+fn limit(waits: Waits) -> Option<Duration> {
+    match waits {
+        Waits::Forever => None,
+        Waits::AtMost(limit) => Some(limit),
+        Waits::Never => Some(Duration::ZERO),
+    }
 }
 
 macro_rules! transport {
@@ -77,6 +113,36 @@ macro_rules! transport {
 
             fn try_discard(&self) -> io::Result<usize> {
                 self.0.discard_at_once()
+            }
+
+            fn receive_limit(&self) -> Option<Duration> {
+                limit(self.0.read_waits())
+            }
+
+            fn send_limit(&self) -> Option<Duration> {
+                limit(self.0.write_waits())
+            }
+
+            fn send_later(&self, rest: &[u8]) -> bool {
+                let Ok(clone) = self.try_clone() else {
+                    return false;
+                };
+                let rest = rest.to_vec();
+                let finish = move || {
+                    // Its clones are gone, so these settings are its own.
+                    clone.0.set_nonblocking(false);
+                    let limit = clone.0.get_timeout(Direction::Write).unwrap_or(LAST_LIMIT);
+                    let done = clone
+                        .0
+                        .set_timeout(Direction::Write, Some(limit.max(LAST_LIMIT)))
+                        .and_then(|()| (&clone).write_all(&rest));
+                    if let Err(error) = done {
+                        log::warn!("weald: the last bytes of a TLS stream were lost: {error}");
+                    }
+                    // What nobody has read would make the kernel reset the connection.
+                    while matches!(clone.0.discard_at_once(), Ok(1..)) {}
+                };
+                Builder::new().spawn(finish).is_ok()
             }
 
             fn close(&self, how: Shutdown) -> io::Result<()> {

@@ -12,6 +12,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use weald_sync::RawMutex;
 
@@ -44,9 +45,17 @@ impl<T> Turn<T> {
     }
 
     /// A blocking call that has looked for exceptions: waits, and returns the one that ends the wait.
+    /// `TimedOut` after the limit (`None`: never); with a limit of zero it does not wait: `WouldBlock`.
     #[inline]
-    pub(super) fn lock_io(&self) -> io::Result<Guard<'_, T>> {
-        self.raw.take_io()?;
+    pub(super) fn lock_io(&self, limit: Option<Duration>) -> io::Result<Guard<'_, T>> {
+        if let Some(guard) = self.try_lock() {
+            return Ok(guard);
+        }
+        if limit == Some(Duration::ZERO) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.raw
+            .take_io_until(limit.and_then(weald_scheduler::io::deadline))?;
         Ok(Guard { turn: self })
     }
 
