@@ -38,11 +38,13 @@ use crate::last_words;
 use crate::patch::Bypass;
 use crate::stack::{self, Cache, DEFAULT_STACK, Stack};
 
-/// Halves that the keeper begins at a time.
+/// Halves that the keeper begins at a time: first so many, then twice as many each time that the stock
+/// was used up, to the bound. One takes some 3 us, and whoever wants one waits for the whole batch.
 const BATCH: usize = 16;
+const LARGEST_BATCH: usize = 128;
 
 /// The stock has no more halves than this for long.
-const MOST: usize = 64;
+const MOST: usize = 4 * LARGEST_BATCH;
 
 /// The keeper ends when nobody has needed it for so long.
 const REST: Duration = Duration::from_secs(1);
@@ -195,17 +197,19 @@ fn take_half() -> Option<Half> {
 /// The keeper's life.
 fn keep() {
     let mut stock = stock();
+    let mut batch = BATCH;
     loop {
         if stock.wanted > 0 && stock.halves.is_empty() {
             drop(stock);
             let mut cache = Cache::new();
             let one = |_| cache.get(DEFAULT_STACK).map(Half::begin).ok();
-            let mut some: Vec<_> = (0..BATCH).map_while(one).collect();
+            let mut some: Vec<_> = (0..batch).map_while(one).collect();
             stock = self::stock();
             if some.is_empty() {
                 stock.failures += 1;
             }
             stock.halves.append(&mut some);
+            batch = (2 * batch).min(LARGEST_BATCH);
             FROM_KEEPER.notify_all();
             continue;
         }
@@ -221,6 +225,7 @@ fn keep() {
             .unwrap_or_else(PoisonError::into_inner);
         stock = guard;
         if waited.timed_out() && stock.wanted == 0 {
+            batch = BATCH;
             let all = std::mem::take(&mut stock.halves);
             drop(stock);
             finish(all);
