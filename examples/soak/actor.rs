@@ -32,7 +32,7 @@ pub(crate) struct Actor {
 type Operation = (&'static str, u64, fn(&mut Actor));
 
 /// What an actor does.
-const OPERATIONS: [Operation; 14] = [
+const OPERATIONS: [Operation; 15] = [
     ("takes a permit", 12, t::permit),
     ("transfers money", 12, t::transfer),
     ("uses the table", 8, t::table),
@@ -45,6 +45,7 @@ const OPERATIONS: [Operation; 14] = [
     ("sets itself a limit", 6, limit_self),
     ("disturbs another", 8, disturb),
     ("has a family", 2, t::family),
+    ("leaves a will", 6, t::leave_will),
     ("talks by TCP", 3, t::talk_tcp),
     ("talks by a Unix socket", 4, t::talk_unix),
 ];
@@ -91,6 +92,10 @@ pub(crate) fn live(ticket: &Ticket, slot: usize, random: Random) {
         ticket.world.counts.operations.fetch_add(1, SeqCst);
         let operation = actor.choose(OPERATIONS.len());
         let _told = Told::new(ticket, slot, operation);
+        if std::thread::panicking() {
+            let what = "a thread seems to unwind that does not";
+            ticket.world.fault(what.to_owned());
+        }
         OPERATIONS[operation].2(&mut actor);
     }
 }

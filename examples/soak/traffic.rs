@@ -11,7 +11,7 @@ use weald::net::TcpStream;
 use weald::net::unix::UnixStream;
 use weald::sync::{MutexGuard, Promise, TryLockError, oneshot};
 
-use super::actor::Actor;
+use super::actor::{Actor, Mark};
 use super::random::Random;
 use super::world::{Account, Message, Ticket, UnderWay, World};
 
@@ -321,6 +321,39 @@ pub(crate) fn family(actor: &mut Actor) {
     });
     if ended.load(SeqCst) != seeds.len() {
         world.fault("a scope ended before its children".to_owned());
+    }
+}
+
+/// A child whose destructor waits, mostly while a kill or an exception unwinds.
+pub(crate) fn leave_will(actor: &mut Actor) {
+    let world = Arc::clone(&actor.world);
+    let (seed, pause) = (actor.random.next(), actor.random.micros(2000));
+    let heir = Arc::clone(&world);
+    let thread = child(&world, move || {
+        let _will = OnDrop(move || {
+            let unwinds = std::thread::panicking();
+            let mut helper = Actor {
+                world: Arc::clone(&heir),
+                random: Random::new(seed),
+            };
+            helper.hold();
+            permit(&mut helper);
+            transfer(&mut helper);
+            weald::sleep(helper.random.micros(1000));
+            if std::thread::panicking() != unwinds {
+                let what = "a thread that waited has lost or found a panic";
+                heir.fault(what.to_owned());
+            }
+        });
+        weald::sleep(pause);
+    });
+    match actor.random.below(4) {
+        0 => {}
+        1 => thread.thread().throw(Mark(0)),
+        _ => thread.thread().kill(),
+    }
+    if !actor.random.one_in(4) {
+        world.bury(Some(thread));
     }
 }
 
