@@ -22,11 +22,13 @@ const CRATES: &[(&str, &[&str])] = &[
 const LOW: &[(&str, &[&str])] = &[
     ("shim", &["patch"]),
     ("door", &["shim"]),
+    ("ends", &["shim"]),
     ("idle", &["shim"]),
     ("os_parker", &["shim"]),
     ("state", &["shim"]),
     ("stack", &["shim"]),
     ("prefetch", &[]),
+    ("quietly", &[]),
     ("coroutine", &["prefetch", "shim", "stack"]),
     ("queue", &["green_thread", "shim"]),
     ("poller", &["patch", "shim"]),

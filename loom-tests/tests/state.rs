@@ -270,9 +270,13 @@ fn unparks_before_a_wait_count_as_one() {
 
 #[test]
 fn the_end_and_the_handle_share_out_the_result() {
-    let witnesses = &["the handle was first", "the end was first"];
+    let witnesses = &[
+        "the handle was first",
+        "the end was first",
+        "the handle went in between",
+    ];
     check(
-        Model::new("the_end_and_the_handle_share_out_the_result", 2, witnesses),
+        Model::new("the_end_and_the_handle_share_out_the_result", 3, witnesses),
         || {
             let waiter = Waiter::new();
             let handle = thread::spawn({
@@ -287,14 +291,49 @@ fn the_end_and_the_handle_share_out_the_result() {
             });
             // The result.
             waiter.run();
-            let (_, has_handle) = waiter.state.finish();
-            if !has_handle {
+            let kept = waiter.state.has_handle();
+            if !kept {
+                // The thread drops it.
+                waiter.run();
+            }
+            let orphan = waiter.state.finish(kept, false);
+            assert_eq!(orphan, waiter.state.left().result);
+            if orphan {
                 waiter.run();
             }
             let handles = handle.join().unwrap();
-            witness!("the handle was first", !handles);
+            witness!("the handle was first", !kept);
             witness!("the end was first", handles);
-            assert_eq!(handles, has_handle, "the result is dropped once");
+            witness!("the handle went in between", orphan);
+            let dropped = [!kept, orphan, handles];
+            let times = dropped.into_iter().filter(|&dropped| dropped).count();
+            assert_eq!(times, 1, "the result is dropped once: {dropped:?}");
+        },
+    );
+}
+
+/// Nothing was ever raised in the thread, so it ends without saying that it looks no more.
+#[test]
+fn an_error_that_comes_at_the_end_is_dropped_once() {
+    let witnesses = &["too late", "before the end"];
+    check(
+        Model::new(
+            "an_error_that_comes_at_the_end_is_dropped_once",
+            2,
+            witnesses,
+        ),
+        || {
+            let waiter = Waiter::new();
+            let thrower = thread::spawn({
+                let waiter = Arc::clone(&waiter);
+                move || waiter.state.interrupt() == Wake::Lost
+            });
+            let left = waiter.state.finish(true, true);
+            assert_eq!(left, waiter.state.left().errors);
+            let takes_back = thrower.join().unwrap();
+            witness!("too late", takes_back);
+            witness!("before the end", left);
+            assert!(takes_back != left, "who throws drops it, or the end");
         },
     );
 }
@@ -318,11 +357,13 @@ fn a_joiner_and_the_end_see_each_other() {
                 }
             });
             waiter.run();
-            let (joiners, _) = waiter.state.finish();
+            waiter.state.finish(true, false);
+            let joiners = waiter.state.left().joiners;
             let ended = joiner.join().unwrap();
-            witness!("the joiner waits", joiners);
+            witness!("the joiner waits", !ended);
             witness!("the end was first", ended);
-            assert!(joiners != ended, "one sees the other");
+            // Both, if the joiner came between the end and the look at who waits.
+            assert!(joiners || ended, "one sees the other");
         },
     );
 }

@@ -4,7 +4,9 @@
 //! |-----------|-------------------------------|-------------------------------------------------|
 //! | WAITING   | in the cell                   | `fire` -> FIRED, `cancel` -> CANCELLED          |
 //! | FIRED     | the new green thread's        | never                                           |
-//! | CANCELLED | dropped by who cancelled      | never                                           |
+//! | CANCELLED | dropped by who cancelled; if  | never                                           |
+//! |           | a carrier did, by a new green |                                                 |
+//! |           | thread                        |                                                 |
 //!
 //! Invariant: the step out of WAITING is one compare-and-swap, and its winner owns the closure.
 //! The entry in a wheel is only the alarm clock: it goes at once if the canceller knows it.
@@ -20,12 +22,15 @@ use crate::current;
 use crate::exc_after::Alarm;
 use crate::green_thread::Task;
 use crate::place::{Found, Place};
+use crate::quietly::drop_quietly;
 use crate::runtime::Inner;
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::sync::{Arc, Weak, downgrade};
 use crate::sleep;
-use crate::spawn::{self, Request};
+#[cfg(loom)]
+use crate::spawn::Request;
+use crate::spawn::{self, Birth};
 use crate::worker::{RemoteTimer, Worker};
 
 const WAITING: usize = 0;
@@ -83,39 +88,39 @@ impl Call {
         settled
     }
 
-    /// Its time has come: starts its green thread, unless it was cancelled.
+    /// Its time has come: starts its green thread, unless it was cancelled. In the carriers' loop, where
+    /// nothing of the user's may run: if the closure is not to be called, a green thread drops it.
     pub(crate) fn fire(&self) {
         let Some(inner) = self.runtime.upgrade() else {
             return;
         };
-        if inner.is_closing() {
-            // No timer fires any more; the closure goes with the last reference.
-            return;
+        // No timer fires in a runtime that closes.
+        let late = inner.is_closing() || self.owner_has_ended();
+        match self.claim(if late { CANCELLED } else { FIRED }) {
+            Some(body) if late => spawn::discard(&inner, body),
+            Some(body) => spawn::start_detached(&inner, Birth::Ordinary, body),
+            None => {}
         }
-        let ended = self
-            .owner
-            .as_ref()
-            .is_some_and(|owner| owner.state.is_done());
-        let Some(body) = self.claim(if ended { CANCELLED } else { FIRED }) else {
-            return;
-        };
-        if ended {
+    }
+
+    /// Drops the closure of a call that will not come any more, unless it was cancelled.
+    pub(crate) fn drop_closure(&self) {
+        if let Some(body) = self.claim(CANCELLED) {
             drop_quietly(body);
-            return;
         }
-        // SAFETY: the closure is `'static`.
-        drop(unsafe { spawn::start(&inner, Request::default(), body) });
+    }
+
+    /// `call_after_local`: the thread that asked has ended.
+    fn owner_has_ended(&self) -> bool {
+        (self.owner.as_ref()).is_some_and(|owner| owner.state.is_done())
     }
 
     /// Its time has come, in the thread that waited for it.
     #[cfg(loom)]
     fn run_here(&self) {
-        let ended = self
-            .owner
-            .as_ref()
-            .is_some_and(|owner| owner.state.is_done());
-        match self.claim(if ended { CANCELLED } else { FIRED }) {
-            Some(body) if ended => drop_quietly(body),
+        let late = self.owner_has_ended();
+        match self.claim(if late { CANCELLED } else { FIRED }) {
+            Some(body) if late => drop_quietly(body),
             Some(body) => body(),
             None => {}
         }
@@ -153,14 +158,6 @@ fn take_out(inner: &Arc<Inner>, worker: usize, key: u64) {
     match here.flatten() {
         Some(entry) => drop(entry),
         None => drop(worker.timers.cancel(key)),
-    }
-}
-
-/// A destructor that panics has nobody to tell.
-fn drop_quietly(body: Box<dyn FnOnce() + Send>) {
-    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(body)));
-    if dropped.is_err() {
-        log::error!("weald: what a timer's closure had captured panicked when dropped");
     }
 }
 
@@ -274,7 +271,8 @@ pub fn call_after(delay: Duration, f: impl FnOnce() + Send + 'static) -> Timer {
     start(delay, None, Box::new(f))
 }
 
-/// As [`call_after`], but not if the thread that asks, green or not, has ended by then.
+/// As [`call_after`], but not if the thread that asks, green or not, has ended by then. Then a green thread of
+/// its own drops `f`.
 ///
 /// # Examples
 /// ```

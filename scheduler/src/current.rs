@@ -29,9 +29,15 @@ struct OsThread(Task);
 
 impl Drop for OsThread {
     fn drop(&mut self) {
-        if set_running(ptr::null()) {
-            crate::join::end(&self.0);
+        // False if the thread-locals are gone; only in a model.
+        if !set_running(&raw const *self.0) {
+            return;
         }
+        // So that what is thrown from now on is dropped by whoever throws it.
+        self.0.cold();
+        let rest = crate::join::wind_up(&self.0, || (), || ());
+        crate::join::end(&self.0, rest);
+        set_running(ptr::null());
     }
 }
 
@@ -175,7 +181,12 @@ fn os_header() -> *const Header {
     let mut owner = Some(OsThread(task));
     if OS_THREAD.try_with(|cell| cell.set(owner.take())).is_err() {
         // The thread is at its very end, in the destructors of its thread-locals, and they use weald:
-        // it has a header once more, which never ends and which nobody frees.
+        // it has a header once more, which never ends and which nobody frees. No values are made
+        // there, as nobody would drop them.
+        if let Some(OsThread(task)) = owner.as_ref() {
+            // SAFETY: the thread speaks of itself.
+            unsafe { task.local() }.locals.close();
+        }
         std::mem::forget(owner);
     }
     set_running(header);

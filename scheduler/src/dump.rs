@@ -129,8 +129,8 @@ pub fn dump() -> Dump {
 }
 
 /// The green thread that runs on a carrier. It may never have left its stack, and is in no registry then.
-fn running_on(carrier: &Carrier) -> Option<Task> {
-    if !carrier.door.is_outside() {
+pub(crate) fn running_on(carrier: &Carrier) -> Option<Task> {
+    if !carrier.door.is_outside() || carrier.running.load(Ordering::Relaxed).is_null() {
         return None;
     }
     let running = carrier.door.hold_out(|| {

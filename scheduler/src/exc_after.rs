@@ -56,7 +56,8 @@ pub fn exc_after(delay: Duration, exc: impl Into<Box<dyn Error + Send + Sync>>) 
         None => (None, Some(error)),
         Some(deadline) => {
             // SAFETY: the running thread's own part, held for this statement.
-            let key = unsafe { owner.local() }.add_alarm(&owner, deadline, error);
+            let (key, late) = unsafe { owner.local() }.add_alarm(&owner, deadline, error);
+            drop(late);
             (Some(key), None)
         }
     };

@@ -9,9 +9,9 @@
 //! |------------------|--------------------------------------------------------------------------|
 //! | state, refs      | everybody's: atomics                                                     |
 //! | coroutine, home  | the carrier that dispatches the thread                                   |
-//! | stage: closure   | the thread itself, or who cancels it before it started                   |
-//! | stage: result    | before DONE the thread's, after it the handle's, without a handle whoever|
-//! |                  | of `finish` and `drop_handle` came second                                |
+//! | stage: closure   | the thread itself                                                        |
+//! | stage: result    | before DONE the thread's, after it the handle's, else whose `join.rs`    |
+//! |                  | says (`state.rs` 4)                                                      |
 //! | cold.local       | the thread itself                                                        |
 //! | cold.inbox       | everybody's: a lock                                                      |
 //!
@@ -33,10 +33,11 @@ use std::ptr::{self, NonNull};
 use std::thread;
 
 use crate::coroutine::{Coroutine, Suspender};
-use crate::exception::{Inbox, Local};
+use crate::exception::{Exception, Inbox, Local};
 use crate::handle::GreenThreadId;
 use crate::os_parker::Parker;
 use crate::prefetch::prefetch;
+use crate::quietly::drop_quietly;
 #[cfg(not(loom))]
 use crate::random::Random;
 use crate::runtime::Inner;
@@ -67,10 +68,8 @@ pub(crate) enum Kind {
 
 /// What is known of a thread's type once the type is gone.
 pub(crate) struct Vtable {
-    /// Runs the body on its own stack and leaves the result in the stage.
+    /// Runs the body, or drops it if the thread is doomed, and leaves the result in the stage.
     run: unsafe fn(NonNull<Header>),
-    /// Drops the closure of a thread that never ran; `payload` becomes its result.
-    cancel: unsafe fn(NonNull<Header>, Box<dyn Any + Send>),
     /// Drops the result.
     drop_result: unsafe fn(NonNull<Header>),
     /// Moves the result to `into`, a `*mut Option<thread::Result<T>>`.
@@ -84,7 +83,8 @@ pub(crate) struct Vtable {
 pub(crate) struct Header {
     // What each wait touches comes first, in as few cache lines as may be.
     pub(crate) state: State,
-    /// The runtime it belongs to; null for an OS thread. Alive until the thread is DONE.
+    /// The runtime it belongs to; null for an OS thread. Alive until the thread is DONE, for ever if that
+    /// never comes: `runtime.rs`.
     pub(crate) runtime: *const Inner,
     /// Index + 1 of the carrier that a pinned, started thread belongs to; 0: none.
     pub(crate) home: AtomicUsize,
@@ -109,9 +109,11 @@ pub(crate) struct Header {
     #[cfg(not(loom))]
     pub(crate) patched: crate::patch::Choice,
     kind: Kind,
-    /// The destructors of its own thread-locals run: nothing is raised any more but the timeouts that they
+    /// Its body has ended, and destructors run: nothing is raised any more but the timeouts that they
     /// enter. Its own.
     pub(crate) ending: StdCell<bool>,
+    /// Its body is not to run, only to be dropped; said before it starts by who holds the running reference.
+    pub(crate) doomed: StdCell<bool>,
     /// Never migrates once started, whatever the runtime's mode.
     pub(crate) pinned: bool,
     /// The exception that is pending has ended a sleep; its own.
@@ -185,7 +187,6 @@ where
 {
     const VTABLE: Vtable = Vtable {
         run: Self::run,
-        cancel: Self::cancel,
         drop_result: Self::drop_result,
         take_result: Self::take_result,
         free: Self::free,
@@ -218,21 +219,24 @@ where
         let Stage::Body(body) = std::mem::replace(stage, Stage::Empty) else {
             unreachable!("a green thread runs its body once")
         };
-        let result = catch_unwind(AssertUnwindSafe(|| run_green_thread_body(body)));
+        // SAFETY: by contract it is alive.
+        let this = unsafe { header.as_ref() };
+        let result = if this.doomed.get() {
+            // What it had captured is the user's: no exception cuts its destructors short.
+            this.ending.set(true);
+            drop_quietly(body);
+            // SAFETY: this is the thread itself.
+            let payload = unsafe { this.local_if_any() }.and_then(|local| local.payload.take());
+            Err(payload.unwrap_or_else(|| Box::new(Exception::killed())))
+        } else {
+            catch_unwind(AssertUnwindSafe(|| run_green_thread_body(body)))
+        };
         // SAFETY: as above; no reference into the stage was kept over the body.
         unsafe { *Self::stage(header) = Stage::Result(result) };
     }
 
-    unsafe fn cancel(header: NonNull<Header>, payload: Box<dyn Any + Send>) {
-        // SAFETY: the thread never ran and never will; who cancels it owns its stage.
-        let stage = unsafe { Self::stage(header) };
-        let body = std::mem::replace(stage, Stage::Result(Err(payload)));
-        // A capture's destructor is the user's code; its panic has nowhere to go.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
-    }
-
     unsafe fn drop_result(header: NonNull<Header>) {
-        // SAFETY: the caller came second of `finish` and `drop_handle`: the stage is its own.
+        // SAFETY: by the caller's contract the stage is its own.
         let stage = unsafe { Self::stage(header) };
         let result = std::mem::replace(stage, Stage::Empty);
         #[cfg(loom)]
@@ -240,7 +244,7 @@ where
             // SAFETY: by contract it is alive.
             crate::thin::dropped(unsafe { header.as_ref() }, &**payload);
         }
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(result)));
+        drop_quietly(result);
     }
 
     unsafe fn take_result(header: NonNull<Header>, into: *mut ()) {
@@ -346,7 +350,7 @@ impl Task {
         }
     }
 
-    /// Runs the body; on the thread's own stack.
+    /// Runs the body, or drops it if the thread is doomed; as the thread itself.
     ///
     /// # Safety
     /// The caller is the thread itself, for the first time.
@@ -355,17 +359,8 @@ impl Task {
         unsafe { (header.vtable.run)(NonNull::from(header)) };
     }
 
-    /// Gives a thread that never started its result and drops its closure.
-    ///
     /// # Safety
-    /// The caller holds the running reference of a thread that has not started.
-    pub(crate) unsafe fn cancel_body(header: &Header, payload: Box<dyn Any + Send>) {
-        // SAFETY: by contract.
-        unsafe { (header.vtable.cancel)(NonNull::from(header), payload) };
-    }
-
-    /// # Safety
-    /// DONE is set, the handle is gone, and the caller came second (`finish`, `drop_handle`).
+    /// The result is the caller's (`state.rs` 4).
     pub(crate) unsafe fn drop_result(header: &Header) {
         // SAFETY: by contract.
         unsafe { (header.vtable.drop_result)(NonNull::from(header)) };
@@ -475,6 +470,7 @@ impl Header {
             random: Random::new(settings.id.get()),
             hog: StdCell::new(false),
             ending: StdCell::new(false),
+            doomed: StdCell::new(false),
             registered: StdCell::new(false),
             shard: StdCell::new(0),
         }

@@ -3,6 +3,11 @@
 //! A thread keeps its values in a list of (key, value); there are few. On a plain OS thread the
 //! same list hangs off the OS thread's header, so a `green_local!` behaves there as a
 //! `thread_local!`.
+//!
+//! The values need not be `Send`, so they are dropped by their thread, as the last but one thing that it
+//! does (`join.rs`; an OS thread in `current.rs`). Their destructors may make others, which are dropped in
+//! turn. A destructor that uses the key of its own value makes a new one each time, so a key is made
+//! again only so often ([`LIVES`]).
 #![allow(unsafe_code, reason = "the running thread's own values")]
 
 use std::any::Any;
@@ -11,14 +16,71 @@ use std::rc::Rc;
 
 use crate::current;
 use crate::green_thread::Header;
+use crate::quietly::drop_quietly;
 
-/// A thread's values, in the order in which they were made.
+/// How often a thread's value of a key may be made anew while the thread ends: as often as pthread runs the
+/// destructors of its keys (`PTHREAD_DESTRUCTOR_ITERATIONS`).
+const LIVES: u8 = 4;
+
+/// A thread's values, in the order in which their keys were first used.
 #[derive(Default)]
-pub(crate) struct Locals(Vec<(usize, Rc<dyn Any>)>);
+pub(crate) struct Locals {
+    values: Vec<Entry>,
+    /// How many of `values` are there.
+    live: usize,
+    /// The thread does not drop any more what would be made.
+    closed: bool,
+}
+
+struct Entry {
+    key: usize,
+    /// `None`: it was dropped.
+    value: Option<Rc<dyn Any>>,
+    /// How often it was dropped.
+    ended: u8,
+}
+
+impl Locals {
+    /// Refuses to make values from now on.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// True: a value of this key may be put in, and none is there.
+    fn admits(&self, key: usize) -> bool {
+        let entry = self.values.iter().find(|entry| entry.key == key);
+        !self.closed && entry.is_none_or(|entry| entry.ended < LIVES)
+    }
+
+    fn put(&mut self, key: usize, value: Rc<dyn Any>) {
+        self.live += 1;
+        match self.values.iter_mut().find(|entry| entry.key == key) {
+            Some(entry) => entry.value = Some(value),
+            None => self.values.push(Entry {
+                key,
+                value: Some(value),
+                ended: 0,
+            }),
+        }
+    }
+
+    /// Takes the last value out.
+    fn take_last(&mut self) -> Option<Rc<dyn Any>> {
+        let mut values = self.values.iter_mut().rev();
+        let entry = values.find(|entry| entry.value.is_some())?;
+        self.live -= 1;
+        entry.ended += 1;
+        entry.value.take()
+    }
+}
 
 impl fmt::Debug for Locals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Locals({})", self.0.len())
+        write!(f, "Locals({})", self.live)
     }
 }
 
@@ -47,19 +109,26 @@ impl<T: 'static> LocalKey<T> {
     /// ```
     ///
     /// # Panics
-    /// If the initializer does.
+    /// If the initializer does; or if the thread has dropped its values and would not drop this one: in the
+    /// destructors of an OS thread's thread-locals, and in a destructor that makes the value anew each
+    /// time that it is dropped.
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         let key = std::ptr::from_ref(self) as usize;
         let header = current::header();
         let value = find(header, key).unwrap_or_else(|| {
+            // SAFETY: the running thread's own part, held for this statement.
+            let admitted = unsafe { (*header).local() }.locals.admits(key);
+            assert!(
+                admitted,
+                "cannot use a `green_local!` value after its thread has dropped it"
+            );
             let value: Rc<dyn Any> = Rc::new((self.init)());
             // The initializer may have used this very key; the first value stays.
             find(header, key).unwrap_or_else(|| {
-                // SAFETY: the running thread's own part, held for this statement.
+                // SAFETY: as above.
                 unsafe { (*header).local() }
                     .locals
-                    .0
-                    .push((key, Rc::clone(&value)));
+                    .put(key, Rc::clone(&value));
                 value
             })
         });
@@ -71,8 +140,9 @@ impl<T: 'static> LocalKey<T> {
 fn find(header: *const Header, key: usize) -> Option<Rc<dyn Any>> {
     // SAFETY: the running thread's own part, held for this function.
     let local = unsafe { (*header).local_if_any() }?;
-    let found = local.locals.0.iter().find(|(k, _)| *k == key);
-    found.map(|(_, value)| Rc::clone(value))
+    let mut values = local.locals.values.iter();
+    let found = values.find(|entry| entry.key == key)?;
+    found.value.clone()
 }
 
 impl<T> fmt::Debug for LocalKey<T> {
@@ -81,7 +151,7 @@ impl<T> fmt::Debug for LocalKey<T> {
     }
 }
 
-/// Drops the thread's values, the last made first; destructors may make new ones.
+/// Drops the thread's values, the last one first, and those that the destructors make.
 ///
 /// # Safety
 /// The caller runs on the thread.
@@ -90,17 +160,27 @@ pub(crate) unsafe fn clear(header: &Header) {
         // SAFETY: by contract; not held over the destructor.
         let value = match unsafe { header.local_if_any() } {
             None => return,
-            Some(local) => local.locals.0.pop(),
+            Some(local) => local.locals.take_last(),
         };
         let Some(value) = value else { return };
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(value)));
+        drop_quietly(value);
     }
+}
+
+/// The thread has no values.
+///
+/// # Safety
+/// The caller runs on the thread.
+pub(crate) unsafe fn is_empty(header: &Header) -> bool {
+    // SAFETY: by contract.
+    unsafe { header.local_if_any() }.is_none_or(|local| local.locals.is_empty())
 }
 
 /// Declares values of which each green thread has its own, as `thread_local!` does for OS threads.
 ///
-/// The value is made at the first use in a thread and dropped when that thread ends. On a plain OS
-/// thread it belongs to that.
+/// The value is made at the first use in a thread, and dropped by that thread before a `join` of it
+/// returns. Its destructor may block, and no exception interrupts it, also in a thread that was killed. On
+/// a plain OS thread the value belongs to that.
 ///
 /// # Examples
 /// ```

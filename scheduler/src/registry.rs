@@ -1,7 +1,6 @@
 //! The green threads that have left their stack at least once, so that shutdown finds them.
 //!
-//! One that runs to its end without waiting is never entered: it is in a queue or running, and
-//! both are emptied otherwise. Intrusive lists, one for each carrier, each behind a lock.
+//! One that runs to its end without leaving its stack is never entered. Intrusive lists, one for each carrier, each behind a lock.
 //!
 //! Invariant: a thread is in a list from its first suspension to its end, so its header is alive
 //! for whoever finds it under the lock.

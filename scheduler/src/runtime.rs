@@ -1,17 +1,21 @@
 //! What the workers share; start and shutdown, step by step.
 //!
 //! Shutdown:
-//! 1. *closing*: a spawn makes a handle whose body never runs, `call_after` starts nothing;
+//! 1. *closing*: a spawn makes a thread that only drops its body, `call_after` starts nothing;
 //! 2. the grace passes, or the last green thread ends;
-//! 3. *killing*: every started thread is killed, and what has not started never does; a thread
-//!    that was running meanwhile is killed when it first leaves its stack;
-//! 4. at most [`HOG_LIMIT`] later: *stopping*. The injector is closed, the carriers leave their
-//!    loops, the pollers close (who waits on a socket here looks for another runtime);
-//! 5. the OS threads are joined, unless a green thread that only computes holds one: that one is
-//!    left behind with the memory of the runtime.
+//! 3. *killing*: every thread that is in the registry is killed, once. One that enters it from then on, as
+//!    it leaves its stack for the first time, is killed by its carrier; the lock of the registry decides
+//!    which of the two it is. One that starts from then on only drops its body;
+//! 4. at the latest when no thread has ended for [`HOG_LIMIT`]: *stopping*. The injector is closed, the
+//!    carriers leave their loops, the pollers close (who waits on a socket here looks for another
+//!    runtime);
+//! 5. the OS threads are joined, and what timers still hold is dropped by the caller. But if a
+//!    green thread is left, one that only computes or one that does not come back from a wait, nothing is
+//!    given back: wakers, timers and queues point to it, and it to the runtime, whose memory
+//!    stays for ever.
 //!
 //! A spawn that passed the look at *closing* is counted before it is queued, so step 2 waits for
-//! it.
+//! it. `ends.rs` tells how it is known that all have ended.
 #![allow(
     unsafe_code,
     reason = "a closure that borrows, run to its end before `run` returns"
@@ -23,6 +27,7 @@ use std::time::{Duration, Instant};
 use crate::builder::{RuntimeBuilder, Settings, ThreadLocals};
 use crate::carrier::{self, Carrier};
 use crate::current;
+use crate::ends;
 use crate::exception;
 use crate::green_thread::Task;
 use crate::idle::Idle;
@@ -42,11 +47,12 @@ use crate::stack;
 use crate::wait_queue::{WaitQueue, Woken};
 use crate::worker::Worker;
 
-/// How long shutdown waits for green threads that were killed and only compute: DESIGN 4.1.
+/// How long shutdown waits for green threads that were killed, after the last one that ended: DESIGN 4.1.
 const HOG_LIMIT: Duration = Duration::from_secs(5);
 
-/// Shutdown kills again after this, for threads that had not been entered in the registry.
-const KILL_AGAIN: Duration = Duration::from_millis(10);
+/// Shutdown looks again after this whether threads have ended. It is mostly woken by the last one, but a
+/// thread that ends does without the fence that would be needed for always.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 const RUNNING: usize = 0;
 const CLOSING: usize = 1;
@@ -161,15 +167,25 @@ impl Inner {
         self.idle.all_sleep()
     }
 
-    /// Green threads that were spawned and have not ended. Never too low: ends are read first.
+    /// Green threads that were spawned and have not ended. Too low, if ever, by those that the last ones
+    /// leave behind (`ends.rs`): ends are read first.
     pub(crate) fn live(&self) -> u64 {
-        let ended: u64 = self
-            .workers
+        let ended = self.ended();
+        self.spawned().saturating_sub(ended)
+    }
+
+    /// No green thread is left, nor is one to come that they leave behind.
+    fn all_ended(&self) -> bool {
+        let carriers = self.carriers.iter().map(|carrier| &carrier.ending);
+        ends::all_ended(|| self.ended(), || self.spawned(), carriers)
+    }
+
+    fn ended(&self) -> u64 {
+        self.workers
             .iter()
             .map(|worker| worker.counters.ended.load(Ordering::Acquire))
             .sum::<u64>()
-            + self.ended_outside.load(Ordering::Acquire);
-        self.spawned().saturating_sub(ended)
+            + self.ended_outside.load(Ordering::Acquire)
     }
 
     pub(crate) fn spawned(&self) -> u64 {
@@ -197,14 +213,16 @@ impl Inner {
     /// Waits until no green thread is left, at most until the deadline. True: none is.
     fn wait_for_end(&self, deadline: Instant) -> bool {
         loop {
-            if self.live() == 0 {
+            if self.all_ended() {
                 return true;
             }
-            let none = || self.live() == 0;
-            match self.ending.wait(none, Some(deadline), false) {
-                Woken::TimedOut => return self.live() == 0,
-                Woken::Notified | Woken::Ready | Woken::Again | Woken::Interrupted(_) => {}
+            let now = clock::now();
+            if now >= deadline {
+                return false;
             }
+            let next = (now + LOOK_AGAIN).min(deadline);
+            // However it ends: the loop looks again.
+            let _: Woken = self.ending.wait(|| self.live() == 0, Some(next), false);
         }
     }
 
@@ -324,8 +342,10 @@ impl Runtime {
     }
 
     /// Ends the runtime: no new green thread starts and no timer fires from now on, those that run
-    /// may go on during the grace, then they are killed. Returns when all have ended; one that only
-    /// computes is waited for at most 5 s and then left behind.
+    /// may go on during the grace, then they are killed. Returns when all have ended, with all their
+    /// destructors. If none has ended for 5 s, those that are left, which only compute or wait in a
+    /// destructor, are left behind: those that wait do not go on, and the memory of the runtime is never
+    /// given back.
     ///
     /// In a program that is built with `panic = "abort"` nothing can be killed: green threads that have
     /// started and not ended after the grace stay where they wait. They never run again, nor do their
@@ -366,13 +386,16 @@ impl Runtime {
         let clean = inner.wait_for_end(deadline);
         let ended = clean || self.kill_all();
         if !ended {
-            log::warn!("weald: a green thread outlives its runtime");
+            log::warn!(
+                "weald: {} green threads outlive their runtime, whose memory is not given back",
+                inner.live()
+            );
         }
         self.stop(ended);
         clean
     }
 
-    /// Kills what is left and waits for it. False: something only computes, or nothing can unwind.
+    /// Kills what is left and waits for it, as long as threads end. False: some do not, or nothing can unwind.
     fn kill_all(&self) -> bool {
         let inner = &self.inner;
         inner.enter_phase(KILLING);
@@ -380,41 +403,76 @@ impl Runtime {
             // An exception would end the process. What has started stays where it is.
             return false;
         }
-        let limit = clock::now() + HOG_LIMIT;
+        for task in inner.registry.all() {
+            exception::kill(&task);
+        }
+        inner.notify();
+        let mut ended = inner.ended();
+        let mut limit = clock::now() + HOG_LIMIT;
         loop {
-            for task in inner.registry.all() {
+            // One that has never left its stack may make blocking calls that need not wait.
+            #[cfg(not(loom))]
+            for task in inner.carriers.iter().filter_map(crate::dump::running_on) {
                 exception::kill(&task);
             }
-            inner.notify();
-            // A thread that was running at that moment is entered when it first waits.
-            let next = (clock::now() + KILL_AGAIN).min(limit);
-            if inner.wait_for_end(next) {
+            if inner.wait_for_end((clock::now() + LOOK_AGAIN).min(limit)) {
                 return true;
             }
-            if clock::now() >= limit {
+            let now = clock::now();
+            let ended_since = inner.ended();
+            if ended_since != ended {
+                ended = ended_since;
+                limit = now + HOG_LIMIT;
+            } else if now >= limit {
                 return false;
             }
         }
     }
 
-    fn stop(&self, join: bool) {
+    fn stop(&self, ended: bool) {
         let inner = &self.inner;
         inner.enter_phase(STOPPING);
-        drop(inner.injector.close());
+        let injected = inner.injector.close();
         inner.seats.stop();
         inner.monitor.stop();
         for worker in &inner.workers {
             worker.poller.unpark();
         }
-        if join {
+        if ended {
             let threads = std::mem::take(&mut *inner.threads.lock());
             for thread in threads {
                 // A carrier that panicked has said so already; there is nothing to add.
                 let _ = thread.join();
             }
+            self.drop_rest(injected);
+        } else {
+            // A thread is left that points to the runtime, and its queues to the thread.
+            std::mem::forget(injected);
+            std::mem::forget(Arc::clone(inner));
         }
         for worker in &inner.workers {
             worker.poller.close();
+        }
+    }
+
+    /// Drops what is the user's and left in queues and timers. All threads that drove the workers
+    /// have ended.
+    fn drop_rest(&self, injected: impl IntoIterator<Item = Task>) {
+        let inner = &self.inner;
+        let _hold = exception::Hold::new();
+        for task in injected {
+            spawn::refuse(inner, &task);
+        }
+        for worker in &inner.workers {
+            // SAFETY: nobody holds the seat any more, and the caller alone shuts the runtime down; the
+            // reference ends with the statement, before anything of the user's runs.
+            let (tasks, timers) = unsafe { worker.core() }.take_rest(worker);
+            for task in tasks {
+                spawn::refuse(inner, &task);
+            }
+            for timer in timers {
+                timer.drop_closure();
+            }
         }
     }
 

@@ -12,9 +12,11 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::exception::{self, Exception};
 use crate::handle::GreenThread;
 use crate::join::JoinHandle;
 use crate::last_words;
+use crate::quietly::drop_quietly;
 use crate::runtime::{self, Inner};
 use crate::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
@@ -59,6 +61,9 @@ impl<T> Drop for Slot<T> {
         // As std: a result that nobody took is dropped, and a panic that nobody saw is the scope's.
         let result = self.value.lock().take();
         let unwound = matches!(result, Some(Err(_)));
+        // An exception in the destructor would be a panic that goes nowhere.
+        let is_users = unwound || (result.is_some() && std::mem::needs_drop::<T>());
+        let _hold = is_users.then(exception::Hold::new);
         if catch_unwind(AssertUnwindSafe(|| drop(result))).is_err() {
             last_words::abort(format_args!(
                 "the result of a scoped green thread panicked when dropped"
@@ -117,7 +122,7 @@ where
         }
     }
     match result {
-        Err(payload) => crate::exception::go_on(payload),
+        Err(payload) => exception::go_on(payload),
         Ok(_) if shared.unwound.load(Ordering::Relaxed) => {
             panic!("a scoped green thread panicked")
         }
@@ -200,8 +205,8 @@ impl<F, T> Drop for Child<F, T> {
     fn drop(&mut self) {
         if let Some(body) = self.body.take() {
             // Killed before it started: what it borrowed is let go before the scope hears of it.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
-            let killed = crate::exception::Exception::killed();
+            drop_quietly(body);
+            let killed = Exception::killed();
             *self.slot.value.lock() = Some(Err(Box::new(killed)));
         }
     }

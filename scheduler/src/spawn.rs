@@ -8,7 +8,7 @@ use std::io;
 
 use crate::builder::{NEEDS_OWN, checked_stack_size, unsupported};
 use crate::carrier;
-use crate::exception::Exception;
+use crate::exception;
 use crate::green_thread::{Settings, Task};
 use crate::handle::GreenThreadId;
 use crate::join::{self, JoinHandle, Packet};
@@ -63,7 +63,7 @@ where
         inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
     }
     // SAFETY: by contract; the runtime is alive until the thread is DONE because it waits for all
-    // that were counted above or below.
+    // that were counted above or below, and stays for ever if it does so in vain.
     let task = unsafe {
         Task::new(
             body,
@@ -73,13 +73,19 @@ where
     };
     // SAFETY: the thread was made with a handle, once.
     let packet = unsafe { Packet::new(task.handle_reference()) };
-    if closing {
-        refuse(inner, &task);
+    if closing && !doom(inner, &task) {
         return packet;
     }
+    queue(inner, task, here.is_some());
+    packet
+}
+
+/// Queues a thread that has not started. `here`: the caller holds a seat, or did so just now.
+#[inline]
+fn queue(inner: &Arc<Inner>, task: Task, here: bool) {
     let mut task = Some(task);
-    if here.is_some() {
-        carrier::with_core(runtime, |_, core| {
+    if here {
+        carrier::with_core(Arc::as_ptr(inner), |_, core| {
             core.push_fresh(task.take().expect("once"));
         });
     }
@@ -90,12 +96,62 @@ where
         } else {
             inner.notify();
         }
-        return packet;
+        return;
     }
     if inner.workers.len() > 1 && !cfg!(weald_fault = "spawn_tells_no_other_worker") {
         inner.notify();
     }
-    packet
+}
+
+/// Starts a green thread without a handle that drops something of the user's: as its destructor may wait,
+/// the carriers' loop hands it over. No exception interrupts it, nor does a shutdown.
+pub(crate) fn discard<T: Send + 'static>(inner: &Arc<Inner>, value: T) {
+    start_detached(inner, Birth::Doomed, move || drop(value));
+}
+
+/// What is said of a thread without a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Birth {
+    /// Nothing in particular.
+    Ordinary,
+    /// Its body is only to be dropped.
+    Doomed,
+    /// As `Doomed`; and it has been counted as spawned.
+    Counted,
+}
+
+/// Starts a green thread without a handle: from the carriers' loop, which must not drop one, as the thread
+/// may have ended by then and its result would be the handle's.
+pub(crate) fn start_detached(
+    inner: &Arc<Inner>,
+    birth: Birth,
+    body: impl FnOnce() + Send + 'static,
+) {
+    let runtime = Arc::as_ptr(inner);
+    let here = carrier::with_core(runtime, |worker, core| {
+        if birth != Birth::Counted {
+            count(&worker.counters.spawned);
+        }
+        core.next_id()
+    });
+    if here.is_none() && birth != Birth::Counted {
+        inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
+    }
+    let settings = Settings {
+        id: here.unwrap_or_else(GreenThreadId::next),
+        runtime,
+        name: None,
+        stack_size: inner.settings.stack_size,
+        pinned: false,
+        patched: match inner.settings.own {
+            Some(_) => inner.settings.patched,
+            None => Some(false),
+        },
+    };
+    // SAFETY: the body is `'static`; the runtime is there as in `start`.
+    let task = unsafe { Task::new(body, settings, false) };
+    task.doomed.set(birth != Birth::Ordinary);
+    queue(inner, task, here.is_some());
 }
 
 /// Panics if there is no room for another stack, where guard pages are few.
@@ -106,11 +162,30 @@ pub(crate) fn assert_room(inner: &Inner) {
     }
 }
 
-/// Ends a thread that will never run.
+/// In a runtime that closes: the thread's body is only to be dropped, by the thread. False: the
+/// runtime has stopped, and that has been done here.
 #[cold]
-fn refuse(inner: &Inner, task: &Task) {
+fn doom(inner: &Arc<Inner>, task: &Task) -> bool {
+    if inner.is_stopping() {
+        refuse(inner, task);
+        return false;
+    }
+    task.doomed.set(true);
+    true
+}
+
+/// Ends a thread that has not started and that nobody will run any more, since the runtime has stopped:
+/// here, in a thread that outlives it.
+#[cold]
+pub(crate) fn refuse(inner: &Inner, task: &Task) {
+    let _hold = exception::Hold::new();
+    task.doomed.set(true);
+    // SAFETY: the caller holds the running reference of a thread that has not started, so nobody else is
+    // the thread.
+    unsafe { Task::run_body(task) };
+    let rest = join::wind_up(task, || (), || ());
     inner.ended_outside.fetch_add(1, Ordering::AcqRel);
-    join::cancel(task, Box::new(Exception::killed()));
+    join::end(task, rest);
     inner.one_ended();
 }
 

@@ -3,8 +3,9 @@
 //! ```text
 //! 63            32 31      16 15        8 7                                     0
 //! +---------------+----------+-----------+---------------------------------------+
-//! | epoch         | why      |           | IN_PLACE NO_EXC BY_TOKEN HANDLE       |
-//! |               |          |           | JOINERS PENDING TOKEN DONE PARKED (*) |
+//! | epoch         | why      |           | LATE ORPHAN IN_PLACE NO_EXC BY_TOKEN  |
+//! |               |          |           | HANDLE JOINERS PENDING TOKEN DONE     |
+//! |               |          |           | PARKED                                |
 //! +---------------+----------+-----------+---------------------------------------+
 //! ```
 //!
@@ -19,6 +20,8 @@
 //! | BY_TOKEN | `park`, while PARKED      | this wait ends by `unpark`                          |
 //! | NO_EXC   | `park`, while PARKED      | this wait does not end by an exception              |
 //! | IN_PLACE | `park`, while PARKED      | its OS thread is blocked: wake that, queue nothing  |
+//! | ORPHAN   | `finish`                  | the result is there, and nobody will take it        |
+//! | LATE     | `finish`                  | something was thrown when the thread looked no more |
 //!
 //! Each wait has an *epoch*, one more than the last one's. A waker names the epoch of the wait that
 //! it means:
@@ -34,6 +37,8 @@
 //! Invariant 2: PARKED is set only by who runs on no part of the thread's stack (its carrier), or,
 //! with IN_PLACE, by the thread itself; so a winner may resume it at once.
 //! Invariant 3: no wait but one with BY_TOKEN sets or consumes TOKEN.
+//! Invariant 4: one drops or takes the result: the thread itself, before DONE, if it saw no HANDLE; the
+//! handle, if HANDLE was there at DONE; else whoever ORPHAN was told to.
 //!
 //! Orderings: setting PARKED releases the stack, `wake` acquires it. An early wake releases what
 //! the waker wrote, `park` acquires it. DONE releases the result. There is no store-load handshake:
@@ -51,6 +56,8 @@ const HANDLE: u64 = 1 << 5;
 const BY_TOKEN: u64 = 1 << 6;
 const NO_EXC: u64 = 1 << 7;
 const IN_PLACE: u64 = 1 << 8;
+const ORPHAN: u64 = 1 << 9;
+const LATE: u64 = 1 << 10;
 const WAIT_BITS: u64 = PARKED | BY_TOKEN | NO_EXC | IN_PLACE;
 const WHY_SHIFT: u32 = 16;
 const WHY_MASK: u64 = 0xffff << WHY_SHIFT;
@@ -107,6 +114,17 @@ pub(crate) enum Wake {
     Won,
     /// The thread's OS thread is blocked: the caller must notify its parker.
     WonInPlace,
+}
+
+/// What a thread that has ended leaves for others to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Somebody waits for the end.
+    pub(crate) joiners: bool,
+    /// The result, which nobody will take.
+    pub(crate) result: bool,
+    /// What was thrown too late.
+    pub(crate) errors: bool,
 }
 
 /// The word itself; its methods are the legal moves.
@@ -297,13 +315,38 @@ impl State {
         self.0.fetch_and(!PENDING, Ordering::AcqRel);
     }
 
-    /// Publishes the result. Returns (somebody waits for it, somebody will take it).
+    /// Ends the thread, and publishes its result. `kept`: the result is still in its place.
+    /// `listens`: the thread has not said that it looks at no exception any more. True: something of
+    /// the user's is left that no handle will take; [`left`](Self::left) tells what.
     #[inline]
-    pub(crate) fn finish(&self) -> (bool, bool) {
-        let order = order(cfg!(weald_fault = "state_relaxed_finish"));
-        let before = self.0.fetch_or(DONE, order);
-        debug_assert_eq!(before & DONE, 0, "a thread ends once");
-        (before & JOINERS != 0, before & HANDLE != 0)
+    pub(crate) fn finish(&self, kept: bool, listens: bool) -> bool {
+        let done = order(cfg!(weald_fault = "state_relaxed_finish"));
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
+            debug_assert_eq!(word & DONE, 0, "a thread ends once");
+            let mut new = word | DONE;
+            if kept && word & HANDLE == 0 && !cfg!(weald_fault = "state_forgets_the_orphan") {
+                new |= ORPHAN;
+            }
+            if listens && word & PENDING != 0 && !cfg!(weald_fault = "state_ends_over_an_error") {
+                new |= LATE;
+            }
+            match (self.0).compare_exchange_weak(word, new, done, Ordering::Relaxed) {
+                Ok(_) => return new & (ORPHAN | LATE) != 0,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// What is left to do for a thread that has stepped to DONE here.
+    #[inline]
+    pub(crate) fn left(&self) -> Left {
+        let word = self.0.load(Ordering::Relaxed);
+        Left {
+            joiners: word & JOINERS != 0,
+            result: word & ORPHAN != 0,
+            errors: word & LATE != 0,
+        }
     }
 
     /// Says that a joiner is in the queue. True: the thread has ended, nobody will look there.

@@ -20,7 +20,6 @@ use crate::exception::{self, Exception};
 use crate::green_thread::{Header, Settings, Task};
 use crate::handle::GreenThreadId;
 use crate::join::{self, Packet};
-use crate::locals;
 use crate::random::Random;
 use crate::runtime::Inner;
 use crate::shim::sync::{Arc, end_timed_waits};
@@ -214,15 +213,11 @@ fn live(task: Task) {
     end_timed_waits(TIMED_WAITS);
     let header: *const Header = &raw const *task;
     current::set_running(header);
-    if exception::is_killed(&task) {
-        join::cancel(&task, Box::new(Exception::killed()));
-    } else {
-        // SAFETY: this is the thread itself, for the first time.
-        unsafe { Task::run_body(&task) };
-        // SAFETY: as above.
-        unsafe { locals::clear(&task) };
-        join::end(&task);
-    }
+    task.doomed.set(exception::is_killed(&task));
+    // SAFETY: this is the thread itself, for the first time.
+    unsafe { Task::run_body(&task) };
+    let rest = join::wind_up(&task, || (), || ());
+    join::end(&task, rest);
     with(|thin| {
         if let Some(known) = thin.running() {
             known.ended = true;

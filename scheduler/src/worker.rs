@@ -623,6 +623,20 @@ impl Core {
         self.due = due;
     }
 
+    /// Takes out what is left when the runtime has stopped: threads that have not started, and calls in the
+    /// future. Nobody waits for the timers any more.
+    pub(crate) fn take_rest(&mut self, worker: &Worker) -> (Vec<Task>, Vec<Arc<Call>>) {
+        let tasks = std::iter::from_fn(|| self.fresh.pop()).collect();
+        let remote = std::mem::take(&mut *worker.remote_timers.lock());
+        let mut calls: Vec<_> = remote.into_iter().map(|timer| timer.call).collect();
+        self.wheel.advance(Tick::MAX, |event| {
+            if let TimerEvent::Call(call) = event {
+                calls.push(call);
+            }
+        });
+        (tasks, calls)
+    }
+
     /// How long the worker may sleep.
     pub(crate) fn sleep_limit(&mut self, start: Instant, now: Instant) -> Option<Duration> {
         if !self.wheel.drain_limited(DRAIN_BATCH) {

@@ -29,6 +29,7 @@ mod fuzz_channels;
 mod fuzz_exceptions;
 mod hogs;
 mod join;
+mod lives;
 mod locals;
 mod net_adopt;
 mod net_faults;

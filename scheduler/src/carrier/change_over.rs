@@ -113,11 +113,12 @@ impl Carrier {
     #[inline(always)]
     fn choose(&self, inner: &Inner, worker: &Worker, task: &Task, note: Note) -> Option<Task> {
         let plain = match note {
-            Note::Park { .. } => task.registered.get(),
+            Note::Park { .. } => true,
             Note::Yield => task.home.load(Ordering::Relaxed) == 0,
             Note::Requeue => false,
         };
         if !plain
+            || !task.registered.get()
             || inner.settings.hooks.is_some()
             || !self.private().is_empty()
             || inner.is_stopping()

@@ -45,10 +45,11 @@ use std::time::{Duration, Instant};
 use crate::coroutine::{Coroutine, Resumed, Suspender};
 use crate::current;
 use crate::door::Door;
+use crate::ends::Ending;
 use crate::exception;
 use crate::green_thread::{Header, Hint, Note, Task, stack_payload};
+use crate::join::{self, Orphan, Rest};
 use crate::last_words;
-use crate::locals;
 use crate::runtime::Inner;
 use crate::seat::Waited;
 use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -56,6 +57,7 @@ use crate::shim::cell::UnsafeCell;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
 use crate::slice::Slice;
+use crate::spawn::{self, Birth};
 use crate::state::WaitKind;
 use crate::thread_locals;
 use crate::worker::{
@@ -111,6 +113,8 @@ pub(crate) struct Carrier {
     /// The OS thread's own thread-locals (`thread_locals`).
     pub(crate) host: Cell<usize>,
     budget: Budget,
+    /// The green thread that runs here is about to be DONE.
+    pub(crate) ending: Ending,
     /// What its OS thread has asked the kernel for.
     slice: Cell<Slice>,
 }
@@ -185,6 +189,7 @@ impl Carrier {
             stays: RefCell::new(None),
             host: Cell::new(0),
             budget: Budget::new(),
+            ending: Ending::new(),
             slice: Cell::new(Slice::Ordinary),
         }
     }
@@ -489,7 +494,7 @@ impl Carrier {
         self.budget.reset();
     }
 
-    /// Gives a thread that starts its stack, or its end if it was killed. `None`: it will not run.
+    /// Gives a thread that starts its stack. `None`: there is none, and the thread has ended here.
     ///
     /// Not inlined, as the others that `dispatch` calls and most dispatches do not: what the compiler
     /// would keep at hand for them costs each dispatch some twenty instructions.
@@ -498,17 +503,14 @@ impl Carrier {
         let killed =
             exception::is_killed(task) && !cfg!(weald_fault = "carrier_starts_who_was_killed");
         if killed || inner.is_killing() {
-            self.count_end(inner);
-            crate::join::cancel(task, Box::new(exception::Exception::killed()));
-            return None;
+            // It starts all the same: what its body owns may wait when it is dropped.
+            task.doomed.set(true);
         }
         // SAFETY: the seat is held; ends with the statement.
         let stack = match unsafe { worker.core() }.stacks.get(task.stack_size()) {
             Ok(stack) => stack,
             Err(error) => {
-                log::error!("a green thread cannot start: {error}");
-                self.count_end(inner);
-                crate::join::cancel(task, stack_payload(&error));
+                self.end_in_place(inner, task, &error);
                 return None;
             }
         };
@@ -520,11 +522,9 @@ impl Carrier {
                     io::ErrorKind::OutOfMemory,
                     "no memory for the thread-locals of a green thread",
                 );
-                log::error!("a green thread cannot start: {error}");
                 // SAFETY: as above.
                 unsafe { worker.core() }.stacks.put(stack);
-                self.count_end(inner);
-                crate::join::cancel(task, stack_payload(&error));
+                self.end_in_place(inner, task, &error);
                 return None;
             };
             own.start(&block, header);
@@ -544,14 +544,40 @@ impl Carrier {
         Some(())
     }
 
+    /// Ends a thread that cannot start. What its body owns is dropped on the carrier's own stack, as if the
+    /// thread were in a blocking call: whatever waits there blocks the OS thread, and the monitor
+    /// gives the seat to another one.
+    #[cold]
+    #[inline(never)]
+    fn end_in_place(&self, inner: &Arc<Inner>, task: &Task, error: &io::Error) {
+        log::error!("a green thread cannot start: {error}");
+        if !task.doomed.replace(true) {
+            // SAFETY: the running reference of a thread that has not started is ours.
+            unsafe { task.local() }.payload = Some(stack_payload(error));
+        }
+        let header: *const Header = &raw const **task;
+        self.running.store(header.cast_mut(), Ordering::Relaxed);
+        current::set_running(header);
+        self.away.store(true, Ordering::Relaxed);
+        self.door.leave();
+        // SAFETY: as above.
+        unsafe { Task::run_body(task) };
+        let rest = join::wind_up(task, || end_hook(inner, task), || ());
+        self.end(inner, task, rest);
+        self.door.enter();
+        self.away.store(false, Ordering::Relaxed);
+        current::set_running(ptr::null());
+        self.see_to_rest(inner, task);
+    }
+
     #[inline(always)]
     fn suspended(&self, inner: &Arc<Inner>, task: Task, note: Note) {
+        if !task.registered.get() {
+            self.register(inner, &task);
+        }
         match note {
             Note::Yield => self.push_yielded(inner, task),
             Note::Park { epoch, kind } => {
-                if !task.registered.get() {
-                    inner.registry.insert(&task, self.index);
-                }
                 let parked = if let Some(worker) = self.seat() {
                     park_seated(worker, task, epoch, kind)
                 } else {
@@ -564,6 +590,17 @@ impl Carrier {
                 }
             }
             Note::Requeue => self.push_woken(inner, task, Hint::Event),
+        }
+    }
+
+    /// A thread has left its stack for the first time: from now on a shutdown finds it.
+    #[inline(never)]
+    fn register(&self, inner: &Inner, task: &Task) {
+        inner.registry.insert(task, self.index);
+        // The lock of the registry orders this after the step to *killing*, if the shutdown has looked
+        // there before: then it leaves the thread to us.
+        if inner.is_killing() && !cfg!(panic = "abort") {
+            exception::kill(task);
         }
     }
 
@@ -610,7 +647,7 @@ impl Carrier {
     }
 
     #[inline(always)]
-    fn finished(&self, inner: &Inner, task: &Task) {
+    fn finished(&self, inner: &Arc<Inner>, task: &Task) {
         // SAFETY: the running reference is ours.
         let coroutine = unsafe { (*task.coroutine.get()).take() };
         let stack = coroutine.expect("it has just run").into_stack();
@@ -633,18 +670,58 @@ impl Carrier {
         if task.registered.get() {
             inner.registry.remove(task);
         }
+        self.see_to_rest(inner, task);
     }
 
-    /// Counts a thread that has ended; whoever waits for the last one is told.
-    fn count_end(&self, inner: &Inner) {
-        let _inside = self.door.section();
-        match self.seat() {
-            Some(worker) => count(&worker.counters.ended),
-            None => {
-                inner.ended_outside.fetch_add(1, Ordering::AcqRel);
-            }
+    /// Wakes who joins a thread that is DONE, and sees to what it has left to nobody.
+    #[inline(always)]
+    fn see_to_rest(&self, inner: &Arc<Inner>, task: &Task) {
+        let left = task.state.left();
+        if left.joiners {
+            self.wake_joiners(inner, task);
+        }
+        if left.result || left.errors {
+            Self::adopt(inner, task);
         }
         inner.one_ended();
+    }
+
+    /// Starts the thread that drops what nobody else does; it has been counted.
+    #[cold]
+    #[inline(never)]
+    fn adopt(inner: &Arc<Inner>, task: &Task) {
+        if let Some(orphan) = Orphan::of(task) {
+            spawn::start_detached(inner, Birth::Counted, move || drop(orphan));
+        }
+    }
+
+    #[inline(never)]
+    fn wake_joiners(&self, inner: &Arc<Inner>, task: &Task) {
+        join::wake_joiners(task);
+        if inner.workers.len() > 1 && self.seat().is_some_and(Worker::has_stealable) {
+            inner.notify();
+        }
+    }
+
+    /// Counts a thread that has wound up as ended, and makes it DONE. On the thread, which waits no more;
+    /// nor does it allocate or wake anybody: what that would leave in its thread-locals, nobody would
+    /// clean up.
+    fn end(&self, inner: &Inner, task: &Header, rest: Rest) {
+        self.ending.begin();
+        {
+            let _inside = self.door.section();
+            match self.seat() {
+                Some(worker) => count(&worker.counters.ended),
+                None => {
+                    inner.ended_outside.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+        }
+        if join::finish(task, rest) {
+            // For the thread that drops what it leaves.
+            inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
+        }
+        self.ending.end();
     }
 
     #[cold]
@@ -689,23 +766,24 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
     task.suspender.set(suspender);
     // SAFETY: the thread itself, for the first time.
     unsafe { Task::run_body(task) };
-    // SAFETY: the thread itself.
-    unsafe { locals::clear(task) };
     // SAFETY: a thread that runs keeps its runtime.
     let inner = unsafe { &*task.runtime };
+    let own = inner.settings.own;
+    let rest = join::wind_up(
+        task,
+        || end_hook(inner, task),
+        || {
+            if let Some(own) = own {
+                own.finish();
+            }
+        },
+    );
+    // SAFETY: a green thread runs on a carrier; the destructors may have left it for another.
+    unsafe { &*current::carrier() }.end(inner, task, rest);
+}
+
+fn end_hook(inner: &Inner, task: &Header) {
     if let Some(hooks) = &inner.settings.hooks {
         hooks.ended(task);
-    }
-    let own = inner.settings.own;
-    if let Some(own) = own {
-        task.ending.set(true);
-        own.finish();
-    }
-    // SAFETY: a green thread runs on a carrier; the destructors may have left it for another.
-    unsafe { &*current::carrier() }.count_end(inner);
-    crate::join::end(task);
-    if let Some(own) = own {
-        // What the last two have made, if anything.
-        own.finish();
     }
 }

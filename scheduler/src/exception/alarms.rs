@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::BoxError;
 use super::inbox::AlarmKey;
 
-/// The `exc_after`s of a thread. The error is `None` once the thread has ended: it was dropped.
+/// The `exc_after`s of a thread. The error is `None` once the thread's body has ended: it was dropped.
 ///
 /// Most threads have one at a time, which allocates nothing.
 #[derive(Debug, Default)]
@@ -22,11 +22,11 @@ impl Alarms {
         usize::from(self.one.is_some()) + self.more.len()
     }
 
-    pub(super) fn insert(&mut self, key: AlarmKey, error: BoxError) {
+    pub(super) fn insert(&mut self, key: AlarmKey, error: Option<BoxError>) {
         if self.one.is_none() {
-            self.one = Some((key, Some(error)));
+            self.one = Some((key, error));
         } else {
-            self.more.insert(key, Some(error));
+            self.more.insert(key, error);
         }
     }
 

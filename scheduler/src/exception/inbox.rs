@@ -10,8 +10,10 @@ use crate::carrier;
 use crate::exception::BoxError;
 use crate::exception::alarms::Alarms;
 use crate::green_thread::{Header, Hint};
+use crate::quietly::drop_quietly;
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
+use crate::state::Wake;
 
 /// Tells an `exc_after` of a thread from its others; in the order in which they are due.
 pub(crate) type AlarmKey = (Instant, u64);
@@ -22,15 +24,26 @@ pub(crate) struct Inbox {
     killed: bool,
     thrown: Vec<(Instant, BoxError)>,
     alarms: Alarms,
-    /// The thread has ended.
+    /// Nothing of this will be raised any more: the thread's body has ended.
     closed: bool,
 }
 
 impl Inbox {
-    /// Adds an `exc_after` of the thread whose header this is.
-    pub(super) fn add_alarm(&mut self, header: &Header, key: AlarmKey, error: BoxError) {
-        self.alarms.insert(key, error);
+    /// Adds an `exc_after` of the thread whose header this is. `Some`: it comes too late, and the error is
+    /// the caller's to drop.
+    pub(super) fn add_alarm(
+        &mut self,
+        header: &Header,
+        key: AlarmKey,
+        error: BoxError,
+    ) -> Option<BoxError> {
+        if self.closed {
+            self.alarms.insert(key, None);
+            return Some(error);
+        }
+        self.alarms.insert(key, Some(error));
         count_alarms(header, 1);
+        None
     }
 
     /// When the first `exc_after` is due.
@@ -70,8 +83,11 @@ impl Inbox {
         }
     }
 
-    /// Takes the errors that will never be raised; when the thread has ended.
+    /// Takes the errors that will never be raised; when the thread's body has ended.
     fn close(&mut self, header: &Header) -> Vec<BoxError> {
+        if self.closed {
+            return Vec::new();
+        }
         self.closed = true;
         count_alarms(header, 0_usize.wrapping_sub(self.alarms.len()));
         let thrown = self.thrown.drain(..).map(|(_, error)| error);
@@ -112,13 +128,18 @@ pub(crate) fn cancel_alarm(header: &Header, key: AlarmKey) -> bool {
     true
 }
 
-/// Drops what was to be raised in a thread that ends: nobody will see it.
-pub(crate) fn close(header: &Header) {
-    if let Some(cold) = header.cold_if_any() {
-        let left = cold.inbox.lock().close(header);
-        // The errors' destructors are the user's.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(left)));
+/// Drops what was to be raised in a thread whose body has ended: nobody will see it. From now on
+/// `throw` drops its error itself. False: nobody has ever raised anything, and nothing is closed.
+pub(crate) fn close(header: &Header) -> bool {
+    let Some(cold) = header.cold_if_any() else {
+        return false;
+    };
+    let left = cold.inbox.lock().close(header);
+    // The errors' destructors are the user's.
+    for error in left {
+        drop_quietly(error);
     }
+    true
 }
 
 /// `GreenThread::throw`.
@@ -127,11 +148,25 @@ pub(crate) fn throw(header: &Header, error: BoxError) {
         return;
     }
     let mut inbox = header.cold().inbox.lock();
+    if inbox.closed {
+        drop(inbox);
+        // Outside the lock: the destructor is the user's.
+        drop(error);
+        return;
+    }
     inbox.thrown.push((clock::now(), error));
     let wake = header.state.interrupt();
+    // A thread that nothing was ever raised in does not close its inbox, so it may have ended since. If
+    // it ends after this step, it sees that something is pending.
+    let late = if wake == Wake::Lost {
+        inbox.thrown.pop()
+    } else {
+        None
+    };
     drop(inbox);
     // SAFETY: the verdict is fresh, and the caller's handle keeps the header alive.
     unsafe { Header::deliver(header, wake, Hint::Peer) };
+    drop(late);
 }
 
 /// `GreenThread::kill`.

@@ -1,6 +1,7 @@
 //! What a thread is to raise, and when: its own deadlines, and what its inbox holds.
 #![allow(unsafe_code, reason = "the thread's own part of its header")]
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::panic::resume_unwind;
@@ -48,6 +49,8 @@ pub(crate) struct Local {
     /// Above zero while `defer` runs: what is to be raised stays where it is.
     defers: u32,
     pub(crate) locals: Locals,
+    /// The result of a thread that cannot start; before it starts that of who holds the running reference.
+    pub(crate) payload: Option<Box<dyn Any + Send>>,
 }
 
 /// An exception on its way into its thread.
@@ -175,18 +178,21 @@ impl Local {
         scope.raised
     }
 
-    /// Adds an `exc_after` to the thread's inbox.
+    /// Adds an `exc_after` to the thread's inbox. The error comes back if the thread's body has ended: it
+    /// will never be raised.
     pub(crate) fn add_alarm(
         &mut self,
         header: &Header,
         deadline: Instant,
         error: BoxError,
-    ) -> AlarmKey {
+    ) -> (AlarmKey, Option<BoxError>) {
         let key = (deadline, self.number());
-        header.cold().inbox.lock().add_alarm(header, key, error);
-        self.alarm = Some(self.alarm.map_or(deadline, |e| e.min(deadline)));
-        self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
-        key
+        let late = header.cold().inbox.lock().add_alarm(header, key, error);
+        if late.is_none() {
+            self.alarm = Some(self.alarm.map_or(deadline, |e| e.min(deadline)));
+            self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
+        }
+        (key, late)
     }
 
     pub(super) fn begin_defer(&mut self) {

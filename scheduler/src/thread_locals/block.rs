@@ -272,24 +272,30 @@ impl Own {
 
     /// The end of a thread: runs the destructors of its thread-locals. On the thread itself.
     pub(crate) fn finish(&self) {
-        // SAFETY: the running thread's own.
-        unsafe { (self.call_destructors)() };
-        self.drop_values();
+        for _ in 0..ROUNDS {
+            // SAFETY: the running thread's own.
+            unsafe { (self.call_destructors)() };
+            // The destructor of a value may have used a thread-local for the first time.
+            if !self.drop_values() {
+                return;
+            }
+        }
     }
 
     /// Runs the destructors of the running thread's pthread values, as the C library does at the
-    /// end of a thread.
-    fn drop_values(&self) {
+    /// end of a thread. False: there was none to run.
+    fn drop_values(&self) -> bool {
         let pointer = machine::pointer();
         let table = self.places.values;
         // Behind the table: whether there are values at all.
         let used = table + 32 * 8;
+        let mut any = false;
         for _ in 0..ROUNDS {
             // SAFETY: the running thread's own control block, checked in `layout.rs`, and what the
             // C library keeps there. Nothing is held over a destructor but the pointer.
             unsafe {
                 if read::<u8>(pointer, used) == 0 {
-                    return;
+                    return any;
                 }
                 write(pointer, used, 0_u8);
                 for block in 0..32_usize {
@@ -309,11 +315,13 @@ impl Own {
                             (*value).sequence == ptr::read_volatile(&raw const (*key).sequence);
                         if known && let Some(destructor) = (*key).destructor {
                             destructor(data);
+                            any = true;
                         }
                     }
                 }
             }
         }
+        any
     }
 }
 

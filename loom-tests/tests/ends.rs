@@ -1,0 +1,122 @@
+//! Models of `scheduler/src/ends.rs`: threads that end, what they leave behind, and a shutdown that asks
+//! whether all have ended.
+//!
+//! Invariant: a shutdown that hears that all have ended sees what the last one has done.
+#![allow(
+    unsafe_code,
+    reason = "what a thread leaves, without a lock, is what is checked"
+)]
+
+#[path = "../../scheduler/src/ends.rs"]
+mod ends;
+mod shim {
+    pub(crate) use weald_loom_tests::sync::atomic;
+    pub(crate) use weald_loom_tests::thread;
+}
+
+use weald_loom_tests::cell::UnsafeCell;
+use weald_loom_tests::sync::Arc;
+use weald_loom_tests::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use weald_loom_tests::{Model, check, thread, witness};
+
+use self::ends::{Ending, all_ended};
+
+/// A runtime with one carrier, on which one thread ends.
+struct Runtime {
+    carrier: Ending,
+    spawned: AtomicU64,
+    ended: AtomicU64,
+    /// The thread's handle is still there.
+    handle: AtomicBool,
+    /// What is done for the thread; freed by who shuts the runtime down.
+    work: UnsafeCell<u32>,
+}
+
+// SAFETY: that the cell is touched by one at a time is what the models check.
+unsafe impl Sync for Runtime {}
+// SAFETY: a number.
+unsafe impl Send for Runtime {}
+
+impl Runtime {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            carrier: Ending::new(),
+            spawned: AtomicU64::new(1),
+            ended: AtomicU64::new(0),
+            handle: AtomicBool::new(true),
+            work: UnsafeCell::new(0),
+        })
+    }
+
+    fn work(&self) {
+        // SAFETY: what is checked.
+        self.work.with_mut(|work| unsafe { *work += 1 });
+    }
+
+    fn count_end(&self) {
+        // As the only one who holds the seat.
+        let ended = self.ended.load(Ordering::Relaxed);
+        self.ended.store(ended + 1, Ordering::Release);
+    }
+
+    /// A thread ends, and if its handle went meanwhile, another one drops its result. True: it did.
+    fn end(&self) -> bool {
+        self.work();
+        self.carrier.begin();
+        self.count_end();
+        let orphan = !self.handle.swap(false, Ordering::AcqRel);
+        if orphan {
+            self.spawned.fetch_add(1, Ordering::AcqRel);
+        }
+        self.carrier.end();
+        if orphan {
+            self.work();
+            self.carrier.begin();
+            self.count_end();
+            self.carrier.end();
+        }
+        orphan
+    }
+
+    fn all_ended(&self) -> bool {
+        all_ended(
+            || self.ended.load(Ordering::Acquire),
+            || self.spawned.load(Ordering::Acquire),
+            std::iter::once(&self.carrier),
+        )
+    }
+}
+
+#[test]
+fn a_shutdown_waits_for_what_the_last_thread_leaves() {
+    let witnesses = &["an orphan", "all had ended", "one had not"];
+    let model = Model::new(
+        "a_shutdown_waits_for_what_the_last_thread_leaves",
+        10,
+        witnesses,
+    );
+    check(model, || {
+        let runtime = Runtime::new();
+        let carrier = thread::spawn({
+            let runtime = Arc::clone(&runtime);
+            move || runtime.end()
+        });
+        let dropper = thread::spawn({
+            let runtime = Arc::clone(&runtime);
+            move || {
+                runtime.handle.swap(false, Ordering::AcqRel);
+            }
+        });
+        let all = runtime.all_ended();
+        if all {
+            // The memory goes: nobody uses it any more.
+            runtime.work();
+        }
+        dropper.join().unwrap();
+        let orphan = carrier.join().unwrap();
+        witness!("an orphan", orphan);
+        witness!("all had ended", all);
+        witness!("one had not", !all);
+        assert!(runtime.all_ended());
+    });
+}

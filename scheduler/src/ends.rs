@@ -1,0 +1,74 @@
+//! Whether all green threads have ended, for good.
+//!
+//! A thread is counted as ended before it steps to DONE: whoever finds it DONE finds it counted. But
+//! only that step says whether it leaves something behind that another thread has to drop
+//! (`join.rs`), and that thread is counted as spawned after it. So for a moment the two numbers can be equal
+//! although a thread is still to come. Each carrier says when its green thread is between these steps:
+//!
+//! | a thread that ends, on its carrier                | whoever asks whether all have ended     |
+//! |---------------------------------------------------|-----------------------------------------|
+//! | 1. `Ending::begin`                                | 1. reads ended, then spawned: equal?    |
+//! | 2. ended + 1 (release)                            | 2. waits for each carrier's `Ending`    |
+//! | 3. DONE; if it leaves something: spawned + 1      | 3. reads spawned again: the same?       |
+//! | 4. `Ending::end`                                  |                                         |
+//!
+//! Invariant: if the answer is yes, each thread that was counted as spawned by then is DONE, and no
+//! further one is counted but by somebody who is none of them.
+//! Orderings: step 2 of the thread releases step 1, so whoever has seen its count sees its carrier
+//! in between, or later; step 4 releases step 3.
+//! Checked by `loom-tests/tests/ends.rs`.
+
+use crate::shim::atomic::{AtomicBool, Ordering};
+use crate::shim::thread;
+
+/// Whether the green thread on a carrier has been counted as ended and is not DONE yet.
+#[derive(Debug)]
+pub(crate) struct Ending(AtomicBool);
+
+impl Ending {
+    pub(crate) fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// A thread is counted as ended next; on its carrier.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// It is DONE, and what comes after it is counted.
+    #[inline]
+    pub(crate) fn end(&self) {
+        let order = if cfg!(weald_fault = "ends_relaxed_end") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
+        };
+        self.0.store(false, order);
+    }
+
+    /// Waits while a thread is in between; some instructions, unless its OS thread is interrupted.
+    fn wait(&self) {
+        while self.0.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+    }
+}
+
+/// True if all threads have ended, and none is to come that one of them leaves behind. The numbers
+/// are read with `Acquire`.
+pub(crate) fn all_ended<'a>(
+    ended: impl Fn() -> u64,
+    spawned: impl Fn() -> u64,
+    carriers: impl Iterator<Item = &'a Ending>,
+) -> bool {
+    let ended = ended();
+    let before = spawned();
+    if ended != before {
+        return false;
+    }
+    if !cfg!(weald_fault = "ends_asks_no_carrier") {
+        carriers.for_each(Ending::wait);
+    }
+    spawned() == before
+}

@@ -1,0 +1,86 @@
+//! No address space left for a stack: what a thread owns that cannot start is dropped where waiting works. A process of its own.
+
+#![cfg(target_os = "linux")]
+#![allow(unsafe_code, reason = "the limit is the kernel's")]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+
+#[path = "it/support.rs"]
+mod support;
+
+use std::time::Duration;
+
+use support::{MODES, Mode, in_child, panic_text, runtime};
+use weald::JoinHandle;
+
+/// Leaves the process so much address space beyond what it has.
+fn limit_address_space(more: u64) {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split_whitespace().next().unwrap().parse().unwrap();
+    // SAFETY: the call has no conditions.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let bytes = pages * u64::try_from(page).unwrap() + more;
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    // SAFETY: the pointer is to a live rlimit.
+    let outcome = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(outcome, 0);
+}
+
+/// Joins a thread when it is dropped.
+struct JoinOnDrop(Option<JoinHandle<()>>);
+
+impl Drop for JoinOnDrop {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.join().unwrap();
+        }
+    }
+}
+
+fn check(mode: Mode) {
+    let rt = runtime(1, mode);
+    // The stacks that are needed are there.
+    rt.run(|| weald::spawn(|| weald::sleep(Duration::from_millis(1))).join())
+        .unwrap();
+    limit_address_space(64 << 20);
+    let ended = rt.run(|| {
+        let sleeper = weald::spawn(|| weald::sleep(Duration::from_millis(20)));
+        let guard = JoinOnDrop(Some(sleeper));
+        let builder = weald::Builder::new().stack_size(1 << 30);
+        builder.spawn(move || drop(guard)).map(JoinHandle::join)
+    });
+    // It may be told at once.
+    if let Ok(ended) = ended {
+        let text = panic_text(&*ended.unwrap_err());
+        assert!(text.contains("failed to start a green thread"), "{text:?}");
+    }
+    assert_eq!(rt.run(|| weald::spawn(|| 7).join().unwrap()), 7);
+}
+
+/// The check in a process of its own.
+fn alone(test: &str, mode: Mode) {
+    if MODES.contains(&mode) {
+        let child = in_child(test, &[], || check(mode));
+        assert!(child.success, "{}{}", child.stdout, child.stderr);
+    }
+}
+
+#[test]
+fn what_a_thread_owns_that_gets_no_stack_may_wait_pinned() {
+    let test = "what_a_thread_owns_that_gets_no_stack_may_wait_pinned";
+    alone(test, Mode::Pinned);
+}
+
+#[test]
+fn what_a_thread_owns_that_gets_no_stack_may_wait_shared() {
+    let test = "what_a_thread_owns_that_gets_no_stack_may_wait_shared";
+    alone(test, Mode::Shared);
+}
+
+#[test]
+fn what_a_thread_owns_that_gets_no_stack_may_wait_own() {
+    let test = "what_a_thread_owns_that_gets_no_stack_may_wait_own";
+    alone(test, Mode::Own);
+}
