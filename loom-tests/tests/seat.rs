@@ -9,6 +9,7 @@
 //! deadlock here, as nothing else can end the model.
 //! Invariant 3: a seat that no OS thread could be started for is found by who comes next.
 //! Invariant 4: a spare that retires takes no seat along, and each OS thread is counted out once.
+//! Invariant 5: a spare that is counted before its OS thread is there, and then gets none, keeps no seat.
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "a core without a lock is what is checked")]
 
@@ -81,6 +82,10 @@ mod runtime {
         /// What the green thread of carrier 0 does.
         pub(crate) program: fn(&super::Arc<Inner>, u32) -> bool,
         pub(crate) turns: AtomicUsize,
+        /// All first carriers have been started.
+        pub(crate) opened: Flag,
+        /// Carrier 1 has had a seat.
+        pub(crate) relieved: Flag,
     }
 
     impl Inner {
@@ -105,6 +110,8 @@ mod runtime {
                 refused: AtomicUsize::new(0),
                 program,
                 turns: AtomicUsize::new(0),
+                opened: Flag::new(),
+                relieved: Flag::new(),
             }
         }
 
@@ -161,6 +168,7 @@ mod carrier {
                     Waited::Stopping => break,
                     Waited::Retired => {
                         witness!("retired");
+                        inner.seats.retired(index);
                         return;
                     }
                 }
@@ -171,6 +179,9 @@ mod carrier {
                 break;
             }
             worker.touch();
+            if index == 1 {
+                inner.relieved.set();
+            }
             if carrier.ready.load(Ordering::Relaxed) > 0 {
                 carrier.ready.store(0, Ordering::Relaxed);
                 dispatch(inner, index);
@@ -231,7 +242,17 @@ mod carrier {
     pub(crate) fn give_up_seat(inner: &Arc<Inner>) {
         let door = &inner.carriers[0].door;
         let _inside = door.section();
-        if !door.seat().is_null() && inner.seats.has_taker() {
+        if !door.seat().is_null() && inner.seats.prepare(inner).is_ok() {
+            door.sit(std::ptr::null());
+            inner.seats.release(inner, 0);
+        }
+    }
+
+    /// As `Carrier::give_up_seat`, whoever there is to take it.
+    pub(crate) fn drop_seat(inner: &Arc<Inner>) {
+        let door = &inner.carriers[0].door;
+        let _inside = door.section();
+        if !door.seat().is_null() {
             door.sit(std::ptr::null());
             inner.seats.release(inner, 0);
         }
@@ -315,6 +336,61 @@ fn a_spare_retires_while_its_seat_comes() {
             join(&inner);
         },
     );
+}
+
+#[test]
+fn a_spare_that_gets_no_os_thread_keeps_no_seat() {
+    let witnesses = &["could not start"];
+    check(
+        Model::new(
+            "a_spare_that_gets_no_os_thread_keeps_no_seat",
+            20,
+            witnesses,
+        ),
+        || {
+            // The carrier lets go of its seat while the monitor tries to start a spare, and comes back.
+            let inner = Arc::new(Inner::new(1, |inner, turn| {
+                if turn == 0 {
+                    inner.opened.wait();
+                }
+                carrier::drop_seat(inner);
+                turn == 0
+            }));
+            inner.seats.open(&inner).expect("the first can be started");
+            inner.opened.set();
+            let prepared = inner.seats.prepare(&inner);
+            assert!(prepared.is_err(), "the system starts no other");
+            join(&inner);
+        },
+    );
+}
+
+#[test]
+fn a_seat_that_is_nobodys_goes_to_an_os_thread_that_can_be_started_later() {
+    let witnesses = &["could not start"];
+    let name = "a_seat_that_is_nobodys_goes_to_an_os_thread_that_can_be_started_later";
+    check(Model::new(name, 4, witnesses), || {
+        // The thread comes back only when another carrier has had its seat.
+        let inner = Arc::new(Inner::new(1, |inner, _| {
+            inner.opened.wait();
+            carrier::drop_seat(inner);
+            inner.relieved.wait();
+            false
+        }));
+        inner.seats.open(&inner).expect("the first can be started");
+        inner.opened.set();
+        while inner.seats.stranded.load(Ordering::Relaxed) == 0 {
+            weald_loom_tests::thread::yield_now();
+        }
+        inner.startable.store(1, Ordering::Relaxed);
+        shim::clock::advance(std::time::Duration::from_secs(1));
+        // As the monitor, look after look.
+        while inner.startable.load(Ordering::Relaxed) > 0 {
+            inner.seats.retry(&inner);
+            weald_loom_tests::thread::yield_now();
+        }
+        join(&inner);
+    });
 }
 
 #[test]

@@ -16,10 +16,13 @@ use crate::thread_locals;
 const WORKERS: std::ops::RangeInclusive<usize> = 1..=1024;
 
 /// Carriers beside the workers' own, for hogs, green threads in `blocking`, and those that have
-/// pinned threads and no seat: DESIGN's default.
-const SPARES: usize = 64;
+/// pinned threads and no seat: Go's bound on OS threads. At the bound nobody goes on any more, so it is
+/// there against programs that lose threads, and far from what others need.
+const SPARES: usize = 10_000;
 
-const SPARE_THREADS: std::ops::RangeInclusive<usize> = 1..=4096;
+/// Linux gives a process some 65,000 mappings, of which an OS thread takes two for its stack and some
+/// more for what the C library allocates on it.
+const SPARE_THREADS: std::ops::RangeInclusive<usize> = 1..=30_000;
 
 /// Far beyond what a green thread computes between two blocking calls on purpose.
 const HOG_REPORT: Duration = Duration::from_secs(1);
@@ -191,12 +194,25 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How many OS threads there may be beside one for each worker: 1 to 4096; 64 if not said.
+    /// How many OS threads there may be beside one for each worker: 1 to 30,000; 10,000 if not said.
     ///
     /// They take over the workers of green threads that compute, or block their OS thread, for
-    /// long, or that are in [`blocking`](crate::blocking()); they start when needed and end when
-    /// idle. With none left such a green thread stalls its neighbours; see
-    /// [`Metrics::unrelieved`](crate::Metrics::unrelieved).
+    /// long, or that are in [`blocking`](crate::blocking()). Each starts when it is needed and ends when it
+    /// has been idle for ten seconds. A thousand that are blocked cost some 20 MiB of memory and 2 GiB of address space.
+    ///
+    /// When the bound is reached, or the system refuses an OS thread, a worker whose green thread does
+    /// not come back stands still, and the threads that wait for it with it. Then there is a line in the
+    /// log, at most one a minute, [`Metrics::stalled`](crate::Metrics::stalled) says how many workers that
+    /// are and [`Dump`](crate::Dump) why; [`Metrics::unrelieved`](crate::Metrics::unrelieved) counts such cases. The
+    /// system's own bounds are `ulimit -u`, `pids.max` of a control group, `kernel.threads-max` and
+    /// `vm.max_map_count` (Linux).
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).spare_threads(100).build()?;
+    /// assert_eq!(rt.metrics().spare_threads, 100);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn spare_threads(mut self, spares: usize) -> Self {
         self.spares = spares;
         self

@@ -1,7 +1,7 @@
 //! `dump`: who there is, and what each one does, for whoever asks why nothing goes on.
 #![allow(unsafe_code, reason = "refers to a thread that is held where it runs")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -66,11 +66,17 @@ pub struct DumpedThread {
 pub struct Dump {
     /// In no order.
     pub threads: Vec<DumpedThread>,
+    /// If workers stand still, as there is no OS thread to take them over from green threads that block
+    /// or compute: how many, and why.
+    pub stalled: Option<String>,
 }
 
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} green threads", self.threads.len())?;
+        if let Some(stalled) = &self.stalled {
+            writeln!(f, "{stalled}")?;
+        }
         let mut places: Vec<(&Trace, Vec<&DumpedThread>)> = Vec::new();
         let mut place_of = HashMap::new();
         for thread in &self.threads {
@@ -142,23 +148,38 @@ pub(crate) fn running_on(carrier: &Carrier) -> Option<Task> {
     running.flatten()
 }
 
+/// What there is to say of workers that stand still.
+fn stalled(inner: &Inner) -> Option<String> {
+    let stalled = inner.monitor.stalled.load(Ordering::Relaxed);
+    let why = inner.seats.shortage();
+    (stalled > 0).then(|| {
+        let why = why.map_or_else(
+            || String::from("an OS thread is there now"),
+            |why| why.to_string(),
+        );
+        format!(
+            "{stalled} of {} workers stand still: {why}",
+            inner.workers.len()
+        )
+    })
+}
+
 pub(crate) fn of(inner: &Inner) -> Dump {
-    let running: Vec<*const Header> = inner
+    let running: HashSet<*const Header> = inner
         .carriers
         .iter()
         .filter(|carrier| carrier.door.is_outside())
         .map(|carrier| carrier.running.load(Ordering::Relaxed).cast_const())
         .collect();
     let mut tasks = inner.registry.all();
-    for carrier in &inner.carriers {
-        if let Some(task) = running_on(carrier)
-            && !tasks
-                .iter()
-                .any(|known| std::ptr::eq(&raw const **known, &raw const *task))
-        {
-            tasks.push(task);
-        }
-    }
+    let known: HashSet<*const Header> = tasks.iter().map(|task| &raw const **task).collect();
+    tasks.extend(
+        inner
+            .carriers
+            .iter()
+            .filter_map(running_on)
+            .filter(|task| !known.contains(&(&raw const **task))),
+    );
     let mut tracer = Tracer::new();
     let now = millis_since(inner.start, clock::now());
     let waited = |header: &Header| {
@@ -185,5 +206,6 @@ pub(crate) fn of(inner: &Inner) -> Dump {
     });
     Dump {
         threads: threads.collect(),
+        stalled: stalled(inner),
     }
 }

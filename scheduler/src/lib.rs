@@ -44,6 +44,7 @@ mod metrics;
 mod monitor;
 mod offload;
 mod os_parker;
+mod os_thread;
 #[cfg(not(any(loom, miri)))]
 mod panic_count;
 #[cfg(not(loom))]
@@ -90,6 +91,7 @@ mod thread_locals;
 )))]
 #[path = "thread_locals/none.rs"]
 mod thread_locals;
+mod threads;
 mod timeout;
 mod trace;
 mod wait_queue;

@@ -38,8 +38,11 @@ pub struct Metrics {
     pub parks: u64,
     /// Looks at a poller, whether they waited or not.
     pub polls: u64,
-    /// OS threads that drive the workers, or wait to do so.
+    /// OS threads that drive the workers, or wait to do so, or are blocked by a green thread.
     pub carriers: usize,
+    /// How many of them there may be beside one for each worker:
+    /// [`RuntimeBuilder::spare_threads`](crate::RuntimeBuilder::spare_threads).
+    pub spare_threads: usize,
     /// Green threads that have kept their OS thread for more than 10 ms without a blocking call of
     /// weald's: by computing, or in a call that blocks it.
     pub hogs: u64,
@@ -48,6 +51,10 @@ pub struct Metrics {
     /// Times that there was no OS thread to give it to, so others had to wait; see
     /// [`RuntimeBuilder::spare_threads`](crate::RuntimeBuilder::spare_threads).
     pub unrelieved: u64,
+    /// Workers that stand still for that reason now.
+    pub stalled: usize,
+    /// OS threads that the system has refused.
+    pub refused_threads: u64,
     /// Address space of the stacks in use, in bytes, of all runtimes of the process. What a stack
     /// costs in memory is the pages that its thread has touched.
     pub stack_bytes: u64,
@@ -93,9 +100,12 @@ impl Metrics {
             parks,
             polls: sum(|worker| worker.counters.polls.load(Ordering::Relaxed)),
             carriers: inner.seats.carriers(),
+            spare_threads: inner.settings.spares,
             hogs: inner.monitor.hogs.load(Ordering::Relaxed),
             handovers: inner.monitor.handovers.load(Ordering::Relaxed),
             unrelieved: inner.monitor.unrelieved.load(Ordering::Relaxed),
+            stalled: inner.monitor.stalled.load(Ordering::Relaxed),
+            refused_threads: inner.seats.refused.load(Ordering::Relaxed),
             stack_bytes: stack::stack_bytes(),
         }
     }

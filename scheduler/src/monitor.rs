@@ -11,7 +11,7 @@
 //! |                                                    | find it (the carrier held out meanwhile) |
 //! | a late worker with events or timers that are due,  | wakes an idle worker; at the next look,  |
 //! | or with threads that wait: after [`PATIENCE`], or  | or if there is none, takes the seat from |
-//! | at once if it is in `blocking`                     | the hog for a spare carrier (`door.rs`)  |
+//! | at once if it is in `blocking`, or besieged        | the hog for a spare carrier (`door.rs`)  |
 //! | a hog that was alone for [`ALONE`]                 | takes the seat, so that it can sleep     |
 //! | a hog that has kept its OS thread too long         | says so, once                            |
 //! | a backlog beside a sleeping worker                 | wakes that one                           |
@@ -19,7 +19,13 @@
 //!
 //! A hog goes on undisturbed and without a seat; its carrier notices when the hog next enters the
 //! scheduler. If it only gives way then, it goes on there, still without a seat; the next time that it
-//! is run otherwise, its carrier gives the seat away before (`carrier/outside.rs`). If no carrier is left for the seat, the hog keeps it, and that is counted.
+//! is run otherwise, its carrier gives the seat away before (`carrier/outside.rs`). If no carrier is left for the seat, the hog keeps it, and that is counted and logged.
+//!
+//! A worker is *besieged* if its seat was taken from a hog that waited inside the kernel, and that was not
+//! long ago ([`Siege`]): then the threads behind that one may well do the same, be they a thousand that
+//! contend for a lock of std. While it is, the looks are more frequent, and a hog that waits inside the
+//! kernel loses the seat at the first look that finds it there. A hog that computes does not: it wants a
+//! CPU, and so would its successor.
 //!
 //! Going to sleep: say so, `fence(SeqCst)`, look at the workers once more. A worker that wakes takes
 //! its bit out of `Idle`, `fence(SeqCst)`, and looks whether the monitor sleeps ([`Monitor::poke`]).
@@ -33,8 +39,10 @@ use std::time::{Duration, Instant};
 
 use crate::blocked;
 use crate::carrier::Carrier;
+use crate::os_thread;
 use crate::runtime::Inner;
-use crate::shim::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use crate::seat::Shortage;
+use crate::shim::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Condvar, Mutex, wait, wait_for};
 use crate::trace::{Trace, Tracer};
@@ -63,6 +71,22 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// and the monitor need not look any more. Long beside what the hand-over costs, some 20 us.
 const ALONE: Duration = Duration::from_millis(50);
 
+/// So long after the last seat that was taken from a hog in the kernel a siege goes on, and as long again for
+/// each seat: after a single one it is short, but long enough for two looks at the next hog.
+const SIEGE: Duration = Duration::from_millis(2);
+
+/// The longest that becomes.
+const LONGEST_SIEGE: Duration = Duration::from_millis(20);
+
+/// [`TICK`] is halved for each seat, so often at most: 62 us are about what giving a seat on takes.
+const HALVINGS: u32 = 4;
+
+/// A hog without a seat that has lasted so long is looked at only so often: there may be thousands.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// That workers stand still is logged again after this.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 pub(crate) struct Monitor {
     /// It sleeps, or is about to.
@@ -78,6 +102,35 @@ pub(crate) struct Monitor {
     pub(crate) handovers: AtomicU64,
     /// Hogs that kept their seat though others waited, as no carrier was left.
     pub(crate) unrelieved: AtomicU64,
+    /// Workers that have such a hog now.
+    pub(crate) stalled: AtomicUsize,
+}
+
+/// Hogs of one worker that waited inside the kernel, one soon after the other.
+#[derive(Clone, Copy, Debug)]
+struct Siege {
+    seats: u32,
+    last: Instant,
+}
+
+impl Siege {
+    fn is_on(&self, now: Instant) -> bool {
+        let lasts = SIEGE.saturating_mul(self.seats + 1).min(LONGEST_SIEGE);
+        self.seats > 0 && now.saturating_duration_since(self.last) <= lasts
+    }
+
+    fn lost_a_seat(&mut self, now: Instant) {
+        let seats = if self.is_on(now) { self.seats } else { 0 };
+        *self = Self {
+            seats: seats + 1,
+            last: now,
+        };
+    }
+
+    /// Until the next look.
+    fn tick(&self) -> Duration {
+        TICK / (1 << self.seats.min(HALVINGS))
+    }
 }
 
 /// What was seen of a worker at the last look.
@@ -91,6 +144,7 @@ struct Seen {
     woke: bool,
     /// There was no carrier to give the seat to.
     refused: bool,
+    siege: Siege,
 }
 
 /// How a worker gets on.
@@ -137,6 +191,35 @@ impl Hog {
         }
     }
 
+    /// Counts and reports it when it is time. False: it has come back.
+    fn goes_on(&mut self, inner: &Inner, tracer: Option<&mut Tracer>, now: Instant) -> bool {
+        let lasts = now.saturating_duration_since(self.since);
+        if !self.lasts(inner) {
+            if let Some(place) = self.blocked.take() {
+                blocked::over(place, lasts);
+            }
+            return false;
+        }
+        if let Some(tracer) = tracer
+            && self.blocked.is_none()
+            && lasts >= PATIENCE
+        {
+            self.blocked = self.where_it_waits(inner, tracer);
+            if let Some(place) = &self.blocked {
+                blocked::seen(place);
+            }
+        }
+        if !self.counted && lasts >= PATIENCE {
+            self.counted = true;
+            inner.monitor.hogs.fetch_add(1, Ordering::Relaxed);
+        }
+        if !self.reported && lasts >= inner.settings.hog_report {
+            let carrier = &inner.carriers[self.carrier];
+            self.reported = self.report(inner, carrier, now);
+        }
+        true
+    }
+
     /// Where its OS thread waits, if it does.
     fn where_it_waits(&self, inner: &Inner, tracer: &mut Tracer) -> Option<Trace> {
         let carrier = &inner.carriers[self.carrier];
@@ -181,6 +264,12 @@ impl Hog {
 struct Watch {
     seen: Vec<Seen>,
     hogs: Vec<Hog>,
+    /// Those without a seat that have lasted for [`SETTLED`].
+    settled: Vec<Hog>,
+    /// The last look at hogs, and at settled ones.
+    looked_at: [Instant; 2],
+    /// That workers stand still was logged.
+    told: Option<Instant>,
     /// Hogs are about until then.
     alert_until: Instant,
     /// If somebody wants to know what blocks.
@@ -197,6 +286,7 @@ impl Monitor {
             hogs: AtomicU64::new(0),
             handovers: AtomicU64::new(0),
             unrelieved: AtomicU64::new(0),
+            stalled: AtomicUsize::new(0),
         }
     }
 
@@ -237,17 +327,25 @@ impl Monitor {
     }
 
     pub(crate) fn run(&self, inner: &Arc<Inner>) {
+        let now = clock::now();
         let nothing = Seen {
             ticks: 0,
             holder: None,
-            since: clock::now(),
+            since: now,
             woke: false,
             refused: false,
+            siege: Siege {
+                seats: 0,
+                last: now,
+            },
         };
         let mut watch = Watch {
             seen: vec![nothing; inner.workers.len()],
             hogs: Vec::new(),
-            alert_until: nothing.since,
+            settled: Vec::new(),
+            looked_at: [now; 2],
+            told: None,
+            alert_until: now,
             tracer: blocked::is_wanted().then(Tracer::new),
         };
         let mut tick = TICK;
@@ -264,6 +362,7 @@ impl Monitor {
                     fence(Ordering::SeqCst);
                 }
                 if cfg!(weald_fault = "monitor_sleeps_without_a_second_look") || inner.all_idle() {
+                    self.stalled.store(0, Ordering::Relaxed);
                     self.sleep(watch.next_report(inner));
                     // Who wakes up may well compute.
                     tick = TICK;
@@ -292,14 +391,24 @@ impl Watch {
     /// Returns the time until the next look.
     fn look(&mut self, inner: &Arc<Inner>, now: Instant) -> Duration {
         let (mut all_brisk, mut backlog) = (true, false);
+        let (mut stalled, mut soonest) = (0, TICK);
         for worker in &inner.workers {
             let pace = self.look_at(inner, worker, now);
             all_brisk &= pace == Pace::Brisk;
             backlog |= pace == Pace::Late || worker.has_stealable();
+            let seen = &self.seen[worker.index];
+            stalled += usize::from(seen.refused);
+            if seen.siege.is_on(now) {
+                soonest = soonest.min(seen.siege.tick());
+            }
+        }
+        if inner.monitor.stalled.load(Ordering::Relaxed) != stalled {
+            inner.monitor.stalled.store(stalled, Ordering::Relaxed);
         }
         if backlog && inner.workers.len() > 1 && inner.idle.somebody_sleeps() {
             inner.notify();
         }
+        inner.seats.retry(inner);
         self.look_at_hogs(inner, now);
         if !self.hogs.is_empty() {
             self.alert_until = now + ALERT;
@@ -307,7 +416,7 @@ impl Watch {
         if all_brisk && now >= self.alert_until {
             CALM_TICK
         } else {
-            TICK
+            soonest
         }
     }
 
@@ -325,6 +434,7 @@ impl Watch {
                 since: now,
                 woke: false,
                 refused: false,
+                siege: seen.siege,
             };
             return if brisk { Pace::Brisk } else { Pace::Slow };
         }
@@ -343,11 +453,17 @@ impl Watch {
                 .door
                 .hold_out_of(worker, || unsafe { worker.share_slot() });
         }
-        let overdue = is_urgent(inner, worker, now) || stuck >= ALONE;
-        // Who has said that it blocks is believed at once.
+        // Who has said that it blocks is believed at once; and in a siege the system, where it says so.
         let blocks = carrier.is_away();
-        let waits = (blocks || stuck >= PATIENCE) && is_wanted(inner, worker);
-        if !(overdue || waits) {
+        let waited_for = is_wanted(inner, worker);
+        let os_thread = carrier.os_thread.load(Ordering::Relaxed);
+        let mut in_kernel = None;
+        if waited_for && !blocks && stuck < PATIENCE && seen.siege.is_on(now) {
+            in_kernel = os_thread::waits_in_kernel(os_thread);
+        }
+        let patient = !(blocks || stuck >= PATIENCE || in_kernel == Some(true));
+        let urgent = is_urgent(inner, worker, now);
+        if !urgent && stuck < ALONE && (patient || !waited_for) {
             if !blocks {
                 self.notice(holder, worker.index, ticks, now);
             }
@@ -358,14 +474,18 @@ impl Watch {
             seen.woke = true;
             return Pace::Late;
         }
-        if !inner.seats.has_taker() {
-            if !std::mem::replace(&mut seen.refused, true) {
+        if let Err(shortage) = inner.seats.prepare(inner) {
+            if (urgent || waited_for) && !std::mem::replace(&mut seen.refused, true) {
                 inner.monitor.unrelieved.fetch_add(1, Ordering::Relaxed);
+                self.tell_of(&shortage, now);
             }
             if !blocks {
                 self.notice(holder, worker.index, ticks, now);
             }
             return Pace::Late;
+        }
+        if !blocks && in_kernel.is_none() {
+            in_kernel = os_thread::waits_in_kernel(os_thread);
         }
         let losses = carrier.door.losses();
         let known = self.hogs.iter().find(|hog| hog.carrier == holder);
@@ -378,6 +498,9 @@ impl Watch {
             return Pace::Late;
         }
         let since = seen.since;
+        if in_kernel == Some(true) {
+            seen.siege.lost_a_seat(now);
+        }
         self.hogs.retain(|hog| hog.carrier != holder);
         worker.late.store(false, Ordering::Relaxed);
         if !blocks {
@@ -393,6 +516,20 @@ impl Watch {
         }
         inner.seats.give(inner, worker.index);
         Pace::Slow
+    }
+
+    /// Logs that a worker stands still.
+    #[cold]
+    fn tell_of(&mut self, shortage: &Shortage, now: Instant) {
+        let before = |told: Instant| now.saturating_duration_since(told) < LOG_AGAIN;
+        if *shortage == Shortage::Stopping || self.told.is_some_and(before) {
+            return;
+        }
+        self.told = Some(now);
+        log::error!(
+            "weald: a worker stands still: its green thread blocks or computes, others wait, and there \
+             is no OS thread to go on with them: {shortage}"
+        );
     }
 
     /// Remembers a hog that keeps its seat.
@@ -413,8 +550,19 @@ impl Watch {
         });
     }
 
-    /// Counts and reports those that go on, forgets the others.
+    /// Counts and reports those that go on, forgets the others. They need no more frequent looks than
+    /// one each tick, however soon workers do.
     fn look_at_hogs(&mut self, inner: &Inner, now: Instant) {
+        let is_due = |last: &mut Instant, after: Duration| {
+            let due = now.saturating_duration_since(*last) >= after;
+            if due {
+                *last = now;
+            }
+            due
+        };
+        if !is_due(&mut self.looked_at[0], TICK) {
+            return;
+        }
         let expected = std::mem::take(&mut *inner.monitor.expected.lock());
         self.hogs
             .extend(expected.into_iter().map(|(carrier, losses)| Hog {
@@ -426,33 +574,17 @@ impl Watch {
                 blocked: None,
             }));
         let tracer = &mut self.tracer;
-        self.hogs.retain_mut(|hog| {
-            if !hog.lasts(inner) {
-                if let Some(place) = hog.blocked.take() {
-                    blocked::over(place, now.saturating_duration_since(hog.since));
-                }
-                return false;
-            }
-            let lasts = now.saturating_duration_since(hog.since);
-            if let Some(tracer) = tracer
-                && hog.blocked.is_none()
-                && lasts >= PATIENCE
-            {
-                hog.blocked = hog.where_it_waits(inner, tracer);
-                if let Some(place) = &hog.blocked {
-                    blocked::seen(place);
-                }
-            }
-            if !hog.counted && lasts >= PATIENCE {
-                hog.counted = true;
-                inner.monitor.hogs.fetch_add(1, Ordering::Relaxed);
-            }
-            if !hog.reported && lasts >= inner.settings.hog_report {
-                let carrier = &inner.carriers[hog.carrier];
-                hog.reported = hog.report(inner, carrier, now);
-            }
-            true
-        });
+        self.hogs
+            .retain_mut(|hog| hog.goes_on(inner, tracer.as_mut(), now));
+        let settles = |hog: &mut Hog| {
+            matches!(hog.stretch, Stretch::Seized { .. })
+                && now.saturating_duration_since(hog.since) >= SETTLED
+        };
+        self.settled.extend(self.hogs.extract_if(.., settles));
+        if is_due(&mut self.looked_at[1], SETTLED) {
+            self.settled
+                .retain_mut(|hog| hog.goes_on(inner, tracer.as_mut(), now));
+        }
     }
 
     /// When the next hog is to be counted or reported.
@@ -467,7 +599,8 @@ impl Watch {
                 .then(|| hog.since.checked_add(after))
                 .flatten()
         };
-        self.hogs.iter().filter_map(next).min()
+        let all = self.hogs.iter().chain(&self.settled);
+        all.filter_map(next).min()
     }
 }
 

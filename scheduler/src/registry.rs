@@ -1,6 +1,7 @@
 //! The green threads that have left their stack at least once, so that shutdown finds them.
 //!
-//! One that runs to its end without leaving its stack is never entered. Intrusive lists, one for each carrier, each behind a lock.
+//! One that runs to its end without leaving its stack is never entered. Intrusive lists, one for each of the
+//! first carriers, each behind a lock.
 //!
 //! Invariant: a thread is in a list from its first suspension to its end, so its header is alive
 //! for whoever finds it under the lock.
@@ -25,10 +26,11 @@ impl Registry {
         Self((0..shards).map(|_| Mutex::new(Head(ptr::null()))).collect())
     }
 
-    /// Enters a thread; by its carrier.
+    /// Enters a thread; by its carrier, whose number is the shard's, modulo how many there are.
     #[inline(never)]
     pub(crate) fn insert(&self, task: &Task, shard: usize) {
-        let shard_id = u16::try_from(shard).expect("carriers are few");
+        let shard = shard % self.0.len();
+        let shard_id = u16::try_from(shard).expect("shards are few");
         task.shard.set(shard_id);
         task.registered.set(true);
         let header: *const Header = &raw const **task;

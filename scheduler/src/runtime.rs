@@ -25,8 +25,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::builder::{RuntimeBuilder, Settings, ThreadLocals};
-use crate::carrier::{self, Carrier};
+use crate::carrier::{self, Carriers};
 use crate::current;
+use crate::dump::{self, Dump};
 use crate::ends;
 use crate::exception;
 use crate::green_thread::Task;
@@ -40,10 +41,10 @@ use crate::seat::Seats;
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::shim::barrier;
 use crate::shim::clock;
-use crate::shim::sync::{Arc, Mutex};
-use crate::shim::thread;
+use crate::shim::sync::Arc;
 use crate::spawn;
 use crate::stack;
+use crate::threads::{Threads, Which};
 use crate::wait_queue::{WaitQueue, Woken};
 use crate::worker::Worker;
 
@@ -53,6 +54,9 @@ const HOG_LIMIT: Duration = Duration::from_secs(5);
 /// Shutdown looks again after this whether threads have ended. It is mostly woken by the last one, but a
 /// thread that ends does without the fence that would be needed for always.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Shards of the registry beside one for each worker: only the first carriers are busy for long.
+const SHARDS: usize = 64;
 
 const RUNNING: usize = 0;
 const CLOSING: usize = 1;
@@ -65,13 +69,13 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) start: Instant,
     pub(crate) workers: Box<[Worker]>,
-    pub(crate) carriers: Box<[Carrier]>,
+    pub(crate) carriers: Carriers,
     pub(crate) injector: Injector,
     pub(crate) idle: Idle,
     pub(crate) seats: Seats,
     pub(crate) monitor: Monitor,
     pub(crate) registry: Registry,
-    pub(crate) threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    pub(crate) threads: Threads,
     /// RUNNING, CLOSING, KILLING, STOPPING; only ever grows.
     phase: AtomicUsize,
     /// Who waits for the last green thread to end.
@@ -99,13 +103,13 @@ impl Inner {
             workers: (0..workers)
                 .map(|i| Worker::new(i, workers == 1, start))
                 .collect::<io::Result<_>>()?,
-            carriers: (0..carriers).map(Carrier::new).collect(),
+            carriers: Carriers::new(carriers),
             injector: Injector::new(),
             idle: Idle::new(workers),
             seats: Seats::new(carriers),
             monitor: Monitor::new(),
-            registry: Registry::new(carriers),
-            threads: Mutex::new(Vec::new()),
+            registry: Registry::new(carriers.min(workers + SHARDS)),
+            threads: Threads::default(),
             phase: AtomicUsize::new(RUNNING),
             ending: WaitQueue::new(),
             spawned_outside: AtomicU64::new(0),
@@ -284,8 +288,8 @@ impl Runtime {
         if !cfg!(loom) {
             let watched = Arc::clone(&inner);
             let name = format!("{}-monitor", inner.settings.thread_name);
-            let monitor = thread::spawn(name, move || watched.monitor.run(&watched))?;
-            inner.threads.lock().push(monitor);
+            let run = move || watched.monitor.run(&watched);
+            inner.threads.start(Which::Monitor, name, run)?;
         }
         Ok(runtime)
     }
@@ -439,11 +443,7 @@ impl Runtime {
             worker.poller.unpark();
         }
         if ended {
-            let threads = std::mem::take(&mut *inner.threads.lock());
-            for thread in threads {
-                // A carrier that panicked has said so already; there is nothing to add.
-                let _ = thread.join();
-            }
+            inner.threads.join_all();
             self.drop_rest(injected);
         } else {
             // A thread is left that points to the runtime, and its queues to the thread.
@@ -494,6 +494,18 @@ impl Runtime {
             (None, true) => Some(ThreadLocals::Pinned),
             (None, false) => None,
         }
+    }
+
+    /// What [`dump`](crate::dump()) tells, of this runtime, from any thread.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// assert!(rt.dump().stalled.is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn dump(&self) -> Dump {
+        dump::of(&self.inner)
     }
 
     /// Counters of the runtime, read without stopping anyone: each is right, together they are not

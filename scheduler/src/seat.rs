@@ -7,27 +7,45 @@
 //! A carrier without a seat is in one of these lists, or in none while its green thread does not
 //! come back: *waiting* (it has threads of its own to run), *spare* (it has nothing to do), *unborn*
 //! (it has no OS thread yet, or no longer). A seat that becomes free goes to the first waiting
-//! carrier, else to a spare one, else to an unborn one, else into `free`, where the next carrier
-//! that comes back finds it.
+//! carrier, else to the spare that came last, else to an unborn one, else into `free`, where the next
+//! carrier that comes back finds it, or the monitor once an OS thread can be started (`retry`).
+//!
+//! Starting an OS thread takes long beside all else here, so it is done without the lock: a carrier is
+//! *hired* under the lock, and counts from then on as if it were there: with a seat (`give`), or as a
+//! spare (`prepare`). If the system then refuses the OS thread, the carrier is unborn again, and the
+//! seat that it may have been given by then goes to another one. After a refusal nobody is hired for
+//! [`PAUSE`].
+//!
+//! Who may keep its seat asks `prepare` before it lets go, or before the seat is taken from it: so a
+//! seat leaves its holder only if an OS thread is there for it.
 //!
 //! Invariant 1: a worker's core has one owner: a seat leaves its holder by the holder or, through
 //! the door, by the monitor; it leaves FREE only under the lock of `Seats`.
 //! Invariant 2: a free seat is found: it is put into `free` and a carrier puts itself into
 //! `waiting` under the same lock, each after a look at the other.
-//! Invariant 3: a seat whose spare could not be started goes back into `free` and is counted;
-//! nothing is ever owned by a thread that does not exist.
+//! Invariant 3: nothing is owned by a thread that does not exist, once the try to start it is over: its
+//! seat goes to another carrier, or into `free`, and is counted.
+//! Invariant 4: a carrier that retires is in no list and has no seat, and is hired again only when it
+//! has left its index (`retired`).
 //! Orderings: the door and the lock pass the core on.
 //! Checked by `loom-tests/tests/seat.rs`, the door by `loom-tests/tests/door.rs`.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
 
 use crate::runtime::Inner;
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::shim::sync::{Arc, Condvar, Mutex, wait, wait_for};
+use crate::shim::clock;
+use crate::shim::sync::{Arc, Condvar, Mutex, MutexGuard, wait, wait_for};
 
 /// A spare carrier that nobody needs for so long lets its OS thread go.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// After the system has refused an OS thread none is asked for during this time: a try costs some 50 us,
+/// and what was refused now is hardly granted at once.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Who holds the seat of one worker, for others to see.
 #[derive(Debug)]
@@ -70,16 +88,42 @@ pub(crate) enum Waited {
     Retired,
 }
 
+/// Why there is no carrier for one more seat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// The runtime stops.
+    Stopping,
+    /// So many carriers are in use, which is the bound.
+    Bound(usize),
+    /// The system has refused an OS thread.
+    Refused(String),
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopping => f.write_str("the runtime stops"),
+            Self::Bound(bound) => write!(
+                f,
+                "all {bound} OS threads are in use (`RuntimeBuilder::spare_threads` is the bound)"
+            ),
+            Self::Refused(error) => write!(f, "the system refuses an OS thread: {error}"),
+        }
+    }
+}
+
 /// All carriers without a seat and all seats without a carrier.
 #[derive(Debug)]
 pub(crate) struct Seats {
     lists: Mutex<Lists>,
-    /// One for each carrier: it sleeps here without a seat.
-    doors: Box<[Condvar]>,
     /// The length of `waiting`, for a look without the lock.
     waiting: AtomicUsize,
+    /// The length of `free`, for a look without the lock.
+    free: AtomicUsize,
     /// Seats that found no carrier, as the bound was reached or no OS thread could be started.
     pub(crate) stranded: AtomicU64,
+    /// OS threads that the system has refused.
+    pub(crate) refused: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -87,32 +131,128 @@ struct Lists {
     free: Vec<usize>,
     waiting: VecDeque<usize>,
     spares: Vec<usize>,
+    /// Those that have retired, or whose OS thread was refused.
     unborn: Vec<usize>,
-    /// The seat that a carrier was given and has not taken yet.
-    assigned: Box<[Option<usize>]>,
+    /// Of all that have ever been hired; the others are unborn as well.
+    places: Vec<Place>,
+    /// Carriers there may be.
+    bound: usize,
     stopping: bool,
-    /// Why the last OS thread that was wanted could not be started.
-    refused: Option<std::io::Error>,
+    /// Why the last OS thread that was wanted could not be started, and when.
+    refused: Option<(Instant, io::Error)>,
     /// OS threads that have not ended.
     alive: usize,
 }
 
+/// A carrier, as the lists see it.
+#[derive(Debug)]
+struct Place {
+    /// It sleeps here without a seat.
+    door: std::sync::Arc<Condvar>,
+    /// The seat that it was given and has not taken yet.
+    assigned: Option<usize>,
+    line: Line,
+}
+
+/// Which list a carrier is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    None,
+    Waiting,
+    Spares,
+}
+
+impl Lists {
+    /// Takes a carrier that has an OS thread out of its line.
+    fn next_idle(&mut self, seats: &Seats) -> Option<usize> {
+        let next = match self.waiting.pop_front() {
+            Some(carrier) => {
+                seats.waiting.store(self.waiting.len(), Ordering::Relaxed);
+                Some(carrier)
+            }
+            None => self.spares.pop(),
+        };
+        if let Some(carrier) = next {
+            self.places[carrier].line = Line::None;
+        }
+        next
+    }
+
+    fn leave_line(&mut self, seats: &Seats, carrier: usize) {
+        match std::mem::replace(&mut self.places[carrier].line, Line::None) {
+            Line::None => {}
+            Line::Waiting => {
+                self.waiting.retain(|&c| c != carrier);
+                seats.waiting.store(self.waiting.len(), Ordering::Relaxed);
+            }
+            Line::Spares => self.spares.retain(|&c| c != carrier),
+        }
+    }
+
+    /// Why nobody can be hired now.
+    fn shortage(&self) -> Option<Shortage> {
+        if self.stopping {
+            return Some(Shortage::Stopping);
+        }
+        if self.unborn.is_empty() && self.places.len() >= self.bound {
+            return Some(Shortage::Bound(self.bound));
+        }
+        let (at, error) = self.refused.as_ref()?;
+        (clock::now().saturating_duration_since(*at) < PAUSE)
+            .then(|| Shortage::Refused(error.to_string()))
+    }
+
+    /// A carrier that is to be started next, counted as there from now on.
+    fn hire(&mut self) -> Result<usize, Shortage> {
+        if let Some(shortage) = self.shortage() {
+            return Err(shortage);
+        }
+        let carrier = self.unborn.pop().unwrap_or_else(|| {
+            self.places.push(Place {
+                door: std::sync::Arc::new(Condvar::new()),
+                assigned: None,
+                line: Line::None,
+            });
+            self.places.len() - 1
+        });
+        self.alive += 1;
+        Ok(carrier)
+    }
+
+    fn put_free(&mut self, seats: &Seats, worker: usize) {
+        seats.stranded.fetch_add(1, Ordering::Relaxed);
+        if !cfg!(weald_fault = "seat_keeps_what_no_thread_took") {
+            self.free.push(worker);
+            seats.free.store(self.free.len(), Ordering::Relaxed);
+        }
+    }
+
+    fn take_free(&mut self, seats: &Seats) -> Option<usize> {
+        let worker = self.free.pop();
+        seats.free.store(self.free.len(), Ordering::Relaxed);
+        worker
+    }
+}
+
 impl Seats {
+    /// For so many carriers at most.
     pub(crate) fn new(carriers: usize) -> Self {
         Self {
             lists: Mutex::new(Lists {
                 free: Vec::new(),
                 waiting: VecDeque::new(),
                 spares: Vec::new(),
-                unborn: (0..carriers).rev().collect(),
-                assigned: vec![None; carriers].into_boxed_slice(),
+                unborn: Vec::new(),
+                places: Vec::new(),
+                bound: carriers,
                 stopping: false,
                 refused: None,
                 alive: 0,
             }),
-            doors: (0..carriers).map(|_| Condvar::new()).collect(),
             waiting: AtomicUsize::new(0),
+            free: AtomicUsize::new(0),
             stranded: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -122,11 +262,11 @@ impl Seats {
         self.waiting.load(Ordering::Relaxed) != 0
     }
 
-    /// There is a carrier for one more seat.
+    /// There seems to be a carrier for one more seat, or it could be started.
     pub(crate) fn has_taker(&self) -> bool {
         let lists = self.lists.lock();
         let somebody = !(lists.waiting.is_empty() && lists.spares.is_empty());
-        (somebody || !lists.unborn.is_empty()) && !lists.stopping
+        (somebody && !lists.stopping) || lists.shortage().is_none()
     }
 
     /// OS threads that drive a worker, or could.
@@ -134,55 +274,98 @@ impl Seats {
         self.lists.lock().alive
     }
 
+    /// Why no OS thread could be started now, if so.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        self.lists.lock().shortage()
+    }
+
+    /// Sees to it that there is a carrier for one more seat, and starts one if need be.
+    pub(crate) fn prepare(&self, inner: &Arc<Inner>) -> Result<(), Shortage> {
+        let mut lists = self.lists.lock();
+        if lists.stopping {
+            return Err(Shortage::Stopping);
+        }
+        if !(lists.waiting.is_empty() && lists.spares.is_empty()) {
+            return Ok(());
+        }
+        let carrier = lists.hire()?;
+        lists.places[carrier].line = Line::Spares;
+        lists.spares.push(carrier);
+        drop(lists);
+        self.start(inner, carrier)
+    }
+
     /// Gives on a seat that is in the caller's hand.
     pub(crate) fn give(&self, inner: &Arc<Inner>, worker: usize) {
         let mut lists = self.lists.lock();
-        self.give_locked(inner, &mut lists, worker);
-    }
-
-    fn give_locked(&self, inner: &Arc<Inner>, lists: &mut Lists, worker: usize) {
-        let next = match lists.waiting.pop_front() {
-            Some(carrier) => {
-                self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
-                Some(carrier)
-            }
-            None => lists.spares.pop(),
-        };
-        if let Some(carrier) = next {
-            self.assign(inner, lists, carrier, worker);
+        if let Some(carrier) = lists.next_idle(self) {
+            Self::assign(inner, &mut lists, carrier, worker);
             return;
         }
-        if let Some(carrier) = lists.unborn.pop() {
-            inner.workers[worker].seat.seat(carrier);
-            lists.assigned[carrier] = Some(worker);
-            match crate::carrier::start(inner, carrier) {
-                Ok(()) => {
-                    lists.alive += 1;
-                    return;
-                }
-                Err(error) => {
-                    log::error!("weald could not start a carrier: {error}");
-                    lists.refused = Some(error);
-                    lists.assigned[carrier] = None;
-                    lists.unborn.push(carrier);
-                    inner.workers[worker].seat.release();
-                }
+        let Ok(carrier) = lists.hire() else {
+            lists.put_free(self, worker);
+            return;
+        };
+        inner.workers[worker].seat.seat(carrier);
+        lists.places[carrier].assigned = Some(worker);
+        drop(lists);
+        let _ = self.start(inner, carrier);
+    }
+
+    /// Starts the OS thread of a carrier that was hired.
+    fn start(&self, inner: &Arc<Inner>, carrier: usize) -> Result<(), Shortage> {
+        let Err(error) = crate::carrier::start(inner, carrier) else {
+            return Ok(());
+        };
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let shortage = Shortage::Refused(error.to_string());
+        let mut lists = self.lists.lock();
+        lists.refused = Some((clock::now(), error));
+        lists.leave_line(self, carrier);
+        lists.alive -= 1;
+        lists.unborn.push(carrier);
+        // Invariant 3.
+        if !cfg!(weald_fault = "seat_stays_with_a_refused_spare")
+            && let Some(worker) = lists.places[carrier].assigned.take()
+        {
+            inner.workers[worker].seat.release();
+            match lists.next_idle(self) {
+                Some(other) => Self::assign(inner, &mut lists, other, worker),
+                None => lists.put_free(self, worker),
             }
         }
-        self.stranded.fetch_add(1, Ordering::Relaxed);
-        if !cfg!(weald_fault = "seat_keeps_what_no_thread_took") {
-            lists.free.push(worker);
+        Err(shortage)
+    }
+
+    fn assign(inner: &Inner, lists: &mut Lists, carrier: usize, worker: usize) {
+        inner.workers[worker].seat.seat(carrier);
+        let place = &mut lists.places[carrier];
+        place.assigned = Some(worker);
+        place.door.notify_one();
+    }
+
+    /// Tries again to find a carrier for a seat that found none; the monitor does so now and then.
+    #[inline]
+    pub(crate) fn retry(&self, inner: &Arc<Inner>) {
+        if self.free.load(Ordering::Relaxed) != 0 && !cfg!(weald_fault = "seat_is_not_tried_again")
+        {
+            self.retry_now(inner);
         }
     }
 
-    fn assign(&self, inner: &Inner, lists: &mut Lists, carrier: usize, worker: usize) {
-        inner.workers[worker].seat.seat(carrier);
-        lists.assigned[carrier] = Some(worker);
-        self.doors[carrier].notify_one();
+    #[cold]
+    fn retry_now(&self, inner: &Arc<Inner>) {
+        if self.prepare(inner).is_err() {
+            return;
+        }
+        let worker = self.lists.lock().take_free(self);
+        if let Some(worker) = worker {
+            self.give(inner, worker);
+        }
     }
 
     /// Starts the first carrier of each worker.
-    pub(crate) fn open(&self, inner: &Arc<Inner>) -> std::io::Result<()> {
+    pub(crate) fn open(&self, inner: &Arc<Inner>) -> io::Result<()> {
         for worker in 0..inner.workers.len() {
             self.give(inner, worker);
         }
@@ -190,12 +373,10 @@ impl Seats {
         if lists.free.is_empty() {
             return Ok(());
         }
-        let cause = lists.refused.take();
-        let kind = cause
-            .as_ref()
-            .map_or(std::io::ErrorKind::Other, std::io::Error::kind);
+        let cause = lists.refused.take().map(|(_, error)| error);
+        let kind = cause.as_ref().map_or(io::ErrorKind::Other, io::Error::kind);
         let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-        Err(std::io::Error::new(
+        Err(io::Error::new(
             kind,
             format!("an OS thread for a worker could not be started{cause}"),
         ))
@@ -204,12 +385,14 @@ impl Seats {
     /// The holder passes its seat to a carrier that waits, if one does.
     pub(crate) fn pass(&self, inner: &Inner, worker: usize) -> bool {
         let mut lists = self.lists.lock();
-        let Some(carrier) = lists.waiting.pop_front() else {
+        if lists.waiting.is_empty() {
+            return false;
+        }
+        let Some(carrier) = lists.next_idle(self) else {
             return false;
         };
-        self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
         inner.workers[worker].seat.release();
-        self.assign(inner, &mut lists, carrier, worker);
+        Self::assign(inner, &mut lists, carrier, worker);
         true
     }
 
@@ -229,54 +412,38 @@ impl Seats {
         keep: bool,
     ) -> Waited {
         let mut lists = self.lists.lock();
+        let door = std::sync::Arc::clone(&lists.places[carrier].door);
         loop {
-            if let Some(worker) = lists.assigned[carrier].take() {
+            if let Some(worker) = lists.places[carrier].assigned.take() {
                 return Waited::Seated(worker);
             }
             if lists.stopping {
                 return Waited::Stopping;
             }
             if !cfg!(weald_fault = "seat_waits_without_a_look_at_free")
-                && let Some(worker) = lists.free.pop()
+                && let Some(worker) = lists.take_free(self)
             {
                 inner.workers[worker].seat.seat(carrier);
-                lists.spares.retain(|&c| c != carrier);
-                lists.waiting.retain(|&c| c != carrier);
-                self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
+                lists.leave_line(self, carrier);
                 return Waited::Seated(worker);
             }
             if needs() {
-                if !lists.waiting.contains(&carrier) {
-                    lists.spares.retain(|&c| c != carrier);
-                    lists.waiting.push_back(carrier);
-                    if cfg!(weald_fault = "seat_asks_before_it_is_counted") {
-                        inner.notify();
-                    }
-                    self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
-                    drop(lists);
-                    // A sleeping worker must come and pass its seat.
-                    if !cfg!(weald_fault = "seat_asks_before_it_is_counted") {
-                        inner.notify();
-                    }
-                    lists = self.lists.lock();
-                    continue;
-                }
-                lists = wait(&self.doors[carrier], lists);
+                lists = self.ask(inner, lists, carrier, &door);
             } else {
-                if !lists.spares.contains(&carrier) {
+                if lists.places[carrier].line == Line::None {
+                    lists.places[carrier].line = Line::Spares;
                     lists.spares.push(carrier);
                 }
-                let started = crate::shim::clock::now();
-                lists = wait_for(&self.doors[carrier], lists, KEEP_ALIVE);
-                let seated = lists.assigned[carrier].is_some()
+                let started = clock::now();
+                lists = wait_for(&door, lists, KEEP_ALIVE);
+                let seated = lists.places[carrier].assigned.is_some()
                     && !cfg!(weald_fault = "seat_retires_with_a_seat");
                 let idle = !lists.stopping && !needs() && !seated;
-                let waited = crate::shim::clock::now().saturating_duration_since(started);
+                let waited = clock::now().saturating_duration_since(started);
                 if idle && !keep && waited >= KEEP_ALIVE {
                     if !cfg!(weald_fault = "seat_leaves_a_retired_spare") {
-                        lists.spares.retain(|&c| c != carrier);
+                        lists.leave_line(self, carrier);
                     }
-                    lists.unborn.push(carrier);
                     lists.alive -= 1;
                     return Waited::Retired;
                 }
@@ -284,19 +451,53 @@ impl Seats {
         }
     }
 
+    /// A carrier that has threads of its own to run waits for a seat, after a look around if it has
+    /// only just asked.
+    fn ask<'a>(
+        &'a self,
+        inner: &Inner,
+        mut lists: MutexGuard<'a, Lists>,
+        carrier: usize,
+        door: &Condvar,
+    ) -> MutexGuard<'a, Lists> {
+        if lists.places[carrier].line == Line::Waiting {
+            return wait(door, lists);
+        }
+        lists.leave_line(self, carrier);
+        lists.places[carrier].line = Line::Waiting;
+        lists.waiting.push_back(carrier);
+        if cfg!(weald_fault = "seat_asks_before_it_is_counted") {
+            inner.notify();
+        }
+        self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
+        drop(lists);
+        // A sleeping worker must come and pass its seat.
+        if !cfg!(weald_fault = "seat_asks_before_it_is_counted") {
+            inner.notify();
+        }
+        self.lists.lock()
+    }
+
+    /// A carrier that retires has left its index: it can be hired again.
+    pub(crate) fn retired(&self, carrier: usize) {
+        self.lists.lock().unborn.push(carrier);
+    }
+
     /// A thread of a carrier was made ready from elsewhere: if it has no seat it must ask for one.
     pub(crate) fn call(&self, carrier: usize) {
         let lists = self.lists.lock();
+        let door = std::sync::Arc::clone(&lists.places[carrier].door);
         // It looks again at what it needs; if it is seated or in a blocking call, at its next turn.
         drop(lists);
-        self.doors[carrier].notify_one();
+        door.notify_one();
     }
 
     /// No seat is given any more; all who wait for one end.
     pub(crate) fn stop(&self) {
-        self.lists.lock().stopping = true;
-        for door in &self.doors {
-            door.notify_one();
+        let mut lists = self.lists.lock();
+        lists.stopping = true;
+        for place in &lists.places {
+            place.door.notify_one();
         }
     }
 

@@ -48,7 +48,7 @@ impl Carrier {
     #[cold]
     fn hand_over(&self) {
         let inner = current_runtime().expect("a carrier has one");
-        if inner.seats.has_taker() {
+        if inner.seats.prepare(&inner).is_ok() {
             self.give_up_seat(&inner);
         }
     }

@@ -35,6 +35,7 @@ mod mail;
 mod outside;
 mod own;
 mod schedule;
+mod table;
 mod unwinding;
 
 use std::cell::{Cell, RefCell};
@@ -60,6 +61,7 @@ use crate::slice::Slice;
 use crate::spawn::{self, Birth};
 use crate::state::WaitKind;
 use crate::thread_locals;
+use crate::threads::Which;
 use crate::worker::{
     self, CLASS_INTERVAL, DUE_BATCH, DUE_SLICE, Private, Worker, count, millis_since,
 };
@@ -73,6 +75,7 @@ pub(crate) use self::away::{Away, leave_seat_in_place};
 pub(crate) use self::budget::{give_way_from, spend, spend_from};
 pub(crate) use self::own::{current_runtime, with_core, with_runtime, with_runtime_arc};
 pub(crate) use self::schedule::schedule;
+pub(crate) use self::table::Carriers;
 pub(crate) use self::unwinding::{Unwinding, can_suspend};
 
 /// A thread that comes back within this is no hog any more.
@@ -128,7 +131,7 @@ unsafe impl Send for Carrier {}
 pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
     let shared = Arc::clone(inner);
     let name = format!("{}-{index}", inner.settings.thread_name);
-    let thread = crate::shim::thread::spawn(name, move || {
+    inner.threads.start(Which::Carrier(index), name, move || {
         let carrier = &shared.carriers[index];
         carrier.inner.set(Arc::as_ptr(&shared));
         carrier.host.set(thread_locals::host_pointer());
@@ -145,9 +148,7 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
         std::mem::forget(guard);
         drop(alt_stack);
         current::set_carrier(ptr::null());
-    })?;
-    inner.threads.lock().push(thread);
-    Ok(())
+    })
 }
 
 /// The system's id of the running OS thread; 0 where nobody asks for it.
@@ -253,7 +254,10 @@ impl Carrier {
                     {
                         break;
                     }
-                    Waited::Retired => return,
+                    Waited::Retired => {
+                        self.retire(inner);
+                        return;
+                    }
                 }
                 continue;
             };
@@ -273,6 +277,15 @@ impl Carrier {
             }
         }
         inner.seats.ended();
+    }
+
+    /// Nobody has needed this carrier for long, and its OS thread ends.
+    #[cold]
+    fn retire(&self, inner: &Inner) {
+        let before = inner.threads.retire(Which::Carrier(self.index));
+        // From here on another OS thread may be this carrier.
+        inner.seats.retired(self.index);
+        before.join();
     }
 
     /// The next thread to run, if there is one without searching.

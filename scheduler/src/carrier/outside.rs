@@ -30,7 +30,7 @@ impl Carrier {
     #[cold]
     #[inline(never)]
     pub(super) fn hand_over_before(&self, inner: &Arc<Inner>) -> Instant {
-        if inner.seats.has_taker() {
+        if inner.seats.prepare(inner).is_ok() {
             inner.monitor.handed_over();
             inner.monitor.expect(self.index, self.door.losses());
             self.give_up_seat(inner);

@@ -18,6 +18,7 @@ mod loom;
 mod std;
 
 /// std's locks, for what no model looks at.
+#[cfg_attr(loom, allow(unused_imports, reason = "a model has no pools"))]
 pub(crate) mod plain {
     #[cfg(weald_sanitizer = "thread")]
     pub(crate) use super::in_sight::{Condvar, Mutex, MutexGuard};

@@ -1,0 +1,88 @@
+//! The OS threads of a runtime, each until it has been joined.
+//!
+//! One that ends while the runtime lives (a spare carrier that retires) joins the one that did so before
+//! it, and leaves its own handle for the next: so at most one of them waits to be joined, nobody else
+//! waits for any, and the system has its stack and what else it keeps for it back.
+//!
+//! Invariant: the handle of an OS thread that was started is here, or with who joins it. A thread is
+//! entered by the lock under which it is started, so it finds its own handle when it retires, and
+//! `join_all` meets all that were started before the last thread ended that could start one.
+//! Checked by `loom-tests/tests/threads.rs`.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::shim::sync::Mutex;
+use crate::shim::thread::{self, JoinHandle};
+
+/// Which OS thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Which {
+    Monitor,
+    Carrier(usize),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Threads(Mutex<Handles>);
+
+#[derive(Debug, Default)]
+struct Handles {
+    running: BTreeMap<Which, JoinHandle<()>>,
+    retired: Option<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts an OS thread with a name.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn start(
+        &self,
+        which: Which,
+        name: String,
+        body: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let mut handles = self.0.lock();
+        let handle = thread::spawn(name, body)?;
+        let before = handles.running.insert(which, handle);
+        debug_assert!(before.is_none(), "it has retired, or was never there");
+        Ok(())
+    }
+
+    /// The calling OS thread, which is this one, is about to end.
+    pub(crate) fn retire(&self, which: Which) -> Retired {
+        let mut handles = self.0.lock();
+        let own = handles.running.remove(&which);
+        if cfg!(weald_fault = "thread_retires_unknown") {
+            return Retired(None);
+        }
+        Retired(std::mem::replace(&mut handles.retired, own))
+    }
+
+    /// Waits until all have ended, also those that are started meanwhile by others of them.
+    pub(crate) fn join_all(&self) {
+        loop {
+            let Handles { running, retired } = std::mem::take(&mut *self.0.lock());
+            if running.is_empty() && retired.is_none() {
+                return;
+            }
+            for handle in running.into_values().chain(retired) {
+                // A carrier that panicked has said so already; there is nothing to add.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+/// An OS thread that has retired before and is to be joined.
+#[derive(Debug)]
+#[must_use = "it has not been joined yet"]
+pub(crate) struct Retired(Option<JoinHandle<()>>);
+
+impl Retired {
+    pub(crate) fn join(self) {
+        if let Some(handle) = self.0 {
+            let _ = handle.join();
+        }
+    }
+}

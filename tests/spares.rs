@@ -1,0 +1,313 @@
+//! OS threads that take over from those that green threads block: as many as it needs, none when nobody needs them, and a word when
+//! there are no more. Each case in a process of its own, whose OS threads and mappings are counted.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    unsafe_code,
+    reason = "limits are set by hand, and the support module asks the kernel"
+)]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+
+#[path = "it/support.rs"]
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::yield_now;
+use std::time::Instant;
+
+use support::{
+    Count, Flag, MODES, MS, Mode, each_mode, green_pair, in_child, os_thread_names, own_runtime,
+    runtime, v4, wait_until,
+};
+use weald::Runtime;
+
+/// The child's verdict on itself.
+macro_rules! in_own_process {
+    ($test:expr, $body:expr) => {
+        let child = in_child($test, &[], $body);
+        print!("{}", child.stdout);
+        assert!(child.success, "{}{}", child.stdout, child.stderr);
+    };
+}
+
+/// So many green threads that block their OS threads, in a call that weald knows nothing of, as long as
+/// the guard lives; each counts itself before.
+fn block(
+    rt: &Runtime,
+    many: usize,
+    gate: &Arc<RwLock<()>>,
+    begun: &Count,
+) -> Vec<weald::JoinHandle<()>> {
+    let block = || {
+        let (gate, begun) = (Arc::clone(gate), begun.clone());
+        rt.spawn(move || {
+            begun.add();
+            drop(gate.read().unwrap());
+        })
+    };
+    (0..many).map(|_| block()).collect()
+}
+
+fn join_all(threads: Vec<weald::JoinHandle<()>>) {
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_thousand_that_block_their_os_threads_are_nothing_to_those_that_compute_sleep_and_serve() {
+    let test =
+        "a_thousand_that_block_their_os_threads_are_nothing_to_those_that_compute_sleep_and_serve";
+    in_own_process!(test, || each_mode(|rt| {
+        let (gate, begun, stop) = (Arc::new(RwLock::new(())), Count::default(), Flag::default());
+        let (turns, naps) = (Count::default(), Count::default());
+        let shut = gate.write().unwrap();
+        let block = || block(rt, 1000, &gate, &begun);
+        // Where threads are pinned, one that has started waits while its own OS thread is blocked.
+        let is_pinned = rt.thread_locals() == Some(weald::ThreadLocals::Pinned);
+        let mut blocked = Vec::new();
+        let start = Instant::now();
+        if is_pinned {
+            blocked = block();
+            begun.spin(1000);
+        }
+        let (until, turn) = (stop.clone(), turns.clone());
+        let computes = rt.spawn(move || {
+            while !until.is_set() {
+                for n in 0..10_000 {
+                    std::hint::black_box(n);
+                }
+                turn.add();
+                weald::yield_now();
+            }
+        });
+        let (until, nap) = (stop.clone(), naps.clone());
+        let sleeps = rt.spawn(move || {
+            while !until.is_set() {
+                weald::sleep(MS);
+                nap.add();
+            }
+        });
+        let (mut near, mut far) = rt.run(|| green_pair(v4()));
+        let serves = rt.spawn(move || {
+            let mut byte = [0];
+            while far.read(&mut byte).unwrap() == 1 {
+                far.write_all(&byte).unwrap();
+            }
+        });
+        if !is_pinned {
+            blocked = block();
+            begun.spin(1000);
+        }
+        println!("relieved within {:?}", start.elapsed());
+        for i in 0..20 {
+            near.write_all(&[i]).unwrap();
+            let mut back = [0];
+            near.read_exact(&mut back).unwrap();
+            assert_eq!(back[0], i);
+        }
+        let before = (turns.get(), naps.get());
+        wait_until(|| turns.get() > before.0 + 20 && naps.get() > before.1 + 20);
+        let metrics = rt.metrics();
+        assert!(metrics.carriers >= 1000, "{metrics:?}");
+        assert_eq!((metrics.stalled, metrics.unrelieved), (0, 0), "{metrics:?}");
+        drop(shut);
+        stop.set();
+        drop(near);
+        for thread in blocked.into_iter().chain([computes, sleeps, serves]) {
+            thread.join().unwrap();
+        }
+    }));
+}
+
+#[test]
+fn a_std_lock_that_is_held_over_a_sleep_passes_to_all_who_wait_for_it() {
+    let test = "a_std_lock_that_is_held_over_a_sleep_passes_to_all_who_wait_for_it";
+    in_own_process!(test, || {
+        // A guard of std may not leave its OS thread elsewhere; where threads are pinned, the holder waits
+        // for its OS thread if that has started one who waits for the lock.
+        for rt in [1, 2].into_iter().filter_map(own_runtime) {
+            let lock = Arc::new(Mutex::new(0));
+            let add = || {
+                let lock = Arc::clone(&lock);
+                rt.spawn(move || {
+                    let mut held = lock.lock().unwrap();
+                    weald::sleep(MS);
+                    *held += 1;
+                })
+            };
+            let all: Vec<_> = (0..300).map(|_| add()).collect();
+            join_all(all);
+            assert_eq!(*lock.lock().unwrap(), 300);
+        }
+    });
+}
+
+fn mappings() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().count()
+}
+
+#[test]
+fn os_threads_that_retire_leave_nothing() {
+    let test = "os_threads_that_retire_leave_nothing";
+    in_own_process!(test, || {
+        let runtimes: Vec<_> = MODES.iter().map(|&mode| runtime(2, mode)).collect();
+        let is_over = || {
+            runtimes.iter().all(|rt| rt.metrics().carriers <= 3) && {
+                let names = os_thread_names();
+                names
+                    .iter()
+                    .filter(|name| name.starts_with("weald-"))
+                    .count()
+                    <= 4 * 3
+            }
+        };
+        let use_many = || {
+            let (gate, begun) = (Arc::new(RwLock::new(())), Count::default());
+            let shut = gate.write().unwrap();
+            let blocked: Vec<_> = runtimes
+                .iter()
+                .flat_map(|rt| block(rt, 50, &gate, &begun))
+                .collect();
+            begun.spin(50 * runtimes.len());
+            drop(shut);
+            join_all(blocked);
+            wait_until(is_over);
+        };
+        // What the C library keeps of the first ones for the next ones is there after that.
+        use_many();
+        let before = mappings();
+        use_many();
+        let after = mappings();
+        assert!(
+            after <= before + 20,
+            "mappings: {before} before, {after} after"
+        );
+    });
+}
+
+/// Passes what is logged on.
+struct Lines(std::sync::mpsc::Sender<String>);
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let _ = self.0.send(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+/// What is logged of workers that stand still.
+fn lines() -> impl Fn() -> Vec<String> {
+    let (lines, logged) = std::sync::mpsc::channel();
+    log::set_logger(Box::leak(Box::new(Lines(lines)))).unwrap();
+    log::set_max_level(log::LevelFilter::Error);
+    move || {
+        let lines = logged.try_iter();
+        lines.filter(|line| line.contains("stands still")).collect()
+    }
+}
+
+#[test]
+fn the_bound_is_told_once_and_what_waits_goes_on_when_one_comes_back() {
+    let test = "the_bound_is_told_once_and_what_waits_goes_on_when_one_comes_back";
+    in_own_process!(test, || {
+        let lines = lines();
+        for mode in MODES {
+            let builder = Runtime::builder().workers(1).spare_threads(4);
+            let builder = match mode {
+                Mode::Pinned => builder.thread_locals(weald::ThreadLocals::Pinned),
+                // SAFETY: the threads hold nothing of their OS threads.
+                Mode::Shared => unsafe { builder.share_thread_locals() },
+                Mode::Own => builder.thread_locals(weald::ThreadLocals::Own),
+            };
+            let rt = builder.build().unwrap();
+            let gate = Arc::new(RwLock::new(()));
+            let shut = gate.write().unwrap();
+            let blocked = block(&rt, 8, &gate, &Count::default());
+            let waits = rt.spawn(|| ());
+            while rt.metrics().stalled != 1 {
+                yield_now();
+            }
+            let metrics = rt.metrics();
+            assert_eq!(
+                (metrics.carriers, metrics.spare_threads),
+                (5, 4),
+                "{metrics:?}"
+            );
+            assert_eq!(
+                (metrics.unrelieved, metrics.refused_threads),
+                (1, 0),
+                "{metrics:?}"
+            );
+            let told = lines();
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(told[0].contains("all 5 OS threads are in use"), "{told:?}");
+            assert!(!waits.is_finished());
+            drop(shut);
+            join_all(blocked);
+            waits.join().unwrap();
+            while rt.metrics().stalled != 0 {
+                yield_now();
+            }
+        }
+    });
+}
+
+/// The process may have so many bytes of address space more than it has now; `None`: as many as it likes.
+fn limit_address_space(more: Option<u64>) {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the structure lives over both calls.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_AS, &raw mut limit), 0);
+        limit.rlim_cur = more.map_or(limit.rlim_max, |more| pages * 4096 + more);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &raw const limit), 0);
+    }
+}
+
+#[test]
+fn an_os_thread_that_the_system_refuses_is_told_and_tried_again() {
+    let test = "an_os_thread_that_the_system_refuses_is_told_and_tried_again";
+    in_own_process!(test, || {
+        let lines = lines();
+        for mode in MODES {
+            let rt = runtime(1, mode);
+            rt.run(|| ());
+            let gate = Arc::new(RwLock::new(()));
+            let shut = gate.write().unwrap();
+            // Room for three stacks, and for what is allocated meanwhile; the C library has up to twenty
+            // that it has kept.
+            limit_address_space(Some(8 << 20));
+            let blocked = block(&rt, 60, &gate, &Count::default());
+            let waits = rt.spawn(|| ());
+            while rt.metrics().stalled != 1 {
+                yield_now();
+            }
+            let metrics = rt.metrics();
+            assert!(metrics.refused_threads >= 1, "{metrics:?}");
+            assert!(!waits.is_finished());
+            limit_address_space(None);
+            // All are blocked still: only an OS thread that is started now can run it.
+            waits.join().unwrap();
+            while rt.metrics().stalled != 0 {
+                yield_now();
+            }
+            drop(shut);
+            join_all(blocked);
+        }
+        let told = lines();
+        assert_eq!(told.len(), MODES.len(), "one of each runtime: {told:?}");
+        assert!(told[0].contains("the system refuses"), "{told:?}");
+    });
+}
