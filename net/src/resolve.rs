@@ -1,29 +1,51 @@
 //! Names to addresses, where that blocks no worker.
 //!
 //! Numeric addresses need no look-up and are read in place. A name goes to the process's
-//! [`Resolve`]; that of the system asks `getaddrinfo` on the offload pool, which bounds how many
-//! look-ups run at a time.
+//! [`Resolve`]; that of the system asks `getaddrinfo` on an offload pool, which bounds how many
+//! look-ups run and wait at a time. `localhost` and the names of the hosts file have a pool of their own,
+//! so they never wait behind name servers that do not answer; but it is `getaddrinfo` that answers
+//! them too, as only it knows in which order, and whether the system was told to ask others first.
 //!
 //! A look-up that runs is a [`Flight`]. All who ask for its name wait for it together; one whose
-//! time is up or that is interrupted leaves, and if all have left before the pool began, nothing is
-//! asked.
+//! time is up or that is interrupted leaves. If all have left before the pool began, nothing is
+//! asked; if it runs, it makes room for others on the pool, and whoever asks next for the name boards it.
+//!
+//! Rejected: a resolver of our own or hickory-resolver in place of `getaddrinfo`. It could be cancelled, and
+//! would need no OS threads; but it would see other names than every other program of the
+//! machine: nsswitch.conf, mDNS, systemd-resolved and LDAP are modules of the C library. And hickory stands on
+//! tokio, which would be in every program that uses weald. Who wants it has [`Resolve`].
 //!
 //! Invariant 1: a flight is in the table from the time somebody asks until just before its result is
-//! set; so whoever finds one there will be woken by it. Nothing is cached: who asks later, asks.
-//! Invariant 2: references to a flight are made under the table's lock: one is the table's, one the
-//! job's, and the others belong to who waits. So the job knows under the lock if anybody does.
-#![allow(unsafe_code, reason = "to tell a name from other `ToSocketAddrs`")]
+//! set, or until it is older than [`STALE`]; so whoever finds one there will be woken by it. Nothing is
+//! cached: who asks later, asks.
+//! Invariant 2: how many wait for a flight is written under the table's lock. The one that leaves last
+//! gives the job up, and takes the flight out of the table if the job will never run.
+#![allow(
+    unsafe_code,
+    reason = "to tell a name from other `ToSocketAddrs`, and a function of C"
+)]
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use crate::shim::sync::{Mutex, MutexGuard};
-use weald_scheduler::io::{WaitQueue, Woken, enter, offload};
+use weald_scheduler::io::{
+    Offloaded, WaitQueue, Woken, enter, is_in_hosts_file, is_localhost, lane_of, offload,
+};
+
+/// Who has asked for a name waits so long. glibc gives up by itself after 10 s for each name server that
+/// does not answer, three at most (resolv.conf(5)).
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What has run for so long will hardly bring anything: who asks then begins anew.
+const STALE: Duration = Duration::from_secs(60);
 
 /// Finds the addresses of a name.
 ///
@@ -62,7 +84,18 @@ pub trait Resolve: Send + Sync {
 }
 
 /// The system's resolver, `getaddrinfo`: what every other program sees, be it from files, DNS or
-/// elsewhere. At most 32 names are looked up at a time, and each of them once.
+/// elsewhere (nsswitch.conf(5)).
+///
+/// Each name is looked up once for all who ask at a time, on OS threads of weald's. At most 256 names that
+/// somebody waits for are looked up at a time, and 4096 more wait. A look-up that nobody waits for any more,
+/// as a [`timeout`](weald_scheduler::timeout()) or a kill has ended the wait, gives way. Names of
+/// `/etc/hosts` and `localhost` have OS threads of their own and wait behind no name server; `localhost`,
+/// and what ends in `.localhost`, is the loopback also where `/etc/hosts` does not say so (RFC 6761).
+///
+/// # Errors
+/// `TimedOut` after 30 s; `ResourceBusy` if too many wait; `NotFound` if there is no such name. What
+/// `getaddrinfo` says is in the text with the name of its code (`EAI_AGAIN`, ...); an error of the system has its number
+/// ([`raw_os_error`](io::Error::raw_os_error)).
 ///
 /// # Examples
 /// ```
@@ -264,7 +297,90 @@ fn view<A, B: 'static>(value: &A) -> Option<&B> {
 
 /// Asks the system; blocks the OS thread.
 fn ask_system(host: &str) -> io::Result<Vec<SocketAddr>> {
-    Ok((host, 0).to_socket_addrs()?.collect())
+    if is_localhost(host) && !is_in_hosts_file(host) {
+        return Ok(loopback());
+    }
+    let name = CString::new(host).map_err(|_| invalid_input("a host's name has a NUL in it"))?;
+    // SAFETY: all zeros is a valid `addrinfo`.
+    let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
+    // As std asks: each address once.
+    hints.ai_socktype = libc::SOCK_STREAM;
+    let mut list = std::ptr::null_mut();
+    // SAFETY: the strings and the hints live over the call, and there is room for a pointer.
+    let code = unsafe {
+        libc::getaddrinfo(
+            name.as_ptr(),
+            std::ptr::null(),
+            &raw const hints,
+            &raw mut list,
+        )
+    };
+    if code != 0 {
+        return Err(refusal(host, code, io::Error::last_os_error()));
+    }
+    let mut addrs = Vec::new();
+    let mut next = list;
+    // SAFETY: a list of `getaddrinfo` ends with null, and lives until it is freed below.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        // SAFETY: the address is of the family and length that the entry says.
+        addrs.extend(unsafe { address_of(entry) });
+        next = entry.ai_next;
+    }
+    // SAFETY: it came from `getaddrinfo`, and nothing of it was kept.
+    unsafe { libc::freeaddrinfo(list) };
+    Ok(addrs)
+}
+
+/// # Safety
+/// The entry is one of `getaddrinfo`'s.
+unsafe fn address_of(entry: &libc::addrinfo) -> Option<SocketAddr> {
+    // SAFETY: the storage has room for any address, and the entry says how long this one is.
+    let ((), address) = unsafe {
+        socket2::SockAddr::try_init(|storage, length| {
+            let bytes = entry.ai_addrlen as usize;
+            std::ptr::copy_nonoverlapping(
+                entry.ai_addr.cast::<u8>(),
+                storage.cast::<u8>(),
+                bytes.min(size_of::<libc::sockaddr_storage>()),
+            );
+            *length = entry.ai_addrlen;
+            Ok(())
+        })
+    }
+    .ok()?;
+    address.as_socket()
+}
+
+/// What `localhost` is where the system does not know: the families that there are.
+fn loopback() -> Vec<SocketAddr> {
+    let all = [
+        IpAddr::from(Ipv6Addr::LOCALHOST),
+        Ipv4Addr::LOCALHOST.into(),
+    ];
+    let is_there = |addr: &SocketAddr| std::net::UdpSocket::bind(addr).is_ok();
+    let mut addrs: Vec<_> = all.map(|ip| SocketAddr::new(ip, 0)).into();
+    addrs.retain(is_there);
+    addrs
+}
+
+/// What `getaddrinfo` has answered; `errno` is as it was left.
+fn refusal(host: &str, code: libc::c_int, errno: io::Error) -> io::Error {
+    let (kind, name) = match code {
+        libc::EAI_SYSTEM => return errno,
+        libc::EAI_NONAME => (io::ErrorKind::NotFound, "EAI_NONAME"),
+        libc::EAI_AGAIN => (io::ErrorKind::Other, "EAI_AGAIN"),
+        libc::EAI_FAIL => (io::ErrorKind::Other, "EAI_FAIL"),
+        libc::EAI_MEMORY => (io::ErrorKind::OutOfMemory, "EAI_MEMORY"),
+        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+        libc::EAI_NODATA => (io::ErrorKind::NotFound, "EAI_NODATA"),
+        _ => (io::ErrorKind::Other, "EAI"),
+    };
+    // SAFETY: the text is a constant of the C library's.
+    let text = unsafe { CStr::from_ptr(libc::gai_strerror(code)) }.to_string_lossy();
+    io::Error::new(
+        kind,
+        format!("failed to look up {host:?}: {text} ({name}, {code})"),
+    )
 }
 
 static SYSTEM: Flights = Flights::new(ask_system);
@@ -272,12 +388,44 @@ static SYSTEM: Flights = Flights::new(ask_system);
 /// The look-ups that run.
 struct Flights {
     ask: fn(&str) -> io::Result<Vec<SocketAddr>>,
-    table: Mutex<BTreeMap<String, Arc<Flight>>>,
+    table: Mutex<BTreeMap<String, Entry>>,
+}
+
+struct Entry {
+    flight: Arc<Flight>,
+    job: Offloaded,
+    began: Instant,
+    /// Who waits for it.
+    aboard: usize,
 }
 
 struct Flight {
     landed: OnceLock<Result<Vec<SocketAddr>, Failure>>,
     waiters: WaitQueue,
+}
+
+/// Somebody waits for a flight.
+struct Seat<'a> {
+    flights: &'a Flights,
+    host: &'a str,
+    flight: Arc<Flight>,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut table = self.flights.table();
+        let Some(entry) = table.get_mut(self.host) else {
+            return;
+        };
+        if !Arc::ptr_eq(&entry.flight, &self.flight) {
+            return;
+        }
+        entry.aboard -= 1;
+        if entry.aboard == 0 && entry.job.give_up() {
+            // It will never run.
+            table.remove(self.host);
+        }
+    }
 }
 
 impl Flights {
@@ -288,13 +436,24 @@ impl Flights {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Flight>>> {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the flight of this name, and starts it if there is none.
     fn resolve(&'static self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let flight = self.board(host)?;
+        self.resolve_within(LIMIT, host, port)
+    }
+
+    fn resolve_within(
+        &'static self,
+        limit: Duration,
+        host: &str,
+        port: u16,
+    ) -> io::Result<Vec<SocketAddr>> {
+        let deadline = weald_scheduler::io::deadline(limit);
+        let seat = self.board(host)?;
+        let flight = &*seat.flight;
         loop {
             if let Some(landed) = flight.landed.get() {
                 let mut addrs = landed.clone().map_err(Failure::into_io)?;
@@ -304,39 +463,67 @@ impl Flights {
                 return Ok(addrs);
             }
             let has_landed = || flight.landed.get().is_some();
-            if let Woken::Interrupted(interrupt) = flight.waiters.wait(has_landed, None, true) {
-                return Err(interrupt.into_io());
+            match flight.waiters.wait(has_landed, deadline, true) {
+                Woken::Interrupted(interrupt) => return Err(interrupt.into_io()),
+                Woken::TimedOut if !has_landed() => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        format!("failed to look up {host:?}: no answer within {limit:?}"),
+                    ));
+                }
+                Woken::TimedOut | Woken::Notified | Woken::Ready | Woken::Again => {}
             }
         }
     }
 
-    fn board(&'static self, host: &str) -> io::Result<Arc<Flight>> {
+    fn board<'a>(&'static self, host: &'a str) -> io::Result<Seat<'a>> {
+        // Before the lock, as it may look into a file.
+        let lane = lane_of(host);
+        let seat = |flight: &Arc<Flight>| Seat {
+            flights: self,
+            host,
+            flight: Arc::clone(flight),
+        };
         let mut table = self.table();
-        if let Some(flight) = table.get(host) {
-            return Ok(Arc::clone(flight));
+        if let Some(entry) = table.get_mut(host)
+            && entry.began.elapsed() < STALE
+        {
+            if entry.aboard == 0 {
+                entry.job.want_again();
+            }
+            entry.aboard += 1;
+            return Ok(seat(&entry.flight));
         }
         let flight = Arc::new(Flight {
             landed: OnceLock::new(),
             waiters: WaitQueue::new(),
         });
-        let (name, job) = (host.to_owned(), Arc::clone(&flight));
-        offload(move || self.fly(&name, &job))?;
-        table.insert(host.to_owned(), Arc::clone(&flight));
-        Ok(flight)
+        let (name, flown) = (host.to_owned(), Arc::clone(&flight));
+        let entry = Entry {
+            job: offload(lane, move || self.fly(&name, &flown))?,
+            flight,
+            began: Instant::now(),
+            aboard: 1,
+        };
+        let seat = seat(&entry.flight);
+        let stale = table.insert(host.to_owned(), entry);
+        drop(table);
+        drop(stale);
+        Ok(seat)
     }
 
     /// The job on the pool.
     fn fly(&self, host: &str, flight: &Arc<Flight>) {
-        {
-            let mut table = self.table();
-            // The table's and this one: nobody waits any more (invariant 2).
-            if Arc::strong_count(flight) == 2 {
-                table.remove(host);
-                return;
-            }
-        }
-        let landed = (self.ask)(host).map_err(|error| Failure(Arc::new(error)));
-        self.table().remove(host);
+        let landed = (self.ask)(host).map_err(Failure::new);
+        let mut table = self.table();
+        let is_this = |entry: &Entry| Arc::ptr_eq(&entry.flight, flight);
+        let entry = if table.get(host).is_some_and(is_this) {
+            table.remove(host)
+        } else {
+            None
+        };
+        drop(table);
+        drop(entry);
         let set = flight.landed.set(landed);
         debug_assert!(set.is_ok(), "a flight lands once");
         flight.waiters.wake_all();
@@ -345,23 +532,43 @@ impl Flights {
 
 /// An error that several are told of.
 #[derive(Clone, Debug)]
-struct Failure(Arc<io::Error>);
+enum Failure {
+    /// The system's number says it all.
+    System(i32),
+    Other(Arc<io::Error>),
+}
 
 impl Failure {
+    fn new(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(number) => Self::System(number),
+            None => Self::Other(Arc::new(error)),
+        }
+    }
+
     fn into_io(self) -> io::Error {
-        io::Error::new(self.0.kind(), self)
+        match self {
+            Self::System(number) => io::Error::from_raw_os_error(number),
+            Self::Other(ref error) => io::Error::new(error.kind(), self),
+        }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        match self {
+            Self::System(number) => io::Error::from_raw_os_error(*number).fmt(f),
+            Self::Other(error) => error.fmt(f),
+        }
     }
 }
 
 impl std::error::Error for Failure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
+        match self {
+            Self::System(_) => None,
+            Self::Other(error) => error.source(),
+        }
     }
 }
 
@@ -482,14 +689,8 @@ mod tests {
                 while ASKED.load(SeqCst) < 2 {
                     weald_scheduler::sleep(Duration::from_millis(1));
                 }
-                // All are on board once the table's flights have as many references.
-                let waiting = || -> usize {
-                    SLOW.table()
-                        .values()
-                        .map(std::sync::Arc::strong_count)
-                        .sum()
-                };
-                while waiting() < 22 + 2 + 2 {
+                let aboard = || -> usize { SLOW.table().values().map(|entry| entry.aboard).sum() };
+                while aboard() < 22 {
                     weald_scheduler::sleep(Duration::from_millis(1));
                 }
                 *OPEN.lock().unwrap() = true;
@@ -510,5 +711,67 @@ mod tests {
             SLOW.resolve("a.example", 1).unwrap();
             assert_eq!(ASKED.load(SeqCst), 3);
         });
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
+    fn a_look_up_has_a_deadline_and_is_boarded_again_while_it_runs() {
+        static GATE: Mutex<bool> = Mutex::new(false);
+        static GOES: Condvar = Condvar::new();
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        fn ask(_: &str) -> io::Result<Vec<SocketAddr>> {
+            COUNT.fetch_add(1, SeqCst);
+            drop(
+                GOES.wait_while(GATE.lock().unwrap(), |open| !*open)
+                    .unwrap(),
+            );
+            Err(io::Error::from_raw_os_error(libc::ENETDOWN))
+        }
+        static NAMES: Flights = Flights::new(ask);
+        let rt = Runtime::builder().workers(2).build().unwrap();
+        rt.run(|| {
+            while COUNT.load(SeqCst) == 0 {
+                let limit = Duration::from_millis(5);
+                let error = NAMES.resolve_within(limit, "mute.example", 1).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                assert!(error.to_string().contains("mute.example"), "{error}");
+            }
+            weald_scheduler::scope(|s| {
+                let again = s.spawn(|| NAMES.resolve("mute.example", 1).unwrap_err());
+                while !NAMES.table().values().any(|entry| entry.aboard == 1) {
+                    weald_scheduler::sleep(Duration::from_millis(1));
+                }
+                *GATE.lock().unwrap() = true;
+                GOES.notify_all();
+                let error = again.join().unwrap();
+                assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN));
+            });
+            assert_eq!(COUNT.load(SeqCst), 1, "it was asked once");
+            assert!(NAMES.table().is_empty());
+        });
+    }
+
+    #[test]
+    fn the_systems_answer_is_kept_with_its_number() {
+        let errno = || io::Error::from_raw_os_error(libc::EMFILE);
+        let error = super::refusal("a.example", libc::EAI_SYSTEM, errno());
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+        let error = super::refusal("a.example", libc::EAI_AGAIN, errno());
+        assert!(error.to_string().contains("a.example"), "{error}");
+        assert!(error.to_string().contains("EAI_AGAIN"), "{error}");
+        let error = super::refusal("a.example", libc::EAI_NONAME, errno());
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn localhost_is_the_loopback_also_where_the_system_does_not_know_it() {
+        for name in ["localhost", "weald.localhost"] {
+            let addrs = super::ask_system(name).unwrap();
+            assert!(!addrs.is_empty());
+            assert!(
+                addrs.iter().all(|addr| addr.ip().is_loopback()),
+                "{addrs:?}"
+            );
+        }
     }
 }

@@ -9,7 +9,10 @@ use std::os::fd::RawFd;
 use std::time::Instant;
 
 pub use crate::exception::{defer, is_deferred};
-pub use crate::offload::offload;
+#[cfg(not(loom))]
+pub use crate::local_names::{is_in_hosts_file, is_localhost, lane_of};
+#[cfg(not(loom))]
+pub use crate::offload::{Lane, Offloaded, offload};
 pub use crate::poller::{EventSlot, Readiness};
 pub use crate::selection::{Place, Pollable, Selected, Selection, Waitable};
 pub use crate::wait_queue::{Interrupt, WaitQueue, Woken};

@@ -39,9 +39,12 @@ mod idle;
 pub mod io;
 mod join;
 mod last_words;
+#[cfg(not(loom))]
+mod local_names;
 mod locals;
 mod metrics;
 mod monitor;
+#[cfg(not(loom))]
 mod offload;
 mod os_parker;
 mod os_thread;

@@ -1,83 +1,291 @@
-//! A bounded pool of OS threads for weald's own calls that block: look-ups of names.
+//! Bounded pools of OS threads for weald's own calls that block: look-ups of names.
 //!
-//! Jobs are `Send + 'static`; whoever waits for one may leave, the job is then finished for nobody.
-//! Threads are started when a job finds none idle, and end after [`KEEP_ALIVE`] without one.
+//! There are two, so that what the system knows by itself never waits behind what others have to answer
+//! ([`Lane`]). Jobs are `Send + 'static`. Whoever waits for one holds an [`Offloaded`] and may give it up:
+//! a job that has not begun is then dropped, and one that runs, which nothing can stop, no longer counts
+//! among those that may run at a time. An OS thread is started when a job finds none idle, and ends after
+//! [`KEEP_ALIVE`] without one.
 
-use crate::shim::plain::{Condvar, Mutex, MutexGuard};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// Threads at once; the further jobs queue. A look-up is mostly waiting, and resolvers bound what
-/// one host may ask at a time.
-const THREADS: usize = 32;
+use crate::patch::Bypass;
+use crate::shim::plain::{Condvar, Mutex, MutexGuard};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// Which pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Answered from a file, soon.
+    Local,
+    /// Others are asked, and may take their time.
+    Remote,
+}
+
+/// What a pool may have.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Jobs that run and that somebody waits for.
+    wanted: usize,
+    /// OS threads, with those that finish a job for nobody.
+    threads: usize,
+    /// Jobs that have not begun.
+    queue: usize,
+}
+
+/// A look-up is mostly waiting; an OS thread for each costs little, and name servers bound what one host
+/// may ask. As many again may finish what has been given up. Compare 500 in Go where it asks libc, 512 in
+/// tokio.
+const REMOTE: Bounds = Bounds {
+    wanted: 256,
+    threads: 512,
+    queue: 4096,
+};
+
+/// These end by themselves, unless the system was told to ask others before it looks into its files.
+const LOCAL: Bounds = Bounds {
+    wanted: 16,
+    threads: 64,
+    queue: 16 << 10,
+};
+
 type Job = Box<dyn FnOnce() + Send>;
 
+#[derive(Debug)]
 struct Pool {
-    jobs: VecDeque<Job>,
+    bounds: Bounds,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+struct State {
+    /// By number: in the order in which they came.
+    queue: BTreeMap<u64, Job>,
+    /// Those that run and that somebody waits for.
+    wanted: BTreeSet<u64>,
+    /// Those that run and that nobody waits for.
+    unwanted: BTreeSet<u64>,
+    next: u64,
     threads: usize,
     idle: usize,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool {
-    jobs: VecDeque::new(),
-    threads: 0,
-    idle: 0,
-});
-static WORK: Condvar = Condvar::new();
-
-fn pool() -> MutexGuard<'static, Pool> {
-    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("queue", &self.queue.len())
+            .field("wanted", &self.wanted.len())
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
 }
 
-/// Runs a job on the pool.
+static POOLS: [Pool; 2] = [Pool::new(LOCAL), Pool::new(REMOTE)];
+
+/// Somebody's interest in a job; dropping it gives the job up.
+#[derive(Debug)]
+#[must_use = "dropping it gives the job up"]
+pub struct Offloaded {
+    pool: &'static Pool,
+    number: u64,
+}
+
+/// Runs a job on a pool.
 ///
 /// # Errors
-/// The system's, if no thread runs and none can be started; the job is dropped.
-pub fn offload(job: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    let mut pool = pool();
-    pool.jobs.push_back(Box::new(job));
-    if pool.idle >= pool.jobs.len() {
-        WORK.notify_one();
-    } else if pool.threads < THREADS {
-        pool.threads += 1;
-        let started = std::thread::Builder::new()
-            .name("weald-offload".to_string())
-            .spawn(work);
-        if let Err(error) = started {
-            pool.threads -= 1;
-            if pool.threads == 0 {
-                pool.jobs.pop_back();
-                return Err(error);
+/// `ResourceBusy` if too many wait already; the system's, if no thread runs and none can be started. The
+/// job is dropped.
+pub fn offload(lane: Lane, job: impl FnOnce() + Send + 'static) -> std::io::Result<Offloaded> {
+    // What follows is for the system, whoever asks: an OS thread of the pool is none of the caller's.
+    let _bypass = Bypass::enter();
+    let pool = match lane {
+        Lane::Local => &POOLS[0],
+        Lane::Remote => &POOLS[1],
+    };
+    pool.push(Box::new(job))
+}
+
+impl Pool {
+    const fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            state: Mutex::new(State {
+                queue: BTreeMap::new(),
+                wanted: BTreeSet::new(),
+                unwanted: BTreeSet::new(),
+                next: 0,
+                threads: 0,
+                idle: 0,
+            }),
+            work: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&'static self, job: Job) -> std::io::Result<Offloaded> {
+        let mut state = self.state();
+        if state.queue.len() >= self.bounds.queue {
+            let Bounds { wanted, queue, .. } = self.bounds;
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::ResourceBusy,
+                format!("too many look-ups: {wanted} run and {queue} more wait"),
+            ));
+        }
+        let number = state.next;
+        state.next += 1;
+        state.queue.insert(number, job);
+        if let Err(error) = self.see_to_it(&mut state)
+            && state.threads == 0
+        {
+            state.queue.remove(&number);
+            return Err(error);
+        }
+        Ok(Offloaded { pool: self, number })
+    }
+
+    /// One more job may run than ran before: finds a thread for it.
+    fn see_to_it(&'static self, state: &mut State) -> std::io::Result<()> {
+        let may_begin = self.may_begin(state);
+        if state.idle >= may_begin {
+            self.work.notify_one();
+        } else if state.threads < self.bounds.threads {
+            std::thread::Builder::new()
+                .name("weald-offload".to_string())
+                .spawn(|| self.work())?;
+            state.threads += 1;
+        }
+        Ok(())
+    }
+
+    /// Jobs of the queue that may run now.
+    fn may_begin(&self, state: &State) -> usize {
+        let room = self.bounds.wanted.saturating_sub(state.wanted.len());
+        state.queue.len().min(room)
+    }
+
+    fn work(&self) {
+        let mut state = self.state();
+        loop {
+            if self.may_begin(&state) > 0
+                && let Some((number, job)) = state.queue.pop_first()
+            {
+                state.wanted.insert(number);
+                drop(state);
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
+                    log::error!("weald: a job of the offload pool panicked");
+                }
+                state = self.state();
+                let _ = state.wanted.remove(&number) || state.unwanted.remove(&number);
+                continue;
+            }
+            state.idle += 1;
+            let (next, waited) = self
+                .work
+                .wait_timeout(state, KEEP_ALIVE)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = next;
+            state.idle -= 1;
+            if waited.timed_out() && self.may_begin(&state) == 0 {
+                state.threads -= 1;
+                return;
             }
         }
     }
-    Ok(())
 }
 
-fn work() {
-    let mut guard = pool();
-    loop {
-        if let Some(job) = guard.jobs.pop_front() {
-            drop(guard);
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                log::error!("weald: a job of the offload pool panicked");
-            }
-            guard = pool();
-            continue;
+impl Offloaded {
+    /// Nobody waits for the job any more. True: it had not begun, and never will.
+    pub fn give_up(&self) -> bool {
+        let _bypass = Bypass::enter();
+        let mut state = self.pool.state();
+        let job = state.queue.remove(&self.number);
+        if state.wanted.remove(&self.number) {
+            state.unwanted.insert(self.number);
+            // If there is no thread for the next one now, it waits until one is free.
+            let _ = self.pool.see_to_it(&mut state);
         }
-        guard.idle += 1;
-        let (next, waited) = WORK
-            .wait_timeout(guard, KEEP_ALIVE)
-            .unwrap_or_else(PoisonError::into_inner);
-        guard = next;
-        guard.idle -= 1;
-        if waited.timed_out() && guard.jobs.is_empty() {
-            guard.threads -= 1;
-            return;
+        drop(state);
+        job.is_some()
+    }
+
+    /// Somebody waits for the job again, if it still runs.
+    pub fn want_again(&self) {
+        let _bypass = Bypass::enter();
+        let mut state = self.pool.state();
+        if state.unwanted.remove(&self.number) {
+            state.wanted.insert(self.number);
         }
+    }
+}
+
+impl Drop for Offloaded {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::{Bounds, Pool};
+
+    const BOUNDS: Bounds = Bounds {
+        wanted: 2,
+        threads: 4,
+        queue: 3,
+    };
+
+    /// A job that says that it runs and ends when its sender is dropped.
+    fn job(number: u32, runs: &mpsc::Sender<u32>) -> (mpsc::Sender<()>, super::Job) {
+        let (end, ends) = mpsc::channel::<()>();
+        let runs = runs.clone();
+        let job = move || {
+            runs.send(number).unwrap();
+            let _ = ends.recv();
+        };
+        (end, Box::new(job))
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_what_is_given_up_gives_way() {
+        static POOL: Pool = Pool::new(BOUNDS);
+        let (runs, run) = mpsc::channel();
+        let mut ends = Vec::new();
+        let mut push = |number| {
+            let (end, job) = job(number, &runs);
+            ends.push(end);
+            POOL.push(job)
+        };
+        let [first, second] = [1, 2].map(|number| push(number).unwrap());
+        let mut running = [run.recv().unwrap(), run.recv().unwrap()];
+        running.sort_unstable();
+        assert_eq!(running, [1, 2]);
+        let [third, fourth, fifth] = [3, 4, 5].map(|number| push(number).unwrap());
+        let error = push(6).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+        // What has not begun is gone; what runs makes room though it does not end.
+        assert!(third.give_up());
+        assert!(run.try_recv().is_err());
+        assert!(!first.give_up());
+        assert_eq!(run.recv().unwrap(), 4);
+        drop(second);
+        assert_eq!(run.recv().unwrap(), 5);
+        // All four threads are busy, two of them for nobody.
+        let seventh = push(7).unwrap();
+        drop(fourth);
+        assert!(run.try_recv().is_err(), "there is no thread for it");
+        // Wanted again, it counts as before.
+        first.want_again();
+        assert_eq!(POOL.state().wanted.len(), 2);
+        drop((ends, fifth));
+        assert_eq!(run.recv().unwrap(), 7);
+        drop((first, third, seventh));
     }
 }

@@ -32,6 +32,8 @@ pub(crate) fn watch(inner: &Arc<Inner>) -> io::Result<()> {
 }
 
 fn install() -> io::Result<()> {
+    // The OS thread is no green thread of the caller's, whom hooks of libc may serve.
+    let _bypass = crate::patch::Bypass::enter();
     let (reader, writer) = io::pipe()?;
     thread::Builder::new()
         .name(String::from("weald-sigquit"))

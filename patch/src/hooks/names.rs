@@ -1,15 +1,18 @@
 //! `getaddrinfo`: the resolver of libc, on a thread of the pool. getaddrinfo(3).
 //!
-//! What it does inside libc cannot be seen, so it is called as it is, elsewhere. An exception ends
-//! the wait with `EAI_SYSTEM`; the look-up goes on for nobody, and its result is freed.
+//! What it does inside libc cannot be seen, so it is called as it is, elsewhere: `localhost` and the names of
+//! the hosts file on threads of their own, which never wait behind name servers. An exception ends
+//! the wait with `EAI_SYSTEM`; a look-up that runs goes on for nobody and makes room for others, and its
+//! result is freed. With too many look-ups, and after [`LIMIT`], it is `EAI_AGAIN`.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::ffi::{CStr, CString};
 use std::ptr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use libc::{addrinfo, c_char, c_int};
-use weald_scheduler::io::WaitQueue;
+use weald_scheduler::io::{Lane, WaitQueue, deadline, lane_of};
 use weald_scheduler::patch::{self, Bypass, Waited};
 
 use crate::Kind;
@@ -17,6 +20,9 @@ use crate::hooks::on;
 use crate::original::next;
 use crate::raw::set_errno;
 use crate::wait::errno_of;
+
+/// As long as weald's own look-ups may take.
+const LIMIT: Duration = Duration::from_secs(30);
 
 type Function = unsafe extern "C" fn(
     *const c_char,
@@ -95,6 +101,10 @@ pub(crate) unsafe extern "C" fn getaddrinfo(
             hints.ai_protocol,
         )
     });
+    // Without a host nobody is asked.
+    let lane = node
+        .as_ref()
+        .map_or(Lane::Local, |node| lane_of(&node.to_string_lossy()));
     let look_up = Arc::new(LookUp::default());
     let task = Arc::clone(&look_up);
     let job = move || {
@@ -124,14 +134,18 @@ pub(crate) unsafe extern "C" fn getaddrinfo(
         }
         task.done.wake_all();
     };
-    let started = {
-        let _bypass = Bypass::enter();
-        weald_scheduler::io::offload(job)
+    let until = deadline(LIMIT);
+    // Dropped at the end: who leaves early gives it up.
+    let _job = match weald_scheduler::io::offload(lane, job) {
+        Ok(job) => job,
+        Err(error) => match error.raw_os_error() {
+            None => return libc::EAI_AGAIN,
+            Some(number) => {
+                set_errno(number);
+                return libc::EAI_SYSTEM;
+            }
+        },
     };
-    if let Err(error) = started {
-        set_errno(error.raw_os_error().unwrap_or(libc::EAGAIN));
-        return libc::EAI_SYSTEM;
-    }
     loop {
         let take = || {
             let _bypass = Bypass::enter();
@@ -151,9 +165,13 @@ pub(crate) unsafe extern "C" fn getaddrinfo(
             let _bypass = Bypass::enter();
             look_up.found.lock().is_ok_and(|found| found.is_some())
         };
-        if let Waited::Pending(pending) = patch::wait(&look_up.done, is_there, None) {
-            set_errno(errno_of(pending));
-            return libc::EAI_SYSTEM;
+        match patch::wait(&look_up.done, is_there, until) {
+            Waited::Pending(pending) => {
+                set_errno(errno_of(pending));
+                return libc::EAI_SYSTEM;
+            }
+            Waited::TimedOut if !is_there() => return libc::EAI_AGAIN,
+            Waited::TimedOut | Waited::Woken => {}
         }
     }
 }
