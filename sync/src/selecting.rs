@@ -5,20 +5,31 @@
 //!    first that is ready commits, and that is all.
 //! 2. None was: the locks of all channels are taken, in the order of their addresses. A random one of
 //!    the channels' arms that are ready now commits, and that is all.
-//! 3. None is: the selection is registered with every channel, and the locks let go. It enters the
-//!    queues of the events, and looks at those once more.
-//! 4. It waits. A partner chooses an arm (`selection.rs`), or an event, the clock or an exception
+//! 3. None is: the selection is registered with every channel, in a random order, and the locks let
+//!    go. It enters the queues of the events.
+//! 4. It looks at the events (threads, sockets, timers) once more, and takes nothing. If one is ready, it
+//!    gives up to wait: from here on no partner can choose.
+//! 5. None is: it waits. A partner chooses an arm (`selection.rs`), or an event, the clock or an exception
 //!    ends the wait.
-//! 5. It takes itself out everywhere, whatever ended the wait. A wake-up of an event that is not used
-//!    is passed on.
+//! 6. It takes itself out everywhere, whatever ended the wait. A wake-up of an event that is not used
+//!    is passed on. If a partner has chosen, that arm is settled, and that is all; else it begins anew with 1.
 //!
-//! Invariant 1: while it looks it is registered nowhere, so it cannot be chosen while it chooses, and
-//! never meets itself.
+//! | the selection      | who may do an arm's part                          | leaves by                    |
+//! |--------------------|---------------------------------------------------|------------------------------|
+//! | chooses (1, 2)     | itself: registered nowhere, it is found by nobody | an arm committed; or 3       |
+//! | waits (3 to 5)     | a partner, by its claim; itself must not          | a claim, or it gives up      |
+//! | was claimed        | the partner, for the arm that it has chosen       | 6, and the arm is settled    |
+//! | has given up       | nobody                                            | 6, and it chooses again      |
+//!
+//! Invariant 1: while it chooses it is registered nowhere, so it cannot be chosen meanwhile, and never
+//! meets itself.
 //! Invariant 2: an arm that was not chosen has no effect: a registered one does nothing by itself, and
 //! after one has committed no other is tried.
 //! Invariant 3: between the look that found no channel ready and the registering no lock is let go, so
 //! a selection that waits was seen by whoever made an arm ready. The quick pass is no such look, and
 //! none that says "none is ready" for a `default`, as what it has passed may be ready by its end.
+//! Invariant 4: while it waits it takes nothing, as a partner may have chosen another arm already. The message
+//! of a timer, which has no partner, is taken only while it chooses; so who was claimed has it still there.
 //!
 //! Checked by `loom-tests/tests/select.rs`.
 #![allow(unsafe_code, reason = "locks of several channels at once")]
@@ -224,8 +235,8 @@ fn below(bound: usize) -> usize {
     usize::try_from(choice).unwrap_or(0)
 }
 
-/// The most arms of which each order is as likely as any other; of more only the first is random.
-const SHUFFLED: usize = 64;
+/// The order of so many arms needs no memory.
+const INLINE_ORDER: usize = 64;
 
 /// Tries those of the arms that `worth` admits in a random order until one has committed: which.
 #[inline]
@@ -235,17 +246,34 @@ fn choose(
     worth: impl Fn(&dyn Arm) -> bool,
     mut commits: impl FnMut(&mut dyn Arm) -> bool,
 ) -> Option<usize> {
-    let count = arms.len();
-    if count > SHUFFLED {
-        let start = if biased { 0 } else { below(count) };
-        return (0..count)
-            .map(|offset| (start + offset) % count)
-            .find(|&index| worth(arms[index]) && commits(arms[index]));
+    if arms.len() > INLINE_ORDER {
+        let mut order = long_order(arms.len(), biased).into_iter();
+        return order.find(|&index| worth(arms[index]) && commits(arms[index]));
     }
-    let mut left: u64 = 0;
+    let mut admitted: u64 = 0;
     for (index, arm) in arms.iter().enumerate() {
-        left |= u64::from(worth(*arm)) << index;
+        admitted |= u64::from(worth(*arm)) << index;
     }
+    first_of(admitted, biased, |index| commits(arms[index]))
+}
+
+/// Visits the arms in a random order, or in theirs if `biased`, until `visit` says true: where.
+fn visit_all(
+    arms: &mut [&mut dyn Arm],
+    biased: bool,
+    mut visit: impl FnMut(&mut dyn Arm, usize) -> bool,
+) -> Option<usize> {
+    if arms.len() > INLINE_ORDER {
+        let mut order = long_order(arms.len(), biased).into_iter();
+        return order.find(|&index| visit(arms[index], index));
+    }
+    let all = (0..arms.len()).fold(0, |all: u64, _| all << 1 | 1);
+    first_of(all, biased, |index| visit(arms[index], index))
+}
+
+/// Visits the numbers of the bits in a random order, or in theirs, until `visit` says true: at which.
+#[inline(always)]
+fn first_of(mut left: u64, biased: bool, mut visit: impl FnMut(usize) -> bool) -> Option<usize> {
     while left != 0 {
         let rest = left & (left - 1);
         let bit = if biased || rest == 0 {
@@ -254,12 +282,24 @@ fn choose(
             random_bit(left)
         };
         let index = bit.trailing_zeros() as usize;
-        if commits(arms[index]) {
+        if visit(index) {
             return Some(index);
         }
         left ^= bit;
     }
     None
+}
+
+/// The numbers below `count` in a random order, or in theirs if `biased`.
+#[cold]
+fn long_order(count: usize, biased: bool) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    if !biased {
+        for last in (1..count).rev() {
+            order.swap(last, below(last + 1));
+        }
+    }
+    order
 }
 
 fn random_bit(mut bits: u64) -> u64 {
@@ -341,12 +381,14 @@ fn select_slow(
             unsafe { locks.take(arms) };
         }
         let selection = Selection::begin();
-        for (index, arm) in arms.iter_mut().enumerate() {
+        // A partner takes the first that it finds of two arms of the same channel.
+        visit_all(arms, biased, |arm, index| {
             // SAFETY: the locks are held.
             unsafe { arm.register(&selection, index) };
-        }
+            false
+        });
         drop(locks);
-        match wait(arms, &selection, limit, true) {
+        match wait(arms, &selection, limit) {
             Ended::Chosen(chosen) => {
                 if arms[chosen].settle() {
                     return Some(chosen);
@@ -368,11 +410,8 @@ pub(crate) fn ready(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Op
         let mut locks = Locks::new();
         // SAFETY: the arms outlive the locks, and do not change their channels.
         unsafe { locks.take(arms) };
-        let start = if biased { 0 } else { below(arms.len()) };
-        let found = (0..arms.len())
-            .map(|offset| (start + offset) % arms.len())
-            // SAFETY: the locks are held.
-            .find(|&index| unsafe { arms[index].is_ready(None) });
+        // SAFETY: the locks are held.
+        let found = visit_all(arms, biased, |arm, _| unsafe { arm.is_ready(None) });
         if found.is_some() {
             return found;
         }
@@ -386,7 +425,7 @@ pub(crate) fn ready(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Op
         }
         drop(locks);
         // Whoever told it has done nothing for it: it looks again.
-        wait(arms, &selection, limit, false);
+        wait(arms, &selection, limit);
     }
 }
 
@@ -395,14 +434,16 @@ enum Ended {
     Again,
 }
 
-/// Waits for a selection that is registered, and takes it out everywhere.
-fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit, commits: bool) -> Ended {
+/// Waits for a selection that is registered, and takes it out everywhere. An event that is ready is only
+/// looked at (invariant 4): what it brings is taken by who looks again.
+fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit) -> Ended {
+    let takes = cfg!(weald_fault = "select_takes_in_its_second_look");
     let event = arms.iter_mut().position(|arm| {
         // SAFETY: an event has no lock.
         arm.mutex().is_none()
             && !cfg!(weald_fault = "select_waits_without_a_second_look")
             && unsafe {
-                if commits {
+                if takes {
                     arm.try_commit()
                 } else {
                     arm.is_ready(None)
@@ -415,8 +456,11 @@ fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit, commits:
         selection.park(limit.first(arms))
     };
     let chosen = match ended {
+        Selected::Arm(_) if event.is_some() && cfg!(weald_fault = "select_prefers_its_event") => {
+            None
+        }
         Selected::Arm(arm) | Selected::Done(arm) => Some(arm),
-        _ => event,
+        _ => event.filter(|_| takes),
     };
     {
         let mut locks = Locks::new();

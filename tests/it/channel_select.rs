@@ -2,14 +2,14 @@
 
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weald::select;
-use weald::sync::channel::{Receiver, Select, Sender, after, bounded, never, unbounded};
+use weald::sync::channel::{Receiver, Select, Sender, after, bounded, never, tick, unbounded};
 
 use crate::support::{
-    Count, Flag, HOUR, MS, Mark, caught, each_mode, each_mode_on, everywhere, green_pair,
-    in_each_mode, mark_in, settle, v4, was_killed,
+    Count, Flag, HOUR, LIMIT, MS, Mark, caught, each_mode, each_mode_on, everywhere, green_pair,
+    in_each_mode, mark_in, settle, v4, was_killed, with_deadline,
 };
 
 #[test]
@@ -359,6 +359,126 @@ fn timers_joins_and_sockets_are_arms_too() {
         near.read_exact(&mut [0]).unwrap();
         select! { writable(&near) -> ready => ready.unwrap() }
         drop(writer.join().unwrap());
+    });
+}
+
+/// Selects between a partner and a timer that is due at about the same time, again and again.
+fn no_timer_is_lost(rounds: u64, partner: &Receiver<()>, timer: fn(Duration) -> Receiver<Instant>) {
+    for round in 0..rounds {
+        let wait = Duration::from_nanos(15_000 + round * 7919 % 10_000);
+        let timer = timer(wait);
+        let due = Instant::now() + wait;
+        loop {
+            select! {
+                recv(partner) -> message => message.unwrap(),
+                recv(timer) -> _ => break,
+            }
+            let is_due = Instant::now() >= due;
+            assert!(!is_due || !timer.is_empty(), "lost in round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_timer_that_is_due_while_a_partner_is_chosen_keeps_its_message() {
+    const ROUNDS: u64 = 8000;
+    let (sender, partner) = bounded(0);
+    let sending = |sender: Sender<()>| move || while sender.send(()).is_ok() {};
+    let receiving = |partner: Receiver<()>| {
+        move || {
+            no_timer_is_lost(ROUNDS, &partner, after);
+            no_timer_is_lost(ROUNDS, &partner, tick);
+        }
+    };
+    let senders = [sender.clone(), sender].map(|sender| std::thread::spawn(sending(sender)));
+    with_deadline(LIMIT, move || receiving(partner)());
+    for sender in senders {
+        sender.join().unwrap();
+    }
+
+    each_mode_on(2, |rt| {
+        let (sender, partner) = bounded(0);
+        let receiver = rt.spawn(receiving(partner));
+        let senders = [sender.clone(), sender].map(|sender| rt.spawn(sending(sender)));
+        receiver.join().unwrap();
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+/// A partner meets a select that waits with arms over the same channel, `ROUNDS` times; `select` says which arm
+/// was chosen.
+fn each_of_them_is_chosen(
+    arms: usize,
+    mut meet: impl FnMut(),
+    mut select: impl FnMut() -> usize + Send + 'static,
+) {
+    const ROUNDS: usize = 100;
+    let mut chosen = vec![0; arms];
+    let selects = weald::spawn(move || {
+        for _ in 0..ROUNDS * arms {
+            chosen[select()] += 1;
+        }
+        chosen
+    });
+    for _ in 0..ROUNDS * arms {
+        // The select waits by then: with one worker nobody else runs until this thread gives way.
+        weald::yield_now();
+        meet();
+    }
+    let chosen = selects.join().unwrap();
+    let all = chosen.iter().all(|n| (ROUNDS / 2..ROUNDS * 2).contains(n));
+    assert!(all, "{chosen:?} of {ROUNDS} each");
+}
+
+#[test]
+fn a_select_that_waits_leaves_its_partner_an_even_choice_of_its_arms() {
+    each_mode_on(1, |rt| {
+        rt.run(|| {
+            let (sender, receiver) = bounded(0);
+            let (other, nobody) = (receiver.clone(), never::<()>());
+            each_of_them_is_chosen(
+                2,
+                || sender.send(()).unwrap(),
+                move || {
+                    select! {
+                        recv(receiver) -> _ => 0,
+                        recv(nobody) -> _ => unreachable!(),
+                        recv(other) -> _ => 1,
+                    }
+                },
+            );
+            let (sender, receiver) = bounded(0);
+            let other = sender.clone();
+            each_of_them_is_chosen(
+                2,
+                || receiver.recv().unwrap(),
+                move || {
+                    select! {
+                        send(sender, ()) -> _ => 0,
+                        send(other, ()) -> _ => 1,
+                    }
+                },
+            );
+            // More than have their places on the stack.
+            let (sender, receiver) = bounded(0);
+            let receivers: Vec<_> = (0..70).map(|_| receiver.clone()).collect();
+            each_of_them_is_chosen(
+                70,
+                || sender.send(()).unwrap(),
+                move || {
+                    let mut select = Select::new();
+                    for receiver in &receivers {
+                        select.recv(receiver);
+                    }
+                    let operation = select.select();
+                    let index = operation.index();
+                    operation.recv(&receivers[index]).unwrap();
+                    index
+                },
+            );
+        });
     });
 }
 
