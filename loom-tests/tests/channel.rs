@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use weald::sync::channel::{
-    Receiver, RecvError, SendTimeoutError, Sender, after, bounded, tick, unbounded,
+    Receiver, RecvError, Select, SendTimeoutError, Sender, after, bounded, tick, unbounded,
 };
 use weald_loom_tests::{Model, check, thread, witness};
 
@@ -287,6 +287,88 @@ fn a_sender_that_leaves_takes_its_message() {
                 }
                 Err(SendTimeoutError::Disconnected(_)) => panic!("the receiver waits"),
             }
+        },
+    );
+}
+
+#[test]
+fn a_receiver_that_leaves_leaves_the_others_in_the_queue() {
+    check(
+        Model::new(
+            "a_receiver_that_leaves_leaves_the_others_in_the_queue",
+            1,
+            &[],
+        ),
+        || {
+            let (sender, receiver) = channel_of(Some(1));
+            let leaves = thread::spawn({
+                let receiver = receiver.clone();
+                move || {
+                    let got = receiver.recv_timeout(Duration::from_millis(1));
+                    got.map(Message::read).ok()
+                }
+            });
+            let stays = thread::spawn(move || recv(&receiver));
+            let left = leaves.join().unwrap();
+            assert_eq!(left, None, "nothing was sent yet");
+            // Nothing else ends the wait of the other one.
+            assert!(sender.send(Message::new(1)).is_ok());
+            assert_eq!(stays.join().unwrap(), Ok(1));
+        },
+    );
+}
+
+#[test]
+fn a_sender_that_leaves_leaves_the_others_in_the_queue() {
+    check(
+        Model::new(
+            "a_sender_that_leaves_leaves_the_others_in_the_queue",
+            1,
+            &[],
+        ),
+        || {
+            let (sender, receiver) = channel_of(Some(0));
+            let leaves = thread::spawn({
+                let sender = sender.clone();
+                move || {
+                    let sent = sender.send_timeout(Message::new(1), Duration::from_millis(1));
+                    assert!(sent.is_err(), "nobody receives before");
+                }
+            });
+            let stays = thread::spawn(move || {
+                assert!(sender.send(Message::new(2)).is_ok());
+                sender
+            });
+            leaves.join().unwrap();
+            assert_eq!(recv(&receiver), Ok(2));
+            drop(stays.join().unwrap());
+        },
+    );
+}
+
+#[test]
+fn who_watches_no_more_leaves_the_others_in_the_queue() {
+    check(
+        Model::new("who_watches_no_more_leaves_the_others_in_the_queue", 1, &[]),
+        || {
+            let (sender, receiver) = channel_of(Some(1));
+            let leaves = thread::spawn({
+                let receiver = receiver.clone();
+                move || {
+                    let mut select = Select::new_biased();
+                    select.recv(&receiver);
+                    assert!(select.ready_timeout(Duration::from_millis(1)).is_err());
+                }
+            });
+            let stays = thread::spawn(move || {
+                let mut select = Select::new_biased();
+                select.recv(&receiver);
+                assert_eq!(select.ready(), 0);
+                assert_eq!(receiver.try_recv().map(Message::read), Ok(1));
+            });
+            leaves.join().unwrap();
+            assert!(sender.send(Message::new(1)).is_ok());
+            stays.join().unwrap();
         },
     );
 }

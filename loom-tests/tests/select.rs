@@ -92,8 +92,14 @@ fn recv_or_send(from: &Receiver<Message>, to: &Sender<Message>, number: usize) -
     None
 }
 
-/// A receive that says who has chosen it.
-struct Seen<'a>(RecvArm<'a, Message>);
+/// A receive that says who has chosen it; and whether it was itself.
+struct Seen<'a>(RecvArm<'a, Message>, bool);
+
+impl<'a> Seen<'a> {
+    fn new(receiver: &'a Receiver<Message>) -> Self {
+        Self(RecvArm::new(receiver), false)
+    }
+}
 
 // SAFETY: as the arm inside.
 unsafe impl Arm for Seen<'_> {
@@ -105,12 +111,14 @@ unsafe impl Arm for Seen<'_> {
         // SAFETY: by contract.
         let done = unsafe { self.0.try_commit() };
         witness!("under all locks", done);
+        self.1 = done;
         done
     }
 
     fn try_alone(&mut self) -> bool {
         let done = self.0.try_alone();
         witness!("in the quick pass", done);
+        self.1 = done;
         done
     }
 
@@ -118,9 +126,9 @@ unsafe impl Arm for Seen<'_> {
         self.0.seems_ready()
     }
 
-    unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {
+    unsafe fn is_ready(&self) -> bool {
         // SAFETY: by contract.
-        unsafe { self.0.is_ready(own) }
+        unsafe { self.0.is_ready() }
     }
 
     unsafe fn register(&mut self, selection: &Selection, index: usize) {
@@ -133,13 +141,13 @@ unsafe impl Arm for Seen<'_> {
         unsafe { self.0.watch(selection, index) };
     }
 
-    unsafe fn forget(&mut self, selection: &Selection, chosen: bool) {
-        witness!("by a partner", chosen);
+    unsafe fn forget(&mut self) {
         // SAFETY: by contract.
-        unsafe { self.0.forget(selection, chosen) };
+        unsafe { self.0.forget() };
     }
 
     fn settle(&mut self) -> bool {
+        witness!("by a partner", !self.1);
         self.0.settle()
     }
 }
@@ -152,7 +160,7 @@ fn recv_either_seen(
     a: &Receiver<Message>,
     b: &Receiver<Message>,
 ) -> (usize, Result<usize, RecvError>) {
-    let (mut a, mut b) = (Seen(RecvArm::new(a)), Seen(RecvArm::new(b)));
+    let (mut a, mut b) = (Seen::new(a), Seen::new(b));
     let arms: &mut [&mut dyn Arm] = &mut [&mut a, &mut b];
     let index = selecting::select(arms, Limit::Until(None), true).expect("it waits for ever");
     let chosen = if index == 0 { &mut a } else { &mut b };
@@ -206,7 +214,7 @@ fn a_quick_pass_meets_a_select_in_opposite_roles() {
         || {
             let ((send_a, recv_a), (send_b, recv_b)) = two_channels(0);
             let other = thread::spawn(move || recv_or_send(&recv_b, &send_a, 2));
-            let (mut from, mut to) = (Seen(RecvArm::new(&recv_a)), SendArm::new(&send_b));
+            let (mut from, mut to) = (Seen::new(&recv_a), SendArm::new(&send_b));
             let arms: &mut [&mut dyn Arm] = &mut [&mut from, &mut to];
             if selecting::select(arms, Limit::Until(None), true) == Some(0) {
                 assert_eq!(from.0.finish().map(Message::read), Ok(2));

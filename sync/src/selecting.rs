@@ -78,7 +78,7 @@ pub unsafe trait Arm {
     ///
     /// # Safety
     /// The lock is held.
-    unsafe fn is_ready(&self, own: Option<&Selection>) -> bool;
+    unsafe fn is_ready(&self) -> bool;
 
     /// Lets partners find the selection.
     ///
@@ -96,7 +96,7 @@ pub unsafe trait Arm {
     ///
     /// # Safety
     /// The lock is held.
-    unsafe fn forget(&mut self, selection: &Selection, chosen: bool);
+    unsafe fn forget(&mut self);
 
     /// Ends what was begun; after it was chosen, without the lock. False: it came to nothing.
     fn settle(&mut self) -> bool {
@@ -411,7 +411,7 @@ pub(crate) fn ready(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Op
         // SAFETY: the arms outlive the locks, and do not change their channels.
         unsafe { locks.take(arms) };
         // SAFETY: the locks are held.
-        let found = visit_all(arms, biased, |arm, _| unsafe { arm.is_ready(None) });
+        let found = visit_all(arms, biased, |arm, _| unsafe { arm.is_ready() });
         if found.is_some() {
             return found;
         }
@@ -446,7 +446,7 @@ fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit) -> Ended
                 if takes {
                     arm.try_commit()
                 } else {
-                    arm.is_ready(None)
+                    arm.is_ready()
                 }
             }
     });
@@ -466,9 +466,9 @@ fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit) -> Ended
         let mut locks = Locks::new();
         // SAFETY: the arms outlive the locks, and do not change their channels.
         unsafe { locks.take(arms) };
-        for (index, arm) in arms.iter_mut().enumerate() {
+        for arm in arms.iter_mut() {
             // SAFETY: the locks are held.
-            unsafe { arm.forget(selection, chosen == Some(index)) };
+            unsafe { arm.forget() };
         }
     }
     if ended == Selected::Pending || cfg!(weald_fault = "select_raises_over_its_choice") {
@@ -508,7 +508,7 @@ unsafe impl<W: Waitable + ?Sized> Arm for JoinArm<'_, W> {
         self.thread.has_ended()
     }
 
-    unsafe fn is_ready(&self, _own: Option<&Selection>) -> bool {
+    unsafe fn is_ready(&self) -> bool {
         self.thread.has_ended()
     }
 
@@ -523,7 +523,7 @@ unsafe impl<W: Waitable + ?Sized> Arm for JoinArm<'_, W> {
         unsafe { self.register(selection, index) };
     }
 
-    unsafe fn forget(&mut self, _selection: &Selection, _chosen: bool) {
+    unsafe fn forget(&mut self) {
         // The end wakes all, so there is nothing to pass on.
         self.thread.joiners().leave(&mut self.place);
     }
@@ -582,7 +582,7 @@ unsafe impl<P: Pollable + ?Sized> Arm for PollArm<'_, P> {
         unsafe { self.try_commit() }
     }
 
-    unsafe fn is_ready(&self, _own: Option<&Selection>) -> bool {
+    unsafe fn is_ready(&self) -> bool {
         self.found.is_some() || self.socket.poll_now(self.writes).unwrap_or(true)
     }
 
@@ -603,7 +603,7 @@ unsafe impl<P: Pollable + ?Sized> Arm for PollArm<'_, P> {
         unsafe { self.register(selection, index) };
     }
 
-    unsafe fn forget(&mut self, _selection: &Selection, _chosen: bool) {
+    unsafe fn forget(&mut self) {
         let queue = self.waiters();
         if queue.leave(&mut self.place)
             && !cfg!(weald_fault = "select_keeps_the_wake_up_of_an_event")

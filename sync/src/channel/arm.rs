@@ -95,10 +95,10 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
         self.receiver.channel().is_none_or(Channel::seems_to_give)
     }
 
-    unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {
+    unsafe fn is_ready(&self) -> bool {
         match self.receiver.channel() {
             // SAFETY: the caller holds the lock.
-            Some(channel) => unsafe { channel.state() }.can_receive(own),
+            Some(channel) => unsafe { channel.state() }.can_receive(),
             None => !self.receiver.is_empty(),
         }
     }
@@ -115,19 +115,14 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
     unsafe fn watch(&mut self, selection: &Selection, index: usize) {
         if let Some(channel) = self.receiver.channel() {
             // SAFETY: the caller holds the lock.
-            unsafe { channel.state() }.watch(selection, index);
+            unsafe { channel.state() }.watch(selection, index, &self.packet);
         }
     }
 
-    unsafe fn forget(&mut self, selection: &Selection, _chosen: bool) {
+    unsafe fn forget(&mut self) {
         if let Some(channel) = self.receiver.channel() {
             // SAFETY: the caller holds the lock.
-            unsafe {
-                channel.with_state(|state| {
-                    state.forget(selection);
-                    state.unwatch(selection);
-                });
-            }
+            unsafe { channel.with_state(|state| state.forget(&self.packet)) };
         }
     }
 
@@ -264,10 +259,10 @@ unsafe impl<T> Arm for SendArm<'_, T> {
         self.sender.channel().seems_to_take()
     }
 
-    unsafe fn is_ready(&self, own: Option<&Selection>) -> bool {
+    unsafe fn is_ready(&self) -> bool {
         let channel = self.sender.channel();
         // SAFETY: the caller holds the lock.
-        unsafe { channel.state() }.can_send(channel.capacity(), own)
+        unsafe { channel.state() }.can_send(channel.capacity())
     }
 
     unsafe fn register(&mut self, selection: &Selection, index: usize) {
@@ -281,16 +276,15 @@ unsafe impl<T> Arm for SendArm<'_, T> {
 
     unsafe fn watch(&mut self, selection: &Selection, index: usize) {
         // SAFETY: the caller holds the lock.
-        unsafe { self.sender.channel().state() }.watch(selection, index);
+        unsafe { self.sender.channel().state() }.watch(selection, index, &self.packet);
     }
 
-    unsafe fn forget(&mut self, selection: &Selection, _chosen: bool) {
+    unsafe fn forget(&mut self) {
         // SAFETY: the caller holds the lock.
         unsafe {
-            self.sender.channel().with_state(|state| {
-                state.forget(selection);
-                state.unwatch(selection);
-            });
+            self.sender
+                .channel()
+                .with_state(|state| state.forget(&self.packet));
         }
     }
 

@@ -4,7 +4,7 @@
 //! a full channel moves the message of the oldest waiting sender in. So nobody who was woken need try
 //! again, and order is kept. (Go's channels work so.) With capacity 0 handing over is all there is.
 //!
-//! Who waits leaves an [`Entry`]: its selection, the arm, and the address of a [`Packet`] on its stack.
+//! Who waits leaves a [`Packet`], which lies on its stack, in a list (`waiters.rs`), with its selection and the arm.
 //! A `send` of a `select!` has no message yet: it is *lazy*. It holds a place in the buffer
 //! (`reserved`), or the receiver that it has claimed, until it has made the message.
 //!
@@ -18,17 +18,17 @@
 //! | RETRY   | its sender could make no message   | -                                          |
 //! | CLOSED  | no sender is left                  | no receiver is left                        |
 //!
-//! Invariant 1: packets and entries are touched under the lock. A waiter takes its entry out, or
-//! finds it taken out, under the lock before its packet goes; or, if it waits for this one thing only,
-//! it was woken by its partner (`selection.rs`, invariant 3), which has taken the entry out, and has
-//! said in the packet what became of it, before.
-//! Invariant 2: an entry that was taken out by a claim has its packet out of EMPTY in the same hold of
+//! Invariant 1: packets are touched under the lock. A waiter takes its packet out of its list, or
+//! finds it taken out, under the lock before the packet goes; or, if it waits for this one thing only,
+//! it was woken by its partner (`selection.rs`, invariant 3), which has taken the packet out, and has
+//! said in it what became of it, before.
+//! Invariant 2: a packet that was taken out by a claim leaves EMPTY in the same hold of
 //! the lock, but for a receiver claimed by a lazy sender: it waits until that has filled it, however
 //! long, and the lazy sender does so or says RETRY when it is dropped.
 //! Invariant 3: `queue.len() + reserved <= capacity`. A waiting receiver (not yet claimed) means that
 //! the queue is empty and no sender waits, but one of the same selection; a waiting sender that the
 //! buffer is full, reserved places included.
-//! Invariant 4: an entry whose selection cannot be claimed is dropped by whoever meets it; its owner
+//! Invariant 4: a packet whose selection cannot be claimed is taken out by whoever meets it; its owner
 //! does not mind.
 //! Invariant 5: `told` is a hint. Whoever acts on it takes the lock and looks, and whoever waits has
 //! looked under the lock; so it may be old, and its accesses are relaxed. Who only tries may go by it: it
@@ -40,85 +40,26 @@
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::marker::PhantomPinned;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::sync::PoisonError;
 
 use weald_scheduler::io::{Selection, WaitQueue};
 
+use super::waiters::{List, Waiters};
+pub(crate) use super::waiters::{Packet, Stage};
 use crate::shim::atomic::{AtomicUsize, Ordering};
-use crate::shim::cell::Cell;
 use crate::shim::sync::{Mutex, MutexGuard};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Empty,
-    Full,
-    Taken,
-    Place,
-    Partner,
-    Retry,
-    Closed,
-}
-
-/// What a waiter and its partner exchange; on the waiter's stack, touched under the lock.
-pub(crate) struct Packet<T> {
-    stage: Cell<Stage>,
-    value: UnsafeCell<Option<T>>,
-    /// Of a lazy sender: the receiver it has claimed.
-    partner: Cell<*const Packet<T>>,
-    /// Of a receiver that was claimed while it waits: whom to wake.
-    waiter: Cell<*const Selection>,
-    lazy: bool,
-    /// Where a receiver that was claimed by a lazy sender waits until the packet is filled; or null.
-    awaited: Cell<*const WaitQueue>,
-    /// Partners have its address: a `&mut` of its owner's is not the only way to it.
-    _shared: PhantomPinned,
-}
-
-impl<T> Packet<T> {
-    #[inline]
-    pub(crate) fn new(value: Option<T>, lazy: bool) -> Self {
-        Self {
-            stage: Cell::new(Stage::Empty),
-            value: UnsafeCell::new(value),
-            partner: Cell::new(ptr::null()),
-            waiter: Cell::new(ptr::null()),
-            lazy,
-            awaited: Cell::new(ptr::null()),
-            _shared: PhantomPinned,
-        }
-    }
-
-    /// As new, without a value; for its owner while nobody else knows of it.
-    pub(crate) fn reset(&mut self) {
-        self.stage.set(Stage::Empty);
-        self.partner.set(ptr::null());
-        self.waiter.set(ptr::null());
-        self.awaited.set(ptr::null());
-    }
-
-    pub(crate) fn take_value(&mut self) -> Option<T> {
-        self.value.get_mut().take()
-    }
-}
-
-/// A waiter, as its partners find it.
-pub(crate) struct Entry<T> {
-    selection: *const Selection,
-    arm: usize,
-    packet: *const Packet<T>,
-}
 
 /// What happens under the lock.
 pub(crate) struct State<T> {
     queue: VecDeque<T>,
     reserved: usize,
-    senders: VecDeque<Entry<T>>,
-    receivers: VecDeque<Entry<T>>,
-    /// Selections that wait for the channel to become ready, without taking part.
-    watchers: Vec<(*const Selection, usize)>,
+    senders: Waiters<T>,
+    receivers: Waiters<T>,
+    /// Those who wait for the channel to become ready, without taking part.
+    watchers: Waiters<T>,
     no_senders: bool,
     no_receivers: bool,
 }
@@ -164,9 +105,9 @@ impl<T> Channel<T> {
             state: UnsafeCell::new(State {
                 queue: VecDeque::new(),
                 reserved: 0,
-                senders: VecDeque::new(),
-                receivers: VecDeque::new(),
-                watchers: Vec::new(),
+                senders: Waiters::new(List::Senders),
+                receivers: Waiters::new(List::Receivers),
+                watchers: Waiters::new(List::Watchers),
                 no_senders: false,
                 no_receivers: false,
             }),
@@ -258,9 +199,13 @@ impl<T> Channel<T> {
     /// A receiver is gone. With the last one the senders that wait are told, and the messages dropped.
     pub(crate) fn drop_receiver(&self) {
         if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let messages = self.lock().close(false);
-            // Their destructors are the user's.
-            drop(messages);
+            let mut messages = ManuallyDrop::new(self.lock().close(false));
+            // Their destructors are the user's. If one panics, those behind it are leaked, as crossbeam
+            // does: another panic while the first unwinds would end the process.
+            while let Some(message) = messages.pop_front() {
+                drop(message);
+            }
+            drop(ManuallyDrop::into_inner(messages));
         }
     }
 }
@@ -341,15 +286,30 @@ impl<T> State<T> {
     /// Takes out the first waiter that can be claimed, and claims it.
     ///
     /// # Safety
-    /// The entries are of this state, whose lock is held.
-    unsafe fn claim_first(entries: &mut VecDeque<Entry<T>>) -> Option<Entry<T>> {
-        while let Some(entry) = entries.pop_front() {
+    /// The lock of the channel is held.
+    #[inline]
+    unsafe fn claim_first(waiters: &mut Waiters<T>) -> Option<*const Packet<T>> {
+        // SAFETY: by contract.
+        while let Some(packet) = unsafe { waiters.pop() } {
             // SAFETY: the lock is held, so the waiter is there (invariant 1).
-            if unsafe { (*entry.selection).claim(entry.arm) } {
-                return Some(entry);
+            if unsafe { (*(*packet).selection.get()).claim((*packet).arm.get()) } {
+                return Some(packet);
             }
         }
         None
+    }
+
+    /// Says to a waiter that was claimed what became of it, and wakes it.
+    ///
+    /// # Safety
+    /// The packet was claimed in this hold of the lock. It may be gone afterwards.
+    unsafe fn tell(packet: *const Packet<T>, stage: Stage) {
+        // SAFETY: the waiter needs the lock to go, or to be woken (invariant 1).
+        unsafe {
+            let selection = (*packet).selection.get();
+            (*packet).stage.set(stage);
+            Selection::wake(selection);
+        }
     }
 
     /// Claims and wakes those who only watch.
@@ -362,13 +322,10 @@ impl<T> State<T> {
 
     #[cold]
     fn tell_watchers_slow(&mut self) {
-        for (selection, arm) in self.watchers.drain(..) {
-            // SAFETY: the lock is held, so the watcher is there.
-            unsafe {
-                if (*selection).claim(arm) {
-                    Selection::wake(selection);
-                }
-            }
+        // SAFETY: the lock is held.
+        while let Some(packet) = unsafe { Self::claim_first(&mut self.watchers) } {
+            // SAFETY: claimed under this lock.
+            unsafe { Selection::wake((*packet).selection.get()) };
         }
     }
 
@@ -394,19 +351,18 @@ impl<T> State<T> {
             return Receive::Empty;
         }
         // SAFETY: the lock is held.
-        if let Some(entry) = unsafe { Self::claim_first(&mut self.senders) } {
-            // SAFETY: the entry was claimed under this lock; its waiter needs the lock to go.
-            let sender = unsafe { &*entry.packet };
-            // SAFETY: as above.
-            let value = unsafe { (*sender.value.get()).take() };
-            sender.stage.set(if value.is_some() {
+        if let Some(sender) = unsafe { Self::claim_first(&mut self.senders) } {
+            // SAFETY: it was claimed under this lock; its waiter needs the lock to go.
+            let value = unsafe { (*(*sender).value.get()).take() };
+            let stage = if value.is_some() {
                 Stage::Taken
             } else {
-                sender.partner.set(packet);
+                // SAFETY: as above.
+                unsafe { (*sender).partner.set(packet) };
                 Stage::Partner
-            });
+            };
             // SAFETY: as above.
-            unsafe { Selection::wake(entry.selection) };
+            unsafe { Self::tell(sender, stage) };
             self.tell_watchers();
             return value.map_or(Receive::Comes, Receive::Value);
         }
@@ -421,21 +377,21 @@ impl<T> State<T> {
     #[inline(never)]
     fn fill_place(&mut self) {
         // SAFETY: the lock is held.
-        let Some(entry) = (unsafe { Self::claim_first(&mut self.senders) }) else {
+        let Some(sender) = (unsafe { Self::claim_first(&mut self.senders) }) else {
             return;
         };
-        // SAFETY: the entry was claimed under this lock; its waiter needs the lock to go.
-        let sender = unsafe { &*entry.packet };
-        if sender.lazy {
+        // SAFETY: it was claimed under this lock; its waiter needs the lock to go.
+        let stage = if unsafe { (*sender).lazy } {
             self.reserved += 1;
-            sender.stage.set(Stage::Place);
+            Stage::Place
         } else {
             // SAFETY: as above.
-            self.queue.extend(unsafe { (*sender.value.get()).take() });
-            sender.stage.set(Stage::Taken);
-        }
+            self.queue
+                .extend(unsafe { (*(*sender).value.get()).take() });
+            Stage::Taken
+        };
         // SAFETY: as above.
-        unsafe { Selection::wake(entry.selection) };
+        unsafe { Self::tell(sender, stage) };
     }
 
     /// Begins a send.
@@ -446,12 +402,10 @@ impl<T> State<T> {
         if !self.receivers.is_empty()
             && !cfg!(weald_fault = "channel_passes_receivers_by")
             // SAFETY: the lock is held.
-            && let Some(entry) = unsafe { Self::claim_first(&mut self.receivers) }
+            && let Some(receiver) = unsafe { Self::claim_first(&mut self.receivers) }
         {
-            // The selection is woken when the packet is filled: its packet is all that is needed.
-            // SAFETY: claimed under this lock.
-            unsafe { (*entry.packet).waiter.set(entry.selection) };
-            return Send::Partner(entry.packet);
+            // It is woken when its packet is filled.
+            return Send::Partner(receiver);
         }
         if self.has_room(capacity) {
             Send::Place
@@ -481,7 +435,7 @@ impl<T> State<T> {
     unsafe fn settle(packet: *const Packet<T>, stage: Stage) {
         // SAFETY: by contract.
         let receiver = unsafe { &*packet };
-        let (selection, awaited) = (receiver.waiter.get(), receiver.awaited.get());
+        let (selection, awaited) = (receiver.selection.get(), receiver.awaited.get());
         if cfg!(weald_fault = "channel_wakes_who_is_not_settled") && !selection.is_null() {
             // SAFETY: none, as a fault.
             unsafe { Selection::wake(selection) };
@@ -501,12 +455,9 @@ impl<T> State<T> {
     /// Puts a message into the buffer, or hands it to a receiver that has come meanwhile.
     pub(crate) fn put(&mut self, value: T) {
         // SAFETY: the lock is held.
-        if let Some(entry) = unsafe { Self::claim_first(&mut self.receivers) } {
+        if let Some(receiver) = unsafe { Self::claim_first(&mut self.receivers) } {
             // SAFETY: claimed under this lock, and filled in the same hold.
-            unsafe {
-                (*entry.packet).waiter.set(entry.selection);
-                self.fill(entry.packet, value);
-            }
+            unsafe { self.fill(receiver, value) };
         } else {
             self.push(value);
         }
@@ -561,48 +512,45 @@ impl<T> State<T> {
         unsafe { Self::settle(packet, Stage::Retry) };
     }
 
+    /// Lets receivers find a sender. It must `forget` its packet, or be woken, before the packet goes.
     pub(crate) fn wait_to_send(&mut self, selection: &Selection, arm: usize, packet: &Packet<T>) {
-        self.senders.push_back(Entry {
-            selection,
-            arm,
-            packet,
-        });
+        // SAFETY: who has the state has the lock; the packet and the selection stay (invariant 1).
+        unsafe { self.senders.push(packet, selection, arm) };
         // Who watches whether a receive would succeed: with a sender waiting it would.
         self.tell_watchers();
     }
 
+    /// Lets senders find a receiver; as `wait_to_send`.
     pub(crate) fn wait_to_receive(
         &mut self,
         selection: &Selection,
         arm: usize,
         packet: &Packet<T>,
     ) {
-        self.receivers.push_back(Entry {
-            selection,
-            arm,
-            packet,
-        });
+        // SAFETY: as in `wait_to_send`.
+        unsafe { self.receivers.push(packet, selection, arm) };
         self.tell_watchers();
     }
 
-    /// Takes a waiter out, if it is still there.
-    pub(crate) fn forget(&mut self, selection: &Selection) {
-        for entries in [&mut self.senders, &mut self.receivers] {
-            if !entries.is_empty() {
-                entries.retain(|entry| !ptr::eq(entry.selection, selection));
-            }
-        }
+    /// Has the selection told of any change; as `wait_to_send`.
+    pub(crate) fn watch(&mut self, selection: &Selection, arm: usize, packet: &Packet<T>) {
+        // SAFETY: as in `wait_to_send`.
+        unsafe { self.watchers.push(packet, selection, arm) };
     }
 
-    pub(crate) fn watch(&mut self, selection: &Selection, arm: usize) {
-        self.watchers.push((selection, arm));
-    }
-
-    pub(crate) fn unwatch(&mut self, selection: &Selection) {
-        if !self.watchers.is_empty() {
-            self.watchers
-                .retain(|(watcher, _)| !ptr::eq(*watcher, selection));
+    /// Takes a waiter's packet out, if it is still in a list.
+    pub(crate) fn forget(&mut self, packet: &Packet<T>) {
+        let list = match packet.list() {
+            List::None => None,
+            List::Senders => Some(&mut self.senders),
+            List::Receivers => Some(&mut self.receivers),
+            List::Watchers => Some(&mut self.watchers),
+        };
+        if let Some(list) = list {
+            // SAFETY: who has the state has the lock, and the packet says that it is in this list.
+            unsafe { list.take_out(packet) };
         }
+        packet.selection.set(ptr::null());
     }
 
     pub(crate) fn stage(packet: &Packet<T>) -> Stage {
@@ -614,27 +562,22 @@ impl<T> State<T> {
     }
 
     /// Would a receive begin at once?
-    pub(crate) fn can_receive(&self, own: Option<&Selection>) -> bool {
-        let sender = |e: &Entry<T>| own.is_none_or(|own| !ptr::eq(e.selection, own));
+    pub(crate) fn can_receive(&self) -> bool {
         !self.queue.is_empty()
-            || self.senders.iter().any(sender)
+            || !self.senders.is_empty()
             || (self.no_senders && self.reserved == 0)
     }
 
     /// Would a send begin at once?
-    pub(crate) fn can_send(&self, capacity: usize, own: Option<&Selection>) -> bool {
-        let receiver = |e: &Entry<T>| own.is_none_or(|own| !ptr::eq(e.selection, own));
-        self.no_receivers || self.receivers.iter().any(receiver) || self.has_room(capacity)
+    pub(crate) fn can_send(&self, capacity: usize) -> bool {
+        self.no_receivers || !self.receivers.is_empty() || self.has_room(capacity)
     }
 
     fn tell_receivers_closed(&mut self) {
         // SAFETY: the lock is held.
-        while let Some(entry) = unsafe { Self::claim_first(&mut self.receivers) } {
+        while let Some(receiver) = unsafe { Self::claim_first(&mut self.receivers) } {
             // SAFETY: claimed under this lock.
-            unsafe {
-                (*entry.packet).stage.set(Stage::Closed);
-                Selection::wake(entry.selection);
-            }
+            unsafe { Self::tell(receiver, Stage::Closed) };
         }
     }
 
@@ -653,12 +596,9 @@ impl<T> State<T> {
         }
         self.no_receivers = true;
         // SAFETY: the lock is held.
-        while let Some(entry) = unsafe { Self::claim_first(&mut self.senders) } {
+        while let Some(sender) = unsafe { Self::claim_first(&mut self.senders) } {
             // SAFETY: claimed under this lock.
-            unsafe {
-                (*entry.packet).stage.set(Stage::Closed);
-                Selection::wake(entry.selection);
-            }
+            unsafe { Self::tell(sender, Stage::Closed) };
             if cfg!(weald_fault = "channel_close_tells_one") {
                 break;
             }

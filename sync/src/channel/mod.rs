@@ -33,6 +33,7 @@ mod error;
 mod iter;
 mod select;
 mod timer;
+mod waiters;
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -241,7 +242,7 @@ impl<T> Sender<T> {
             let early = cfg!(weald_fault = "channel_sender_looks_without_the_lock")
                 .then(|| State::stage(&packet));
             if !matches!(ended, Selected::Done(_)) {
-                self.channel.lock().forget(&selection);
+                self.channel.lock().forget(&packet);
             }
             let reached = early.unwrap_or_else(|| State::stage(&packet));
             if reached == Stage::Taken {
@@ -360,7 +361,7 @@ fn wait_to_receive<'a, T>(
                     Selected::Done(_) => {}
                     Selected::Arm(_) => wait_until_filled(channel, &packet),
                     ended => {
-                        channel.lock().forget(&selection);
+                        channel.lock().forget(&packet);
                         if ended == Selected::TimedOut {
                             return Err(RecvTimeoutError::Timeout);
                         }
