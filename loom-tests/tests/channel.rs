@@ -296,7 +296,7 @@ fn a_receiver_that_leaves_leaves_the_others_in_the_queue() {
     check(
         Model::new(
             "a_receiver_that_leaves_leaves_the_others_in_the_queue",
-            1,
+            100,
             &[],
         ),
         || {
@@ -323,7 +323,7 @@ fn a_sender_that_leaves_leaves_the_others_in_the_queue() {
     check(
         Model::new(
             "a_sender_that_leaves_leaves_the_others_in_the_queue",
-            1,
+            100,
             &[],
         ),
         || {
@@ -349,7 +349,11 @@ fn a_sender_that_leaves_leaves_the_others_in_the_queue() {
 #[test]
 fn who_watches_no_more_leaves_the_others_in_the_queue() {
     check(
-        Model::new("who_watches_no_more_leaves_the_others_in_the_queue", 1, &[]),
+        Model::new(
+            "who_watches_no_more_leaves_the_others_in_the_queue",
+            100,
+            &[],
+        ),
         || {
             let (sender, receiver) = channel_of(Some(1));
             let leaves = thread::spawn({

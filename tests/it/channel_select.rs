@@ -407,6 +407,44 @@ fn a_timer_that_is_due_while_a_partner_is_chosen_keeps_its_message() {
     });
 }
 
+/// Sends when a select is chosen that was made on another thread.
+#[test]
+fn a_select_may_go_to_another_thread() {
+    each_mode(|rt| {
+        let (sender, receiver) = bounded(0);
+        let mut select = Select::new();
+        let index = select.recv(&receiver);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                let operation = select.select();
+                assert_eq!(operation.index(), index);
+                assert_eq!(operation.recv(&receiver), Ok(String::from("here")));
+            });
+            rt.run(|| sender.send(String::from("here")).unwrap());
+        });
+    });
+}
+
+#[test]
+fn an_operation_that_is_dropped_drops_its_message_where_it_may() {
+    everywhere(|| {
+        let dropped = Count::default();
+        let (sender, receiver) = unbounded();
+        let mut select = Select::new();
+        select.recv(&receiver);
+        sender.send(dropped.on_drop()).unwrap();
+        assert!(caught(|| drop(select.select())).is_err());
+        assert_eq!(dropped.get(), 1);
+        // Elsewhere its type may not be dropped.
+        sender.send(dropped.on_drop()).unwrap();
+        std::thread::scope(|s| {
+            let elsewhere = s.spawn(|| caught(|| drop(select.select())).is_err());
+            assert!(elsewhere.join().unwrap());
+        });
+        assert_eq!(dropped.get(), 1);
+    });
+}
+
 /// A partner meets a select that waits with arms over the same channel, `ROUNDS` times; `select` says which arm
 /// was chosen.
 fn each_of_them_is_chosen(

@@ -11,7 +11,7 @@ use weald::sync::channel::{
 
 use crate::support::{
     Count, Flag, HOUR, MS, Mark, caught, each_mode, each_mode_on, everywhere, in_each_mode,
-    mark_in, settle, spin, was_killed,
+    mark_in, settle, spin, wait_until, was_killed,
 };
 
 /// The capacities of the suite; `None`: unbounded.
@@ -382,5 +382,77 @@ fn two_stages_of_a_pipeline_pass_everything_on() {
         doubling.join().unwrap();
         assert_eq!(sum, 2550);
         drop(Arc::new(sink));
+    });
+}
+
+#[test]
+fn who_leaves_a_queue_leaves_the_others_in_it() {
+    const WAITERS: usize = 300;
+    each_mode(|rt| {
+        for kind in KINDS {
+            let (sender, receiver) = make(kind);
+            let got = Count::default();
+            let threads: Vec<_> = (0..WAITERS)
+                .map(|n| {
+                    let (receiver, got) = (receiver.clone(), got.clone());
+                    rt.spawn(move || {
+                        match n % 3 {
+                            0 => receiver.recv().unwrap(),
+                            1 => weald::select! { recv(receiver) -> got => got.unwrap() },
+                            _ => receiver.recv_timeout(HOUR).unwrap(),
+                        }
+                        got.add();
+                    })
+                })
+                .collect();
+            wait_until(|| rt.metrics().parked == WAITERS);
+            let (mut leaving, mut staying) = (Vec::new(), Vec::new());
+            for (n, thread) in threads.into_iter().enumerate() {
+                let list = if n % 2 == 0 {
+                    &mut leaving
+                } else {
+                    &mut staying
+                };
+                list.push(thread);
+            }
+            // In no order of the queue.
+            for n in 0..leaving.len() {
+                leaving[n * 77 % leaving.len()].thread().kill();
+            }
+            for thread in leaving {
+                assert!(was_killed(&thread.join()));
+            }
+            for _ in 0..staying.len() {
+                sender.send(()).unwrap();
+            }
+            for thread in staying {
+                thread.join().unwrap();
+            }
+            assert_eq!(got.get(), WAITERS / 2);
+        }
+    });
+}
+
+#[test]
+fn a_message_that_panics_as_it_is_dropped_leaks_those_behind_it() {
+    struct Panics<'a>(&'a Count);
+    impl Drop for Panics<'_> {
+        fn drop(&mut self) {
+            self.0.add();
+            panic!("as it is dropped");
+        }
+    }
+    everywhere(|| {
+        for kind in [Some(3), None] {
+            let dropped = Count::default();
+            let (sender, receiver) = make(kind);
+            for _ in 0..3 {
+                assert!(sender.send(Panics(&dropped)).is_ok());
+            }
+            assert!(caught(|| drop(receiver)).is_err());
+            assert_eq!(dropped.get(), 1);
+            let back = sender.send(Panics(&dropped));
+            std::mem::forget(back);
+        }
     });
 }

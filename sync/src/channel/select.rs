@@ -1,11 +1,19 @@
 //! A selection whose arms are made at run time; crossbeam-channel's `Select`.
+//!
+//! A `Select` may go to another thread, as crossbeam's may, also with ends of channels whose messages must
+//! stay where they are.
+//!
+//! Invariant: a selection moves messages and looks into none. A message comes out by
+//! [`SelectedOperation::recv`], for who has a reference to the receiver, and can only be dropped besides
+//! where the operation is dropped. That is done only on the thread that has added the receiver; elsewhere
+//! the message is leaked.
 #![allow(unsafe_code, reason = "ends and arms whose type is forgotten")]
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io;
+use weald_scheduler::{GreenThreadId, io};
 
 use super::arm::{RecvArm, SendArm};
 use super::{
@@ -44,13 +52,23 @@ struct End<'a> {
     address: *const (),
     sends: bool,
     make: unsafe fn(*const ()) -> Box<dyn AnyArm + 'a>,
+    /// The thread that has added a receive, if its message must be dropped.
+    added_by: Option<GreenThreadId>,
     _borrows: PhantomData<&'a ()>,
 }
+
+// SAFETY: the ends are borrowed for `'a`, and all that is done with them is done under their channels'
+// locks. Of messages the invariant above holds.
+unsafe impl Send for Select<'_> {}
+// SAFETY: a shared `Select` can be cloned and shown, which only reads its own list.
+unsafe impl Sync for Select<'_> {}
 
 /// An arm of either kind, with its message's type forgotten.
 trait AnyArm: Arm {
     fn arm(&mut self) -> &mut dyn Arm;
     fn address(&mut self) -> *mut ();
+    /// Forgets a message that it has received.
+    fn leak(&mut self);
 }
 
 impl<T> AnyArm for RecvArm<'_, T> {
@@ -60,6 +78,10 @@ impl<T> AnyArm for RecvArm<'_, T> {
 
     fn address(&mut self) -> *mut () {
         std::ptr::from_mut(self).cast()
+    }
+
+    fn leak(&mut self) {
+        std::mem::forget(self.finish());
     }
 }
 
@@ -71,6 +93,8 @@ impl<T> AnyArm for SendArm<'_, T> {
     fn address(&mut self) -> *mut () {
         std::ptr::from_mut(self).cast()
     }
+
+    fn leak(&mut self) {}
 }
 
 /// # Safety
@@ -98,6 +122,7 @@ unsafe fn make_send<'a, T: 'a>(address: *const ()) -> Box<dyn AnyArm + 'a> {
 pub struct SelectedOperation<'a> {
     arm: Box<dyn AnyArm + 'a>,
     end: (*const (), bool),
+    added_by: Option<GreenThreadId>,
     index: usize,
     done: bool,
 }
@@ -127,6 +152,7 @@ impl<'a> Select<'a> {
             address: std::ptr::from_ref(receiver).cast(),
             sends: false,
             make: make_recv::<T>,
+            added_by: std::mem::needs_drop::<T>().then(|| weald_scheduler::current().id()),
             _borrows: PhantomData,
         })
     }
@@ -137,6 +163,7 @@ impl<'a> Select<'a> {
             address: std::ptr::from_ref(sender).cast(),
             sends: true,
             make: make_send::<T>,
+            added_by: None,
             _borrows: PhantomData,
         })
     }
@@ -170,6 +197,7 @@ impl<'a> Select<'a> {
         Some(SelectedOperation {
             arm,
             end: (end.address, end.sends),
+            added_by: end.added_by,
             index,
             done: false,
         })
@@ -342,6 +370,10 @@ impl SelectedOperation<'_> {
 
 impl Drop for SelectedOperation<'_> {
     fn drop(&mut self) {
+        let is_elsewhere = |id| id != weald_scheduler::current().id();
+        if !self.done && self.added_by.is_some_and(is_elsewhere) {
+            self.arm.leak();
+        }
         assert!(
             self.done || io::is_unwinding(),
             "dropped a selected operation without completing it"
