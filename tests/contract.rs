@@ -235,6 +235,13 @@ fn the_other_sockets_have_their_names() {
     reads_and_writes::<Pipe>();
 }
 
+/// A guard that reads is covariant, as std's.
+fn shorter<'a, 'short>(
+    guard: weald::sync::RwLockReadGuard<'a, &'static str>,
+) -> weald::sync::RwLockReadGuard<'a, &'short str> {
+    guard
+}
+
 #[test]
 fn locks_have_their_names() {
     use weald::sync::{
@@ -269,6 +276,8 @@ fn locks_have_their_names() {
     CHANGED.notify_all();
     let reader: LockResult<RwLockReadGuard<'static, Vec<u8>>> = WORDS.read();
     drop(reader.unwrap_or_else(PoisonError::into_inner));
+    let word = RwLock::new("word");
+    assert_eq!(*shorter(word.read().unwrap()), "word");
     let writer: RwLockWriteGuard<'static, Vec<u8>> = WORDS.write().unwrap();
     drop(RwLockWriteGuard::downgrade(writer));
     drop(WORDS.try_read_for(limit).unwrap());
@@ -319,6 +328,7 @@ fn channels_and_pools_have_their_names() {
     is_send_sync::<Sender<std::cell::Cell<u8>>>();
     is_send_sync::<Receiver<std::cell::Cell<u8>>>();
     is_static::<Select<'static>>();
+    is_send_sync::<Select<'static>>();
 
     let (sender, receiver) = channel::unbounded();
     let (one, taken) = weald::sync::oneshot::channel::<u8>();

@@ -6,6 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::ptr::NonNull;
 use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 use std::time::{Duration, Instant};
 
@@ -51,11 +52,24 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 /// let guard = lock.read().unwrap();
 /// std::thread::scope(|s| s.spawn(move || drop(guard)).join().unwrap());
 /// ```
+///
+/// As std's it is covariant: who reads a value that lives long may take it for one that lives shorter.
+/// ```
+/// use weald_sync::{RwLock, RwLockReadGuard};
+/// fn first<'s>(words: RwLockReadGuard<'_, Vec<&'s str>>, or: &'s str) -> &'s str {
+///     words.first().copied().unwrap_or(or)
+/// }
+/// let words: RwLock<Vec<&'static str>> = RwLock::new(vec![]);
+/// let short = String::from("none");
+/// assert_eq!(first(words.read().unwrap(), &short), "none");
+/// ```
 #[must_use = "if it is dropped at once the lock is let go at once"]
 pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
-    lock: &'a RwLock<T>,
-    /// A raw pointer is not `Send`.
-    _not_send: PhantomData<*const ()>,
+    /// The lock's value. A pointer, as a `&RwLock<T>` would be invariant in `T`, and a `&T` would have to be
+    /// good until a function that takes the guard returns, after the guard has let the lock go. It is not
+    /// `Send`.
+    value: NonNull<T>,
+    raw: &'a RawRwLock,
 }
 
 /// The right to write what an [`RwLock`] guards; dropping it lets the lock go.
@@ -68,6 +82,8 @@ pub struct RwLockWriteGuard<'a, T: ?Sized + 'a> {
 
 // SAFETY: sharing a guard shares the value.
 unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
+impl<T: ?Sized> UnwindSafe for RwLockReadGuard<'_, T> {}
+impl<T: ?Sized> RefUnwindSafe for RwLockReadGuard<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
 
@@ -205,10 +221,16 @@ impl<T: ?Sized> RwLock<T> {
 
     /// For who has just taken the lock.
     fn reader(&self) -> LockResult<RwLockReadGuard<'_, T>> {
-        self.poison.wrap(RwLockReadGuard {
-            lock: self,
-            _not_send: PhantomData,
-        })
+        self.poison.wrap(self.guard_to_read())
+    }
+
+    /// For who has the lock to read, and gives the right to let it go to the guard.
+    fn guard_to_read(&self) -> RwLockReadGuard<'_, T> {
+        RwLockReadGuard {
+            // SAFETY: the address of a cell's value is not null.
+            value: unsafe { NonNull::new_unchecked(self.value.get()) },
+            raw: &self.raw,
+        }
     }
 
     /// For who has just taken the lock.
@@ -262,16 +284,13 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         lock.poison.after(guard.before);
         std::mem::forget(guard);
         lock.raw.downgrade();
-        RwLockReadGuard {
-            lock,
-            _not_send: PhantomData,
-        }
+        lock.guard_to_read()
     }
 }
 
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
-        self.lock.raw.leave();
+        self.raw.leave();
     }
 }
 
@@ -286,8 +305,9 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the guard has the lock to read, so nobody writes.
-        unsafe { &*self.lock.value.get() }
+        // SAFETY: the guard has the lock to read, so nobody writes, and the lock is borrowed for longer
+        // than the guard.
+        unsafe { self.value.as_ref() }
     }
 }
 
