@@ -314,8 +314,13 @@ fn begin_send<T>(state: &mut State<T>, capacity: usize, message: T) -> Result<()
 /// Receives without waiting for a sender.
 fn try_recv<T>(channel: &Channel<T>) -> Result<T, TryRecvError> {
     loop {
+        let mut state = channel.lock();
+        if let Some(message) = state.pop() {
+            return Ok(message);
+        }
         let mut packet = Packet::new(None, false);
-        let began = channel.lock().receive(&packet);
+        let began = state.receive(&packet);
+        drop(state);
         match began {
             Receive::Value(message) => return Ok(message),
             Receive::Closed => return Err(TryRecvError::Disconnected),
