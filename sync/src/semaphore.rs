@@ -1,8 +1,25 @@
 //! A number of permits.
 //!
-//! Invariant: who adds a permit adds it and then wakes one waiter; a waiter enters the queue and then
+//! | a permit is | counted in | leaves by                                                                |
+//! |-------------|------------|--------------------------------------------------------------------------|
+//! | free        | `free`     | whoever comes takes it                                                   |
+//! | taken       | nowhere    | who has it adds it: to `free`, or to `handed` while somebody is starving |
+//! | handed over | `handed`   | a waiter that was notified takes it, or who has handed it over takes it back |
+//!
+//! Whoever comes takes a free permit before those who wait, since a running thread that goes on is cheaper
+//! than one that must be switched to. A waiter that was passed over for [`PATIENCE`] counts itself in
+//! `starving` until it leaves; meanwhile permits are handed over in the order of the queue.
+//!
+//! Invariant 1: who adds a permit adds it and then wakes one waiter; a waiter enters the queue and then
 //! looks at the number. So a permit that is free and a waiter that sleeps are never left together,
 //! unless another was woken that will take it.
+//! Invariant 2: who hands a permit over adds it to `handed` and then wakes one waiter; if nobody waits it
+//! takes one back, if one is still there, and adds it to `free`. A permit is taken out of `handed` only by it and by
+//! waiters that were notified, of which each looks there first; so of those there are as many as permits in
+//! `handed` or more, and none stays there.
+//!
+//! Orderings: adding a permit releases, taking it acquires. `starving` is a hint: who adds a permit and does
+//! not see it yet lets the waiter be passed over once more.
 //! Checked by `loom-tests/tests/semaphore.rs`.
 
 use std::fmt;
@@ -11,11 +28,14 @@ use std::time::{Duration, Instant};
 
 use weald_scheduler::io::{self, WaitQueue, Woken};
 
+use crate::raw_mutex::PATIENCE;
 use crate::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::shim::clock;
 
 /// A number of permits that threads, green or not, take and give back.
 ///
-/// Whoever comes may take a free permit before those who wait.
+/// Whoever comes may take a free permit before those who wait, until one of these was passed over for half a
+/// millisecond: then permits are handed over in the order of the queue until it has had its turn.
 ///
 /// # Examples
 /// ```
@@ -30,6 +50,10 @@ use crate::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub struct Semaphore {
     free: AtomicUsize,
     closed: AtomicBool,
+    /// Permits on their way to waiters that were notified.
+    handed: AtomicUsize,
+    /// How many waiters were passed over for long.
+    starving: AtomicUsize,
     queue: WaitQueue,
 }
 
@@ -42,6 +66,22 @@ pub struct Permit<'a>(&'a Semaphore);
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once is given back at once"]
 pub struct OwnedPermit(Arc<Semaphore>);
+
+/// A waiter that was passed over for long; until it leaves.
+struct Starving<'a>(&'a AtomicUsize);
+
+impl<'a> Starving<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Starving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// How a wait for a permit ended without one.
 enum NoPermit {
@@ -56,6 +96,8 @@ impl Semaphore {
         Self {
             free: AtomicUsize::new(permits),
             closed: AtomicBool::new(false),
+            handed: AtomicUsize::new(0),
+            starving: AtomicUsize::new(0),
             queue: WaitQueue::of("a semaphore"),
         }
     }
@@ -70,6 +112,8 @@ impl Semaphore {
         Self {
             free: AtomicUsize::new(permits),
             closed: AtomicBool::new(false),
+            handed: AtomicUsize::new(0),
+            starving: AtomicUsize::new(0),
             queue: WaitQueue::of("a semaphore"),
         }
     }
@@ -93,23 +137,55 @@ impl Semaphore {
     fn take(&self, deadline: Option<Instant>) -> Result<(), NoPermit> {
         // Before: a thread whose turn is over gives way without the permit.
         io::enter_and_spend();
+        if self.is_closed() {
+            return Err(NoPermit::Closed);
+        }
+        if self.try_take() {
+            return Ok(());
+        }
+        self.wait(deadline)
+    }
+
+    /// There was no free permit.
+    fn wait(&self, deadline: Option<Instant>) -> Result<(), NoPermit> {
+        let mut since: Option<Instant> = None;
+        let mut starving = None;
         loop {
+            let may_be_free = || {
+                !cfg!(weald_fault = "semaphore_waits_without_a_second_look")
+                    && (self.free.load(Ordering::Relaxed) > 0 || self.is_closed())
+            };
+            match self.queue.wait(may_be_free, deadline, true) {
+                Woken::Notified if self.take_handed() => return Ok(()),
+                Woken::Notified | Woken::Ready | Woken::Again => {}
+                Woken::TimedOut => return Err(NoPermit::TimedOut),
+                Woken::Interrupted(interrupt) => {
+                    drop(starving);
+                    interrupt.unwind()
+                }
+            }
             if self.is_closed() {
                 return Err(NoPermit::Closed);
             }
             if self.try_take() {
                 return Ok(());
             }
-            let may_be_free = || {
-                !cfg!(weald_fault = "semaphore_waits_without_a_second_look")
-                    && (self.free.load(Ordering::Relaxed) > 0 || self.is_closed())
-            };
-            match self.queue.wait(may_be_free, deadline, true) {
-                Woken::Notified | Woken::Ready | Woken::Again => {}
-                Woken::TimedOut => return Err(NoPermit::TimedOut),
-                Woken::Interrupted(interrupt) => interrupt.unwind(),
+            // It was passed over.
+            if starving.is_none() {
+                let now = clock::now();
+                if now.duration_since(*since.get_or_insert(now)) > PATIENCE {
+                    starving = Some(Starving::begin(&self.starving));
+                }
             }
         }
+    }
+
+    /// Takes a permit that was handed over; for a waiter that was notified, and for who handed it over.
+    fn take_handed(&self) -> bool {
+        let take = |handed: usize| handed.checked_sub(1);
+        self.handed
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, take)
+            .is_ok()
     }
 
     /// Takes a permit; a blocking call. An exception unwinds, and no permit is lost.
@@ -169,6 +245,38 @@ impl Semaphore {
     /// # Panics
     /// If there were more than a `usize` counts.
     pub fn add_permits(&self, permits: usize) {
+        let hands_over = self.starving.load(Ordering::Relaxed) != 0
+            && !cfg!(weald_fault = "semaphore_never_hands_over");
+        let left = if hands_over {
+            self.hand_over(permits)
+        } else {
+            permits
+        };
+        if left > 0 {
+            self.add_free(left);
+        }
+    }
+
+    /// Hands permits over to those who wait, the longest first. Returns how many are left.
+    #[cold]
+    fn hand_over(&self, permits: usize) -> usize {
+        let mut left = permits;
+        while left > 0 && !self.is_closed() {
+            self.handed.fetch_add(1, Ordering::Release);
+            let woke = self.queue.wake_one();
+            if !woke
+                && !cfg!(weald_fault = "semaphore_leaves_a_permit_handed")
+                && self.take_handed()
+            {
+                break;
+            }
+            left -= 1;
+        }
+        left
+    }
+
+    #[inline]
+    fn add_free(&self, permits: usize) {
         let before = self.free.fetch_add(permits, Ordering::Release);
         assert!(
             before.checked_add(permits).is_some(),

@@ -10,8 +10,8 @@ use weald::sync::{Event, Promise, Semaphore, WaitGroup};
 use weald::{GreenPile, GreenPool};
 
 use crate::support::{
-    Count, Flag, HOUR, MS, Mark, caught, each_mode, each_mode_on, everywhere, in_each_mode,
-    mark_in, settle, wait_until, was_killed,
+    Count, Flag, HOUR, LIMIT, MS, Mark, caught, each_mode, each_mode_on, everywhere, in_each_mode,
+    mark_in, settle, spin, wait_until, was_killed, with_deadline,
 };
 
 #[test]
@@ -74,6 +74,64 @@ fn permits_can_be_added_forgotten_owned_and_closed() {
         permits.close();
         assert!(waiter.join().unwrap());
         assert!(caught(|| permits.acquire()).is_err());
+    });
+}
+
+#[test]
+fn who_waits_for_a_permit_does_not_starve_behind_those_who_try() {
+    /// How often others may go first; a waiter is passed over a few times before it is handed a permit.
+    const FIRST: usize = 1000;
+    const WAITS: usize = 5;
+    let try_again_and_again = |permits: Arc<Semaphore>, took: Count, ends: Flag| {
+        move || {
+            while !ends.is_set() {
+                if let Some(_permit) = permits.try_acquire() {
+                    took.add();
+                    spin(MS);
+                }
+            }
+        }
+    };
+    let wait = |permits: Arc<Semaphore>, took: Count, ends: Flag| {
+        move || {
+            let most = (0..WAITS).map(|_| {
+                let before = took.get();
+                let permit = permits.acquire();
+                let passed = took.get() - before;
+                drop(permit);
+                // Until another has it again.
+                let now = took.get();
+                wait_until(|| took.get() != now);
+                passed
+            });
+            let most = most.max().unwrap();
+            ends.set();
+            assert!(most < FIRST, "{most} went first");
+        }
+    };
+    let start = || {
+        (
+            Arc::new(Semaphore::new(1)),
+            Count::default(),
+            Flag::default(),
+        )
+    };
+    let (permits, took, ends) = start();
+    let tries = std::thread::spawn(try_again_and_again(
+        permits.clone(),
+        took.clone(),
+        ends.clone(),
+    ));
+    with_deadline(LIMIT, wait(permits, took, ends));
+    tries.join().unwrap();
+
+    // A green thread that gives way to nobody would keep the OS thread of those that are pinned to it.
+    each_mode(|rt| {
+        let (permits, took, ends) = start();
+        let tries = try_again_and_again(permits.clone(), took.clone(), ends.clone());
+        let tries = std::thread::spawn(tries);
+        rt.spawn(wait(permits, took, ends)).join().unwrap();
+        tries.join().unwrap();
     });
 }
 
