@@ -349,7 +349,7 @@ impl Runtime {
     /// may go on during the grace, then they are killed. Returns when all have ended, with all their
     /// destructors. If none has ended for 5 s, those that are left, which only compute or wait in a
     /// destructor, are left behind: those that wait do not go on, and the memory of the runtime is never
-    /// given back.
+    /// given back. The closures of timers that have not fired are dropped at the end, by the caller.
     ///
     /// In a program that is built with `panic = "abort"` nothing can be killed: green threads that have
     /// started and not ended after the grace stay where they wait. They never run again, nor do their
