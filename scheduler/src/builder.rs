@@ -381,6 +381,11 @@ impl RuntimeBuilder {
     /// `Unsupported` for thread-locals that cannot be had; the system's if an OS thread or a poller
     /// cannot be made.
     pub fn build(self) -> io::Result<Runtime> {
+        if cfg!(panic = "abort") {
+            log::warn!(
+                "weald: in a program that is built with panic = \"abort\" an exception that must unwind ends the process"
+            );
+        }
         Runtime::start(self.settings()?)
     }
 
