@@ -5,16 +5,28 @@
 //! The heavy one is `membarrier(2)` with `PRIVATE_EXPEDITED`: the kernel runs a full fence on every
 //! CPU that runs a thread of the process; a thread that does not run passes one when it is
 //! scheduled. Then the light one need only hold the compiler. Where the kernel has no such call, or
-//! refuses it, both are real fences; that is found out once, before anything uses them.
+//! refuses it, both are real fences; that is found out before anything uses them.
+//!
+//! A program may install a filter of system calls later, and the call is refused from then on. Then
+//! both become real fences after all. A light side may have passed just before with a compiler's fence
+//! only. So the heavy side concludes nothing for [`SETTLE`]: far longer than a processor keeps a
+//! store to itself, or this flag from another.
 #![allow(unsafe_code, reason = "a system call without pointers")]
 
+use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
+use std::time::{Duration, Instant};
 
 use super::atomic::fence;
 
-/// The kernel does the heavy side. Set before the first carrier starts, never unset.
+/// The kernel does the heavy side. Set before the first carrier starts, unset at most once.
 static EXPEDITED: AtomicBool = AtomicBool::new(false);
+
+/// When it was unset; said before.
+static REFUSED: OnceLock<Instant> = OnceLock::new();
+
+const SETTLE: Duration = Duration::from_millis(1);
 
 /// Finds out what the kernel can do; before any use of the fences.
 pub(crate) fn prepare() {
@@ -36,7 +48,24 @@ pub(crate) fn light() {
 /// concluded from the load.
 pub(crate) fn heavy() -> bool {
     fence(Ordering::SeqCst);
-    !EXPEDITED.load(Ordering::Relaxed) || expedite()
+    // Acquire: pairs with `refused`.
+    if !EXPEDITED.load(Ordering::Acquire) {
+        return REFUSED.get().is_none_or(|since| since.elapsed() >= SETTLE);
+    }
+    if expedite() {
+        return true;
+    }
+    // The kernel may be short of memory for a moment; anything else is for ever.
+    if io::Error::last_os_error().raw_os_error() != Some(libc::ENOMEM) {
+        refused();
+    }
+    false
+}
+
+#[cold]
+fn refused() {
+    REFUSED.get_or_init(Instant::now);
+    EXPEDITED.store(false, Ordering::Release);
 }
 
 /// `MEMBARRIER_CMD_PRIVATE_EXPEDITED` of linux/membarrier.h, and the command that asks for it.
