@@ -55,6 +55,8 @@ pub enum ThreadLocals {
 pub(crate) struct Settings {
     pub(crate) workers: usize,
     pub(crate) stack_size: usize,
+    /// Of each stack.
+    pub(crate) guard: stack::Guard,
     pub(crate) thread_name: String,
     /// Started green threads stay on their OS thread.
     pub(crate) pins: bool,
@@ -137,6 +139,7 @@ enum Locals {
 pub struct RuntimeBuilder {
     workers: Option<usize>,
     stack_size: usize,
+    guard_size: usize,
     thread_name: String,
     locals: Option<Locals>,
     spares: usize,
@@ -151,6 +154,7 @@ impl RuntimeBuilder {
         Self {
             workers: None,
             stack_size: stack::DEFAULT_STACK,
+            guard_size: stack::DEFAULT_GUARD,
             thread_name: String::from("weald"),
             locals: None,
             spares: SPARES,
@@ -185,6 +189,33 @@ impl RuntimeBuilder {
     /// said. It is address space: only the pages that are touched cost memory.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = bytes;
+        self
+    }
+
+    /// The guard below each stack in bytes: 4 KiB to 1 GiB; 64 KiB if not said. It is rounded up to a
+    /// power of two of pages, and one page more.
+    ///
+    /// A green thread that goes beyond its stack touches the guard, which ends the process with a
+    /// message that names the thread. Code from a Rust compiler never steps over a guard, however
+    /// large its frames. C code that was compiled without `-fstack-clash-protection` can, if a
+    /// frame is larger than the guard and its far end is touched first: it would then write to
+    /// another green thread's stack. So a program that calls such code sets this to the largest
+    /// frame that there may be.
+    ///
+    /// The guard is not part of the stack: all of [`stack_size`](Self::stack_size) can be used. It
+    /// costs address space only. A guard of any size is one marker per page in the page tables where
+    /// the kernel has `MADV_GUARD_INSTALL` (Linux from 6.13), and two of the process's
+    /// `vm.max_map_count` mappings elsewhere. Where the kernel counts every mapped byte
+    /// (`vm.overcommit_memory = 2`), or `RLIMIT_AS` is set, guards count as well.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).guard_size(1 << 20).build()?;
+    /// assert_eq!(rt.run(|| 6 * 7), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn guard_size(mut self, bytes: usize) -> Self {
+        self.guard_size = bytes;
         self
     }
 
@@ -342,6 +373,13 @@ impl RuntimeBuilder {
             return Err(out_of_range("workers", workers, WORKERS));
         }
         let stack_size = checked_stack_size(self.stack_size)?;
+        let guards = stack::MIN_GUARD..=stack::MAX_GUARD;
+        if !guards.contains(&self.guard_size) {
+            return Err(out_of_range("guard size in bytes", self.guard_size, guards));
+        }
+        let guard = stack::Guard::of(self.guard_size);
+        stack::check_settings()?;
+        stack::check_limit(stack_size, guard)?;
         if !SPARE_THREADS.contains(&self.spares) {
             return Err(out_of_range("spare_threads", self.spares, SPARE_THREADS));
         }
@@ -363,6 +401,7 @@ impl RuntimeBuilder {
         Ok(Settings {
             workers,
             stack_size,
+            guard,
             thread_name: self.thread_name,
             pins: own.is_none() && said != Some(Locals::Shared),
             own,

@@ -73,6 +73,7 @@ mod sleep;
 mod slice;
 mod spawn;
 mod stack;
+mod starts;
 mod state;
 #[cfg(loom)]
 #[doc(hidden)]

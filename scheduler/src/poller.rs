@@ -18,7 +18,7 @@
 //! Invariant 3: an adopter that meets the wake-up event writes it again: it was for the owner.
 //!
 //! mio waits in whole milliseconds, rounded up. A sleep whose deadline is under [`FINE`] away is
-//! ended by a timerfd instead, one per poller.
+//! ended by a timerfd instead, one per poller, if the system gives one.
 //! Checked by `loom-tests/tests/parker.rs` with a double of the waiting.
 #![allow(
     unsafe_code,
@@ -47,6 +47,9 @@ const FINE: Duration = Duration::from_millis(4);
 const BATCH: usize = 64;
 /// Events that an adopter takes at once: what it holds nobody else can ready.
 const ADOPTED_BATCH: usize = 16;
+
+/// Room for so many registered descriptors is kept.
+const LEAST_ROOM: usize = 1024;
 
 const WAKE: usize = 0;
 const TIMER: usize = 1;
@@ -218,6 +221,11 @@ impl Poller {
         events
     }
 
+    /// The owner's next sleep will be none, as things stand.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.wake_word.load(Ordering::Relaxed) == NOTIFIED
+    }
+
     /// Ends the owner's sleep, or keeps it from the next one.
     pub(crate) fn unpark(&self) {
         let before = if cfg!(weald_fault = "poller_store_for_swap") {
@@ -281,6 +289,11 @@ impl Poller {
             return Ok(());
         }
         registered.tokens.remove(&fd);
+        // A burst of descriptors is over: amortised over those that went.
+        let (len, room) = (registered.tokens.len(), registered.tokens.capacity());
+        if room > LEAST_ROOM && len < room / 8 {
+            registered.tokens.shrink_to(LEAST_ROOM.max(2 * len));
+        }
         self.registry.deregister(fd)
     }
 
@@ -387,7 +400,8 @@ mod sys {
         let poll = Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), Token(WAKE))?;
         let registry = Registry(poll.registry().try_clone()?, poll.as_raw_fd());
-        let timer = timerfd::TimerFd::new(poll.registry(), Token(TIMER))?;
+        // Without one, short sleeps end up to a millisecond late.
+        let timer = timerfd::TimerFd::new(poll.registry(), Token(TIMER));
         let turn = Turn {
             poll,
             events: Events::with_capacity(BATCH),
@@ -469,7 +483,6 @@ mod sys {
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
     mod timerfd {
-        use std::io;
         use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
         use std::time::Duration;
 
@@ -481,17 +494,19 @@ mod sys {
         pub(super) struct TimerFd(OwnedFd);
 
         impl TimerFd {
-            pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Option<Self>> {
+            /// `None` if the system gives none, for whatever reason.
+            pub(super) fn new(registry: &Registry, token: Token) -> Option<Self> {
                 let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
                 // SAFETY: no pointers.
                 let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
                 if fd < 0 {
-                    return Err(io::Error::last_os_error());
+                    return None;
                 }
                 // SAFETY: the descriptor is new and ours.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
-                Ok(Some(Self(fd)))
+                let raw = fd.as_raw_fd();
+                let registered = registry.register(&mut SourceFd(&raw), token, Interest::READABLE);
+                registered.is_ok().then_some(Self(fd))
             }
 
             /// Makes the timer readable after the duration, which is below a second and not zero.
@@ -524,7 +539,6 @@ mod sys {
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     mod timerfd {
-        use std::io;
         use std::time::Duration;
 
         /// kqueue takes time-outs in nanoseconds: nothing to add.
@@ -532,8 +546,8 @@ mod sys {
         pub(super) enum TimerFd {}
 
         impl TimerFd {
-            pub(super) fn new(_: &mio::Registry, _: mio::Token) -> io::Result<Option<Self>> {
-                Ok(None)
+            pub(super) fn new(_: &mio::Registry, _: mio::Token) -> Option<Self> {
+                None
             }
 
             pub(super) fn arm(&self, _: Duration) -> bool {

@@ -44,6 +44,7 @@ use crate::shim::clock;
 use crate::shim::sync::Arc;
 use crate::spawn;
 use crate::stack;
+use crate::starts::Starts;
 use crate::threads::{Threads, Which};
 use crate::wait_queue::{WaitQueue, Woken};
 use crate::worker::Worker;
@@ -89,6 +90,8 @@ pub(crate) struct Inner {
     pub(crate) alarms: AtomicUsize,
     /// Green threads that may still enter a `blocking` call.
     pub(crate) blocking: crate::blocking::Blocking,
+    /// Green threads that wait for a stack.
+    pub(crate) starts: Starts,
     /// Chooses a worker for what comes from outside.
     turn: AtomicUsize,
 }
@@ -101,7 +104,7 @@ impl Inner {
         Ok(Self {
             start,
             workers: (0..workers)
-                .map(|i| Worker::new(i, workers == 1, start))
+                .map(|i| Worker::new(i, workers == 1, settings.guard, start))
                 .collect::<io::Result<_>>()?,
             carriers: Carriers::new(carriers),
             injector: Injector::new(),
@@ -118,6 +121,7 @@ impl Inner {
             parked_outside: AtomicU64::new(0),
             alarms: AtomicUsize::new(0),
             blocking: crate::blocking::Blocking::new(settings.spares),
+            starts: Starts::new(),
             turn: AtomicUsize::new(0),
             settings,
         })
@@ -332,15 +336,11 @@ impl Runtime {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// # Panics
-    /// If there is no room for its stack where guard pages are few; see
-    /// [`Builder::spawn`](crate::Builder::spawn).
     pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        spawn::assert_room(&self.inner);
         // SAFETY: `f` and its result are `'static`.
         unsafe { spawn::start(&self.inner, spawn::Request::default(), f) }
     }
@@ -461,6 +461,9 @@ impl Runtime {
         let inner = &self.inner;
         let _hold = exception::Hold::new();
         for task in injected {
+            spawn::refuse(inner, &task);
+        }
+        while let Some(task) = inner.starts.pop() {
             spawn::refuse(inner, &task);
         }
         for worker in &inner.workers {

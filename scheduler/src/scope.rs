@@ -143,17 +143,12 @@ impl<'scope> Scope<'scope, '_> {
     ///     assert_eq!(second.join().unwrap(), "SHARED");
     /// });
     /// ```
-    ///
-    /// # Panics
-    /// If there is no room for its stack; [`Builder::spawn_scoped`](crate::Builder::spawn_scoped)
-    /// returns that as an error.
     pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
     where
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
         let inner = runtime::here();
-        spawn::assert_room(&inner);
         self.start(&inner, Request::default(), f)
     }
 

@@ -154,14 +154,6 @@ pub(crate) fn start_detached(
     queue(inner, task, here.is_some());
 }
 
-/// Panics if there is no room for another stack, where guard pages are few.
-#[inline]
-pub(crate) fn assert_room(inner: &Inner) {
-    if let Err(error) = crate::stack::check_room(|| inner.live()) {
-        panic!("failed to spawn a green thread: {error}");
-    }
-}
-
 /// In a runtime that closes: the thread's body is only to be dropped, by the thread. False: the
 /// runtime has stopped, and that has been done here.
 #[cold]
@@ -194,6 +186,10 @@ pub(crate) fn refuse(inner: &Inner, task: &Task) {
 /// Returns at once; the new thread runs when a worker gets to it. Dropping the handle detaches it.
 /// If the runtime is being shut down, the handle is that of a thread whose body never runs.
 ///
+/// A thread gets its stack when it first runs. If the system gives no more stacks, it waits until
+/// another thread has ended. If no other thread has one that would do, it never runs: a line on standard error
+/// names the bound and what raises it, and `join` gives that text as the payload.
+///
 /// # Examples
 /// ```
 /// let answer = weald_scheduler::spawn(|| 6 * 7);
@@ -201,15 +197,13 @@ pub(crate) fn refuse(inner: &Inner, task: &Task) {
 /// ```
 ///
 /// # Panics
-/// If the default runtime cannot be started, or if there is no room for the thread's stack where
-/// guard pages are few; [`Builder::spawn`] returns that as an error.
+/// If the default runtime cannot be started.
 pub fn spawn<F, T>(f: F) -> JoinHandle<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
     carrier::with_runtime_arc(|inner| {
-        assert_room(inner);
         // SAFETY: `f` and its result are `'static`.
         unsafe { start(inner, Request::default(), f) }
     })
@@ -276,7 +270,9 @@ impl Builder {
 
     fn request(self, inner: &Inner) -> io::Result<Request> {
         let stack_size = self.stack_size.map(checked_stack_size).transpose()?;
-        crate::stack::check_room(|| inner.live())?;
+        if let Some(size) = stack_size {
+            crate::stack::check_limit(size, inner.settings.guard)?;
+        }
         if self.patched == Some(true) && inner.settings.own.is_none() {
             let reason = crate::thread_locals::support().err();
             return Err(unsupported(reason.unwrap_or(NEEDS_OWN)));
@@ -293,8 +289,8 @@ impl Builder {
     ///
     /// # Errors
     /// `InvalidInput` for a stack size out of its range, with value and bound in the text;
-    /// `OutOfMemory` if there is no room for another stack: where the kernel has no cheap guard
-    /// pages (before Linux 6.13) their number is bounded by `vm.max_map_count`.
+    /// `OutOfMemory` for one that can never be had, as the process may not map so much
+    /// (`RLIMIT_AS`). A stack that cannot be had at the moment is no error: the thread waits for it.
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,

@@ -28,7 +28,7 @@ use crate::call_after::Call;
 use crate::green_thread::{Header, Hint, Task};
 use crate::handle::GreenThreadId;
 use crate::poller::Poller;
-use crate::queue::{Order, RunQueue, Slot, Steal, Thieves};
+use crate::queue::{Order, RunQueue, Slot, Steal, Thieves, shrink};
 use crate::shim::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::shim::bounds::FAIRNESS_INTERVAL;
 use crate::shim::cell::UnsafeCell;
@@ -186,6 +186,8 @@ pub(crate) struct Core {
     ids_used: u64,
     rng: u64,
     due: Vec<TimerEvent>,
+    /// When it last gave back what it had spare.
+    last_tidy: Instant,
 }
 
 /// Whole milliseconds.
@@ -195,8 +197,13 @@ pub(crate) fn millis_since(start: Instant, now: Instant) -> usize {
 }
 
 impl Worker {
-    /// `alone`: no other worker is there to steal from this one.
-    pub(crate) fn new(index: usize, alone: bool, start: Instant) -> std::io::Result<Self> {
+    /// `alone`: no other worker is there to steal from this one. `guard`: that of its threads' stacks.
+    pub(crate) fn new(
+        index: usize,
+        alone: bool,
+        guard: stack::Guard,
+        start: Instant,
+    ) -> std::io::Result<Self> {
         let (ready, ready_thieves) = RunQueue::new(Order::Oldest, !alone);
         let (fresh, fresh_thieves) = RunQueue::new(Order::Newest, !alone);
         let (yielded, yielded_thieves) = RunQueue::new(Order::Oldest, !alone);
@@ -221,7 +228,7 @@ impl Worker {
                 fresh,
                 yielded,
                 wheel,
-                stacks: stack::Cache::new(),
+                stacks: stack::Cache::with_guard(guard),
                 blocks: thread_locals::Cache::default(),
                 tick: 0,
                 slot_streak: 0,
@@ -237,6 +244,7 @@ impl Worker {
                 ids_used: 0,
                 rng: 0x9e37_79b9_7f4a_7c15 ^ ((index as u64 + 1) << 17),
                 due: Vec::new(),
+                last_tidy: start,
             }),
         })
     }
@@ -637,6 +645,28 @@ impl Core {
         (tasks, calls)
     }
 
+    /// It is time to give back what is spare, for a worker that sleeps often and briefly.
+    pub(crate) fn tidy_is_due(&self, now: Instant, interval: Duration) -> bool {
+        now.saturating_duration_since(self.last_tidy) >= interval
+    }
+
+    pub(crate) fn tidied(&mut self, now: Instant) {
+        self.last_tidy = now;
+    }
+
+    /// Leaves spare stacks and blocks of thread-locals to all workers.
+    pub(crate) fn leave_spares(&mut self) {
+        self.stacks.flush();
+        self.blocks.flush();
+    }
+
+    /// Gives back the room of queues that had been long. Nothing is queued now, or little.
+    pub(crate) fn shrink_queues(&mut self) {
+        for queue in [&mut self.ready, &mut self.fresh, &mut self.yielded] {
+            queue.shrink();
+        }
+    }
+
     /// How long the worker may sleep.
     pub(crate) fn sleep_limit(&mut self, start: Instant, now: Instant) -> Option<Duration> {
         if !self.wheel.drain_limited(DRAIN_BATCH) {
@@ -738,6 +768,12 @@ impl Private {
         let task = self.yielded.pop_front()?;
         self.tell();
         Some(task)
+    }
+
+    /// Gives back the room of a list that had been long.
+    pub(crate) fn shrink(&mut self) {
+        shrink(&mut self.woken);
+        shrink(&mut self.yielded);
     }
 
     /// How many were woken and run before those that gave way.

@@ -3,19 +3,29 @@
 //! The protocol is that of `crate::idle`, where its invariants are.
 #![allow(unsafe_code, reason = "the worker whose seat is held")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::queue::Steal;
 use crate::runtime::Inner;
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
+use crate::stack;
+use crate::thread_locals;
 use crate::worker::{Core, Worker, count};
 
 use super::Carrier;
 
-/// A worker that will sleep longer than this gives the memory of its spare stacks back first.
-const TRIM_SLEEP: Duration = Duration::from_millis(50);
+/// A worker that will sleep longer than this leaves its spare stacks to all first.
+const LONG_SLEEP: Duration = Duration::from_millis(50);
+
+/// One that sleeps for shorter times does so once in a while.
+const TIDY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long a worker may give memory back before it sleeps: what wakes it meanwhile waits for as long.
+const TRIM_TIME: Duration = Duration::from_micros(500);
+/// The same for one that sleeps only briefly: it has something to do.
+const BRIEF_TRIM_TIME: Duration = Duration::from_micros(100);
 
 /// Passes over all victims before a searcher gives up; a thief may lose a race that often.
 const PASSES: usize = 2;
@@ -35,6 +45,7 @@ impl Carrier {
         if self.take_mail()
             || self.look(inner, worker, now, true) > 0
             || Self::take_injected(inner, worker)
+            || (!inner.starts.is_empty() && self.admit(inner, worker) > 0)
         {
             Self::share(inner, worker);
             return;
@@ -52,7 +63,7 @@ impl Carrier {
             inner.idle.stay(worker.index);
             true
         } else {
-            Self::sleep(inner, worker);
+            self.sleep(inner, worker);
             inner.idle.wake(worker.index)
         };
         // Also if it did not sleep: the monitor may have taken its bit for sleep.
@@ -79,16 +90,56 @@ impl Carrier {
         }
     }
 
-    /// Sleeps in the poller until an event, a timer or a wake-up.
-    fn sleep(inner: &Inner, worker: &Worker) {
-        // SAFETY: the seat is held; ends before the sleep.
-        let core = unsafe { worker.core() };
-        let limit = core.sleep_limit(inner.start, clock::now());
-        if limit.is_none_or(|limit| limit > TRIM_SLEEP) {
-            core.stacks.trim();
-        }
+    /// Sleeps in the poller until an event, a timer or a wake-up, or until there is something to do
+    /// about memory.
+    fn sleep(&self, inner: &Inner, worker: &Worker) {
+        let now = clock::now();
+        // SAFETY: the seat is held; ends with the statement.
+        let limit = unsafe { worker.core() }.sleep_limit(inner.start, now);
+        let tidies = if cfg!(loom) {
+            None
+        } else {
+            self.tidy(inner, worker, limit, now)
+        };
+        let limit = match (limit, tidies) {
+            (Some(limit), Some(pause)) => Some(limit.min(pause)),
+            (limit, pause) => limit.or(pause),
+        };
         count(&worker.counters.polls);
         worker.poller.sleep(limit);
+    }
+
+    /// Gives memory back that nobody has needed for a while. Returns after how long to come again:
+    /// `None` if there is nothing more to give back and nobody waits for a stack, so that a process
+    /// that has become idle comes to rest.
+    ///
+    /// `limit`: how long the worker will sleep.
+    fn tidy(
+        &self,
+        inner: &Inner,
+        worker: &Worker,
+        limit: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let long = limit.is_none_or(|limit| limit > LONG_SLEEP);
+        // SAFETY: the seat is held; ends before the sleep, and nothing of the user's runs.
+        let core = unsafe { worker.core() };
+        let wanted = inner.starts.pause(now);
+        if long || wanted.is_some() || core.tidy_is_due(now, TIDY_INTERVAL) {
+            core.tidied(now);
+            core.leave_spares();
+            core.shrink_queues();
+            self.private().shrink();
+            inner.injector.shrink();
+        }
+        let most = if long { TRIM_TIME } else { BRIEF_TRIM_TIME };
+        let is_over = || worker.poller.is_notified() || now.elapsed() >= most;
+        let pauses = [
+            stack::trim(now, is_over),
+            thread_locals::trim(now, is_over),
+            wanted,
+        ];
+        pauses.into_iter().flatten().min()
     }
 
     /// More was made ready than this worker runs next: another may come.

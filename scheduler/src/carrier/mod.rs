@@ -127,6 +127,17 @@ unsafe impl Sync for Carrier {}
 // SAFETY: nothing in it belongs to an OS thread before one was started for it.
 unsafe impl Send for Carrier {}
 
+/// What became of a thread that was to start.
+#[derive(Debug)]
+enum Start {
+    /// It has its stack.
+    Bound,
+    /// There is no stack now, for that reason.
+    Waits(io::Error),
+    /// It can never start, and has ended. The seat may be gone.
+    Ended,
+}
+
 /// Starts the OS thread of a carrier that was given a seat.
 pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
     let shared = Arc::clone(inner);
@@ -377,6 +388,12 @@ impl Carrier {
             return false;
         }
         self.look(inner, worker, now, poll);
+        if !inner.starts.is_empty() {
+            self.admit(inner, worker);
+            if self.seat().is_none() {
+                return false;
+            }
+        }
         if inner.idle.somebody_sleeps() && worker.has_stealable() {
             inner.notify();
         }
@@ -435,8 +452,9 @@ impl Carrier {
         let coroutine = unsafe { &mut *task.coroutine.get() };
         let coroutine = match coroutine {
             Some(coroutine) => coroutine,
-            None => match self.bind(inner, worker, &task) {
-                Some(()) => {
+            None => match self.start(inner, worker, task) {
+                Some(bound) => {
+                    task = bound;
                     // SAFETY: as above.
                     let bound = unsafe { &mut *task.coroutine.get() };
                     bound.as_mut().expect("just bound")
@@ -507,12 +525,61 @@ impl Carrier {
         self.budget.reset();
     }
 
-    /// Gives a thread that starts its stack. `None`: there is none, and the thread has ended here.
+    /// Gives a thread that starts its stack. `None`: it will not run, or not yet.
     ///
     /// Not inlined, as the others that `dispatch` calls and most dispatches do not: what the compiler
     /// would keep at hand for them costs each dispatch some twenty instructions.
     #[inline(never)]
-    fn bind(&self, inner: &Arc<Inner>, worker: &Worker, task: &Task) -> Option<()> {
+    fn start(&self, inner: &Arc<Inner>, worker: &Worker, task: Task) -> Option<Task> {
+        // Those that wait for a stack are first.
+        if inner.starts.is_empty() {
+            match self.bind(inner, worker, &task) {
+                Start::Bound => return Some(task),
+                Start::Ended => return None,
+                Start::Waits(_) => {}
+            }
+        }
+        if inner.starts.push(task, clock::now()) {
+            // Sleeping workers may have stacks.
+            for other in &inner.workers {
+                other.poller.unpark();
+            }
+        }
+        None
+    }
+
+    /// Starts threads that wait for a stack, as far as there are any. Returns how many are over or
+    /// ready.
+    #[cold]
+    #[inline(never)]
+    fn admit(&self, inner: &Arc<Inner>, worker: &Worker) -> usize {
+        /// No more at once: others wait as well.
+        const MOST: usize = 32;
+        let mut admitted = 0;
+        while admitted < MOST {
+            let Some(task) = inner.starts.pop() else {
+                break;
+            };
+            match self.bind(inner, worker, &task) {
+                Start::Bound => {
+                    inner.starts.started(clock::now());
+                    self.push_woken(inner, task, Hint::Event);
+                }
+                Start::Ended if self.seat().is_none() => return admitted + 1,
+                Start::Ended => inner.starts.started(clock::now()),
+                Start::Waits(error) => {
+                    inner.starts.put_back(task, clock::now(), &error);
+                    break;
+                }
+            }
+            admitted += 1;
+        }
+        admitted
+    }
+
+    /// Gives a thread that starts its stack; one that was killed as well, for what its body owns.
+    #[inline]
+    fn bind(&self, inner: &Arc<Inner>, worker: &Worker, task: &Task) -> Start {
         let killed =
             exception::is_killed(task) && !cfg!(weald_fault = "carrier_starts_who_was_killed");
         if killed || inner.is_killing() {
@@ -522,10 +589,8 @@ impl Carrier {
         // SAFETY: the seat is held; ends with the statement.
         let stack = match unsafe { worker.core() }.stacks.get(task.stack_size()) {
             Ok(stack) => stack,
-            Err(error) => {
-                self.end_in_place(inner, task, &error);
-                return None;
-            }
+            Err(refused) if refused.may_come => return Start::Waits(refused.error),
+            Err(refused) => return self.cannot_start(inner, task, &refused.error),
         };
         let header: *const Header = &raw const **task;
         if let Some(own) = inner.settings.own {
@@ -537,8 +602,7 @@ impl Carrier {
                 );
                 // SAFETY: as above.
                 unsafe { worker.core() }.stacks.put(stack);
-                self.end_in_place(inner, task, &error);
-                return None;
+                return self.cannot_start(inner, task, &error);
             };
             own.start(&block, header);
             // SAFETY: the running reference is ours.
@@ -554,7 +618,14 @@ impl Carrier {
             unsafe { Coroutine::new(stack, move |suspender, ()| main(header, suspender)) };
         // SAFETY: the running reference is ours.
         unsafe { *task.coroutine.get() = Some(coroutine) };
-        Some(())
+        Start::Bound
+    }
+
+    /// Ends a thread for which there will never be a stack.
+    #[cold]
+    fn cannot_start(&self, inner: &Arc<Inner>, task: &Task, error: &io::Error) -> Start {
+        self.end_in_place(inner, task, error);
+        Start::Ended
     }
 
     /// Ends a thread that cannot start. What its body owns is dropped on the carrier's own stack, as if the
@@ -563,7 +634,7 @@ impl Carrier {
     #[cold]
     #[inline(never)]
     fn end_in_place(&self, inner: &Arc<Inner>, task: &Task, error: &io::Error) {
-        log::error!("a green thread cannot start: {error}");
+        inner.starts.say_never(error);
         if !task.doomed.replace(true) {
             // SAFETY: the running reference of a thread that has not started is ours.
             unsafe { task.local() }.payload = Some(stack_payload(error));

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use super::shrink;
 use crate::green_thread::Task;
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::sync::Mutex;
@@ -84,6 +85,13 @@ impl Injector {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Acquire)
+    }
+
+    /// Gives back the room of a list that had been long.
+    pub(crate) fn shrink(&self) {
+        if self.is_empty() {
+            shrink(&mut self.list.lock().tasks);
+        }
     }
 
     /// Nothing gets in any more. Returns what was there.

@@ -13,7 +13,7 @@ mod slot;
 use self::deque::{Stealer, Worker};
 
 pub(crate) use self::injector::Injector;
-pub(crate) use self::run_queue::{Order, RunQueue, Thieves};
+pub(crate) use self::run_queue::{Order, RunQueue, Thieves, shrink};
 pub(crate) use self::slot::Slot;
 
 /// What came of an attempt to take from another's queue.

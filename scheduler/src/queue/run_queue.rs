@@ -24,6 +24,9 @@ use crate::shim::sync::Arc;
 /// The least that a deque has room for: crossbeam's.
 const LEAST_ROOM: usize = 64;
 
+/// A list keeps room for so many: 8 KiB.
+const KEPT_ROOM: usize = 1024;
+
 /// Which task the owner takes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -152,6 +155,13 @@ impl<T> RunQueue<T> {
         }
     }
 
+    /// Gives back the room of a list that had been long. A deque does so while it is emptied.
+    pub(crate) fn shrink(&mut self) {
+        if let Self::List { tasks, .. } = self {
+            shrink(tasks);
+        }
+    }
+
     /// The number of tasks; of a deque thieves may have taken some of them by now.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -159,6 +169,13 @@ impl<T> RunQueue<T> {
             Self::Deque { own, .. } => own.len(),
             Self::List { tasks, .. } => tasks.len(),
         }
+    }
+}
+
+/// Gives back the room of a list that is mostly empty and had been long.
+pub(crate) fn shrink<T>(tasks: &mut VecDeque<T>) {
+    if tasks.capacity() > KEPT_ROOM && tasks.len() < tasks.capacity() / 8 {
+        tasks.shrink_to(KEPT_ROOM.max(2 * tasks.len()));
     }
 }
 

@@ -12,18 +12,28 @@
 //!    likeliest to be in the processor's cache.
 //! 2. A hot list has room for two batches and never grows. When it is full the colder batch goes to
 //!    the depot, when it is empty one batch comes from there: workers that only free or only take
-//!    meet the depot's lock once in a batch, and no worker hoards.
+//!    meet the depot's lock once in a batch, and no worker hoards. A worker that sleeps for long
+//!    leaves all to the depot.
 //! 3. No class's lock is held while a system call guards slots or gives pages back; it is held for
 //!    `mmap`, so that one worker grows a class and the others use what it got.
+//!
+//! The depot gives memory back as follows. `low` is the number of resident stacks that nobody has
+//! needed since the last *mark*; at each mark, once in a [`WINDOW`], that many become `excess`. Workers
+//! that are about to sleep give the pages of the excess back, the coldest first and a little at a
+//! time ([`trim`]). So a process keeps what it has used within the last window, and one that has
+//! become idle keeps nothing after two windows.
 #![allow(unsafe_code, reason = "tests touch the stacks they get")]
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::region::{self, Fresh};
-use super::{CLASSES, MAX_STACK, MIN_STACK, Stack, class_of, round_up_to_class};
+use super::{
+    CLASSES, DEFAULT_GUARD, Guard, MAX_STACK, MIN_STACK, Stack, class_of, round_up_to_class,
+};
 use crate::shim::plain::{Mutex, MutexGuard};
 
 /// Stacks that go between a cache and the depot at a time, unless they are large.
@@ -32,12 +42,13 @@ const BATCH: usize = 16;
 /// Bytes that such a batch may have; one stack is always allowed.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Stacks of each class that [`Cache::trim`] leaves as they are, for the next few green threads.
-const KEEP_HOT: usize = 4;
+/// Stacks that nobody has needed for so long are given back. Long beside the pauses between the
+/// bursts of a server, as a page that is given back and needed again costs some 0.5 us; short for
+/// whoever watches the process's memory.
+const WINDOW: Duration = Duration::from_millis(500);
 
-/// Stacks of each class in the depot whose pages one [`Cache::trim`] gives back. At 0.6 to 1 us
-/// each an idle worker spends half a millisecond on it.
-const TRIM: usize = 512;
+/// Between two steps of [`trim`].
+const PAUSE: Duration = Duration::from_millis(4);
 
 /// Stacks outside the depot: run on, or in a hot list.
 static OUT: AtomicUsize = AtomicUsize::new(0);
@@ -45,8 +56,14 @@ static OUT: AtomicUsize = AtomicUsize::new(0);
 /// Usable bytes of those stacks.
 static OUT_BYTES: AtomicU64 = AtomicU64::new(0);
 
+/// Stacks in the depot whose pages have not been given back.
+static RESIDENT: AtomicUsize = AtomicUsize::new(0);
+
+/// Caches that live.
+static CACHES: AtomicUsize = AtomicUsize::new(0);
+
 /// Bytes of address space of all stacks that green threads have or that workers keep at hand (at
-/// most 32 each), guard pages left aside. Only touched pages of it cost memory. It counts the whole
+/// most 32 each), guards left aside. Only touched pages of it cost memory. It counts the whole
 /// process, is exact at any quiet moment, and costs nothing to keep: it changes once in a batch.
 pub(crate) fn stack_bytes() -> u64 {
     OUT_BYTES.load(Ordering::Relaxed)
@@ -55,6 +72,15 @@ pub(crate) fn stack_bytes() -> u64 {
 /// The number of stacks that [`stack_bytes`] counts, for error messages.
 pub(super) fn live() -> usize {
     OUT.load(Ordering::Relaxed)
+}
+
+/// Why there is no stack.
+#[derive(Debug)]
+pub(crate) struct NoStack {
+    /// Names the bound and what raises it.
+    pub(crate) error: io::Error,
+    /// Others have stacks that would do, and may give them back.
+    pub(crate) may_come: bool,
 }
 
 /// Stacks in a batch of this class.
@@ -68,17 +94,26 @@ const fn batch(class: usize) -> usize {
 }
 
 /// A worker's own stacks. Only its owner touches it, so it needs no lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cache {
     /// Per class, the hottest last. Without room until the class is first used.
     hot: [Vec<Stack>; CLASSES],
+    /// That of all its stacks.
+    guard: Guard,
 }
 
 impl Cache {
-    /// A cache without stacks; it allocates nothing.
-    pub(crate) const fn new() -> Self {
+    /// A cache without stacks, which will have the ordinary guard; it allocates nothing.
+    pub(crate) fn new() -> Self {
+        Self::with_guard(Guard::of(DEFAULT_GUARD))
+    }
+
+    /// The same with another guard.
+    pub(crate) fn with_guard(guard: Guard) -> Self {
+        CACHES.fetch_add(1, Ordering::Relaxed);
         Self {
             hot: [const { Vec::new() }; CLASSES],
+            guard,
         }
     }
 
@@ -86,10 +121,10 @@ impl Cache {
     /// [`round_up_to_class`] gives.
     ///
     /// # Errors
-    /// `InvalidInput` above [`MAX_STACK`]; `OutOfMemory` if the system refuses memory or, on a
-    /// kernel where guard pages count, another one. The message names the limit.
+    /// `InvalidInput` above [`MAX_STACK`]; `OutOfMemory` if the system refuses memory or, where
+    /// guards are counted, another one. The message names the limit.
     #[inline]
-    pub(crate) fn get(&mut self, size: usize) -> io::Result<Stack> {
+    pub(crate) fn get(&mut self, size: usize) -> Result<Stack, NoStack> {
         // A size that is too large has no class.
         if let Some(stack) = self.hot.get_mut(class_of(size)).and_then(Vec::pop) {
             return Ok(stack);
@@ -98,19 +133,20 @@ impl Cache {
     }
 
     #[cold]
-    fn refill_and_get(&mut self, size: usize) -> io::Result<Stack> {
+    fn refill_and_get(&mut self, size: usize) -> Result<Stack, NoStack> {
         let size = round_up_to_class(size);
         if size > MAX_STACK {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("a stack of {size} bytes is above the bound of {MAX_STACK}"),
-            ));
+            let text = format!("a stack of {size} bytes is above the bound of {MAX_STACK}");
+            return Err(NoStack {
+                error: io::Error::new(io::ErrorKind::InvalidInput, text),
+                may_come: false,
+            });
         }
         let class = class_of(size);
         let hot = &mut self.hot[class];
         if hot.is_empty() {
             hot.reserve_exact(2 * batch(class));
-            withdraw(class, hot)?;
+            withdraw(class, self.guard, hot)?;
         }
         Ok(hot.pop().expect("a withdrawal gives at least one stack"))
     }
@@ -118,6 +154,7 @@ impl Cache {
     /// Takes back a stack that nobody runs on any more.
     #[inline]
     pub(crate) fn put(&mut self, stack: Stack) {
+        debug_assert_eq!(stack.guard(), self.guard, "it is another runtime's");
         let class = stack.class();
         let hot = &mut self.hot[class];
         if hot.len() == hot.capacity() {
@@ -135,43 +172,23 @@ impl Cache {
         }
     }
 
-    /// For an idle worker: gives memory back to the system, a little each time. Of each class the
-    /// hottest four stay; what else this worker has goes to the depot without its pages, and so do
-    /// up to 512 of the depot's own. Returns whether the depot has more to give back.
-    ///
-    /// It takes up to a millisecond when there is much to do, so it is for workers that have had
-    /// nothing to do for a while, not for every short sleep.
-    pub(crate) fn trim(&mut self) -> bool {
-        let mut more = false;
+    /// Leaves all stacks to the depot; for a worker that will sleep for long, or that others wait
+    /// for.
+    pub(crate) fn flush(&mut self) {
         for (class, hot) in self.hot.iter_mut().enumerate() {
-            let mut cold = hot
-                .drain(..hot.len().saturating_sub(KEEP_HOT))
-                .collect::<Vec<_>>();
-            let mine = cold.len();
-            {
-                let mut depot = lock(class);
-                let theirs = depot.resident.len().min(TRIM);
-                cold.extend(depot.resident.drain(..theirs));
-                more |= !depot.resident.is_empty();
+            if !hot.is_empty() {
+                deposit(class, hot.drain(..));
             }
-            if cold.is_empty() {
-                continue;
-            }
-            count_in(class, mine);
-            region::discard(&mut cold);
-            // The lowest address comes out first: what is in use stays close together.
-            lock(class).clean.extend(cold.into_iter().rev());
         }
-        more
     }
 }
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        for (class, hot) in self.hot.iter_mut().enumerate() {
-            if !hot.is_empty() {
-                deposit(class, hot.drain(..));
-            }
+        self.flush();
+        if CACHES.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // The last worker is gone, and nobody is left to do this later.
+            give_back(&mut Excess::all(), || false);
         }
     }
 }
@@ -181,93 +198,186 @@ pub(crate) fn release(stack: Stack) {
     deposit(stack.class(), std::iter::once(stack));
 }
 
-/// One class of the depot. The table at the head of this file says what the lists hold.
+/// Stacks of one class and guard in the depot. The table at the head of this file says what the lists
+/// hold.
 #[derive(Debug)]
-struct Class {
+struct Shelf {
+    guard: Guard,
     /// The hottest last.
     resident: VecDeque<Stack>,
+    /// How many of these nobody has needed since the last mark, and how many of those before it.
+    low: usize,
+    excess: usize,
     clean: Vec<Stack>,
     bare: Vec<Stack>,
     fresh: Fresh,
-    /// Bytes in all regions of this class.
+    /// Bytes in all regions of this class and guard.
     mapped: usize,
+    /// Stacks that are outside the depot.
+    out: usize,
 }
 
-static DEPOT: [Mutex<Class>; CLASSES] = [const {
-    Mutex::new(Class {
-        resident: VecDeque::new(),
-        clean: Vec::new(),
-        bare: Vec::new(),
-        fresh: Fresh::EMPTY,
-        mapped: 0,
-    })
-}; CLASSES];
+/// One class of the depot: a shelf for each guard that a runtime had.
+static DEPOT: [Mutex<Vec<Shelf>>; CLASSES] = [const { Mutex::new(Vec::new()) }; CLASSES];
 
-fn lock(class: usize) -> MutexGuard<'static, Class> {
+fn lock(class: usize) -> MutexGuard<'static, Vec<Shelf>> {
     // A panic while it is held (an allocation that failed) may leak slots, but never doubles one.
     DEPOT[class].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The shelf of a guard, which is mostly the first.
+fn shelf(shelves: &mut Vec<Shelf>, guard: Guard) -> &mut Shelf {
+    let found = shelves.iter().position(|shelf| shelf.guard == guard);
+    let index = found.unwrap_or_else(|| {
+        shelves.push(Shelf::new(guard));
+        shelves.len() - 1
+    });
+    &mut shelves[index]
+}
+
 /// Moves up to a batch of stacks, at least one, from the depot to an empty hot list.
-fn withdraw(class: usize, hot: &mut Vec<Stack>) -> io::Result<()> {
+fn withdraw(class: usize, guard: Guard, hot: &mut Vec<Stack>) -> Result<(), NoStack> {
     debug_assert!(hot.is_empty(), "what is in the list would be guarded again");
     let want = batch(class);
-    let mut depot = lock(class);
-    let resident = depot.resident.len().saturating_sub(want);
-    hot.extend(depot.resident.drain(resident..));
+    let mut shelves = lock(class);
+    let depot = shelf(&mut shelves, guard);
+    depot.take_resident(want, hot);
     if hot.is_empty() {
         let clean = depot.clean.len().saturating_sub(want);
         hot.extend(depot.clean.drain(clean..));
     }
-    if !hot.is_empty() {
-        drop(depot);
+    let guarded = !hot.is_empty();
+    if !guarded {
+        // Only slots without a guard are left.
+        depot.take_bare(MIN_STACK << class, want, hot)?;
+    }
+    depot.out += hot.len();
+    drop(shelves);
+    if guarded {
         count_out(class, hot.len());
         return Ok(());
     }
-    // Only slots without a guard are left.
-    depot.take_bare(MIN_STACK << class, want, hot)?;
-    drop(depot);
-    let guarded = region::guard(hot);
-    let (guarded, error) = match guarded {
-        Ok(guarded) => (guarded, None),
-        Err(error) => (0, Some(error)),
+    let result = match region::guard(hot) {
+        // Others may have guards that they do not need.
+        Err(error) => match take_guards(want).then(|| region::guard(hot)) {
+            Some(result) => result,
+            None => Err(error),
+        },
+        result => result,
     };
+    let guarded = *result.as_ref().unwrap_or(&0);
     if guarded < hot.len() {
-        lock(class).bare.extend(hot.drain(guarded..));
+        let mut shelves = lock(class);
+        let depot = shelf(&mut shelves, guard);
+        depot.out -= hot.len() - guarded;
+        depot.bare.extend(hot.drain(guarded..));
     }
-    if let Some(error) = error {
-        return Err(error);
+    count_out(class, hot.len());
+    if let Err(error) = result {
+        // Not by `live`: another worker may be just here, with stacks that it has not counted.
+        let may_come = (0..CLASSES).any(|class| lock(class).iter().any(|shelf| shelf.out > 0));
+        return Err(NoStack { error, may_come });
     }
     hot.iter().for_each(Stack::register_with_valgrind);
     // The lowest address comes out first.
     hot.reverse();
-    count_out(class, hot.len());
     Ok(())
 }
 
-impl Class {
-    fn take_bare(&mut self, size: usize, want: usize, hot: &mut Vec<Stack>) -> io::Result<()> {
+/// Takes the guards, where they are counted, of up to so many stacks that nobody uses. False: of none.
+#[cold]
+fn take_guards(most: usize) -> bool {
+    for class in 0..CLASSES {
+        let mut idle = Vec::new();
+        let mut guard = None;
+        for shelf in lock(class).iter_mut() {
+            let clean = shelf.clean.len().saturating_sub(most);
+            idle.extend(shelf.clean.drain(clean..));
+            if idle.is_empty() {
+                shelf.take_resident(most, &mut idle);
+            }
+            if !idle.is_empty() {
+                guard = Some(shelf.guard);
+                break;
+            }
+        }
+        let Some(guard) = guard else { continue };
+        region::discard(&mut idle);
+        let bare = region::unprotect(&idle);
+        let mut shelves = lock(class);
+        let shelf = shelf(&mut shelves, guard);
+        shelf.bare.extend(idle.drain(..bare));
+        shelf.clean.append(&mut idle);
+        if bare > 0 {
+            return true;
+        }
+    }
+    false
+}
+
+impl Shelf {
+    const fn new(guard: Guard) -> Self {
+        Self {
+            guard,
+            resident: VecDeque::new(),
+            low: 0,
+            excess: 0,
+            clean: Vec::new(),
+            bare: Vec::new(),
+            fresh: Fresh::EMPTY,
+            mapped: 0,
+            out: 0,
+        }
+    }
+
+    /// Takes up to so many resident ones, the hottest last.
+    fn take_resident(&mut self, want: usize, into: &mut Vec<Stack>) {
+        let rest = self.resident.len().saturating_sub(want);
+        RESIDENT.fetch_sub(self.resident.len() - rest, Ordering::Relaxed);
+        into.extend(self.resident.drain(rest..));
+        self.low = self.low.min(rest);
+        self.excess = self.excess.min(rest);
+    }
+
+    fn take_bare(&mut self, size: usize, want: usize, hot: &mut Vec<Stack>) -> Result<(), NoStack> {
         let bare = self.bare.len().saturating_sub(want);
         hot.extend(self.bare.drain(bare..));
         if !hot.is_empty() {
             return Ok(());
         }
-        hot.extend(std::iter::from_fn(|| self.fresh.take(size)).take(want));
+        let guard = self.guard;
+        hot.extend(std::iter::from_fn(|| self.fresh.take(size, guard)).take(want));
         if !hot.is_empty() {
             return Ok(());
         }
-        let (fresh, bytes) = region::map(size, self.mapped)?;
+        let (fresh, bytes) = region::map(size, guard, self.mapped).map_err(|error| NoStack {
+            error,
+            may_come: self.out > 0,
+        })?;
         self.fresh = fresh;
         self.mapped += bytes;
-        hot.extend(std::iter::from_fn(|| self.fresh.take(size)).take(want));
+        hot.extend(std::iter::from_fn(|| self.fresh.take(size, guard)).take(want));
         Ok(())
+    }
+
+    /// What nobody has needed since the last mark is too much.
+    fn mark(&mut self) {
+        self.excess = self.low;
+        self.low = self.resident.len();
     }
 }
 
-/// Puts stacks, the coldest first, into the depot.
-fn deposit(class: usize, stacks: impl ExactSizeIterator<Item = Stack>) {
-    count_in(class, stacks.len());
-    lock(class).resident.extend(stacks);
+/// Puts stacks of a class and one guard, the coldest first, into the depot.
+fn deposit(class: usize, mut stacks: impl ExactSizeIterator<Item = Stack>) {
+    let count = stacks.len();
+    let Some(first) = stacks.next() else { return };
+    count_in(class, count);
+    RESIDENT.fetch_add(count, Ordering::Relaxed);
+    let mut shelves = lock(class);
+    let shelf = shelf(&mut shelves, first.guard());
+    shelf.out -= count;
+    shelf.resident.push_back(first);
+    shelf.resident.extend(stacks);
 }
 
 fn count_out(class: usize, stacks: usize) {
@@ -284,6 +394,108 @@ fn bytes_of(class: usize, stacks: usize) -> u64 {
     (stacks * (MIN_STACK << class)) as u64
 }
 
+/// When the next mark is, and what is left of the last one's excess.
+struct Excess {
+    next_mark: Option<Instant>,
+    /// The first class that may have some.
+    class: usize,
+    /// All is too much, whatever was marked.
+    all: bool,
+}
+
+static EXCESS: Mutex<Excess> = Mutex::new(Excess {
+    next_mark: None,
+    class: CLASSES,
+    all: false,
+});
+
+impl Excess {
+    /// Whatever is resident.
+    fn all() -> Self {
+        Self {
+            next_mark: None,
+            class: 0,
+            all: true,
+        }
+    }
+
+    fn mark(&mut self, now: Instant) {
+        for class in 0..CLASSES {
+            lock(class).iter_mut().for_each(Shelf::mark);
+        }
+        self.class = 0;
+        self.next_mark = Some(now + WINDOW);
+    }
+}
+
+/// For a worker that is about to sleep: gives the pages of stacks back that nobody has needed for a
+/// while, until `stop` says so. Returns after how long to come again; `None`: there is nothing
+/// to give back any more.
+///
+/// Without a stack that could be given back it costs one load.
+pub(crate) fn trim(now: Instant, stop: impl Fn() -> bool) -> Option<Duration> {
+    if RESIDENT.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    let Ok(mut excess) = EXCESS.try_lock() else {
+        // Another worker is at it, but it may have something else to do next.
+        return Some(WINDOW);
+    };
+    let due = excess.next_mark.is_none_or(|mark| mark <= now);
+    if excess.class == CLASSES && due {
+        excess.mark(now);
+    }
+    if !give_back(&mut excess, stop) {
+        return Some(PAUSE);
+    }
+    if RESIDENT.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    let mark = excess.next_mark.unwrap_or(now);
+    Some(mark.saturating_duration_since(now).max(PAUSE))
+}
+
+/// Gives the excess back, until `stop` says so. True: nothing is left of it.
+fn give_back(excess: &mut Excess, stop: impl Fn() -> bool) -> bool {
+    let mut cold = Vec::with_capacity(BATCH);
+    while excess.class < CLASSES {
+        let class = excess.class;
+        let mut shelves = lock(class);
+        let found = shelves.iter_mut().find_map(|shelf| {
+            let excess = if excess.all {
+                shelf.resident.len()
+            } else {
+                shelf.excess
+            };
+            let count = excess.min(BATCH);
+            cold.extend(shelf.resident.drain(..count));
+            shelf.excess = shelf.excess.saturating_sub(count);
+            shelf.low = shelf.low.saturating_sub(count);
+            if shelf.resident.is_empty() {
+                shelf.resident.shrink_to(2 * BATCH);
+            }
+            (count > 0).then_some(shelf.guard)
+        });
+        drop(shelves);
+        let Some(guard) = found else {
+            excess.class += 1;
+            continue;
+        };
+        RESIDENT.fetch_sub(cold.len(), Ordering::Relaxed);
+        region::discard(&mut cold);
+        // The lowest address comes out first: what is in use stays close together.
+        let mut shelves = lock(class);
+        shelf(&mut shelves, guard)
+            .clean
+            .extend(cold.drain(..).rev());
+        drop(shelves);
+        if stop() {
+            return false;
+        }
+    }
+    true
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 mod tests {
@@ -293,7 +505,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::super::tests::check_child;
-    use super::super::{DEFAULT_STACK, region};
+    use super::super::{DEFAULT_STACK, MIN_GUARD, region};
     use super::*;
 
     // The depot is the process's: a test that counts what is in it has a process of its own.
@@ -366,7 +578,7 @@ mod tests {
         touch_top(&stack, 1);
         cache.put(stack);
         for size in [MAX_STACK + 1, usize::MAX] {
-            let error = cache.get(size).unwrap_err();
+            let error = cache.get(size).unwrap_err().error;
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.to_string().contains("1073741824"), "{error}");
         }
@@ -374,7 +586,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri has no guard pages")]
-    fn the_page_below_a_stack_is_a_guard() {
+    fn what_lies_below_a_stack_is_a_guard() {
         use std::os::unix::process::ExitStatusExt;
         for guard in ["", "mprotect"] {
             let variables = [("WEALD_STACK_GUARD", guard)];
@@ -383,16 +595,22 @@ mod tests {
             } else {
                 &variables
             };
-            let test = "cache::tests::the_page_below_a_stack_is_a_guard";
+            let test = "cache::tests::what_lies_below_a_stack_is_a_guard";
             let child = check_child(test, variables, || {
-                let mut cache = Cache::new();
-                let mut stacks = (0..40)
-                    .map(|_| cache.get(MIN_STACK).unwrap())
+                let guards = [MIN_GUARD, DEFAULT_GUARD, 1 << 20];
+                let mut caches = guards.map(|guard| Cache::with_guard(Guard::of(guard)));
+                let mut stacks = (0..42)
+                    .map(|index| caches[index % 3].get(MIN_STACK).unwrap())
                     .collect::<Vec<_>>();
+                for (index, stack) in stacks.iter().enumerate() {
+                    assert!(stack.guard().bytes() >= guards[index % 3]);
+                }
                 // Giving pages back does not take guards away.
                 region::discard(&mut stacks);
                 for stack in &stacks {
+                    let middle = stack.slot() + stack.guard().bytes() / 2;
                     assert_eq!(region::guard_at(stack.slot()), Some(MIN_STACK));
+                    assert_eq!(region::guard_at(middle), Some(MIN_STACK));
                     assert_eq!(region::guard_at(stack.bottom() - 1), Some(MIN_STACK));
                     assert_eq!(region::guard_at(stack.bottom()), None);
                     // The kernel is asked to write there: it says EFAULT for a guard.
@@ -402,11 +620,13 @@ mod tests {
                     unsafe {
                         assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
                         assert_eq!(libc::write(ends[1], bytes_at(stack.bottom()).cast(), 1), 1);
-                        assert_eq!(libc::write(ends[1], bytes_at(stack.slot()).cast(), 1), -1);
-                        assert_eq!(
-                            io::Error::last_os_error().raw_os_error(),
-                            Some(libc::EFAULT)
-                        );
+                        for below in [stack.slot(), middle, stack.bottom() - 1] {
+                            assert_eq!(libc::write(ends[1], bytes_at(below).cast(), 1), -1);
+                            assert_eq!(
+                                io::Error::last_os_error().raw_os_error(),
+                                Some(libc::EFAULT)
+                            );
+                        }
                         libc::close(ends[0]);
                         libc::close(ends[1]);
                     }
@@ -437,9 +657,10 @@ mod tests {
                 let mut cache = Cache::new();
                 let mut stacks = (0..100).map(|_| cache.get(1).unwrap()).collect::<Vec<_>>();
                 for _ in 0..2 {
-                    let error = cache.get(1).unwrap_err();
-                    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
-                    let text = error.to_string();
+                    let refused = cache.get(1).unwrap_err();
+                    assert!(refused.may_come);
+                    assert_eq!(refused.error.kind(), ErrorKind::OutOfMemory);
+                    let text = refused.error.to_string();
                     assert!(text.contains("100 are in use"), "{text}");
                     assert!(text.contains("sysctl -w vm.max_map_count"), "{text}");
                 }
@@ -457,12 +678,38 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri has no guard pages")]
+    fn guards_of_stacks_that_nobody_uses_go_to_those_of_another_size() {
+        let child = check_child(
+            "cache::tests::guards_of_stacks_that_nobody_uses_go_to_those_of_another_size",
+            &[("WEALD_STACK_GUARD", "mprotect:100")],
+            || {
+                let mut cache = Cache::new();
+                for size in [MIN_STACK, 1 << 20, DEFAULT_STACK, MIN_STACK] {
+                    let stacks = (0..100)
+                        .map(|_| cache.get(size).unwrap())
+                        .collect::<Vec<_>>();
+                    assert!(cache.get(size).is_err());
+                    for stack in stacks {
+                        touch_top(&stack, 1);
+                        assert_eq!(region::guard_at(stack.slot()), Some(size));
+                        cache.put(stack);
+                    }
+                    cache.flush();
+                }
+            },
+        );
+        let Some(child) = child else { return };
+        assert!(child.status.success(), "{child:?}");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     fn a_guard_setting_that_means_nothing_is_an_error() {
         let child = check_child(
             "cache::tests::a_guard_setting_that_means_nothing_is_an_error",
             &[("WEALD_STACK_GUARD", "none")],
             || {
-                let error = Cache::new().get(1).unwrap_err();
+                let error = Cache::new().get(1).unwrap_err().error;
                 assert_eq!(error.kind(), ErrorKind::InvalidInput);
                 assert!(error.to_string().contains("WEALD_STACK_GUARD"), "{error}");
             },
@@ -490,9 +737,11 @@ mod tests {
                 let error = loop {
                     match cache.get(4 << 20) {
                         Ok(stack) => stacks.push(stack),
-                        Err(error) => break error,
+                        Err(refused) => break refused,
                     }
                 };
+                assert!(error.may_come);
+                let error = error.error;
                 // Regions were made smaller until the last slot that fits.
                 assert!(stacks.len() > 30, "{}", stacks.len());
                 assert_eq!(error.kind(), ErrorKind::OutOfMemory);
@@ -538,12 +787,18 @@ mod tests {
             for stack in stacks {
                 cache.put(stack);
             }
-            while cache.trim() {}
+            cache.flush();
+            // Nobody has needed them between the first mark and the next.
+            let mut now = Instant::now();
+            while let Some(pause) = trim(now, || false) {
+                now += pause;
+            }
+            let guard = Guard::of(DEFAULT_GUARD);
             let resident = names.iter().filter(|base| {
                 // SAFETY: not used as a stack, only asked about; the slot stays mapped.
-                is_resident(&unsafe { Stack::from_slot(**base, SIZE) })
+                is_resident(&unsafe { Stack::from_slot(**base, SIZE, guard) })
             });
-            assert_eq!(resident.count(), KEEP_HOT);
+            assert_eq!(resident.count(), 0);
             // And they can be had again.
             let stack = cache.get(SIZE).unwrap();
             touch_top(&stack, 5);
@@ -571,7 +826,11 @@ mod tests {
                         // Most end on another worker than they began on.
                         senders[(me + round) % 4].send((stack, tag)).unwrap();
                         if round % 64 == 0 {
-                            cache.trim();
+                            cache.flush();
+                            trim(
+                                Instant::now() + u32::try_from(round).unwrap() * WINDOW,
+                                || true,
+                            );
                         }
                         for (stack, tag) in receiver.try_iter().take(round % 3) {
                             assert_eq!(read_top(&stack), tag);
@@ -588,7 +847,8 @@ mod tests {
             drop(senders);
         });
         // All are in the depot now: nothing is lost, nothing is there twice.
-        let depot = lock(class_of(SIZE));
+        let mut shelves = lock(class_of(SIZE));
+        let depot = shelf(&mut shelves, Guard::of(DEFAULT_GUARD));
         let mut tops = depot
             .resident
             .iter()
@@ -617,13 +877,20 @@ mod tests {
                 cache.put(stack);
                 assert!(cache.hot[class].len() <= 2 * batch(class));
             }
-            drop(cache);
-            let kept = lock(class).resident.len();
-            assert_eq!(kept, 200);
-            // A later worker gets the ones that are there.
             let mut other = Cache::new();
+            drop(cache);
+            let kept = || {
+                shelf(&mut lock(class), Guard::of(DEFAULT_GUARD))
+                    .resident
+                    .len()
+            };
+            assert_eq!(kept(), 200);
+            // Another worker gets the ones that are there.
             let _ = other.get(SIZE).map(release);
-            assert_eq!(lock(class).resident.len() + other.hot[class].len(), 200);
+            assert_eq!(kept() + other.hot[class].len(), 200);
+            // When the last worker has gone nobody could give them back later.
+            drop(other);
+            assert_eq!(kept(), 0);
         });
         let Some(child) = child else { return };
         assert!(child.status.success(), "{child:?}");

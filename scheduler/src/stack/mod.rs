@@ -3,16 +3,17 @@
 //! ```text
 //!  lower addresses                                                    higher addresses
 //!  | slot n-1           | slot n                                      | slot n+1
-//!  |   ...      usable  | guard page | usable, `size` bytes           | guard page | ...
+//!  |   ...      usable  | guard      | usable, `size` bytes           | guard      | ...
 //!                       ^ limit      ^ first byte that may be touched ^ base: grows down from here
 //! ```
 //!
 //! 1. A stack has at least the bytes that were asked for, all usable: its size is a power of two
-//!    (the class), its guard page comes on top of that. So slots are one page further apart than a
-//!    power of two, which also keeps the tops of many stacks out of each other's TLB sets.
-//! 2. The page below the usable bytes is a guard before a stack is handed out for the first time,
-//!    and stays one as long as the process lives. There is no stack without a guard: where none can
-//!    be made, there is an error.
+//!    (the class), its guard comes on top of that. A guard has an odd number of pages ([`Guard`]).
+//!    So slots are an odd number of pages apart, which keeps the tops of many stacks out of each
+//!    other's TLB sets.
+//! 2. The pages below the usable bytes are a guard before a stack is handed out for the first time,
+//!    and stay one as long as the process lives, but for stacks that lie in the depot (`cache.rs`).
+//!    There is no stack without a guard: where none can be made, there is an error.
 //! 3. A [`Stack`] owns its slot, and there is one of it for a slot. It is given back by
 //!    [`Cache::put`] or [`release`]; one that is dropped or forgotten leaks its slot, which is what
 //!    a suspended coroutine that is never resumed needs.
@@ -45,8 +46,8 @@ use std::num::NonZeroUsize;
 
 use corosensei::stack::{StackPointer, valgrind::ValgrindStackRegistration};
 
-pub(crate) use self::cache::{Cache, release, stack_bytes};
-pub(crate) use self::region::check_room;
+pub(crate) use self::cache::{Cache, release, stack_bytes, trim};
+pub(crate) use self::region::{check_limit, check_settings};
 
 /// The smallest stack, in bytes. Below it even a formatted panic message in a debug build runs out.
 pub(crate) const MIN_STACK: usize = 16 << 10;
@@ -57,6 +58,18 @@ pub(crate) const MAX_STACK: usize = 1 << 30;
 /// The stack of a green thread of which nothing else was said, in bytes of address space. A TLS
 /// handshake in a debug build must fit.
 pub(crate) const DEFAULT_STACK: usize = 256 << 10;
+
+/// The smallest guard, in bytes: a page on most machines.
+pub(crate) const MIN_GUARD: usize = 4 << 10;
+
+/// The largest guard, in bytes.
+pub(crate) const MAX_GUARD: usize = 1 << 30;
+
+/// The guard of a stack of which nothing else was said, in bytes. A C function compiled without
+/// `-fstack-clash-protection` may have a frame that is larger than a page, and touch its far end
+/// first. Linux keeps 1 MiB free below the stack of the first thread for the same reason. It is
+/// address space only.
+pub(crate) const DEFAULT_GUARD: usize = 64 << 10;
 
 /// The number of sizes: the powers of two from [`MIN_STACK`] to [`MAX_STACK`].
 const CLASSES: usize = (MAX_STACK / MIN_STACK).trailing_zeros() as usize + 1;
@@ -81,9 +94,31 @@ fn class_of(bytes: usize) -> usize {
     (usize::BITS - (bytes.saturating_sub(1) / MIN_STACK).leading_zeros()) as usize
 }
 
-/// The bits of a [`Stack`] that hold its class. The page size keeps them free in an address.
+/// How large a guard is: the next power of two of pages, and one page more if that is even.
+///
+/// The value is the exponent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Guard(usize);
+
+impl Guard {
+    /// The guard of at least this many bytes. The caller keeps to [`MAX_GUARD`].
+    pub(crate) fn of(bytes: usize) -> Self {
+        let pages = bytes.clamp(1, MAX_GUARD).div_ceil(region::page_size());
+        Self(pages.next_power_of_two().trailing_zeros() as usize)
+    }
+
+    fn bytes(self) -> usize {
+        ((1 << self.0) | 1) * region::page_size()
+    }
+}
+
+/// The bits of a [`Stack`] that hold its class, and the place of those that hold its guard. The page
+/// size keeps them free in an address.
 const CLASS_BITS: usize = 0b1_1111;
+const GUARD_SHIFT: u32 = 5;
+const ADDRESS: usize = !0xfff;
 const _: () = assert!(CLASSES <= CLASS_BITS + 1);
+const _: () = assert!((MAX_GUARD / MIN_GUARD).trailing_zeros() < 1 << (12 - GUARD_SHIFT));
 
 /// The usable part of a slot, owned. See the drawing and invariant 3 of this module.
 ///
@@ -92,7 +127,7 @@ const _: () = assert!(CLASSES <= CLASS_BITS + 1);
 #[derive(PartialEq, Eq)]
 #[must_use = "a stack that is dropped leaks its slot"]
 pub(crate) struct Stack {
-    /// The address one past the highest usable byte, aligned to a page, plus the class.
+    /// The address one past the highest usable byte, aligned to a page, plus class and guard.
     word: NonZeroUsize,
 }
 
@@ -100,13 +135,13 @@ impl Stack {
     /// Names the slot whose usable bytes end at this address.
     ///
     /// # Safety
-    /// The slot lies in a region for stacks of `size` usable bytes, a class, and has no other
-    /// `Stack`. It has a guard, or gets one before the stack leaves this folder.
-    unsafe fn from_slot(top: NonZeroUsize, size: usize) -> Self {
-        debug_assert_eq!(top.get() & CLASS_BITS, 0, "slots end with a page");
+    /// The slot lies in a region for stacks of `size` usable bytes, a class, with this guard, and has
+    /// no other `Stack`. It has the guard, or gets it before the stack leaves this folder.
+    unsafe fn from_slot(top: NonZeroUsize, size: usize, guard: Guard) -> Self {
+        debug_assert_eq!(top.get() & !ADDRESS, 0, "slots end with a page");
         debug_assert_eq!(size, MIN_STACK << class_of(size));
         Self {
-            word: top | class_of(size),
+            word: top | class_of(size) | (guard.0 << GUARD_SHIFT),
         }
     }
 
@@ -121,21 +156,26 @@ impl Stack {
         self.word.get() & CLASS_BITS
     }
 
+    #[inline]
+    fn guard(&self) -> Guard {
+        Guard((self.word.get() & !ADDRESS) >> GUARD_SHIFT)
+    }
+
     /// The address one past the highest usable byte.
     #[inline]
     fn top(&self) -> usize {
-        self.word.get() & !CLASS_BITS
+        self.word.get() & ADDRESS
     }
 
-    /// The address of the lowest usable byte: where the guard page ends.
+    /// The address of the lowest usable byte: where the guard ends.
     #[inline]
     fn bottom(&self) -> usize {
         self.top() - self.size()
     }
 
-    /// The address of the guard page: where the slot begins.
+    /// The address of the guard: where the slot begins.
     fn slot(&self) -> usize {
-        self.bottom() - region::page_size()
+        self.bottom() - self.guard().bytes()
     }
 
     /// Tells valgrind, if the program runs under it, that this is a stack. Once per slot.
@@ -148,7 +188,7 @@ impl Stack {
     }
 }
 
-// SAFETY: the page at `limit` is a guard (invariant 2), there are at least `MIN_STACK` usable bytes
+// SAFETY: the pages from `limit` on are a guard (invariant 2), there are at least `MIN_STACK` usable bytes
 // above it, more than the trait asks for, and both ends are aligned to a page.
 unsafe impl corosensei::stack::Stack for Stack {
     #[inline]
@@ -245,6 +285,26 @@ mod tests {
         assert_eq!(class_of(MIN_STACK + 1), 1);
         assert_eq!(class_of(DEFAULT_STACK), 4);
         assert_eq!(class_of(MAX_STACK), CLASSES - 1);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has pages of its own")]
+    fn a_guard_has_at_least_the_bytes_asked_for_and_an_odd_number_of_pages() {
+        let page = region::page_size();
+        for bytes in [
+            1,
+            MIN_GUARD,
+            MIN_GUARD + 1,
+            DEFAULT_GUARD,
+            100_000,
+            MAX_GUARD,
+        ] {
+            let guard = Guard::of(bytes).bytes();
+            assert!(guard >= bytes, "{bytes}: {guard}");
+            assert!(guard < 2 * bytes + 2 * page, "{bytes}: {guard}");
+            assert_eq!(guard / page % 2, 1, "{bytes}: {guard}");
+            assert_eq!(guard % page, 0, "{bytes}: {guard}");
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Says whose stack ran out before the process ends, instead of a bare segmentation fault.
 //!
-//! An overflow touches the guard page of a slot, the kernel raises `SIGSEGV` (`SIGBUS` on some
+//! An overflow touches the guard of a slot, the kernel raises `SIGSEGV` (`SIGBUS` on some
 //! systems), and the handler, on the alternate stack of the OS thread, takes these steps:
 //!
 //! 1. It looks the fault's address up in the table of regions (`region.rs`, invariant 3).
-//! 2. If that is no guard page of ours, the handler that was there before is called; if there was
+//! 2. If that is no guard of ours, the handler that was there before is called; if there was
 //!    none, the default is put back and the fault happens again. So std's own message for OS
 //!    threads, crash reporters and debuggers work as without us.
 //! 3. If it is, it asks the scheduler who runs here, writes one line to descriptor 2 and aborts.
@@ -39,7 +39,7 @@ pub(crate) type Describe = fn(&mut dyn FnMut(&str, u64));
 /// The [`Describe`] of the scheduler, or null.
 static DESCRIBE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
-/// The signals that an access to a guard page raises.
+/// The signals that an access to a guard raises.
 const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
 /// Sets who is asked whose stack ran out.

@@ -1,19 +1,21 @@
 //! Regions: large mappings that are carved into slots, and the three things one can ask of a slot's
 //! pages: a guard, their memory back, and whose guard an address hit.
 //!
-//! A region holds slots of one class, each a guard page and the usable bytes above it. It is one
-//! private anonymous mapping without reserved swap and without huge pages. As long as the guards
-//! are markers in the page table it stays one mapping however many slots it has; with `mprotect`
-//! every guard costs the process two mappings.
+//! A region holds slots of one class and one size of guards, each a guard and the usable bytes above
+//! it. It is one private anonymous mapping without reserved swap and without huge pages. As long as
+//! the guards are markers in the page table it stays one mapping however many slots it has; with
+//! `mprotect` every guard costs the process two mappings, however large it is.
 //!
 //! | guard      | by                   | where                         | bound                |
 //! |------------|----------------------|-------------------------------|----------------------|
 //! | marker     | `MADV_GUARD_INSTALL` | Linux from 6.13               | memory               |
 //! | protection | `mprotect`           | older Linux, other Unix       | `vm.max_map_count`   |
 //!
-//! 1. The first `EINVAL` for a marker (an old kernel, or locked memory) makes the process use
-//!    `mprotect` from then on. Both kinds side by side do no harm.
-//! 2. Guards are never taken away, and giving pages back does not touch either kind.
+//! 1. The first refusal of a marker makes the process use `mprotect` from then on: `EINVAL` is an
+//!    old kernel or locked memory; `EPERM`, `ENOSYS` and others are a filter of system calls. Only
+//!    if memory is short there is none at all. Both kinds side by side do no harm.
+//! 2. Giving pages back does not touch either kind. Protections, as they are counted, are taken from
+//!    stacks in the depot when those of another class need them ([`unprotect`]).
 //! 3. The table of regions only grows. An entry's `base` is stored last (Release) and read first
 //!    (Acquire), so a signal handler sees an entry complete or not at all, without a lock.
 //!
@@ -32,15 +34,16 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::Stack;
 use super::cache::live;
+use super::{Guard, Stack};
 
-/// Most regions in a process. With the largest ones this is 16 TiB of stacks.
+/// Most regions in a process. With the largest ones this is 128 TiB of stacks: all the addresses
+/// that a process has on x86-64.
 const REGIONS: usize = 4096;
 
-/// Bytes beyond which a region does not grow, unless it is for a single slot. With more than one
-/// a kernel that counts every mapped byte (overcommit mode 2) has less to say no to.
-const REGION_MAX: usize = 4 << 30;
+/// Bytes beyond which a region does not grow, unless it is for a single slot. A kernel that counts
+/// every mapped byte (overcommit mode 2) is asked for less if it says no.
+const REGION_MAX: usize = 32 << 30;
 
 /// Slots in the first region of a class: 16 MiB of default stacks.
 const FIRST_SLOTS: usize = 64;
@@ -54,8 +57,8 @@ const BATCH: usize = 16;
 /// Whether guards are markers. It goes to false once and stays (invariant 1).
 static MARKERS: AtomicBool = AtomicBool::new(cfg!(any(target_os = "linux", target_os = "android")));
 
-/// `WEALD_STACK_GUARD` asks for protections.
-static FORCED: AtomicBool = AtomicBool::new(false);
+/// Some stacks have markers.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 /// Whether the kernel takes many ranges in one call. It goes to false once and stays.
 static VECTORED: AtomicBool =
@@ -77,15 +80,15 @@ impl Fresh {
     pub(super) const EMPTY: Self = Self { next: 0, end: 0 };
 
     /// Takes the next slot. It has no guard yet.
-    pub(super) fn take(&mut self, size: usize) -> Option<Stack> {
+    pub(super) fn take(&mut self, size: usize, guard: Guard) -> Option<Stack> {
         if self.next == self.end {
             return None;
         }
-        self.next += size + page_size();
+        self.next += size + guard.bytes();
         let base = NonZeroUsize::new(self.next).expect("a slot does not end at address 0");
         // SAFETY: the slot ends inside the region, and as `next` has moved on nobody else names it.
         // The depot guards it before it hands it out.
-        Some(unsafe { Stack::from_slot(base, size) })
+        Some(unsafe { Stack::from_slot(base, size, guard) })
     }
 }
 
@@ -94,15 +97,15 @@ impl Fresh {
 ///
 /// # Errors
 /// `OutOfMemory` if there is no address space, or not as much as is counted, for a single slot.
-pub(super) fn map(size: usize, before: usize) -> io::Result<(Fresh, usize)> {
-    let stride = size + page_size();
+pub(super) fn map(size: usize, guard: Guard, before: usize) -> io::Result<(Fresh, usize)> {
+    let stride = size + guard.bytes();
     let first = (FIRST_SLOTS * stride).min(FIRST_MAX);
     let mut slots = (before.clamp(first, REGION_MAX) / stride).max(1);
     loop {
         match map_pages(slots * stride) {
             Ok(base) => {
                 let (end, bytes) = (base + slots * stride, slots * stride);
-                if let Err(error) = enter(base, end, stride) {
+                if let Err(error) = enter(base, end, stride, guard) {
                     // SAFETY: the mapping is new, and nobody was told of it.
                     unsafe { libc::munmap(ptr::with_exposed_provenance_mut(base), bytes) };
                     return Err(error);
@@ -116,7 +119,9 @@ pub(super) fn map(size: usize, before: usize) -> io::Result<(Fresh, usize)> {
                     io::ErrorKind::OutOfMemory,
                     format!(
                         "cannot map {kib} KiB for the stack of a green thread: {error}; {live} \
-                         stacks are in use; look at RLIMIT_AS and vm.overcommit_memory"
+                         stacks are in use; look at RLIMIT_AS (ulimit -v) and \
+                         vm.overcommit_memory, or make stacks smaller with \
+                         RuntimeBuilder::stack_size or Builder::stack_size"
                     ),
                 ));
             }
@@ -163,15 +168,54 @@ pub(super) fn guard(stacks: &[Stack]) -> io::Result<usize> {
     let settings = settings()?;
     if !settings.protect && MARKERS.load(Ordering::Relaxed) {
         match install_markers(stacks) {
-            Ok(()) => return Ok(stacks.len()),
-            // Invariant 1. A new kernel can say so too, for memory that is locked.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                MARKERS.store(false, Ordering::Relaxed);
+            Ok(()) => {
+                INSTALLED.store(true, Ordering::Relaxed);
+                return Ok(stacks.len());
             }
-            Err(error) => return Err(no_guard(&error)),
+            Err(error) if is_shortage(&error) => return Err(no_guard(&error)),
+            // Invariant 1.
+            Err(_) => MARKERS.store(false, Ordering::Relaxed),
         }
     }
     protect(stacks, settings.bound)
+}
+
+/// Memory is short; any other error of an optional call says that there is no such call here.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOMEM | libc::EAGAIN | libc::EINTR)
+    )
+}
+
+/// Says whether a stack of this size could be had if no other were in use.
+///
+/// # Errors
+/// `OutOfMemory` if the process may not have as much address space as one stack takes.
+pub(crate) fn check_limit(size: usize, guard: Guard) -> io::Result<()> {
+    /// Smaller ones are not asked for: that costs a system call.
+    const ASK: usize = 4 << 20;
+    if size < ASK {
+        return Ok(());
+    }
+    let stride = size + guard.bytes();
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the place is valid.
+    let asked = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
+    if asked == 0 && limit.rlim_cur < stride as libc::rlim_t {
+        let (kib, most) = (stride >> 10, limit.rlim_cur >> 10);
+        return Err(io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            format!(
+                "a stack of {kib} KiB with its guard is more than the process may map: RLIMIT_AS \
+                 is {most} KiB (ulimit -v)"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn install_markers(stacks: &[Stack]) -> io::Result<()> {
@@ -179,9 +223,9 @@ fn install_markers(stacks: &[Stack]) -> io::Result<()> {
     const GUARD_INSTALL: libc::c_int = 102;
     let guards = stacks.iter().map(|stack| Range {
         start: stack.slot(),
-        len: page_size(),
+        len: stack.guard().bytes(),
     });
-    // SAFETY: nobody uses the page below the usable bytes, which is all the advice takes away.
+    // SAFETY: nobody uses the pages below the usable bytes, which is all the advice takes away.
     unsafe { advise(guards, GUARD_INSTALL) }
 }
 
@@ -197,10 +241,7 @@ fn protect(stacks: &[Stack], bound: usize) -> io::Result<usize> {
         return Err(past_bound(bound));
     }
     for (done, stack) in stacks[..allowed].iter().enumerate() {
-        let page = ptr::with_exposed_provenance_mut(stack.slot());
-        // SAFETY: nobody uses the page below the usable bytes, which is all that is protected.
-        if unsafe { libc::mprotect(page, page_size(), libc::PROT_NONE) } != 0 {
-            let error = io::Error::last_os_error();
+        if let Err(error) = set_protection(stack, libc::PROT_NONE) {
             PROTECTED.fetch_sub(allowed - done, Ordering::Relaxed);
             return if done == 0 {
                 Err(no_guard(&error))
@@ -212,21 +253,38 @@ fn protect(stacks: &[Stack], bound: usize) -> io::Result<usize> {
     Ok(allowed)
 }
 
-/// Whether there is a guard page for one more stack beside those of this many green threads.
+/// Takes their guards from stacks that were guarded by `mprotect`, so that as many others can have one.
+/// Returns how many, counted from the front, have none any more.
+pub(super) fn unprotect(stacks: &[Stack]) -> usize {
+    // A stack with a marker is not counted, and nothing tells which ones have markers.
+    if INSTALLED.load(Ordering::Relaxed) {
+        return 0;
+    }
+    let usable = libc::PROT_READ | libc::PROT_WRITE;
+    let done = stacks
+        .iter()
+        .take_while(|stack| set_protection(stack, usable).is_ok())
+        .count();
+    PROTECTED.fetch_sub(done, Ordering::Relaxed);
+    done
+}
+
+fn set_protection(stack: &Stack, protection: libc::c_int) -> io::Result<()> {
+    let start = ptr::with_exposed_provenance_mut(stack.slot());
+    // SAFETY: nobody uses the pages below the usable bytes, which is all that is changed.
+    if unsafe { libc::mprotect(start, stack.guard().bytes(), protection) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Looks at `WEALD_STACK_GUARD`.
 ///
 /// # Errors
-/// As a [`Cache::get`](super::Cache::get) that finds none.
-#[inline]
-pub(crate) fn check_room(threads: impl FnOnce() -> u64) -> io::Result<()> {
-    if MARKERS.load(Ordering::Relaxed) && !FORCED.load(Ordering::Relaxed) {
-        return Ok(());
-    }
-    let bound = settings()?.bound;
-    if threads() >= bound as u64 {
-        Err(past_bound(bound))
-    } else {
-        Ok(())
-    }
+/// `InvalidInput` if it cannot be understood.
+pub(crate) fn check_settings() -> io::Result<()> {
+    settings().map(drop)
 }
 
 fn past_bound(bound: usize) -> io::Error {
@@ -235,9 +293,9 @@ fn past_bound(bound: usize) -> io::Error {
         io::ErrorKind::OutOfMemory,
         format!(
             "no stack for another green thread: {live} are in use, and {bound} is the most whose \
-             guard pages fit in vm.max_map_count = {maps}, as each takes two mappings on a kernel \
-             without MADV_GUARD_INSTALL (before Linux 6.13); raise it with sysctl -w \
-             vm.max_map_count=N"
+             guards fit in vm.max_map_count = {maps}, as each takes two mappings where the kernel \
+             has no MADV_GUARD_INSTALL (before Linux 6.13) or a filter of system calls refuses it; \
+             raise it with sysctl -w vm.max_map_count=N"
         ),
     )
 }
@@ -247,7 +305,7 @@ fn no_guard(error: &io::Error) -> io::Error {
     io::Error::new(
         io::ErrorKind::OutOfMemory,
         format!(
-            "cannot make the guard page of a green thread's stack: {error}; {live} stacks are in \
+            "cannot make the guard of a green thread's stack: {error}; {live} stacks are in \
              use and vm.max_map_count = {maps}"
         ),
     )
@@ -364,6 +422,8 @@ struct Entry {
     end: AtomicUsize,
     /// Bytes from one slot to the next.
     stride: AtomicUsize,
+    /// Bytes of a slot that are its guard.
+    guard: AtomicUsize,
 }
 
 static TABLE: [Entry; REGIONS] = [const {
@@ -371,32 +431,37 @@ static TABLE: [Entry; REGIONS] = [const {
         base: AtomicUsize::new(0),
         end: AtomicUsize::new(0),
         stride: AtomicUsize::new(0),
+        guard: AtomicUsize::new(0),
     }
 }; REGIONS];
 
 /// Entries given out; some of them may not be complete yet. Above [`REGIONS`] after a refusal.
 static ENTRIES: AtomicUsize = AtomicUsize::new(0);
 
-fn enter(base: usize, end: usize, stride: usize) -> io::Result<()> {
+fn enter(base: usize, end: usize, stride: usize, guard: Guard) -> io::Result<()> {
     let index = ENTRIES.fetch_add(1, Ordering::Relaxed);
     let Some(entry) = TABLE.get(index) else {
         let live = live();
         return Err(io::Error::new(
             io::ErrorKind::OutOfMemory,
-            format!("no more than {REGIONS} regions of stacks; {live} stacks are in use"),
+            format!(
+                "no more than {REGIONS} regions of stacks fit into this process; {live} stacks are \
+                 in use; make stacks smaller with RuntimeBuilder::stack_size or \
+                 Builder::stack_size"
+            ),
         ));
     };
     entry.end.store(end, Ordering::Relaxed);
     entry.stride.store(stride, Ordering::Relaxed);
+    entry.guard.store(guard.bytes(), Ordering::Relaxed);
     // Release: completes the entry for `guard_at`.
     entry.base.store(base, Ordering::Release);
     Ok(())
 }
 
-/// If the address lies in the guard page of a slot: the size in bytes of the stack above it. Safe
+/// If the address lies in the guard of a slot: the size in bytes of the stack above it. Safe
 /// to call in a signal handler.
 pub(super) fn guard_at(address: usize) -> Option<usize> {
-    let page = PAGE_SIZE.load(Ordering::Relaxed);
     TABLE
         .iter()
         .take(ENTRIES.load(Ordering::Relaxed))
@@ -407,7 +472,8 @@ pub(super) fn guard_at(address: usize) -> Option<usize> {
                 return None;
             }
             let stride = entry.stride.load(Ordering::Relaxed);
-            ((address - base) % stride < page).then_some(stride - page)
+            let guard = entry.guard.load(Ordering::Relaxed);
+            ((address - base) % stride < guard).then_some(stride - guard)
         })
 }
 
@@ -463,7 +529,6 @@ fn read_settings() -> Option<Settings> {
         "" => bound,
         number => number.strip_prefix(':')?.parse().ok()?,
     };
-    FORCED.store(true, Ordering::Relaxed);
     Some(Settings {
         protect: true,
         bound,

@@ -6,7 +6,7 @@
 //! | live  | one green thread's | [`Cache::put`], after [`Own::finish`] in the thread  |
 //!
 //! 1. A block is written from outside only while its thread does not run.
-//! 2. It is never freed: at the most there are as many as green threads were started at a time.
+//! 2. It is freed when nobody has needed it for a while (`pool.rs`).
 #![allow(
     unsafe_code,
     reason = "runs on other thread-locals than the compiler knows of"
@@ -16,10 +16,9 @@ use std::ffi::{c_int, c_void};
 use std::num::NonZeroUsize;
 use std::ptr;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 use super::layout::{Own, TABLE_LENGTH, TABLE_SURPLUS, Value, read, thread_segment, write};
-use super::machine;
+use super::{machine, pool, slabs};
 use crate::carrier::Carrier;
 use crate::coroutine::{Coroutine, Resumed};
 use crate::current::{self, Here};
@@ -35,13 +34,6 @@ const FIRST_ID: usize = 0x2000_0000;
 /// Rounds of destructors of pthread values: `PTHREAD_DESTRUCTOR_ITERATIONS` of `limits.h`.
 const ROUNDS: usize = 4;
 
-/// The blocks that no worker keeps.
-static POOL: Mutex<Vec<Block>> = Mutex::new(Vec::new());
-
-fn pool() -> std::sync::MutexGuard<'static, Vec<Block>> {
-    POOL.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A block, owned, by its thread pointer.
 #[derive(Debug)]
 #[must_use = "a block that is dropped is lost"]
@@ -49,7 +41,7 @@ pub(crate) struct Block(NonZeroUsize);
 
 impl Block {
     #[inline(always)]
-    fn pointer(&self) -> usize {
+    pub(super) fn pointer(&self) -> usize {
         self.0.get()
     }
 }
@@ -67,11 +59,7 @@ impl Cache {
 
     #[cold]
     fn refill(&mut self, own: &Own) -> Option<Block> {
-        {
-            let mut pool = pool();
-            let rest = pool.len().saturating_sub(KEEP / 2);
-            self.0.extend(pool.drain(rest..));
-        }
+        pool::take(KEEP / 2, &mut self.0);
         self.0.pop().or_else(|| own.make())
     }
 
@@ -79,30 +67,36 @@ impl Cache {
     #[inline]
     pub(crate) fn put(&mut self, block: Block) {
         if self.0.len() >= KEEP {
-            pool().extend(self.0.drain(..KEEP / 2));
+            pool::put(self.0.drain(..KEEP / 2));
         }
         self.0.push(block);
+    }
+
+    /// Leaves all blocks to the pool; for a worker that will sleep for long.
+    pub(crate) fn flush(&mut self) {
+        if !self.0.is_empty() {
+            pool::put(self.0.drain(..));
+        }
     }
 }
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        pool().append(&mut self.0);
+        self.flush();
     }
 }
 
 /// The same without a worker.
 pub(crate) fn release(block: Block) {
-    pool().push(block);
+    pool::put(std::iter::once(block));
 }
 
 impl Own {
     /// Makes a block, as the C library does for a new thread.
     #[cold]
-    fn make(&self) -> Option<Block> {
-        // SAFETY: null asks for memory of the library's; nothing else is expected.
-        let pointer = unsafe { (self.allocate)(ptr::null_mut()) }.expose_provenance();
-        let block = Block(NonZeroUsize::new(pointer)?);
+    pub(super) fn make(&self) -> Option<Block> {
+        let block = Block(slabs::make(self.allocate)?);
+        let pointer = block.pointer();
         if self.trims {
             // SAFETY: the block is new and ours.
             unsafe { self.trim_table(pointer) };
@@ -342,7 +336,7 @@ pub(crate) fn host_pointer() -> usize {
 /// # Safety
 /// The block is complete and nobody runs on it; `f` touches no thread-local itself.
 #[inline(never)]
-unsafe fn on_block(pointer: usize, f: impl FnOnce()) {
+pub(super) unsafe fn on_block(pointer: usize, f: impl FnOnce()) {
     let host = machine::pointer();
     // SAFETY: by contract; the pointer is the OS thread's again when this returns.
     unsafe {

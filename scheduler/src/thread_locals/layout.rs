@@ -148,7 +148,7 @@ fn field(name: &CStr, bits: u32, count: u32) -> Found<isize> {
     isize::try_from(offset).map_err(|_| "a field of the C library is far off")
 }
 
-fn size(name: &CStr) -> Found<usize> {
+pub(super) fn size(name: &CStr) -> Found<usize> {
     // SAFETY: every such name is a word.
     Ok(unsafe { symbol(name)?.cast::<u32>().read() } as usize)
 }

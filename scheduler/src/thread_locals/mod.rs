@@ -19,9 +19,9 @@
 //!    each switch.
 //! 3. When the body has ended, still on its stack and its block, the destructors of its
 //!    thread-locals run, then those of its pthread keys; nothing is raised in them.
-//! 4. A block goes to a pool, never back to the C library, which could not take what `malloc` keeps
-//!    there for the thread. For its next green thread the thread-locals of all libraries are made
-//!    new from their images, but for the C library's own.
+//! 4. A block goes to a pool. For its next green thread the thread-locals of all libraries are made
+//!    new from their images, but for the C library's own. One that nobody has needed for a while goes
+//!    back to the C library (`pool.rs`).
 //! 5. Nothing about the layout is known beforehand but the ABI (`x86_64.rs`): `layout.rs` finds it
 //!    out in two threads, which must agree, and `self_test.rs` tries it, once in a process. Any
 //!    surprise, and there is no such thing here.
@@ -39,9 +39,12 @@ mod layout;
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 mod machine;
+mod pool;
 mod self_test;
 mod setxid;
+mod slabs;
 
 pub(crate) use self::block::{Block, Cache, host_pointer, release};
 pub(crate) use self::layout::Own;
+pub(crate) use self::pool::trim;
 pub(crate) use self::self_test::support;

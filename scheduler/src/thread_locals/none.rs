@@ -1,6 +1,7 @@
 //! Where green threads cannot have thread-locals of their own.
 
 use std::convert::Infallible;
+use std::time::{Duration, Instant};
 
 use crate::carrier::Carrier;
 use crate::green_thread::Header;
@@ -31,6 +32,14 @@ impl Cache {
     pub(crate) fn put(&mut self, block: Block) {
         match block.0 {}
     }
+
+    #[allow(clippy::unused_self, reason = "elsewhere it has blocks")]
+    pub(crate) fn flush(&mut self) {}
+}
+
+/// Nothing is there to give back.
+pub(crate) fn trim(_now: Instant, _stop: impl Fn() -> bool) -> Option<Duration> {
+    None
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "as above")]
