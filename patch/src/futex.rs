@@ -14,6 +14,10 @@
 //! it out, or finds it taken out, before it goes.
 //! Invariant 3: a wake-up that took a node out is this waiter's; it does not report a time-out.
 //!
+//! What is not a futex waits here too ([`List::wait_unless`]): a lock of libc, by its address. Its waiter
+//! enters the list first and then tries to get the lock; who unlocks has unlocked before it looks at the
+//! count. The fences are the same.
+//!
 //! Checked by `loom-tests/tests/futex.rs`.
 #![allow(unsafe_code, reason = "nodes on the stacks of those who wait")]
 
@@ -218,6 +222,103 @@ impl List {
         }
     }
 
+    /// Waits until woken, or until the deadline, unless `done` says that there is nothing to wait for. It is
+    /// asked once the waiter can be found, in the middle of the wait, so it must not wait itself.
+    ///
+    /// `NotAsExpected`: it said so. `Woken` may be for no reason.
+    pub(crate) fn wait_unless(
+        &self,
+        word: *const AtomicU32,
+        until: Option<Instant>,
+        done: impl FnOnce() -> bool,
+    ) -> Waited {
+        let mut node = Node {
+            next: ptr::null_mut(),
+            prev: ptr::null_mut(),
+            word,
+            bits: u32::MAX,
+            listed: false,
+            wakeup: None,
+        };
+        let node: *mut Node = &raw mut node;
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let mut is_done = false;
+        let parked = shim::wait_for_wakeup(until, |wakeup| {
+            {
+                let locked = Locked::of(self);
+                // SAFETY: the node is ours, and in no list.
+                unsafe { (*node).wakeup = Some(wakeup) };
+                locked.push(node);
+            }
+            // Pairs with the fence of who wakes, after it has unlocked.
+            if !cfg!(weald_fault = "futex_lock_waiter_without_fence") {
+                fence(Ordering::SeqCst);
+            }
+            is_done = done();
+            !is_done
+        });
+        let locked = Locked::of(self);
+        // SAFETY: under the lock; the node is in the list until somebody takes it out.
+        let listed = unsafe { (*node).listed };
+        if listed {
+            // SAFETY: as above.
+            unsafe { locked.remove(node) };
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        if is_done {
+            Waited::NotAsExpected
+        } else if listed && parked == Parked::TimedOut {
+            Waited::TimedOut
+        } else {
+            Waited::Woken
+        }
+    }
+
+    /// Somebody waits, or is about to look at what it would wait for. For who has changed that.
+    #[inline]
+    pub(crate) fn has_waiters(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.count.load(Ordering::Relaxed) != 0
+    }
+
+    /// Wakes those whose word the function says yes to, which may touch it.
+    pub(crate) fn wake_if(&self, mut ready: impl FnMut(*const AtomicU32) -> bool) {
+        while self.has_waiters() {
+            let mut taken = [const { None }; BATCH];
+            let count = self.take(&mut taken, BATCH, |node| ready(node.word));
+            taken.into_iter().flatten().for_each(Wakeup::wake);
+            if count < BATCH {
+                break;
+            }
+        }
+    }
+
+    /// Takes at most `limit` nodes out that the function says yes to, and their wake-ups. Returns how many.
+    fn take(
+        &self,
+        taken: &mut [Option<Wakeup>; BATCH],
+        limit: usize,
+        mut wanted: impl FnMut(&Node) -> bool,
+    ) -> usize {
+        let mut count = 0;
+        let locked = Locked::of(self);
+        let mut node = locked.first();
+        while !node.is_null() && count < limit.min(BATCH) {
+            // SAFETY: the lock is held, so the nodes are live (invariant 2).
+            unsafe {
+                let next = (*node).next;
+                if wanted(&*node) {
+                    locked.remove(node);
+                    self.count.fetch_sub(1, Ordering::Relaxed);
+                    taken[count] = (*node).wakeup.take();
+                    count += 1;
+                }
+                node = next;
+            }
+        }
+        count
+    }
+
     /// Wakes at most `limit` green threads that wait for the word with one of the bits. Returns how
     /// many.
     ///
@@ -230,24 +331,9 @@ impl List {
         let mut woken = 0;
         while self.count.load(Ordering::Relaxed) != 0 && woken < limit {
             let mut taken = [const { None }; BATCH];
-            let mut count = 0;
-            {
-                let locked = Locked::of(self);
-                let mut node = locked.first();
-                while !node.is_null() && count < BATCH && woken + count < limit {
-                    // SAFETY: the lock is held, so the nodes are live (invariant 2).
-                    unsafe {
-                        let next = (*node).next;
-                        if ptr::eq((*node).word, word) && (*node).bits & bits != 0 {
-                            locked.remove(node);
-                            self.count.fetch_sub(1, Ordering::Relaxed);
-                            taken[count] = (*node).wakeup.take();
-                            count += 1;
-                        }
-                        node = next;
-                    }
-                }
-            }
+            let count = self.take(&mut taken, limit - woken, |node| {
+                ptr::eq(node.word, word) && node.bits & bits != 0
+            });
             if count == 0 {
                 break;
             }

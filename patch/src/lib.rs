@@ -26,22 +26,57 @@
 //!
 //! # What is promised
 //! - In the child of a fork nothing is patched.
-//! - Blocking is as it was: `O_NONBLOCK`, `SO_RCVTIMEO`, `SO_SNDTIMEO`, `MSG_DONTWAIT` are the user's,
-//!   a blocking `write` takes all, and there is no table of descriptors: `dup`, `fork` and `close`
-//!   need nothing of this crate.
+//! - Blocking is as it was: `O_NONBLOCK`, `SO_RCVTIMEO`, `SO_SNDTIMEO`, `SO_RCVLOWAT`, `MSG_DONTWAIT` are
+//!   the user's, a blocking `write` takes all, and there is no table of descriptors: `dup` and `fork`
+//!   need nothing of this crate. What is an error for an OS thread is one for a green thread, at once.
+//! - `close`, `dup2` and `dup3` of a number that others wait for: they get `EBADF`, and never what comes
+//!   to the next file with this number. (On an OS thread they would wait on.)
+//! - Who waits uses no CPU, whatever state its descriptor is in.
 //! - An exception (`exc_after`, `timeout`, `kill`) never unwinds through C. A call that it ends fails
 //!   with `ECANCELED`, of a `timeout` with `ETIMEDOUT`, and the exception is raised at the next call of
-//!   weald. One sleep returns early instead; a wait for a lock goes on, as locks cannot fail.
+//!   weald. One sleep returns early instead. Calls that cannot fail go on: see the table. A `timeout`
+//!   whose limit passed while such calls waited is `Err` when its closure returns, and a killed thread
+//!   that ends without another call of weald has `Exception` as its result.
 //! - Signals: a suspended green thread never sees `EINTR`.
+//!
+//! # What each call does
+//!
+//! | call | a patched green thread that must wait | an exception |
+//! |---|---|---|
+//! | `read`, `readv`, `write`, `writev`, `preadv2`, `pwritev2` on what can be polled | is suspended | ends it |
+//! | the same, on the output of a child or to standard output and error | is suspended | does not end it: std panics on any error |
+//! | `recv`, `recvfrom`, `recvmsg`, `recvmmsg`, `send`, `sendto`, `sendmsg`, `sendmmsg`, `accept`, `accept4`, `connect` | is suspended | ends it |
+//! | `recvmsg` with `MSG_WAITALL` or `SO_RCVLOWAT` and room for control data, of a stream | keeps its OS thread | does not end it |
+//! | `sendfile`, `splice`, `tee`, `vmsplice` | is suspended; keeps its OS thread while a file's disk is waited for | ends it |
+//! | `poll`, `select`, `epoll_wait` and their `p` forms without a signal mask, `epoll_pwait2` | is suspended | ends it |
+//! | `ppoll`, `pselect`, `epoll_pwait`, `epoll_pwait2` with a signal mask | keeps its OS thread | does not end it |
+//! | `sleep`, `usleep`, `nanosleep`, `clock_nanosleep` | is suspended | ends one |
+//! | `syscall(SYS_futex, ..)`: std's and parking_lot's `Mutex`, `Condvar`, channels, `park` | is suspended | does not end it |
+//! | `pthread_mutex_lock`, `pthread_rwlock_rdlock`, `pthread_cond_wait` and their timed forms | is suspended | does not end it |
+//! | the same of mutexes that check errors, are robust, have priorities or are shared by processes | keeps its OS thread | does not end it |
+//! | `sem_wait`, `sem_timedwait`, `sem_clockwait` | is suspended | does not end it |
+//! | `flock`, `fcntl` with `F_SETLKW` or `F_OFD_SETLKW`, `lockf` | is suspended, and tries again after pauses | ends it |
+//! | `open` of a FIFO | is suspended, and tries again after pauses | ends it |
+//! | `waitpid`, `wait4`, `waitid` of one child | is suspended | ends it |
+//! | `wait`, `wait3`, `waitpid(-1, ..)` of any child, of a group, of one that stops | is suspended, and tries again after pauses | ends it |
+//! | `getaddrinfo` | is suspended | ends it |
+//! | `pthread_join` of a green thread | is suspended | does not end it |
+//! | `pthread_join` of an OS thread | keeps its OS thread | does not end it |
+//! | `read`, `write`, `pread`, `pwrite`, `copy_file_range` on files | keeps its OS thread while the disk is waited for | does not end it |
+//! | stdio (`fgets`, ..), `msgrcv`, `semop`, `sigwait`, `pause`, `system`, `pthread_barrier_wait`, system calls that libc does not make | keeps its OS thread; the monitor sees it after some milliseconds | does not end it |
+//!
+//! Pauses are 0.1 to 10 ms, and up to 100 ms where many calls pause. What ends the wait in the same process
+//! ends the pause of a lock at once.
+//!
+//! Where a green thread keeps its OS thread the worker goes on with another one, as long as the runtime
+//! has some in reserve (`RuntimeBuilder::spare_threads`).
 //!
 //! # What is not
 //! - The end of a thread that ignores errors. Under `kill`, and so when its runtime is dropped, its
 //!   calls fail, but a loop in code that knows nothing of weald may try for ever; `drop` leaves it
 //!   behind after 5 s. Programs that are made of such code use a runtime that is never dropped, as
 //!   `RuntimeBuilder::install` makes: their threads end with the process, as all threads do.
-//! - What blocks inside libc: stdio's locks, `pthread_mutex_lock`. There the OS thread waits, and the
-//!   monitor hands the worker on. `sem_wait` too, with the worker handed on at once.
-//! - `ppoll` and its like with a signal mask block the OS thread, with the worker handed on.
+//! - `EDEADLK` of `fcntl(F_SETLKW)`: two processes that wait for each other's locks wait for ever.
 //! - Points of cancellation of `pthread_cancel` are none in patched calls.
 //! - A `pthread_t` of a green thread made by a patched `pthread_create` is good for `pthread_join`,
 //!   `pthread_detach` and comparing. Other calls that take one (`pthread_kill`,
@@ -72,6 +107,10 @@
 compile_error!("weald-patch knows Linux on x86-64 and AArch64");
 
 // Without a dynamic glibc there are no thread-locals of their own, and `switch` says so.
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod epoll;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod firm;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod futex;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]

@@ -3,6 +3,12 @@
 //! Their errors are in `errno`, as libc's.
 #![allow(unsafe_code, reason = "system calls")]
 
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+use std::{
+    marker::PhantomData,
+    sync::atomic::{AtomicPtr, Ordering},
+};
+
 use libc::{c_int, c_void, nfds_t, pollfd, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
 use crate::raw::{self, sys};
@@ -19,6 +25,79 @@ pub(crate) unsafe fn next<F: Copy>(name: &std::ffi::CStr) -> Option<F> {
     // SAFETY: the address of a function of that type, by contract.
     (!address.is_null()).then(|| unsafe { std::mem::transmute_copy::<*mut c_void, F>(&address) })
 }
+
+/// A function of libc that this crate defines too, looked for at its first call. Made by [`original!`].
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+pub(crate) struct Original<F> {
+    name: &'static std::ffi::CStr,
+    /// Where libc has several functions of that name.
+    version: Option<&'static std::ffi::CStr>,
+    found: AtomicPtr<c_void>,
+    kind: PhantomData<F>,
+}
+
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+impl<F: Copy> Original<F> {
+    /// # Safety
+    /// `F` is a function pointer of the type that the name has in libc.
+    pub(crate) const unsafe fn new(
+        name: &'static std::ffi::CStr,
+        version: Option<&'static std::ffi::CStr>,
+    ) -> Self {
+        Self {
+            name,
+            version,
+            found: AtomicPtr::new(std::ptr::null_mut()),
+            kind: PhantomData,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> F {
+        const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
+        let mut found = self.found.load(Ordering::Relaxed);
+        if found.is_null() {
+            found = self.find();
+        }
+        // SAFETY: the address of a function of that type, by contract of `new`.
+        unsafe { std::mem::transmute_copy::<*mut c_void, F>(&found) }
+    }
+
+    /// A program that calls a function that its libc does not have ends, as one that does not link.
+    #[cold]
+    fn find(&self) -> *mut c_void {
+        let mut found = std::ptr::null_mut();
+        if let Some(version) = self.version {
+            // SAFETY: names that end by zero.
+            found = unsafe { libc::dlvsym(libc::RTLD_NEXT, self.name.as_ptr(), version.as_ptr()) };
+        }
+        if found.is_null() {
+            // SAFETY: a name that ends by zero.
+            found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        }
+        if found.is_null() {
+            // SAFETY: no conditions.
+            unsafe { libc::abort() };
+        }
+        self.found.store(found, Ordering::Relaxed);
+        found
+    }
+}
+
+/// Statics for libc's own functions: `NAME: type = c"name";`, with `, c"VERSION"` behind it where a name has
+/// several versions.
+macro_rules! original {
+    ($($name:ident: $kind:ty = $as_c:literal $(, $version:expr)?;)*) => {$(
+        // SAFETY: the type is that of libc's header.
+        static $name: $crate::original::Original<$kind> = unsafe {
+            $crate::original::Original::new($as_c, $crate::original::original!(@ $($version)?))
+        };
+    )*};
+    (@) => { None };
+    (@ $version:expr) => { Some($version) };
+}
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+pub(crate) use original;
 
 /// read(2).
 ///

@@ -116,9 +116,9 @@ pub(crate) struct Header {
     pub(crate) doomed: StdCell<bool>,
     /// Never migrates once started, whatever the runtime's mode.
     pub(crate) pinned: bool,
-    /// The exception that is pending has ended a sleep; its own.
+    /// How many sleeps the exception that is pending may still end, or `FRESH`; its own.
     #[cfg(not(loom))]
-    pub(crate) told: StdCell<bool>,
+    pub(crate) sleeps_to_end: StdCell<u8>,
     /// Where it was when it left its stack.
     pub(crate) left: Left,
     // What it does not touch.
@@ -229,7 +229,8 @@ where
             let payload = unsafe { this.local_if_any() }.and_then(|local| local.payload.take());
             Err(payload.unwrap_or_else(|| Box::new(Exception::killed())))
         } else {
-            catch_unwind(AssertUnwindSafe(|| run_green_thread_body(body)))
+            let result = catch_unwind(AssertUnwindSafe(|| run_green_thread_body(body)));
+            crate::exception::or_told(this, result)
         };
         // SAFETY: as above; no reference into the stage was kept over the body.
         unsafe { *Self::stage(header) = Stage::Result(result) };
@@ -465,7 +466,7 @@ impl Header {
             #[cfg(not(loom))]
             bypass: StdCell::new(0),
             #[cfg(not(loom))]
-            told: StdCell::new(false),
+            sleeps_to_end: StdCell::new(crate::patch::FRESH),
             #[cfg(not(loom))]
             random: Random::new(settings.id.get()),
             hog: StdCell::new(false),

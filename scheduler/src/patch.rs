@@ -18,7 +18,7 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use crate::blocking::{self, Lasts};
@@ -42,6 +42,9 @@ static ON: AtomicU32 = AtomicU32::new(0);
 
 /// In [`ON`], in the child of a fork: nothing is patched any more, for nobody.
 const FORKED: u32 = 1 << 31;
+
+/// Patched threads may exist: a child of a fork must be told.
+static MAY_BE_PATCHED: AtomicBool = AtomicBool::new(false);
 
 /// A child has one OS thread, and no scheduler but the parent's memory of it; its epoll instances are
 /// shared with the parent. What it calls before it runs another program is for the system.
@@ -69,9 +72,19 @@ impl From<Option<bool>> for Choice {
     }
 }
 
-/// Switches kinds of calls on, for the process.
-pub fn switch_on(kinds: u32) {
+/// What must be so before the first patched thread runs: a child of a fork hears that nothing is
+/// patched in it.
+#[inline]
+pub(crate) fn prepare() {
+    if !MAY_BE_PATCHED.load(Ordering::Acquire) {
+        prepare_slow();
+    }
+}
+
+#[cold]
+fn prepare_slow() {
     static ONCE: Once = Once::new();
+    let _bypass = Bypass::enter();
     ONCE.call_once(|| {
         // SAFETY: the function touches one atomic, which may be done after a fork.
         if unsafe { libc::pthread_atfork(None, None, Some(in_child)) } != 0 {
@@ -79,7 +92,18 @@ pub fn switch_on(kinds: u32) {
                 "weald: no room for a handler of fork: a child must not call what is patched"
             );
         }
+        MAY_BE_PATCHED.store(true, Ordering::Release);
     });
+}
+
+/// This is the child of a fork, in which nothing is patched.
+pub fn is_forked() -> bool {
+    is_on() & FORKED != 0
+}
+
+/// Switches kinds of calls on, for the process.
+pub fn switch_on(kinds: u32) {
+    prepare();
     ON.fetch_or(kinds, Ordering::Relaxed);
 }
 
@@ -115,6 +139,21 @@ pub fn caller() -> u32 {
             on => on & !FORKED,
         },
     }
+}
+
+/// The caller may wake a green thread: it is not in the middle of the scheduler's own work, nor in the
+/// child of a fork, which has a copy of those who wait and nobody to run them.
+#[inline]
+pub fn may_wake() -> bool {
+    if is_forked() {
+        return false;
+    }
+    let (carrier, running) = current::carrier_and_running();
+    // SAFETY: a carrier outlives what runs on its OS thread.
+    let Some(carrier) = (unsafe { carrier.as_ref() }) else {
+        return true;
+    };
+    !running.is_null() && !carrier.door.is_inside()
 }
 
 /// While it lives hooked calls of the running green thread are left alone.
@@ -154,7 +193,13 @@ impl Drop for Bypass {
     }
 }
 
-/// An exception that waits to be raised in the caller.
+/// An exception waits to be raised in the caller, who does not fail because of it.
+pub fn is_pending() -> bool {
+    // SAFETY: the running thread's header is alive.
+    exception::is_due(unsafe { &*current::header() })
+}
+
+/// An exception that waits to be raised in the caller, who is going to fail because of it.
 pub fn pending() -> Option<Pending> {
     // SAFETY: the running thread's header is alive.
     exception::peek(unsafe { &*current::header() })
@@ -182,14 +227,36 @@ pub enum Waited {
     Pending(Pending),
 }
 
-/// Waits in the queue; as `WaitQueue::wait`.
-pub fn wait(queue: &WaitQueue, ready: impl FnOnce() -> bool, deadline: Option<Instant>) -> Waited {
-    match queue.wait_for(ready, deadline, Admit::Reported) {
+/// Waits in the queue; as `WaitQueue::wait`. Exceptions end it only if it is `interruptible`; of a wait
+/// that is not, [`overslept`] is told.
+pub fn wait(
+    queue: &WaitQueue,
+    ready: impl FnOnce() -> bool,
+    deadline: Option<Instant>,
+    interruptible: bool,
+) -> Waited {
+    let admit = if interruptible {
+        Admit::Reported
+    } else {
+        Admit::NoExceptions
+    };
+    let ended = queue.wait_for(ready, deadline, admit);
+    if !interruptible {
+        overslept();
+    }
+    match ended {
         Ok(_) | Err(Ended::Woken(_) | Ended::Again) => Waited::Woken,
         Err(Ended::TimedOut) => Waited::TimedOut,
         Err(Ended::Pending) => pending().map_or(Waited::Woken, Waited::Pending),
         Err(Ended::Raised(_)) => unreachable!("the wait raises nothing"),
     }
+}
+
+/// The end of a wait that no exception can end: the limit of a `timeout` that has passed meanwhile
+/// counts as told.
+pub fn overslept() {
+    // SAFETY: the running thread's header is alive.
+    exception::overslept(unsafe { &*current::header() });
 }
 
 /// The right to end one wait of a thread. It keeps the thread's record alive, and does nothing once
@@ -227,27 +294,44 @@ pub fn wait_for_wakeup(deadline: Option<Instant>, publish: impl FnOnce(Wakeup) -
         waiting.abandon();
         return Waited::Woken;
     }
-    match waiting.park(deadline, false, Admit::NoExceptions) {
+    let ended = waiting.park(deadline, false, Admit::NoExceptions);
+    overslept();
+    match ended {
         Ended::TimedOut => Waited::TimedOut,
         Ended::Woken(_) | Ended::Again | Ended::Raised(_) | Ended::Pending => Waited::Woken,
     }
 }
 
+/// No sleep has been ended by the exception that is pending.
+pub(crate) const FRESH: u8 = u8::MAX;
+
+/// std's `sleep(Duration::MAX)` is three sleeps, as the kernel's seconds are signed.
+const SLEEPS_AFTER_ONE_FOR_EVER: u8 = 2;
+
 /// Sleeps until the deadline (`None`: for ever), or until an exception is pending.
 ///
 /// One that stays pending ends one sleep, not the next ones: a loop that ignores errors and pauses
-/// after each would be busy from then on.
+/// after each would be busy from then on. A sleep for ever (`None`) may be a part of a longer one, so
+/// the ones after it are ended too.
 pub fn sleep_until(deadline: Option<Instant>) -> Waited {
     // SAFETY: the running thread's header is alive, and the field is its own.
-    let told = unsafe { &(*current::header()).told };
+    let left = unsafe { &(*current::header()).sleeps_to_end };
     let mut admit = Admit::Reported;
+    let end = |pending| {
+        left.set(match left.get() {
+            FRESH if deadline.is_none() => SLEEPS_AFTER_ONE_FOR_EVER,
+            FRESH => 0,
+            left => left.saturating_sub(1),
+        });
+        Waited::Pending(pending)
+    };
     if let Some(pending) = pending() {
-        if !told.replace(true) {
-            return Waited::Pending(pending);
+        if left.get() > 0 {
+            return end(pending);
         }
         admit = Admit::NoExceptions;
     } else {
-        told.set(false);
+        left.set(FRESH);
     }
     loop {
         match Waiting::begin().park(deadline, false, admit) {
@@ -258,10 +342,17 @@ pub fn sleep_until(deadline: Option<Instant>) -> Waited {
         if admit == Admit::Reported
             && let Some(pending) = pending()
         {
-            told.set(true);
-            return Waited::Pending(pending);
+            return end(pending);
         }
     }
+}
+
+/// Lets so much time pass; raises nothing, and no exception ends it.
+pub fn pause_until(deadline: Instant) {
+    while !matches!(
+        Waiting::begin().park(Some(deadline), false, Admit::NoExceptions),
+        Ended::TimedOut
+    ) {}
 }
 
 /// Waits for the end of a thread; no exception ends the wait.
@@ -292,15 +383,24 @@ fn call_quietly<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     value
 }
 
-/// Arms a descriptor anew with a poller of the caller's runtime: whatever it is ready for now or
-/// later is told to the slot. Registers it where it is not.
+/// Arms a descriptor anew with a poller of the caller's runtime: what `interest` names
+/// ([`Readiness::READABLE`](crate::poller::Readiness::READABLE), `WRITABLE`) is told to the slot, what it
+/// is ready for now and each change. Registers it where it is not. `lost` is called if weald's own
+/// socket takes the descriptor; then the slot hears nothing more.
 ///
 /// `at` remembers the worker whose poller has it, so that a thread that migrates does not register
 /// it with each.
 ///
 /// # Errors
-/// The system's: `EPERM` for what is always ready, `EBADF`. `NotConnected` on a plain OS thread.
-pub fn arm(at: &AtomicU32, fd: RawFd, slot: &'static EventSlot) -> io::Result<()> {
+/// The system's: `EPERM` for what is always ready, `EBADF`; `AlreadyExists` if weald's own socket has
+/// it. `NotConnected` on a plain OS thread.
+pub fn arm(
+    at: &AtomicU32,
+    fd: RawFd,
+    slot: &'static EventSlot,
+    interest: impl FnOnce() -> u8,
+    lost: fn(RawFd),
+) -> io::Result<()> {
     let header = current::green().ok_or(io::ErrorKind::NotConnected)?;
     // SAFETY: a green thread that runs keeps its runtime.
     let inner = unsafe { &*(*header).runtime };
@@ -314,7 +414,7 @@ pub fn arm(at: &AtomicU32, fd: RawFd, slot: &'static EventSlot) -> io::Result<()
         .unwrap_or_else(own);
     at.store(worker + 1, Ordering::Relaxed);
     let worker = worker as usize % inner.workers.len();
-    inner.workers[worker].poller.arm(fd, slot)
+    inner.workers[worker].poller.arm(fd, slot, interest, lost)
 }
 
 /// The calls that were seen to block an OS thread, if `WEALD_PATCH_REPORT` asks for them.

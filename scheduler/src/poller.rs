@@ -124,6 +124,8 @@ pub(crate) struct Poller {
 #[derive(Debug, Default)]
 struct Registered {
     tokens: HashMap<RawFd, usize>,
+    /// Told of each descriptor that `arm` had and `register` has taken.
+    lost: Option<fn(RawFd)>,
     closed: bool,
 }
 
@@ -240,7 +242,8 @@ impl Poller {
         }
     }
 
-    /// Registers a descriptor for all that can be told of it.
+    /// Registers a descriptor for all that can be told of it. If `arm` has it, whoever waits there
+    /// hears nothing from here any more, and is told so.
     ///
     /// # Errors
     /// The system's, so `AlreadyExists` if it is registered; `NotConnected` if the poller has closed.
@@ -255,25 +258,41 @@ impl Poller {
         if registered.closed && !cfg!(weald_fault = "poller_registers_after_its_end") {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let armed = !registered.tokens.contains_key(&fd);
-        self.registry.register(fd, token, armed)?;
+        let may_be_armed = !registered.tokens.contains_key(&fd);
+        let was_armed = self.registry.register(fd, token, may_be_armed)?;
         registered.tokens.insert(fd, token);
+        let lost = registered.lost;
+        drop(registered);
+        if was_armed && let Some(lost) = lost {
+            lost(fd);
+        }
         Ok(())
     }
 
-    /// Has the slot told what the descriptor is ready for, now and the next time that it changes.
-    /// Nobody need undo it: the system forgets the descriptor when it is closed.
+    /// Has the slot told what the descriptor is ready for, now and whenever that changes. Nobody need
+    /// undo it: the system forgets the descriptor when it is closed.
+    ///
+    /// `interest` says which of [`Readiness::READABLE`] and [`Readiness::WRITABLE`] is waited for. It is
+    /// asked under the lock, so of several that arm one descriptor the last one asks for all of them.
+    /// `lost` is called if `register` takes the descriptor.
     ///
     /// # Errors
     /// The system's; `AlreadyExists` for a descriptor that is somebody's by `register`, who would
     /// hear nothing any more.
     #[cfg(not(loom))]
-    pub(crate) fn arm(&self, fd: RawFd, slot: &'static EventSlot) -> io::Result<()> {
-        let registered = self.registered.lock();
+    pub(crate) fn arm(
+        &self,
+        fd: RawFd,
+        slot: &'static EventSlot,
+        interest: impl FnOnce() -> u8,
+        lost: fn(RawFd),
+    ) -> io::Result<()> {
+        let mut registered = self.registered.lock();
         if registered.tokens.contains_key(&fd) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        self.registry.arm(fd, token(slot, 0))
+        registered.lost = Some(lost);
+        self.registry.arm(fd, token(slot, 0), interest())
     }
 
     /// Undoes `register`; of a descriptor that is still open. If somebody has closed it, its number
@@ -353,31 +372,44 @@ mod sys {
             interest
         }
 
-        /// `armed`: if it is in there already, `arm` has put it there.
-        pub(super) fn register(&self, fd: RawFd, token: usize, armed: bool) -> io::Result<()> {
-            match self.add(fd, token) {
-                Err(error) if armed && error.kind() == io::ErrorKind::AlreadyExists => {
-                    self.again(fd, token)
+        /// `may_be_armed`: if it is in there already, `arm` has put it there. Returns whether it had.
+        pub(super) fn register(
+            &self,
+            fd: RawFd,
+            token: usize,
+            may_be_armed: bool,
+        ) -> io::Result<bool> {
+            let interest = Self::interest();
+            match self.add(fd, token, interest) {
+                Err(error) if may_be_armed && error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.again(fd, token, interest).map(|()| true)
+                }
+                result => result.map(|()| false),
+            }
+        }
+
+        pub(super) fn arm(&self, fd: RawFd, token: usize, interest: u8) -> io::Result<()> {
+            let has = |bit| interest & bit != 0;
+            let interest = match (has(Readiness::READABLE), has(Readiness::WRITABLE)) {
+                (true, true) => Interest::READABLE | Interest::WRITABLE,
+                (false, true) => Interest::WRITABLE,
+                _ => Interest::READABLE,
+            };
+            match self.again(fd, token, interest) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.add(fd, token, interest)
                 }
                 result => result,
             }
         }
 
-        pub(super) fn arm(&self, fd: RawFd, token: usize) -> io::Result<()> {
-            match self.again(fd, token) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.add(fd, token),
-                result => result,
-            }
+        fn add(&self, fd: RawFd, token: usize, interest: Interest) -> io::Result<()> {
+            self.0.register(&mut SourceFd(&fd), Token(token), interest)
         }
 
-        fn add(&self, fd: RawFd, token: usize) -> io::Result<()> {
+        fn again(&self, fd: RawFd, token: usize, interest: Interest) -> io::Result<()> {
             self.0
-                .register(&mut SourceFd(&fd), Token(token), Self::interest())
-        }
-
-        fn again(&self, fd: RawFd, token: usize) -> io::Result<()> {
-            self.0
-                .reregister(&mut SourceFd(&fd), Token(token), Self::interest())
+                .reregister(&mut SourceFd(&fd), Token(token), interest)
         }
 
         pub(super) fn deregister(&self, fd: RawFd) -> io::Result<()> {
@@ -607,8 +639,13 @@ mod sys {
     }
 
     impl Registry {
-        pub(super) fn register(&self, _fd: RawFd, _token: usize, _armed: bool) -> io::Result<()> {
-            Ok(())
+        pub(super) fn register(
+            &self,
+            _fd: RawFd,
+            _token: usize,
+            _may_be_armed: bool,
+        ) -> io::Result<bool> {
+            Ok(false)
         }
 
         pub(super) fn deregister(&self, _fd: RawFd) -> io::Result<()> {

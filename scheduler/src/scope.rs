@@ -192,6 +192,8 @@ impl<F: FnOnce() -> T, T> Child<F, T> {
     fn run(mut self) {
         let body = self.body.take().expect("a child runs once");
         let result = catch_unwind(AssertUnwindSafe(body));
+        // SAFETY: the running thread's header is alive.
+        let result = crate::exception::or_told(unsafe { &*crate::current::header() }, result);
         *self.slot.value.lock() = Some(result);
     }
 }

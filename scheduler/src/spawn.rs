@@ -42,17 +42,22 @@ where
         return unsafe { crate::thin::start(request, body) };
     }
     let runtime = Arc::as_ptr(inner);
+    // Hooked calls tell threads apart by their thread-locals.
+    let patched = match inner.settings.own {
+        Some(_) => request.patched.or(inner.settings.patched),
+        None => Some(false),
+    };
+    #[cfg(not(loom))]
+    if patched == Some(true) {
+        crate::patch::prepare();
+    }
     let settings = |id: GreenThreadId| Settings {
         id,
         runtime,
         name: request.name,
         stack_size: request.stack_size.unwrap_or(inner.settings.stack_size),
         pinned: request.pinned,
-        // Hooked calls tell threads apart by their thread-locals.
-        patched: match inner.settings.own {
-            Some(_) => request.patched.or(inner.settings.patched),
-            None => Some(false),
-        },
+        patched,
     };
     let closing = inner.is_closing();
     let here = carrier::with_core(runtime, |worker, core| {

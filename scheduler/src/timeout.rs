@@ -23,6 +23,10 @@ use crate::sleep;
 /// `panic = "abort"`. There a limit is of use around calls that return `io::Result`, if `f` returns
 /// when one has failed.
 ///
+/// In code made green by `weald-patch` the limit cannot unwind through C. There a call that it ends
+/// fails (`ETIMEDOUT`) or returns early (a sleep), and a call that cannot fail (a lock of std's) goes on
+/// to its own end. Both count as raised: `timeout` returns `Err` when `f` returns.
+///
 /// # Errors
 /// [`Elapsed`] if the limit's exception was raised and `f` returned, or unwound with it. Any other
 /// panic or exception goes on.

@@ -19,11 +19,11 @@ use weald_scheduler::patch;
 use crate::Kind;
 use crate::hooks::on;
 use crate::raw::{self, error_of, sys};
-use crate::wait::{self, Direction, Ended};
+use crate::wait::{self, Direction, Ended, Wait};
 
-const AGAIN: isize = -(libc::EAGAIN as isize);
-const UNSUPPORTED: isize = -(libc::EOPNOTSUPP as isize);
-const INVALID: isize = -(libc::EINVAL as isize);
+pub(crate) const AGAIN: isize = -(libc::EAGAIN as isize);
+pub(crate) const UNSUPPORTED: isize = -(libc::EOPNOTSUPP as isize);
+pub(crate) const INVALID: isize = -(libc::EINVAL as isize);
 
 /// The user has asked for a descriptor that does not block.
 pub(crate) fn is_nonblocking(fd: RawFd) -> bool {
@@ -83,26 +83,27 @@ pub(crate) fn failed(errno: i32) -> isize {
 /// A call that blocks: `attempt` does not wait and says `EAGAIN`; `plain` waits on the OS thread,
 /// for what cannot be waited for otherwise.
 pub(crate) fn run(
-    fd: RawFd,
-    direction: Direction,
+    wait: &mut Wait,
     limit: &Limit,
     mut attempt: impl FnMut() -> isize,
     plain: impl FnOnce() -> isize,
 ) -> isize {
     loop {
-        let result = attempt();
+        let result = wait.attempt(&mut attempt);
         if result != AGAIN {
+            wait.progressed();
             patch::spend();
             return result;
         }
-        if is_nonblocking(fd) {
+        if wait.is_nonblocking() {
             return result;
         }
-        match wait::wait(fd, direction, limit.of(fd, direction)) {
+        match wait.wait(limit.of(wait.fd(), wait.direction())) {
             Ended::Woken => {}
             Ended::TimedOut => return AGAIN,
-            Ended::Cancelled(errno) => return failed(errno),
-            Ended::Unpollable => return hand_over(plain),
+            Ended::Failed(errno) => return failed(errno),
+            Ended::Plain => return hand_over(plain),
+            Ended::Unpollable => return hand_over_for_long(plain),
         }
     }
 }
@@ -116,103 +117,156 @@ pub(crate) fn hand_over(plain: impl FnOnce() -> isize) -> isize {
     }
 }
 
+/// As [`hand_over`], for a call that may last until another green thread has done something.
+pub(crate) fn hand_over_for_long(plain: impl FnOnce() -> isize) -> isize {
+    if on(Kind::Files) {
+        patch::blocking_until_others_act(plain)
+    } else {
+        plain()
+    }
+}
+
 /// Waits for a descriptor whose calls cannot be told not to wait, then makes the call.
-fn run_plain(fd: RawFd, direction: Direction, plain: impl FnOnce() -> isize) -> isize {
-    let events = match direction {
+pub(crate) fn run_plain(wait: &mut Wait, plain: impl FnOnce() -> isize) -> isize {
+    let events = match wait.direction() {
         Direction::Read => libc::POLLIN,
         Direction::Write => libc::POLLOUT,
     };
-    while !is_nonblocking(fd) && !super::poll::is_ready(fd, events) {
-        match wait::wait(fd, direction, None) {
+    let fd = wait.fd();
+    while !wait.is_nonblocking() {
+        let looked = wait.attempt(|| isize::from(wait::told(fd, events)));
+        if looked != 0 {
+            if looked < 0 {
+                return looked;
+            }
+            break;
+        }
+        match wait.wait(None) {
             Ended::Woken | Ended::TimedOut => {}
-            Ended::Cancelled(errno) => return failed(errno),
-            Ended::Unpollable => break,
+            Ended::Failed(errno) => return failed(errno),
+            Ended::Plain | Ended::Unpollable => break,
         }
     }
     hand_over(plain)
 }
 
-/// `readv` and `writev` and what is made of them.
+/// An ordinary file takes a write whole: in parts, those of two writers that append could mix.
+fn is_file(fd: RawFd) -> bool {
+    // SAFETY: no pointers.
+    if error_of(unsafe { sys!(SYS_lseek, fd, 0, libc::SEEK_CUR) }).is_some() {
+        return false;
+    }
+    // SAFETY: all zeros is a valid record, and the pointer is to it.
+    unsafe {
+        let mut status: libc::stat = std::mem::zeroed();
+        let told = sys!(SYS_fstat, fd, &raw mut status);
+        told == 0 && status.st_mode & libc::S_IFMT == libc::S_IFREG
+    }
+}
+
+/// `readv` and `writev` and what is made of them, for a patched caller.
 ///
 /// # Safety
 /// As readv(2).
 unsafe fn vectored(
-    fd: RawFd,
-    direction: Direction,
+    wait: &mut Wait,
     limit: &Limit,
     iov: *const iovec,
     count: c_int,
+    flags: c_int,
 ) -> isize {
+    let (fd, direction) = (wait.fd(), wait.direction());
     let plain = || {
         // SAFETY: by contract.
         unsafe {
             match direction {
+                Direction::Read if flags != 0 => {
+                    sys!(SYS_preadv2, fd, iov, count, -1_i64, 0, flags)
+                }
+                Direction::Write if flags != 0 => {
+                    sys!(SYS_pwritev2, fd, iov, count, -1_i64, 0, flags)
+                }
                 Direction::Read => sys!(SYS_readv, fd, iov, count),
                 Direction::Write => sys!(SYS_writev, fd, iov, count),
             }
         }
     };
-    if !on(Kind::Sockets) {
-        return plain();
+    if direction == Direction::Write && is_file(fd) {
+        return hand_over(plain);
     }
-    let attempt = || {
-        // SAFETY: by contract. The offset -1 means: where the file is.
-        unsafe {
-            match direction {
-                Direction::Read => {
-                    sys!(SYS_preadv2, fd, iov, count, -1_i64, 0, libc::RWF_NOWAIT)
-                }
-                Direction::Write => {
-                    sys!(SYS_pwritev2, fd, iov, count, -1_i64, 0, libc::RWF_NOWAIT)
-                }
-            }
-        }
-    };
-    if let Some(pending) = patch::pending()
+    if patch::is_pending()
         && super::socket::is_socket(fd)
+        && let Some(pending) = patch::pending()
     {
         return failed(wait::errno_of(pending));
     }
-    match run(fd, direction, limit, attempt, plain) {
-        // EINVAL is also what a bad vector gets, and the plain call then says so again.
-        UNSUPPORTED | INVALID => run_plain(fd, direction, plain),
+    let attempt = || {
+        let flags = flags | libc::RWF_NOWAIT;
+        // SAFETY: by contract. The offset -1 means: where the file is.
+        unsafe {
+            match direction {
+                Direction::Read => sys!(SYS_preadv2, fd, iov, count, -1_i64, 0, flags),
+                Direction::Write => sys!(SYS_pwritev2, fd, iov, count, -1_i64, 0, flags),
+            }
+        }
+    };
+    match run(wait, limit, attempt, plain) {
+        UNSUPPORTED => run_plain(wait, plain),
+        // As a vector that is none gets, or too small a buffer for an eventfd.
+        INVALID => hand_over_for_long(plain),
         result => result,
     }
 }
 
-/// `write` and `writev` block until all is taken, as long as there is no error.
+/// `write` and `writev` block until all is taken, as long as there is no error. For a patched caller.
 ///
 /// # Safety
 /// As writev(2).
-unsafe fn write_all(fd: RawFd, iov: *const iovec, count: c_int) -> isize {
+unsafe fn write_all(fd: RawFd, iov: *const iovec, count: c_int, flags: c_int) -> isize {
     let limit = Limit::default();
+    let mut wait = Wait::new(fd, Direction::Write);
     // SAFETY: by contract.
-    let first = unsafe { vectored(fd, Direction::Write, &limit, iov, count) };
-    if first <= 0 || !on(Kind::Sockets) {
+    let first = unsafe { vectored(&mut wait, &limit, iov, count, flags) };
+    if first <= 0 {
         return first;
     }
     // SAFETY: the kernel has accepted vector and count.
     let parts = unsafe { std::slice::from_raw_parts(iov, usize::try_from(count).unwrap_or(0)) };
     let all: usize = parts.iter().map(|part| part.iov_len).sum();
     let mut done = first.unsigned_abs();
-    while done < all && !is_nonblocking(fd) {
+    while done < all && !wait.is_nonblocking() {
         let rest = advance(parts, done);
+        let count = c_int::try_from(rest.len()).unwrap_or(c_int::MAX);
         // SAFETY: parts of the caller's buffers.
-        let next = unsafe {
-            vectored(
-                fd,
-                Direction::Write,
-                &limit,
-                rest.as_ptr(),
-                c_int::try_from(rest.len()).unwrap_or(c_int::MAX),
-            )
-        };
+        let next = unsafe { vectored(&mut wait, &limit, rest.as_ptr(), count, flags) };
         if next <= 0 {
             break;
         }
         done += next.unsigned_abs();
     }
     done.cast_signed()
+}
+
+/// A read or write where the file is, for a patched caller.
+///
+/// # Safety
+/// As preadv2(2).
+pub(crate) unsafe fn at_place(
+    fd: RawFd,
+    direction: Direction,
+    iov: *const iovec,
+    count: c_int,
+    flags: c_int,
+) -> isize {
+    match direction {
+        Direction::Read => {
+            let mut wait = Wait::new(fd, direction);
+            // SAFETY: by contract.
+            unsafe { vectored(&mut wait, &Limit::default(), iov, count, flags) }
+        }
+        // SAFETY: by contract.
+        Direction::Write => unsafe { write_all(fd, iov, count, flags) },
+    }
 }
 
 /// What is left of a vector when so many bytes of it are done.
@@ -246,7 +300,7 @@ pub(crate) unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, count: size_t)
         iov_len: count,
     };
     // SAFETY: by contract; one part.
-    raw::result(unsafe { vectored(fd, Direction::Read, &Limit::default(), &raw const part, 1) })
+    raw::result(unsafe { at_place(fd, Direction::Read, &raw const part, 1, 0) })
 }
 
 /// write(2).
@@ -264,7 +318,7 @@ pub(crate) unsafe extern "C" fn write(fd: c_int, buf: *const c_void, count: size
         iov_len: count,
     };
     // SAFETY: by contract; one part.
-    raw::result(unsafe { write_all(fd, &raw const part, 1) })
+    raw::result(unsafe { at_place(fd, Direction::Write, &raw const part, 1, 0) })
 }
 
 /// readv(2).
@@ -273,8 +327,12 @@ pub(crate) unsafe extern "C" fn write(fd: c_int, buf: *const c_void, count: size
 /// As readv(2).
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+    if !on(Kind::Sockets) {
+        // SAFETY: by contract.
+        return raw::result(unsafe { sys!(SYS_readv, fd, iov, count) });
+    }
     // SAFETY: by contract.
-    raw::result(unsafe { vectored(fd, Direction::Read, &Limit::default(), iov, count) })
+    raw::result(unsafe { at_place(fd, Direction::Read, iov, count, 0) })
 }
 
 /// writev(2).
@@ -283,13 +341,22 @@ pub(crate) unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int
 /// As writev(2).
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+    if !on(Kind::Sockets) {
+        // SAFETY: by contract.
+        return raw::result(unsafe { sys!(SYS_writev, fd, iov, count) });
+    }
     // SAFETY: by contract.
-    raw::result(unsafe { write_all(fd, iov, count) })
+    raw::result(unsafe { at_place(fd, Direction::Write, iov, count, 0) })
 }
 
 /// A read or write at an offset: only files take it, so it never waits but for a disk.
-fn at_offset(attempt: impl FnOnce() -> isize, plain: impl FnOnce() -> isize) -> ssize_t {
-    if !on(Kind::Files) {
+fn at_offset(
+    offset: off_t,
+    attempt: impl FnOnce() -> isize,
+    plain: impl FnOnce() -> isize,
+) -> ssize_t {
+    // An offset below zero is an error; `preadv2` takes -1 for the place where the file is.
+    if !on(Kind::Files) || offset < 0 {
         return raw::result(plain());
     }
     raw::result(match attempt() {
@@ -314,6 +381,7 @@ pub(crate) unsafe extern "C" fn pread64(
         iov_len: count,
     };
     at_offset(
+        offset,
         // SAFETY: by contract; one part.
         || unsafe {
             sys!(
@@ -363,7 +431,7 @@ pub(crate) unsafe extern "C" fn pwrite64(
         // SAFETY: by contract.
         unsafe { sys!(SYS_pwrite64, fd, buf, count, offset) }
     };
-    at_offset(|| AGAIN, plain)
+    at_offset(offset, || AGAIN, plain)
 }
 
 /// pwrite(2).

@@ -7,15 +7,20 @@ use weald_scheduler::patch;
 
 use crate::Kind;
 
+pub(crate) mod close;
 pub(crate) mod descriptor;
+pub(crate) mod lock;
 pub(crate) mod names;
+pub(crate) mod open;
 pub(crate) mod poll;
 pub(crate) mod process;
+mod pthread;
 mod semaphore;
 pub(crate) mod sleep;
 pub(crate) mod socket;
 pub(crate) mod sync;
 pub(crate) mod threads;
+mod transfer;
 mod twins;
 
 /// The caller is a green thread whose calls of this kind are patched.

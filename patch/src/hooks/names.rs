@@ -165,7 +165,7 @@ pub(crate) unsafe extern "C" fn getaddrinfo(
             let _bypass = Bypass::enter();
             look_up.found.lock().is_ok_and(|found| found.is_some())
         };
-        match patch::wait(&look_up.done, is_there, until) {
+        match patch::wait(&look_up.done, is_there, until, true) {
             Waited::Pending(pending) => {
                 set_errno(errno_of(pending));
                 return libc::EAI_SYSTEM;

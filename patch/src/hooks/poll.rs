@@ -7,23 +7,19 @@
 
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use libc::{c_int, epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
-use weald_scheduler::patch::{self, Bypass, Waited};
+use weald_scheduler::patch::{self, Waited};
 
 use crate::Kind;
+use crate::epoll::Set;
+use crate::firm;
 use crate::hooks::descriptor::failed;
 use crate::hooks::on;
 use crate::hooks::sleep::{duration_of, timespec_of};
 use crate::raw::{self, error_of, sys};
-use crate::wait::{self, Direction, Ended};
-
-/// Empty epoll instances for the next waits.
-static SPARE: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
-/// So many are kept.
-const SPARES: usize = 64;
+use crate::wait::{self, Direction, Ended, Wait};
 
 const ZERO: timespec = timespec {
     tv_sec: 0,
@@ -51,129 +47,61 @@ unsafe fn look(fds: *mut pollfd, count: nfds_t) -> isize {
 
 /// One descriptor is ready now, has failed, or is none.
 pub(crate) fn is_ready(fd: RawFd, events: libc::c_short) -> bool {
-    let mut one = pollfd {
-        fd,
-        events,
-        revents: 0,
-    };
-    // SAFETY: one descriptor.
-    unsafe { look(&raw mut one, 1) != 0 }
+    wait::told(fd, events) != 0
 }
 
-/// An epoll instance that is empty at both ends of its use.
-struct Set {
-    epoll: RawFd,
-    members: Vec<RawFd>,
+/// What a call waits in: one descriptor for one thing, or an epoll instance with all of them.
+struct WaitForAny {
+    /// Behind `wait`, which is told of it.
+    wait: Wait,
+    _set: Option<Set>,
 }
 
-impl Set {
-    fn new() -> Option<Self> {
-        let spare = {
-            let _bypass = Bypass::enter();
-            SPARE.lock().ok().and_then(|mut spare| spare.pop())
-        };
-        let epoll = if let Some(epoll) = spare {
-            epoll
-        } else {
-            // SAFETY: no pointers.
-            let made = unsafe { sys!(SYS_epoll_create1, libc::EPOLL_CLOEXEC) };
-            if error_of(made).is_some() {
-                return None;
+impl WaitForAny {
+    /// `None`: there is no descriptor for an epoll instance, or one of them cannot be in it: then it is
+    /// always ready, or bad, and was not a moment ago.
+    fn new(fds: &[pollfd]) -> Option<Self> {
+        if let [one] = fds {
+            let direction = match one.events & (libc::POLLIN | libc::POLLOUT | libc::POLLPRI) {
+                libc::POLLIN => Some(Direction::Read),
+                libc::POLLOUT => Some(Direction::Write),
+                _ => None,
+            };
+            if let Some(direction) = direction {
+                return Some(Self {
+                    wait: Wait::new(one.fd, direction),
+                    _set: None,
+                });
             }
-            RawFd::try_from(made).ok()?
-        };
-        Some(Self {
-            epoll,
-            members: Vec::new(),
+        }
+        let mut set = Set::new()?;
+        // One entry for each descriptor, with all that is asked of it.
+        let mut asked: Vec<(RawFd, u32)> = fds
+            .iter()
+            .filter(|one| one.fd >= 0)
+            .map(|one| (one.fd, u32::from(one.events.cast_unsigned())))
+            .collect();
+        asked.sort_unstable_by_key(|&(fd, _)| fd);
+        asked.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            if same {
+                kept.1 |= next.1;
+            }
+            same
+        });
+        let all = asked.into_iter().all(|(fd, events)| set.add(fd, events));
+        all.then(|| Self {
+            wait: Wait::on_set(&set),
+            _set: Some(set),
         })
     }
-
-    /// False: it cannot be in an epoll instance.
-    fn add(&mut self, fd: RawFd, events: u32) -> bool {
-        let mut event = epoll_event { events, u64: 0 };
-        // SAFETY: a pointer to a local.
-        let added = unsafe {
-            sys!(
-                SYS_epoll_ctl,
-                self.epoll,
-                libc::EPOLL_CTL_ADD,
-                fd,
-                &raw mut event
-            )
-        };
-        if added == 0 {
-            self.members.push(fd);
-        }
-        added == 0
-    }
 }
 
-impl Drop for Set {
-    fn drop(&mut self) {
-        let mut clean = true;
-        for &fd in &self.members {
-            // SAFETY: no memory is touched.
-            let removed = unsafe {
-                sys!(
-                    SYS_epoll_ctl,
-                    self.epoll,
-                    libc::EPOLL_CTL_DEL,
-                    fd,
-                    ptr::null_mut::<epoll_event>()
-                )
-            };
-            // Closed meanwhile: a duplicate may be left in it.
-            clean &= removed == 0;
-        }
-        let _bypass = Bypass::enter();
-        if clean
-            && let Ok(mut spare) = SPARE.lock()
-            && spare.len() < SPARES
-        {
-            spare.push(self.epoll);
-            return;
-        }
-        // SAFETY: the descriptor is ours.
-        unsafe { sys!(SYS_close, self.epoll) };
-    }
-}
-
-/// Waits until one of the descriptors may be ready.
-fn wait_for_any(fds: &[pollfd], deadline: Option<Instant>) -> Ended {
-    if let [one] = fds {
-        let direction = match one.events & (libc::POLLIN | libc::POLLOUT | libc::POLLPRI) {
-            libc::POLLIN => Some(Direction::Read),
-            libc::POLLOUT => Some(Direction::Write),
-            _ => None,
-        };
-        if let Some(direction) = direction {
-            return wait::wait(one.fd, direction, deadline);
-        }
-    }
-    let Some(mut set) = Set::new() else {
-        return Ended::Unpollable;
-    };
-    // One entry for each descriptor, with all that is asked of it.
-    let mut asked: Vec<(RawFd, u32)> = fds
-        .iter()
-        .filter(|one| one.fd >= 0)
-        .map(|one| (one.fd, u32::from(one.events.cast_unsigned())))
-        .collect();
-    asked.sort_unstable_by_key(|&(fd, _)| fd);
-    asked.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        if same {
-            kept.1 |= next.1;
-        }
-        same
-    });
-    for (fd, events) in asked {
-        if !set.add(fd, events) {
-            // It is always ready, or bad: `poll` would have said so. It was changed meanwhile.
-            return Ended::Unpollable;
-        }
-    }
-    wait::wait(set.epoll, Direction::Read, deadline)
+/// Nothing is waited for but the output of children.
+fn is_firm(fds: &[pollfd]) -> bool {
+    let mut fds = fds.iter().filter(|one| one.fd >= 0).peekable();
+    fds.peek().is_some()
+        && fds.all(|one| one.events & libc::POLLOUT == 0 && firm::is_firm(one.fd, Direction::Read))
 }
 
 /// What `poll` does for a patched caller.
@@ -181,43 +109,90 @@ fn wait_for_any(fds: &[pollfd], deadline: Option<Instant>) -> Ended {
 /// # Safety
 /// As poll(2).
 unsafe fn green_poll(fds: *mut pollfd, count: nfds_t, deadline: Option<Instant>) -> isize {
-    if let Some(pending) = patch::pending() {
-        return failed(wait::errno_of(pending));
+    // The kernel says what is wrong with an array or a count.
+    // SAFETY: by contract.
+    let first = unsafe { look(fds, count) };
+    if first < 0 {
+        return first;
     }
-    loop {
-        // SAFETY: by contract.
-        let ready = unsafe { look(fds, count) };
-        if ready != 0 {
-            patch::spend();
-            return ready;
+    let fds: &mut [pollfd] = if count == 0 {
+        &mut []
+    } else {
+        // SAFETY: the kernel has accepted the array, which is the caller's for the call.
+        unsafe { std::slice::from_raw_parts_mut(fds, usize::try_from(count).unwrap_or(0)) }
+    };
+    let mut firm = false;
+    if patch::is_pending() {
+        firm = is_firm(fds);
+        if let Some(pending) = patch::pending()
+            && !firm
+        {
+            return failed(wait::errno_of(pending));
         }
+    }
+    if first != 0 {
+        patch::spend();
+        return first;
+    }
+    let nobody = fds.iter().all(|one| one.fd < 0);
+    let mut any: Option<WaitForAny> = None;
+    loop {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             patch::spend();
             return 0;
         }
-        let fds = if count == 0 {
-            &[]
-        } else {
-            // SAFETY: the kernel has accepted the array.
-            unsafe { std::slice::from_raw_parts(fds, usize::try_from(count).unwrap_or(0)) }
-        };
-        let ended = if fds.iter().all(|one| one.fd < 0) {
+        let ended = if nobody {
             match patch::sleep_until(deadline) {
-                Waited::Pending(pending) => Ended::Cancelled(wait::errno_of(pending)),
+                Waited::Pending(pending) => Ended::Failed(wait::errno_of(pending)),
                 Waited::Woken | Waited::TimedOut => Ended::TimedOut,
             }
         } else {
-            wait_for_any(fds, deadline)
+            if any.is_none() {
+                any = WaitForAny::new(fds);
+            }
+            match &mut any {
+                Some(any) => {
+                    if firm {
+                        any.wait.make_firm();
+                    }
+                    any.wait.wait(deadline)
+                }
+                None => Ended::Unpollable,
+            }
         };
         match ended {
-            Ended::Cancelled(errno) => return failed(errno),
-            Ended::Woken | Ended::TimedOut => {}
+            Ended::Failed(libc::EBADF) => {
+                // As poll(2) tells it, of the one that was closed.
+                if let [one] = fds {
+                    one.revents = libc::POLLNVAL;
+                }
+                return 1;
+            }
+            Ended::Failed(_) if !firm && !nobody && is_firm(fds) => firm = true,
+            Ended::Failed(errno) => return failed(errno),
+            Ended::Woken | Ended::TimedOut | Ended::Plain => {}
             Ended::Unpollable => {
-                return patch::blocking_quietly(|| {
+                return patch::blocking_until_others_act(|| {
                     // SAFETY: by contract.
-                    unsafe { plain_poll(fds.as_ptr().cast_mut(), count, left_until(deadline)) }
+                    unsafe { plain_poll(fds.as_mut_ptr(), count, left_until(deadline)) }
                 });
             }
+        }
+        // SAFETY: by contract.
+        let mut look = || unsafe { look(fds.as_mut_ptr(), count) };
+        let ready = match &any {
+            Some(any) => any.wait.attempt(look),
+            None => look(),
+        };
+        if ready == failed(libc::EBADF) {
+            if let [one] = fds {
+                one.revents = libc::POLLNVAL;
+            }
+            return 1;
+        }
+        if ready != 0 {
+            patch::spend();
+            return ready;
         }
     }
 }
@@ -294,7 +269,7 @@ pub(crate) unsafe extern "C" fn ppoll(
         Some(None) => return raw::int(failed(libc::EINVAL)),
     };
     if !mask.is_null() {
-        return raw::int(patch::blocking_quietly(plain));
+        return raw::int(patch::blocking_until_others_act(plain));
     }
     // SAFETY: by contract.
     raw::int(unsafe { green_poll(fds, count, deadline_of(limit)) })
@@ -395,6 +370,7 @@ unsafe fn green_select(asked: &Sets, deadline: Option<Instant>) -> isize {
     }
     // SAFETY: by contract.
     let sets = unsafe { asked.copy() };
+    let mut any: Option<WaitForAny> = None;
     loop {
         let mut found = sets.clone();
         let ready = look_at(&mut found, asked.count, Some(Duration::ZERO));
@@ -410,19 +386,23 @@ unsafe fn green_select(asked: &Sets, deadline: Option<Instant>) -> isize {
         let members = members(&sets, asked.count);
         let ended = if members.is_empty() {
             match patch::sleep_until(deadline) {
-                Waited::Pending(pending) => Ended::Cancelled(wait::errno_of(pending)),
+                Waited::Pending(pending) => Ended::Failed(wait::errno_of(pending)),
                 Waited::Woken | Waited::TimedOut => Ended::TimedOut,
             }
         } else {
-            wait_for_any(&members, deadline)
+            if any.is_none() {
+                any = WaitForAny::new(&members);
+            }
+            any.as_mut()
+                .map_or(Ended::Unpollable, |any| any.wait.wait(deadline))
         };
         match ended {
-            Ended::Cancelled(errno) => return failed(errno),
-            Ended::Woken | Ended::TimedOut => {}
+            Ended::Failed(errno) => return failed(errno),
+            Ended::Woken | Ended::TimedOut | Ended::Plain => {}
             // It was closed under the call, or there is no descriptor for an epoll instance.
             Ended::Unpollable => {
                 let mut found = sets.clone();
-                let ready = patch::blocking_quietly(|| {
+                let ready = patch::blocking_until_others_act(|| {
                     look_at(&mut found, asked.count, left_until(deadline))
                 });
                 if error_of(ready).is_none() {
@@ -536,7 +516,7 @@ pub(crate) unsafe extern "C" fn pselect(
         Some(None) => return raw::int(failed(libc::EINVAL)),
     };
     if !mask.is_null() {
-        return raw::int(patch::blocking_quietly(plain));
+        return raw::int(patch::blocking_until_others_act(plain));
     }
     let sets = Sets {
         count,
@@ -544,6 +524,51 @@ pub(crate) unsafe extern "C" fn pselect(
     };
     // SAFETY: by contract.
     raw::int(unsafe { green_select(&sets, deadline_of(limit)) })
+}
+
+/// What `epoll_wait` does for a patched caller. `call` waits for at most so long.
+fn green_epoll(
+    epoll: c_int,
+    deadline: Option<Instant>,
+    call: impl Fn(Option<Duration>) -> isize,
+) -> isize {
+    if let Some(pending) = patch::pending() {
+        return failed(wait::errno_of(pending));
+    }
+    let mut wait = Wait::new(epoll, Direction::Read);
+    loop {
+        let ready = wait.attempt(|| call(Some(Duration::ZERO)));
+        if ready != 0 || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            patch::spend();
+            return ready;
+        }
+        match wait.wait(deadline) {
+            Ended::Woken | Ended::TimedOut | Ended::Plain => {}
+            Ended::Failed(errno) => return failed(errno),
+            Ended::Unpollable => {
+                return patch::blocking_until_others_act(|| call(left_until(deadline)));
+            }
+        }
+    }
+}
+
+/// epoll_pwait(2) with a limit as a duration.
+///
+/// # Safety
+/// As epoll_wait(2).
+unsafe fn plain_epoll(
+    epoll: c_int,
+    events: *mut epoll_event,
+    max: c_int,
+    limit: Option<Duration>,
+) -> isize {
+    // Rounded up, as a limit of 0 would not wait.
+    let limit = limit.map_or(-1, |left| {
+        c_int::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
+    });
+    let none = ptr::null::<sigset_t>();
+    // SAFETY: by contract.
+    unsafe { sys!(SYS_epoll_pwait, epoll, events, max, limit, none, 8) }
 }
 
 /// epoll_wait(2).
@@ -557,45 +582,13 @@ pub(crate) unsafe extern "C" fn epoll_wait(
     max: c_int,
     timeout: c_int,
 ) -> c_int {
-    let call = |timeout: c_int| {
-        // SAFETY: by contract.
-        unsafe {
-            sys!(
-                SYS_epoll_pwait,
-                epoll,
-                events,
-                max,
-                timeout,
-                ptr::null::<sigset_t>(),
-                8
-            )
-        }
-    };
+    let limit = milliseconds(timeout);
+    // SAFETY: by contract.
+    let call = |limit| unsafe { plain_epoll(epoll, events, max, limit) };
     if !on(Kind::Select) || timeout == 0 {
-        return raw::int(call(timeout));
+        return raw::int(call(limit));
     }
-    if let Some(pending) = patch::pending() {
-        return raw::int(failed(wait::errno_of(pending)));
-    }
-    let deadline = deadline_of(milliseconds(timeout));
-    loop {
-        let ready = call(0);
-        if ready != 0 || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            patch::spend();
-            return raw::int(ready);
-        }
-        match wait::wait(epoll, Direction::Read, deadline) {
-            Ended::Woken | Ended::TimedOut => {}
-            Ended::Cancelled(errno) => return raw::int(failed(errno)),
-            Ended::Unpollable => {
-                // Rounded up, as a limit of 0 would not wait.
-                let left = left_until(deadline).map_or(-1, |left| {
-                    c_int::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
-                });
-                return raw::int(patch::blocking_quietly(|| call(left)));
-            }
-        }
-    }
+    raw::int(green_epoll(epoll, deadline_of(limit), call))
 }
 
 /// epoll_pwait(2). With a signal mask it goes to the kernel as it is.
@@ -617,8 +610,35 @@ pub(crate) unsafe extern "C" fn epoll_pwait(
     // SAFETY: by contract.
     let call = || unsafe { sys!(SYS_epoll_pwait, epoll, events, max, timeout, mask, 8) };
     if on(Kind::Select) {
-        raw::int(patch::blocking_quietly(call))
+        raw::int(patch::blocking_until_others_act(call))
     } else {
         raw::int(call())
     }
+}
+
+/// epoll_pwait2(2): its limit is a `timespec`. With a signal mask it goes to the kernel as it is.
+///
+/// # Safety
+/// As epoll_pwait2(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn epoll_pwait2(
+    epoll: c_int,
+    events: *mut epoll_event,
+    max: c_int,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+) -> c_int {
+    // SAFETY: by contract.
+    let plain = || unsafe { sys!(SYS_epoll_pwait2, epoll, events, max, timeout, mask, 8) };
+    // SAFETY: by contract it is null or valid.
+    let limit = unsafe { timeout.as_ref() }.map(|limit| duration_of(*limit));
+    if !on(Kind::Select) || limit == Some(None) || limit == Some(Some(Duration::ZERO)) {
+        return raw::int(plain());
+    }
+    if !mask.is_null() {
+        return raw::int(patch::blocking_until_others_act(plain));
+    }
+    // SAFETY: by contract.
+    let call = |limit| unsafe { plain_epoll(epoll, events, max, limit) };
+    raw::int(green_epoll(epoll, deadline_of(limit.flatten()), call))
 }

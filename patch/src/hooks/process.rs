@@ -1,7 +1,8 @@
-//! Waiting for child processes and for locks of files. waitpid(2), waitid(2), flock(2).
+//! Waiting for child processes. waitpid(2), waitid(2), wait(2), wait3(2).
 //!
-//! One child is waited for by its pidfd (pidfd_open(2)), which is readable when the child has ended;
-//! any child, a group, or a child that stops, on the OS thread, whose worker goes on elsewhere.
+//! One child is waited for by its pidfd (pidfd_open(2)), which is readable when the child has ended.
+//! Nothing tells of any child, of a group, or of a child that stops: these calls are tried again after
+//! pauses.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
@@ -14,7 +15,7 @@ use crate::Kind;
 use crate::hooks::descriptor::failed;
 use crate::hooks::on;
 use crate::raw::{self, error_of, sys};
-use crate::wait::{self, Direction, Ended};
+use crate::wait::{self, Direction, Ended, Pauses, Wait};
 
 /// A descriptor that is readable when the process has ended.
 struct Pidfd(RawFd);
@@ -39,26 +40,48 @@ impl Drop for Pidfd {
 
 /// `attempt` does not wait and says 0 while the child runs; `plain` waits.
 fn for_child(pid: pid_t, attempt: impl Fn() -> isize, plain: impl FnOnce() -> isize) -> isize {
-    if let Some(pending) = patch::pending() {
-        return failed(wait::errno_of(pending));
-    }
     let first = attempt();
     if first != 0 {
         patch::spend();
         return first;
     }
+    if let Some(pending) = patch::pending() {
+        return failed(wait::errno_of(pending));
+    }
     let Some(pidfd) = Pidfd::open(pid) else {
-        return patch::blocking_quietly(plain);
+        return patch::blocking_until_others_act(plain);
     };
+    by_descriptor(pidfd.0, attempt, plain)
+}
+
+/// As `for_child`, with a pidfd.
+fn by_descriptor(fd: RawFd, attempt: impl Fn() -> isize, plain: impl FnOnce() -> isize) -> isize {
+    let mut wait = Wait::new(fd, Direction::Read);
     loop {
-        match wait::wait(pidfd.0, Direction::Read, None) {
-            Ended::Woken | Ended::TimedOut => {}
-            Ended::Cancelled(errno) => return failed(errno),
-            Ended::Unpollable => return patch::blocking_quietly(plain),
-        }
         let result = attempt();
         if result != 0 {
+            patch::spend();
             return result;
+        }
+        match wait.wait(None) {
+            Ended::Woken | Ended::TimedOut | Ended::Plain => {}
+            Ended::Failed(errno) => return failed(errno),
+            Ended::Unpollable => return patch::blocking_until_others_act(plain),
+        }
+    }
+}
+
+/// As `for_child`, of what has no descriptor.
+fn for_any(attempt: impl Fn() -> isize) -> isize {
+    let mut pauses = Pauses::default();
+    loop {
+        let result = attempt();
+        if result != 0 {
+            patch::spend();
+            return result;
+        }
+        if let Ended::Failed(errno) = pauses.wait(None, None) {
+            return failed(errno);
         }
     }
 }
@@ -79,14 +102,11 @@ pub(crate) unsafe extern "C" fn wait4(
     if !on(Kind::Process) || options & libc::WNOHANG != 0 {
         return raw::int(call(options));
     }
+    let attempt = || call(options | libc::WNOHANG);
     if pid > 0 && options & (libc::WUNTRACED | libc::WCONTINUED) == 0 {
-        return raw::int(for_child(
-            pid,
-            || call(options | libc::WNOHANG),
-            || call(options),
-        ));
+        return raw::int(for_child(pid, attempt, || call(options)));
     }
-    raw::int(patch::blocking_quietly(|| call(options)))
+    raw::int(for_any(attempt))
 }
 
 /// waitpid(2).
@@ -97,6 +117,30 @@ pub(crate) unsafe extern "C" fn wait4(
 pub(crate) unsafe extern "C" fn waitpid(pid: pid_t, status: *mut c_int, options: c_int) -> pid_t {
     // SAFETY: by contract.
     unsafe { wait4(pid, status, options, ptr::null_mut()) }
+}
+
+/// wait(2).
+///
+/// # Safety
+/// As wait(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn wait(status: *mut c_int) -> pid_t {
+    // SAFETY: by contract.
+    unsafe { wait4(-1, status, 0, ptr::null_mut()) }
+}
+
+/// wait3(2).
+///
+/// # Safety
+/// As wait3(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn wait3(
+    status: *mut c_int,
+    options: c_int,
+    usage: *mut rusage,
+) -> pid_t {
+    // SAFETY: by contract.
+    unsafe { wait4(-1, status, options, usage) }
 }
 
 /// waitid(2).
@@ -110,53 +154,37 @@ pub(crate) unsafe extern "C" fn waitid(
     info: *mut siginfo_t,
     options: c_int,
 ) -> c_int {
-    let call = |options: c_int| {
-        // SAFETY: by contract.
-        unsafe {
-            sys!(
-                SYS_waitid,
-                kind,
-                id,
-                info,
-                options,
-                ptr::null_mut::<rusage>()
-            )
-        }
+    let call = |info: *mut siginfo_t, options: c_int| {
+        let none = ptr::null_mut::<rusage>();
+        // SAFETY: by contract, or a local in place of the caller's.
+        unsafe { sys!(SYS_waitid, kind, id, info, options, none) }
     };
     if !on(Kind::Process) || options & libc::WNOHANG != 0 {
-        return raw::int(call(options));
+        return raw::int(call(info, options));
     }
-    let is_end = options & (libc::WSTOPPED | libc::WCONTINUED) == 0;
-    if kind == libc::P_PIDFD
-        && is_end
-        && let Ok(fd) = RawFd::try_from(id)
-    {
-        loop {
-            match wait::wait(fd, Direction::Read, None) {
-                Ended::Cancelled(errno) => return raw::int(failed(errno)),
-                Ended::Unpollable => break,
-                Ended::Woken | Ended::TimedOut => {}
-            }
-            if super::poll::is_ready(fd, libc::POLLIN) {
-                break;
-            }
+    // Without waiting the call succeeds in any case; whether there is a child its record tells.
+    // SAFETY: all zeros is a valid record.
+    let mut own: siginfo_t = unsafe { std::mem::zeroed() };
+    let place = if info.is_null() { &raw mut own } else { info };
+    let attempt = || {
+        // SAFETY: by contract there is room for a record, of which the kernel writes all or nothing.
+        unsafe { place.write(std::mem::zeroed()) };
+        let result = call(place, options | libc::WNOHANG);
+        if result != 0 {
+            return result;
         }
-        return raw::int(call(options));
-    }
-    raw::int(patch::blocking_quietly(|| call(options)))
-}
-
-/// flock(2).
-#[unsafe(no_mangle)]
-pub(crate) extern "C" fn flock(fd: c_int, operation: c_int) -> c_int {
-    // SAFETY: no pointers.
-    let call = |operation: c_int| unsafe { sys!(SYS_flock, fd, operation) };
-    if !on(Kind::Files) || operation & libc::LOCK_NB != 0 {
-        return raw::int(call(operation));
-    }
-    let tried = call(operation | libc::LOCK_NB);
-    if error_of(tried) == Some(libc::EWOULDBLOCK) {
-        return raw::int(patch::blocking_quietly(|| call(operation)));
-    }
-    raw::int(tried)
+        // SAFETY: it was written just now.
+        isize::from(unsafe { (*place).si_pid() } != 0)
+    };
+    let plain = || match call(place, options) {
+        0 => 1,
+        error => error,
+    };
+    let is_end = options & (libc::WSTOPPED | libc::WCONTINUED) == 0;
+    let result = match (kind, RawFd::try_from(id)) {
+        (libc::P_PIDFD, Ok(fd)) if is_end => by_descriptor(fd, attempt, plain),
+        (libc::P_PID, Ok(pid)) if is_end => for_child(pid, attempt, plain),
+        _ => for_any(attempt),
+    };
+    raw::int(result.min(0))
 }

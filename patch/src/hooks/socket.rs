@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use libc::{
@@ -14,13 +15,19 @@ use libc::{
 use weald_scheduler::patch;
 
 use crate::Kind;
-use crate::hooks::descriptor::{Limit, advance, failed, is_nonblocking, run, socket_deadline};
+use crate::hooks::descriptor::{
+    AGAIN, Limit, advance, failed, hand_over_for_long, is_nonblocking, run,
+};
+use crate::hooks::sleep::duration_of;
 use crate::hooks::{on, poll};
 use crate::raw::{self, error_of, sys};
-use crate::wait::{self, Direction, Ended};
+use crate::wait::{self, Direction, Ended, Pauses, Wait};
+
+/// Somebody in this process has set a low-water mark of reading, on whatever socket.
+static HAS_LOW_WATER: AtomicBool = AtomicBool::new(false);
 
 /// An `int` option of a socket.
-fn option(fd: RawFd, name: c_int) -> Option<c_int> {
+pub(crate) fn option(fd: RawFd, name: c_int) -> Option<c_int> {
     let mut value: c_int = 0;
     let mut length = size_of::<c_int>();
     // SAFETY: the pointers are to locals of the sizes that they say.
@@ -94,13 +101,16 @@ pub(crate) unsafe extern "C" fn recvfrom(
     if let Some(error) = cancelled() {
         return raw::result(error);
     }
-    let whole = flags & libc::MSG_WAITALL != 0 && flags & libc::MSG_PEEK == 0 && is_stream(fd);
+    let least = least(fd, len, flags);
+    if flags & libc::MSG_PEEK != 0 && least > 1 {
+        return raw::result(peek(fd, len, least, |flags| call(0, flags), flags));
+    }
+    let mut wait = Wait::new(fd, Direction::Read);
     let limit = Limit::default();
     let mut done = 0;
     loop {
         let got = run(
-            fd,
-            Direction::Read,
+            &mut wait,
             &limit,
             || call(done, flags | libc::MSG_DONTWAIT),
             || call(done, flags),
@@ -111,8 +121,54 @@ pub(crate) unsafe extern "C" fn recvfrom(
             Err(_) if done > 0 => return done.cast_signed(),
             Err(_) => return raw::result(got),
         }
-        if !whole || got == 0 || done == len {
+        if got == 0 || done >= least {
             return done.cast_signed();
+        }
+    }
+}
+
+/// How many bytes a call of a blocking stream waits for; 1 of all else.
+fn least(fd: RawFd, len: size_t, flags: c_int) -> usize {
+    let whole = flags & libc::MSG_WAITALL != 0;
+    if !whole && !HAS_LOW_WATER.load(Ordering::Relaxed) {
+        return 1;
+    }
+    if !is_stream(fd) || is_nonblocking(fd) {
+        return 1;
+    }
+    if whole {
+        return len;
+    }
+    let mark = option(fd, libc::SO_RCVLOWAT).and_then(|mark| usize::try_from(mark).ok());
+    mark.unwrap_or(1).clamp(1, len.max(1))
+}
+
+/// Waits until so many bytes can be looked at at once. The kernel says "readable" from the first one, so
+/// it is tried after pauses.
+fn peek(
+    fd: RawFd,
+    len: size_t,
+    least: usize,
+    call: impl Fn(c_int) -> isize,
+    flags: c_int,
+) -> isize {
+    let limit = Limit::default();
+    let mut pauses = Pauses::default();
+    loop {
+        let got = call(flags | libc::MSG_DONTWAIT);
+        let enough = usize::try_from(got).is_ok_and(|got| got == 0 || got >= least.min(len));
+        if enough || (got < 0 && got != AGAIN) {
+            return got;
+        }
+        let told = wait::told(fd, libc::POLLRDHUP);
+        if told & (libc::POLLRDHUP | libc::POLLHUP) != 0 {
+            // No more will come.
+            return call(flags & !libc::MSG_WAITALL | libc::MSG_DONTWAIT);
+        }
+        match pauses.wait(None, limit.of(fd, Direction::Read)) {
+            Ended::Failed(errno) if got < 0 => return failed(errno),
+            Ended::TimedOut | Ended::Failed(_) => return got,
+            Ended::Woken | Ended::Plain | Ended::Unpollable => {}
         }
     }
 }
@@ -155,18 +211,59 @@ pub(crate) unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_in
     if let Some(error) = cancelled() {
         return raw::result(error);
     }
-    if flags & libc::MSG_WAITALL != 0 && flags & libc::MSG_PEEK == 0 && is_stream(fd) {
-        // Rare, and not to be put together from parts with control data in between.
-        return raw::result(patch::blocking_quietly(|| call(flags)));
+    // SAFETY: by contract; a header that is none is for the kernel to tell.
+    let Some(header) = (unsafe { msg.as_ref() }).copied() else {
+        return raw::result(call(flags));
+    };
+    let parts = if header.msg_iov.is_null() {
+        &[]
+    } else {
+        // SAFETY: by contract.
+        unsafe { std::slice::from_raw_parts(header.msg_iov, header.msg_iovlen) }
+    };
+    let all: usize = parts.iter().map(|part| part.iov_len).sum();
+    let least = least(fd, all, flags);
+    if flags & libc::MSG_PEEK != 0 && least > 1 {
+        return raw::result(peek(fd, all, least, call, flags));
     }
+    if least > 1 && !header.msg_control.is_null() {
+        // Not to be put together from parts with control data in between.
+        return raw::result(hand_over_for_long(|| call(flags)));
+    }
+    let mut wait = Wait::new(fd, Direction::Read);
+    let limit = Limit::default();
     // A call that fails with EAGAIN leaves the header alone.
-    raw::result(run(
-        fd,
-        Direction::Read,
-        &Limit::default(),
+    let first = run(
+        &mut wait,
+        &limit,
         || call(flags | libc::MSG_DONTWAIT),
         || call(flags),
-    ))
+    );
+    let Ok(mut done) = usize::try_from(first) else {
+        return raw::result(first);
+    };
+    while done > 0 && done < least {
+        let mut rest = advance(parts, done);
+        let mut header = header;
+        header.msg_name = std::ptr::null_mut();
+        header.msg_namelen = 0;
+        header.msg_iov = rest.as_mut_ptr();
+        header.msg_iovlen = rest.len();
+        let header = &raw mut header;
+        // SAFETY: a copy of the caller's header with less of its vector.
+        let call = |flags: c_int| unsafe { sys!(SYS_recvmsg, fd, header, flags) };
+        let next = run(
+            &mut wait,
+            &limit,
+            || call(flags | libc::MSG_DONTWAIT),
+            || call(flags),
+        );
+        match usize::try_from(next) {
+            Ok(more) if more > 0 => done += more,
+            _ => break,
+        }
+    }
+    done.cast_signed()
 }
 
 /// sendto(2): blocks until a stream has taken all.
@@ -202,26 +299,49 @@ pub(crate) unsafe extern "C" fn sendto(
     if let Some(error) = cancelled() {
         return raw::result(error);
     }
+    let mut wait = Wait::new(fd, Direction::Write);
     let limit = Limit::default();
-    let mut done = 0;
+    let (mut done, mut flags) = (0, flags);
     loop {
         let sent = run(
-            fd,
-            Direction::Write,
+            &mut wait,
             &limit,
             || call(done, flags | libc::MSG_DONTWAIT),
             || call(done, flags),
         );
+        if connects(&mut wait, &limit, sent, &mut flags) {
+            continue;
+        }
         match usize::try_from(sent) {
             Ok(more) => done += more,
             Err(_) if done > 0 => return done.cast_signed(),
             Err(_) => return raw::result(sent),
         }
         // A datagram goes whole. Where the user wants no waiting a part is an answer.
-        if done >= len || sent == 0 || is_nonblocking(fd) {
+        if done >= len || sent == 0 || wait.is_nonblocking() {
             return done.cast_signed();
         }
     }
+}
+
+/// After a send with `MSG_FASTOPEN` that has begun to connect: waits for the connection, and says that the
+/// send is to be tried again.
+fn connects(wait: &mut Wait, limit: &Limit, sent: isize, flags: &mut c_int) -> bool {
+    let begun = *flags & libc::MSG_FASTOPEN != 0 && error_of(sent) == Some(libc::EINPROGRESS);
+    if !begun || wait.is_nonblocking() {
+        return false;
+    }
+    *flags &= !libc::MSG_FASTOPEN;
+    let deadline = limit.of(wait.fd(), Direction::Write);
+    while !poll::is_ready(wait.fd(), libc::POLLOUT) {
+        match wait.wait(deadline) {
+            Ended::Woken | Ended::Plain => {}
+            Ended::TimedOut | Ended::Failed(_) | Ended::Unpollable => break,
+        }
+    }
+    // The send says what has become of it.
+    wait.progressed();
+    true
 }
 
 /// send(2).
@@ -255,15 +375,21 @@ pub(crate) unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_
     if let Some(error) = cancelled() {
         return raw::result(error);
     }
+    let mut wait = Wait::new(fd, Direction::Write);
     let limit = Limit::default();
-    let send = |msg: *const msghdr| {
-        run(
-            fd,
-            Direction::Write,
-            &limit,
-            || call(msg, flags | libc::MSG_DONTWAIT),
-            || call(msg, flags),
-        )
+    let mut flags = flags;
+    let mut send = |msg: *const msghdr| {
+        loop {
+            let sent = run(
+                &mut wait,
+                &limit,
+                || call(msg, flags | libc::MSG_DONTWAIT),
+                || call(msg, flags),
+            );
+            if !connects(&mut wait, &limit, sent, &mut flags) {
+                return sent;
+            }
+        }
     };
     let first = send(msg);
     let Ok(mut done) = usize::try_from(first) else {
@@ -327,16 +453,20 @@ pub(crate) unsafe extern "C" fn recvmmsg(
     if let Some(error) = cancelled() {
         return raw::int(error);
     }
-    if !limit.is_null() {
-        return raw::int(patch::blocking_quietly(|| call(0, flags, limit)));
-    }
+    // The kernel looks at this limit after each message and at no other time: recvmmsg(2), "Bugs".
+    // SAFETY: by contract it is null or valid.
+    let until = match unsafe { limit.as_ref() }.map(|limit| duration_of(*limit)) {
+        Some(None) => return raw::int(call(0, flags, limit)),
+        Some(Some(limit)) => Instant::now().checked_add(limit),
+        None => None,
+    };
     let none = std::ptr::null_mut();
     let limit = Limit::default();
+    let mut wait = Wait::new(fd, Direction::Read);
     let mut done = 0;
     loop {
         let got = run(
-            fd,
-            Direction::Read,
+            &mut wait,
             &limit,
             || call(done, flags | libc::MSG_DONTWAIT, none),
             || call(done, flags, none),
@@ -346,7 +476,8 @@ pub(crate) unsafe extern "C" fn recvmmsg(
             Err(_) if done > 0 => return done.cast_signed(),
             Err(_) => return raw::int(got),
         }
-        if got == 0 || done >= count || flags & libc::MSG_WAITFORONE != 0 {
+        let over = until.is_some_and(|until| Instant::now() >= until);
+        if got == 0 || done >= count || over || flags & libc::MSG_WAITFORONE != 0 {
             return done.cast_signed();
         }
     }
@@ -398,29 +529,45 @@ pub(crate) unsafe extern "C" fn accept4(
 ) -> c_int {
     // SAFETY: by contract.
     let call = || unsafe { sys!(SYS_accept4, fd, addr, addr_len, flags) };
-    if !on(Kind::Sockets) || is_nonblocking(fd) {
+    let flags_are_bad = flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0;
+    if !on(Kind::Sockets) || flags_are_bad || is_nonblocking(fd) {
         return raw::int(call());
     }
     if let Some(error) = cancelled() {
         return raw::int(error);
     }
     let limit = Limit::default();
+    let mut wait = Wait::new(fd, Direction::Read);
+    let mut has_looked = false;
     loop {
-        if let Some(_turn) = wait::Turn::take(fd) {
+        let looked = wait.attempt(|| isize::from(wait::told(fd, libc::POLLIN)));
+        if looked < 0 {
+            return raw::int(looked);
+        }
+        if looked != 0 {
+            let Some(_turn) = wait::Turn::take(fd) else {
+                patch::give_way();
+                continue;
+            };
             if poll::is_ready(fd, libc::POLLIN) {
-                let accepted = call();
+                // Not inside of `attempt`: if another process is quicker the call waits.
+                let is_open = wait.attempt(|| 0);
+                let accepted = if is_open < 0 { is_open } else { call() };
                 patch::spend();
                 return raw::int(accepted);
             }
-        } else if poll::is_ready(fd, libc::POLLIN) {
-            patch::give_way();
-            continue;
         }
-        match wait::wait(fd, Direction::Read, limit.of(fd, Direction::Read)) {
-            Ended::Woken => {}
-            Ended::TimedOut => return raw::int(failed(libc::EAGAIN)),
-            Ended::Cancelled(errno) => return raw::int(failed(errno)),
-            Ended::Unpollable => return raw::int(patch::blocking_quietly(call)),
+        if !std::mem::replace(&mut has_looked, true)
+            && option(fd, libc::SO_ACCEPTCONN).is_none_or(|listens| listens == 0)
+        {
+            // An error, not a wait.
+            return raw::int(call());
+        }
+        match wait.wait(limit.of(fd, Direction::Read)) {
+            Ended::Woken | Ended::Plain => {}
+            Ended::TimedOut => return raw::int(AGAIN),
+            Ended::Failed(errno) => return raw::int(failed(errno)),
+            Ended::Unpollable => return raw::int(patch::blocking_until_others_act(call)),
         }
     }
 }
@@ -466,33 +613,78 @@ pub(crate) unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: s
     if let Some(error) = cancelled() {
         return raw::int(error);
     }
-    set_nonblocking(fd, true);
-    let started = call();
-    set_nonblocking(fd, false);
-    match error_of(started) {
-        Some(libc::EINPROGRESS) => {
-            let deadline = socket_deadline(fd, Direction::Write);
-            raw::int(connected(fd, deadline))
+    let start = || {
+        set_nonblocking(fd, true);
+        let started = call();
+        set_nonblocking(fd, false);
+        started
+    };
+    let limit = Limit::default();
+    let mut pauses = Pauses::default();
+    loop {
+        let started = start();
+        match error_of(started) {
+            // The limit may have ended an earlier call: connect(2), of SO_SNDTIMEO.
+            Some(error @ (libc::EINPROGRESS | libc::EALREADY)) => {
+                let deadline = limit.of(fd, Direction::Write);
+                return raw::int(connected(fd, deadline, error, call));
+            }
+            // A Unix socket's listener is full, and nothing tells when it has room.
+            Some(libc::EAGAIN) => match pauses.wait(None, limit.of(fd, Direction::Write)) {
+                Ended::TimedOut => return raw::int(started),
+                Ended::Failed(errno) => return raw::int(failed(errno)),
+                Ended::Woken | Ended::Plain | Ended::Unpollable => {}
+            },
+            _ => return raw::int(started),
         }
-        // A Unix socket's listener is full: there is nothing to wait for.
-        Some(libc::EAGAIN) => raw::int(patch::blocking_quietly(call)),
-        _ => raw::int(started),
     }
 }
 
-/// Waits for a connection that is under way.
-fn connected(fd: RawFd, deadline: Option<Instant>) -> isize {
-    while !poll::is_ready(fd, libc::POLLOUT) {
-        match wait::wait(fd, Direction::Write, deadline) {
-            Ended::Woken => {}
-            // As connect(2) says of SO_SNDTIMEO.
-            Ended::TimedOut => return failed(libc::EINPROGRESS),
-            Ended::Cancelled(errno) => return failed(errno),
+/// Waits for a connection that is under way; `late` is the error when the limit passes. At its end `call`
+/// connects once more: it says what has become of it, at once, and makes the socket know that it is
+/// connected.
+fn connected(
+    fd: RawFd,
+    deadline: Option<Instant>,
+    late: c_int,
+    call: impl FnOnce() -> isize,
+) -> isize {
+    let mut wait = Wait::new(fd, Direction::Write);
+    loop {
+        let looked = wait.attempt(|| isize::from(wait::told(fd, libc::POLLOUT)));
+        if looked < 0 {
+            return looked;
+        }
+        if looked > 0 {
+            break;
+        }
+        match wait.wait(deadline) {
+            Ended::Woken | Ended::Plain => {}
+            Ended::TimedOut => return failed(late),
+            Ended::Failed(errno) => return failed(errno),
             Ended::Unpollable => break,
         }
     }
-    match option(fd, libc::SO_ERROR) {
-        Some(error) => failed(error),
-        None => failed(libc::ENOTSOCK),
+    call()
+}
+
+/// setsockopt(2): the only one that this crate must know of is the low-water mark, which a call that does
+/// not wait does not heed.
+///
+/// # Safety
+/// As setsockopt(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn setsockopt(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: socklen_t,
+) -> c_int {
+    // SAFETY: by contract.
+    let result = raw::int(unsafe { sys!(SYS_setsockopt, fd, level, name, value, len) });
+    if result == 0 && level == libc::SOL_SOCKET && name == libc::SO_RCVLOWAT {
+        HAS_LOW_WATER.store(true, Ordering::Relaxed);
     }
+    result
 }

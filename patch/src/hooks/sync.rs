@@ -24,18 +24,24 @@ use crate::hooks::sleep::duration_of;
 use crate::raw;
 
 /// Lists; a guess: more than cores, few enough to stay in the cache.
-const LISTS: usize = 256;
+pub(crate) const LISTS: usize = 256;
 
 static TABLE: [List; LISTS] = [const { List::new() }; LISTS];
 
 fn list_of(word: *const AtomicU32) -> &'static List {
+    list_in(&TABLE, word)
+}
+
+/// The list of an address in such a table.
+#[inline]
+pub(crate) fn list_in(table: &'static [List; LISTS], word: *const AtomicU32) -> &'static List {
     // Fibonacci hashing: the low bits of addresses say little.
     let hash = (word.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-    &TABLE[usize::try_from(hash).unwrap_or(0) % LISTS]
+    &table[usize::try_from(hash).unwrap_or(0) % LISTS]
 }
 
 /// When a futex's limit has passed. `Err`: it is none, or by a clock that the kernel had better watch.
-fn deadline(
+pub(crate) fn deadline(
     limit: Option<timespec>,
     is_absolute: bool,
     is_realtime: bool,
@@ -129,7 +135,8 @@ pub(crate) unsafe extern "C" fn syscall(
     // Other processes know nothing of the table, so what they share is for the kernel.
     let is_private = op & libc::FUTEX_PRIVATE_FLAG != 0;
     let wake = |limit, bits| {
-        if !is_private {
+        // The child of a fork has a copy of those who wait, and nobody to run them.
+        if !is_private || patch::is_forked() {
             return 0;
         }
         let _bypass = Bypass::enter();
@@ -145,7 +152,7 @@ pub(crate) unsafe extern "C" fn syscall(
                     patch::spend();
                     result
                 }
-                None => patch::blocking_quietly(plain),
+                None => patch::blocking_until_others_act(plain),
             }
         }
         libc::FUTEX_WAKE | libc::FUTEX_WAKE_BITSET => {

@@ -147,7 +147,7 @@ pub(crate) unsafe extern "C" fn pthread_join(thread: pthread_t, value: *mut *mut
     // SAFETY: by contract.
     let call = || unsafe { original(thread, value) };
     if on(Kind::Threads) {
-        patch::blocking_quietly(call)
+        patch::blocking_until_others_act(call)
     } else {
         call()
     }

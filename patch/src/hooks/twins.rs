@@ -3,11 +3,11 @@
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use libc::{
-    c_int, c_void, fd_set, nfds_t, off_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t,
-    timespec, timeval,
+    c_char, c_int, c_ulong, c_void, fd_set, mode_t, nfds_t, off_t, pollfd, sigset_t, size_t,
+    sockaddr, socklen_t, ssize_t, timespec, timeval,
 };
 
-use super::{descriptor, poll, sleep, socket};
+use super::{close, descriptor, lock, open, poll, sleep, socket};
 
 /// Ends the process, as libc does, if a call may write behind its buffer.
 fn check(count: impl TryInto<size_t>, room: size_t) {
@@ -84,6 +84,27 @@ unsafe extern "C" fn __recvfrom_chk(
     unsafe { socket::recvfrom(fd, buf, count, flags, addr, addr_len) }
 }
 
+macro_rules! without_mode {
+    ($($name:ident = $original:ident($($arg:ident: $type:ty),*);)*) => {$(
+        /// As the function without `_2`, for flags that create nothing.
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($arg: $type),*) -> c_int {
+            // SAFETY: by contract.
+            unsafe { open::$original($($arg),*, 0) }
+        }
+    )*};
+}
+
+without_mode! {
+    __open_2 = open(path: *const c_char, flags: c_int);
+    __open64_2 = open(path: *const c_char, flags: c_int);
+    __openat_2 = openat(folder: c_int, path: *const c_char, flags: c_int);
+    __openat64_2 = openat(folder: c_int, path: *const c_char, flags: c_int);
+}
+
 macro_rules! aliases {
     ($($name:ident = $module:ident::$original:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {$(
         /// As the function without underscores.
@@ -92,6 +113,7 @@ macro_rules! aliases {
         /// As there.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name($($arg: $type),*) -> $result {
+            #[allow(unused_unsafe, reason = "some are safe")]
             // SAFETY: by contract.
             unsafe { $module::$original($($arg),*) }
         }
@@ -105,6 +127,16 @@ aliases! {
         -> ssize_t;
     __pwrite64 = descriptor::pwrite64(fd: c_int, buf: *const c_void, count: size_t, offset: off_t)
         -> ssize_t;
+    open64 = open::open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int;
+    __open = open::open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int;
+    __open64 = open::open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int;
+    openat64 = open::openat(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t)
+        -> c_int;
+    __fcntl = lock::fcntl(fd: c_int, command: c_int, argument: c_ulong) -> c_int;
+    fcntl64 = lock::fcntl(fd: c_int, command: c_int, argument: c_ulong) -> c_int;
+    lockf64 = lock::lockf(fd: c_int, command: c_int, length: off_t) -> c_int;
+    __close = close::close(fd: c_int) -> c_int;
+    __dup2 = close::dup2(old: c_int, new: c_int) -> c_int;
     __connect = socket::connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int;
     __send = socket::send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t;
     __poll = poll::poll(fds: *mut pollfd, count: nfds_t, limit: c_int) -> c_int;

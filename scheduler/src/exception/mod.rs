@@ -31,16 +31,20 @@ use std::error::Error;
 use std::fmt;
 use std::panic::resume_unwind;
 
+use crate::green_thread::Header;
+
 pub(crate) use self::defer::Hold;
 pub use self::defer::{defer, is_deferred};
 pub(crate) use self::inbox::{AlarmKey, Inbox, cancel_alarm, close, is_killed, kill, throw};
 #[cfg(not(loom))]
 pub use self::pending::Pending;
 #[cfg(not(loom))]
-pub(crate) use self::pending::peek;
+use self::pending::told;
 pub(crate) use self::pending::{
     Local, Raise, admits, check, holds, is_due, is_quiet, is_unwinding, note_exception,
 };
+#[cfg(not(loom))]
+pub(crate) use self::pending::{overslept, peek};
 
 /// The error of an exception.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
@@ -178,6 +182,24 @@ fn take<E: Error + 'static>(payload: Box<dyn Any + Send>) -> Result<Box<E>, Box<
         Ok(error) => Ok(error),
         Err(error) => Err(Box::new(Exception { error, tag })),
     }
+}
+
+/// The result of a body that has ended: an exception that patched code was told of, by an error, and that
+/// nothing has raised since is in place of its value.
+pub(crate) fn or_told<T>(
+    header: &Header,
+    result: std::thread::Result<T>,
+) -> std::thread::Result<T> {
+    #[cfg(not(loom))]
+    if result.is_ok()
+        && let Some(exception) = told(header)
+    {
+        // A panic of the value's destructor has nowhere to go.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(result)));
+        return Err(Box::new(exception));
+    }
+    let _ = header;
+    result
 }
 
 /// Unwinds on with a payload that was caught.

@@ -24,6 +24,8 @@ struct Scope {
     deadline: Option<Instant>,
     /// Its exception was raised.
     raised: bool,
+    /// Its limit passed while a call of patched code waited, which had to fail or to wait on.
+    told: bool,
 }
 
 /// A thread's own part: its deadlines, how its exceptions stand, its locals.
@@ -48,6 +50,9 @@ pub(crate) struct Local {
     pub(crate) blocking: u32,
     /// Above zero while `defer` runs: what is to be raised stays where it is.
     defers: u32,
+    /// A call of patched code has failed because of an exception that is no limit's, and it has not
+    /// been raised yet.
+    told: bool,
     pub(crate) locals: Locals,
     /// The result of a thread that cannot start; before it starts that of who holds the running reference.
     pub(crate) payload: Option<Box<dyn Any + Send>>,
@@ -158,6 +163,7 @@ impl Local {
             id,
             deadline,
             raised: false,
+            told: false,
         });
         if let Some(deadline) = deadline {
             self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
@@ -165,7 +171,7 @@ impl Local {
         id
     }
 
-    /// Leaves the innermost `timeout`. True: its exception was raised.
+    /// Leaves the innermost `timeout`. True: its exception was raised, or patched code was told of it.
     pub(crate) fn pop_scope(&mut self, id: u64) -> bool {
         let scope = self.scopes.pop().expect("timeouts nest");
         debug_assert_eq!(scope.id, id, "timeouts nest");
@@ -175,7 +181,20 @@ impl Local {
         if self.scope_raised {
             self.scope_raised = self.scopes.iter().any(|s| s.raised);
         }
-        scope.raised
+        scope.raised || scope.told
+    }
+
+    /// The limits that have passed count as raised: a call of patched code was told of them.
+    #[cfg(not(loom))]
+    fn tell_limits(&mut self, header: &Header) {
+        if self.earliest.is_none() {
+            return;
+        }
+        let now = clock::now();
+        let first = self.held(header).unwrap_or(0);
+        for scope in self.scopes.iter_mut().skip(first) {
+            scope.told |= scope.deadline.is_some_and(|deadline| deadline <= now);
+        }
     }
 
     /// Adds an `exc_after` to the thread's inbox. The error comes back if the thread's body has ended: it
@@ -230,6 +249,7 @@ impl Local {
 
     /// The next exception to raise, in the order of rule 8.
     fn next(&mut self, header: &Header) -> Option<Raise> {
+        self.told = false;
         let held = self.held(header);
         if held.is_none() && header.state.is_pending() && header.cold().inbox.lock().is_killed() {
             let again = std::mem::replace(&mut self.kill_raised, true);
@@ -399,7 +419,8 @@ pub enum Pending {
     Other,
 }
 
-/// What a blocking call would raise now; it stays.
+/// What a blocking call would raise now; it stays. The caller is going to fail because of it, which
+/// counts as raised for a `timeout`.
 #[cfg(not(loom))]
 pub(crate) fn peek(header: &Header) -> Option<Pending> {
     if !is_due(header) {
@@ -407,11 +428,40 @@ pub(crate) fn peek(header: &Header) -> Option<Pending> {
     }
     // SAFETY: the thread asks about itself.
     let local = unsafe { header.local() };
+    local.tell_limits(header);
     Some(if local.is_timeout_due(header) {
         Pending::Elapsed
     } else {
+        local.told = true;
         Pending::Other
     })
+}
+
+/// A call of patched code that no exception can end has waited, perhaps beyond a limit.
+#[cfg(not(loom))]
+pub(crate) fn overslept(header: &Header) {
+    if is_quiet(header) || is_unwinding() {
+        return;
+    }
+    // SAFETY: the thread asks about itself.
+    let local = unsafe { header.local() };
+    local.tell_limits(header);
+    // A kill must not be forgotten by a thread that ends without another call of weald.
+    local.told |= local.held(header).is_none() && header.state.is_pending();
+}
+
+/// What a thread's body must not end without: an exception that a call of patched code has failed
+/// because of, and that nothing has raised since.
+#[cfg(not(loom))]
+pub(crate) fn told(header: &Header) -> Option<Exception> {
+    if is_quiet(header) {
+        return None;
+    }
+    // SAFETY: the thread asks about itself.
+    if !unsafe { header.local() }.told {
+        return None;
+    }
+    check(header).map(|raise| raise.exception)
 }
 
 /// True if a blocking call would raise something now; it stays.

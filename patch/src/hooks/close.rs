@@ -1,0 +1,72 @@
+//! `close` and what closes a number by putting another file there: who waits for it gets `EBADF`.
+//! close(2), dup2(2), close_range(2).
+//!
+//! The system call is made as it is, for everybody. Only those are told who wait by [`crate::wait`], and
+//! those who wait for a lock that may have gone with the file.
+#![allow(unsafe_code, reason = "takes the place of libc's functions")]
+
+use std::os::fd::RawFd;
+
+use libc::{c_int, c_uint};
+use weald_scheduler::patch;
+
+use crate::raw::{self, sys};
+use crate::wait::Closing;
+
+/// Makes the call, which closes the numbers. In the child of a fork nobody waits.
+fn closing(first: RawFd, last: RawFd, call: impl FnOnce() -> isize) -> c_int {
+    if patch::is_forked() {
+        return raw::int(call());
+    }
+    let closing = Closing::begin(first, last);
+    let result = call();
+    drop(closing);
+    super::lock::unlocked();
+    raw::int(result)
+}
+
+/// close(2).
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn close(fd: c_int) -> c_int {
+    // SAFETY: no pointers.
+    closing(fd, fd, || unsafe { sys!(SYS_close, fd) })
+}
+
+/// dup2(2).
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn dup2(old: c_int, new: c_int) -> c_int {
+    if old == new {
+        // Nothing is closed; an error if it is none.
+        // SAFETY: no pointers.
+        let flags = unsafe { sys!(SYS_fcntl, old, libc::F_GETFD) };
+        return if raw::int(flags) < 0 { -1 } else { new };
+    }
+    dup3(old, new, 0)
+}
+
+/// dup3(2).
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
+    // SAFETY: no pointers.
+    let call = || unsafe { sys!(SYS_dup3, old, new, flags) };
+    // SAFETY: no pointers.
+    let is_open = unsafe { sys!(SYS_fcntl, old, libc::F_GETFD) } >= 0;
+    if old == new || !is_open {
+        // An error: nothing is closed.
+        return raw::int(call());
+    }
+    closing(new, new, call)
+}
+
+/// close_range(2).
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    // SAFETY: no pointers.
+    let call = || unsafe { sys!(SYS_close_range, first, last, flags) };
+    let marks_only = flags.cast_unsigned() & libc::CLOSE_RANGE_CLOEXEC != 0;
+    if first > last || marks_only {
+        return raw::int(call());
+    }
+    let number = |fd: c_uint| RawFd::try_from(fd).unwrap_or(RawFd::MAX);
+    closing(number(first), number(last), call)
+}

@@ -1,0 +1,174 @@
+//! Locks of files: `flock`, and `fcntl` with `F_SETLKW` and `F_OFD_SETLKW`. flock(2), fcntl(2).
+//!
+//! They are tried without waiting, and again after pauses, since nothing tells when another process
+//! unlocks. What this process unlocks by these calls or by `close` ends the pauses at once. So those
+//! who wait hold no OS thread and no permit, and an exception ends the wait. But of two processes that wait
+//! for each other's `F_SETLKW` none gets `EDEADLK`.
+#![allow(unsafe_code, reason = "takes the place of libc's functions")]
+
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+use libc::{c_int, c_ulong};
+use weald_scheduler::io::WaitQueue;
+use weald_scheduler::patch;
+
+use crate::Kind;
+use crate::hooks::descriptor::failed;
+use crate::hooks::on;
+use crate::raw::{self, error_of, sys};
+use crate::wait::{self, Ended, Pauses};
+
+/// Those who wait for a lock of a file, whichever.
+static WAITERS: WaitQueue = WaitQueue::new();
+/// How many there are.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Something was unlocked, perhaps. Pairs with the fence of `Counted`: either this call sees the waiter, or
+/// the waiter's next try sees the lock free.
+#[inline]
+pub(crate) fn unlocked() {
+    fence(Ordering::SeqCst);
+    if COUNT.load(Ordering::Relaxed) > 0 && patch::may_wake() {
+        WAITERS.wake_all();
+    }
+}
+
+/// A waiter from before its last try to its end.
+struct Counted;
+
+impl Counted {
+    fn begin() -> Self {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Tries until it is not "locked by another".
+fn locked(attempt: impl Fn() -> isize) -> isize {
+    let is_others = |result| error_of(result) == Some(libc::EWOULDBLOCK);
+    let first = attempt();
+    if !is_others(first) {
+        patch::spend();
+        return first;
+    }
+    if let Some(pending) = patch::pending() {
+        return failed(wait::errno_of(pending));
+    }
+    let _counted = Counted::begin();
+    let mut pauses = Pauses::default();
+    loop {
+        let result = attempt();
+        if !is_others(result) {
+            return result;
+        }
+        if let Ended::Failed(errno) = pauses.wait(Some(&WAITERS), None) {
+            return failed(errno);
+        }
+    }
+}
+
+/// flock(2).
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn flock(fd: c_int, operation: c_int) -> c_int {
+    // SAFETY: no pointers.
+    let call = |operation: c_int| unsafe { sys!(SYS_flock, fd, operation) };
+    if operation & !libc::LOCK_NB == libc::LOCK_UN {
+        let result = call(operation);
+        unlocked();
+        return raw::int(result);
+    }
+    if !on(Kind::Files) || operation & libc::LOCK_NB != 0 {
+        return raw::int(call(operation));
+    }
+    raw::int(locked(|| call(operation | libc::LOCK_NB)))
+}
+
+/// fcntl(2). The variadic function takes one word at most.
+///
+/// # Safety
+/// As fcntl(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: c_ulong) -> c_int {
+    // SAFETY: by contract.
+    let call = |command: c_int| unsafe { sys!(SYS_fcntl, fd, command, argument) };
+    match command {
+        libc::F_SETLKW | libc::F_OFD_SETLKW if on(Kind::Files) => {
+            let quick = if command == libc::F_SETLKW {
+                libc::F_SETLK
+            } else {
+                libc::F_OFD_SETLK
+            };
+            let result = locked(|| call(quick));
+            unlocked();
+            raw::int(result)
+        }
+        libc::F_SETLK | libc::F_OFD_SETLK | libc::F_SETLKW | libc::F_OFD_SETLKW => {
+            let result = call(command);
+            unlocked();
+            raw::int(result)
+        }
+        libc::F_GETOWN => owner(fd),
+        _ => raw::int(call(command)),
+    }
+}
+
+/// `F_GETOWN` as libc asks for it: the system call's own tells a group by what looks like an error.
+fn owner(fd: c_int) -> c_int {
+    /// `struct f_owner_ex` of fcntl(2).
+    #[repr(C)]
+    #[derive(Default)]
+    struct Owner {
+        kind: c_int,
+        id: libc::pid_t,
+    }
+    const F_GETOWN_EX: c_int = 16;
+    const F_OWNER_PGRP: c_int = 2;
+    let mut owner = Owner::default();
+    // SAFETY: a pointer to a local of that type.
+    let result = raw::int(unsafe { sys!(SYS_fcntl, fd, F_GETOWN_EX, &raw mut owner) });
+    match result {
+        0 if owner.kind == F_OWNER_PGRP => -owner.id,
+        0 => owner.id,
+        error => error,
+    }
+}
+
+/// lockf(3), by the lock that it is made of.
+#[allow(clippy::cast_possible_truncation, reason = "small constants")]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn lockf(fd: c_int, command: c_int, length: libc::off_t) -> c_int {
+    // SAFETY: all zeros is a valid lock.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_whence = libc::SEEK_CUR as _;
+    lock.l_len = length;
+    let (kind, operation) = match command {
+        libc::F_LOCK => (libc::F_WRLCK, libc::F_SETLKW),
+        libc::F_TLOCK => (libc::F_WRLCK, libc::F_SETLK),
+        libc::F_ULOCK => (libc::F_UNLCK, libc::F_SETLK),
+        libc::F_TEST => (libc::F_RDLCK, libc::F_GETLK),
+        _ => return raw::int(failed(libc::EINVAL)),
+    };
+    lock.l_type = kind as _;
+    // SAFETY: a pointer to a local.
+    let result = unsafe {
+        fcntl(
+            fd,
+            operation,
+            (&raw mut lock).expose_provenance() as c_ulong,
+        )
+    };
+    // SAFETY: no pointers.
+    let own = unsafe { sys!(SYS_getpid) };
+    let is_free = lock.l_type == libc::F_UNLCK as _ || isize::try_from(lock.l_pid) == Ok(own);
+    if command == libc::F_TEST && result == 0 && !is_free {
+        return raw::int(failed(libc::EACCES));
+    }
+    result
+}

@@ -1,0 +1,625 @@
+//! Mutexes, read-write locks and condition variables of libc, of which C++'s are made.
+//! pthread_mutex_lock(3), pthread_rwlock_rdlock(3), pthread_cond_wait(3).
+//!
+//! libc's own data stay as libc keeps them, so OS threads and green threads share a lock. A green thread
+//! tries; while another has it, it waits in a table of ours (`futex.rs`), by the lock's address. Whoever
+//! unlocks, on a green or an OS thread, unlocks by libc's function and then wakes one from the table.
+//!
+//! | kind of lock                                  | a patched green thread that must wait     |
+//! |-----------------------------------------------|-------------------------------------------|
+//! | normal, recursive, adaptive                   | is suspended                              |
+//! | checks errors, robust, with priorities, shared | keeps its OS thread; the worker goes on |
+//!
+//! A condition variable: who waits enters the table, then unlocks the mutex. `signal` and `broadcast` wake
+//! from the table and those of libc. So `signal` may wake one of each, which POSIX allows.
+//!
+//! A `pthread_cond_wait` of an OS thread unlocks its mutex inside libc, where it cannot be seen. So a
+//! green thread that waits for a mutex also looks again after pauses ([`Net`]).
+//!
+//! An exception does not end such a wait: nobody looks for an error of `pthread_mutex_lock`.
+#![allow(unsafe_code, reason = "takes the place of libc's functions")]
+
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use libc::{
+    c_int, clockid_t, pthread_cond_t, pthread_condattr_t, pthread_mutex_t, pthread_rwlock_t,
+    timespec,
+};
+use weald_scheduler::patch::{self, Bypass};
+
+use crate::Kind;
+use crate::futex::{List, Waited};
+use crate::hooks::on;
+use crate::hooks::sync::{LISTS, deadline, list_in};
+use crate::original::original;
+
+/// Lists; as many as for futexes.
+static LOCKS: [List; LISTS] = [const { List::new() }; LISTS];
+static CONDITIONS: [List; LISTS] = [const { List::new() }; LISTS];
+
+fn list_of<T>(lock: *const T) -> &'static List {
+    list_in(&LOCKS, lock.cast())
+}
+
+fn waiters_of(condition: *const pthread_cond_t) -> &'static List {
+    list_in(&CONDITIONS, condition.cast())
+}
+
+/// Wakes who waits for a lock that was unlocked.
+#[inline]
+fn unlocked<T>(lock: *const T, limit: usize) {
+    wake(list_of(lock), lock.cast(), limit);
+}
+
+#[inline]
+fn wake(list: &'static List, word: *const AtomicU32, limit: usize) {
+    // In the middle of the scheduler, as an allocator's lock may be, nobody is woken: `Net` is for that.
+    if list.has_waiters() && patch::may_wake() {
+        let _bypass = Bypass::enter();
+        list.wake(word, limit, u32::MAX);
+    }
+}
+
+/// How long a green thread waits before it looks at a lock again that nobody has told it of.
+struct Net(Duration);
+
+impl Net {
+    const FIRST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = Duration::from_millis(64);
+
+    fn until(&mut self, deadline: Option<Instant>) -> Instant {
+        let pause = Instant::now() + self.0;
+        self.0 = (self.0 * 2).min(Self::LONGEST);
+        deadline.map_or(pause, |deadline| deadline.min(pause))
+    }
+}
+
+/// Tries until the lock is got (0), fails for another reason than that another has it, or the deadline has
+/// passed.
+fn wait_for<T>(lock: *const T, until: Option<Instant>, attempt: impl Fn() -> c_int) -> c_int {
+    let mut net = Net(Net::FIRST);
+    loop {
+        let mut result = libc::EBUSY;
+        list_of(lock).wait_unless(lock.cast(), Some(net.until(until)), || {
+            result = attempt();
+            result != libc::EBUSY
+        });
+        if result != libc::EBUSY {
+            return result;
+        }
+        if until.is_some_and(|until| Instant::now() >= until) {
+            // Whoever woke this thread meant it to try.
+            result = attempt();
+            return if result == libc::EBUSY {
+                libc::ETIMEDOUT
+            } else {
+                result
+            };
+        }
+    }
+}
+
+/// An absolute limit of POSIX. `Err`: it is none, or by a clock that libc had better watch.
+///
+/// # Safety
+/// Null or valid.
+unsafe fn limit_of(limit: *const timespec, clock: clockid_t) -> Result<Option<Instant>, ()> {
+    // SAFETY: by contract.
+    let limit = unsafe { limit.as_ref() }.copied();
+    match clock {
+        libc::CLOCK_REALTIME => deadline(limit, true, true),
+        libc::CLOCK_MONOTONIC => deadline(limit, true, false),
+        _ => Err(()),
+    }
+}
+
+/// The mutex's kind, counted in words: it stands where the static initialisers of C programs put it.
+#[cfg(target_pointer_width = "64")]
+const KIND_AT: usize = 4;
+
+/// A green thread may wait for it in our table.
+///
+/// # Safety
+/// The mutex is one.
+unsafe fn is_plain(mutex: *const pthread_mutex_t) -> bool {
+    // SAFETY: inside of the mutex.
+    let kind = unsafe { word_at(mutex, KIND_AT) };
+    // The bits above say whether locks may be elided.
+    let kind = kind & 0xff;
+    kind == libc::PTHREAD_MUTEX_NORMAL.cast_unsigned()
+        || kind == libc::PTHREAD_MUTEX_RECURSIVE.cast_unsigned()
+        || kind == PTHREAD_MUTEX_ADAPTIVE_NP
+}
+
+const PTHREAD_MUTEX_ADAPTIVE_NP: u32 = 3;
+
+type Mutex = *mut pthread_mutex_t;
+type RwLock = *mut pthread_rwlock_t;
+type Condition = *mut pthread_cond_t;
+type OfMutex = unsafe extern "C" fn(Mutex) -> c_int;
+type OfRwLock = unsafe extern "C" fn(RwLock) -> c_int;
+type OfCondition = unsafe extern "C" fn(Condition) -> c_int;
+
+original! {
+    MUTEX_LOCK: OfMutex = c"pthread_mutex_lock";
+    MUTEX_TRYLOCK: OfMutex = c"pthread_mutex_trylock";
+    MUTEX_UNLOCK: OfMutex = c"pthread_mutex_unlock";
+    MUTEX_TIMEDLOCK: unsafe extern "C" fn(Mutex, *const timespec) -> c_int
+        = c"pthread_mutex_timedlock";
+    MUTEX_CLOCKLOCK: unsafe extern "C" fn(Mutex, clockid_t, *const timespec) -> c_int
+        = c"pthread_mutex_clocklock";
+    RWLOCK_UNLOCK: OfRwLock = c"pthread_rwlock_unlock";
+    COND_WAIT: unsafe extern "C" fn(Condition, Mutex) -> c_int
+        = c"pthread_cond_wait", COND_VERSION;
+    COND_TIMEDWAIT: unsafe extern "C" fn(Condition, Mutex, *const timespec) -> c_int
+        = c"pthread_cond_timedwait", COND_VERSION;
+    COND_CLOCKWAIT: unsafe extern "C" fn(Condition, Mutex, clockid_t, *const timespec) -> c_int
+        = c"pthread_cond_clockwait";
+    COND_SIGNAL: OfCondition = c"pthread_cond_signal", COND_VERSION;
+    COND_BROADCAST: OfCondition = c"pthread_cond_broadcast", COND_VERSION;
+}
+
+/// Since when glibc's condition variables are what they are; the older ones have the same names.
+#[cfg(target_arch = "x86_64")]
+const COND_VERSION: &std::ffi::CStr = c"GLIBC_2.3.2";
+#[cfg(target_arch = "aarch64")]
+const COND_VERSION: &std::ffi::CStr = c"GLIBC_2.17";
+
+/// Locks a mutex for a patched green thread that has found it locked.
+///
+/// # Safety
+/// The mutex is one.
+unsafe fn lock_green(mutex: Mutex, until: Option<Instant>) -> c_int {
+    // SAFETY: by contract.
+    wait_for(mutex, until, || unsafe { MUTEX_TRYLOCK.get()(mutex) })
+}
+
+/// A short time of a lock: a holder that runs has unlocked by then, without a suspension.
+const SPINS: usize = 64;
+
+/// Tries some times. `EBUSY`: it must be waited for.
+///
+/// # Safety
+/// The mutex is one.
+unsafe fn try_some(mutex: Mutex) -> c_int {
+    for _ in 0..SPINS {
+        // SAFETY: by contract.
+        let result = unsafe { MUTEX_TRYLOCK.get()(mutex) };
+        if result != libc::EBUSY {
+            return result;
+        }
+        std::hint::spin_loop();
+    }
+    libc::EBUSY
+}
+
+/// A mutex locked by a patched caller; `plain` waits on the OS thread.
+///
+/// # Safety
+/// The mutex is one.
+unsafe fn lock_by(
+    mutex: Mutex,
+    until: Result<Option<Instant>, ()>,
+    plain: impl FnOnce() -> c_int,
+) -> c_int {
+    // SAFETY: by contract.
+    match (unsafe { is_plain(mutex) }, until) {
+        (true, Ok(until)) => {
+            // No turn ends here: the lock may be an allocator's, which the scheduler needs.
+            // SAFETY: by contract.
+            match unsafe { try_some(mutex) } {
+                // SAFETY: by contract.
+                libc::EBUSY => unsafe { lock_green(mutex, until) },
+                result => result,
+            }
+        }
+        _ => patch::blocking_until_others_act(plain),
+    }
+}
+
+/// pthread_mutex_lock(3).
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_mutex_lock(mutex: Mutex) -> c_int {
+    // SAFETY: by contract.
+    let plain = || unsafe { MUTEX_LOCK.get()(mutex) };
+    if !on(Kind::Sync) {
+        return plain();
+    }
+    // SAFETY: by contract.
+    unsafe { lock_by(mutex, Ok(None), plain) }
+}
+
+/// pthread_mutex_timedlock(3).
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_mutex_timedlock(mutex: Mutex, limit: *const timespec) -> c_int {
+    // SAFETY: by contract.
+    let plain = || unsafe { MUTEX_TIMEDLOCK.get()(mutex, limit) };
+    if !on(Kind::Sync) {
+        return plain();
+    }
+    // SAFETY: by contract.
+    unsafe { lock_by(mutex, limit_of(limit, libc::CLOCK_REALTIME), plain) }
+}
+
+/// pthread_mutex_clocklock(3).
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_mutex_clocklock(
+    mutex: Mutex,
+    clock: clockid_t,
+    limit: *const timespec,
+) -> c_int {
+    // SAFETY: by contract.
+    let plain = || unsafe { MUTEX_CLOCKLOCK.get()(mutex, clock, limit) };
+    if !on(Kind::Sync) {
+        return plain();
+    }
+    // SAFETY: by contract.
+    unsafe { lock_by(mutex, limit_of(limit, clock), plain) }
+}
+
+/// pthread_mutex_unlock(3).
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_mutex_unlock(mutex: Mutex) -> c_int {
+    // SAFETY: by contract.
+    let result = unsafe { MUTEX_UNLOCK.get()(mutex) };
+    unlocked(mutex, 1);
+    result
+}
+
+/// A read-write lock locked by whoever calls; `attempt` tries, `plain` waits on the OS thread.
+///
+/// # Safety
+/// The lock is one.
+unsafe fn rwlock_by(
+    lock: RwLock,
+    until: impl FnOnce() -> Result<Option<Instant>, ()>,
+    attempt: OfRwLock,
+    plain: impl FnOnce() -> c_int,
+) -> c_int {
+    if !on(Kind::Sync) {
+        return plain();
+    }
+    // SAFETY: by contract.
+    let attempt = || unsafe { attempt(lock) };
+    let first = attempt();
+    if first != libc::EBUSY {
+        return first;
+    }
+    // SAFETY: by contract.
+    match (unsafe { is_private(lock) }, until()) {
+        (true, Ok(until)) => wait_for(lock, until, attempt),
+        _ => patch::blocking_until_others_act(plain),
+    }
+}
+
+/// Processes do not share the lock.
+///
+/// # Safety
+/// The lock is one.
+unsafe fn is_private(lock: *const pthread_rwlock_t) -> bool {
+    /// Where a lock that processes share differs from one that they do not; it stands nowhere.
+    static AT: OnceLock<Option<usize>> = OnceLock::new();
+    let at = *AT.get_or_init(|| {
+        // SAFETY: locks of our own, made and destroyed as POSIX says.
+        unsafe {
+            let mut attributes: MaybeUninit<libc::pthread_rwlockattr_t> = MaybeUninit::uninit();
+            libc::pthread_rwlockattr_init(attributes.as_mut_ptr());
+            let private = words_of(|lock: *mut pthread_rwlock_t| {
+                libc::pthread_rwlock_init(lock, attributes.as_ptr());
+            });
+            libc::pthread_rwlockattr_setpshared(
+                attributes.as_mut_ptr(),
+                libc::PTHREAD_PROCESS_SHARED,
+            );
+            let shared = words_of(|lock: *mut pthread_rwlock_t| {
+                libc::pthread_rwlock_init(lock, attributes.as_ptr());
+            });
+            libc::pthread_rwlockattr_destroy(attributes.as_mut_ptr());
+            private.iter().zip(&shared).position(|(a, b)| a != b)
+        }
+    });
+    // SAFETY: by contract; the place is inside of the lock.
+    at.is_some_and(|at| unsafe { word_at(lock, at) } == 0)
+}
+
+/// The words of a value of libc's that `make` makes.
+///
+/// # Safety
+/// `make` initialises it, and it needs no end.
+unsafe fn words_of<T>(make: impl FnOnce(*mut T)) -> Vec<u32> {
+    let mut value: MaybeUninit<T> = MaybeUninit::zeroed();
+    make(value.as_mut_ptr());
+    (0..size_of::<T>() / 4)
+        // SAFETY: all of it has been zeroed or written.
+        .map(|at| unsafe { word_at(value.as_ptr(), at) })
+        .collect()
+}
+
+/// # Safety
+/// The value has so many words, of which libc may change any meanwhile.
+unsafe fn word_at<T>(value: *const T, at: usize) -> u32 {
+    // SAFETY: by contract; values of libc are aligned to words.
+    unsafe { (*value.cast::<AtomicU32>().add(at)).load(Ordering::Relaxed) }
+}
+
+macro_rules! rwlock {
+    ($($name:ident $as_c:literal, $timed:ident $timed_c:literal, $clock:ident $clock_c:literal
+        by $attempt:ident;)*) => {$(
+        /// pthread_rwlock_rdlock(3) and its like.
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name(lock: RwLock) -> c_int {
+            original! { PLAIN: OfRwLock = $as_c; }
+            // SAFETY: by contract.
+            let plain = || unsafe { PLAIN.get()(lock) };
+            // SAFETY: by contract.
+            unsafe { rwlock_by(lock, || Ok(None), libc::$attempt, plain) }
+        }
+
+        /// pthread_rwlock_timedrdlock(3) and its like.
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $timed(lock: RwLock, limit: *const timespec) -> c_int {
+            type Function = unsafe extern "C" fn(RwLock, *const timespec) -> c_int;
+            original! { PLAIN: Function = $timed_c; }
+            // SAFETY: by contract.
+            let plain = || unsafe { PLAIN.get()(lock, limit) };
+            // SAFETY: by contract.
+            let until = || unsafe { limit_of(limit, libc::CLOCK_REALTIME) };
+            // SAFETY: by contract.
+            unsafe { rwlock_by(lock, until, libc::$attempt, plain) }
+        }
+
+        /// pthread_rwlock_clockrdlock(3) and its like.
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $clock(
+            lock: RwLock,
+            clock: clockid_t,
+            limit: *const timespec,
+        ) -> c_int {
+            type Function = unsafe extern "C" fn(RwLock, clockid_t, *const timespec) -> c_int;
+            original! { PLAIN: Function = $clock_c; }
+            // SAFETY: by contract.
+            let plain = || unsafe { PLAIN.get()(lock, clock, limit) };
+            // SAFETY: by contract.
+            let until = || unsafe { limit_of(limit, clock) };
+            // SAFETY: by contract.
+            unsafe { rwlock_by(lock, until, libc::$attempt, plain) }
+        }
+    )*};
+}
+
+rwlock! {
+    pthread_rwlock_rdlock c"pthread_rwlock_rdlock",
+        pthread_rwlock_timedrdlock c"pthread_rwlock_timedrdlock",
+        pthread_rwlock_clockrdlock c"pthread_rwlock_clockrdlock"
+        by pthread_rwlock_tryrdlock;
+    pthread_rwlock_wrlock c"pthread_rwlock_wrlock",
+        pthread_rwlock_timedwrlock c"pthread_rwlock_timedwrlock",
+        pthread_rwlock_clockwrlock c"pthread_rwlock_clockwrlock"
+        by pthread_rwlock_trywrlock;
+}
+
+/// pthread_rwlock_unlock(3).
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_rwlock_unlock(lock: RwLock) -> c_int {
+    // SAFETY: by contract.
+    let result = unsafe { RWLOCK_UNLOCK.get()(lock) };
+    // Readers may all go on, and of writers the first to try.
+    unlocked(lock, usize::MAX);
+    result
+}
+
+/// What a condition variable's record says of it: where its flags are, and what they mean. glibc has moved
+/// them, so they are found by trying.
+struct Flags {
+    at: usize,
+    monotonic: u32,
+    shared: u32,
+}
+
+impl Flags {
+    /// `None`: it is another libc.
+    fn get() -> Option<&'static Self> {
+        static FLAGS: OnceLock<Option<Flags>> = OnceLock::new();
+        let find = || {
+            // SAFETY: condition variables of our own, made as POSIX says; nobody waits for them.
+            let made = |change: &dyn Fn(*mut pthread_condattr_t)| unsafe {
+                let mut attributes: MaybeUninit<pthread_condattr_t> = MaybeUninit::uninit();
+                libc::pthread_condattr_init(attributes.as_mut_ptr());
+                change(attributes.as_mut_ptr());
+                let words = words_of(|condition: Condition| {
+                    libc::pthread_cond_init(condition, attributes.as_ptr());
+                });
+                libc::pthread_condattr_destroy(attributes.as_mut_ptr());
+                words
+            };
+            let plain = made(&|_| {});
+            // SAFETY: the attributes are initialised.
+            let monotonic = made(&|attributes| unsafe {
+                libc::pthread_condattr_setclock(attributes, libc::CLOCK_MONOTONIC);
+            });
+            // SAFETY: as above.
+            let shared = made(&|attributes| unsafe {
+                libc::pthread_condattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED);
+            });
+            let at = plain.iter().zip(&monotonic).position(|(a, b)| a != b)?;
+            let also_at = plain.iter().zip(&shared).position(|(a, b)| a != b)?;
+            (at == also_at).then(|| Self {
+                at,
+                monotonic: plain[at] ^ monotonic[at],
+                shared: plain[at] ^ shared[at],
+            })
+        };
+        FLAGS
+            .get_or_init(|| {
+                let _bypass = Bypass::enter();
+                find()
+            })
+            .as_ref()
+    }
+}
+
+/// The clock of a condition variable's limits. `None`: processes share it, or nothing is known of it.
+///
+/// # Safety
+/// The condition variable is one.
+unsafe fn clock_of(condition: *const pthread_cond_t) -> Option<clockid_t> {
+    let flags = Flags::get()?;
+    // SAFETY: the place was found in a value of the same type.
+    let word = unsafe { word_at(condition, flags.at) };
+    if word & flags.shared != 0 {
+        return None;
+    }
+    Some(if word & flags.monotonic != 0 {
+        libc::CLOCK_MONOTONIC
+    } else {
+        libc::CLOCK_REALTIME
+    })
+}
+
+/// A wait for a condition variable by whoever calls; `plain` waits on the OS thread.
+///
+/// # Safety
+/// Both are what they are called, and the caller has the mutex.
+unsafe fn wait_by(
+    condition: Condition,
+    mutex: Mutex,
+    limit: Option<(*const timespec, Option<clockid_t>)>,
+    plain: impl FnOnce() -> c_int,
+) -> c_int {
+    if !on(Kind::Sync) {
+        return plain();
+    }
+    // SAFETY: by contract.
+    let (own, is_plain) = unsafe { (clock_of(condition), is_plain(mutex)) };
+    let until = match limit {
+        None => Ok(None),
+        Some((limit, clock)) => match clock.or(own) {
+            // SAFETY: by contract.
+            Some(clock) => unsafe { limit_of(limit, clock) },
+            None => Err(()),
+        },
+    };
+    let (true, Some(_), Ok(until)) = (is_plain, own, until) else {
+        return patch::blocking_until_others_act(plain);
+    };
+    let mut result = 0;
+    let waited = waiters_of(condition).wait_unless(condition.cast(), until, || {
+        // SAFETY: by contract.
+        result = unsafe { MUTEX_UNLOCK.get()(mutex) };
+        if result == 0 {
+            unlocked(mutex, 1);
+        }
+        result != 0
+    });
+    if result != 0 {
+        return result;
+    }
+    // SAFETY: by contract.
+    let mut locked = unsafe { try_some(mutex) };
+    if locked == libc::EBUSY {
+        // SAFETY: by contract.
+        locked = unsafe { lock_green(mutex, None) };
+    }
+    match (locked, waited) {
+        (0, Waited::TimedOut) => libc::ETIMEDOUT,
+        (result, _) => result,
+    }
+}
+
+/// pthread_cond_wait(3).
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_cond_wait(condition: Condition, mutex: Mutex) -> c_int {
+    // SAFETY: by contract.
+    unsafe { wait_by(condition, mutex, None, || COND_WAIT.get()(condition, mutex)) }
+}
+
+/// pthread_cond_timedwait(3).
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_cond_timedwait(
+    condition: Condition,
+    mutex: Mutex,
+    limit: *const timespec,
+) -> c_int {
+    // SAFETY: by contract.
+    unsafe {
+        wait_by(condition, mutex, Some((limit, None)), || {
+            COND_TIMEDWAIT.get()(condition, mutex, limit)
+        })
+    }
+}
+
+/// pthread_cond_clockwait(3).
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_cond_clockwait(
+    condition: Condition,
+    mutex: Mutex,
+    clock: clockid_t,
+    limit: *const timespec,
+) -> c_int {
+    // SAFETY: by contract.
+    unsafe {
+        wait_by(condition, mutex, Some((limit, Some(clock))), || {
+            COND_CLOCKWAIT.get()(condition, mutex, clock, limit)
+        })
+    }
+}
+
+/// pthread_cond_signal(3).
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_cond_signal(condition: Condition) -> c_int {
+    // SAFETY: by contract.
+    let result = unsafe { COND_SIGNAL.get()(condition) };
+    wake(waiters_of(condition), condition.cast(), 1);
+    result
+}
+
+/// pthread_cond_broadcast(3).
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_cond_broadcast(condition: Condition) -> c_int {
+    // SAFETY: by contract.
+    let result = unsafe { COND_BROADCAST.get()(condition) };
+    wake(waiters_of(condition), condition.cast(), usize::MAX);
+    result
+}

@@ -1,0 +1,371 @@
+//! What moves data inside the kernel, and reads and writes at an offset with flags: sendfile(2), splice(2),
+//! tee(2), vmsplice(2), preadv2(2), and preadv(2).
+//!
+//! `splice`, `tee` and `vmsplice` can be told not to wait for a pipe, but not for the other end. So both
+//! ends are waited for, and a socket is given no more than it has room for. If another thread is quicker,
+//! the OS thread waits, and its worker goes on elsewhere. `sendfile` and `copy_file_range` also read a
+//! file, which makes them wait for its disk.
+#![allow(unsafe_code, reason = "takes the place of libc's functions")]
+
+use std::os::fd::RawFd;
+
+use libc::{c_int, c_uint, iovec, off_t, size_t, ssize_t};
+use weald_scheduler::patch;
+
+use crate::Kind;
+use crate::hooks::descriptor::{
+    AGAIN, INVALID, Limit, UNSUPPORTED, failed, hand_over, is_nonblocking,
+};
+use crate::hooks::on;
+use crate::raw::{self, sys};
+use crate::wait::{self, Direction, Ended, Pauses, Wait};
+
+/// The ends of a call, from where and to where data goes.
+struct Ends {
+    from: Option<Wait>,
+    to: Option<Wait>,
+    limit: Limit,
+}
+
+impl Ends {
+    fn new(from: Option<RawFd>, to: Option<RawFd>) -> Self {
+        Self {
+            from: from.map(|fd| Wait::new(fd, Direction::Read)),
+            to: to.map(|fd| Wait::new(fd, Direction::Write)),
+            limit: Limit::default(),
+        }
+    }
+
+    /// Waits until both are ready. `Err`: the error of the call, of one that does not block too.
+    fn wait(&mut self) -> Result<(), isize> {
+        if let Some(pending) = patch::pending() {
+            return Err(failed(wait::errno_of(pending)));
+        }
+        loop {
+            let mut waited = false;
+            for end in [&mut self.from, &mut self.to].into_iter().flatten() {
+                let events = match end.direction() {
+                    Direction::Read => libc::POLLIN,
+                    Direction::Write => libc::POLLOUT,
+                };
+                let fd = end.fd();
+                loop {
+                    let ready = end.attempt(|| isize::from(wait::told(fd, events)));
+                    if ready < 0 {
+                        return Err(ready);
+                    }
+                    if ready != 0 || end.is_nonblocking() {
+                        break;
+                    }
+                    waited = true;
+                    match end.wait(self.limit.of(fd, end.direction())) {
+                        Ended::Woken => {}
+                        Ended::Plain | Ended::Unpollable => break,
+                        Ended::TimedOut => return Err(AGAIN),
+                        Ended::Failed(errno) => return Err(failed(errno)),
+                    }
+                }
+            }
+            // The first may have changed while the second was waited for.
+            if !waited {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Makes a call that says `EAGAIN` where it would wait for a pipe, when both ends are ready.
+fn both(mut ends: Ends, mut call: impl FnMut() -> isize) -> isize {
+    let mut pauses = Pauses::default();
+    loop {
+        if let Err(error) = ends.wait() {
+            return error;
+        }
+        let result = hand_over(&mut call);
+        let mut all = [&mut ends.from, &mut ends.to];
+        let mut all = all.iter_mut().filter_map(|end| end.as_mut());
+        if result != AGAIN || all.any(Wait::is_nonblocking) {
+            patch::spend();
+            return result;
+        }
+        // Both are ready, and still it would wait: a pipe whose free room is in pieces.
+        if let Ended::Failed(errno) = pauses.wait(None, None) {
+            return failed(errno);
+        }
+    }
+}
+
+fn is_pipe(fd: RawFd) -> bool {
+    // SAFETY: no pointers.
+    unsafe { sys!(SYS_fcntl, fd, libc::F_GETPIPE_SZ) >= 0 }
+}
+
+/// How much a socket that poll(2) calls writable takes without waiting: it has room for a third of its
+/// buffer, of which a part is the kernel's own. `None`: it is no socket.
+fn room(fd: RawFd) -> Option<usize> {
+    let buffer = super::socket::option(fd, libc::SO_SNDBUF)?;
+    Some(usize::try_from(buffer / 8).unwrap_or(0).max(4096))
+}
+
+/// splice(2).
+///
+/// # Safety
+/// As splice(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn splice(
+    from: c_int,
+    from_at: *mut off_t,
+    to: c_int,
+    to_at: *mut off_t,
+    count: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    let call = |count: size_t, flags: c_uint| {
+        // SAFETY: by contract, or for less.
+        unsafe { sys!(SYS_splice, from, from_at, to, to_at, count, flags) }
+    };
+    let waits = on(Kind::Sockets) && flags & libc::SPLICE_F_NONBLOCK == 0 && count > 0;
+    // Without a pipe it is an error, and no wait.
+    if !waits || !(is_pipe(from) || is_pipe(to)) {
+        return raw::result(call(count, flags));
+    }
+    // A descriptor with an offset is a file.
+    let ends = Ends::new(
+        from_at.is_null().then_some(from),
+        to_at.is_null().then_some(to),
+    );
+    let count = count.min(room(to).unwrap_or(count));
+    raw::result(both(ends, || call(count, flags | libc::SPLICE_F_NONBLOCK)))
+}
+
+/// tee(2).
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn tee(from: c_int, to: c_int, count: size_t, flags: c_uint) -> ssize_t {
+    // SAFETY: no pointers.
+    let call = |flags: c_uint| unsafe { sys!(SYS_tee, from, to, count, flags) };
+    let waits = on(Kind::Sockets) && flags & libc::SPLICE_F_NONBLOCK == 0 && count > 0;
+    if !waits || !(is_pipe(from) && is_pipe(to)) {
+        return raw::result(call(flags));
+    }
+    let ends = Ends::new(Some(from), Some(to));
+    raw::result(both(ends, || call(flags | libc::SPLICE_F_NONBLOCK)))
+}
+
+/// vmsplice(2).
+///
+/// # Safety
+/// As vmsplice(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn vmsplice(
+    fd: c_int,
+    iov: *const iovec,
+    count: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    // SAFETY: by contract.
+    let call = |flags: c_uint| unsafe { sys!(SYS_vmsplice, fd, iov, count, flags) };
+    let waits = on(Kind::Sockets) && flags & libc::SPLICE_F_NONBLOCK == 0 && count > 0;
+    if !waits || !is_pipe(fd) {
+        return raw::result(call(flags));
+    }
+    // SAFETY: no pointers.
+    let access = unsafe { sys!(SYS_fcntl, fd, libc::F_GETFL) } & libc::O_ACCMODE as isize;
+    let ends = if access == libc::O_RDONLY as isize {
+        Ends::new(Some(fd), None)
+    } else {
+        Ends::new(None, Some(fd))
+    };
+    raw::result(both(ends, || call(flags | libc::SPLICE_F_NONBLOCK)))
+}
+
+/// sendfile(2). It has no flag that says not to wait, so to a socket it sends parts that fit.
+///
+/// # Safety
+/// As sendfile(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn sendfile(
+    to: c_int,
+    from: c_int,
+    offset: *mut off_t,
+    count: size_t,
+) -> ssize_t {
+    // SAFETY: by contract.
+    let call = |count: size_t| unsafe { sys!(SYS_sendfile, to, from, offset, count) };
+    if !on(Kind::Sockets) || count == 0 || is_nonblocking(to) {
+        return raw::result(call(count));
+    }
+    let mut ends = Ends::new(None, Some(to));
+    let Some(room) = room(to) else {
+        // A pipe takes what it has room for, a file all.
+        return raw::result(match ends.wait() {
+            Err(error) => error,
+            Ok(()) => hand_over(|| call(count)),
+        });
+    };
+    let mut done = 0;
+    while done < count {
+        if let Err(error) = ends.wait() {
+            return raw::result(if done > 0 { done.cast_signed() } else { error });
+        }
+        let sent = hand_over(|| call((count - done).min(room)));
+        if let Some(end) = &mut ends.to {
+            end.progressed();
+        }
+        match usize::try_from(sent) {
+            Ok(0) => break,
+            Ok(sent) => done += sent,
+            Err(_) if done > 0 => break,
+            Err(_) => return raw::result(sent),
+        }
+        patch::spend();
+    }
+    done.cast_signed()
+}
+
+/// sendfile(2).
+///
+/// # Safety
+/// As sendfile(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn sendfile64(
+    to: c_int,
+    from: c_int,
+    offset: *mut off_t,
+    count: size_t,
+) -> ssize_t {
+    // SAFETY: by contract.
+    unsafe { sendfile(to, from, offset, count) }
+}
+
+/// copy_file_range(2): between files, so only disks make it wait.
+///
+/// # Safety
+/// As copy_file_range(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn copy_file_range(
+    from: c_int,
+    from_at: *mut off_t,
+    to: c_int,
+    to_at: *mut off_t,
+    count: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    // SAFETY: by contract.
+    let call = || unsafe { sys!(SYS_copy_file_range, from, from_at, to, to_at, count, flags) };
+    raw::result(hand_over(call))
+}
+
+/// A read or write with an offset or flags. With the offset -1 it goes where the file is, which may be a pipe
+/// or socket.
+///
+/// # Safety
+/// As preadv2(2).
+unsafe fn with_flags(
+    fd: RawFd,
+    direction: Direction,
+    iov: *const iovec,
+    count: c_int,
+    offset: off_t,
+    flags: c_int,
+) -> isize {
+    let call = |flags: c_int| {
+        // SAFETY: by contract.
+        unsafe {
+            match direction {
+                Direction::Read => sys!(SYS_preadv2, fd, iov, count, offset, 0, flags),
+                Direction::Write => sys!(SYS_pwritev2, fd, iov, count, offset, 0, flags),
+            }
+        }
+    };
+    if flags & libc::RWF_NOWAIT != 0 {
+        return call(flags);
+    }
+    if offset == -1 && on(Kind::Sockets) {
+        // SAFETY: by contract.
+        return unsafe { super::descriptor::at_place(fd, direction, iov, count, flags) };
+    }
+    if !on(Kind::Files) {
+        return call(flags);
+    }
+    match direction {
+        Direction::Read => match call(flags | libc::RWF_NOWAIT) {
+            AGAIN | UNSUPPORTED | INVALID => patch::blocking_quietly(|| call(flags)),
+            result => result,
+        },
+        Direction::Write => patch::blocking_quietly(|| call(flags)),
+    }
+}
+
+macro_rules! with_flags {
+    ($($direction:ident: $plain:ident $plain64:ident, $flagged:ident $flagged64:ident;)*) => {$(
+        /// preadv2(2).
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        pub(crate) unsafe extern "C" fn $flagged(
+            fd: c_int,
+            iov: *const iovec,
+            count: c_int,
+            offset: off_t,
+            flags: c_int,
+        ) -> ssize_t {
+            // SAFETY: by contract.
+            raw::result(unsafe { with_flags(fd, Direction::$direction, iov, count, offset, flags) })
+        }
+
+        /// preadv2(2).
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        pub(crate) unsafe extern "C" fn $flagged64(
+            fd: c_int,
+            iov: *const iovec,
+            count: c_int,
+            offset: off_t,
+            flags: c_int,
+        ) -> ssize_t {
+            // SAFETY: by contract.
+            unsafe { $flagged(fd, iov, count, offset, flags) }
+        }
+
+        /// preadv(2): an offset of -1 is an error.
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        pub(crate) unsafe extern "C" fn $plain(
+            fd: c_int,
+            iov: *const iovec,
+            count: c_int,
+            offset: off_t,
+        ) -> ssize_t {
+            if offset < 0 {
+                return raw::result(failed(libc::EINVAL));
+            }
+            // SAFETY: by contract.
+            unsafe { $flagged(fd, iov, count, offset, 0) }
+        }
+
+        /// preadv(2).
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        pub(crate) unsafe extern "C" fn $plain64(
+            fd: c_int,
+            iov: *const iovec,
+            count: c_int,
+            offset: off_t,
+        ) -> ssize_t {
+            // SAFETY: by contract.
+            unsafe { $plain(fd, iov, count, offset) }
+        }
+    )*};
+}
+
+with_flags! {
+    Read: preadv preadv64, preadv2 preadv64v2;
+    Write: pwritev pwritev64, pwritev2 pwritev64v2;
+}
