@@ -156,6 +156,61 @@ fn a_change_is_seen_or_the_waiter_is_woken() {
 }
 
 #[test]
+fn a_lock_that_is_let_go_is_got_or_its_waiter_is_woken() {
+    let model = Model::new(
+        "a_lock_that_is_let_go_is_got_or_its_waiter_is_woken",
+        10,
+        &["woken", "got it"],
+    );
+    check(model, || {
+        // The word is 1 when the lock is free.
+        let lock = Futex::new();
+        let waiter = thread::spawn({
+            let lock = Arc::clone(&lock);
+            move || {
+                let is_free = || lock.word.load(Ordering::Relaxed) == 1;
+                let waited = lock.list.wait_unless(&raw const lock.word, None, is_free);
+                witness!("woken", waited == Waited::Woken);
+                witness!("got it", waited == Waited::NotAsExpected);
+            }
+        });
+        lock.set();
+        if lock.list.has_waiters() {
+            lock.wake(1);
+        }
+        waiter.join().unwrap();
+    });
+}
+
+#[test]
+fn who_is_woken_by_its_word_is_woken_once_that_has_changed() {
+    let model = Model::new(
+        "who_is_woken_by_its_word_is_woken_once_that_has_changed",
+        10,
+        &["woken", "got it"],
+    );
+    check(model, || {
+        let semaphore = Futex::new();
+        let waiter = thread::spawn({
+            let semaphore = Arc::clone(&semaphore);
+            move || {
+                let is_up = || semaphore.word.load(Ordering::Relaxed) == 1;
+                let word = &raw const semaphore.word;
+                let waited = semaphore.list.wait_unless(word, None, is_up);
+                witness!("woken", waited == Waited::Woken);
+                witness!("got it", waited == Waited::NotAsExpected);
+            }
+        });
+        semaphore.set();
+        semaphore
+            .list
+            // SAFETY: who waits keeps the word.
+            .wake_if(|word| unsafe { (*word).load(Ordering::Relaxed) == 1 });
+        waiter.join().unwrap();
+    });
+}
+
+#[test]
 fn a_wake_up_and_a_limit_end_a_wait_once() {
     let model = Model::new(
         "a_wake_up_and_a_limit_end_a_wait_once",

@@ -14,12 +14,10 @@ use support::runtime;
 const CHILD: &str = "WEALD_TEST_REPORT_CHILD";
 
 #[inline(never)]
-fn take_a_lock_of_libcs(mutex: &mut libc::pthread_mutex_t) {
-    // SAFETY: an initialised mutex.
-    unsafe {
-        assert_eq!(libc::pthread_mutex_lock(mutex), 0);
-        assert_eq!(libc::pthread_mutex_unlock(mutex), 0);
-    }
+fn wait_at_a_barrier_of_libcs(barrier: &mut libc::pthread_barrier_t) {
+    // SAFETY: an initialised barrier.
+    let result = unsafe { libc::pthread_barrier_wait(barrier) };
+    assert!(result == 0 || result == libc::PTHREAD_BARRIER_SERIAL_THREAD);
 }
 
 #[test]
@@ -27,24 +25,23 @@ fn the_process_that_blocks() {
     if std::env::var_os(CHILD).is_none() {
         return;
     }
-    let mut mutex = libc::PTHREAD_MUTEX_INITIALIZER;
-    let address = (&raw mut mutex).expose_provenance();
-    // SAFETY: an initialised mutex, which is unlocked by the thread that has locked it.
-    assert_eq!(unsafe { libc::pthread_mutex_lock(&raw mut mutex) }, 0);
+    // SAFETY: it is initialised before anybody waits there, for two.
+    let mut barrier: libc::pthread_barrier_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    unsafe { libc::pthread_barrier_init(&raw mut barrier, std::ptr::null(), 2) };
+    let address = (&raw mut barrier).expose_provenance();
+    let wait = move || {
+        let barrier = std::ptr::with_exposed_provenance_mut::<libc::pthread_barrier_t>(address);
+        // SAFETY: it lives until the scope ends; what two threads do with it is libc's business.
+        wait_at_a_barrier_of_libcs(unsafe { &mut *barrier });
+    };
     let rt = runtime(1);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            rt.run(|| {
-                let mutex = std::ptr::with_exposed_provenance_mut::<libc::pthread_mutex_t>(address);
-                // SAFETY: it lives until the scope ends.
-                take_a_lock_of_libcs(unsafe { &mut *mutex });
-            });
-        });
+        scope.spawn(|| rt.run(wait));
         while weald_scheduler::patch::blocked_calls() == 0 {
             thread::sleep(Duration::from_millis(1));
         }
-        // SAFETY: as above.
-        assert_eq!(unsafe { libc::pthread_mutex_unlock(&raw mut mutex) }, 0);
+        wait();
     });
 }
 
@@ -62,5 +59,5 @@ fn a_call_that_weald_does_not_know_is_told_with_its_stack() {
     };
     let told = run("1");
     assert!(told.contains("blocked its OS thread"), "{told}");
-    assert!(told.contains("take_a_lock_of_libcs"), "{told}");
+    assert!(told.contains("wait_at_a_barrier_of_libcs"), "{told}");
 }

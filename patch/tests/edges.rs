@@ -1,0 +1,465 @@
+//! Errors are not waits: each call at its edges gives a patched green thread what it gives an OS thread.
+#![allow(unsafe_code, reason = "calls libc as a C program would")]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::unnecessary_cast,
+    reason = "constants and sizes of libc, in the types that its records have"
+)]
+
+mod support;
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::ptr::{null, null_mut};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// What a call answered, or minus its error number.
+fn answer(said: impl TryInto<i64>) -> i64 {
+    match said.try_into().ok() {
+        Some(said) if said >= 0 => said,
+        _ => -i64::from(std::io::Error::last_os_error().raw_os_error().unwrap()),
+    }
+}
+
+macro_rules! calls {
+    ($($name:literal: $call:expr;)*) => {
+        &[$(($name, || {
+            // SAFETY: each call is given what its manual page asks for, or what the kernel refuses.
+            #[allow(unused_unsafe, reason = "some are safe")]
+            unsafe { answer($call) }
+        })),*]
+    };
+}
+
+fn owned(fd: RawFd) -> OwnedFd {
+    assert!(fd >= 0);
+    // SAFETY: it is new.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn eventfd() -> OwnedFd {
+    // SAFETY: no pointers.
+    owned(unsafe { libc::eventfd(0, 0) })
+}
+
+fn tcp() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+fn file() -> std::fs::File {
+    std::fs::File::open("/proc/self/exe").unwrap()
+}
+
+/// A descriptor that is none.
+const NONE: RawFd = 1 << 20;
+
+fn buffer() -> *mut libc::c_void {
+    static mut BYTES: [u8; 4096] = [0; 4096];
+    (&raw mut BYTES).cast()
+}
+
+fn address(port: u16) -> libc::sockaddr_in {
+    // SAFETY: all zeros is a valid address.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    address.sin_family = libc::AF_INET as _;
+    address.sin_port = port.to_be();
+    address.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+    address
+}
+
+fn connect(fd: RawFd, port: u16) -> libc::c_int {
+    let to = address(port);
+    // SAFETY: an address of that size.
+    unsafe { libc::connect(fd, (&raw const to).cast(), 16) }
+}
+
+fn tcp_socket() -> OwnedFd {
+    // SAFETY: no pointers.
+    owned(unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })
+}
+
+fn fast_open() -> isize {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let queue: libc::c_int = 16;
+    let (socket, to) = (tcp_socket(), address(listener.local_addr().unwrap().port()));
+    // SAFETY: pointers to locals of the sizes that they say.
+    unsafe {
+        let option = (&raw const queue).cast();
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_FASTOPEN,
+            option,
+            4,
+        );
+        let to = (&raw const to).cast();
+        libc::sendto(socket.as_raw_fd(), buffer(), 5, libc::MSG_FASTOPEN, to, 16)
+    }
+}
+
+/// 3 bytes come, 7 more when the receiver has had time to see them, then the end.
+fn halves(low: libc::c_int, flags: libc::c_int, room: usize, vectored: bool) -> isize {
+    let (mut client, server) = tcp();
+    let (fd, option) = (server.as_raw_fd(), (&raw const low).cast());
+    // SAFETY: a pointer to a local of that size.
+    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, option, 4) };
+    client.write_all(b"abc").unwrap();
+    let rest = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(40));
+        client.write_all(b"defghij").unwrap();
+        std::thread::sleep(Duration::from_millis(40));
+    });
+    // SAFETY: a buffer of that size.
+    let got = unsafe {
+        if vectored {
+            let mut part = libc::iovec {
+                iov_base: buffer(),
+                iov_len: room,
+            };
+            let mut header: libc::msghdr = std::mem::zeroed();
+            header.msg_iov = &raw mut part;
+            header.msg_iovlen = 1;
+            libc::recvmsg(fd, &raw mut header, flags)
+        } else {
+            libc::recv(fd, buffer(), room, flags)
+        }
+    };
+    rest.join().unwrap();
+    got
+}
+
+fn shut_down(how: libc::c_int, call: impl FnOnce(RawFd) -> isize) -> isize {
+    let (near, _far) = UnixDatagram::pair().unwrap();
+    // SAFETY: no pointers.
+    unsafe { libc::shutdown(near.as_raw_fd(), how) };
+    call(near.as_raw_fd())
+}
+
+fn poll(fd: RawFd, events: libc::c_short) -> i64 {
+    let mut one = libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    };
+    // SAFETY: one entry.
+    let ready = unsafe { libc::poll(&raw mut one, 1, 20) };
+    i64::from(ready) * 1000 + i64::from(one.revents)
+}
+
+fn deadline(secs: i64, nanos: i64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: secs,
+        tv_nsec: nanos,
+    }
+}
+
+fn relock(kind: libc::c_int) -> libc::c_int {
+    // SAFETY: attributes and mutex are made and ended as POSIX says.
+    unsafe {
+        let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();
+        libc::pthread_mutexattr_init(&raw mut attributes);
+        libc::pthread_mutexattr_settype(&raw mut attributes, kind);
+        let mut mutex: libc::pthread_mutex_t = std::mem::zeroed();
+        libc::pthread_mutex_init(&raw mut mutex, &raw const attributes);
+        libc::pthread_mutex_lock(&raw mut mutex);
+        let past = deadline(1, 0);
+        libc::pthread_mutex_timedlock(&raw mut mutex, &raw const past)
+    }
+}
+
+fn condition_in_the_past() -> libc::c_int {
+    let past = deadline(1, 0);
+    // SAFETY: both are zeroed, as their static initialisers are.
+    unsafe {
+        let mut mutex: libc::pthread_mutex_t = std::mem::zeroed();
+        let mut condition: libc::pthread_cond_t = std::mem::zeroed();
+        libc::pthread_mutex_lock(&raw mut mutex);
+        let result =
+            libc::pthread_cond_timedwait(&raw mut condition, &raw mut mutex, &raw const past);
+        result * 100 + libc::pthread_mutex_unlock(&raw mut mutex)
+    }
+}
+
+unsafe extern "C" {
+    fn sem_timedwait(semaphore: *mut libc::sem_t, limit: *const libc::timespec) -> libc::c_int;
+}
+
+fn semaphore_in_the_past(nanos: i64) -> libc::c_int {
+    let past = deadline(1, nanos);
+    // SAFETY: a semaphore of this function's own.
+    unsafe {
+        let mut semaphore: libc::sem_t = std::mem::zeroed();
+        libc::sem_init(&raw mut semaphore, 0, 0);
+        sem_timedwait(&raw mut semaphore, &raw const past)
+    }
+}
+
+type Call = (&'static str, fn() -> i64);
+
+const CALLS: &[Call] = calls! {
+    "read of what is none": libc::read(NONE, buffer(), 1);
+    "read to nowhere": {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"x").unwrap();
+        libc::read(reader.as_raw_fd(), null_mut(), 8)
+    };
+    "read of 4 bytes of an eventfd": libc::read(eventfd().as_raw_fd(), buffer(), 4);
+    "read of nothing of a pipe": libc::read(std::io::pipe().unwrap().0.as_raw_fd(), buffer(), 0);
+    "read of what is for writing": {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        libc::read(writer.as_raw_fd(), buffer(), 1)
+    };
+    "read of a folder": libc::read(std::fs::File::open("/").unwrap().as_raw_fd(), buffer(), 1);
+    "read at the end of a pipe": {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(writer);
+        libc::read(reader.as_raw_fd(), buffer(), 9)
+    };
+    "readv of too many": libc::readv(eventfd().as_raw_fd(), buffer().cast(), 1 << 20);
+    "readv of a negative number": libc::readv(eventfd().as_raw_fd(), buffer().cast(), -1);
+    "write to what is for reading": libc::write(file().as_raw_fd(), buffer(), 1);
+    "write of 4 bytes to an eventfd": libc::write(eventfd().as_raw_fd(), buffer(), 4);
+    "write of nothing to a socket": libc::write(tcp().0.as_raw_fd(), buffer(), 0);
+    "pread of a pipe": libc::pread(std::io::pipe().unwrap().0.as_raw_fd(), buffer(), 1, 0);
+    "pread at a negative place": libc::pread(file().as_raw_fd(), buffer(), 1, -1);
+    "preadv2 with a flag that is none": {
+        let part = libc::iovec { iov_base: buffer(), iov_len: 1 };
+        libc::preadv2(file().as_raw_fd(), &raw const part, 1, 0, 1 << 30)
+    };
+    "preadv at a negative place": {
+        let part = libc::iovec { iov_base: buffer(), iov_len: 1 };
+        libc::preadv(file().as_raw_fd(), &raw const part, 1, -1)
+    };
+    "preadv2 where the file is": {
+        let part = libc::iovec { iov_base: buffer(), iov_len: 7 };
+        libc::preadv2(file().as_raw_fd(), &raw const part, 1, -1, 0)
+    };
+    "recv of what is no socket": libc::recv(eventfd().as_raw_fd(), buffer(), 1, 0);
+    "recv of a socket that is not connected": libc::recv(tcp_socket().as_raw_fd(), buffer(), 1, 0);
+    "recv of urgent data that is not there": libc::recv(tcp().0.as_raw_fd(), buffer(), 1, libc::MSG_OOB);
+    "recv to nowhere": {
+        let (client, mut server) = tcp();
+        server.write_all(b"x").unwrap();
+        libc::recv(client.as_raw_fd(), null_mut(), 1, 0)
+    };
+    "recvmsg with a header that is none": libc::recvmsg(tcp().0.as_raw_fd(), null_mut(), 0);
+    "recvmmsg with a limit that is none": {
+        let mut limit = deadline(0, -1);
+        let mut message: libc::mmsghdr = std::mem::zeroed();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        libc::recvmmsg(socket.as_raw_fd(), &raw mut message, 1, 0, &raw mut limit)
+    };
+    "recv of 100 with SO_RCVLOWAT 10": halves(10, 0, 100, false);
+    "recv of 5 with SO_RCVLOWAT 10": halves(10, 0, 5, false);
+    "recv of 10 with MSG_WAITALL": halves(1, libc::MSG_WAITALL, 10, false);
+    "recv of 20 with MSG_WAITALL, of which 10 come": halves(1, libc::MSG_WAITALL, 20, false);
+    "recv of 10 with MSG_PEEK and MSG_WAITALL": halves(1, libc::MSG_PEEK | libc::MSG_WAITALL, 10, false);
+    "recv of 20 with MSG_PEEK and MSG_WAITALL": halves(1, libc::MSG_PEEK | libc::MSG_WAITALL, 20, false);
+    "recvmsg of 10 with MSG_WAITALL": halves(1, libc::MSG_WAITALL, 10, true);
+    "recvmsg of 100 with SO_RCVLOWAT 10": halves(10, 0, 100, true);
+    "recvmsg of 10 with MSG_PEEK and MSG_WAITALL": halves(1, libc::MSG_PEEK | libc::MSG_WAITALL, 10, true);
+    "recv of a datagram socket whose reading side is shut down":
+        shut_down(libc::SHUT_RD, |fd| libc::recv(fd, buffer(), 9, 0));
+    "read of a datagram socket whose reading side is shut down":
+        shut_down(libc::SHUT_RD, |fd| libc::read(fd, buffer(), 9));
+    "recvmsg of a datagram socket whose reading side is shut down": shut_down(libc::SHUT_RD, |fd| {
+        let mut header: libc::msghdr = std::mem::zeroed();
+        libc::recvmsg(fd, &raw mut header, 0)
+    });
+    "send to a datagram socket that is shut down":
+        shut_down(libc::SHUT_WR, |fd| libc::send(fd, buffer(), 9, libc::MSG_NOSIGNAL));
+    "send to what is not connected": libc::send(tcp_socket().as_raw_fd(), buffer(), 1, libc::MSG_NOSIGNAL);
+    "send with MSG_FASTOPEN": fast_open();
+    "send of a datagram that is too large": {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(socket.local_addr().unwrap()).unwrap();
+        let large = vec![0_u8; 1 << 17];
+        libc::send(socket.as_raw_fd(), large.as_ptr().cast(), large.len(), 0)
+    };
+    "accept4 with a flag that is none": {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        libc::accept4(listener.as_raw_fd(), null_mut(), null_mut(), 0x4000_0000)
+    };
+    "accept on a datagram socket": {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        libc::accept(socket.as_raw_fd(), null_mut(), null_mut())
+    };
+    "accept on what does not listen": libc::accept(tcp_socket().as_raw_fd(), null_mut(), null_mut());
+    "accept on what is no socket": libc::accept(eventfd().as_raw_fd(), null_mut(), null_mut());
+    "connect where nobody listens": {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        connect(tcp_socket().as_raw_fd(), port)
+    };
+    "a second connect": {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (socket, port) = (tcp_socket(), listener.local_addr().unwrap().port());
+        assert_eq!(connect(socket.as_raw_fd(), port), 0);
+        connect(socket.as_raw_fd(), port)
+    };
+    "connect of a listener": {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        connect(listener.as_raw_fd(), listener.local_addr().unwrap().port())
+    };
+    "connect to an address of no family": {
+        let to = libc::sockaddr { sa_family: 200, sa_data: [0; 14] };
+        libc::connect(tcp_socket().as_raw_fd(), &raw const to, 16)
+    };
+    "poll of what is none": poll(NONE, libc::POLLIN);
+    "poll of an error": {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        poll(writer.as_raw_fd(), 0)
+    };
+    "poll of a file": poll(file().as_raw_fd(), libc::POLLIN | libc::POLLOUT);
+    "poll of a bad array": libc::poll(null_mut(), 1, 20);
+    "poll of too many": libc::poll(null_mut(), libc::nfds_t::MAX, 20);
+    "ppoll with a limit that is none": {
+        let limit = deadline(0, 2_000_000_000);
+        libc::ppoll(null_mut(), 0, &raw const limit, null())
+    };
+    "select with a negative limit": {
+        let mut limit = libc::timeval { tv_sec: -1, tv_usec: 0 };
+        libc::select(0, null_mut(), null_mut(), null_mut(), &raw mut limit)
+    };
+    "select of what was closed": {
+        let fd = file().as_raw_fd();
+        let mut set: libc::fd_set = std::mem::zeroed();
+        libc::FD_SET(fd, &raw mut set);
+        libc::select(fd + 1, &raw mut set, null_mut(), null_mut(), null_mut())
+    };
+    "select of a negative number": libc::select(-1, null_mut(), null_mut(), null_mut(), null_mut());
+    "epoll_wait on what is no epoll": {
+        let mut event: libc::epoll_event = std::mem::zeroed();
+        libc::epoll_wait(eventfd().as_raw_fd(), &raw mut event, 1, -1)
+    };
+    "epoll_wait for no events": {
+        let epoll = owned(libc::epoll_create1(0));
+        libc::epoll_wait(epoll.as_raw_fd(), null_mut(), 0, -1)
+    };
+    "nanosleep of what is none": {
+        let limit = deadline(0, -1);
+        libc::nanosleep(&raw const limit, null_mut())
+    };
+    "clock_nanosleep by a clock that is none": {
+        let limit = deadline(0, 1);
+        libc::clock_nanosleep(99, 0, &raw const limit, null_mut())
+    };
+    "splice between files": {
+        let (a, b) = (file(), file());
+        libc::splice(a.as_raw_fd(), null_mut(), b.as_raw_fd(), null_mut(), 9, 0)
+    };
+    "splice of what is none": {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        libc::splice(NONE, null_mut(), writer.as_raw_fd(), null_mut(), 9, 0)
+    };
+    "splice of a pipe at its end": {
+        let ((reader, writer), (_other, to)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+        drop(writer);
+        libc::splice(reader.as_raw_fd(), null_mut(), to.as_raw_fd(), null_mut(), 9, 0)
+    };
+    "tee of what is no pipe": {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        libc::tee(tcp().0.as_raw_fd(), writer.as_raw_fd(), 9, 0)
+    };
+    "sendfile from a socket": {
+        let (client, server) = tcp();
+        libc::sendfile(client.as_raw_fd(), server.as_raw_fd(), null_mut(), 9)
+    };
+    "sendfile of more than the file has": {
+        let (client, _server) = tcp();
+        let path = std::env::temp_dir().join(format!("weald-edges-{}", std::process::id()));
+        std::fs::write(&path, b"twelve bytes").unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        libc::sendfile(client.as_raw_fd(), file.as_raw_fd(), null_mut(), 100)
+    };
+    "sendfile into a pipe": {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let mut at = 0;
+        libc::sendfile(writer.as_raw_fd(), file().as_raw_fd(), &raw mut at, 1000)
+    };
+    "flock of what is none": libc::flock(NONE, libc::LOCK_EX);
+    "flock without an operation": libc::flock(file().as_raw_fd(), 0);
+    "fcntl to lock what is none": {
+        let mut lock: libc::flock = std::mem::zeroed();
+        libc::fcntl(NONE, libc::F_SETLKW, &raw mut lock)
+    };
+    "fcntl to lock for writing what is for reading": {
+        let mut lock: libc::flock = std::mem::zeroed();
+        lock.l_type = libc::F_WRLCK as _;
+        libc::fcntl(file().as_raw_fd(), libc::F_SETLKW, &raw mut lock)
+    };
+    "fcntl with a command that is none": libc::fcntl(file().as_raw_fd(), 9999);
+    "fcntl of an owner": libc::fcntl(tcp().0.as_raw_fd(), libc::F_GETOWN);
+    "waitpid of no child": libc::waitpid(1, null_mut(), 0);
+    "waitpid with a flag that is none": libc::waitpid(1, null_mut(), 1 << 20);
+    "waitid for nothing": {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PID, 1, &raw mut info, 0)
+    };
+    "waitid of no child": {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PID, 1, &raw mut info, libc::WEXITED)
+    };
+    "close of what is none": libc::close(NONE);
+    "dup2 of what is none": libc::dup2(NONE, NONE + 1);
+    "dup2 onto itself": {
+        let file = file();
+        i64::from(libc::dup2(file.as_raw_fd(), file.as_raw_fd()) == file.as_raw_fd())
+    };
+    "dup3 onto itself": libc::dup3(0, 0, 0);
+    "open of nothing": libc::open(c"/nowhere/at/all".as_ptr(), libc::O_RDONLY);
+    "open with O_CREAT": {
+        let path = std::env::temp_dir().join(format!("weald-edges-mode-{}", std::process::id()));
+        let text = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        let file = owned(libc::open(text.as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o640));
+        let mut status: libc::stat = std::mem::zeroed();
+        libc::fstat(file.as_raw_fd(), &raw mut status);
+        std::fs::remove_file(&path).unwrap();
+        i64::from(status.st_mode & 0o777)
+    };
+    "a lock of a lock that its thread has, until a moment that has passed": relock(libc::PTHREAD_MUTEX_NORMAL);
+    "the same of a recursive one": relock(libc::PTHREAD_MUTEX_RECURSIVE);
+    "the same of one that checks errors": relock(libc::PTHREAD_MUTEX_ERRORCHECK);
+    "a condition until a moment that has passed": condition_in_the_past();
+    "a semaphore until a moment that has passed": semaphore_in_the_past(0);
+    "a semaphore until what is no moment": semaphore_in_the_past(-1);
+    "a stream of Unix at its end": {
+        let (near, far) = UnixStream::pair().unwrap();
+        drop(far);
+        libc::recv(near.as_raw_fd(), buffer(), 9, 0)
+    };
+};
+
+#[test]
+fn each_call_gives_at_its_edges_what_an_os_thread_gets() {
+    let only = std::env::var("WEALD_EDGES_ROW").ok();
+    let mut different = Vec::new();
+    for (name, call) in CALLS {
+        if only
+            .as_ref()
+            .is_some_and(|only| !name.contains(only.as_str()))
+        {
+            continue;
+        }
+        println!("{name}");
+        let native = std::thread::spawn(call).join().unwrap();
+        let rt = support::runtime(4);
+        let (tell, told) = mpsc::channel();
+        rt.spawn(move || tell.send(call()).unwrap());
+        match told.recv_timeout(Duration::from_secs(5)) {
+            Ok(green) if green == native => {}
+            Ok(green) => different.push(format!("{name}: OS thread {native}, green {green}")),
+            Err(_) => different.push(format!("{name}: OS thread {native}, green waits")),
+        }
+        std::mem::forget(rt);
+    }
+    assert!(different.is_empty(), "{different:#?}");
+}
