@@ -144,7 +144,7 @@ pub(crate) extern "C" fn tee(from: c_int, to: c_int, count: size_t, flags: c_uin
     // SAFETY: no pointers.
     let call = |flags: c_uint| unsafe { sys!(SYS_tee, from, to, count, flags) };
     let waits = on(Kind::Sockets) && flags & libc::SPLICE_F_NONBLOCK == 0 && count > 0;
-    if !waits || !(is_pipe(from) && is_pipe(to)) {
+    if !(waits && is_pipe(from) && is_pipe(to)) {
         return raw::result(call(flags));
     }
     let ends = Ends::new(Some(from), Some(to));
