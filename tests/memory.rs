@@ -202,6 +202,35 @@ fn when_the_last_runtime_is_gone_nothing_of_its_stacks_is_left() {
     });
 }
 
+#[test]
+fn a_channel_that_was_long_gives_its_memory_back() {
+    let test = "a_channel_that_was_long_gives_its_memory_back";
+    let child = in_child(test, &[], || {
+        let (sender, receiver) = weald::sync::channel::unbounded::<[u64; 8]>();
+        let before = resident();
+        for round in 0..3 {
+            for n in 0..1_000_000 {
+                sender.send([n; 8]).unwrap();
+            }
+            assert!(resident() > before + 50);
+            for n in 0..1_000_000 {
+                assert_eq!(receiver.recv().unwrap(), [n; 8], "round {round}");
+            }
+            wait_until_below(before + 10);
+        }
+        // One that is never empty as well.
+        for n in 0..1_000_000 {
+            sender.send([n; 8]).unwrap();
+        }
+        for n in 0..999_990 {
+            assert_eq!(receiver.recv().unwrap(), [n; 8]);
+        }
+        wait_until_below(before + 10);
+        assert_eq!(receiver.len(), 10);
+    });
+    assert!(child.success, "{child:?}");
+}
+
 /// Uses a frame of so many bytes without touching what lies between its ends, as C compilers make it.
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]

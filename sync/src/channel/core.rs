@@ -246,6 +246,34 @@ impl<T> DerefMut for Locked<'_, T> {
     }
 }
 
+/// A buffer keeps room for so many bytes, or for so many messages.
+const KEPT_BYTES: usize = 16 << 10;
+const KEPT_MESSAGES: usize = 32;
+
+/// Gives back the room of a buffer that is nearly empty and had been long; after a message was taken out.
+/// Before it does so again, most of the smaller room has to be filled and emptied: constant time, over
+/// all steps. The new room is a quarter of the old one at the most, so what is moved under the lock is little.
+#[inline(always)]
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    let kept = const {
+        match size_of::<T>() {
+            // These take no room.
+            0 => usize::MAX,
+            bytes if KEPT_BYTES / bytes > KEPT_MESSAGES => KEPT_BYTES / bytes,
+            _ => KEPT_MESSAGES,
+        }
+    };
+    if queue.capacity() > kept && queue.len() < queue.capacity() / 8 {
+        shrink_to(queue, kept);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn shrink_to<T>(queue: &mut VecDeque<T>, kept: usize) {
+    queue.shrink_to(kept.max(2 * queue.len()));
+}
+
 /// Counts one more handle.
 fn count(handles: &AtomicUsize) {
     let before = handles.fetch_add(1, Ordering::Relaxed);
@@ -333,6 +361,7 @@ impl<T> State<T> {
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<T> {
         let value = self.queue.pop_front()?;
+        shrink(&mut self.queue);
         if !self.senders.is_empty() && !cfg!(weald_fault = "channel_keeps_the_place") {
             self.fill_place();
         }
