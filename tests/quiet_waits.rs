@@ -229,8 +229,8 @@ fn rows() -> Vec<Row> {
             Kind::Tcp,
             |_| {
                 tcp(|near, far| {
-                    fill(near);
                     shut(far, libc::SHUT_WR);
+                    fill(near);
                 })
             },
             &[Read, Write, PollIn, PollOut, PollPri, Readable, Writable],
@@ -258,8 +258,8 @@ fn rows() -> Vec<Row> {
             Kind::Tcp,
             |_| {
                 tcp(|near, far| {
-                    fill(near);
                     urge(far);
+                    fill(near);
                 })
             },
             STREAM,
@@ -330,8 +330,8 @@ fn rows() -> Vec<Row> {
             Kind::Unix,
             |_| {
                 pair(libc::SOCK_STREAM, |near, far| {
-                    fill(near);
                     shut(far, libc::SHUT_WR);
+                    fill(near);
                 })
             },
             STREAM,
@@ -359,8 +359,8 @@ fn rows() -> Vec<Row> {
             Kind::Unix,
             |_| {
                 pair(libc::SOCK_SEQPACKET, |near, far| {
-                    fill(near);
                     shut(far, libc::SHUT_WR);
+                    fill(near);
                 })
             },
             STREAM,
@@ -488,20 +488,35 @@ fn urge(socket: &OwnedFd) {
     std::thread::sleep(10 * MS);
 }
 
-/// Writes until there is no room, first much and then little at a time.
+/// Sends until there is no room, and none comes back: TCP has some more once the peer's kernel has
+/// acknowledged the last bytes, which it may delay by 40 ms.
 fn fill(socket: &OwnedFd) {
     let bytes = [0_u8; 16 * 1024];
-    for size in [bytes.len(), 1] {
-        // What the peer's kernel takes late makes room once more.
-        for _ in 0..3 {
+    loop {
+        let mut sent = false;
+        for size in [bytes.len(), 1] {
             // SAFETY: the bytes are live.
             while unsafe {
                 libc::send(raw(socket), bytes.as_ptr().cast(), size, libc::MSG_DONTWAIT)
             } > 0
-            {}
-            std::thread::sleep(5 * MS);
+            {
+                sent = true;
+            }
         }
+        if !sent {
+            return;
+        }
+        std::thread::sleep(60 * MS);
     }
+}
+
+/// Does this for all at once, as filling a socket takes a while.
+fn at_once<A: Send, B: Send>(all: Vec<A>, f: impl Fn(A) -> B + Sync) -> Vec<B> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = all.into_iter().map(|one| scope.spawn(|| f(one))).collect();
+        let made = threads.into_iter().map(|thread| thread.join().unwrap());
+        made.collect()
+    })
 }
 
 fn tcp(then: fn(&OwnedFd, &OwnedFd)) -> Made {
@@ -785,8 +800,10 @@ fn a_call_waits_where_an_os_thread_would_and_uses_no_processor_meanwhile() {
         let table: Vec<_> = rows()
             .into_iter()
             .flat_map(|row| row.calls.iter().map(move |&call| (row, call)))
-            .map(|(row, call)| (row, call, begin_on_an_os_thread(&row, call)))
             .collect();
+        let table = at_once(table, |(row, call)| {
+            (row, call, begin_on_an_os_thread(&row, call))
+        });
         std::thread::sleep(WAITS);
         let table: Vec<(Row, Call, String)> = table
             .into_iter()
@@ -800,10 +817,9 @@ fn a_call_waits_where_an_os_thread_would_and_uses_no_processor_meanwhile() {
         let mut wrong = Vec::new();
         for (mode, workers) in MODES.into_iter().flat_map(|mode| [(mode, 1), (mode, 2)]) {
             let rt = runtime(workers, mode);
-            let asked = table
-                .iter()
-                .map(|(row, call, _)| Arc::new(Asked::new(row, *call)));
-            let asked: Vec<_> = asked.collect();
+            let asked = at_once(table.iter().collect(), |(row, call, _)| {
+                Arc::new(Asked::new(row, *call))
+            });
             let calls: Vec<_> = asked
                 .iter()
                 .map(|one| {
