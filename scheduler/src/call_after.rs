@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use weald_timer::Key;
 
 use crate::carrier;
+use crate::coroutine::Control;
 use crate::current;
 use crate::exc_after::Alarm;
 use crate::green_thread::Task;
@@ -44,6 +45,8 @@ pub(crate) struct Call {
     /// `call_after_local`: not if this thread has ended.
     owner: Option<Task>,
     runtime: Weak<Inner>,
+    /// The floating-point control of who asked for it.
+    control: Control,
     /// Where its entry is.
     place: Place,
 }
@@ -98,7 +101,14 @@ impl Call {
         let late = inner.is_closing() || self.owner_has_ended();
         match self.claim(if late { CANCELLED } else { FIRED }) {
             Some(body) if late => spawn::discard(&inner, body),
-            Some(body) => spawn::start_detached(&inner, Birth::Ordinary, body),
+            Some(body) => {
+                let control = self.control;
+                let body = move || {
+                    control.restore();
+                    body();
+                };
+                spawn::start_detached(&inner, Birth::Ordinary, body);
+            }
             None => {}
         }
     }
@@ -213,6 +223,7 @@ fn start_in(
         body: UnsafeCell::new(Some(body)),
         owner,
         runtime: downgrade(inner),
+        control: Control::current(),
         place: deadline.map_or_else(Place::nowhere, |_| Place::on_the_way()),
     });
     // One that is never due is kept by its `Timer` alone.

@@ -32,7 +32,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::thread;
 
-use crate::coroutine::{Coroutine, Suspender};
+use crate::coroutine::{Control, Coroutine, Suspender};
 use crate::exception::{Exception, Inbox, Local};
 use crate::handle::GreenThreadId;
 use crate::os_parker::Parker;
@@ -132,6 +132,8 @@ pub(crate) struct Header {
     /// For fair choices; the thread's own.
     #[cfg(not(loom))]
     pub(crate) random: Random,
+    /// The floating-point control that it begins with.
+    pub(crate) control: Control,
     /// The shard of the registry that it is in.
     pub(crate) shard: StdCell<u16>,
 }
@@ -473,6 +475,7 @@ impl Header {
             ending: StdCell::new(false),
             doomed: StdCell::new(false),
             registered: StdCell::new(false),
+            control: Control::current(),
             shard: StdCell::new(0),
         }
     }

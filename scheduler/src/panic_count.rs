@@ -33,7 +33,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::coroutine::{Coroutine, Resumed, Suspender};
+use crate::coroutine::{Control, Coroutine, Resumed, Suspender};
 use crate::last_words;
 use crate::patch::Bypass;
 use crate::stack::{self, Cache, DEFAULT_STACK, Stack};
@@ -75,7 +75,7 @@ impl Half {
             debug_assert!(unwound.is_err(), "it has unwound");
         };
         // SAFETY: the body borrows nothing, and what it holds, a payload without a value, may be sent.
-        let mut coroutine = unsafe { Coroutine::new(stack, body) };
+        let mut coroutine = unsafe { Coroutine::new(stack, Control::current(), body) };
         let stopped = coroutine.resume(());
         debug_assert_eq!(stopped, Resumed::Suspended(()));
         Self(coroutine)

@@ -24,6 +24,7 @@ mod dump;
 mod exceptions;
 mod exceptions_wait;
 mod fairness;
+mod floats;
 mod futures;
 mod fuzz_channels;
 mod fuzz_exceptions;

@@ -614,8 +614,11 @@ impl Carrier {
         }
         // SAFETY: the closure runs only while the carrier holds the running reference, so `header`
         // is alive; the coroutine is never dropped while suspended.
-        let coroutine =
-            unsafe { Coroutine::new(stack, move |suspender, ()| main(header, suspender)) };
+        let coroutine = unsafe {
+            Coroutine::new(stack, task.control, move |suspender, ()| {
+                main(header, suspender);
+            })
+        };
         // SAFETY: the running reference is ours.
         unsafe { *task.coroutine.get() = Some(coroutine) };
         Start::Bound
@@ -848,10 +851,10 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
     // SAFETY: the carrier that resumes us holds the running reference.
     let task = unsafe { &*header };
     task.suspender.set(suspender);
-    // SAFETY: the thread itself, for the first time.
-    unsafe { Task::run_body(task) };
     // SAFETY: a thread that runs keeps its runtime.
     let inner = unsafe { &*task.runtime };
+    // SAFETY: the thread itself, for the first time.
+    unsafe { Task::run_body(task) };
     let own = inner.settings.own;
     let rest = join::wind_up(
         task,

@@ -15,7 +15,8 @@
 //! 3. Nothing here allocates: body and context lie at the top of the stack, and what is passed by
 //!    `resume` and `suspend` goes through a register, or is copied from the other side's stack if
 //!    it is larger than one.
-//! 4. Nothing here knows OS threads. What a suspended body holds may be bound to one (a value out
+//! 4. Floating-point control belongs to each side of a switch (`control.rs`).
+//! 5. Nothing here knows OS threads. What a suspended body holds may be bound to one (a value out
 //!    of a thread-local, a lock guard): see [`Coroutine::new`].
 //!
 //! A model check uses this file as it is: real coroutines inside loom. loom cannot see what lies on
@@ -32,18 +33,18 @@ use corosensei::CoroutineResult;
 use crate::shim::token::Token;
 use crate::stack::{self, Stack};
 
+mod control;
 #[cfg(all(target_arch = "x86_64", unix, not(weald_sanitizer = "address")))]
 mod x86_64;
 #[cfg(all(target_arch = "x86_64", unix, not(weald_sanitizer = "address")))]
 use self::x86_64 as raw;
 
 #[cfg(not(all(target_arch = "x86_64", unix, not(weald_sanitizer = "address"))))]
-mod raw {
-    use crate::stack::Stack;
+mod elsewhere;
+#[cfg(not(all(target_arch = "x86_64", unix, not(weald_sanitizer = "address"))))]
+use self::elsewhere as raw;
 
-    pub(super) type Coroutine<I, Y> = corosensei::Coroutine<I, Y, (), Stack>;
-    pub(super) use corosensei::Yielder;
-}
+pub(crate) use self::control::Control;
 
 #[cfg(weald_sanitizer = "thread")]
 #[cfg_attr(
@@ -75,7 +76,8 @@ pub(crate) enum Resumed<Y> {
 }
 
 impl<I, Y> Coroutine<I, Y> {
-    /// Puts a body on a stack. It starts to run at the first [`resume`](Self::resume).
+    /// Puts a body on a stack. It starts to run at the first [`resume`](Self::resume), with this
+    /// floating-point control.
     ///
     /// # Safety
     /// - What the body borrows lives until the body has finished or `into_stack` has dropped it;
@@ -87,7 +89,7 @@ impl<I, Y> Coroutine<I, Y> {
     /// # Panics
     /// If the body's captures take more than half of the stack, whose guard page could not tell.
     #[inline]
-    pub(crate) unsafe fn new<F>(stack: Stack, body: F) -> Self
+    pub(crate) unsafe fn new<F>(stack: Stack, control: Control, body: F) -> Self
     where
         F: FnOnce(&Suspender<I, Y>, I),
     {
@@ -105,7 +107,7 @@ impl<I, Y> Coroutine<I, Y> {
         };
         // SAFETY: the caller's word, given above; the stack has a guard page (`stack/mod.rs`,
         // invariant 2) and, as it is owned, nobody else on it.
-        let inner = unsafe { raw::Coroutine::with_stack_unchecked(stack, root) };
+        let inner = unsafe { raw::Coroutine::with_stack_unchecked(stack, control, root) };
         Self {
             inner: ManuallyDrop::new(inner),
             token: Token::new(),
@@ -258,7 +260,7 @@ mod tests {
             }
         };
         // SAFETY: the body borrows nothing and stays on this OS thread.
-        let mut coroutine = unsafe { Coroutine::new(stack(), body) };
+        let mut coroutine = unsafe { Coroutine::new(stack(), Control::current(), body) };
         assert_eq!(format!("{coroutine:?}"), "Coroutine { state: \"new\", .. }");
         assert_eq!(coroutine.resume(5), Resumed::Suspended([5; 4]));
         assert_eq!(coroutine.resume(6), Resumed::Suspended([6; 4]));
@@ -273,7 +275,7 @@ mod tests {
         let in_body = Rc::clone(&held);
         let body = move |_: &Suspender<(), ()>, ()| drop(in_body);
         // SAFETY: the body borrows nothing and stays on this OS thread.
-        let coroutine = unsafe { Coroutine::new(stack(), body) };
+        let coroutine = unsafe { Coroutine::new(stack(), Control::current(), body) };
         assert_eq!(Rc::strong_count(&held), 2);
         let _leaked = coroutine.into_stack();
         assert_eq!(Rc::strong_count(&held), 1);
@@ -294,7 +296,7 @@ mod tests {
             suspender.suspend(());
         };
         // SAFETY: the bell is leaked with the stack, and nobody resumes it.
-        let mut coroutine = unsafe { Coroutine::new(stack(), body) };
+        let mut coroutine = unsafe { Coroutine::new(stack(), Control::current(), body) };
         assert_eq!(coroutine.resume(()), Resumed::Suspended(()));
         drop(coroutine);
         assert!(!rung.get());
@@ -306,7 +308,7 @@ mod tests {
     fn a_suspended_coroutine_keeps_its_stack() {
         let body = |suspender: &Suspender<(), ()>, ()| suspender.suspend(());
         // SAFETY: the body borrows nothing and stays on this OS thread.
-        let mut coroutine = unsafe { Coroutine::new(stack(), body) };
+        let mut coroutine = unsafe { Coroutine::new(stack(), Control::current(), body) };
         coroutine.resume(());
         let _ = coroutine.into_stack();
     }
@@ -320,7 +322,7 @@ mod tests {
             }
         };
         // SAFETY: all that the body holds may be sent.
-        let mut coroutine = unsafe { Coroutine::new(stack(), body) };
+        let mut coroutine = unsafe { Coroutine::new(stack(), Control::current(), body) };
         for round in 0..8 {
             let resumed;
             (coroutine, resumed) = std::thread::spawn(move || {
@@ -344,7 +346,7 @@ mod tests {
         };
         let stack = Cache::new().get(MIN_STACK).unwrap();
         // SAFETY: the body borrows nothing and stays on this OS thread.
-        drop(unsafe { Coroutine::new(stack, body) });
+        drop(unsafe { Coroutine::new(stack, Control::current(), body) });
     }
 
     #[test]
@@ -361,7 +363,7 @@ mod tests {
         };
         let stack = Cache::new().get(MIN_STACK).unwrap();
         // SAFETY: the body borrows nothing and stays on this OS thread.
-        drop(unsafe { Coroutine::new(stack, body) });
+        drop(unsafe { Coroutine::new(stack, Control::current(), body) });
     }
 
     #[test]
@@ -372,7 +374,7 @@ mod tests {
             assert_eq!(*result.unwrap_err().downcast::<i32>().unwrap(), 7);
         };
         // SAFETY: the body borrows nothing and stays on this OS thread.
-        let mut coroutine = unsafe { Coroutine::new(stack(), body) };
+        let mut coroutine = unsafe { Coroutine::new(stack(), Control::current(), body) };
         assert_eq!(coroutine.resume(()), Resumed::Finished);
     }
 }

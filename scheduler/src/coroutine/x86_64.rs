@@ -9,21 +9,26 @@
 //! ```text
 //! top of the stack   Yielder     where the parent's stack was left, while the coroutine runs
 //!                    body        until it starts
-//!                    root        \ only before the start; afterwards
-//!                    trampoline  / the frames of the body:
+//!                    (nothing)   \
+//!                    root        | only before the start; afterwards
+//!                    trampoline  | the frames of the body:
+//!                    control     /
 //!                    ...
-//!                    rbx, rbp, where to go on    while suspended; its address is `Coroutine::left`
+//!                    rbx, rbp, where to go on, control    while suspended; its address is
+//!                                                         `Coroutine::left`
 //! ```
 //!
-//! 1. A side that is left has its rbx, rbp and the place to go on at the end of its stack. The other
-//!    registers that a callee must keep are named as clobbered, so the compiler saves those in use.
+//! 1. A side that is left has its rbx, rbp, the place to go on, and its floating-point control at the
+//!    end of its stack. The other registers that a callee must keep are named as clobbered, so the
+//!    compiler saves those in use.
 //! 2. `left` is null exactly when the body has returned, and `start` exactly until it starts: every
 //!    later switch is from a frame below.
 //! 3. A value goes across by its address on the stack that is left, and is read before anything is
 //!    run there again.
 //! 4. Nothing unwinds past `root`, and no trace goes past the trampoline.
-//!
-//! The floating-point control words are not switched: they are the OS thread's, as with corosensei.
+//! 5. Floating-point control belongs to each side (`control.rs`). It is stored by whoever leaves, and
+//!    loaded only where the other side's differs: to store both words costs 1 ns at the most, to load
+//!    them costs ten.
 #![allow(unsafe_code, reason = "switches stacks")]
 
 use std::arch::{asm, naked_asm};
@@ -35,6 +40,7 @@ use std::ptr;
 use corosensei::CoroutineResult;
 use corosensei::stack::Stack as _;
 
+use crate::coroutine::control::Control;
 #[cfg(weald_sanitizer = "thread")]
 use crate::coroutine::fibre::{self, Fibre};
 use crate::prefetch::prefetch;
@@ -46,6 +52,46 @@ const ALIGN: usize = 16;
 /// Bytes at each end of a stack that are fetched before it is switched to, for the frames of a call that
 /// waits and those above a body's buffers. A guess.
 const PREFETCHED: usize = 640;
+
+/// What lies below a body that has not started, in words: control, trampoline, root, and nothing.
+const START: usize = 4;
+
+/// Stores floating-point control at the end of the stack, where there is room for it, and that in r8.
+macro_rules! store_control {
+    () => {
+        "
+        stmxcsr [rsp]
+        fnstcw [rsp + 4]
+        mov r8, rsp
+        "
+    };
+}
+
+/// On the stack of the other side: takes up its control, which lies at the end, if it is not as at r8,
+/// and goes on there. Of MXCSR the bits 6 to 15 count. x87 traps what was raised before as soon as it may, so it
+/// is made to forget that.
+macro_rules! go_on {
+    () => {
+        "
+        mov eax, [r8]
+        movzx ecx, word ptr [r8 + 4]
+        xor eax, [rsp]
+        test eax, 0xffc0
+        jne 3f
+        cmp cx, [rsp + 4]
+        jne 3f
+        4:
+        add rsp, 8
+        pop rax
+        jmp rax
+        3:
+        ldmxcsr [rsp]
+        fnclex
+        fldcw [rsp + 4]
+        jmp 4b
+        "
+    };
+}
 
 /// As corosensei's, with the stack that weald has.
 pub(super) struct Coroutine<I, Y> {
@@ -77,6 +123,7 @@ unsafe extern "sysv64" fn trampoline() -> ! {
         ".cfi_startproc",
         ".cfi_undefined rip",
         "pop rax",
+        "add rsp, 8",
         "mov rdx, rsp",
         "xor ebp, ebp",
         "call rax",
@@ -107,10 +154,11 @@ where
     // SAFETY: the parent has left as (1) says, and waits for this. Nothing on this stack is in use.
     unsafe {
         asm!(
-            "mov rsp, {parent}",
-            "pop rax",
-            "jmp rax",
-            parent = in(reg) yielder.parent.get(),
+            "push rax",
+            store_control!(),
+            "mov rsp, rdx",
+            go_on!(),
+            in("rdx") yielder.parent.get(),
             in("rdi") 0,
             in("rsi") 0,
             options(noreturn),
@@ -123,7 +171,7 @@ impl<I, Y> Coroutine<I, Y> {
     /// What the body borrows lives until it has ended, or `force_unwind` has dropped it.
     #[inline]
     #[allow(clippy::cast_ptr_alignment, reason = "`below` has aligned them")]
-    pub(super) unsafe fn with_stack_unchecked<F>(stack: Stack, body: F) -> Self
+    pub(super) unsafe fn with_stack_unchecked<F>(stack: Stack, control: Control, body: F) -> Self
     where
         F: FnOnce(&Yielder<I, Y>, I),
     {
@@ -133,7 +181,7 @@ impl<I, Y> Coroutine<I, Y> {
         };
         let yielder = below(top, size_of::<Yielder<I, Y>>(), align_of::<Yielder<I, Y>>());
         let place = below(yielder, size_of::<F>(), align_of::<F>());
-        let start = below(place, 2 * size_of::<usize>(), ALIGN);
+        let start = below(place, START * size_of::<usize>(), ALIGN);
         // SAFETY: the stack is ours, nothing else is on it, and `Coroutine::new` has seen that the
         // body fits; the places do not overlap and are aligned. The words at `start` end at the body.
         unsafe {
@@ -142,9 +190,10 @@ impl<I, Y> Coroutine<I, Y> {
                 marker: PhantomData,
             });
             place.cast::<F>().write(body);
+            start.cast::<[u32; 2]>().write(control.words());
             let words = start.cast::<usize>();
-            words.write(trampoline as *const () as usize);
-            words.add(1).write(root::<I, Y, F> as *const () as usize);
+            words.add(1).write(trampoline as *const () as usize);
+            words.add(2).write(root::<I, Y, F> as *const () as usize);
         }
         Self {
             left: start,
@@ -173,10 +222,11 @@ impl<I, Y> Coroutine<I, Y> {
                 "push rbx",
                 "push rbp",
                 "push rax",
-                "mov [rsi], rsp",
+                "push rax",
+                store_control!(),
+                "mov [rsi], r8",
                 "mov rsp, rdx",
-                "pop rax",
-                "jmp rax",
+                go_on!(),
                 "2:",
                 "pop rbp",
                 "pop rbx",
@@ -218,9 +268,9 @@ impl<I, Y> Coroutine<I, Y> {
     pub(super) fn force_unwind(&mut self) {
         assert!(!self.started(), "nobody unwinds a coroutine from outside");
         self.left = ptr::null_mut();
-        // SAFETY: it did not start, so the body lies where `new` has put it, above the two words; the
-        // line above says that it is gone.
-        unsafe { (self.drop_body)(self.start.add(2 * size_of::<usize>())) };
+        // SAFETY: it did not start, so the body lies where `new` has put it, above the words; the line
+        // above says that it is gone.
+        unsafe { (self.drop_body)(self.start.add(START * size_of::<usize>())) };
     }
 
     pub(super) fn into_stack(self) -> Stack {
@@ -243,10 +293,11 @@ impl<I, Y> Yielder<I, Y> {
                 "push rbx",
                 "push rbp",
                 "push rax",
-                "mov rsi, rsp",
+                "push rax",
+                store_control!(),
+                "mov rsi, r8",
                 "mov rsp, rdx",
-                "pop rax",
-                "jmp rax",
+                go_on!(),
                 "2:",
                 "pop rbp",
                 "pop rbx",

@@ -340,7 +340,7 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     use super::*;
-    use crate::coroutine::Coroutine;
+    use crate::coroutine::{Control, Coroutine};
     use crate::stack::{Cache, MIN_STACK, tests::check_child};
 
     fn start_overflow_child() {
@@ -355,8 +355,9 @@ mod tests {
             let _alternate = AltStack::for_this_thread().unwrap();
             let stack = Cache::new().get(MIN_STACK).unwrap();
             // SAFETY: the body borrows nothing and stays on this OS thread.
-            let mut coroutine =
-                unsafe { Coroutine::<(), ()>::new(stack, move |_suspender, ()| body()) };
+            let mut coroutine = unsafe {
+                Coroutine::<(), ()>::new(stack, Control::current(), move |_suspender, ()| body())
+            };
             coroutine.resume(());
         })
         .join()

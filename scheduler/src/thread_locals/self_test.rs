@@ -16,7 +16,7 @@ use super::block::{Cache, host_pointer};
 use super::layout::{self, Found, Own};
 use super::machine;
 use super::setxid;
-use crate::coroutine::{Coroutine, Resumed, Suspender};
+use crate::coroutine::{Control, Coroutine, Resumed, Suspender};
 use crate::green_thread::Note;
 use crate::stack;
 
@@ -200,7 +200,7 @@ fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
                 own.finish();
             };
             // SAFETY: it is run to its end below, on this OS thread.
-            let coroutine = unsafe { Coroutine::new(stack, body) };
+            let coroutine = unsafe { Coroutine::new(stack, Control::current(), body) };
             own.start(&block, ptr::null());
             running.push((coroutine, block, report));
         }

@@ -1,0 +1,113 @@
+//! Floating-point control: rounding, flushing of small numbers, which exceptions trap. It belongs to
+//! the thread, as the calling conventions say that a call leaves it as it was.
+//!
+//! | architecture | where                                    | bits that count          |
+//! |--------------|------------------------------------------|--------------------------|
+//! | x86-64       | MXCSR (SSE), the control word (x87)      | 6 to 15 of MXCSR, all 16 |
+//! | AArch64      | FPCR                                     | all 32                   |
+//! | others       | not known: it stays with the OS thread   |                          |
+//!
+//! The bits that tell which exceptions were raised do not belong to it: a call may change them.
+//!
+//! A new green thread has what its spawner had then, as with `pthread_create(3)`.
+#![allow(unsafe_code, reason = "reads and writes registers")]
+
+/// Floating-point control of one thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Control(u32);
+
+/// Bits of MXCSR that tell what was raised.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(super) const RAISED: u32 = 0x3f;
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+impl Control {
+    /// Of the running thread.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        let (mut sse, mut x87) = (0_u32, 0_u16);
+        // SAFETY: both are stored where there is room for them.
+        unsafe {
+            std::arch::asm!(
+                "stmxcsr [{sse}]",
+                "fnstcw [{x87}]",
+                sse = in(reg) &raw mut sse,
+                x87 = in(reg) &raw mut x87,
+                options(nostack, preserves_flags),
+            );
+        }
+        Self((sse & 0xffff & !RAISED) | u32::from(x87) << 16)
+    }
+
+    /// MXCSR, and the control word of x87 behind it.
+    pub(super) fn words(self) -> [u32; 2] {
+        [self.0 & 0xffff, self.0 >> 16]
+    }
+
+    /// Makes it the running thread's.
+    pub(super) fn set(self) {
+        let [sse, x87] = self.words();
+        // SAFETY: both were read from these registers. x87 traps what was raised before as soon as it
+        // may, so it is made to forget that.
+        unsafe {
+            std::arch::asm!(
+                "ldmxcsr [{sse}]",
+                "fnclex",
+                "fldcw [{x87}]",
+                sse = in(reg) &raw const sse,
+                x87 = in(reg) &raw const x87,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+impl Control {
+    /// Of the running thread.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        let control: u64;
+        // SAFETY: reads a register.
+        unsafe {
+            std::arch::asm!("mrs {}, fpcr", out(reg) control, options(nostack, preserves_flags));
+        }
+        Self(u32::try_from(control).unwrap_or(0))
+    }
+
+    /// Makes it the running thread's.
+    pub(super) fn set(self) {
+        let control = u64::from(self.0);
+        // SAFETY: it was read from this register.
+        unsafe {
+            std::arch::asm!("msr fpcr, {}", in(reg) control, options(nostack, preserves_flags));
+        }
+    }
+}
+
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+impl Control {
+    /// Nothing is known of it.
+    pub(crate) fn current() -> Self {
+        Self(0)
+    }
+
+    #[cfg(any(miri, target_arch = "x86_64"))]
+    pub(super) fn words(self) -> [u32; 2] {
+        [self.0, 0]
+    }
+
+    pub(super) fn set(self) {
+        let _ = self;
+    }
+}
+
+impl Control {
+    /// Makes it the running thread's, where that has another.
+    #[inline]
+    pub(crate) fn restore(self) {
+        if Self::current() != self {
+            self.set();
+        }
+    }
+}
