@@ -208,3 +208,43 @@ fn thread_locals_are_pinned_if_the_variable_says_so_and_the_program_nothing() {
     );
     assert!(child.success, "{}", child.stderr);
 }
+
+/// The variable stands for what the kernel says of the running thread.
+#[test]
+fn no_runtime_starts_under_hardware_shadow_stacks_and_the_error_says_why() {
+    let test = "no_runtime_starts_under_hardware_shadow_stacks_and_the_error_says_why";
+    for (status, starts) in [("0", true), ("1", false), ("2", true), ("3", false)] {
+        let variable = [("WEALD_SHADOW_STACK_STATUS", status)];
+        let child = in_child(test, &variable, || {
+            for mode in support::MODES {
+                let builder = weald::Runtime::builder().workers(1);
+                let builder = match mode {
+                    support::Mode::Own => builder.thread_locals(weald::ThreadLocals::Own),
+                    support::Mode::Pinned => builder.thread_locals(weald::ThreadLocals::Pinned),
+                    // SAFETY: the thread holds nothing.
+                    support::Mode::Shared => unsafe { builder.share_thread_locals() },
+                };
+                match builder.build() {
+                    Ok(rt) => assert_eq!(rt.run(|| 7), 7),
+                    Err(error) => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+                        println!("{error}");
+                    }
+                }
+            }
+            // The default runtime has nobody to tell but by a panic.
+            let spawned = std::panic::catch_unwind(|| weald::spawn(|| 7).join().unwrap());
+            println!("default: {:?}", spawned.ok());
+        });
+        assert!(child.success, "{}", child.stderr);
+        let said = child.stdout.contains("shadow stacks");
+        assert_eq!(said, !starts, "{status}: {}", child.stdout);
+        let default = if starts {
+            "default: Some(7)"
+        } else {
+            "default: None"
+        };
+        assert!(child.stdout.contains(default), "{status}: {}", child.stdout);
+        assert_eq!(child.stderr.contains("shadow stacks"), !starts);
+    }
+}

@@ -9,6 +9,7 @@ use crate::error::InstallError;
 use crate::green_thread::{Header, Task};
 use crate::handle::GreenThread;
 use crate::runtime::{self, Runtime};
+use crate::shadow_stack;
 use crate::stack;
 use crate::thread_locals;
 
@@ -366,6 +367,7 @@ impl RuntimeBuilder {
     }
 
     pub(crate) fn settings(self) -> io::Result<Settings> {
+        shadow_stack::check()?;
         let workers = self
             .workers
             .unwrap_or_else(|| num_cpus::get().clamp(1, *WORKERS.end()));
@@ -417,7 +419,8 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     /// `InvalidInput` for a value out of its range, with value and bound in the text;
-    /// `Unsupported` for thread-locals that cannot be had; the system's if an OS thread or a poller
+    /// `Unsupported` for thread-locals that cannot be had, and where the processor keeps shadow stacks
+    /// (x86 CET, AArch64 GCS), on which green threads cannot run; the system's if an OS thread or a poller
     /// cannot be made.
     pub fn build(self) -> io::Result<Runtime> {
         if cfg!(panic = "abort") {

@@ -66,6 +66,7 @@ mod runtime;
 mod scope;
 mod seat;
 mod selection;
+mod shadow_stack;
 mod shim;
 #[cfg(not(loom))]
 mod sigquit;

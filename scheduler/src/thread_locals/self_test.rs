@@ -18,6 +18,7 @@ use super::machine;
 use super::setxid;
 use crate::coroutine::{Control, Coroutine, Resumed, Suspender};
 use crate::green_thread::Note;
+use crate::shadow_stack;
 use crate::stack;
 
 /// Bytes for a coroutine of the test.
@@ -29,6 +30,9 @@ pub(crate) fn support() -> Result<&'static Own, &'static str> {
     let found = SUPPORT.get_or_init(|| {
         if let Some(refusal) = machine::refusal() {
             return Err(refusal);
+        }
+        if shadow_stack::is_on() {
+            return Err(shadow_stack::REFUSAL);
         }
         let own = layout::find()?;
         test(&own)?;
