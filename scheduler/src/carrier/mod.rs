@@ -851,6 +851,7 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
     // SAFETY: the carrier that resumes us holds the running reference.
     let task = unsafe { &*header };
     task.suspender.set(suspender);
+    task.left.begin(std::ptr::from_ref(suspender).addr());
     // SAFETY: a thread that runs keeps its runtime.
     let inner = unsafe { &*task.runtime };
     // SAFETY: the thread itself, for the first time.

@@ -10,8 +10,9 @@
 //! are none (`/proc/self/mem`, proc(5)); so it does no harm that the thread may go on, end, and give its
 //! stack away under the copy. The copy counts only if the state word is the same afterwards: each
 //! wait has its own epoch in it.
-//! Invariant 3: the copy ends at the thread's suspender. What lies beyond leads into the stack of
-//! some OS thread, and is not the thread's.
+//! Invariant 3: the copy ends at the thread's suspender, whose address the thread notes when it begins. What
+//! lies beyond leads into the stack of some OS thread, and is not the thread's. Where the note is not there yet
+//! there is no trace.
 
 use std::fmt;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub(crate) struct Left {
     code: AtomicUsize,
     stack: AtomicUsize,
     frame: AtomicUsize,
+    /// The end of what is the thread's on its stack.
+    end: AtomicUsize,
     /// Milliseconds since its runtime's start.
     time: AtomicUsize,
 }
@@ -66,6 +69,7 @@ impl Left {
             code: AtomicUsize::new(0),
             stack: AtomicUsize::new(0),
             frame: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
             time: AtomicUsize::new(0),
         }
     }
@@ -78,6 +82,15 @@ impl Left {
             self.code.store(code, Ordering::Relaxed);
             self.stack.store(stack, Ordering::Relaxed);
             self.frame.store(frame, Ordering::Relaxed);
+        }
+    }
+
+    /// The thread begins to run; nothing beyond this address is its own.
+    #[inline]
+    pub(crate) fn begin(&self, end: usize) {
+        // No model takes traces.
+        if !cfg!(loom) {
+            self.end.store(end, Ordering::Relaxed);
         }
     }
 

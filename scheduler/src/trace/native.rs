@@ -167,7 +167,7 @@ impl Tracer {
     }
 
     fn copy(&mut self, header: &Header, left: [usize; 3]) -> Option<[usize; 3]> {
-        let end = header.suspender.get().addr();
+        let end = header.left.end.load(Ordering::Relaxed);
         let length = end.saturating_sub(left[1]).min(BYTES);
         self.copy.clear();
         self.copy.resize(length, 0);
