@@ -160,25 +160,56 @@ fn a_mutex_with_priority_inheritance_works_while_nobody_waits_for_it() {
     });
 }
 
-/// Compiles a library with a thread-local and returns its function that counts it up.
-fn load_library() -> extern "C" fn() -> i32 {
-    let source = "static __thread int count = 41; int next(void) { return ++count; }\n";
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (c, library) = (folder.join("counts.c"), folder.join("libcounts.so"));
-    std::fs::write(&c, source).unwrap();
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .args([&library, &c])
-        .status();
-    assert!(compiled.unwrap().success());
-    let path = CString::new(library.to_str().unwrap()).unwrap();
-    // SAFETY: the library runs nothing when it is loaded, and has a function of this type.
-    unsafe {
-        let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+/// A library that was opened by `dlopen`.
+struct Library(*mut libc::c_void);
+
+type Next = extern "C" fn() -> i32;
+
+impl Library {
+    /// Compiles and opens a library with a thread-local whose first value is `first`, of the usual model or
+    /// of the model initial-exec, whose place is in each thread's block.
+    fn open(name: &str, first: i32, initial_exec: bool) -> Self {
+        let model = if initial_exec {
+            "initial-exec"
+        } else {
+            "global-dynamic"
+        };
+        let source = format!(
+            "static __thread int count __attribute__((tls_model(\"{model}\"))) = {first};\n\
+             int next(void) {{ return ++count; }}\n"
+        );
+        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let file = |ending| folder.join(format!("{name}-{}.{ending}", std::process::id()));
+        let (c, library) = (file("c"), file("so"));
+        std::fs::write(&c, source).unwrap();
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .args([&library, &c])
+            .status();
+        assert!(compiled.unwrap().success());
+        let path = CString::new(library.to_str().unwrap()).unwrap();
+        // SAFETY: the library runs nothing when it is opened.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
         assert!(!handle.is_null());
-        let next = libc::dlsym(handle, c"next".as_ptr());
-        assert!(!next.is_null());
-        std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> i32>(next)
+        std::fs::remove_file(c).unwrap();
+        std::fs::remove_file(library).unwrap();
+        Self(handle)
+    }
+
+    /// Its function that counts the thread-local up.
+    fn next(&self) -> Next {
+        // SAFETY: the library has a function of this type.
+        unsafe {
+            let next = libc::dlsym(self.0, c"next".as_ptr());
+            assert!(!next.is_null());
+            std::mem::transmute::<*mut libc::c_void, Next>(next)
+        }
+    }
+
+    /// Nobody calls its functions any more.
+    fn close(self) {
+        // SAFETY: the handle is open.
+        assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
     }
 }
 
@@ -195,7 +226,7 @@ fn thread_locals_of_a_library_that_is_loaded_later_are_the_green_threads_own_too
             };
             (next(), next())
         });
-        let next = load_library();
+        let next = Library::open("later", 41, false).next();
         send.send(next).unwrap();
         assert_eq!(early.join().unwrap(), (42, 43));
         // On blocks that are new, and on blocks that were used, by now also by the library.
@@ -249,4 +280,356 @@ fn green_threads_that_come_and_go_leave_nothing_behind() {
         assert!(more < 8 << 20, "{more} bytes for 200,000 green threads");
     });
     assert!(child.success, "{child:?}");
+}
+
+/// Green threads that start now find what a thread finds first, on blocks that are new and on used ones.
+fn check_new_in_all(rt: &Runtime, next: Next, first: i32) {
+    for _ in 0..3 {
+        let thread = |_| {
+            rt.spawn(move || {
+                assert_eq!(next(), first + 1);
+                weald::yield_now();
+                assert_eq!(next(), first + 2);
+            })
+        };
+        let threads: Vec<_> = (0..40).map(thread).collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn libraries_that_come_and_go_leave_nothing_to_the_next_ones() {
+    let test = "own_system::libraries_that_come_and_go_leave_nothing_to_the_next_ones";
+    let child = in_child(test, &[], || {
+        for workers in [1, 2] {
+            let Some(rt) = own_runtime(workers) else {
+                return;
+            };
+            for round in 0..4 {
+                let first = 100 * round + 1;
+                let (one, other) = ("one", "other");
+                let usual = Library::open(one, first, false);
+                check_new_in_all(&rt, usual.next(), first);
+                let in_block = Library::open(other, first + 10, true);
+                check_new_in_all(&rt, in_block.next(), first + 10);
+                check_new_in_all(&rt, usual.next(), first);
+                usual.close();
+                check_new_in_all(&rt, in_block.next(), first + 10);
+                in_block.close();
+            }
+        }
+    });
+    assert!(child.success, "{child:?}");
+}
+
+#[test]
+fn libraries_opened_and_used_before_the_first_runtime_do_not_refuse_it() {
+    let test = "own_system::libraries_opened_and_used_before_the_first_runtime_do_not_refuse_it";
+    let child = in_child(test, &[], || {
+        // What the thread has used that starts the runtime.
+        let usual = Library::open("usual", 41, false);
+        assert_eq!(usual.next()(), 42);
+        let unused = Library::open("unused", 51, false);
+        // Their thread-locals are in each thread's block; this thread knows nothing of some of them.
+        std::thread::spawn(|| {
+            let gone = Library::open("gone", 61, true);
+            assert_eq!(gone.next()(), 62);
+            let stays = Library::open("stays", 71, true);
+            assert_eq!(stays.next()(), 72);
+            gone.close();
+        })
+        .join()
+        .unwrap();
+        let here = Library::open("here", 81, true);
+        assert_eq!(here.next()(), 82);
+        let Some(rt) = own_runtime(2) else { return };
+        for (library, first) in [(&usual, 41), (&unused, 51), (&here, 81)] {
+            check_new_in_all(&rt, library.next(), first);
+        }
+        assert_eq!(usual.next()(), 43);
+        assert_eq!(here.next()(), 83);
+        println!("went well");
+    });
+    assert!(child.success, "{child:?}");
+    if own_runtime(1).is_some() {
+        assert!(child.stdout.contains("went well"), "{child:?}");
+    }
+}
+
+/// Else a start costs a walk over the loader's list, under its one lock.
+#[test]
+fn a_start_asks_the_loader_nothing_after_a_library_was_opened() {
+    unsafe extern "C" fn hold(
+        _info: *mut libc::dl_phdr_info,
+        _size: usize,
+        held: *mut libc::c_void,
+    ) -> i32 {
+        // SAFETY: it was given below, and lives until the walk ends.
+        let (tell, go_on) = unsafe { &*held.cast::<(mpsc::Sender<()>, mpsc::Receiver<()>)>() };
+        tell.send(()).unwrap();
+        go_on.recv().unwrap();
+        1
+    }
+    let test = "own_system::a_start_asks_the_loader_nothing_after_a_library_was_opened";
+    let child = in_child(test, &[], || {
+        let Some(rt) = own_runtime(2) else { return };
+        let library = Library::open("held", 41, false);
+        check_new_in_all(&rt, library.next(), 41);
+        let (tell, told) = mpsc::channel::<()>();
+        let (let_go, go_on) = mpsc::channel::<()>();
+        let holds = std::thread::spawn(move || {
+            let held = (tell, go_on);
+            // SAFETY: the callback gets what it expects.
+            unsafe {
+                libc::dl_iterate_phdr(Some(hold), (&raw const held).cast_mut().cast());
+            }
+        });
+        told.recv().unwrap();
+        for _ in 0..100 {
+            assert_eq!(rt.run(|| weald::spawn(|| 7).join().unwrap()), 7);
+        }
+        let_go.send(()).unwrap();
+        holds.join().unwrap();
+    });
+    assert!(child.success, "{child:?}");
+}
+
+/// The first words of `struct __res_state` of `resolv.h`.
+#[repr(C)]
+struct Resolver {
+    _seconds_and_tries: [i32; 2],
+    options: u64,
+}
+
+unsafe extern "C" {
+    fn __res_state() -> *mut Resolver;
+    fn __h_errno_location() -> *mut i32;
+    fn __res_init() -> i32;
+    fn dlerror() -> *const libc::c_char;
+    fn inet_ntoa(address: libc::in_addr) -> *const libc::c_char;
+    fn strsignal(signal: i32) -> *const libc::c_char;
+    fn pthread_setcancelstate(state: i32, old: *mut i32) -> i32;
+    fn pthread_setcanceltype(kind: i32, old: *mut i32) -> i32;
+}
+
+/// What the C library keeps for the running thread.
+fn kept() -> String {
+    let (mut state, mut kind) = (-1, -1);
+    // SAFETY: all of it is the running thread's own.
+    unsafe {
+        pthread_setcancelstate(0, &raw mut state);
+        pthread_setcanceltype(0, &raw mut kind);
+        let locale = libc::uselocale(std::ptr::null_mut()) as usize;
+        // The other words of a new OS thread may be those of the last one on its stack.
+        let options = (*__res_state()).options;
+        let error = dlerror().is_null();
+        let h_errno = *__h_errno_location();
+        let class = libc::isalpha(i32::from(b'a')) != 0;
+        let errno = *libc::__errno_location();
+        format!("{state} {kind} {locale:x} {options:x} {error} {h_errno} {class} {errno}")
+    }
+}
+
+/// Changes all that `kept` looks at, and what else there is.
+fn change(locale: usize) {
+    // SAFETY: all of it is the running thread's own, and the locale is freed after its end.
+    unsafe {
+        libc::uselocale(locale as libc::locale_t);
+        pthread_setcancelstate(1, std::ptr::null_mut());
+        pthread_setcanceltype(1, std::ptr::null_mut());
+        assert_eq!(__res_init(), 0);
+        (*__res_state()).options |= 2;
+        *__h_errno_location() = 3;
+        inet_ntoa(libc::in_addr {
+            s_addr: 0x0102_0304,
+        });
+        assert!(!strsignal(1234).is_null());
+        assert!(!libc::strerror(123_456).is_null());
+        let nobody = libc::dlsym(libc::RTLD_DEFAULT, c"nobody has this name".as_ptr());
+        assert!(nobody.is_null());
+        *libc::__errno_location() = 7;
+    }
+}
+
+#[test]
+fn what_the_c_library_keeps_per_thread_does_not_pass_to_the_next_green_thread() {
+    for workers in [1, 2] {
+        with_deadline(LIMIT, || {
+            let Some(rt) = own_runtime(workers) else {
+                return;
+            };
+            let right = std::thread::spawn(kept).join().unwrap();
+            for _ in 0..20 {
+                // SAFETY: no locale is given to change.
+                let locale = unsafe {
+                    libc::newlocale(libc::LC_ALL_MASK, c"C".as_ptr(), std::ptr::null_mut())
+                };
+                let place = locale as usize;
+                rt.run(move || change(place));
+                assert_eq!(rt.run(kept), right);
+                let (changed, is_changed) = mpsc::channel();
+                let killed = rt.spawn(move || {
+                    change(place);
+                    changed.send(()).unwrap();
+                    weald::park();
+                });
+                is_changed.recv().unwrap();
+                killed.thread().kill();
+                assert!(killed.join().is_err());
+                // SAFETY: nobody uses it any more.
+                unsafe { libc::freelocale(locale) };
+                let crowd: Vec<_> = (0..10).map(|_| rt.spawn(kept)).collect();
+                for one in crowd {
+                    assert_eq!(one.join().unwrap(), right);
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn what_the_c_library_allocates_per_thread_is_freed() {
+    let test = "own_system::what_the_c_library_allocates_per_thread_is_freed";
+    let child = in_child(test, &[], || {
+        let Some(rt) = own_runtime(1) else { return };
+        let rounds = |count: usize| {
+            for _ in 0..count {
+                rt.run(|| change(usize::MAX));
+            }
+        };
+        rounds(1000);
+        let before = resident_bytes();
+        rounds(20_000);
+        let more = resident_bytes().saturating_sub(before);
+        // An error of `dlerror`'s and two messages for each would be more than 200 bytes.
+        assert!(more < 1 << 20, "{more} bytes for 20,000 green threads");
+    });
+    assert!(child.success, "{child:?}");
+}
+
+#[test]
+fn a_green_thread_that_ends_with_a_robust_mutex_tells_the_next_owner() {
+    check(|rt| {
+        // SAFETY: a mutex of this stack, initialised before its use and destroyed after.
+        unsafe {
+            let mut kind = std::mem::zeroed();
+            let mut mutex = std::mem::zeroed();
+            libc::pthread_mutexattr_init(&raw mut kind);
+            let robust = libc::PTHREAD_MUTEX_ROBUST;
+            assert_eq!(libc::pthread_mutexattr_setrobust(&raw mut kind, robust), 0);
+            libc::pthread_mutex_init(&raw mut mutex, &raw const kind);
+            let place = &raw mut mutex as usize;
+            let mutex =
+                move || std::ptr::with_exposed_provenance_mut::<libc::pthread_mutex_t>(place);
+            for _ in 0..10 {
+                let (locked, is_locked) = mpsc::channel();
+                let go_on = Flag::default();
+                let holds = rt.spawn({
+                    let go_on = go_on.clone();
+                    move || {
+                        assert_eq!(libc::pthread_mutex_lock(mutex()), 0);
+                        locked.send(()).unwrap();
+                        go_on.wait();
+                    }
+                });
+                is_locked.recv().unwrap();
+                let waits = std::thread::spawn(move || {
+                    let told = libc::pthread_mutex_lock(mutex());
+                    assert_eq!(libc::pthread_mutex_consistent(mutex()), 0);
+                    assert_eq!(libc::pthread_mutex_unlock(mutex()), 0);
+                    told
+                });
+                crate::support::settle();
+                go_on.set();
+                holds.join().unwrap();
+                assert_eq!(waits.join().unwrap(), libc::EOWNERDEAD);
+                // The next one on that block begins without.
+                rt.run(|| {
+                    assert_eq!(libc::pthread_mutex_lock(mutex()), 0);
+                    assert_eq!(libc::pthread_mutex_unlock(mutex()), 0);
+                });
+            }
+            libc::pthread_mutex_destroy(mutex());
+        }
+    });
+}
+
+/// From now on these calls fail so, in this process.
+#[cfg(target_arch = "x86_64")]
+fn refuse(calls: &[libc::c_long], error: i32) -> bool {
+    let statement = |code: u32, k: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let answer = libc::SECCOMP_RET_ERRNO | error.cast_unsigned();
+    let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
+    for &call in calls {
+        filter.push(libc::sock_filter {
+            jf: 1,
+            ..statement(
+                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                u32::try_from(call).unwrap(),
+            )
+        });
+        filter.push(statement(libc::BPF_RET | libc::BPF_K, answer));
+    }
+    filter.push(statement(
+        libc::BPF_RET | libc::BPF_K,
+        libc::SECCOMP_RET_ALLOW,
+    ));
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).unwrap(),
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the structures are the kernel's, and live for the call.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+            ) == 0
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn system_calls_that_are_refused_do_not_refuse_own_thread_locals() {
+    let test = "own_system::system_calls_that_are_refused_do_not_refuse_own_thread_locals";
+    for error in [libc::EPERM, libc::EINVAL, libc::ENOSYS] {
+        let variable = [("WEALD_TEST_ERROR", error.to_string())];
+        let variable = variable
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let child = in_child(test, &variable, || {
+            let error = std::env::var("WEALD_TEST_ERROR").unwrap();
+            let calls = [
+                libc::SYS_process_madvise,
+                libc::SYS_pidfd_open,
+                libc::SYS_sched_setattr,
+                libc::SYS_get_robust_list,
+                libc::SYS_arch_prctl,
+            ];
+            if !refuse(&calls, error.parse().unwrap()) {
+                println!("no seccomp here");
+                return;
+            }
+            let rt = Runtime::builder().workers(2).build().unwrap();
+            let sum: u64 = rt.run(|| {
+                let start = |n| weald::spawn(move || (weald::sleep(Duration::from_millis(1)), n).1);
+                let all: Vec<_> = (0..100_u64).map(start).collect();
+                all.into_iter().map(|thread| thread.join().unwrap()).sum()
+            });
+            assert_eq!(sum, 4950);
+            println!("{:?}", rt.thread_locals());
+        });
+        assert!(child.success, "{child:?}");
+        if own_runtime(1).is_some() && !child.stdout.contains("no seccomp here") {
+            assert!(child.stdout.contains("Some(Own)"), "{error}: {child:?}");
+        }
+    }
 }

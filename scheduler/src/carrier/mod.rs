@@ -854,6 +854,9 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
     task.left.begin(std::ptr::from_ref(suspender).addr());
     // SAFETY: a thread that runs keeps its runtime.
     let inner = unsafe { &*task.runtime };
+    if let Some(own) = inner.settings.own {
+        own.begin();
+    }
     // SAFETY: the thread itself, for the first time.
     unsafe { Task::run_body(task) };
     let own = inner.settings.own;

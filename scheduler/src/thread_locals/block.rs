@@ -12,12 +12,14 @@
     reason = "runs on other thread-locals than the compiler knows of"
 )]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::num::NonZeroUsize;
 use std::ptr;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::layout::{Own, TABLE_LENGTH, TABLE_SURPLUS, Value, read, thread_segment, write};
+use super::layout::{Own, TABLE_LENGTH, TABLE_SURPLUS, Value, read, write};
+use super::libraries::Images;
 use super::{machine, pool, slabs};
 use crate::carrier::Carrier;
 use crate::coroutine::{Coroutine, Resumed};
@@ -27,12 +29,11 @@ use crate::green_thread::{Header, Note};
 /// Blocks that a worker keeps; half of them go to the pool, or come from there, at a time.
 const KEEP: usize = 32;
 
-/// Made-up thread ids: above all of the kernel's (`PID_MAX_LIMIT` is 2^22), and below the bits that
-/// a futex word uses otherwise (`FUTEX_TID_MASK`).
-const FIRST_ID: usize = 0x2000_0000;
-
 /// Rounds of destructors of pthread values: `PTHREAD_DESTRUCTOR_ITERATIONS` of `limits.h`.
 const ROUNDS: usize = 4;
+
+/// Robust mutexes that a thread may hold at its end: `ROBUST_LIST_LIMIT` of the kernel.
+const ROBUST: usize = 2048;
 
 /// A block, owned, by its thread pointer.
 #[derive(Debug)]
@@ -46,36 +47,50 @@ impl Block {
     }
 }
 
-/// A worker's own blocks, the hottest last.
+/// A worker's own blocks, the hottest last, and what they are made new from.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(Vec<Block>);
+pub(crate) struct Cache {
+    blocks: Vec<Block>,
+    images: Option<Arc<Images>>,
+}
 
 impl Cache {
-    /// An idle block. `None`: there is no memory for one.
+    /// A block as a new thread's. `None`: there is no memory for one.
     #[inline]
     pub(crate) fn get(&mut self, own: &Own) -> Option<Block> {
-        self.0.pop().or_else(|| self.refill(own))
+        let version = own.version();
+        if !self.images.as_ref().is_some_and(|it| it.are_of(version)) {
+            self.images = Some(own.newest_images()?);
+        }
+        let block = self.blocks.pop().or_else(|| self.refill(own))?;
+        let images = self.images.as_ref().expect("seen above");
+        // SAFETY: the block is idle and ours.
+        unsafe {
+            images.renew(own, block.pointer());
+            own.renew_kept(block.pointer());
+        }
+        Some(block)
     }
 
     #[cold]
     fn refill(&mut self, own: &Own) -> Option<Block> {
-        pool::take(KEEP / 2, &mut self.0);
-        self.0.pop().or_else(|| own.make())
+        pool::take(KEEP / 2, &mut self.blocks);
+        self.blocks.pop().or_else(|| own.make())
     }
 
     /// Takes back a block whose thread has ended.
     #[inline]
     pub(crate) fn put(&mut self, block: Block) {
-        if self.0.len() >= KEEP {
-            pool::put(self.0.drain(..KEEP / 2));
+        if self.blocks.len() >= KEEP {
+            pool::put(self.blocks.drain(..KEEP / 2));
         }
-        self.0.push(block);
+        self.blocks.push(block);
     }
 
     /// Leaves all blocks to the pool; for a worker that will sleep for long.
     pub(crate) fn flush(&mut self) {
-        if !self.0.is_empty() {
-            pool::put(self.0.drain(..));
+        if !self.blocks.is_empty() {
+            pool::put(self.blocks.drain(..));
         }
     }
 }
@@ -95,13 +110,17 @@ impl Own {
     /// Makes a block, as the C library does for a new thread.
     #[cold]
     pub(super) fn make(&self) -> Option<Block> {
-        let block = Block(slabs::make(self.allocate)?);
+        let id = self.ids.make()?;
+        let Some(pointer) = slabs::make(self.allocate) else {
+            self.ids.give_back(id);
+            return None;
+        };
+        let block = Block(pointer);
         let pointer = block.pointer();
         if self.trims {
             // SAFETY: the block is new and ours.
             unsafe { self.trim_table(pointer) };
         }
-        let id = FIRST_ID + self.ids.fetch_add(1, Ordering::Relaxed) % FIRST_ID;
         let places = &self.places;
         let at = |offset: isize| pointer.wrapping_add_signed(offset);
         // SAFETY: the block is new and ours, and all places lie in its control block (`layout.rs`)
@@ -117,10 +136,10 @@ impl Own {
                 let word: u32 = read(machine::pointer(), offset.cast_signed());
                 write(pointer, offset.cast_signed(), word);
             }
-            write(pointer, places.tid, i32::try_from(id).unwrap_or(i32::MAX));
-            // Empty lists lead to themselves. `fork` takes the thread out of the first one.
+            write(pointer, places.tid, id);
+            // An empty list leads to itself. `fork` takes the thread out of this one.
             write(pointer, places.list, [at(places.list); 2]);
-            write(pointer, places.robust - 8, [at(places.robust); 2]);
+            self.empty_robust(pointer);
             // How far a mutex's word is from its link: the same for all.
             let distance: usize = read(machine::pointer(), places.robust + 8);
             write(pointer, places.robust + 8, distance);
@@ -131,7 +150,6 @@ impl Own {
                 const UNREGISTERED: i32 = -2;
                 write(pointer, offset + 4, UNREGISTERED);
             }
-            on_block(pointer, || (self.init_ctype)());
         }
         Some(block)
     }
@@ -167,45 +185,41 @@ impl Own {
         }
     }
 
-    /// Makes the block as a new thread's, for this green thread.
+    /// The images as they are now. `None`: there is no memory to look.
+    #[cold]
+    fn newest_images(&self) -> Option<Arc<Images>> {
+        let mut newest = self
+            .images
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*newest {
+            Some(images) if images.are_of(self.version()) => Some(Arc::clone(images)),
+            _ => {
+                let images = self.look_at_images().ok()?;
+                Some(Arc::clone(newest.insert(images)))
+            }
+        }
+    }
+
+    /// Gives the block, which is as a new thread's, to this green thread.
     #[inline]
     pub(crate) fn start(&self, block: &Block, header: *const Header) {
         let pointer = block.pointer();
-        // SAFETY: the block is idle and the caller's; the anchor is never unloaded.
+        // SAFETY: the block is idle and the caller's.
         unsafe {
-            if (*self.anchor).next.is_null() {
-                for image in &self.images {
-                    let to = ptr::with_exposed_provenance_mut::<u8>(
-                        pointer.wrapping_add_signed(image.offset),
-                    );
-                    ptr::copy_nonoverlapping(image.start, to, image.copied);
-                    to.add(image.copied)
-                        .write_bytes(0, image.bytes - image.copied);
-                }
-            } else {
-                self.start_slow(pointer);
-            }
             write::<c_int>(pointer, self.places.errno, 0);
             current::arrive(self.here(pointer), header);
         }
     }
 
-    /// Libraries were loaded since: asks the C library which this block has thread-locals of.
-    ///
-    /// # Safety
-    /// As in `start`.
-    #[cold]
-    unsafe fn start_slow(&self, pointer: usize) {
-        let excluded = (&raw const self.excluded).cast_mut().cast();
-        // SAFETY: the callback fits; the library knows nothing of who calls but the block.
-        unsafe {
-            on_block(pointer, || {
-                libc::dl_iterate_phdr(Some(renew), excluded);
-            });
-        }
+    /// The beginning of a thread. On the thread itself.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        // SAFETY: it writes thread-locals of the C library's, of the running thread.
+        unsafe { (self.init_ctype)() };
     }
 
-    fn here(&self, pointer: usize) -> *const Here {
+    pub(super) fn here(&self, pointer: usize) -> *const Here {
         ptr::with_exposed_provenance(pointer.wrapping_add_signed(self.places.here))
     }
 
@@ -271,9 +285,10 @@ impl Own {
             unsafe { (self.call_destructors)() };
             // The destructor of a value may have used a thread-local for the first time.
             if !self.drop_values() {
-                return;
+                break;
             }
         }
+        self.leave_robust();
     }
 
     /// Runs the destructors of the running thread's pthread values, as the C library does at the
@@ -284,7 +299,8 @@ impl Own {
         // Behind the table: whether there are values at all.
         let used = table + 32 * 8;
         let mut any = false;
-        for _ in 0..ROUNDS {
+        // In one round more what is left is forgotten.
+        for round in 0..=ROUNDS {
             // SAFETY: the running thread's own control block, checked in `layout.rs`, and what the
             // C library keeps there. Nothing is held over a destructor but the pointer.
             unsafe {
@@ -304,6 +320,9 @@ impl Own {
                             continue;
                         }
                         (*value).data = ptr::null_mut();
+                        if round == ROUNDS {
+                            continue;
+                        }
                         let key = self.keys.0.add(32 * block + index);
                         let known =
                             (*value).sequence == ptr::read_volatile(&raw const (*key).sequence);
@@ -317,6 +336,50 @@ impl Own {
         }
         any
     }
+
+    /// Gives up the robust mutexes that the running thread holds, as the kernel does for a thread that
+    /// ends: whoever locks one next is told `EOWNERDEAD`.
+    fn leave_robust(&self) {
+        let pointer = machine::pointer();
+        // SAFETY: the running thread's own control block.
+        unsafe {
+            let head = pointer.wrapping_add_signed(self.places.robust);
+            if read::<usize>(head, 0) != head {
+                self.leave_mutexes(pointer, head);
+                self.empty_robust(pointer);
+            }
+        }
+    }
+
+    /// # Safety
+    /// The block is the running thread's, and its list is not empty.
+    #[cold]
+    unsafe fn leave_mutexes(&self, pointer: usize, head: usize) {
+        // SAFETY: the list leads from mutex to mutex that the thread has locked and not unlocked, and
+        // so are valid; by the kernel's ABI (`struct robust_list_head`) the head tells how far from the
+        // link a mutex's word is, and the lowest bit of a link is not part of it.
+        unsafe {
+            let id: u32 = read(pointer, self.places.tid);
+            let distance: isize = read(head, 8);
+            let mut link = read::<usize>(head, 0) & !1;
+            for _ in 0..ROBUST {
+                if link == head {
+                    break;
+                }
+                let word: &AtomicU32 =
+                    &*ptr::with_exposed_provenance(link.wrapping_add_signed(distance));
+                link = read::<usize>(link, 0) & !1;
+                let owned = |now: u32| now & libc::FUTEX_TID_MASK == id;
+                let died =
+                    |now| owned(now).then_some(now & libc::FUTEX_WAITERS | libc::FUTEX_OWNER_DIED);
+                // Release: who locks it next sees what it guards as this thread has left it.
+                let told = word.fetch_update(Ordering::Release, Ordering::Relaxed, died);
+                if told.is_ok_and(|before| before & libc::FUTEX_WAITERS != 0) {
+                    libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1);
+                }
+            }
+        }
+    }
 }
 
 /// A call beyond which the compiler moves no instruction.
@@ -329,46 +392,4 @@ fn border() {
 /// The running OS thread's pointer.
 pub(crate) fn host_pointer() -> usize {
     machine::pointer()
-}
-
-/// Calls a function of the C library's on another block.
-///
-/// # Safety
-/// The block is complete and nobody runs on it; `f` touches no thread-local itself.
-#[inline(never)]
-pub(super) unsafe fn on_block(pointer: usize, f: impl FnOnce()) {
-    let host = machine::pointer();
-    // SAFETY: by contract; the pointer is the OS thread's again when this returns.
-    unsafe {
-        machine::set_pointer(pointer);
-        f();
-        machine::set_pointer(host);
-    }
-}
-
-/// Makes the thread-locals of one library new on the running block, if there are any.
-unsafe extern "C" fn renew(
-    info: *mut libc::dl_phdr_info,
-    _size: usize,
-    excluded: *mut c_void,
-) -> c_int {
-    // SAFETY: the C library passes a valid structure, and back what it was given. What it says of
-    // a library's thread-locals on this block is theirs.
-    unsafe {
-        let (info, excluded) = (&*info, &*excluded.cast::<[usize; 3]>());
-        let data = info.dlpi_tls_data.cast::<u8>();
-        let (base, segment) = (info.dlpi_addr as usize, thread_segment(info));
-        if let Some(segment) = segment
-            && !data.is_null()
-            && excluded[0] != base
-            && excluded[1] != base
-            && excluded[2] != base
-        {
-            let image = ptr::with_exposed_provenance::<u8>(base + segment.p_vaddr as usize);
-            let (copied, bytes) = (segment.p_filesz as usize, segment.p_memsz as usize);
-            ptr::copy_nonoverlapping(image, data, copied);
-            data.add(copied).write_bytes(0, bytes - copied);
-        }
-    }
-    0
 }

@@ -8,10 +8,13 @@
     reason = "reads the C library's own structures, after checks"
 )]
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
-use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
+use super::ids::Ids;
+use super::kept::Kept;
+use super::libraries::{self, Images, Slots};
 use super::machine;
 use crate::current;
 
@@ -34,27 +37,32 @@ pub(super) type Found<T> = Result<T, &'static str>;
 pub(crate) struct Own {
     /// Makes a block of thread-locals with an empty control block.
     pub(super) allocate: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
+    /// Gives back what `allocate` has made, with the memory of the block itself.
+    pub(super) deallocate: unsafe extern "C" fn(*mut c_void, bool),
     /// Runs the destructors of the running thread's thread-locals.
     pub(super) call_destructors: unsafe extern "C" fn(),
-    /// `realloc`, the one that the C library calls.
+    /// `realloc` and `free`, those that the C library calls.
     pub(super) reallocate: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+    pub(super) free: unsafe extern "C" fn(*mut c_void),
     /// The length of a table of thread-local blocks is where it should be.
     pub(super) trims: bool,
     /// Makes the running thread's tables of character classes.
     pub(super) init_ctype: unsafe extern "C" fn(),
-    /// Of all libraries but the C library.
-    pub(super) images: Box<[Image]>,
     /// Where the C library and its loader begin.
     pub(super) excluded: [usize; 3],
-    /// The last library that was there; more may come behind it.
-    pub(super) anchor: *const LinkMap,
+    /// Tells when libraries come and go.
+    pub(super) slots: Option<Slots>,
+    /// The newest images.
+    pub(super) images: Mutex<Option<Arc<Images>>>,
+    /// What the C library keeps for each thread.
+    pub(super) kept: Kept,
     /// What all threads have in common, from the thread that looked.
     pub(super) common: Vec<(usize, u64)>,
     pub(super) places: Places,
     pub(super) keys: Keys,
     pub(super) rseq: Option<isize>,
-    /// For the next made-up thread id.
-    pub(super) ids: AtomicUsize,
+    /// Made-up thread ids.
+    pub(super) ids: Ids,
 }
 
 // SAFETY: the pointers are to what the C library never frees, and are only read.
@@ -68,6 +76,8 @@ pub(super) struct Places {
     /// `pthread_self()`.
     pub(super) control: isize,
     pub(super) tid: isize,
+    /// What is to be done about cancellation, and by `setuid(2)`.
+    pub(super) cancel: isize,
     /// Links of the list of all threads.
     pub(super) list: isize,
     /// The head of the list of robust mutexes.
@@ -83,18 +93,6 @@ pub(super) struct Places {
     pub(super) resolver_state: isize,
     /// What the runtime keeps of the running thread.
     pub(super) here: isize,
-}
-
-/// The thread-locals of one library.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Image {
-    /// From the thread pointer.
-    pub(super) offset: isize,
-    pub(super) start: *const u8,
-    /// Bytes that are copied; the others are zero.
-    pub(super) copied: usize,
-    pub(super) bytes: usize,
-    number: usize,
 }
 
 /// Where the process's pthread keys are.
@@ -116,19 +114,8 @@ pub(super) struct Value {
     pub(super) data: *mut c_void,
 }
 
-/// `struct link_map` of `link.h`: its public part.
-#[repr(C)]
-#[derive(Debug)]
-pub(super) struct LinkMap {
-    address: usize,
-    name: *const c_char,
-    dynamic: *const c_void,
-    pub(super) next: *const LinkMap,
-    previous: *const LinkMap,
-}
-
 /// Looks a name up in the libraries of the process.
-fn symbol(name: &CStr) -> Found<*mut c_void> {
+pub(super) fn symbol(name: &CStr) -> Found<*mut c_void> {
     // SAFETY: the name is a C string.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     if found.is_null() {
@@ -138,7 +125,7 @@ fn symbol(name: &CStr) -> Found<*mut c_void> {
 }
 
 /// A field of the C library's, as it describes it to debuggers: bits, count, offset.
-fn field(name: &CStr, bits: u32, count: u32) -> Found<isize> {
+pub(super) fn field(name: &CStr, bits: u32, count: u32) -> Found<isize> {
     let described = symbol(name)?.cast::<[u32; 3]>();
     // SAFETY: every such name is an array of three words.
     let [size, number, offset] = unsafe { described.read() };
@@ -167,47 +154,8 @@ pub(super) unsafe fn write<T>(base: usize, offset: isize, value: T) {
     unsafe { ptr::with_exposed_provenance_mut::<T>(base.wrapping_add_signed(offset)).write(value) };
 }
 
-fn between(from: usize, to: usize) -> isize {
+pub(super) fn between(from: usize, to: usize) -> isize {
     to.wrapping_sub(from).cast_signed()
-}
-
-/// Which libraries are there.
-#[derive(Debug, Default)]
-struct Libraries {
-    pointer: usize,
-    /// Of the C library and its loader.
-    excluded: [usize; 3],
-    images: Vec<Image>,
-    /// The highest number of a library with thread-locals.
-    highest: usize,
-}
-
-unsafe extern "C" fn library(
-    info: *mut libc::dl_phdr_info,
-    _size: usize,
-    libraries: *mut c_void,
-) -> c_int {
-    // SAFETY: the C library passes a valid structure, and back what it was given.
-    let (info, libraries) = unsafe { (&*info, &mut *libraries.cast::<Libraries>()) };
-    libraries.highest = libraries.highest.max(info.dlpi_tls_modid);
-    if libraries.excluded.contains(&(info.dlpi_addr as usize)) {
-        return 0;
-    }
-    let Some(segment) = thread_segment(info) else {
-        return 0;
-    };
-    // A library that was loaded later, and whose thread-locals this thread has not used.
-    if info.dlpi_tls_data.is_null() {
-        return 0;
-    }
-    libraries.images.push(Image {
-        offset: between(libraries.pointer, info.dlpi_tls_data as usize),
-        start: ptr::with_exposed_provenance((info.dlpi_addr + segment.p_vaddr) as usize),
-        copied: segment.p_filesz as usize,
-        bytes: segment.p_memsz as usize,
-        number: info.dlpi_tls_modid,
-    });
-    0
 }
 
 /// The part of a library that describes its thread-locals. Touches no thread-local.
@@ -219,8 +167,8 @@ pub(super) fn thread_segment(info: &libc::dl_phdr_info) -> Option<&libc::Elf64_P
     })
 }
 
-/// Where the library that has this address begins, and its entry in the list of libraries.
-fn library_of(address: *const c_void) -> Found<(usize, *const LinkMap)> {
+/// Where the library that has this address begins, as `dl_iterate_phdr` tells it too.
+fn library_of(address: *const c_void) -> Found<usize> {
     /// `RTLD_DL_LINKMAP` of `dlfcn.h`.
     const LINK_MAP: c_int = 2;
     unsafe extern "C" {
@@ -231,15 +179,15 @@ fn library_of(address: *const c_void) -> Found<(usize, *const LinkMap)> {
             flags: c_int,
         ) -> c_int;
     }
-    // SAFETY: all zeros is a valid structure; the call fills in both.
+    // SAFETY: all zeros is a valid structure; the call fills in both. A `struct link_map` of `link.h`
+    // begins with the address.
     unsafe {
         let mut info: libc::Dl_info = std::mem::zeroed();
         let mut map = ptr::null_mut();
         if dladdr1(address, &raw mut info, &raw mut map, LINK_MAP) == 0 || map.is_null() {
             return Err("a function of the C library is in no library");
         }
-        let map = map.cast_const().cast::<LinkMap>();
-        Ok(((*map).address, map))
+        Ok(map.cast::<usize>().read())
     }
 }
 
@@ -247,16 +195,44 @@ fn library_of(address: *const c_void) -> Found<(usize, *const LinkMap)> {
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     places: Places,
-    images: Vec<Image>,
     common: Vec<(usize, u64)>,
     trims: bool,
 }
 
-// SAFETY: the pointers are to the images of libraries.
-unsafe impl Send for Seen {}
+/// Looks at the running thread's table of thread-locals. Returns its length, and the highest number of
+/// a library. `here`: a thread-local of this crate.
+fn look_at_table(pointer: usize, here: usize) -> Found<(usize, usize)> {
+    // SAFETY: the table of thread-locals has two words an entry and begins with a counter; it lies in
+    // memory of the loader's or of malloc's, which begins before it, with the table's length.
+    let (table, length) = unsafe {
+        let table = read::<usize>(pointer, machine::TABLE.cast_signed());
+        (table, read::<usize>(table, TABLE_LENGTH))
+    };
+    let (mut found, mut highest) = (false, 0);
+    for library in libraries::libraries() {
+        highest = highest.max(library.number);
+        // A library that was loaded later, and whose thread-locals this thread has not used.
+        if library.here == 0 {
+            continue;
+        }
+        // SAFETY: as above; a library that has thread-locals here has an entry.
+        let entry: usize = unsafe { read(table, (16 * library.number).cast_signed()) };
+        if library.number > length || entry != library.here {
+            return Err("the table of thread-locals is laid out in another way");
+        }
+        // SAFETY: as above, of the running thread.
+        let is_static = unsafe { libraries::place(pointer, library.number) }.is_some();
+        let place = library.here..library.here + library.bytes;
+        found |= is_static && place.contains(&here);
+    }
+    if !found {
+        return Err("the runtime's own thread-locals are in no library that each thread has");
+    }
+    Ok((length, highest))
+}
 
 /// Looks at the running thread. `fresh`: the C library has just made it.
-fn look(excluded: [usize; 3], fresh: bool) -> Found<Seen> {
+fn look(fresh: bool) -> Found<Seen> {
     let pointer = machine::pointer();
     // SAFETY: the call has no preconditions.
     let control = unsafe { libc::pthread_self() } as usize;
@@ -276,6 +252,7 @@ fn look(excluded: [usize; 3], fresh: bool) -> Found<Seen> {
     if unsafe { read::<i32>(pointer, tid) } != unsafe { libc::gettid() } {
         return Err("the thread's id is not where it should be");
     }
+    let cancel = from_control + field(c"_thread_db_pthread_cancelhandling", 32, 1)?;
     let list = from_control + field(c"_thread_db_pthread_list", 128, 1)?;
     // SAFETY: as above.
     if unsafe { read::<usize>(pointer, list) == 0 || read::<usize>(pointer, list + 8) == 0 } {
@@ -292,8 +269,20 @@ fn look(excluded: [usize; 3], fresh: bool) -> Found<Seen> {
             &raw mut length,
         )
     };
-    let robust = robust.expose_provenance();
-    if asked != 0 || !inside(robust) || !inside(robust - 8) || length != 24 {
+    let robust = if asked == 0 && length == 24 {
+        robust.expose_provenance()
+    } else {
+        // The call is not allowed here. An empty list leads to itself.
+        let is_head = |&address: &usize| {
+            // SAFETY: as above.
+            unsafe {
+                read::<[usize; 2]>(address, -8) == [address; 2] && read::<usize>(address, 16) == 0
+            }
+        };
+        let mut words = (control + 8..control + size - 24).step_by(8);
+        words.find(is_head).unwrap_or(0)
+    };
+    if !inside(robust) || !inside(robust - 8) {
         return Err("the list of robust mutexes is not in the control block");
     }
     // SAFETY: as above.
@@ -315,31 +304,9 @@ fn look(excluded: [usize; 3], fresh: bool) -> Found<Seen> {
     if fresh && !inside(resolver) {
         return Err("the resolver's state is not in the control block");
     }
-    // SAFETY: the table of thread-locals has two words an entry and begins with a counter.
-    let table = unsafe { read::<usize>(pointer, machine::TABLE.cast_signed()) };
-    let mut libraries = Libraries {
-        pointer,
-        excluded,
-        ..Libraries::default()
-    };
-    // SAFETY: the callback fits, and what it is given is a `Libraries`.
-    unsafe { libc::dl_iterate_phdr(Some(library), (&raw mut libraries).cast()) };
     let here = current::here() as usize;
-    let mut found = false;
-    for image in &libraries.images {
-        let start = pointer.wrapping_add_signed(image.offset);
-        found |= (start..start + image.bytes).contains(&here);
-        // SAFETY: as above; a library that has thread-locals here has an entry.
-        if unsafe { read::<usize>(table, (16 * image.number).cast_signed()) } != start {
-            return Err("the table of thread-locals is laid out in another way");
-        }
-    }
-    if !found {
-        return Err("the runtime's own thread-locals are in no library");
-    }
-    // SAFETY: the table lies in memory of the loader's or of malloc's, which begins before it.
-    let length = unsafe { read::<usize>(table, TABLE_LENGTH) };
-    let trims = fresh && length == libraries.highest + TABLE_SURPLUS;
+    let (length, highest) = look_at_table(pointer, here)?;
+    let trims = fresh && length == highest + TABLE_SURPLUS;
     let mut common = Vec::new();
     for &offset in machine::COMMON {
         // SAFETY: as above.
@@ -348,6 +315,7 @@ fn look(excluded: [usize; 3], fresh: bool) -> Found<Seen> {
     let places = Places {
         control: from_control,
         tid,
+        cancel,
         list,
         robust: between(pointer, robust),
         values,
@@ -359,7 +327,6 @@ fn look(excluded: [usize; 3], fresh: bool) -> Found<Seen> {
     };
     Ok(Seen {
         places,
-        images: libraries.images,
         common,
         trims,
     })
@@ -390,19 +357,19 @@ pub(super) fn find() -> Found<Own> {
         Ok(offset) => Some(unsafe { offset.cast::<isize>().read() }),
         Err(_) => None,
     };
-    let (loader, anchor) = library_of(allocate)?;
+    let loader = library_of(allocate)?;
     let errno: unsafe extern "C" fn() -> *mut c_int = libc::__errno_location;
-    let (library, _) = library_of(errno as *const c_void)?;
+    let library = library_of(errno as *const c_void)?;
     // Not by `pthread_create`: the program may define one of its own.
-    let (threads, _) = library_of(symbol(c"_thread_db_sizeof_pthread")?)?;
+    let threads = library_of(symbol(c"_thread_db_sizeof_pthread")?)?;
     if library == 0 || loader == 0 || threads == 0 {
         return Err("the C library is linked statically");
     }
-    let excluded = [library, loader, threads];
-    let mut here = look(excluded, false)?;
+    let slots = libraries::find();
+    let mut here = look(false)?;
     let there = std::thread::Builder::new()
         .name(String::from("weald-probe"))
-        .spawn(move || look(excluded, true))
+        .spawn(move || look(true))
         .map_err(|_| "no OS thread to look at")?
         .join()
         .map_err(|_| "the thread that looks has panicked")??;
@@ -414,30 +381,34 @@ pub(super) fn find() -> Found<Own> {
     }
     // SAFETY: the names are functions of these types in every version of the C library that has
     // them; the self-test tries them.
-    let own = unsafe {
+    let mut own = unsafe {
+        use std::mem::transmute;
         Own {
-            allocate: std::mem::transmute::<
-                *mut c_void,
-                unsafe extern "C" fn(*mut c_void) -> *mut c_void,
-            >(allocate),
-            call_destructors: std::mem::transmute::<*mut c_void, unsafe extern "C" fn()>(
-                call_destructors,
+            allocate: transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void) -> *mut c_void>(
+                allocate,
             ),
-            init_ctype: std::mem::transmute::<*mut c_void, unsafe extern "C" fn()>(init_ctype),
-            reallocate: std::mem::transmute::<
+            deallocate: transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void, bool)>(symbol(
+                c"_dl_deallocate_tls",
+            )?),
+            call_destructors: transmute::<*mut c_void, unsafe extern "C" fn()>(call_destructors),
+            init_ctype: transmute::<*mut c_void, unsafe extern "C" fn()>(init_ctype),
+            reallocate: transmute::<
                 *mut c_void,
                 unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
             >(reallocate),
+            free: transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void)>(symbol(c"free")?),
             trims: here.trims,
-            images: here.images.into(),
-            excluded,
-            anchor,
+            excluded: [library, loader, threads],
+            slots,
+            images: Mutex::new(None),
+            kept: Kept::default(),
             common: here.common,
             places: here.places,
             keys: Keys(keys.cast_const().cast()),
             rseq,
-            ids: AtomicUsize::new(0),
+            ids: Ids::new(),
         }
     };
+    own.learn(library)?;
     Ok(own)
 }

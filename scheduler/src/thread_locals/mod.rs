@@ -20,22 +20,26 @@
 //! 3. When the body has ended, still on its stack and its block, the destructors of its
 //!    thread-locals run, then those of its pthread keys; nothing is raised in them.
 //! 4. A block goes to a pool. For its next green thread the thread-locals of all libraries are made
-//!    new from their images, but for the C library's own. One that nobody has needed for a while goes
-//!    back to the C library (`pool.rs`).
+//!    new from their images (`libraries.rs`), and what the C library keeps is as in a new thread
+//!    (`kept.rs`). One that nobody has needed for a while goes back to the C library (`pool.rs`).
 //! 5. Nothing about the layout is known beforehand but the ABI (`x86_64.rs`): `layout.rs` finds it
 //!    out in two threads, which must agree, and `self_test.rs` tries it, once in a process. Any
 //!    surprise, and there is no such thing here.
 //!
-//! The C library's id of the thread (its `tid`) is made up, above all that the kernel gives: it is
-//! what recursive mutexes compare. The kernel does not know it; `docs/thread-locals.md` tells what
-//! does not work for that reason.
+//! The C library's id of the thread (its `tid`) is made up (`ids.rs`). The kernel does not know it;
+//! `docs/thread-locals.md` tells what does not work for that reason.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "it is built for 64 bits only (`lib.rs`), and what is 64 bits wide is an address"
 )]
 
 mod block;
+mod ids;
+#[cfg(test)]
+mod ids_tests;
+mod kept;
 mod layout;
+mod libraries;
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 mod machine;

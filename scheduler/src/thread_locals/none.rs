@@ -67,6 +67,10 @@ impl Own {
         match self.0 {}
     }
 
+    pub(crate) fn begin(&self) {
+        match self.0 {}
+    }
+
     pub(crate) fn finish(&self) {
         match self.0 {}
     }

@@ -9,8 +9,8 @@
 //! of its own that nobody can explain.
 //!
 //! 1. Only a block whose part of the C library is as in a new one, but for `malloc`'s two words, goes
-//!    back. In the others a thread has left something (a buffer for a message, the resolver's
-//!    sockets): these are kept.
+//!    back. What a thread has left there (a buffer for a message, the resolver's sockets) is freed
+//!    first (`kept.rs`). Others are kept.
 //! 2. What `low` and `excess` mean is told in `stack/cache.rs`; it is the same here.
 #![allow(
     unsafe_code,
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::block::{Block, on_block};
+use super::block::Block;
 use super::layout::{Own, read, thread_segment, write};
 use super::machine;
 use super::self_test::support;
@@ -220,7 +220,7 @@ impl Heap {
         unsafe {
             let malloc = std::hint::black_box(libc::malloc as unsafe extern "C" fn(_) -> _);
             let free = std::hint::black_box(libc::free as unsafe extern "C" fn(_));
-            on_block(pointer, || {
+            own.on_block(pointer, || {
                 first = malloc(LEAST);
                 second = malloc(LEAST);
                 free(first);
@@ -247,7 +247,7 @@ impl Heap {
         };
         let before = look();
         // SAFETY: the block is complete.
-        unsafe { on_block(pointer, || register_and_run(own)) };
+        unsafe { own.on_block(pointer, || register_and_run(own)) };
         let remembered: Vec<isize> = before
             .iter()
             .zip(&look())
@@ -290,12 +290,13 @@ impl Heap {
         let pointer = block.pointer();
         // SAFETY: the block is the caller's, and all places lie in it.
         unsafe {
+            own.renew_kept(pointer);
             let is_new = |&(at, word): &(isize, Word)| {
                 word == Word::Any || word == Word::of(pointer, read(pointer, at))
             };
             // The resolver's state begins with times and options, none of them 0 once it is used.
             let resolver: [usize; 2] = read(pointer, own.places.resolver_state);
-            if !self.new.iter().all(is_new) || resolver != [0, 0] || !self.empty(pointer) {
+            if !self.new.iter().all(is_new) || resolver != [0, 0] || !self.empty(own, pointer) {
                 return Err(block);
             }
             // The first block of values lies in the block itself.
@@ -303,6 +304,7 @@ impl Heap {
                 let values: *mut c_void = read(pointer, own.places.values + 8 * index);
                 libc::free(values);
             }
+            own.ids.give_back(read(pointer, own.places.tid));
             slabs::free(self.deallocate, pointer);
         }
         Ok(())
@@ -312,7 +314,7 @@ impl Heap {
     ///
     /// # Safety
     /// As in `give_back`.
-    unsafe fn empty(&self, pointer: usize) -> bool {
+    unsafe fn empty(&self, own: &Own, pointer: usize) -> bool {
         let Some(at) = self.cache else { return true };
         // SAFETY: the word is `malloc`'s: null, or its cache of this thread.
         unsafe {
@@ -329,7 +331,7 @@ impl Heap {
             if count > 0 {
                 let malloc = std::hint::black_box(libc::malloc as unsafe extern "C" fn(_) -> _);
                 let mut places = pieces.iter_mut();
-                on_block(pointer, || {
+                own.on_block(pointer, || {
                     for (size, &count) in counts.iter().enumerate() {
                         for place in places.by_ref().take(usize::from(count)) {
                             *place = malloc(LEAST + STEP * size);
@@ -395,10 +397,11 @@ unsafe extern "C" {
     static DSO: u8;
 }
 
-/// Registers a destructor, and runs all. The C library remembers which library the last one was of.
+/// Begins as a thread does, registers a destructor, and runs all. The C library remembers which library the last one was of.
 fn register_and_run(own: &Own) {
     // SAFETY: the destructor does nothing; the running thread's are to be run.
     unsafe {
+        (own.init_ctype)();
         __cxa_thread_atexit_impl(nothing, ptr::null_mut(), (&raw const DSO).cast_mut().cast());
         (own.call_destructors)();
     }
@@ -443,7 +446,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri runs no assembly")]
-    fn a_block_goes_back_unless_a_thread_has_left_something_there() {
+    fn a_block_goes_back_whatever_a_thread_has_left_there() {
         let Ok(own) = support() else { return };
         let heap = Heap::of(own).unwrap();
         assert!(heap.cache.is_some());
@@ -454,7 +457,7 @@ mod tests {
             let pointer = block.pointer();
             // SAFETY: the block is new and ours.
             unsafe {
-                on_block(pointer, || {
+                own.on_block(pointer, || {
                     let mut pieces: [*mut c_void; 40] = [ptr::null_mut(); 40];
                     for (index, piece) in pieces.iter_mut().enumerate() {
                         *piece = malloc(1 + 100 * index % (round + 1));
@@ -463,25 +466,19 @@ mod tests {
                         free(piece);
                     }
                 });
-                on_block(pointer, || register_and_run(own));
+                own.on_block(pointer, || register_and_run(own));
                 write(pointer, own.places.errno, libc::ENOENT);
                 heap.give_back(own, block).unwrap();
             }
         }
-        // The word before the cache's is neither of `malloc`'s.
-        let at = heap
-            .new
-            .iter()
-            .find(|(_, word)| *word != Word::Any)
-            .unwrap()
-            .0;
         let block = own.make().unwrap();
         // SAFETY: as above.
         unsafe {
-            write(block.pointer(), at, 0xdead_usize);
-            let block = heap.give_back(own, block).unwrap_err();
-            write(block.pointer(), at, 0_usize);
-            kept().push(block);
+            own.on_block(block.pointer(), || {
+                libc::strerror(123_456);
+                libc::dlsym(libc::RTLD_DEFAULT, c"nobody has this name".as_ptr());
+            });
+            heap.give_back(own, block).unwrap();
         }
     }
 }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
 
 use super::block::{Cache, host_pointer};
+use super::kept::Blocked;
 use super::layout::{self, Found, Own};
 use super::machine;
 use super::setxid;
@@ -34,8 +35,11 @@ pub(crate) fn support() -> Result<&'static Own, &'static str> {
         if shadow_stack::is_on() {
             return Err(shadow_stack::REFUSAL);
         }
+        // No handler may run on a block that is not its thread's.
+        let blocked = Blocked::new();
         let own = layout::find()?;
         test(&own)?;
+        drop(blocked);
         setxid::install()?;
         Ok(own)
     });
@@ -94,7 +98,6 @@ fn expect(report: &mut Report, holds: bool, surprise: &'static str) {
 fn body(report: &mut Report, key: libc::pthread_key_t, number: u64, suspend: &dyn Fn()) {
     let value = ptr::without_provenance::<c_void>(1);
     expect(report, errno() == 0, "errno is not 0 in a new thread");
-    set_errno(40 + i32::try_from(number).unwrap_or(0));
     let first = NUMBER.with(|cell| cell.replace(number));
     expect(
         report,
@@ -124,12 +127,13 @@ fn body(report: &mut Report, key: libc::pthread_key_t, number: u64, suspend: &dy
             );
         }
         TEXT.with(|text| text.borrow_mut().push(number));
+        // Between these two nothing else is called: any call of the system or of an allocator
+        // may write to errno.
+        let own_errno = 40 + i32::try_from(number).unwrap_or(0);
+        set_errno(own_errno);
         suspend();
-        expect(
-            report,
-            errno() == 40 + i32::try_from(number).unwrap_or(0),
-            "errno is shared",
-        );
+        let errno = errno();
+        expect(report, errno == own_errno, "errno is shared");
         expect(report, NUMBER.get() == number, "a thread-local is shared");
         // It would end a process that is built to abort.
         if cfg!(panic = "unwind") {
@@ -186,11 +190,10 @@ fn test(own: &Own) -> Found<()> {
 fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
     let (mut blocks, mut stacks) = (Cache::default(), stack::Cache::new());
     let host = host_pointer();
-    let before = (errno(), NUMBER.get(), std::thread::current().id());
-    set_errno(33);
+    let before = (NUMBER.get(), std::thread::current().id());
     // The second round runs on the blocks of the first.
     for round in 1..=2 {
-        let mut ids = vec![before.2];
+        let mut ids = vec![before.1];
         let mut running = Vec::new();
         for number in 0..2 {
             let block = blocks.get(own).ok_or("no memory for a block")?;
@@ -199,6 +202,7 @@ fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
             let body = move |suspender: &Suspender<(), Note>, ()| {
                 // SAFETY: the report is freed after the end of this.
                 let report = unsafe { &mut *report };
+                own.begin();
                 let suspend = || suspender.suspend(Note::Yield);
                 body(report, key, 100 * round + number, &suspend);
                 own.finish();
@@ -210,8 +214,12 @@ fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
         }
         for turn in 0..4 {
             for (coroutine, block, _) in &mut running {
+                set_errno(33);
                 // SAFETY: coroutine and block belong together, and this is the OS thread.
                 let resumed = unsafe { own.resume(coroutine, block, ptr::null(), host) };
+                if errno() != 33 {
+                    return Err("the OS thread's errno has changed");
+                }
                 let expected = if turn == 3 {
                     Resumed::Finished
                 } else {
@@ -244,10 +252,9 @@ fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
             return Err("the destructors of pthread values do not run");
         }
     }
-    if errno() != 33 || before.1 != NUMBER.get() || std::thread::current().id() != before.2 {
+    if before.0 != NUMBER.get() || std::thread::current().id() != before.1 {
         return Err("the OS thread's own thread-locals have changed");
     }
-    set_errno(before.0);
     Ok(())
 }
 
