@@ -145,6 +145,7 @@ impl Cache {
         let class = class_of(size);
         let hot = &mut self.hot[class];
         if hot.is_empty() {
+            let _errno = region::KeepErrno::new();
             hot.reserve_exact(2 * batch(class));
             withdraw(class, self.guard, hot)?;
         }

@@ -477,6 +477,37 @@ pub(super) fn guard_at(address: usize) -> Option<usize> {
         })
 }
 
+/// Gives `errno` back when it is dropped: that an optional call was refused is nobody's business.
+#[derive(Debug)]
+pub(super) struct KeepErrno {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    errno: libc::c_int,
+}
+
+impl KeepErrno {
+    pub(super) fn new() -> Self {
+        Self {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            errno: io::Error::last_os_error().raw_os_error().unwrap_or(0),
+        }
+    }
+}
+
+impl Drop for KeepErrno {
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        // SAFETY: the running thread's own.
+        unsafe {
+            *libc::__errno_location() = self.errno;
+        }
+        #[cfg(target_os = "android")]
+        // SAFETY: as above.
+        unsafe {
+            *libc::__errno() = self.errno;
+        }
+    }
+}
+
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes in a page of memory.
