@@ -1,0 +1,377 @@
+//! Who waits is told: of closing and shutting down, of limits and kills, whoever else waits beside.
+#![allow(unsafe_code, reason = "calls libc as a C program would")]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::needless_pass_by_value,
+    reason = "small numbers; closures that are kept"
+)]
+
+mod support;
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use support::{in_green, in_green_with_spares, runtime};
+use weald::{Exception, timeout};
+
+const SHORT: Duration = Duration::from_millis(20);
+
+fn poll(fd: RawFd) -> i32 {
+    let mut one = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry.
+    unsafe { libc::poll(&raw mut one, 1, -1) }
+}
+
+/// Lets the others run until they wait.
+fn settle() {
+    weald::sleep(Duration::from_millis(5));
+}
+
+fn check_both_are_told(poll_first: bool) {
+    in_green(|| {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let reader = Arc::new(reader);
+        let waiters = [poll_first, !poll_first].map(|polls| {
+            let reader = reader.clone();
+            let waiter = weald::spawn(move || {
+                if polls {
+                    assert_eq!(poll(reader.as_raw_fd()), 1);
+                } else {
+                    weald::net::Fd::new(reader.as_fd()).readable().unwrap();
+                }
+            });
+            settle();
+            waiter
+        });
+        writer.write_all(b"x").unwrap();
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn patched_code_and_weald_wait_for_one_descriptor() {
+    check_both_are_told(true);
+    check_both_are_told(false);
+}
+
+#[test]
+fn a_datagram_socket_that_is_shut_down_ends_who_waits() {
+    in_green(|| {
+        let (socket, _peer) = UnixDatagram::pair().unwrap();
+        let socket = Arc::new(socket);
+        let start = || {
+            let socket = socket.clone();
+            weald::spawn(move || socket.recv(&mut [0; 9]).unwrap())
+        };
+        let before = start();
+        settle();
+        socket.shutdown(Shutdown::Read).unwrap();
+        assert_eq!(before.join().unwrap(), 0);
+        assert_eq!(start().join().unwrap(), 0);
+    });
+}
+
+fn check_waiters_hear_of_a_closed_number(close: impl Fn(RawFd) + Send + Sync) {
+    in_green(|| {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let fd = near.as_raw_fd();
+        let start = || {
+            weald::spawn(move || {
+                let mut byte = [0_u8];
+                // SAFETY: room for one byte.
+                let got = unsafe { libc::recv(fd, byte.as_mut_ptr().cast(), 1, 0) };
+                (got, io::Error::last_os_error().raw_os_error())
+            })
+        };
+        let waiters = [start(), start()];
+        settle();
+        std::mem::forget(near);
+        close(fd);
+        // The next file with this number.
+        let (again, mut other) = UnixStream::pair().unwrap();
+        let again = if again.as_raw_fd() == fd {
+            again
+        } else {
+            // SAFETY: two descriptors that are open, or one that is free.
+            unsafe { UnixStream::from_raw_fd(libc::dup2(again.as_raw_fd(), fd)) }
+        };
+        other.write_all(b"x").unwrap();
+        let _ = far.write(b"y");
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), (-1, Some(libc::EBADF)));
+        }
+        let mut byte = [0];
+        (&again).read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"x");
+    });
+}
+
+#[test]
+fn who_waits_for_a_number_that_is_closed_fails_and_takes_nothing_of_the_next_file() {
+    check_waiters_hear_of_a_closed_number(|fd| {
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { libc::close(fd) }, 0);
+    });
+    check_waiters_hear_of_a_closed_number(|fd| {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), fd) }, fd);
+    });
+}
+
+#[test]
+fn each_connection_reaches_one_of_many_who_accept() {
+    const MANY: usize = 50;
+    in_green(|| {
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = listener.local_addr().unwrap();
+        let acceptors: Vec<_> = (0..MANY)
+            .map(|_| {
+                let listener = listener.clone();
+                weald::spawn(move || listener.accept().unwrap().0)
+            })
+            .collect();
+        settle();
+        let clients: Vec<_> = (0..MANY)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        for acceptor in acceptors {
+            acceptor.join().unwrap();
+        }
+        drop(clients);
+    });
+}
+
+#[test]
+fn a_limit_that_passes_in_calls_that_cannot_fail_is_told() {
+    let check = |wait: fn()| in_green(move || assert!(timeout(SHORT, wait).is_err()));
+    check(|| thread::sleep(Duration::from_secs(60)));
+    check(|| {
+        let (lock, condition) = (Mutex::new(()), Condvar::new());
+        drop(
+            condition
+                .wait_timeout(lock.lock().unwrap(), 2 * SHORT)
+                .unwrap(),
+        );
+    });
+    check(|| {
+        let (_sender, receiver) = mpsc::channel::<u8>();
+        assert!(receiver.recv_timeout(2 * SHORT).is_err());
+    });
+    check(|| {
+        let (mut near, _far) = UnixStream::pair().unwrap();
+        let _ = near.read(&mut [0]);
+    });
+    // What ends in time is not told.
+    in_green(|| assert!(timeout(Duration::from_secs(60), || thread::sleep(SHORT)).is_ok()));
+}
+
+#[test]
+fn the_inner_of_two_limits_is_told_of_its_own() {
+    in_green(|| {
+        let inner = || timeout(SHORT, || thread::sleep(Duration::from_secs(60))).is_err();
+        assert!(timeout(Duration::from_secs(60), inner).unwrap());
+    });
+}
+
+#[test]
+fn kill_ends_a_sleep_for_ever() {
+    for long in [Duration::from_secs(31_536_000), Duration::MAX] {
+        in_green(move || {
+            let sleeper = weald::spawn(move || thread::sleep(long));
+            settle();
+            sleeper.thread().kill();
+            assert!(sleeper.join().unwrap_err().is::<Exception>());
+        });
+    }
+}
+
+#[test]
+fn a_child_is_waited_for_to_its_end_under_a_limit_and_under_kill() {
+    let output = || Command::new("sleep").arg("0.2").output().is_ok();
+    in_green_with_spares(move || {
+        assert!(timeout(SHORT, output).is_err());
+        let killed = weald::spawn(output);
+        weald::sleep(SHORT);
+        killed.thread().kill();
+        assert!(killed.join().unwrap_err().is::<Exception>());
+    });
+}
+
+#[test]
+fn those_who_wait_for_a_files_lock_leave_its_holder_what_it_needs() {
+    static DONE: AtomicUsize = AtomicUsize::new(0);
+    const MANY: usize = 80;
+    let path = std::env::temp_dir().join(format!("weald-locks-{}", std::process::id()));
+    let rt = runtime(8);
+    let threads: Vec<_> = (0..MANY)
+        .map(|_| {
+            let path = path.clone();
+            rt.spawn(move || {
+                let options = std::fs::File::options().append(true).create(true).clone();
+                let mut file = options.open(path).unwrap();
+                // SAFETY: no pointers.
+                assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
+                thread::sleep(Duration::from_millis(1));
+                file.write_all(b"line\n").unwrap();
+                DONE.fetch_add(1, Ordering::Relaxed);
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!(std::fs::read(&path).unwrap().len(), MANY * 5);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(DONE.load(Ordering::Relaxed), MANY);
+}
+
+fn check_fifo(path: &std::path::Path, reader_first: bool) {
+    let text = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: a string.
+    assert_eq!(unsafe { libc::mkfifo(text.as_ptr(), 0o600) }, 0);
+    in_green_with_spares(|| {
+        let start = |reads: bool| {
+            let path = path.to_owned();
+            weald::spawn(move || {
+                if reads {
+                    return std::fs::read_to_string(path).unwrap();
+                }
+                let mut file = std::fs::File::options().write(true).open(path).unwrap();
+                file.write_all(b"through").unwrap();
+                String::new()
+            })
+        };
+        let first = start(reader_first);
+        settle();
+        let second = start(!reader_first);
+        let both = first.join().unwrap() + &second.join().unwrap();
+        assert_eq!(both, "through");
+    });
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn both_sides_of_a_fifo_wait_for_each_other() {
+    let path = std::env::temp_dir().join(format!("weald-fifo-{}", std::process::id()));
+    check_fifo(&path, true);
+    check_fifo(&path, false);
+}
+
+#[test]
+fn sendfile_and_splice_move_all_and_wait_for_room() {
+    const SIZE: usize = 4 << 20;
+    in_green_with_spares(|| {
+        let path = std::env::temp_dir().join(format!("weald-sendfile-{}", std::process::id()));
+        let bytes: Vec<u8> = (0..SIZE).map(|n| (n % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let sender = weald::spawn(move || {
+            // SAFETY: no offset.
+            let sent = unsafe {
+                libc::sendfile(
+                    near.as_raw_fd(),
+                    file.as_raw_fd(),
+                    std::ptr::null_mut(),
+                    SIZE,
+                )
+            };
+            assert_eq!(sent, SIZE.cast_signed());
+        });
+        settle();
+        // Through a pipe and on.
+        let (from, to) = io::pipe().unwrap();
+        let (out, mut end) = UnixStream::pair().unwrap();
+        let splicer = weald::spawn(move || {
+            loop {
+                let none = std::ptr::null_mut();
+                // SAFETY: no offsets.
+                let moved = unsafe {
+                    libc::splice(from.as_raw_fd(), none, out.as_raw_fd(), none, 1 << 20, 0)
+                };
+                assert!(moved >= 0);
+                if moved == 0 {
+                    return;
+                }
+            }
+        });
+        let pump = weald::spawn(move || {
+            let mut to = to;
+            io::copy(&mut far, &mut to).unwrap();
+        });
+        let mut got = Vec::new();
+        end.read_to_end(&mut got).unwrap();
+        assert!(got == bytes);
+        sender.join().unwrap();
+        pump.join().unwrap();
+        splicer.join().unwrap();
+    });
+}
+
+#[test]
+fn waitid_tells_which_child_has_ended() {
+    in_green(|| {
+        let mut child = Command::new("sleep").arg("0.02").spawn().unwrap();
+        // SAFETY: all zeros is a valid record, and the pointer is to it.
+        let (result, pid) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let result = libc::waitid(libc::P_PID, child.id(), &raw mut info, libc::WEXITED);
+            (result, info.si_pid())
+        };
+        assert_eq!(result, 0);
+        assert_eq!(u32::try_from(pid).unwrap(), child.id());
+        // It has been reaped.
+        assert!(child.wait().is_err());
+    });
+}
+
+fn owned(fd: RawFd) -> OwnedFd {
+    assert!(fd >= 0);
+    // SAFETY: it is new.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[test]
+fn epoll_pwait2_waits_and_ends_by_its_limit() {
+    in_green(|| {
+        // SAFETY: no pointers.
+        let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) });
+        let limit = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 2_000_000,
+        };
+        // SAFETY: room for one event, and a pointer to a local.
+        let found = unsafe {
+            let mut event: libc::epoll_event = std::mem::zeroed();
+            let none = 0_usize;
+            epoll_pwait2(epoll.as_raw_fd(), &raw mut event, 1, &raw const limit, none)
+        };
+        assert_eq!(found, 0);
+    });
+}
+
+unsafe extern "C" {
+    fn epoll_pwait2(
+        epoll: i32,
+        events: *mut libc::epoll_event,
+        max: i32,
+        limit: *const libc::timespec,
+        mask: usize,
+    ) -> i32;
+}
