@@ -106,10 +106,9 @@ fn check_works(rt: &Runtime) {
         }
         ticked.is_set()
     });
-    rt.run(move || {
-        hears.wait();
-        sets.set();
-    });
+    // Here, as in `Pinned` a green thread that has started there waits for the hog.
+    hears.wait();
+    rt.run(move || sets.set());
     assert!(hog.join().unwrap(), "a hog kept its neighbours waiting");
 }
 

@@ -111,7 +111,7 @@ mod trace {
 mod carrier {
     use super::door::Door;
     use super::runtime::Inner;
-    use super::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+    use super::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
     use super::shim::sync::Arc;
     use super::worker::Worker;
 
