@@ -32,7 +32,7 @@ pub(crate) struct Actor {
 type Operation = (&'static str, u64, fn(&mut Actor));
 
 /// What an actor does.
-const OPERATIONS: [Operation; 15] = [
+const OPERATIONS: [Operation; 16] = [
     ("takes a permit", 12, t::permit),
     ("transfers money", 12, t::transfer),
     ("uses the table", 8, t::table),
@@ -46,6 +46,7 @@ const OPERATIONS: [Operation; 15] = [
     ("disturbs another", 8, disturb),
     ("has a family", 2, t::family),
     ("leaves a will", 6, t::leave_will),
+    ("raises hogs", 1, t::raise_hogs),
     ("talks by TCP", 3, t::talk_tcp),
     ("talks by a Unix socket", 4, t::talk_unix),
 ];
@@ -152,7 +153,7 @@ impl Actor {
 }
 
 /// Computes, that is holds its worker.
-fn spin(time: Duration) {
+pub(crate) fn spin(time: Duration) {
     let until = Instant::now() + time;
     while Instant::now() < until {
         std::hint::spin_loop();

@@ -11,7 +11,7 @@ use weald::net::TcpStream;
 use weald::net::unix::UnixStream;
 use weald::sync::{MutexGuard, Promise, TryLockError, oneshot};
 
-use super::actor::{Actor, Mark};
+use super::actor::{Actor, Mark, spin};
 use super::random::Random;
 use super::world::{Account, Message, Ticket, UnderWay, World};
 
@@ -354,6 +354,32 @@ pub(crate) fn leave_will(actor: &mut Actor) {
     }
     if !actor.random.one_in(4) {
         world.bury(Some(thread));
+    }
+}
+
+/// A crew of hundreds that block their OS threads and do not say so; a few of them compute. One crew at a
+/// time, and not often: each needs an OS thread for every one of it.
+pub(crate) fn raise_hogs(actor: &mut Actor) {
+    let world = Arc::clone(&actor.world);
+    if !actor.random.one_in(20) || world.has_hogs.swap(true, SeqCst) {
+        return;
+    }
+    let there = Arc::clone(&world);
+    let last = Arc::new(OnDrop(move || there.has_hogs.store(false, SeqCst)));
+    for _ in 0..100 + actor.random.below(200) {
+        let last = Arc::clone(&last);
+        let (blocks, time) = (!actor.random.one_in(50), actor.random.micros(20_000));
+        let hog = child(&world, move || {
+            let _last = last;
+            if blocks {
+                std::thread::sleep(time);
+            } else {
+                spin(time);
+            }
+        });
+        if actor.random.one_in(8) {
+            hog.thread().kill();
+        }
     }
 }
 

@@ -154,6 +154,8 @@ pub(crate) struct World {
     pub(crate) lines: Semaphore,
     pub(crate) echo_at: SocketAddr,
     pub(crate) ends: AtomicBool,
+    /// A crew of hogs is under way.
+    pub(crate) has_hogs: AtomicBool,
     pub(crate) seats: Vec<StdMutex<Option<JoinHandle<()>>>>,
     /// What each seat's thread is in the middle of.
     pub(crate) doing: Vec<AtomicUsize>,
@@ -207,6 +209,7 @@ impl World {
             lines: Semaphore::new(200),
             echo_at,
             ends: AtomicBool::new(false),
+            has_hogs: AtomicBool::new(false),
             seats: (0..options.threads).map(|_| StdMutex::new(None)).collect(),
             doing: (0..options.threads).map(|_| AtomicUsize::new(0)).collect(),
             mean_pause: Duration::from_micros(mean_pause),
