@@ -92,17 +92,22 @@ impl Call {
     }
 
     /// Its time has come: starts its green thread, unless it was cancelled. In the carriers' loop, where
-    /// nothing of the user's may run: if the closure is not to be called, a green thread drops it.
-    pub(crate) fn fire(&self) {
-        let Some(inner) = self.runtime.upgrade() else {
+    /// nothing of the user's may run: if the closure is not to be called, a green thread drops it. In
+    /// a runtime that closes no timer fires and no such thread starts, as the shutdown may have counted all threads
+    /// already: the closure is left to its end.
+    pub(crate) fn fire(this: Arc<Self>) {
+        let Some(inner) = this.runtime.upgrade() else {
             return;
         };
-        // No timer fires in a runtime that closes.
-        let late = inner.is_closing() || self.owner_has_ended();
-        match self.claim(if late { CANCELLED } else { FIRED }) {
+        if inner.is_closing() {
+            inner.unfired.lock().push(this);
+            return;
+        }
+        let late = this.owner_has_ended();
+        match this.claim(if late { CANCELLED } else { FIRED }) {
             Some(body) if late => spawn::discard(&inner, body),
             Some(body) => {
-                let control = self.control;
+                let control = this.control;
                 let body = move || {
                     control.restore();
                     body();

@@ -25,6 +25,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::builder::{RuntimeBuilder, Settings, ThreadLocals};
+use crate::call_after::Call;
 use crate::carrier::{self, Carriers};
 use crate::current;
 use crate::dump::{self, Dump};
@@ -41,7 +42,7 @@ use crate::seat::Seats;
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::shim::barrier;
 use crate::shim::clock;
-use crate::shim::sync::Arc;
+use crate::shim::sync::{Arc, Mutex};
 use crate::spawn;
 use crate::stack;
 use crate::starts::Starts;
@@ -92,6 +93,8 @@ pub(crate) struct Inner {
     pub(crate) blocking: crate::blocking::Blocking,
     /// Green threads that wait for a stack.
     pub(crate) starts: Starts,
+    /// Calls that were due when the runtime had begun to close.
+    pub(crate) unfired: Mutex<Vec<Arc<Call>>>,
     /// Chooses a worker for what comes from outside.
     turn: AtomicUsize,
 }
@@ -108,6 +111,7 @@ impl Inner {
                 .collect::<io::Result<_>>()?,
             carriers: Carriers::new(carriers),
             injector: Injector::new(),
+            unfired: Mutex::new(Vec::new()),
             idle: Idle::new(workers),
             seats: Seats::new(carriers),
             monitor: Monitor::new(),
@@ -395,8 +399,7 @@ impl Runtime {
                 inner.live()
             );
         }
-        self.stop(ended);
-        clean
+        self.stop(ended) && clean
     }
 
     /// Kills what is left and waits for it, as long as threads end. False: some do not, or nothing can unwind.
@@ -433,7 +436,8 @@ impl Runtime {
         }
     }
 
-    fn stop(&self, ended: bool) {
+    /// True if no green thread is left.
+    fn stop(&self, ended: bool) -> bool {
         let inner = &self.inner;
         inner.enter_phase(STOPPING);
         let injected = inner.injector.close();
@@ -446,36 +450,48 @@ impl Runtime {
             inner.threads.join_all();
             self.drop_rest(injected);
         } else {
-            // A thread is left that points to the runtime, and its queues to the thread.
             std::mem::forget(injected);
+        }
+        // Also if all had ended before: a timer that had looked at the phase by then may have started one.
+        let left = !ended || inner.live() > 0;
+        if left {
+            // That thread points to the runtime, and its queues to the thread.
             std::mem::forget(Arc::clone(inner));
         }
         for worker in &inner.workers {
             worker.poller.close();
         }
+        !left
     }
 
-    /// Drops what is the user's and left in queues and timers. All threads that drove the workers
+    /// Drops what is the user's and left in queues and timers. All OS threads that drove the workers
     /// have ended.
     fn drop_rest(&self, injected: impl IntoIterator<Item = Task>) {
         let inner = &self.inner;
         let _hold = exception::Hold::new();
-        for task in injected {
-            spawn::refuse(inner, &task);
-        }
-        while let Some(task) = inner.starts.pop() {
-            spawn::refuse(inner, &task);
-        }
+        let refuse = |task: Task| {
+            // SAFETY: it came out of a queue, so the running reference is ours.
+            if unsafe { (*task.coroutine.get()).is_some() } {
+                // It has started, so its stack may not be dropped; it counts as live for ever.
+                std::mem::forget(task);
+            } else {
+                spawn::refuse(inner, &task);
+            }
+        };
+        injected.into_iter().for_each(refuse);
+        std::iter::from_fn(|| inner.starts.pop()).for_each(refuse);
         for worker in &inner.workers {
             // SAFETY: nobody holds the seat any more, and the caller alone shuts the runtime down; the
             // reference ends with the statement, before anything of the user's runs.
             let (tasks, timers) = unsafe { worker.core() }.take_rest(worker);
-            for task in tasks {
-                spawn::refuse(inner, &task);
-            }
+            tasks.into_iter().for_each(refuse);
             for timer in timers {
                 timer.drop_closure();
             }
+        }
+        let unfired = std::mem::take(&mut *inner.unfired.lock());
+        for call in unfired {
+            call.drop_closure();
         }
     }
 

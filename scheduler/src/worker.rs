@@ -631,10 +631,17 @@ impl Core {
         self.due = due;
     }
 
-    /// Takes out what is left when the runtime has stopped: threads that have not started, and calls in the
+    /// Takes out what is left when the runtime has stopped: threads that were queued, and calls in the
     /// future. Nobody waits for the timers any more.
     pub(crate) fn take_rest(&mut self, worker: &Worker) -> (Vec<Task>, Vec<Arc<Call>>) {
-        let tasks = std::iter::from_fn(|| self.fresh.pop()).collect();
+        // SAFETY: the caller has the core, so it is the slot's owner.
+        let slot = unsafe { worker.slot.take() };
+        let tasks = slot
+            .into_iter()
+            .chain(std::iter::from_fn(|| self.fresh.pop()))
+            .chain(std::iter::from_fn(|| self.ready.pop()))
+            .chain(std::iter::from_fn(|| self.yielded.pop()))
+            .collect();
         let remote = std::mem::take(&mut *worker.remote_timers.lock());
         let mut calls: Vec<_> = remote.into_iter().map(|timer| timer.call).collect();
         self.wheel.advance(Tick::MAX, |event| {
@@ -697,7 +704,7 @@ pub(crate) fn fire(due: &mut Vec<TimerEvent>) -> usize {
                 // SAFETY: the event keeps the header alive.
                 unsafe { Header::wake(&raw const *task, epoch, Why::TIMED_OUT, Hint::Event) };
             }
-            TimerEvent::Call(call) => call.fire(),
+            TimerEvent::Call(call) => Call::fire(call),
         }
     }
     count
