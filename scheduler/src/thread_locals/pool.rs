@@ -357,17 +357,24 @@ fn is_cache(pointer: usize, word: Word, last: *mut c_void) -> bool {
         Word::Inside(offset) => pointer.wrapping_add_signed(offset),
         Word::Any => return false,
     };
-    // SAFETY: `malloc` has put it there, so it is an address of its own, before which it keeps
-    // words that say how large something is.
-    let usable = unsafe { libc::malloc_usable_size(ptr::with_exposed_provenance_mut(address)) };
-    if usable != size_of::<Cache>() + size_of::<usize>() {
+    // A number, or null.
+    if address < 4096 || !address.is_multiple_of(2 * size_of::<usize>()) {
         return false;
     }
-    // SAFETY: it has so many bytes.
-    let cache = unsafe { &*ptr::with_exposed_provenance::<Cache>(address) };
-    cache.counts[0] == 2
+    // SAFETY: what `malloc` puts there is the address of its cache or of its arena, and an arena, the
+    // main one as well, has more than 2 KiB. Others may change it meanwhile.
+    let cache = unsafe { ptr::with_exposed_provenance::<Cache>(address).read_volatile() };
+    let is_alike = cache.counts[0] == 2
         && cache.first[0] == last.expose_provenance()
         && cache.counts[1..].iter().all(|&count| count == 0)
+        && cache.first[1..].iter().all(|&first| first == 0);
+    if !is_alike {
+        return false;
+    }
+    // SAFETY: an arena, which is no piece that `malloc` gave out and must not be asked about, holds the
+    // address of no such piece, but of what lies before one. So this is the cache, itself a piece.
+    let usable = unsafe { libc::malloc_usable_size(ptr::with_exposed_provenance_mut(address)) };
+    usable == size_of::<Cache>() + size_of::<usize>()
 }
 
 impl Word {
