@@ -182,12 +182,21 @@ const PIECES: usize = 7 * SIZES;
 impl Heap {
     fn of(own: &'static Own) -> Option<&'static Self> {
         static HEAP: OnceLock<Option<Heap>> = OnceLock::new();
-        HEAP.get_or_init(|| Self::find(own)).as_ref()
+        if let Some(known) = HEAP.get() {
+            return known.as_ref();
+        }
+        // Without memory for a block nothing is found out now, and nothing is remembered.
+        let mut new = Some(own.make()?);
+        let heap = HEAP.get_or_init(|| Self::find(own, new.take()?));
+        if let Some(block) = new {
+            put(std::iter::once(block));
+        }
+        heap.as_ref()
     }
 
     /// Looks at a new block before and after it has used memory for the first time.
     #[cold]
-    fn find(own: &Own) -> Option<Self> {
+    fn find(own: &Own, block: Block) -> Option<Self> {
         // SAFETY: the name is that of a function of this type in every version of the C library that
         // has it.
         let deallocate = unsafe {
@@ -204,7 +213,6 @@ impl Heap {
         };
         // SAFETY: the callback fits, and what it is given is a `Segments`.
         unsafe { libc::dl_iterate_phdr(Some(segment), (&raw mut segments).cast()) };
-        let block = own.make()?;
         let pointer = block.pointer();
         // SAFETY: the block is new and ours; the words lie in it, as they do in the running thread's.
         let look = || unsafe {
