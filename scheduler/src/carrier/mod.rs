@@ -580,12 +580,6 @@ impl Carrier {
     /// Gives a thread that starts its stack; one that was killed as well, for what its body owns.
     #[inline]
     fn bind(&self, inner: &Arc<Inner>, worker: &Worker, task: &Task) -> Start {
-        let killed =
-            exception::is_killed(task) && !cfg!(weald_fault = "carrier_starts_who_was_killed");
-        if killed || inner.is_killing() {
-            // It starts all the same: what its body owns may wait when it is dropped.
-            task.doomed.set(true);
-        }
         // SAFETY: the seat is held; ends with the statement.
         let stack = match unsafe { worker.core() }.stacks.get(task.stack_size()) {
             Ok(stack) => stack,
@@ -638,6 +632,7 @@ impl Carrier {
     #[inline(never)]
     fn end_in_place(&self, inner: &Arc<Inner>, task: &Task, error: &io::Error) {
         inner.starts.say_never(error);
+        doom_if_killed(inner, task);
         if !task.doomed.replace(true) {
             // SAFETY: the running reference of a thread that has not started is ours.
             unsafe { task.local() }.payload = Some(stack_payload(error));
@@ -857,6 +852,8 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
     if let Some(own) = inner.settings.own {
         own.begin();
     }
+    // It has started all the same: what its body owns may wait when it is dropped.
+    doom_if_killed(inner, task);
     // SAFETY: the thread itself, for the first time.
     unsafe { Task::run_body(task) };
     let own = inner.settings.own;
@@ -871,6 +868,16 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
     );
     // SAFETY: a green thread runs on a carrier; the destructors may have left it for another.
     unsafe { &*current::carrier() }.end(inner, task, rest);
+}
+
+/// The body of a thread that was killed before it began is not run. Asked when it begins, not when it
+/// gets its stack: it may be killed in between.
+#[inline]
+fn doom_if_killed(inner: &Inner, task: &Header) {
+    let killed = exception::is_killed(task) && !cfg!(weald_fault = "carrier_starts_who_was_killed");
+    if killed || inner.is_killing() {
+        task.doomed.set(true);
+    }
 }
 
 fn end_hook(inner: &Inner, task: &Header) {
