@@ -66,8 +66,8 @@ impl Cache {
         let images = self.images.as_ref().expect("seen above");
         // SAFETY: the block is idle and ours.
         unsafe {
-            images.renew(own, block.pointer());
             own.renew_kept(block.pointer());
+            images.renew(own, block.pointer());
         }
         Some(block)
     }

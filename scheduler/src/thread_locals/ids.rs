@@ -22,7 +22,7 @@ use std::sync::{Mutex, PoisonError};
 const ADDRESS_BITS: u32 = if cfg!(target_arch = "x86_64") { 47 } else { 48 };
 
 /// The lowest id: above the kernel's, and as many ids are above it as there are units.
-const FIRST: usize = 1 << 29;
+pub(super) const FIRST: usize = 1 << 29;
 
 /// Bits of the addresses that one id stands for: so that all units have an id.
 const UNIT_BITS: u32 = ADDRESS_BITS - 29;

@@ -64,7 +64,8 @@ struct Word {
 }
 
 impl Own {
-    /// Makes what the C library keeps as it is in a new thread.
+    /// Makes what the C library keeps as it is in a new thread. The libraries' thread-locals are made new
+    /// after it: it may run what uses them.
     ///
     /// # Safety
     /// The block is the caller's, and nobody runs on it.
@@ -121,6 +122,9 @@ impl Own {
                     // Tells of it, then frees it.
                     dlerror();
                     dlerror();
+                    // Another `malloc` may have begun here, and must not go on when the block is used
+                    // for another thread, or is no more.
+                    self.finish();
                 });
             }
             for &offset in &kept.buffers {
@@ -177,7 +181,12 @@ impl Own {
     pub(super) fn learn(&mut self, library: usize) -> Found<()> {
         let block = self.make().ok_or("no memory for a block")?;
         // SAFETY: the block is new, and goes to the pool as one that was used.
-        let learned = unsafe { self.learn_on(&block, library) };
+        let learned = unsafe {
+            let learned = self.learn_on(&block, library);
+            // As after a thread: another `malloc` knows of this one.
+            self.on_block(block.pointer(), || self.finish());
+            learned
+        };
         release(block);
         self.kept = learned?;
         Ok(())

@@ -24,6 +24,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::block::Block;
+use super::ids::FIRST;
 use super::layout::{Own, read, thread_segment, write};
 use super::machine;
 use super::self_test::support;
@@ -298,7 +299,19 @@ impl Heap {
         let pointer = block.pointer();
         // SAFETY: the block is the caller's, and all places lie in it.
         unsafe {
+            // `fork` changes both in the child, of a thread that ran then.
+            let list = pointer.wrapping_add_signed(own.places.list);
+            let id: i32 = read(pointer, own.places.tid);
+            if read::<[usize; 2]>(list, 0) != [list; 2]
+                || usize::try_from(id).map_or(true, |id| id < FIRST)
+            {
+                return Err(block);
+            }
             own.renew_kept(pointer);
+            // The byte behind the values tells whether there are any.
+            if read::<u8>(pointer, own.places.values + 8 * 32) != 0 {
+                return Err(block);
+            }
             let is_new = |&(at, word): &(isize, Word)| {
                 word == Word::Any || word == Word::of(pointer, read(pointer, at))
             };
@@ -312,7 +325,7 @@ impl Heap {
                 let values: *mut c_void = read(pointer, own.places.values + 8 * index);
                 libc::free(values);
             }
-            own.ids.give_back(read(pointer, own.places.tid));
+            own.ids.give_back(id);
             slabs::free(self.deallocate, pointer);
         }
         Ok(())
@@ -412,14 +425,14 @@ unsafe extern "C" {
     static DSO: u8;
 }
 
-/// Begins as a thread does, registers a destructor, and runs all. The C library remembers which library the last one was of.
+/// Begins as a thread does, registers a destructor, and ends as a thread does. The C library remembers which library the last one was of.
 fn register_and_run(own: &Own) {
-    // SAFETY: the destructor does nothing; the running thread's are to be run.
+    // SAFETY: the destructor does nothing.
     unsafe {
         (own.init_ctype)();
         __cxa_thread_atexit_impl(nothing, ptr::null_mut(), (&raw const DSO).cast_mut().cast());
-        (own.call_destructors)();
     }
+    own.finish();
 }
 
 unsafe extern "C" fn nothing(_object: *mut c_void) {}
