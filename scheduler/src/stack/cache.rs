@@ -558,6 +558,33 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    #[cfg_attr(miri, ignore = "Miri has no guard pages")]
+    fn a_stack_that_cannot_go_back_keeps_no_other_one() {
+        let mut cache = Cache::new();
+        let mut stacks: Vec<_> = (0..40).map(|_| cache.get(32 << 10).unwrap()).collect();
+        stacks.sort_unstable_by_key(Stack::top);
+        for stack in &stacks {
+            touch_top(stack, 7);
+        }
+        let page = region::page_size();
+        let locked = bytes_at(stacks[1].top() - page).cast();
+        // SAFETY: it changes no byte of the test's own stack.
+        if unsafe { libc::mlock(locked, page) } != 0 {
+            return; // No memory may be locked here.
+        }
+        region::discard(&mut stacks);
+        let left: Vec<_> = stacks.iter().map(read_top).collect();
+        // SAFETY: as above.
+        unsafe { libc::munlock(locked, page) };
+        assert_eq!(left.iter().sum::<usize>(), 7);
+        assert_eq!(left[1], 7);
+        for stack in stacks {
+            cache.put(stack);
+        }
+    }
+
+    #[test]
     #[cfg_attr(miri, ignore = "Miri has no guard pages")]
     fn every_byte_that_was_asked_for_can_be_used() {
         let mut cache = Cache::new();

@@ -330,7 +330,15 @@ pub(super) fn discard(stacks: &mut [Stack]) {
             }
         });
     // SAFETY: whoever owns a stack may change its bytes, and these are borrowed mutably.
-    let _ = unsafe { advise(runs, DISCARD) };
+    if unsafe { advise(runs, DISCARD) }.is_ok() {
+        return;
+    }
+    // What stops it may concern one stack only, and then the others go back all the same.
+    for stack in stacks {
+        let bottom = ptr::with_exposed_provenance_mut(stack.bottom());
+        // SAFETY: as above.
+        unsafe { libc::madvise(bottom, stack.top() - stack.bottom(), DISCARD) };
+    }
 }
 
 #[derive(Clone, Copy)]
