@@ -88,8 +88,8 @@ pub(crate) trait Listener: Send + 'static {
 
     fn accept(&self) -> io::Result<(Self::Accepted, Self::Addr)>;
     fn local_addr(&self) -> io::Result<Self::Addr>;
-    /// Waits until `accept` need not, of a listener that was told not to wait.
-    fn wait(&self) -> io::Result<()>;
+    /// Waits until `accept` need not, of a listener that was told not to wait. False: there was no wait.
+    fn wait(&self) -> io::Result<bool>;
     fn opener(&self) -> Self::Opener;
     /// `None`: there is nothing for the handler to do.
     fn open(opener: &Self::Opener, accepted: Self::Accepted) -> Option<Self::Stream>;
@@ -110,7 +110,7 @@ impl Listener for TcpListener {
         self.local_addr()
     }
 
-    fn wait(&self) -> io::Result<()> {
+    fn wait(&self) -> io::Result<bool> {
         wait_for(self.0.fd())
     }
 
@@ -136,7 +136,7 @@ impl Listener for UnixListener {
         self.local_addr()
     }
 
-    fn wait(&self) -> io::Result<()> {
+    fn wait(&self) -> io::Result<bool> {
         wait_for(self.0.fd())
     }
 
@@ -147,16 +147,20 @@ impl Listener for UnixListener {
     }
 }
 
-/// Waits until the listener has a connection.
-pub(crate) fn wait_for(fd: std::os::fd::RawFd) -> io::Result<()> {
+/// Waits until the listener has a connection. False: it has one, or an error, at once.
+pub(crate) fn wait_for(fd: std::os::fd::RawFd) -> io::Result<bool> {
     let events = libc::POLLIN;
+    if crate::poll::is_ready(fd, events)? {
+        return Ok(false);
+    }
     let revents = 0;
     let mut one = [libc::pollfd {
         fd,
         events,
         revents,
     }];
-    crate::poll::wait(&mut one, None).map(drop)
+    crate::poll::wait(&mut one, None)?;
+    Ok(true)
 }
 
 /// The handlers that run; a place keeps its number as long as its thread runs.
@@ -601,7 +605,7 @@ fn accept<L: Listener>(
 ) -> Option<(L::Accepted, L::Addr)> {
     let mut broken = 0;
     loop {
-        let error = match listener.accept() {
+        let mut error = match listener.accept() {
             Ok(accepted) => return Some(accepted),
             Err(error) => error,
         };
@@ -610,14 +614,21 @@ fn accept<L: Listener>(
             // Its `SO_RCVTIMEO`.
             continue;
         }
-        if error.kind() == io::ErrorKind::WouldBlock && broken < BROKEN {
-            // It was told not to wait.
-            broken += 1;
-            if listener.wait().is_ok() {
-                continue;
+        if error.kind() == io::ErrorKind::WouldBlock {
+            // It was told not to wait. After a wait somebody else may have taken the connection, another
+            // process that listens as well: that may happen any number of times.
+            match listener.wait() {
+                Ok(true) => continue,
+                Ok(false) if broken < BROKEN => {
+                    broken += 1;
+                    continue;
+                }
+                Ok(false) => {}
+                Err(failed) => error = failed,
             }
-        } else if error.raw_os_error().is_none() {
-            // Not the system's: an exception, the server's end. A kill unwinds here.
+        }
+        if is_of_thread(&error) {
+            // The server's end. A kill unwinds here.
             if cfg!(panic = "unwind") {
                 weald_scheduler::checkpoint();
             }
@@ -650,6 +661,20 @@ fn accept<L: Listener>(
     }
 }
 
+/// An exception, or the runtime's poller has closed. Other errors without a number are made here of what
+/// a peer may have chosen, and do not end the server.
+fn is_of_thread(error: &io::Error) -> bool {
+    if error.raw_os_error().is_some() {
+        return false;
+    }
+    match error.kind() {
+        io::ErrorKind::NotConnected => true,
+        // As the scheduler reports an exception: with the exception inside.
+        io::ErrorKind::Other | io::ErrorKind::TimedOut => error.get_ref().is_some(),
+        _ => false,
+    }
+}
+
 /// Errors of a descriptor that will accept nothing any more: it is closed, shut down or no listener.
 fn is_of_listener(error: &io::Error) -> bool {
     matches!(
@@ -658,11 +683,12 @@ fn is_of_listener(error: &io::Error) -> bool {
     )
 }
 
-/// Errors of a connection that was gone before it was accepted; accept(2).
+/// Errors of a connection that was gone before it was accepted; accept(2). Without a number: std has no
+/// address for its peer.
 fn is_of_connection(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(
+        None | Some(
             libc::ECONNABORTED
                 | libc::ECONNRESET
                 | libc::EPROTO

@@ -131,3 +131,59 @@ fn a_handler_that_has_not_begun_when_the_server_kills_never_begins() {
         assert!(begun.get() >= before && begun.get() <= 5);
     });
 }
+
+/// Connects from a path that fills all the room for one, which the kernel allows: no zero ends it.
+#[cfg(target_os = "linux")]
+fn connect_from_longest_path(from: &std::path::Path, to: &std::path::Path) -> UnixStream {
+    use std::os::fd::{FromRawFd as _, OwnedFd};
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let address = |path: &std::path::Path| {
+        let bytes = path.as_os_str().as_bytes();
+        // SAFETY: plain numbers.
+        let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+        address.sun_family = libc::AF_UNIX.try_into().unwrap();
+        for (place, byte) in address.sun_path.iter_mut().zip(bytes) {
+            *place = byte.cast_signed();
+        }
+        address
+    };
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_un>()).unwrap();
+    // SAFETY: a new descriptor, and addresses with their length.
+    unsafe {
+        let socket = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0);
+        assert!(socket >= 0);
+        let socket = OwnedFd::from_raw_fd(socket);
+        let (from, to) = (address(from), address(to));
+        let bound = libc::bind(socket.as_raw_fd(), (&raw const from).cast(), length);
+        assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
+        let connected = libc::connect(socket.as_raw_fd(), (&raw const to).cast(), length);
+        assert_eq!(connected, 0, "{}", std::io::Error::last_os_error());
+        socket.into()
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_whose_path_std_cannot_say_is_served_without_a_name_and_so_is_the_next_one() {
+    in_each_mode(|| {
+        let path = place();
+        let start = format!("{}-", path.display());
+        let longest = PathBuf::from(format!("{start}{}", "x".repeat(108 - start.len())));
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = weald::unix_server(listener, |mut stream, peer| {
+            assert!(peer.is_unnamed());
+            stream.write_all(b".").unwrap();
+        });
+        let strange = connect_from_longest_path(&longest, &path);
+        let usual = UnixStream::connect(&path).unwrap();
+        for mut client in [strange, usual] {
+            client.read_exact(&mut [0]).unwrap();
+        }
+        assert!(server.is_running());
+        assert!(server.shutdown(HOUR));
+        for path in [path, longest] {
+            std::fs::remove_file(path).unwrap();
+        }
+    });
+}

@@ -85,7 +85,7 @@ impl Listener for SslListener {
         self.local_addr()
     }
 
-    fn wait(&self) -> io::Result<()> {
+    fn wait(&self) -> io::Result<bool> {
         wait_for(self.listener.0.fd())
     }
 

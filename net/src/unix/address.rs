@@ -31,19 +31,22 @@ pub(super) fn from_unix(addr: &SocketAddr) -> io::Result<SockAddr> {
     SockAddr::unix(OsStr::from_bytes(&[]))
 }
 
+/// The kernel allows a path that fills all the room for it, without a zero behind it. std has no address
+/// for that one, so it is unnamed here: a peer chooses its path, and must not make a call fail.
 pub(super) fn to_unix(addr: &SockAddr) -> io::Result<SocketAddr> {
+    let unnamed = || SocketAddr::from_pathname("");
     if let Some(path) = addr.as_pathname() {
-        return SocketAddr::from_pathname(path);
+        return SocketAddr::from_pathname(path).or_else(|_| unnamed());
     }
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(name) = addr.as_abstract_namespace() {
-        return SocketAddr::from_abstract_name(name);
+        return SocketAddr::from_abstract_name(name).or_else(|_| unnamed());
     }
     if addr.len() > 0 && !addr.is_unix() {
         let text = "file descriptor did not correspond to a Unix socket";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    SocketAddr::from_pathname("")
+    unnamed()
 }
 
 #[cfg(test)]
