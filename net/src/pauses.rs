@@ -128,11 +128,15 @@ impl Source {
                 self.ensure_registered(fd)?;
             }
             if let Some(end) = deaf_until.take() {
+                // The event woke this one alone, and it waits for none in the pause.
+                waiters.wake_one();
                 pause_until(end)?;
                 continue;
             }
             let pauses = pauses.get_or_insert_with(|| Pauses::begin(waits.deadline()));
             let Some(end) = pauses.next() else {
+                // An event may have woken this one alone.
+                waiters.wake_one();
                 return Err(io::ErrorKind::TimedOut.into());
             };
             match fd {
