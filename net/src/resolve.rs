@@ -16,7 +16,7 @@
 //! tokio, which would be in every program that uses weald. Who wants it has [`Resolve`].
 //!
 //! Invariant 1: a flight is in the table from the time somebody asks until just before its result is
-//! set, or until it is older than [`STALE`]; so whoever finds one there will be woken by it. Nothing is
+//! set, or until it has run for longer than [`STALE`]; so whoever finds one there will be woken by it. Nothing is
 //! cached: who asks later, asks.
 //! Invariant 2: how many wait for a flight is written under the table's lock. The one that leaves last
 //! gives the job up, and takes the flight out of the table if the job will never run.
@@ -394,14 +394,22 @@ struct Flights {
 struct Entry {
     flight: Arc<Flight>,
     job: Offloaded,
-    began: Instant,
     /// Who waits for it.
     aboard: usize,
 }
 
 struct Flight {
+    /// Set when the job begins: a job that waits for its turn is never stale.
+    began: OnceLock<Instant>,
     landed: OnceLock<Result<Vec<SocketAddr>, Failure>>,
     waiters: WaitQueue,
+}
+
+impl Flight {
+    fn is_stale(&self) -> bool {
+        let began = self.began.get();
+        began.is_some_and(|began| began.elapsed() >= STALE)
+    }
 }
 
 /// Somebody waits for a flight.
@@ -486,7 +494,7 @@ impl Flights {
         };
         let mut table = self.table();
         if let Some(entry) = table.get_mut(host)
-            && entry.began.elapsed() < STALE
+            && !entry.flight.is_stale()
         {
             if entry.aboard == 0 {
                 entry.job.want_again();
@@ -495,6 +503,7 @@ impl Flights {
             return Ok(seat(&entry.flight));
         }
         let flight = Arc::new(Flight {
+            began: OnceLock::new(),
             landed: OnceLock::new(),
             waiters: WaitQueue::new(),
         });
@@ -502,7 +511,6 @@ impl Flights {
         let entry = Entry {
             job: offload(lane, move || self.fly(&name, &flown))?,
             flight,
-            began: Instant::now(),
             aboard: 1,
         };
         let seat = seat(&entry.flight);
@@ -514,6 +522,8 @@ impl Flights {
 
     /// The job on the pool.
     fn fly(&self, host: &str, flight: &Arc<Flight>) {
+        let set = flight.began.set(Instant::now());
+        debug_assert!(set.is_ok(), "a flight begins once");
         let landed = (self.ask)(host).map_err(Failure::new);
         let mut table = self.table();
         let is_this = |entry: &Entry| Arc::ptr_eq(&entry.flight, flight);
