@@ -205,6 +205,13 @@ impl Green {
         })
     }
 
+    /// A second handle with settings of its own, which says nothing of a limit yet.
+    #[cfg(feature = "tls")]
+    pub(crate) fn try_clone_apart(&self) -> io::Result<Self> {
+        let socket = self.socket().try_clone()?;
+        Ok(Self::with(socket, self.shared.origin))
+    }
+
     /// Gives the socket away, in blocking mode: whatever its clones do, they do not rely on it.
     /// Its timeouts are those that were set last.
     pub(crate) fn into_socket(mut self) -> Socket {

@@ -30,7 +30,7 @@ use weald_scheduler::io::{defer, enter, is_deferred, is_unwinding, spend};
 use super::buffer::{Buffer, LARGE, SMALL};
 use super::machine::Machine;
 use super::seats::Seats;
-use super::transport::SslTransport;
+use super::transport::{SslTransport, discard};
 use super::turn::Turn;
 use super::{error, invalid_input, timed_out};
 
@@ -39,9 +39,6 @@ const CHUNK: usize = 64 * 1024;
 
 /// A read that brought so many bytes says that more are on their way: a record's worth.
 const BUSY: usize = 16 * 1024;
-
-/// How often a stream that is dropped throws away what nobody has read: 64 KiB in all.
-const SCRAPS: usize = 16;
 
 /// What bounds a handshake.
 #[derive(Clone, Debug, Default)]
@@ -448,15 +445,8 @@ impl<S: SslTransport> Drop for Session<S> {
         // What nobody has read, a server's tickets in particular, would make the kernel reset the
         // connection, and the peer lose what it has not read yet.
         // After its `close_notify` the peer has nothing more to say.
-        let scraps = if machine.has_ended() == Ok(true) {
-            0
-        } else {
-            SCRAPS
-        };
-        for _ in 0..scraps {
-            if !matches!(self.transport.try_discard(), Ok(1..)) {
-                break;
-            }
+        if machine.has_ended() != Ok(true) {
+            discard(|| self.transport.try_discard());
         }
     }
 }

@@ -41,7 +41,7 @@ use crate::tcp::TcpStream;
 ///
 /// Dropping the stream sends what `write` has reported as written, and `close_notify` if that can be
 /// done at once. Over a TCP or Unix stream a green thread of its own goes on sending where there was no
-/// room, as a kernel does, until the peer has taken nothing for 10 s. Who must know that all has gone
+/// room, for 10 s at most. Who must know that all has gone
 /// out calls `flush`, or `shutdown`.
 ///
 /// # Examples

@@ -1,20 +1,21 @@
 //! What TLS is spoken over.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use weald_scheduler::Builder;
 
 use crate::fd::Fd;
+use crate::socket::Green;
 use crate::source::{Direction, Waits};
 use crate::tcp::TcpStream;
 use crate::unix::UnixStream;
 
-/// How long the peer may take no bytes at all, once the stream was dropped that has promised to send them.
-/// As a kernel bounds what it does for a connection that was closed.
+/// How long the peer may take to receive the last bytes, once the stream was dropped that has promised to
+/// send them. They are a few records; who takes them one by one must not keep a thread and a descriptor.
 const LAST_LIMIT: Duration = Duration::from_secs(10);
 
 /// A stream that TLS can be spoken over: a green TCP or Unix stream, another TLS stream, or a type of yours, such as
@@ -96,6 +97,36 @@ fn limit(waits: Waits) -> Option<Duration> {
     }
 }
 
+/// How often a stream that is dropped throws away what nobody has read: 64 KiB in all. A peer may send
+/// for ever.
+const SCRAPS: usize = 16;
+
+/// Throws away what nobody has read, some of it at most.
+pub(super) fn discard(some: impl Fn() -> io::Result<usize>) {
+    for _ in 0..SCRAPS {
+        if !matches!(some(), Ok(1..)) {
+            break;
+        }
+    }
+}
+
+/// Sends all within [`LAST_LIMIT`].
+fn send_rest(green: &Green, mut rest: &[u8]) -> io::Result<()> {
+    let deadline = Instant::now() + LAST_LIMIT;
+    while !rest.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        green.set_timeout(Direction::Write, Some(left))?;
+        match green.send(rest)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            sent => rest = &rest[sent..],
+        }
+    }
+    Ok(())
+}
+
 macro_rules! transport {
     ($($stream:ty),*) => {$(
         impl SslTransport for $stream {
@@ -124,23 +155,17 @@ macro_rules! transport {
             }
 
             fn send_later(&self, rest: &[u8]) -> bool {
-                let Ok(clone) = self.try_clone() else {
+                // The program may have clones, whose settings stay as they are.
+                let Ok(green) = self.0.try_clone_apart() else {
                     return false;
                 };
                 let rest = rest.to_vec();
                 let finish = move || {
-                    // Its clones are gone, so these settings are its own.
-                    clone.0.set_nonblocking(false);
-                    let limit = clone.0.get_timeout(Direction::Write).unwrap_or(LAST_LIMIT);
-                    let done = clone
-                        .0
-                        .set_timeout(Direction::Write, Some(limit.max(LAST_LIMIT)))
-                        .and_then(|()| (&clone).write_all(&rest));
-                    if let Err(error) = done {
+                    if let Err(error) = send_rest(&green, &rest) {
                         log::warn!("weald: the last bytes of a TLS stream were lost: {error}");
                     }
                     // What nobody has read would make the kernel reset the connection.
-                    while matches!(clone.0.discard_at_once(), Ok(1..)) {}
+                    discard(|| green.discard_at_once());
                 };
                 Builder::new().spawn(finish).is_ok()
             }
