@@ -86,12 +86,66 @@ fn a_write_that_runs_out_of_time_fails_and_the_same_bytes_again_are_sent_once() 
         let reader = weald::spawn(move || read_all(far));
         let error = near.write(b"something else").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        // In pieces, and through a flush.
-        near.flush().unwrap();
+        // In pieces.
         written += near.write(&bytes[written..written + 10]).unwrap();
         near.write_all(&bytes[written..]).unwrap();
         near.shutdown(Shutdown::Write).unwrap();
         assert!(reader.join().unwrap() == bytes, "each byte came once");
+    });
+}
+
+#[test]
+fn a_flush_after_a_write_that_ran_out_of_time_lets_others_write_and_the_stream_end_well() {
+    in_each_mode(|| {
+        let (mut near, far) = tls_pair();
+        near.set_write_timeout(Some(20 * MS)).unwrap();
+        let error = loop {
+            if let Err(error) = near.write(&[b'x'; 50_000]) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        near.set_write_timeout(None).unwrap();
+        let reader = weald::spawn(move || {
+            let mut all = Vec::new();
+            let mut far = far;
+            far.read_to_end(&mut all).map(|_| all)
+        });
+        assert_eq!(
+            near.write(b"other").unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        near.flush().unwrap();
+        near.write_all(b"other").unwrap();
+        near.flush().unwrap();
+        drop(near);
+        let all = reader.join().unwrap().expect("a close_notify");
+        assert!(all.ends_with(b"xother"));
+        assert_eq!(
+            (all.len() - 5) % 50_000,
+            0,
+            "the write that failed has gone out once"
+        );
+    });
+}
+
+#[test]
+fn the_last_bytes_of_a_dropped_stream_leave_the_settings_of_its_clones_alone() {
+    in_each_mode(|| {
+        let (mut near, far) = tls_pair();
+        let clone = near.get_ref().try_clone().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let mut reported = 0;
+        while let Ok(count) = near.write(&pattern(reported, 50_000)) {
+            reported += count;
+        }
+        drop(near);
+        settle();
+        assert_eq!(clone.write_timeout().unwrap(), None);
+        let error = (&clone).read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        let all = read_all(far);
+        assert!(all[..reported] == pattern(0, reported));
     });
 }
 
