@@ -52,8 +52,9 @@
 //! | `ppoll`, `pselect`, `epoll_pwait`, `epoll_pwait2` with a signal mask | keeps its OS thread | does not end it |
 //! | `sleep`, `usleep`, `nanosleep`, `clock_nanosleep` | is suspended | ends one |
 //! | `syscall(SYS_futex, ..)`: std's and parking_lot's `Mutex`, `Condvar`, channels, `park` | is suspended | does not end it |
-//! | `pthread_mutex_lock`, `pthread_rwlock_rdlock`, `pthread_cond_wait` and their timed forms | is suspended | does not end it |
-//! | the same of mutexes that check errors, are robust, have priorities or are shared by processes | keeps its OS thread | does not end it |
+//! | `pthread_rwlock_rdlock`, `pthread_rwlock_wrlock`, `pthread_cond_wait` and their timed forms | is suspended | does not end it |
+//! | the same of those that processes share; `pthread_cond_wait` with a mutex that checks errors, is robust, has priorities or is shared | keeps its OS thread | does not end it |
+//! | `pthread_mutex_lock` and its timed forms (C's and C++'s mutexes), and to take the mutex back at the end of `pthread_cond_wait`: libc's own, as allocators are made of them | keeps its OS thread; the monitor sees it after some milliseconds | does not end it |
 //! | `sem_wait`, `sem_timedwait`, `sem_clockwait` | is suspended | does not end it |
 //! | `flock`, `fcntl` with `F_SETLKW` or `F_OFD_SETLKW`, `lockf` | is suspended, and tries again after pauses | ends it |
 //! | `open` of a FIFO | is suspended, and tries again after pauses | ends it |

@@ -80,11 +80,48 @@ impl Locks {
     }
 }
 
+/// Allocators that are linked in take mutexes in the middle of the scheduler.
+#[test]
+fn mutexes_are_left_to_libc() {
+    for name in [
+        c"pthread_mutex_lock",
+        c"pthread_mutex_trylock",
+        c"pthread_mutex_timedlock",
+        c"pthread_mutex_clocklock",
+        c"pthread_mutex_unlock",
+    ] {
+        // SAFETY: names that end by zero.
+        let (first, next) = unsafe {
+            (
+                libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()),
+                libc::dlsym(libc::RTLD_NEXT, name.as_ptr()),
+            )
+        };
+        assert!(!first.is_null(), "{name:?}");
+        assert_eq!(first, next, "{name:?}");
+    }
+}
+
+/// Runs the body in many green threads; each may keep an OS thread, as who waits for a mutex does.
+fn with_an_os_thread_for_each(many: usize, body: impl Fn() + Send + Sync + 'static) {
+    let rt = runtime(many);
+    let body = Arc::new(body);
+    let threads: Vec<_> = (0..many)
+        .map(|_| {
+            let body = body.clone();
+            rt.spawn(move || body())
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
 #[test]
 fn a_mutex_that_is_held_over_a_sleep_is_waited_for() {
     let locks = Locks::new(0);
     let (shared, inside) = (locks.clone(), Arc::new(AtomicUsize::new(0)));
-    at_once(50, move |_| {
+    with_an_os_thread_for_each(20, move || {
         shared.locked(|value| {
             assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
             thread::sleep(Duration::from_micros(200));
@@ -92,7 +129,7 @@ fn a_mutex_that_is_held_over_a_sleep_is_waited_for() {
             inside.fetch_sub(1, Ordering::SeqCst);
         });
     });
-    assert_eq!(locks.locked(|value| *value), 50);
+    assert_eq!(locks.locked(|value| *value), 20);
 }
 
 #[test]
@@ -243,7 +280,7 @@ fn a_recursive_mutex_is_its_green_threads() {
     }
     let shared = locks.clone();
     let inside = Arc::new(AtomicUsize::new(0));
-    at_once(20, move |_| {
+    with_an_os_thread_for_each(20, move || {
         // SAFETY: an initialised mutex.
         unsafe {
             assert_eq!(libc::pthread_mutex_lock(shared.mutex.get()), 0);

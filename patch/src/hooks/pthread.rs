@@ -1,22 +1,33 @@
-//! Mutexes, read-write locks and condition variables of libc, of which C++'s are made.
-//! pthread_mutex_lock(3), pthread_rwlock_rdlock(3), pthread_cond_wait(3).
+//! Read-write locks and condition variables of libc, of which C++'s are made. pthread_rwlock_rdlock(3),
+//! pthread_cond_wait(3).
 //!
 //! libc's own data stay as libc keeps them, so OS threads and green threads share a lock. A green thread
 //! tries; while another has it, it waits in a table of ours (`futex.rs`), by the lock's address. Whoever
 //! unlocks, on a green or an OS thread, unlocks by libc's function and then wakes one from the table.
 //!
-//! | kind of lock                                  | a patched green thread that must wait     |
-//! |-----------------------------------------------|-------------------------------------------|
-//! | normal, recursive, adaptive                   | is suspended                              |
-//! | checks errors, robust, with priorities, shared | keeps its OS thread; the worker goes on |
+//! | kind of lock                                   | a patched green thread that must wait     |
+//! |------------------------------------------------|-------------------------------------------|
+//! | read-write lock                                | is suspended                              |
+//! | the same, shared by processes                  | keeps its OS thread; the worker goes on   |
+//! | condition variable                             | is suspended                              |
+//! | the same, shared by processes, or with a mutex | keeps its OS thread; the worker goes on   |
+//! | that checks errors, is robust, has priorities  |                                           |
+//! | or is shared by processes                      |                                           |
+//! | mutex                                          | is libc's: nothing is defined here        |
+//!
+//! Mutexes are left to libc, because allocators are made of them (jemalloc's arenas). The scheduler
+//! allocates under locks of its own: a hook that woke a green thread there, or that suspended one with an
+//! arena's lock, would wait for itself. So a mutex that another has blocks the OS thread, and the monitor
+//! gives the worker to another OS thread.
 //!
 //! A condition variable: who waits enters the table, then unlocks the mutex. `signal` and `broadcast` wake
-//! from the table and those of libc. So `signal` may wake one of each, which POSIX allows.
+//! from the table and those of libc. So `signal` may wake one of each, which POSIX allows. Who is woken
+//! takes the mutex back by libc's function.
 //!
-//! A `pthread_cond_wait` of an OS thread unlocks its mutex inside libc, where it cannot be seen. So a
-//! green thread that waits for a mutex also looks again after pauses ([`Net`]).
+//! Who unlocks a read-write lock in the middle of the scheduler wakes nobody. So a green thread that waits
+//! for one also looks again after pauses ([`Net`]).
 //!
-//! An exception does not end such a wait: nobody looks for an error of `pthread_mutex_lock`.
+//! An exception does not end such a wait: nobody looks for an error of `pthread_rwlock_rdlock`.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::mem::MaybeUninit;
@@ -48,15 +59,9 @@ fn waiters_of(condition: *const pthread_cond_t) -> &'static List {
     list_in(&CONDITIONS, condition.cast())
 }
 
-/// Wakes who waits for a lock that was unlocked.
-#[inline]
-fn unlocked<T>(lock: *const T, limit: usize) {
-    wake(list_of(lock), lock.cast(), limit);
-}
-
 #[inline]
 fn wake(list: &'static List, word: *const AtomicU32, limit: usize) {
-    // In the middle of the scheduler, as an allocator's lock may be, nobody is woken: `Net` is for that.
+    // In the middle of the scheduler nobody is woken: `Net` is for that.
     if list.has_waiters() && patch::may_wake() {
         let _bypass = Bypass::enter();
         list.wake(word, limit, u32::MAX);
@@ -120,7 +125,7 @@ unsafe fn limit_of(limit: *const timespec, clock: clockid_t) -> Result<Option<In
 #[cfg(target_pointer_width = "64")]
 const KIND_AT: usize = 4;
 
-/// A green thread may wait for it in our table.
+/// A green thread may give it up for a wait in our table.
 ///
 /// # Safety
 /// The mutex is one.
@@ -139,18 +144,10 @@ const PTHREAD_MUTEX_ADAPTIVE_NP: u32 = 3;
 type Mutex = *mut pthread_mutex_t;
 type RwLock = *mut pthread_rwlock_t;
 type Condition = *mut pthread_cond_t;
-type OfMutex = unsafe extern "C" fn(Mutex) -> c_int;
 type OfRwLock = unsafe extern "C" fn(RwLock) -> c_int;
 type OfCondition = unsafe extern "C" fn(Condition) -> c_int;
 
 original! {
-    MUTEX_LOCK: OfMutex = c"pthread_mutex_lock";
-    MUTEX_TRYLOCK: OfMutex = c"pthread_mutex_trylock";
-    MUTEX_UNLOCK: OfMutex = c"pthread_mutex_unlock";
-    MUTEX_TIMEDLOCK: unsafe extern "C" fn(Mutex, *const timespec) -> c_int
-        = c"pthread_mutex_timedlock";
-    MUTEX_CLOCKLOCK: unsafe extern "C" fn(Mutex, clockid_t, *const timespec) -> c_int
-        = c"pthread_mutex_clocklock";
     RWLOCK_UNLOCK: OfRwLock = c"pthread_rwlock_unlock";
     COND_WAIT: unsafe extern "C" fn(Condition, Mutex) -> c_int
         = c"pthread_cond_wait", COND_VERSION;
@@ -168,117 +165,24 @@ const COND_VERSION: &std::ffi::CStr = c"GLIBC_2.3.2";
 #[cfg(target_arch = "aarch64")]
 const COND_VERSION: &std::ffi::CStr = c"GLIBC_2.17";
 
-/// Locks a mutex for a patched green thread that has found it locked.
-///
-/// # Safety
-/// The mutex is one.
-unsafe fn lock_green(mutex: Mutex, until: Option<Instant>) -> c_int {
-    // SAFETY: by contract.
-    wait_for(mutex, until, || unsafe { MUTEX_TRYLOCK.get()(mutex) })
-}
-
 /// A short time of a lock: a holder that runs has unlocked by then, without a suspension.
 const SPINS: usize = 64;
 
-/// Tries some times. `EBUSY`: it must be waited for.
+/// Locks a mutex: tries some times, then waits on the OS thread.
 ///
 /// # Safety
 /// The mutex is one.
-unsafe fn try_some(mutex: Mutex) -> c_int {
+unsafe fn lock(mutex: Mutex) -> c_int {
     for _ in 0..SPINS {
         // SAFETY: by contract.
-        let result = unsafe { MUTEX_TRYLOCK.get()(mutex) };
+        let result = unsafe { libc::pthread_mutex_trylock(mutex) };
         if result != libc::EBUSY {
             return result;
         }
         std::hint::spin_loop();
     }
-    libc::EBUSY
-}
-
-/// A mutex locked by a patched caller; `plain` waits on the OS thread.
-///
-/// # Safety
-/// The mutex is one.
-unsafe fn lock_by(
-    mutex: Mutex,
-    until: Result<Option<Instant>, ()>,
-    plain: impl FnOnce() -> c_int,
-) -> c_int {
     // SAFETY: by contract.
-    match (unsafe { is_plain(mutex) }, until) {
-        (true, Ok(until)) => {
-            // No turn ends here: the lock may be an allocator's, which the scheduler needs.
-            // SAFETY: by contract.
-            match unsafe { try_some(mutex) } {
-                // SAFETY: by contract.
-                libc::EBUSY => unsafe { lock_green(mutex, until) },
-                result => result,
-            }
-        }
-        _ => patch::blocking_until_others_act(plain),
-    }
-}
-
-/// pthread_mutex_lock(3).
-///
-/// # Safety
-/// As there.
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn pthread_mutex_lock(mutex: Mutex) -> c_int {
-    // SAFETY: by contract.
-    let plain = || unsafe { MUTEX_LOCK.get()(mutex) };
-    if !on(Kind::Sync) {
-        return plain();
-    }
-    // SAFETY: by contract.
-    unsafe { lock_by(mutex, Ok(None), plain) }
-}
-
-/// pthread_mutex_timedlock(3).
-///
-/// # Safety
-/// As there.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn pthread_mutex_timedlock(mutex: Mutex, limit: *const timespec) -> c_int {
-    // SAFETY: by contract.
-    let plain = || unsafe { MUTEX_TIMEDLOCK.get()(mutex, limit) };
-    if !on(Kind::Sync) {
-        return plain();
-    }
-    // SAFETY: by contract.
-    unsafe { lock_by(mutex, limit_of(limit, libc::CLOCK_REALTIME), plain) }
-}
-
-/// pthread_mutex_clocklock(3).
-///
-/// # Safety
-/// As there.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn pthread_mutex_clocklock(
-    mutex: Mutex,
-    clock: clockid_t,
-    limit: *const timespec,
-) -> c_int {
-    // SAFETY: by contract.
-    let plain = || unsafe { MUTEX_CLOCKLOCK.get()(mutex, clock, limit) };
-    if !on(Kind::Sync) {
-        return plain();
-    }
-    // SAFETY: by contract.
-    unsafe { lock_by(mutex, limit_of(limit, clock), plain) }
-}
-
-/// pthread_mutex_unlock(3).
-///
-/// # Safety
-/// As there.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn pthread_mutex_unlock(mutex: Mutex) -> c_int {
-    // SAFETY: by contract.
-    let result = unsafe { MUTEX_UNLOCK.get()(mutex) };
-    unlocked(mutex, 1);
-    result
+    unsafe { libc::pthread_mutex_lock(mutex) }
 }
 
 /// A read-write lock locked by whoever calls; `attempt` tries, `plain` waits on the OS thread.
@@ -431,7 +335,7 @@ unsafe extern "C" fn pthread_rwlock_unlock(lock: RwLock) -> c_int {
     // SAFETY: by contract.
     let result = unsafe { RWLOCK_UNLOCK.get()(lock) };
     // Readers may all go on, and of writers the first to try.
-    unlocked(lock, usize::MAX);
+    wake(list_of(lock), lock.cast(), usize::MAX);
     result
 }
 
@@ -532,21 +436,14 @@ unsafe fn wait_by(
     let mut result = 0;
     let waited = waiters_of(condition).wait_unless(condition.cast(), until, || {
         // SAFETY: by contract.
-        result = unsafe { MUTEX_UNLOCK.get()(mutex) };
-        if result == 0 {
-            unlocked(mutex, 1);
-        }
+        result = unsafe { libc::pthread_mutex_unlock(mutex) };
         result != 0
     });
     if result != 0 {
         return result;
     }
     // SAFETY: by contract.
-    let mut locked = unsafe { try_some(mutex) };
-    if locked == libc::EBUSY {
-        // SAFETY: by contract.
-        locked = unsafe { lock_green(mutex, None) };
-    }
+    let locked = unsafe { lock(mutex) };
     match (locked, waited) {
         (0, Waited::TimedOut) => libc::ETIMEDOUT,
         (result, _) => result,
