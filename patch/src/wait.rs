@@ -29,8 +29,7 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use weald_scheduler::io::{EventSlot, Readiness, WaitQueue};
@@ -217,6 +216,9 @@ fn slot_if_any(fd: RawFd) -> Option<&'static Slot> {
 
 #[cold]
 fn make_chunk(place: &AtomicPtr<Chunk>) -> *mut Chunk {
+    // Before anybody can wait. Who waits is a green thread, and there are none in a child of vfork(2).
+    // SAFETY: no pointers.
+    PROCESS.store(unsafe { sys!(SYS_getpid) }, Ordering::Relaxed);
     let slots: Box<[Slot]> = (0..CHUNK).map(|_| Slot::new()).collect();
     let new: *mut Chunk = Box::into_raw(slots).cast();
     match place.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
@@ -303,13 +305,14 @@ impl Closing {
     }
 }
 
+/// The process whose threads wait. Zero: nobody has waited yet.
+static PROCESS: AtomicIsize = AtomicIsize::new(0);
+
 /// The caller is in the process whose threads wait. It is not in the child of vfork(2), which has the
 /// memory of its parent and descriptors of its own.
 fn is_here() -> bool {
-    static PROCESS: OnceLock<isize> = OnceLock::new();
     // SAFETY: no pointers.
-    let here = unsafe { sys!(SYS_getpid) };
-    *PROCESS.get_or_init(|| here) == here
+    PROCESS.load(Ordering::Relaxed) == unsafe { sys!(SYS_getpid) }
 }
 
 impl Drop for Closing {
@@ -398,8 +401,8 @@ struct Waiting {
     pause: Duration,
     /// Whether an exception may end it; not known before one is pending.
     firm: Option<bool>,
-    /// In place of a registration that weald's own socket has.
-    instead: Option<Box<(Set, Wait)>>,
+    /// In place of a registration that weald's own socket has. The wait ends before its set is closed.
+    instead: Option<Box<(Wait, Set)>>,
 }
 
 impl Drop for Waiting {
@@ -470,7 +473,7 @@ impl Wait {
         if let Some(state) = &mut self.state {
             state.firm = Some(true);
             if let Some(instead) = &mut state.instead {
-                instead.1.make_firm();
+                instead.0.make_firm();
             }
         }
     }
@@ -584,7 +587,7 @@ impl Waiting {
         let _pausing = pause.map(|_| Pausing::begin());
         let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if let Some(instead) = &mut self.instead {
-            return match instead.1.wait(until) {
+            return match instead.0.wait(until) {
                 Ended::TimedOut if is_over() => Ended::TimedOut,
                 Ended::TimedOut | Ended::Plain => Ended::Woken,
                 ended => ended,
@@ -641,7 +644,7 @@ impl Waiting {
                 return Ended::Unpollable;
             }
             let wait = Wait::on_set(&set);
-            self.instead = Some(Box::new((set, wait)));
+            self.instead = Some(Box::new((wait, set)));
             return Ended::Woken;
         }
         match waited {
