@@ -415,6 +415,10 @@ const CALLS: &[Call] = calls! {
         i64::from(libc::dup2(file.as_raw_fd(), file.as_raw_fd()) == file.as_raw_fd())
     };
     "dup3 onto itself": libc::dup3(0, 0, 0);
+    "dup3 with a flag that is none": {
+        let (old, new) = (file(), file());
+        libc::dup3(old.as_raw_fd(), new.as_raw_fd(), libc::O_APPEND)
+    };
     "open of nothing": libc::open(c"/nowhere/at/all".as_ptr(), libc::O_RDONLY);
     "open with O_CREAT": {
         let path = std::env::temp_dir().join(format!("weald-edges-mode-{}", std::process::id()));

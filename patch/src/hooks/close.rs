@@ -51,7 +51,7 @@ pub(crate) extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
     let call = || unsafe { sys!(SYS_dup3, old, new, flags) };
     // SAFETY: no pointers.
     let is_open = unsafe { sys!(SYS_fcntl, old, libc::F_GETFD) } >= 0;
-    if old == new || !is_open {
+    if old == new || flags & !libc::O_CLOEXEC != 0 || !is_open {
         // An error: nothing is closed.
         return raw::int(call());
     }
@@ -63,8 +63,8 @@ pub(crate) extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
 pub(crate) extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     // SAFETY: no pointers.
     let call = || unsafe { sys!(SYS_close_range, first, last, flags) };
-    let marks_only = flags.cast_unsigned() & libc::CLOSE_RANGE_CLOEXEC != 0;
-    if first > last || marks_only {
+    // With flags it only marks the numbers, or closes them in a table of the caller's own.
+    if first > last || flags != 0 {
         return raw::int(call());
     }
     let number = |fd: c_uint| RawFd::try_from(fd).unwrap_or(RawFd::MAX);
