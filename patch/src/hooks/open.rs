@@ -68,11 +68,13 @@ unsafe fn open_fifo(
     folder: c_int,
     path: *const c_char,
     flags: c_int,
+    mode: mode_t,
     plain: impl FnOnce() -> isize,
 ) -> isize {
     let quick = flags | libc::O_NONBLOCK;
-    // SAFETY: by contract; it exists, so nothing is created.
-    let attempt = || unsafe { sys!(SYS_openat, folder, path, quick, 0) };
+    // With `O_CREAT` a file is created if the FIFO has gone meanwhile.
+    // SAFETY: by contract.
+    let attempt = || unsafe { sys!(SYS_openat, folder, path, quick, mode) };
     let mut pauses = Pauses::default();
     let blocking = |fd: isize| {
         // SAFETY: no pointers; nobody else knows of the descriptor.
@@ -134,7 +136,7 @@ pub(crate) unsafe extern "C" fn openat(
         return raw::int(failed(wait::errno_of(pending)));
     }
     // SAFETY: by contract.
-    raw::int(unsafe { open_fifo(folder, path, flags, plain) })
+    raw::int(unsafe { open_fifo(folder, path, flags, mode, plain) })
 }
 
 /// open(2). The variadic function takes a mode at most.
