@@ -174,6 +174,16 @@ fn relock(kind: libc::c_int) -> libc::c_int {
     }
 }
 
+fn relock_for_writing() -> libc::c_int {
+    // SAFETY: zeroed, as its static initialiser is.
+    unsafe {
+        let mut lock: libc::pthread_rwlock_t = std::mem::zeroed();
+        libc::pthread_rwlock_wrlock(&raw mut lock);
+        libc::pthread_rwlock_wrlock(&raw mut lock) * 100
+            + libc::pthread_rwlock_rdlock(&raw mut lock)
+    }
+}
+
 fn condition_in_the_past() -> libc::c_int {
     let past = deadline(1, 0);
     // SAFETY: both are zeroed, as their static initialisers are.
@@ -432,6 +442,7 @@ const CALLS: &[Call] = calls! {
     "a lock of a lock that its thread has, until a moment that has passed": relock(libc::PTHREAD_MUTEX_NORMAL);
     "the same of a recursive one": relock(libc::PTHREAD_MUTEX_RECURSIVE);
     "the same of one that checks errors": relock(libc::PTHREAD_MUTEX_ERRORCHECK);
+    "a write lock of a lock that its thread has for writing": relock_for_writing();
     "a condition until a moment that has passed": condition_in_the_past();
     "a semaphore until a moment that has passed": semaphore_in_the_past(0);
     "a semaphore until what is no moment": semaphore_in_the_past(-1);

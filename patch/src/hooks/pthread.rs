@@ -145,9 +145,12 @@ type Mutex = *mut pthread_mutex_t;
 type RwLock = *mut pthread_rwlock_t;
 type Condition = *mut pthread_cond_t;
 type OfRwLock = unsafe extern "C" fn(RwLock) -> c_int;
+type TimedOfRwLock = unsafe extern "C" fn(RwLock, *const timespec) -> c_int;
 type OfCondition = unsafe extern "C" fn(Condition) -> c_int;
 
 original! {
+    RWLOCK_TIMEDRDLOCK: TimedOfRwLock = c"pthread_rwlock_timedrdlock";
+    RWLOCK_TIMEDWRLOCK: TimedOfRwLock = c"pthread_rwlock_timedwrlock";
     RWLOCK_UNLOCK: OfRwLock = c"pthread_rwlock_unlock";
     COND_WAIT: unsafe extern "C" fn(Condition, Mutex) -> c_int
         = c"pthread_cond_wait", COND_VERSION;
@@ -193,6 +196,7 @@ unsafe fn rwlock_by(
     lock: RwLock,
     until: impl FnOnce() -> Result<Option<Instant>, ()>,
     attempt: OfRwLock,
+    timed: TimedOfRwLock,
     plain: impl FnOnce() -> c_int,
 ) -> c_int {
     if !on(Kind::Sync) {
@@ -203,6 +207,16 @@ unsafe fn rwlock_by(
     let first = attempt();
     if first != libc::EBUSY {
         return first;
+    }
+    // Only a call that would wait says `EDEADLK`. The limit has passed, so this one does not wait.
+    let past = timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: by contract, and a pointer to a local.
+    let second = unsafe { timed(lock, &raw const past) };
+    if second != libc::ETIMEDOUT {
+        return second;
     }
     // SAFETY: by contract.
     match (unsafe { is_private(lock) }, until()) {
@@ -262,8 +276,8 @@ unsafe fn word_at<T>(value: *const T, at: usize) -> u32 {
 }
 
 macro_rules! rwlock {
-    ($($name:ident $as_c:literal, $timed:ident $timed_c:literal, $clock:ident $clock_c:literal
-        by $attempt:ident;)*) => {$(
+    ($($name:ident $as_c:literal, $timed:ident, $clock:ident $clock_c:literal
+        by $attempt:ident, $timed_of:ident;)*) => {$(
         /// pthread_rwlock_rdlock(3) and its like.
         ///
         /// # Safety
@@ -274,7 +288,7 @@ macro_rules! rwlock {
             // SAFETY: by contract.
             let plain = || unsafe { PLAIN.get()(lock) };
             // SAFETY: by contract.
-            unsafe { rwlock_by(lock, || Ok(None), libc::$attempt, plain) }
+            unsafe { rwlock_by(lock, || Ok(None), libc::$attempt, $timed_of.get(), plain) }
         }
 
         /// pthread_rwlock_timedrdlock(3) and its like.
@@ -283,14 +297,12 @@ macro_rules! rwlock {
         /// As there.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $timed(lock: RwLock, limit: *const timespec) -> c_int {
-            type Function = unsafe extern "C" fn(RwLock, *const timespec) -> c_int;
-            original! { PLAIN: Function = $timed_c; }
             // SAFETY: by contract.
-            let plain = || unsafe { PLAIN.get()(lock, limit) };
+            let plain = || unsafe { $timed_of.get()(lock, limit) };
             // SAFETY: by contract.
             let until = || unsafe { limit_of(limit, libc::CLOCK_REALTIME) };
             // SAFETY: by contract.
-            unsafe { rwlock_by(lock, until, libc::$attempt, plain) }
+            unsafe { rwlock_by(lock, until, libc::$attempt, $timed_of.get(), plain) }
         }
 
         /// pthread_rwlock_clockrdlock(3) and its like.
@@ -310,20 +322,20 @@ macro_rules! rwlock {
             // SAFETY: by contract.
             let until = || unsafe { limit_of(limit, clock) };
             // SAFETY: by contract.
-            unsafe { rwlock_by(lock, until, libc::$attempt, plain) }
+            unsafe { rwlock_by(lock, until, libc::$attempt, $timed_of.get(), plain) }
         }
     )*};
 }
 
 rwlock! {
     pthread_rwlock_rdlock c"pthread_rwlock_rdlock",
-        pthread_rwlock_timedrdlock c"pthread_rwlock_timedrdlock",
+        pthread_rwlock_timedrdlock,
         pthread_rwlock_clockrdlock c"pthread_rwlock_clockrdlock"
-        by pthread_rwlock_tryrdlock;
+        by pthread_rwlock_tryrdlock, RWLOCK_TIMEDRDLOCK;
     pthread_rwlock_wrlock c"pthread_rwlock_wrlock",
-        pthread_rwlock_timedwrlock c"pthread_rwlock_timedwrlock",
+        pthread_rwlock_timedwrlock,
         pthread_rwlock_clockwrlock c"pthread_rwlock_clockwrlock"
-        by pthread_rwlock_trywrlock;
+        by pthread_rwlock_trywrlock, RWLOCK_TIMEDWRLOCK;
 }
 
 /// pthread_rwlock_unlock(3).
