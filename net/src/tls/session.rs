@@ -68,7 +68,7 @@ pub(super) struct Session<S: SslTransport> {
 struct Outgoing {
     records: Buffer,
     /// What a write that ran out of time has handed to TLS, and not reported as written: the next write
-    /// must begin with it, unless a flush has sent it.
+    /// must begin with it.
     owed: Vec<u8>,
 }
 
@@ -78,7 +78,7 @@ impl Outgoing {
         let count = plain.len().min(self.owed.len());
         if plain[..count] != self.owed[..count] {
             return Err(invalid_input(
-                "the write before this one timed out; the next one must begin with its bytes, or follow a flush",
+                "the write before this one timed out; the next one must begin with its bytes",
             ));
         }
         self.owed.drain(..count);
@@ -315,8 +315,7 @@ impl<S: SslTransport> Session<S> {
         }
     }
 
-    /// Waits until all that was written is with the transport. Then nothing is owed either: other writers
-    /// can go on, though the one that ran out of time never comes back.
+    /// Waits until all that was written is with the transport.
     pub(super) fn flush(&self) -> io::Result<()> {
         enter()?;
         if !self.is_established() {
@@ -325,11 +324,7 @@ impl<S: SslTransport> Session<S> {
             return Ok(());
         }
         let outgoing = self.outgoing.lock_io(self.transport.send_limit());
-        let pushed = outgoing.and_then(|mut outgoing| {
-            self.push(&mut outgoing.records)?;
-            outgoing.owed = Vec::new();
-            Ok(())
-        });
+        let pushed = outgoing.and_then(|mut outgoing| self.push(&mut outgoing.records));
         spend();
         pushed
     }

@@ -37,8 +37,7 @@ use crate::tcp::TcpStream;
 /// A write whose timeout passes once TLS has its bytes returns `TimedOut`, and reports none of them as
 /// written, though they are in the stream and cannot be taken back. So the next write must begin with
 /// the same bytes, as after any write that has failed for now: they are not sent twice. A write of
-/// other bytes is `InvalidInput`. A `flush` that succeeds ends this for all writers: what TLS had of that
-/// write, up to 64 KiB, counts as sent, so to write it again after the flush sends it twice.
+/// other bytes is `InvalidInput`.
 ///
 /// Dropping the stream sends what `write` has reported as written, and `close_notify` if that can be
 /// done at once. Over a TCP or Unix stream a green thread of its own goes on sending where there was no
