@@ -31,6 +31,8 @@
 //!   need nothing of this crate. What is an error for an OS thread is one for a green thread, at once.
 //! - `close`, `dup2` and `dup3` of a number that others wait for: they get `EBADF`, and never what comes
 //!   to the next file with this number. (On an OS thread they would wait on.)
+//! - `close` in a signal handler is safe only for a number that no green thread waits for. (On an OS thread it
+//!   always is.)
 //! - Who waits uses no CPU, whatever state its descriptor is in.
 //! - An exception (`exc_after`, `timeout`, `kill`) never unwinds through C. A call that it ends fails
 //!   with `ECANCELED`, of a `timeout` with `ETIMEDOUT`, and the exception is raised at the next call of

@@ -23,7 +23,7 @@
 //! its call unless the call found nothing. All else wakes all.
 //! Invariant 4: a call that waits when its number is closed fails with `EBADF`: `closes` changes before
 //! the number is closed, and a call that is tried again looks at it while it counts in `trying`; who
-//! closes waits until nobody does.
+//! closes waits until nobody does, or [`LONGEST_SPIN`] is over.
 #![allow(unsafe_code, reason = "slots by number and by address")]
 
 use std::io;
@@ -86,6 +86,10 @@ struct Slot {
     /// Calls of these that are being tried again.
     trying: AtomicU32,
 }
+
+/// Who closes a number waits for so many turns, of some tens of milliseconds, for calls that are being tried.
+/// Without a bound it would wait for ever in a signal handler that has broken such a call off.
+const LONGEST_SPIN: u32 = 1 << 20;
 
 type Chunk = [Slot; CHUNK];
 
@@ -292,7 +296,7 @@ impl Closing {
                 // Pairs with the fence of `Wait::attempt`.
                 fence(Ordering::SeqCst);
                 let mut turns = 0_u32;
-                while slot.trying.load(Ordering::Acquire) > 0 {
+                while slot.trying.load(Ordering::Acquire) > 0 && turns < LONGEST_SPIN {
                     turns += 1;
                     crate::shim::spin(turns);
                 }
@@ -405,18 +409,25 @@ struct Waiting {
     instead: Option<Box<(Wait, Set)>>,
 }
 
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.slot
-            .waiters(self.direction)
-            .fetch_sub(1, Ordering::Relaxed);
-        if self.owes
+impl Waiting {
+    /// Wakes another reader, if the event that woke this one is still to be used (invariant 3).
+    fn pass_on(&mut self) {
+        if std::mem::take(&mut self.owes)
             && self.direction == Direction::Read
             && !self.slot.read.is_empty()
             && told(self.fd, libc::POLLIN | libc::POLLRDHUP) != 0
         {
             self.slot.read.wake_one();
         }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.slot
+            .waiters(self.direction)
+            .fetch_sub(1, Ordering::Relaxed);
+        self.pass_on();
     }
 }
 
@@ -475,6 +486,13 @@ impl Wait {
             if let Some(instead) = &mut state.instead {
                 instead.0.make_firm();
             }
+        }
+    }
+
+    /// Before the call waits for something else: another reader may use the event that woke this one.
+    pub(crate) fn pass_on(&mut self) {
+        if let Some(state) = &mut self.state {
+            state.pass_on();
         }
     }
 

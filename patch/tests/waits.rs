@@ -375,3 +375,36 @@ unsafe extern "C" {
         mask: usize,
     ) -> i32;
 }
+
+#[test]
+fn a_splice_that_waits_for_room_leaves_what_came_to_another_reader() {
+    in_green(|| {
+        let (from, mut to_from) = io::pipe().unwrap();
+        let (drain, full) = io::pipe().unwrap();
+        let (from_fd, full_fd) = (from.as_raw_fd(), full.as_raw_fd());
+        // SAFETY: open pipes, and buffers of the lengths given.
+        unsafe {
+            let filling = vec![0_u8; 65536];
+            let size = libc::fcntl(full_fd, libc::F_SETPIPE_SZ, 65536);
+            assert_eq!(size, 65536);
+            assert_eq!(libc::write(full_fd, filling.as_ptr().cast(), 65536), 65536);
+        }
+        let splice = weald::spawn(move || {
+            let null = std::ptr::null_mut();
+            // SAFETY: open pipes.
+            unsafe { libc::splice(from_fd, null, full_fd, null, 1, 0) }
+        });
+        settle();
+        let reader = weald::spawn(move || {
+            let mut byte = 0_u8;
+            // SAFETY: an open pipe, and a byte.
+            unsafe { libc::read(from_fd, (&raw mut byte).cast(), 1) }
+        });
+        settle();
+        to_from.write_all(b"x").unwrap();
+        assert_eq!(reader.join().unwrap(), 1);
+        drop(to_from);
+        drop(drain);
+        splice.join().unwrap();
+    });
+}

@@ -2,7 +2,8 @@
 //! close(2), dup2(2), close_range(2).
 //!
 //! The system call is made as it is, for everybody. Only those are told who wait by [`crate::wait`], and
-//! those who wait for a lock that may have gone with the file.
+//! those who wait for a lock that may have gone with the file. Who is told is woken, which takes locks of the
+//! scheduler: so a signal handler must not close a number that others wait for.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;

@@ -43,7 +43,12 @@ impl Ends {
         }
         loop {
             let mut waited = false;
-            for end in [&mut self.from, &mut self.to].into_iter().flatten() {
+            for at in [Direction::Read, Direction::Write] {
+                let (end, other) = match at {
+                    Direction::Read => (&mut self.from, &mut self.to),
+                    Direction::Write => (&mut self.to, &mut self.from),
+                };
+                let Some(end) = end else { continue };
                 let events = match end.direction() {
                     Direction::Read => libc::POLLIN,
                     Direction::Write => libc::POLLOUT,
@@ -58,6 +63,9 @@ impl Ends {
                         break;
                     }
                     waited = true;
+                    if let Some(other) = other {
+                        other.pass_on();
+                    }
                     match end.wait(self.limit.of(fd, end.direction())) {
                         Ended::Woken => {}
                         Ended::Plain | Ended::Unpollable => break,
