@@ -26,7 +26,8 @@ pub(crate) unsafe fn next<F: Copy>(name: &std::ffi::CStr) -> Option<F> {
     (!address.is_null()).then(|| unsafe { std::mem::transmute_copy::<*mut c_void, F>(&address) })
 }
 
-/// A function of libc that this crate defines too, looked for at its first call. Made by [`original!`].
+/// A function of libc that this crate defines too, looked for before `main`, and else at its first call: a
+/// signal handler may make that call, and must not look. Made by [`original!`].
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 pub(crate) struct Original<F> {
     name: &'static std::ffi::CStr,
@@ -63,9 +64,25 @@ impl<F: Copy> Original<F> {
         unsafe { std::mem::transmute_copy::<*mut c_void, F>(&found) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_found(&self) -> bool {
+        !self.found.load(Ordering::Relaxed).is_null()
+    }
+
     /// A program that calls a function that its libc does not have ends, as one that does not link.
     #[cold]
     fn find(&self) -> *mut c_void {
+        self.look();
+        let found = self.found.load(Ordering::Relaxed);
+        if found.is_null() {
+            // SAFETY: no conditions.
+            unsafe { libc::abort() };
+        }
+        found
+    }
+
+    /// Looks for it. An old libc may not have it.
+    pub(crate) fn look(&self) {
         let mut found = std::ptr::null_mut();
         if let Some(version) = self.version {
             // SAFETY: names that end by zero.
@@ -75,12 +92,7 @@ impl<F: Copy> Original<F> {
             // SAFETY: a name that ends by zero.
             found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
         }
-        if found.is_null() {
-            // SAFETY: no conditions.
-            unsafe { libc::abort() };
-        }
         self.found.store(found, Ordering::Relaxed);
-        found
     }
 }
 
@@ -91,6 +103,15 @@ macro_rules! original {
         // SAFETY: the type is that of libc's header.
         static $name: $crate::original::Original<$kind> = unsafe {
             $crate::original::Original::new($as_c, $crate::original::original!(@ $($version)?))
+        };
+        const _: () = {
+            extern "C" fn look() {
+                $name.look();
+            }
+            // SAFETY: libc calls what is there, once, before `main`.
+            #[used]
+            #[unsafe(link_section = ".init_array")]
+            static LOOK: extern "C" fn() = look;
         };
     )*};
     (@) => { None };

@@ -205,3 +205,11 @@ unsafe extern "C" fn sem_post(semaphore: *mut sem_t) -> c_int {
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sem_post_is_found_before_main() {
+        assert!(super::SEM_POST.is_found());
+    }
+}
