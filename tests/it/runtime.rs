@@ -7,7 +7,8 @@ use weald::{Metrics, Runtime, RuntimeBuilder, ThreadLocals};
 
 use crate::support::{
     Count, Flag, HOUR, LIMIT, MODES, MS, Mark, Mode, caught, check_names, each_mode, each_mode_on,
-    mark_in, os_thread_names, panic_text, runtime, settle, wait_until, was_killed, with_deadline,
+    in_child, mark_in, os_thread_names, panic_text, runtime, settle, wait_until, was_killed,
+    with_deadline,
 };
 
 #[track_caller]
@@ -392,9 +393,10 @@ fn metrics_are_a_plain_copyable_report_with_the_promised_types() {
     });
 }
 
+/// In a process of its own: an idle worker also gives back the memory that other tests have left.
 #[test]
 fn an_idle_runtime_spends_no_time() {
-    with_deadline(LIMIT, || {
+    let child = in_child("runtime::an_idle_runtime_spends_no_time", &[], || {
         let rt = Runtime::builder()
             .workers(2)
             .thread_name("idle-elm")
@@ -409,4 +411,5 @@ fn an_idle_runtime_spends_no_time() {
             "{turns} turns of the poller in half an idle second"
         );
     });
+    assert!(child.success, "{child:?}");
 }
