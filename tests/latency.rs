@@ -108,7 +108,9 @@ fn sleepers_of_one_instant_leave_nobody_out_for_long() {
             // One may be spoilt by page faults and the like.
             let gaps = [(); 3].map(|()| worst_gap_beside_sleepers());
             let least = gaps.iter().min().unwrap();
-            assert!(*least < 2 * MS, "{gaps:?}");
+            // The promise is of optimised code; firing all in one go takes tens of milliseconds there.
+            let most = if cfg!(debug_assertions) { 8 } else { 2 };
+            assert!(*least < most * MS, "{gaps:?}");
         });
     });
 }
