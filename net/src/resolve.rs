@@ -762,6 +762,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no gai_strerror")]
     fn the_systems_answer_is_kept_with_its_number() {
         let errno = || io::Error::from_raw_os_error(libc::EMFILE);
         let error = super::refusal("a.example", libc::EAI_SYSTEM, errno());
