@@ -254,6 +254,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        miri,
+        ignore = "the pool's OS threads outlive the test, which Miri forbids"
+    )]
     fn the_queue_is_bounded_and_what_is_given_up_gives_way() {
         static POOL: Pool = Pool::new(BOUNDS);
         let (runs, run) = mpsc::channel();
