@@ -534,7 +534,7 @@ fn a_pinned_thread_is_woken_as_its_carrier_comes_back() {
 fn a_spawn_meets_the_end_of_the_runtime() {
     let witnesses = &["it ran", "it was refused", "it unwound"];
     check(
-        Model::new("a_spawn_meets_the_end_of_the_runtime", 10000, witnesses),
+        Model::new("a_spawn_meets_the_end_of_the_runtime", 8000, witnesses),
         || {
             unexplored(|| {
                 let runtime = resting(1);
