@@ -93,7 +93,6 @@ impl Drop for Set {
             spare.push(self.epoll);
             return;
         }
-        // SAFETY: the descriptor is ours.
-        unsafe { sys!(SYS_close, self.epoll) };
+        crate::wait::close_own(self.epoll);
     }
 }

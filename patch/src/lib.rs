@@ -26,9 +26,11 @@
 //!
 //! # What is promised
 //! - In the child of a fork nothing is patched.
+//! - Settings of a descriptor are remembered between calls. A change that this process makes by libc's functions
+//!   holds at once. One that is made otherwise (by another process that shares the file, by io_uring, by a system
+//!   call without libc) is noticed by a call that waits within 100 ms.
 //! - Blocking is as it was: `O_NONBLOCK`, `SO_RCVTIMEO`, `SO_SNDTIMEO`, `SO_RCVLOWAT`, `MSG_DONTWAIT` are
-//!   the user's, a blocking `write` takes all, and there is no table of descriptors: `dup` and `fork`
-//!   need nothing of this crate. What is an error for an OS thread is one for a green thread, at once.
+//!   the user's, a blocking `write` takes all, and `dup` and `fork` need nothing of this crate. What is an error for an OS thread is one for a green thread, at once.
 //! - `close`, `dup2` and `dup3` of a number that others wait for: they get `EBADF`, and never what comes
 //!   to the next file with this number. (On an OS thread they would wait on.)
 //! - `close` in a signal handler is safe only for a number that no green thread waits for. (On an OS thread it
@@ -118,10 +120,14 @@ mod firm;
 mod futex;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod hooks;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod known;
 pub mod original;
 mod raw;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod shim;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod slot;
 mod switch;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod wait;

@@ -1,9 +1,11 @@
-//! What `futex.rs` stands on; a model of it has loom's in its place.
+//! What `futex.rs` and `known.rs` stand on; a model of them has loom's in its place.
 
 pub(crate) use weald_scheduler::patch::{Waited as Parked, Wakeup, wait_for_wakeup};
 
 pub(crate) mod atomic {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
 }
 
 pub(crate) mod cell {

@@ -1,13 +1,15 @@
-//! Waiting for a descriptor, without a table of what each one is.
+//! Waiting for a descriptor.
 //!
-//! There is a [`Slot`] for each descriptor *number*: who waits for it, in each direction. Nothing in
-//! it is about the file behind the number, so nothing need be known of `dup` or `fork`; `close` only
-//! tells those who wait. A [`Wait`] is one call of the program's, however often it waits:
+//! There is a [`Slot`] for each descriptor *number*: who waits for it, in each direction. `close` tells
+//! those who wait. What is remembered of the file behind the number (`known.rs`) only saves system calls:
+//! nothing need be known of `dup` or `fork`. A [`Wait`] is one call of the program's, however often it waits:
 //!
 //! 1. The call is tried without waiting and says `EAGAIN`.
 //! 2. The first wait arms the descriptor with a poller (one `epoll_ctl`), which tells at once if it is
 //!    ready; the poller forgets it by itself when the descriptor is closed. Only the directions that
-//!    somebody waits for are armed.
+//!    somebody waits or has waited for are armed. If this poller is known to be armed (`known.rs`), and
+//!    the descriptor is of a kind whose events are true, the wait arms nothing: it waits for an event that
+//!    came after the first try began.
 //! 3. The call is tried again. If it still says `EAGAIN`, the next wait arms nothing: it waits for an
 //!    event that came after the last one. So a state that the kernel reports whenever it is asked (an
 //!    error in the queue, a peer that has half-closed) wakes a call once.
@@ -24,25 +26,24 @@
 //! Invariant 4: a call that waits when its number is closed fails with `EBADF`: `closes` changes before
 //! the number is closed, and a call that is tried again looks at it while it counts in `trying`; who
 //! closes waits until nobody does, or [`LONGEST_SPIN`] is over.
-#![allow(unsafe_code, reason = "slots by number and by address")]
+#![allow(unsafe_code, reason = "system calls")]
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
-use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::{EventSlot, Readiness, WaitQueue};
-use weald_scheduler::patch::{self, Pending, Waited};
+use weald_scheduler::io::WaitQueue;
+use weald_scheduler::patch::{self, Home, Pending, Waited};
 
 use crate::epoll::Set;
-use crate::hooks::descriptor::is_nonblocking;
+use crate::hooks::descriptor::{has_true_events, is_nonblocking, socket_limit};
+use crate::known::{BLOCKS, READS_WITHOUT_LIMIT, Stamp, WRITES_WITHOUT_LIMIT};
 use crate::raw::{error_of, sys};
+use crate::slot::{SETTINGS, Slot, on_loss, slot, slot_if_any};
 
-/// Slots are made in chunks of so many, when the first of their descriptors waits.
-const CHUNK: usize = 256;
-/// Descriptors from `CHUNK * CHUNKS` on (a million) block their OS thread.
-const CHUNKS: usize = 4096;
+pub(crate) use crate::slot::{Closing, Direction, Turn, close_own, forget};
 
 /// The pauses of a call that the kernel tells too little of, from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
@@ -51,6 +52,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// [`LONGEST_OF_MANY`]. A look costs some microseconds: together they use about a hundredth of a core.
 const PAUSING_CALLS: u32 = 4;
 const LONGEST_OF_MANY: Duration = Duration::from_millis(100);
+
+/// A wait rests for so long on what is known of its descriptor, then it asks. A guess: nobody notices a call that is late by
+/// so much, and a descriptor that is idle for longer is asked once, which costs next to nothing.
+const TRUST: Duration = Duration::from_millis(100);
 
 /// Calls that pause now.
 static PAUSING: AtomicU32 = AtomicU32::new(0);
@@ -63,43 +68,6 @@ fn next_pause(pause: Duration) -> Duration {
     let crowd = 1 + PAUSING.load(Ordering::Relaxed) / PAUSING_CALLS;
     let longest = (LONGEST_PAUSE * crowd).min(LONGEST_OF_MANY);
     (pause * 2).clamp(FIRST_PAUSE, longest)
-}
-
-#[repr(C)]
-struct Slot {
-    event: EventSlot,
-    read: WaitQueue,
-    write: WaitQueue,
-    /// The worker whose poller has it, for `patch::arm`.
-    at: AtomicU32,
-    /// Somebody has the [`Turn`].
-    taken: AtomicBool,
-    /// Counts events.
-    events: AtomicU32,
-    /// Counts how often weald's own sockets took the registration over.
-    losses: AtomicU32,
-    /// Counts how often the number was closed.
-    closes: AtomicU32,
-    /// Calls that have waited and have not ended, by direction.
-    readers: AtomicU32,
-    writers: AtomicU32,
-    /// Calls of these that are being tried again.
-    trying: AtomicU32,
-}
-
-/// Who closes a number waits for so many turns, of some tens of milliseconds, for calls that are being tried.
-/// Without a bound it would wait for ever in a signal handler that has broken such a call off.
-const LONGEST_SPIN: u32 = 1 << 20;
-
-type Chunk = [Slot; CHUNK];
-
-static TABLE: [AtomicPtr<Chunk>; CHUNKS] = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
-
-/// Which way data goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Read,
-    Write,
 }
 
 /// How a wait for a descriptor ended.
@@ -121,213 +89,6 @@ pub(crate) fn errno_of(pending: Pending) -> i32 {
     match pending {
         Pending::Elapsed => libc::ETIMEDOUT,
         Pending::Other => libc::ECANCELED,
-    }
-}
-
-fn on_event(event: &'static EventSlot, _generation: u16, readiness: Readiness) {
-    // SAFETY: only slots carry this function, `event` is the first field of a `repr(C)` slot, and
-    // slots live for ever.
-    let slot: &'static Slot = unsafe { &*ptr::from_ref(event).cast::<Slot>() };
-    let has = |bits: u8| readiness.0 & bits != 0;
-    slot.events.fetch_add(1, Ordering::Release);
-    if has(Readiness::ERROR | Readiness::READ_CLOSED | Readiness::CLOSED) {
-        slot.read.wake_all();
-    } else if has(Readiness::READABLE) {
-        slot.read.wake_one();
-    }
-    if has(Readiness::ERROR | Readiness::WRITE_CLOSED | Readiness::CLOSED | Readiness::WRITABLE) {
-        slot.write.wake_all();
-    }
-}
-
-/// Weald's own socket has taken the registration over: who waits looks for another way.
-fn on_loss(fd: RawFd) {
-    if let Some(slot) = slot_if_any(fd) {
-        slot.losses.fetch_add(1, Ordering::Release);
-        slot.wake_all();
-    }
-}
-
-impl Slot {
-    fn new() -> Self {
-        Self {
-            event: EventSlot { on_event },
-            read: WaitQueue::new(),
-            write: WaitQueue::new(),
-            at: AtomicU32::new(0),
-            taken: AtomicBool::new(false),
-            events: AtomicU32::new(0),
-            losses: AtomicU32::new(0),
-            closes: AtomicU32::new(0),
-            readers: AtomicU32::new(0),
-            writers: AtomicU32::new(0),
-            trying: AtomicU32::new(0),
-        }
-    }
-
-    fn waiters(&self, direction: Direction) -> &AtomicU32 {
-        match direction {
-            Direction::Read => &self.readers,
-            Direction::Write => &self.writers,
-        }
-    }
-
-    fn is_waited_for(&self) -> bool {
-        self.readers.load(Ordering::Relaxed) + self.writers.load(Ordering::Relaxed) > 0
-    }
-
-    /// What an arming asks for (invariant 2).
-    fn interest(&self) -> u8 {
-        let mut interest = 0;
-        if self.readers.load(Ordering::Relaxed) > 0 {
-            interest |= Readiness::READABLE;
-        }
-        if self.writers.load(Ordering::Relaxed) > 0 {
-            interest |= Readiness::WRITABLE;
-        }
-        interest
-    }
-
-    fn wake_all(&self) {
-        self.read.wake_all();
-        self.write.wake_all();
-    }
-}
-
-fn place_of(fd: RawFd) -> Option<(&'static AtomicPtr<Chunk>, usize)> {
-    let fd = usize::try_from(fd).ok()?;
-    Some((TABLE.get(fd / CHUNK)?, fd % CHUNK))
-}
-
-fn slot(fd: RawFd) -> Option<&'static Slot> {
-    let (place, index) = place_of(fd)?;
-    let mut chunk = place.load(Ordering::Acquire);
-    if chunk.is_null() {
-        chunk = make_chunk(place);
-    }
-    // SAFETY: a chunk in the table stays for ever.
-    Some(unsafe { &(&*chunk)[index] })
-}
-
-/// The slot, if its chunk was made.
-#[inline]
-fn slot_if_any(fd: RawFd) -> Option<&'static Slot> {
-    let (place, index) = place_of(fd)?;
-    let chunk = place.load(Ordering::Acquire);
-    // SAFETY: a chunk in the table stays for ever.
-    (!chunk.is_null()).then(|| unsafe { &(&*chunk)[index] })
-}
-
-#[cold]
-fn make_chunk(place: &AtomicPtr<Chunk>) -> *mut Chunk {
-    // Before anybody can wait. Who waits is a green thread, and there are none in a child of vfork(2).
-    // SAFETY: no pointers.
-    PROCESS.store(unsafe { sys!(SYS_getpid) }, Ordering::Relaxed);
-    let slots: Box<[Slot]> = (0..CHUNK).map(|_| Slot::new()).collect();
-    let new: *mut Chunk = Box::into_raw(slots).cast();
-    match place.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => new,
-        Err(other) => {
-            // SAFETY: `new` was never shared, and is a boxed slice of `CHUNK` slots.
-            drop(unsafe { Box::from_raw(new as *mut [Slot]) });
-            other
-        }
-    }
-}
-
-/// The right to look at a descriptor and then make a call that may wait; one green thread's at a time.
-pub(crate) struct Turn(&'static AtomicBool);
-
-impl Turn {
-    /// `None`: another has it. A descriptor beyond the table has no turns, and nobody waits for it.
-    pub(crate) fn take(fd: RawFd) -> Option<Self> {
-        static BEYOND: AtomicBool = AtomicBool::new(false);
-        let taken = slot(fd).map_or(&BEYOND, |slot| &slot.taken);
-        (!taken.swap(true, Ordering::Acquire)).then_some(Self(taken))
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
-}
-
-/// Says that these numbers are about to be closed; the value that it returns says, when dropped, that
-/// they are.
-#[must_use = "who waits is told when it is dropped"]
-pub(crate) struct Closing(RawFd, RawFd);
-
-impl Closing {
-    /// From the first number to the last one.
-    #[inline]
-    pub(crate) fn begin(first: RawFd, last: RawFd) -> Self {
-        let closing = Self(first, last);
-        closing.each(|slot| {
-            let tell = slot.is_waited_for() && is_here();
-            if tell {
-                slot.closes.fetch_add(1, Ordering::Relaxed);
-            }
-            tell
-        });
-        closing
-    }
-
-    /// Calls `f` for each slot that there is until all are done; where it says so, waits until no call
-    /// is being tried again (invariant 4).
-    fn each(&self, f: impl Fn(&'static Slot) -> bool) {
-        let mut fd = self.0.max(0);
-        while fd <= self.1 {
-            let Some((place, index)) = place_of(fd) else {
-                return;
-            };
-            let chunk = place.load(Ordering::Acquire);
-            if chunk.is_null() {
-                let rest = RawFd::try_from(CHUNK - index).unwrap_or(RawFd::MAX);
-                let Some(next) = fd.checked_add(rest) else {
-                    return;
-                };
-                fd = next;
-                continue;
-            }
-            // SAFETY: a chunk in the table stays for ever.
-            let slot: &'static Slot = unsafe { &(&*chunk)[index] };
-            if f(slot) {
-                // Pairs with the fence of `Wait::attempt`.
-                fence(Ordering::SeqCst);
-                let mut turns = 0_u32;
-                while slot.trying.load(Ordering::Acquire) > 0 && turns < LONGEST_SPIN {
-                    turns += 1;
-                    crate::shim::spin(turns);
-                }
-            }
-            let Some(next) = fd.checked_add(1) else {
-                return;
-            };
-            fd = next;
-        }
-    }
-}
-
-/// The process whose threads wait. Zero: nobody has waited yet.
-static PROCESS: AtomicIsize = AtomicIsize::new(0);
-
-/// The caller is in the process whose threads wait. It is not in the child of vfork(2), which has the
-/// memory of its parent and descriptors of its own.
-fn is_here() -> bool {
-    // SAFETY: no pointers.
-    PROCESS.load(Ordering::Relaxed) == unsafe { sys!(SYS_getpid) }
-}
-
-impl Drop for Closing {
-    #[inline]
-    fn drop(&mut self) {
-        self.each(|slot| {
-            if slot.is_waited_for() && is_here() {
-                slot.wake_all();
-            }
-            false
-        });
     }
 }
 
@@ -376,15 +137,36 @@ impl Pauses {
 pub(crate) struct Wait {
     fd: RawFd,
     direction: Direction,
+    /// `None`: nobody has waited for a number near this one.
+    slot: Option<&'static Slot>,
     /// How often the number had been closed when the call began.
     closes: u32,
-    /// The user has asked for a descriptor that does not block; asked for once a call.
+    /// `Slot::events` before the first try.
+    tried_at: Cell<Option<u32>>,
+    /// The user has asked for a descriptor that does not block; asked for once a call, and again when it doubts.
     nonblocking: Option<bool>,
+    /// When the call ends by `SO_RCVTIMEO` or `SO_SNDTIMEO`; asked for as `nonblocking`.
+    #[allow(clippy::option_option, reason = "not asked; no limit; until then")]
+    limit: Option<Option<Instant>>,
+    /// When the first wait began.
+    began: Option<Instant>,
+    trust: Trust,
     /// Only its events say anything: an epoll instance of our own.
     is_set: bool,
     /// No exception ends it.
     is_firm: bool,
     state: Option<Waiting>,
+}
+
+/// What a call goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// What the kernel has said during this call, so far.
+    Asked,
+    /// What is known, in part.
+    Known,
+    /// What the kernel has said during this call, to the end.
+    Doubts,
 }
 
 /// A call that has waited.
@@ -444,15 +226,28 @@ impl Wait {
     /// At the beginning of the call.
     #[inline]
     pub(crate) fn new(fd: RawFd, direction: Direction) -> Self {
-        let closes = slot_if_any(fd).map_or(0, |slot| slot.closes.load(Ordering::Relaxed));
+        let slot = slot_if_any(fd);
         Self {
             fd,
             direction,
-            closes,
+            slot,
+            closes: slot.map_or(0, |slot| slot.closes.load(Ordering::Relaxed)),
+            tried_at: Cell::new(None),
             nonblocking: None,
+            limit: None,
+            began: None,
+            trust: Trust::Asked,
             is_set: false,
             is_firm: false,
             state: None,
+        }
+    }
+
+    /// For a call that also waits elsewhere, where nothing tells it to doubt: it goes by nothing that is known.
+    pub(crate) fn that_asks(fd: RawFd, direction: Direction) -> Self {
+        Self {
+            trust: Trust::Doubts,
+            ..Self::new(fd, direction)
         }
     }
 
@@ -460,7 +255,7 @@ impl Wait {
     pub(crate) fn on_set(set: &Set) -> Self {
         Self {
             is_set: true,
-            ..Self::new(set.fd(), Direction::Read)
+            ..Self::that_asks(set.fd(), Direction::Read)
         }
     }
 
@@ -474,8 +269,101 @@ impl Wait {
 
     /// The call that says `EAGAIN` is to return it.
     pub(crate) fn is_nonblocking(&mut self) -> bool {
-        let fd = self.fd;
-        *self.nonblocking.get_or_insert_with(|| is_nonblocking(fd))
+        if let Some(nonblocking) = self.nonblocking {
+            return nonblocking;
+        }
+        let mut nonblocking = false;
+        if !self.knows(BLOCKS) {
+            let stamp = self.slot.map(|slot| slot.known.stamp(&SETTINGS));
+            nonblocking = is_nonblocking(self.fd);
+            if !nonblocking {
+                self.learn(stamp, BLOCKS);
+            }
+        }
+        self.nonblocking = Some(nonblocking);
+        nonblocking
+    }
+
+    /// When the call ends by `SO_RCVTIMEO` or `SO_SNDTIMEO`, which count from its first wait.
+    pub(crate) fn deadline(&mut self) -> Option<Instant> {
+        if let Some(limit) = self.limit {
+            return limit;
+        }
+        let fact = match self.direction {
+            Direction::Read => READS_WITHOUT_LIMIT,
+            Direction::Write => WRITES_WITHOUT_LIMIT,
+        };
+        let mut limit = None;
+        if !self.knows(fact) {
+            let stamp = self.slot.map(|slot| slot.known.stamp(&SETTINGS));
+            match socket_limit(self.fd, self.direction) {
+                Some(duration) => {
+                    limit = self
+                        .began
+                        .get_or_insert_with(Instant::now)
+                        .checked_add(duration);
+                }
+                None => self.learn(stamp, fact),
+            }
+        }
+        self.limit = Some(limit);
+        limit
+    }
+
+    /// It is known to be a stream or a pipe, whose events are true.
+    #[inline]
+    pub(crate) fn has_true_events(&self) -> bool {
+        self.slot
+            .is_some_and(|slot| slot.known.has_true_events() == Some(true))
+    }
+
+    fn knows(&mut self, fact: u64) -> bool {
+        let knows = self.trust != Trust::Doubts
+            && self
+                .slot
+                .is_some_and(|slot| slot.known.knows(&SETTINGS, fact));
+        if knows {
+            self.trust = Trust::Known;
+        }
+        knows
+    }
+
+    fn learn(&self, stamp: Option<Stamp>, fact: u64) {
+        if let (Some(slot), Some(stamp)) = (self.slot, stamp) {
+            slot.known.learn(stamp, fact);
+        }
+    }
+
+    /// From now on the call goes by what the kernel says.
+    #[cold]
+    fn doubt(&mut self) {
+        self.trust = Trust::Doubts;
+        self.nonblocking = None;
+        self.limit = None;
+        if let Some(state) = &mut self.state {
+            state.armed = false;
+            state.slot.known.forget();
+        }
+    }
+
+    /// This poller tells of the direction already, and its events are true.
+    fn may_skip_arming(&self, slot: &Slot) -> bool {
+        let Some(home) = Home::of(&slot.at) else {
+            return false;
+        };
+        if self.trust == Trust::Doubts
+            || self.tried_at.get().is_none()
+            || slot.known.armed(home.id()) & self.direction.bit() == 0
+        {
+            return false;
+        }
+        // Asked for at the second wait: a short connection has one.
+        slot.known.has_true_events().unwrap_or_else(|| {
+            let changes = slot.known.changes();
+            let is_true = has_true_events(self.fd);
+            slot.known.learn_kind(changes, is_true);
+            is_true
+        })
     }
 
     /// No exception ends the call from now on.
@@ -508,6 +396,9 @@ impl Wait {
     #[inline]
     pub(crate) fn attempt(&self, call: impl FnOnce() -> isize) -> isize {
         let Some(state) = &self.state else {
+            if let Some(slot) = self.slot {
+                self.tried_at.set(Some(slot.events.load(Ordering::Acquire)));
+            }
             return call();
         };
         let slot = state.slot;
@@ -523,11 +414,18 @@ impl Wait {
 
     /// Waits until the descriptor may be ready, at most until the deadline. For patched callers.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Ended {
+        let mut skips = None;
         if self.state.is_none() {
             let Some(slot) = slot(self.fd) else {
                 return Ended::Unpollable;
             };
+            if self.may_skip_arming(slot) {
+                skips = self.tried_at.get();
+                self.trust = Trust::Known;
+            }
             slot.waiters(self.direction).fetch_add(1, Ordering::Relaxed);
+            // Pairs with the fence of `Slot::interest`: if this call finds the poller armed, whoever arms it anew finds this call.
+            fence(Ordering::SeqCst);
             self.state = Some(Waiting {
                 fd: self.fd,
                 slot,
@@ -544,9 +442,26 @@ impl Wait {
         } else if let Some(ended) = self.look() {
             return ended;
         }
+        let doubts = match self.trust {
+            Trust::Known => {
+                let began = *self.began.get_or_insert_with(Instant::now);
+                Some(began + TRUST)
+            }
+            Trust::Asked | Trust::Doubts => None,
+        };
+        let until = match (deadline, doubts) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
         let closes = self.closes;
         let state = self.state.as_mut().expect("it was just made");
-        state.wait(closes, deadline)
+        let ended = state.wait(closes, skips, until);
+        let is_over = |deadline: Instant| Instant::now() >= deadline;
+        if ended == Ended::TimedOut && !deadline.is_some_and(is_over) {
+            self.doubt();
+            return Ended::Woken;
+        }
+        ended
     }
 
     /// After a wake-up that was for nothing: does the kernel say what is true?
@@ -593,7 +508,8 @@ pub(crate) fn told(fd: RawFd, events: libc::c_short) -> libc::c_short {
 }
 
 impl Waiting {
-    fn wait(&mut self, closes: u32, deadline: Option<Instant>) -> Ended {
+    /// `skips`: the number of events when the call was first tried, if the poller need not be armed.
+    fn wait(&mut self, closes: u32, skips: Option<u32>, deadline: Option<Instant>) -> Ended {
         if let Some(pending) = self.pending() {
             return Ended::Failed(errno_of(pending));
         }
@@ -637,7 +553,24 @@ impl Waiting {
                 return slot.events.load(Ordering::Acquire) != self.events;
             }
             self.losses = losses;
-            armed = patch::arm(&slot.at, fd, &slot.event, || slot.interest(), on_loss);
+            let Some(home) = Home::of(&slot.at) else {
+                armed = Err(io::ErrorKind::NotConnected.into());
+                return true;
+            };
+            let (poller, changes) = (home.id(), slot.known.changes());
+            if let Some(events) = skips
+                && slot.known.armed(poller) & direction.bit() != 0
+            {
+                self.armed = true;
+                return slot.events.load(Ordering::Acquire) != events;
+            }
+            armed = home.arm(
+                fd,
+                &slot.event,
+                || slot.interest() | slot.known.armed(poller),
+                |interest| slot.known.arm(changes, poller, interest),
+                on_loss,
+            );
             self.armed = armed.is_ok();
             armed.is_err()
         };

@@ -26,7 +26,7 @@ use crate::carrier;
 use crate::current;
 use crate::exception::{self, Hold};
 use crate::green_thread::{Header, Hint, Task};
-use crate::poller::EventSlot;
+use crate::poller::{EventSlot, Poller};
 use crate::state::Why;
 use crate::thread_locals;
 use crate::wait_queue::WaitQueue;
@@ -383,38 +383,56 @@ fn call_quietly<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     value
 }
 
-/// Arms a descriptor anew with a poller of the caller's runtime: what `interest` names
-/// ([`Readiness::READABLE`](crate::poller::Readiness::READABLE), `WRITABLE`) is told to the slot, what it
-/// is ready for now and each change. Registers it where it is not. `lost` is called if weald's own
-/// socket takes the descriptor; then the slot hears nothing more.
-///
-/// `at` remembers the worker whose poller has it, so that a thread that migrates does not register
-/// it with each.
-///
-/// # Errors
-/// The system's: `EPERM` for what is always ready, `EBADF`; `AlreadyExists` if weald's own socket has
-/// it. `NotConnected` on a plain OS thread.
-pub fn arm(
-    at: &AtomicU32,
-    fd: RawFd,
-    slot: &'static EventSlot,
-    interest: impl FnOnce() -> u8,
-    lost: fn(RawFd),
-) -> io::Result<()> {
-    let header = current::green().ok_or(io::ErrorKind::NotConnected)?;
-    // SAFETY: a green thread that runs keeps its runtime.
-    let inner = unsafe { &*(*header).runtime };
-    let own = || {
-        let own = carrier::with_core(inner, |worker, _| worker.index);
-        u32::try_from(own.unwrap_or(0)).unwrap_or(0)
-    };
-    let worker = at
-        .load(Ordering::Relaxed)
-        .checked_sub(1)
-        .unwrap_or_else(own);
-    at.store(worker + 1, Ordering::Relaxed);
-    let worker = worker as usize % inner.workers.len();
-    inner.workers[worker].poller.arm(fd, slot, interest, lost)
+/// The poller that tells a green thread of a descriptor. The caller has it during one call: a green thread that runs keeps
+/// its runtime, and that its pollers.
+#[derive(Clone, Copy, Debug)]
+pub struct Home(*const Poller);
+
+impl Home {
+    /// A poller of the caller's runtime. `at` remembers the worker whose poller has the descriptor, so that a thread that
+    /// migrates does not register it with each. `None` on a plain OS thread.
+    pub fn of(at: &AtomicU32) -> Option<Self> {
+        let header = current::green()?;
+        // SAFETY: a green thread that runs keeps its runtime.
+        let inner = unsafe { &*(*header).runtime };
+        let own = || {
+            let own = carrier::with_core(inner, |worker, _| worker.index);
+            u32::try_from(own.unwrap_or(0)).unwrap_or(0)
+        };
+        let known = at.load(Ordering::Relaxed).checked_sub(1);
+        let worker = known.unwrap_or_else(own);
+        if known.is_none() {
+            at.store(worker + 1, Ordering::Relaxed);
+        }
+        let worker = worker as usize % inner.workers.len();
+        Some(Self(&raw const inner.workers[worker].poller))
+    }
+
+    /// No other poller of this process has it, before or after. Never 0.
+    pub fn id(self) -> u32 {
+        // SAFETY: see the type.
+        unsafe { (*self.0).id() }
+    }
+
+    /// Arms a descriptor anew: what `interest` names ([`Readiness::READABLE`](crate::poller::Readiness::READABLE), `WRITABLE`)
+    /// is told to the slot, what it is ready for now and each change. Registers it where it is not. `lost` is called if weald's
+    /// own socket takes the descriptor; then the slot hears nothing more.
+    ///
+    /// `interest` and `armed`, which is called when it is so, are called under the poller's lock.
+    ///
+    /// # Errors
+    /// The system's: `EPERM` for what is always ready, `EBADF`; `AlreadyExists` if weald's own socket has it.
+    pub fn arm(
+        self,
+        fd: RawFd,
+        slot: &'static EventSlot,
+        interest: impl FnOnce() -> u8,
+        armed: impl FnOnce(u8),
+        lost: fn(RawFd),
+    ) -> io::Result<()> {
+        // SAFETY: see the type.
+        unsafe { (*self.0).arm(fd, slot, interest, armed, lost) }
+    }
 }
 
 /// The calls that were seen to block an OS thread, if `WEALD_PATCH_REPORT` asks for them.

@@ -30,6 +30,8 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+#[cfg(not(loom))]
+use crate::shim::atomic::AtomicUsize;
 use crate::shim::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::sync::Mutex;
@@ -119,7 +121,13 @@ pub(crate) struct Poller {
     registry: sys::Registry,
     /// What is registered, so that a poller that closes can tell those who wait.
     registered: Mutex<Registered>,
+    #[cfg(not(loom))]
+    id: u32,
 }
+
+/// The last poller's `id`.
+#[cfg(not(loom))]
+static LAST_ID: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Debug, Default)]
 struct Registered {
@@ -152,6 +160,9 @@ impl Poller {
             waker,
             registry,
             registered: Mutex::new(Registered::default()),
+            #[cfg(not(loom))]
+            id: u32::try_from(LAST_ID.fetch_add(1, Ordering::Relaxed) + 1)
+                .map_err(io::Error::other)?,
         })
     }
 
@@ -273,8 +284,8 @@ impl Poller {
     /// undo it: the system forgets the descriptor when it is closed.
     ///
     /// `interest` says which of [`Readiness::READABLE`] and [`Readiness::WRITABLE`] is waited for. It is
-    /// asked under the lock, so of several that arm one descriptor the last one asks for all of them.
-    /// `lost` is called if `register` takes the descriptor.
+    /// asked under the lock, so of several that arm one descriptor the last one asks for all of them;
+    /// `armed` is told under the lock what it is armed for. `lost` is called if `register` takes the descriptor.
     ///
     /// # Errors
     /// The system's; `AlreadyExists` for a descriptor that is somebody's by `register`, who would
@@ -285,6 +296,7 @@ impl Poller {
         fd: RawFd,
         slot: &'static EventSlot,
         interest: impl FnOnce() -> u8,
+        armed: impl FnOnce(u8),
         lost: fn(RawFd),
     ) -> io::Result<()> {
         let mut registered = self.registered.lock();
@@ -292,7 +304,16 @@ impl Poller {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         registered.lost = Some(lost);
-        self.registry.arm(fd, token(slot, 0), interest())
+        let interest = interest();
+        self.registry.arm(fd, token(slot, 0), interest)?;
+        armed(interest);
+        Ok(())
+    }
+
+    /// No other poller of this process has it, before or after. Never 0.
+    #[cfg(not(loom))]
+    pub(crate) fn id(&self) -> u32 {
+        self.id
     }
 
     /// Undoes `register`; of a descriptor that is still open. If somebody has closed it, its number

@@ -1,5 +1,5 @@
 //! `close` and what closes a number by putting another file there: who waits for it gets `EBADF`.
-//! close(2), dup2(2), close_range(2).
+//! close(2), dup2(2), close_range(2), fclose(3).
 //!
 //! The system call is made as it is, for everybody. Only those are told who wait by [`crate::wait`], and
 //! those who wait for a lock that may have gone with the file. Who is told is woken, which takes locks of the
@@ -8,11 +8,16 @@
 
 use std::os::fd::RawFd;
 
-use libc::{c_int, c_uint};
+use libc::{FILE, c_int, c_uint};
 use weald_scheduler::patch;
 
+use crate::original::original;
 use crate::raw::{self, sys};
-use crate::wait::Closing;
+use crate::wait::{self, Closing};
+
+original! {
+    FCLOSE: unsafe extern "C" fn(*mut FILE) -> c_int = c"fclose";
+}
 
 /// Makes the call, which closes the numbers. In the child of a fork nobody waits.
 fn closing(first: RawFd, last: RawFd, call: impl FnOnce() -> isize) -> c_int {
@@ -70,4 +75,19 @@ pub(crate) extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) 
     }
     let number = |fd: c_uint| RawFd::try_from(fd).unwrap_or(RawFd::MAX);
     closing(number(first), number(last), call)
+}
+
+/// fclose(3), which closes a number without `close`.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn fclose(file: *mut FILE) -> c_int {
+    // SAFETY: by contract it is an open stream, which need not have a descriptor.
+    let fd = unsafe { libc::fileno(file) };
+    wait::forget(fd);
+    // SAFETY: by contract.
+    let result = unsafe { FCLOSE.get()(file) };
+    wait::forget(fd);
+    result
 }

@@ -6,12 +6,11 @@
 //! | file whose page is not cached  | `EAGAIN`                       | read, with the worker handed on |
 //! | terminal, /proc                | `EOPNOTSUPP`                   | poll, wait, then plain `read`   |
 //!
-//! preadv2(2). The user's `O_NONBLOCK` and `SO_RCVTIMEO` are asked for only when a call would block.
+//! preadv2(2). The user's `O_NONBLOCK` and `SO_RCVTIMEO` are asked for only when a call would block, and remembered.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
-use std::cell::OnceCell;
 use std::os::fd::RawFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libc::{c_int, c_void, iovec, off_t, size_t, ssize_t};
 use weald_scheduler::patch;
@@ -32,8 +31,8 @@ pub(crate) fn is_nonblocking(fd: RawFd) -> bool {
     error_of(flags).is_some() || flags & libc::O_NONBLOCK as isize != 0
 }
 
-/// When a call that begins now ends by `SO_RCVTIMEO` or `SO_SNDTIMEO`.
-pub(crate) fn socket_deadline(fd: RawFd, direction: Direction) -> Option<Instant> {
+/// `SO_RCVTIMEO` or `SO_SNDTIMEO`.
+pub(crate) fn socket_limit(fd: RawFd, direction: Direction) -> Option<Duration> {
     let option = match direction {
         Direction::Read => libc::SO_RCVTIMEO,
         Direction::Write => libc::SO_SNDTIMEO,
@@ -59,19 +58,27 @@ pub(crate) fn socket_deadline(fd: RawFd, direction: Direction) -> Option<Instant
         u64::try_from(limit.tv_usec).ok()?,
     );
     let limit = Duration::from_secs(secs) + Duration::from_micros(micros);
-    if result != 0 || limit.is_zero() {
-        return None;
-    }
-    Instant::now().checked_add(limit)
+    (result == 0 && !limit.is_zero()).then_some(limit)
 }
 
-/// The limit of one call of the user's, however often it waits; asked for when it first does.
-#[derive(Default)]
-pub(crate) struct Limit(OnceCell<Option<Instant>>);
+/// A call that says `EAGAIN` is followed by an event once it can be tried again, whatever happened before. That is so of
+/// streams and pipes. It is not of a datagram socket that was shut down before the call, whose plain call ends at once.
+pub(crate) fn has_true_events(fd: RawFd) -> bool {
+    let domain = super::socket::option(fd, libc::SO_DOMAIN);
+    let Some(domain) = domain else {
+        return file_type(fd) == Some(libc::S_IFIFO);
+    };
+    [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX].contains(&domain)
+        && super::socket::option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
+}
 
-impl Limit {
-    pub(crate) fn of(&self, fd: RawFd, direction: Direction) -> Option<Instant> {
-        *self.0.get_or_init(|| socket_deadline(fd, direction))
+/// The kind of file, as `st_mode` names it.
+fn file_type(fd: RawFd) -> Option<libc::mode_t> {
+    // SAFETY: all zeros is a valid record, and the pointer is to it.
+    unsafe {
+        let mut status: libc::stat = std::mem::zeroed();
+        let told = sys!(SYS_fstat, fd, &raw mut status);
+        (told == 0).then_some(status.st_mode & libc::S_IFMT)
     }
 }
 
@@ -84,7 +91,6 @@ pub(crate) fn failed(errno: i32) -> isize {
 /// for what cannot be waited for otherwise.
 pub(crate) fn run(
     wait: &mut Wait,
-    limit: &Limit,
     mut attempt: impl FnMut() -> isize,
     plain: impl FnOnce() -> isize,
 ) -> isize {
@@ -98,7 +104,8 @@ pub(crate) fn run(
         if wait.is_nonblocking() {
             return result;
         }
-        match wait.wait(limit.of(wait.fd(), wait.direction())) {
+        let deadline = wait.deadline();
+        match wait.wait(deadline) {
             Ended::Woken => {}
             Ended::TimedOut => return AGAIN,
             Ended::Failed(errno) => return failed(errno),
@@ -156,25 +163,14 @@ fn is_file(fd: RawFd) -> bool {
     if error_of(unsafe { sys!(SYS_lseek, fd, 0, libc::SEEK_CUR) }).is_some() {
         return false;
     }
-    // SAFETY: all zeros is a valid record, and the pointer is to it.
-    unsafe {
-        let mut status: libc::stat = std::mem::zeroed();
-        let told = sys!(SYS_fstat, fd, &raw mut status);
-        told == 0 && status.st_mode & libc::S_IFMT == libc::S_IFREG
-    }
+    file_type(fd) == Some(libc::S_IFREG)
 }
 
 /// `readv` and `writev` and what is made of them, for a patched caller.
 ///
 /// # Safety
 /// As readv(2).
-unsafe fn vectored(
-    wait: &mut Wait,
-    limit: &Limit,
-    iov: *const iovec,
-    count: c_int,
-    flags: c_int,
-) -> isize {
+unsafe fn vectored(wait: &mut Wait, iov: *const iovec, count: c_int, flags: c_int) -> isize {
     let (fd, direction) = (wait.fd(), wait.direction());
     let plain = || {
         // SAFETY: by contract.
@@ -191,7 +187,7 @@ unsafe fn vectored(
             }
         }
     };
-    if direction == Direction::Write && is_file(fd) {
+    if direction == Direction::Write && !wait.has_true_events() && is_file(fd) {
         return hand_over(plain);
     }
     if patch::is_pending()
@@ -210,7 +206,7 @@ unsafe fn vectored(
             }
         }
     };
-    match run(wait, limit, attempt, plain) {
+    match run(wait, attempt, plain) {
         UNSUPPORTED => run_plain(wait, plain),
         // As a vector that is none gets, or too small a buffer for an eventfd.
         INVALID => hand_over_for_long(plain),
@@ -223,10 +219,9 @@ unsafe fn vectored(
 /// # Safety
 /// As writev(2).
 unsafe fn write_all(fd: RawFd, iov: *const iovec, count: c_int, flags: c_int) -> isize {
-    let limit = Limit::default();
     let mut wait = Wait::new(fd, Direction::Write);
     // SAFETY: by contract.
-    let first = unsafe { vectored(&mut wait, &limit, iov, count, flags) };
+    let first = unsafe { vectored(&mut wait, iov, count, flags) };
     if first <= 0 {
         return first;
     }
@@ -238,7 +233,7 @@ unsafe fn write_all(fd: RawFd, iov: *const iovec, count: c_int, flags: c_int) ->
         let rest = advance(parts, done);
         let count = c_int::try_from(rest.len()).unwrap_or(c_int::MAX);
         // SAFETY: parts of the caller's buffers.
-        let next = unsafe { vectored(&mut wait, &limit, rest.as_ptr(), count, flags) };
+        let next = unsafe { vectored(&mut wait, rest.as_ptr(), count, flags) };
         if next <= 0 {
             break;
         }
@@ -262,7 +257,7 @@ pub(crate) unsafe fn at_place(
         Direction::Read => {
             let mut wait = Wait::new(fd, direction);
             // SAFETY: by contract.
-            unsafe { vectored(&mut wait, &Limit::default(), iov, count, flags) }
+            unsafe { vectored(&mut wait, iov, count, flags) }
         }
         // SAFETY: by contract.
         Direction::Write => unsafe { write_all(fd, iov, count, flags) },

@@ -1,4 +1,4 @@
-//! Locks of files: `flock`, and `fcntl` with `F_SETLKW` and `F_OFD_SETLKW`. flock(2), fcntl(2).
+//! Locks of files, and settings: `flock`, `fcntl`, `ioctl`. `fcntl` waits with `F_SETLKW` and `F_OFD_SETLKW`. flock(2), fcntl(2).
 //!
 //! They are tried without waiting, and again after pauses, since nothing tells when another process
 //! unlocks. What this process unlocks by these calls or by `close` ends the pauses at once. So those
@@ -16,6 +16,7 @@ use crate::Kind;
 use crate::hooks::descriptor::failed;
 use crate::hooks::on;
 use crate::raw::{self, error_of, sys};
+use crate::slot::SETTINGS;
 use crate::wait::{self, Ended, Pauses};
 
 /// Those who wait for a lock of a file, whichever.
@@ -115,8 +116,32 @@ pub(crate) unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: c_ulo
             raw::int(result)
         }
         libc::F_GETOWN => owner(fd),
+        libc::F_SETFL => {
+            let result = raw::int(call(command));
+            if result == 0 && argument & libc::O_NONBLOCK as c_ulong != 0 {
+                SETTINGS.changed();
+            }
+            result
+        }
         _ => raw::int(call(command)),
     }
+}
+
+/// ioctl(2): `FIONBIO` is another way to set `O_NONBLOCK`. The variadic function takes one word at most.
+///
+/// # Safety
+/// As ioctl(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
+    // SAFETY: by contract.
+    let result = raw::int(unsafe { sys!(SYS_ioctl, fd, request, argument) });
+    let value = usize::try_from(argument).map(std::ptr::with_exposed_provenance::<c_int>);
+    // SAFETY: after a success: the kernel has read an `int` there.
+    let is_on = || value.is_ok_and(|value| unsafe { *value } != 0);
+    if request == libc::FIONBIO && result == 0 && is_on() {
+        SETTINGS.changed();
+    }
+    result
 }
 
 /// `F_GETOWN` as libc asks for it: the system call's own tells a group by what looks like an error.

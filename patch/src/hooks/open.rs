@@ -44,8 +44,7 @@ impl Bin {
 impl Drop for Bin {
     fn drop(&mut self) {
         for fd in self.0 {
-            // SAFETY: it is ours.
-            unsafe { sys!(SYS_close, fd) };
+            wait::close_own(fd);
         }
     }
 }

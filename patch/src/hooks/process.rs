@@ -33,8 +33,7 @@ impl Pidfd {
 
 impl Drop for Pidfd {
     fn drop(&mut self) {
-        // SAFETY: the descriptor is ours.
-        unsafe { sys!(SYS_close, self.0) };
+        wait::close_own(self.0);
     }
 }
 

@@ -85,7 +85,10 @@ unsafe fn wait_green(semaphore: *mut sem_t, until: Option<Instant>) -> c_int {
     let rings = !is_shared
         && bell().is_some_and(|bell| {
             let interest = || Readiness::READABLE;
-            patch::arm(&BELL_AT, bell, &BELL_EVENT, interest, on_loss).is_ok()
+            patch::Home::of(&BELL_AT).is_some_and(|home| {
+                home.arm(bell, &BELL_EVENT, interest, |_| {}, on_loss)
+                    .is_ok()
+            })
         });
     let mut pause = FIRST;
     loop {

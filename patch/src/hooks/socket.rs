@@ -15,13 +15,16 @@ use libc::{
 use weald_scheduler::patch;
 
 use crate::Kind;
-use crate::hooks::descriptor::{
-    AGAIN, Limit, advance, failed, hand_over_for_long, is_nonblocking, run,
-};
+use crate::hooks::descriptor::{AGAIN, advance, failed, hand_over_for_long, is_nonblocking, run};
 use crate::hooks::sleep::duration_of;
 use crate::hooks::{on, poll};
 use crate::raw::{self, error_of, sys};
+use crate::slot::SETTINGS;
 use crate::wait::{self, Direction, Ended, Pauses, Wait};
+
+/// `SO_RCVTIMEO_NEW` and `SO_SNDTIMEO_NEW`: the same with a `timeval` of 64 bits.
+const RCVTIMEO_NEW: c_int = 66;
+const SNDTIMEO_NEW: c_int = 67;
 
 /// Somebody in this process has set a low-water mark of reading, on whatever socket.
 static HAS_LOW_WATER: AtomicBool = AtomicBool::new(false);
@@ -106,12 +109,10 @@ pub(crate) unsafe extern "C" fn recvfrom(
         return raw::result(peek(fd, len, least, |flags| call(0, flags), flags));
     }
     let mut wait = Wait::new(fd, Direction::Read);
-    let limit = Limit::default();
     let mut done = 0;
     loop {
         let got = run(
             &mut wait,
-            &limit,
             || call(done, flags | libc::MSG_DONTWAIT),
             || call(done, flags),
         );
@@ -152,7 +153,7 @@ fn peek(
     call: impl Fn(c_int) -> isize,
     flags: c_int,
 ) -> isize {
-    let limit = Limit::default();
+    let mut wait = Wait::that_asks(fd, Direction::Read);
     let mut pauses = Pauses::default();
     loop {
         let got = call(flags | libc::MSG_DONTWAIT);
@@ -165,7 +166,7 @@ fn peek(
             // No more will come.
             return call(flags & !libc::MSG_WAITALL | libc::MSG_DONTWAIT);
         }
-        match pauses.wait(None, limit.of(fd, Direction::Read)) {
+        match pauses.wait(None, wait.deadline()) {
             Ended::Failed(errno) if got < 0 => return failed(errno),
             Ended::TimedOut | Ended::Failed(_) => return got,
             Ended::Woken | Ended::Plain | Ended::Unpollable => {}
@@ -231,11 +232,9 @@ pub(crate) unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_in
         return raw::result(hand_over_for_long(|| call(flags)));
     }
     let mut wait = Wait::new(fd, Direction::Read);
-    let limit = Limit::default();
     // A call that fails with EAGAIN leaves the header alone.
     let first = run(
         &mut wait,
-        &limit,
         || call(flags | libc::MSG_DONTWAIT),
         || call(flags),
     );
@@ -254,7 +253,6 @@ pub(crate) unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_in
         let call = |flags: c_int| unsafe { sys!(SYS_recvmsg, fd, header, flags) };
         let next = run(
             &mut wait,
-            &limit,
             || call(flags | libc::MSG_DONTWAIT),
             || call(flags),
         );
@@ -300,16 +298,14 @@ pub(crate) unsafe extern "C" fn sendto(
         return raw::result(error);
     }
     let mut wait = Wait::new(fd, Direction::Write);
-    let limit = Limit::default();
     let (mut done, mut flags) = (0, flags);
     loop {
         let sent = run(
             &mut wait,
-            &limit,
             || call(done, flags | libc::MSG_DONTWAIT),
             || call(done, flags),
         );
-        if connects(&mut wait, &limit, sent, &mut flags) {
+        if connects(&mut wait, sent, &mut flags) {
             continue;
         }
         match usize::try_from(sent) {
@@ -326,14 +322,14 @@ pub(crate) unsafe extern "C" fn sendto(
 
 /// After a send with `MSG_FASTOPEN` that has begun to connect: waits for the connection, and says that the
 /// send is to be tried again.
-fn connects(wait: &mut Wait, limit: &Limit, sent: isize, flags: &mut c_int) -> bool {
+fn connects(wait: &mut Wait, sent: isize, flags: &mut c_int) -> bool {
     let begun = *flags & libc::MSG_FASTOPEN != 0 && error_of(sent) == Some(libc::EINPROGRESS);
     if !begun || wait.is_nonblocking() {
         return false;
     }
     *flags &= !libc::MSG_FASTOPEN;
-    let deadline = limit.of(wait.fd(), Direction::Write);
     while !poll::is_ready(wait.fd(), libc::POLLOUT) {
+        let deadline = wait.deadline();
         match wait.wait(deadline) {
             Ended::Woken | Ended::Plain => {}
             Ended::TimedOut | Ended::Failed(_) | Ended::Unpollable => break,
@@ -376,17 +372,15 @@ pub(crate) unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_
         return raw::result(error);
     }
     let mut wait = Wait::new(fd, Direction::Write);
-    let limit = Limit::default();
     let mut flags = flags;
     let mut send = |msg: *const msghdr| {
         loop {
             let sent = run(
                 &mut wait,
-                &limit,
                 || call(msg, flags | libc::MSG_DONTWAIT),
                 || call(msg, flags),
             );
-            if !connects(&mut wait, &limit, sent, &mut flags) {
+            if !connects(&mut wait, sent, &mut flags) {
                 return sent;
             }
         }
@@ -461,13 +455,11 @@ pub(crate) unsafe extern "C" fn recvmmsg(
         None => None,
     };
     let none = std::ptr::null_mut();
-    let limit = Limit::default();
     let mut wait = Wait::new(fd, Direction::Read);
     let mut done = 0;
     loop {
         let got = run(
             &mut wait,
-            &limit,
             || call(done, flags | libc::MSG_DONTWAIT, none),
             || call(done, flags, none),
         );
@@ -530,14 +522,16 @@ pub(crate) unsafe extern "C" fn accept4(
     // SAFETY: by contract.
     let call = || unsafe { sys!(SYS_accept4, fd, addr, addr_len, flags) };
     let flags_are_bad = flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0;
-    if !on(Kind::Sockets) || flags_are_bad || is_nonblocking(fd) {
+    if !on(Kind::Sockets) || flags_are_bad {
+        return raw::int(call());
+    }
+    let mut wait = Wait::new(fd, Direction::Read);
+    if wait.is_nonblocking() {
         return raw::int(call());
     }
     if let Some(error) = cancelled() {
         return raw::int(error);
     }
-    let limit = Limit::default();
-    let mut wait = Wait::new(fd, Direction::Read);
     let mut has_looked = false;
     loop {
         let looked = wait.attempt(|| isize::from(wait::told(fd, libc::POLLIN)));
@@ -563,7 +557,12 @@ pub(crate) unsafe extern "C" fn accept4(
             // An error, not a wait.
             return raw::int(call());
         }
-        match wait.wait(limit.of(fd, Direction::Read)) {
+        // It was asked before, and is asked again if what was known is doubted.
+        if wait.is_nonblocking() {
+            return raw::int(call());
+        }
+        let deadline = wait.deadline();
+        match wait.wait(deadline) {
             Ended::Woken | Ended::Plain => {}
             Ended::TimedOut => return raw::int(AGAIN),
             Ended::Failed(errno) => return raw::int(failed(errno)),
@@ -619,18 +618,17 @@ pub(crate) unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: s
         set_nonblocking(fd, false);
         started
     };
-    let limit = Limit::default();
+    let mut wait = Wait::that_asks(fd, Direction::Write);
     let mut pauses = Pauses::default();
     loop {
         let started = start();
         match error_of(started) {
             // The limit may have ended an earlier call: connect(2), of SO_SNDTIMEO.
             Some(error @ (libc::EINPROGRESS | libc::EALREADY)) => {
-                let deadline = limit.of(fd, Direction::Write);
-                return raw::int(connected(fd, deadline, error, call));
+                return raw::int(connected(&mut wait, error, call));
             }
             // A Unix socket's listener is full, and nothing tells when it has room.
-            Some(libc::EAGAIN) => match pauses.wait(None, limit.of(fd, Direction::Write)) {
+            Some(libc::EAGAIN) => match pauses.wait(None, wait.deadline()) {
                 Ended::TimedOut => return raw::int(started),
                 Ended::Failed(errno) => return raw::int(failed(errno)),
                 Ended::Woken | Ended::Plain | Ended::Unpollable => {}
@@ -640,16 +638,11 @@ pub(crate) unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: s
     }
 }
 
-/// Waits for a connection that is under way; `late` is the error when the limit passes. At its end `call`
+/// Waits for a connection that is under way; `late` is the error when its limit passes. At its end `call`
 /// connects once more: it says what has become of it, at once, and makes the socket know that it is
 /// connected.
-fn connected(
-    fd: RawFd,
-    deadline: Option<Instant>,
-    late: c_int,
-    call: impl FnOnce() -> isize,
-) -> isize {
-    let mut wait = Wait::new(fd, Direction::Write);
+fn connected(wait: &mut Wait, late: c_int, call: impl FnOnce() -> isize) -> isize {
+    let (fd, deadline) = (wait.fd(), wait.deadline());
     loop {
         let looked = wait.attempt(|| isize::from(wait::told(fd, libc::POLLOUT)));
         if looked < 0 {
@@ -668,8 +661,8 @@ fn connected(
     call()
 }
 
-/// setsockopt(2): the only one that this crate must know of is the low-water mark, which a call that does
-/// not wait does not heed.
+/// setsockopt(2). This crate must know of the low-water mark, which a call that does not wait does not heed,
+/// and of limits.
 ///
 /// # Safety
 /// As setsockopt(2).
@@ -683,8 +676,15 @@ pub(crate) unsafe extern "C" fn setsockopt(
 ) -> c_int {
     // SAFETY: by contract.
     let result = raw::int(unsafe { sys!(SYS_setsockopt, fd, level, name, value, len) });
-    if result == 0 && level == libc::SOL_SOCKET && name == libc::SO_RCVLOWAT {
-        HAS_LOW_WATER.store(true, Ordering::Relaxed);
+    if result == 0 && level == libc::SOL_SOCKET {
+        match name {
+            libc::SO_RCVLOWAT => HAS_LOW_WATER.store(true, Ordering::Relaxed),
+            // What was there may have been no limit.
+            libc::SO_RCVTIMEO | libc::SO_SNDTIMEO | RCVTIMEO_NEW | SNDTIMEO_NEW => {
+                SETTINGS.changed();
+            }
+            _ => {}
+        }
     }
     result
 }

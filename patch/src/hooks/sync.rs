@@ -1,4 +1,5 @@
-//! `syscall`, for the futexes of std and parking_lot; everything else passes. futex(2), syscall(2).
+//! `syscall`, for the futexes of std and parking_lot, and for what changes a descriptor; everything else
+//! passes. futex(2), syscall(2).
 //!
 //! A green thread that waits for a futex is in a table of ours (`futex.rs`), an OS thread is in the
 //! kernel, as ever. Who wakes takes first from the table, and leaves the rest to the kernel. Only
@@ -14,13 +15,14 @@ use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
-use libc::{c_int, c_long, timespec};
+use libc::{c_int, c_long, c_uint, c_ulong, socklen_t, timespec};
 use weald_scheduler::patch::{self, Bypass};
 
 use crate::Kind;
 use crate::futex::{List, Waited};
 use crate::hooks::on;
 use crate::hooks::sleep::duration_of;
+use crate::hooks::{close, lock, socket};
 use crate::raw;
 
 /// Lists; a guess: more than cores, few enough to stay in the cache.
@@ -102,6 +104,41 @@ unsafe fn green_wait(
     })
 }
 
+/// What the hooks must see of descriptors, by whatever way it is called. `None`: it is nothing of that.
+///
+/// # Safety
+/// As the system call asks.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::many_single_char_names,
+    reason = "the system call's own arguments, 32 bits wide"
+)]
+unsafe fn on_descriptor(number: c_long, args: [usize; 5]) -> Option<c_long> {
+    let [a, b, c, d, e] = args;
+    let fd = a as c_int;
+    let result = match number {
+        libc::SYS_close => close::close(fd),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_dup2 => close::dup2(fd, b as c_int),
+        libc::SYS_dup3 => close::dup3(fd, b as c_int, c as c_int),
+        libc::SYS_close_range => close::close_range(a as c_uint, b as c_uint, c as c_int),
+        // SAFETY: by contract.
+        libc::SYS_fcntl if b as c_int == libc::F_SETFL => unsafe {
+            lock::fcntl(fd, libc::F_SETFL, c as c_ulong)
+        },
+        // SAFETY: by contract.
+        libc::SYS_ioctl => unsafe { lock::ioctl(fd, b as c_ulong, c as c_ulong) },
+        // SAFETY: by contract.
+        libc::SYS_setsockopt => unsafe {
+            let value = ptr::with_exposed_provenance(d);
+            socket::setsockopt(fd, b as c_int, c as c_int, value, e as socklen_t)
+        },
+        _ => return None,
+    };
+    Some(result.into())
+}
+
 /// syscall(2).
 ///
 /// # Safety
@@ -123,7 +160,9 @@ pub(crate) unsafe extern "C" fn syscall(
     // SAFETY: by contract.
     let plain = || unsafe { raw::syscall(number, [a, b, c, d, e, f]) };
     if number != libc::SYS_futex {
-        return raw::result(plain()) as c_long;
+        // SAFETY: by contract.
+        let done = unsafe { on_descriptor(number, [a, b, c, d, e]) };
+        return done.unwrap_or_else(|| raw::result(plain()) as c_long);
     }
     #[allow(
         clippy::cast_possible_truncation,

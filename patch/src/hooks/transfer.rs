@@ -13,9 +13,7 @@ use libc::{c_int, c_uint, iovec, off_t, size_t, ssize_t};
 use weald_scheduler::patch;
 
 use crate::Kind;
-use crate::hooks::descriptor::{
-    AGAIN, INVALID, Limit, UNSUPPORTED, failed, hand_over, is_nonblocking,
-};
+use crate::hooks::descriptor::{AGAIN, INVALID, UNSUPPORTED, failed, hand_over, is_nonblocking};
 use crate::hooks::on;
 use crate::raw::{self, sys};
 use crate::wait::{self, Direction, Ended, Pauses, Wait};
@@ -24,7 +22,6 @@ use crate::wait::{self, Direction, Ended, Pauses, Wait};
 struct Ends {
     from: Option<Wait>,
     to: Option<Wait>,
-    limit: Limit,
 }
 
 impl Ends {
@@ -32,7 +29,6 @@ impl Ends {
         Self {
             from: from.map(|fd| Wait::new(fd, Direction::Read)),
             to: to.map(|fd| Wait::new(fd, Direction::Write)),
-            limit: Limit::default(),
         }
     }
 
@@ -66,7 +62,8 @@ impl Ends {
                     if let Some(other) = other {
                         other.pass_on();
                     }
-                    match end.wait(self.limit.of(fd, end.direction())) {
+                    let deadline = end.deadline();
+                    match end.wait(deadline) {
                         Ended::Woken => {}
                         Ended::Plain | Ended::Unpollable => break,
                         Ended::TimedOut => return Err(AGAIN),

@@ -133,6 +133,7 @@ aliases! {
     openat64 = open::openat(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t)
         -> c_int;
     __fcntl = lock::fcntl(fd: c_int, command: c_int, argument: c_ulong) -> c_int;
+    __ioctl = lock::ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int;
     fcntl64 = lock::fcntl(fd: c_int, command: c_int, argument: c_ulong) -> c_int;
     lockf64 = lock::lockf(fd: c_int, command: c_int, length: off_t) -> c_int;
     __close = close::close(fd: c_int) -> c_int;
