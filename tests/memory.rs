@@ -508,3 +508,59 @@ fn a_thread_that_can_never_have_a_stack_says_why() {
         assert_eq!(said, 1, "{child:?}");
     }
 }
+
+/// Allocates as a request may, and frees it all.
+#[inline(never)]
+fn request() {
+    let text = |n: usize| format!("header-{n}: {}", "x".repeat(10 + n * 7));
+    let headers: Vec<String> = (0..50).map(text).collect();
+    std::hint::black_box((&headers, vec![7_u8; 16 << 10]));
+}
+
+/// Resident bytes of each of 2,000 parked threads. `allocate`: they have had a request's worth of memory.
+fn bytes_of_parked(mode: Mode, allocate: bool) -> usize {
+    const THREADS: usize = 2000;
+    let rt = runtime(2, mode);
+    rt.run(request);
+    let before = resident();
+    let body = move || {
+        // The same part of the stack is touched.
+        if std::hint::black_box(allocate) {
+            request();
+        }
+        weald::park();
+    };
+    let all: Vec<_> = (0..THREADS).map(|_| rt.spawn(body)).collect();
+    wait_until(|| rt.metrics().parked == THREADS);
+    let each = ((resident() - before) << 20) / THREADS;
+    end(all);
+    each
+}
+
+#[test]
+fn parked_threads_keep_no_memory_in_reserve_for_malloc() {
+    let test = "parked_threads_keep_no_memory_in_reserve_for_malloc";
+    for mode in MODES {
+        let measure = |allocate: &str| {
+            let mode = MODES.iter().position(|it| *it == mode).unwrap().to_string();
+            let env = [("MODE_OF_THE_TEST", &*mode), ("ALLOCATE", allocate)];
+            let child = in_child(test, &env, || {
+                let said = |name| std::env::var(name).unwrap().parse::<usize>().unwrap();
+                let mode = MODES[said("MODE_OF_THE_TEST")];
+                println!("bytes: {}", bytes_of_parked(mode, said("ALLOCATE") == 1));
+            });
+            assert!(child.success, "{child:?}");
+            let said = child
+                .stdout
+                .lines()
+                .find_map(|line| line.strip_prefix("bytes: "));
+            said.map_or(0, |bytes| bytes.parse::<usize>().unwrap())
+        };
+        let (nothing, request) = (measure("0"), measure("1"));
+        // Two pages of its stack more, 30 KiB with a reserve of its own.
+        assert!(
+            request <= nothing + 10_000,
+            "{mode:?}: {nothing}, with a request {request}"
+        );
+    }
+}

@@ -22,6 +22,9 @@ pub(crate) struct Here {
     carrier: Cell<*const Carrier>,
     /// The thread that runs here: a green one, else the OS thread itself once it has a header.
     running: Cell<*const Header>,
+    /// In a block of a green thread: the number of the OS thread whose words of `malloc`'s it has
+    /// (`thread_locals/heap.rs`).
+    lender: Cell<usize>,
 }
 
 /// The header of an OS thread, until the thread ends.
@@ -44,14 +47,22 @@ impl Drop for OsThread {
 #[cfg(not(loom))]
 thread_local! {
     static HERE: Here = const {
-        Here { carrier: Cell::new(ptr::null()), running: Cell::new(ptr::null()) }
+        Here {
+            carrier: Cell::new(ptr::null()),
+            running: Cell::new(ptr::null()),
+            lender: Cell::new(0),
+        }
     };
     static OS_THREAD: Cell<Option<OsThread>> = const { Cell::new(None) };
 }
 
 #[cfg(loom)]
 loom::thread_local! {
-    static HERE: Here = Here { carrier: Cell::new(ptr::null()), running: Cell::new(ptr::null()) };
+    static HERE: Here = Here {
+        carrier: Cell::new(ptr::null()),
+        running: Cell::new(ptr::null()),
+        lender: Cell::new(0),
+    };
     static OS_THREAD: Cell<Option<OsThread>> = Cell::new(None);
 }
 
@@ -115,7 +126,8 @@ pub(crate) unsafe fn arrive(here: *const Here, header: *const Header) {
     unsafe { (*here).running.set(header) };
 }
 
-/// In a block of thread-locals: which carrier drives its green thread from here on.
+/// In a block of thread-locals: which carrier drives its green thread from here on, and the number of
+/// its OS thread as a lender. False: the block has the words of another one.
 ///
 /// # Safety
 /// As `arrive`.
@@ -127,9 +139,12 @@ pub(crate) unsafe fn arrive(here: *const Here, header: *const Header) {
     )
 )]
 #[inline(never)]
-pub(crate) unsafe fn drive(here: *const Here, carrier: *const Carrier) {
+pub(crate) unsafe fn drive(here: *const Here, carrier: *const Carrier, lender: usize) -> bool {
     // SAFETY: by contract.
-    unsafe { (*here).carrier.set(carrier) };
+    unsafe {
+        (*here).carrier.set(carrier);
+        (*here).lender.replace(lender) == lender
+    }
 }
 
 /// The green thread that runs here, or the OS thread's own header if it has one, or null.

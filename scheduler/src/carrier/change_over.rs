@@ -62,7 +62,7 @@ impl Carrier {
     ) -> (Resumed<Note>, bool) {
         // SAFETY: the running reference is ours (green_thread.rs 2), here and below; the block is that
         // of the thread that is resumed next.
-        unsafe { own.arrive(block(task).expect("bound together"), self) };
+        unsafe { own.arrive(block(task).expect("bound together"), self, &self.lent) };
         loop {
             // From here to `enter` the seat may be seized: `worker` is not ours any more.
             self.door.leave();
@@ -80,7 +80,7 @@ impl Carrier {
                 match unsafe { block(&chosen) } {
                     Some(block) if !chosen.hog.get() => {
                         // SAFETY: as above.
-                        unsafe { own.arrive(block, self) };
+                        unsafe { own.arrive(block, self, &self.lent) };
                         let last = mem::replace(task, chosen);
                         if let Some(last) = publish_last(worker, last, note) {
                             // SAFETY: the pointer is that of this OS thread's own block, and then of
@@ -91,6 +91,7 @@ impl Carrier {
                                 own.arrive(
                                     super::change_over::block(task).expect("just seen"),
                                     self,
+                                    &self.lent,
                                 );
                             }
                         }

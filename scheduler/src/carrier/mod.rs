@@ -60,7 +60,7 @@ use crate::shim::sync::Arc;
 use crate::slice::Slice;
 use crate::spawn::{self, Birth};
 use crate::state::WaitKind;
-use crate::thread_locals;
+use crate::thread_locals::{self, Lent};
 use crate::threads::Which;
 use crate::worker::{
     self, CLASS_INTERVAL, DUE_BATCH, DUE_SLICE, Private, Worker, count, millis_since,
@@ -115,6 +115,8 @@ pub(crate) struct Carrier {
     stays: RefCell<Option<Task>>,
     /// The OS thread's own thread-locals (`thread_locals`).
     pub(crate) host: Cell<usize>,
+    /// What it lends to the green threads that run on it.
+    lent: Lent,
     budget: Budget,
     /// The green thread that runs here is about to be DONE.
     pub(crate) ending: Ending,
@@ -151,7 +153,8 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
         current::set_carrier(carrier);
         let alt_stack = crate::stack::overflow::AltStack::for_this_thread();
         let guard = AbortOnPanic;
-        if shared.settings.own.is_some() {
+        if let Some(own) = shared.settings.own {
+            own.note_lent(&carrier.lent);
             carrier.run::<true>(&shared);
         } else {
             carrier.run::<false>(&shared);
@@ -200,6 +203,7 @@ impl Carrier {
             settled: Cell::new(0),
             stays: RefCell::new(None),
             host: Cell::new(0),
+            lent: Lent::default(),
             budget: Budget::new(),
             ending: Ending::new(),
             slice: Cell::new(Slice::Ordinary),

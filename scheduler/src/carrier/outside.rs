@@ -129,7 +129,7 @@ impl Carrier {
         coroutine: &mut Coroutine<(), Note>,
     ) -> Resumed<Note> {
         // SAFETY: by contract.
-        unsafe { own.arrive(block, self) };
+        unsafe { own.arrive(block, self, &self.lent) };
         self.door.leave();
         let resumed = coroutine.resume(());
         self.door.enter();

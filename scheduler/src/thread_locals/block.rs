@@ -18,6 +18,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::heap::Lent;
 use super::layout::{Own, TABLE_LENGTH, TABLE_SURPLUS, Value, read, write};
 use super::libraries::Images;
 use super::{machine, pool, slabs};
@@ -208,6 +209,7 @@ impl Own {
         // SAFETY: the block is idle and the caller's.
         unsafe {
             write::<c_int>(pointer, self.places.errno, 0);
+            // Nobody has lent it anything yet: `libraries.rs` has made `Here` new.
             current::arrive(self.here(pointer), header);
         }
     }
@@ -231,14 +233,16 @@ impl Own {
     /// calls that are not inlined; one of them on either side keeps out what it might move there.
     ///
     /// # Safety
-    /// The block is that of a green thread that the caller alone may run; `carrier` is the running
-    /// OS thread's.
+    /// The block is that of a green thread that the caller alone may run; `carrier` and `lent` are the
+    /// running OS thread's.
     #[inline(always)]
-    pub(crate) unsafe fn arrive(&self, block: &Block, carrier: *const Carrier) {
+    pub(crate) unsafe fn arrive(&self, block: &Block, carrier: *const Carrier, lent: &Lent) {
         let pointer = block.pointer();
         // SAFETY: the block is complete, and nobody runs on it.
         unsafe {
-            current::drive(self.here(pointer), carrier);
+            if !current::drive(self.here(pointer), carrier, lent.id()) {
+                self.lend(pointer, lent);
+            }
             machine::set_pointer(pointer);
         }
     }
@@ -259,19 +263,20 @@ impl Own {
     ///
     /// # Safety
     /// The coroutine is the one whose thread has the block; `host` is the running OS thread's
-    /// pointer, and `carrier` drives it.
+    /// pointer, `carrier` drives it, and `lent` is what it lends.
     #[inline(always)]
     pub(super) unsafe fn resume(
         &self,
         coroutine: &mut Coroutine<(), Note>,
         block: &Block,
         carrier: *const Carrier,
+        lent: &Lent,
         host: usize,
     ) -> Resumed<Note> {
         // SAFETY: by contract; no thread-local is touched in between, and the pointer is the OS
         // thread's again after it. `resume` does not unwind: no panic leaves a coroutine.
         unsafe {
-            self.arrive(block, carrier);
+            self.arrive(block, carrier, lent);
             let resumed = coroutine.resume(());
             self.leave(host);
             resumed

@@ -2,8 +2,9 @@
 //! of `uselocale(3)`, whether `pthread_cancel(3)` counts, the last error of `dlerror(3)`, the buffers
 //! of `strerror(3)` and `strsignal(3)`, the resolver's state, what `malloc` has in reserve.
 //!
-//! A new OS thread begins without all that. So must a green thread, also on a block that was used. But
-//! what `malloc` keeps stays with the block: nobody could free it but the C library, which tells no way to.
+//! A new OS thread begins without all that. So must a green thread, also on a block that was used. What
+//! `malloc` keeps belongs to the OS thread that the green thread runs on (`heap.rs`); where that is not
+//! understood, it stays with the block, as nobody could free it but the C library.
 //!
 //! Where things are is tried out on a block that nobody runs on: a function of the C library is called
 //! there, and what has changed is what it keeps. The thread-locals of the C library are few words (18
@@ -159,7 +160,8 @@ impl Own {
     }
 
     /// Calls functions of the C library on another block (2). Who asks there which carrier this is, as a
-    /// hooked call of the C library does, is told as on the OS thread's own block.
+    /// hooked call of the C library does, is told as on the OS thread's own block; `malloc` uses what the
+    /// OS thread has.
     ///
     /// # Safety
     /// The block is complete and nobody runs on it; `f` touches no thread-local itself.
@@ -170,10 +172,12 @@ impl Own {
         // SAFETY: by contract; the pointer is the OS thread's again when this returns.
         unsafe {
             current::arrive(here, ptr::null());
-            current::drive(here, current::carrier());
-            machine::set_pointer(pointer);
-            f();
-            machine::set_pointer(host);
+            current::drive(here, current::carrier(), 0);
+            self.while_lent(pointer, || {
+                machine::set_pointer(pointer);
+                f();
+                machine::set_pointer(host);
+            });
         }
     }
 

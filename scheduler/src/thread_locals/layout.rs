@@ -12,6 +12,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::{Arc, Mutex};
 
+use super::heap::Heap;
 use super::ids::Ids;
 use super::kept::Kept;
 use super::libraries::{self, Images, Slots};
@@ -56,6 +57,8 @@ pub(crate) struct Own {
     pub(super) images: Mutex<Option<Arc<Images>>>,
     /// What the C library keeps for each thread.
     pub(super) kept: Kept,
+    /// And its `malloc`.
+    pub(super) heap: Heap,
     /// What all threads have in common, from the thread that looked.
     pub(super) common: Vec<(usize, u64)>,
     pub(super) places: Places,
@@ -402,6 +405,7 @@ pub(super) fn find() -> Found<Own> {
             slots,
             images: Mutex::new(None),
             kept: Kept::default(),
+            heap: Heap::Unknown,
             common: here.common,
             places: here.places,
             keys: Keys(keys.cast_const().cast()),
@@ -409,6 +413,7 @@ pub(super) fn find() -> Found<Own> {
             ids: Ids::new(),
         }
     };
+    own.heap = Heap::find(&own, library);
     own.learn(library)?;
     Ok(own)
 }

@@ -22,7 +22,8 @@
 //! 4. A block goes to a pool. For its next green thread the thread-locals of all libraries are made
 //!    new from their images (`libraries.rs`), and what the C library keeps is as in a new thread
 //!    (`kept.rs`). One that nobody has needed for a while goes back to the C library (`pool.rs`).
-//! 5. Nothing about the layout is known beforehand but the ABI (`x86_64.rs`): `layout.rs` finds it
+//! 5. What `malloc` keeps for a thread is the OS thread's that the green thread runs on (`heap.rs`).
+//! 6. Nothing about the layout is known beforehand but the ABI (`x86_64.rs`): `layout.rs` finds it
 //!    out in two threads, which must agree, and `self_test.rs` tries it, once in a process. Any
 //!    surprise, and there is no such thing here.
 //!
@@ -34,6 +35,7 @@
 )]
 
 mod block;
+mod heap;
 mod ids;
 #[cfg(test)]
 mod ids_tests;
@@ -49,6 +51,7 @@ mod setxid;
 mod slabs;
 
 pub(crate) use self::block::{Block, Cache, host_pointer, release};
+pub(crate) use self::heap::Lent;
 pub(crate) use self::layout::Own;
 pub(crate) use self::pool::trim;
 pub(crate) use self::self_test::support;

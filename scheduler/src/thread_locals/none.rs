@@ -52,13 +52,21 @@ pub(crate) fn host_pointer() -> usize {
     0
 }
 
+/// Nothing is lent.
+#[derive(Debug, Default)]
+pub(crate) struct Lent;
+
 impl Own {
+    pub(crate) fn note_lent(&self, _lent: &Lent) {
+        match self.0 {}
+    }
+
     pub(crate) fn start(&self, _block: &Block, _header: *const Header) {
         match self.0 {}
     }
 
     #[allow(unsafe_code, reason = "elsewhere it switches thread-locals")]
-    pub(crate) unsafe fn arrive(&self, _block: &Block, _carrier: *const Carrier) {
+    pub(crate) unsafe fn arrive(&self, _block: &Block, _carrier: *const Carrier, _lent: &Lent) {
         match self.0 {}
     }
 

@@ -1,14 +1,11 @@
 //! The blocks that no worker keeps, and how those that nobody has needed for a while go back to the C
 //! library.
 //!
-//! A block that is over holds what `malloc` keeps there for a thread: a cache of freed memory. The C
-//! library empties it when a thread ends, by a function that nobody else can call. So it is found out
-//! where the cache's address is (`Heap::find`), in a new block that asks for memory for the first
-//! time, and the cache is emptied by asking for as much as lies in it. Anything unexpected there, and
-//! blocks are kept for ever, as they are where the C library's `malloc` is another one's with values
-//! of its own that nobody can explain.
+//! What `malloc` keeps for a thread is the OS thread's (`heap.rs`), so nothing of it is in a block that is
+//! over. Where it is not understood what `malloc` keeps, it may be in the block, and only the C library could free
+//! it, when a thread ends, by a function that nobody else can call: there blocks are kept for ever.
 //!
-//! 1. Only a block whose part of the C library is as in a new one, but for `malloc`'s two words, goes
+//! 1. Only a block whose part of the C library is as in a new one, but for `malloc`'s words, goes
 //!    back. What a thread has left there (a buffer for a message, the resolver's sockets) is freed
 //!    first (`kept.rs`). Others are kept.
 //! 2. What `low` and `excess` mean is told in `stack/cache.rs`; it is the same here.
@@ -24,8 +21,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::block::Block;
+use super::heap::Heap;
 use super::ids::FIRST;
-use super::layout::{Own, read, thread_segment, write};
+use super::layout::{Own, read, thread_segment};
 use super::machine;
 use super::self_test::support;
 use super::slabs;
@@ -101,7 +99,7 @@ pub(crate) fn trim(now: Instant, stop: impl Fn() -> bool) -> Option<Duration> {
         return None;
     }
     let own = support().ok()?;
-    let heap = Heap::of(own)?;
+    let fresh = Fresh::of(own)?;
     loop {
         let batch: Vec<Block> = {
             let mut pool = pool();
@@ -128,7 +126,7 @@ pub(crate) fn trim(now: Instant, stop: impl Fn() -> bool) -> Option<Duration> {
         let last = batch.len() < BATCH;
         for block in batch {
             // SAFETY: the block is out of the pool, so nobody else has it.
-            if let Err(block) = unsafe { heap.give_back(own, block) } {
+            if let Err(block) = unsafe { fresh.give_back(own, block) } {
                 kept().push(block);
             }
         }
@@ -141,16 +139,13 @@ pub(crate) fn trim(now: Instant, stop: impl Fn() -> bool) -> Option<Duration> {
     }
 }
 
-/// What is known of the C library's memory in a block.
+/// How a block is that nobody has run on.
 #[derive(Debug)]
-struct Heap {
+struct Fresh {
     /// Frees a block.
     deallocate: unsafe extern "C" fn(*mut c_void, bool),
     /// The thread-locals of the C library, of a block that has just been made.
     new: Vec<(isize, Word)>,
-    /// Where the address of a thread's cache of freed memory is. `None`: this `malloc` keeps nothing
-    /// in the C library's thread-locals.
-    cache: Option<isize>,
 }
 
 /// A word of a block, as far as it can be the same in another one.
@@ -163,41 +158,29 @@ enum Word {
     Any,
 }
 
-/// The cache of glibc 2.30 to 2.41, `tcache_perthread_struct`: for each of 64 sizes how many pieces lie
-/// there, then the first of each.
-#[repr(C)]
-struct Cache {
-    counts: [u16; SIZES],
-    first: [usize; SIZES],
-}
-
-const SIZES: usize = 64;
-
-/// Usable bytes of the smallest size, and from one to the next.
-const LEAST: usize = 24;
-const STEP: usize = 16;
-
-/// Pieces in a cache: seven of each size, if nobody has set it otherwise.
-const PIECES: usize = 7 * SIZES;
-
-impl Heap {
+impl Fresh {
     fn of(own: &'static Own) -> Option<&'static Self> {
-        static HEAP: OnceLock<Option<Heap>> = OnceLock::new();
-        if let Some(known) = HEAP.get() {
+        static FRESH: OnceLock<Option<Fresh>> = OnceLock::new();
+        if let Some(known) = FRESH.get() {
             return known.as_ref();
         }
         // Without memory for a block nothing is found out now, and nothing is remembered.
         let mut new = Some(own.make()?);
-        let heap = HEAP.get_or_init(|| Self::find(own, new.take()?));
+        let fresh = FRESH.get_or_init(|| Self::find(own, new.take()?));
         if let Some(block) = new {
             put(std::iter::once(block));
         }
-        heap.as_ref()
+        fresh.as_ref()
     }
 
-    /// Looks at a new block before and after it has used memory for the first time.
+    /// Looks at a new block. `None`: it cannot be seen whether a block is as a new one.
     #[cold]
     fn find(own: &Own, block: Block) -> Option<Self> {
+        let heap = match &own.heap {
+            Heap::Nothing => &[],
+            Heap::Words(words) => words.places(),
+            Heap::Unknown => return None,
+        };
         // SAFETY: the name is that of a function of this type in every version of the C library that
         // has it.
         let deallocate = unsafe {
@@ -223,41 +206,9 @@ impl Heap {
                 .collect::<Vec<_>>()
         };
         let new = look();
-        let (mut first, mut second) = (ptr::null_mut::<c_void>(), ptr::null_mut());
-        // SAFETY: the block is complete; the functions are called by addresses that the compiler does
-        // not know, so it leaves neither out.
-        unsafe {
-            let malloc = std::hint::black_box(libc::malloc as unsafe extern "C" fn(_) -> _);
-            let free = std::hint::black_box(libc::free as unsafe extern "C" fn(_));
-            own.on_block(pointer, || {
-                first = malloc(LEAST);
-                second = malloc(LEAST);
-                free(first);
-                free(second);
-            });
-        }
-        let used = look();
-        let changed: Vec<(isize, Word)> = new
-            .iter()
-            .zip(&used)
-            .filter(|(new, used)| new != used)
-            .map(|(_, used)| *used)
-            .collect();
-        let caches: Vec<isize> = changed
-            .iter()
-            .filter(|(_, word)| is_cache(pointer, *word, second))
-            .map(|(at, _)| *at)
-            .collect();
-        let cache = match (&*caches, changed.len()) {
-            ([cache], 1 | 2) => Some(*cache),
-            ([], 0) => None,
-            // The block is lost: one.
-            _ => return None,
-        };
-        let before = look();
         // SAFETY: the block is complete.
         unsafe { own.on_block(pointer, || register_and_run(own)) };
-        let remembered: Vec<isize> = before
+        let remembered: Vec<isize> = new
             .iter()
             .zip(&look())
             .filter(|(before, after)| before != after)
@@ -266,7 +217,7 @@ impl Heap {
         // SAFETY: both calls have no preconditions.
         let errors = unsafe { [libc::__errno_location(), h_errno_location()] };
         let may_be_anything = |at: isize| {
-            changed.iter().any(|(changed, _)| *changed == at)
+            heap.contains(&at)
                 || remembered.contains(&at)
                 || errors.iter().any(|error| {
                     let error = (*error as usize)
@@ -279,14 +230,10 @@ impl Heap {
             .into_iter()
             .map(|(at, word)| (at, if may_be_anything(at) { Word::Any } else { word }))
             .collect();
-        let heap = Self {
-            deallocate,
-            new,
-            cache,
-        };
+        let fresh = Self { deallocate, new };
         // SAFETY: the block is ours.
-        match unsafe { heap.give_back(own, block) } {
-            Ok(()) => Some(heap),
+        match unsafe { fresh.give_back(own, block) } {
+            Ok(()) => Some(fresh),
             Err(_lost) => None,
         }
     }
@@ -317,7 +264,7 @@ impl Heap {
             };
             // The resolver's state begins with times and options, none of them 0 once it is used.
             let resolver: [usize; 2] = read(pointer, own.places.resolver_state);
-            if !self.new.iter().all(is_new) || resolver != [0, 0] || !self.empty(own, pointer) {
+            if !self.new.iter().all(is_new) || resolver != [0, 0] {
                 return Err(block);
             }
             // The first block of values lies in the block itself.
@@ -330,72 +277,6 @@ impl Heap {
         }
         Ok(())
     }
-
-    /// Empties the cache of a block's thread and frees it. False: it has more than can be.
-    ///
-    /// # Safety
-    /// As in `give_back`.
-    unsafe fn empty(&self, own: &Own, pointer: usize) -> bool {
-        let Some(at) = self.cache else { return true };
-        // SAFETY: the word is `malloc`'s: null, or its cache of this thread.
-        unsafe {
-            let address: usize = read(pointer, at);
-            if address == 0 {
-                return true;
-            }
-            let counts = (*ptr::with_exposed_provenance::<Cache>(address)).counts;
-            let count: usize = counts.iter().map(|&count| usize::from(count)).sum();
-            if count > PIECES {
-                return false;
-            }
-            let mut pieces = [ptr::null_mut(); PIECES];
-            if count > 0 {
-                let malloc = std::hint::black_box(libc::malloc as unsafe extern "C" fn(_) -> _);
-                let mut places = pieces.iter_mut();
-                own.on_block(pointer, || {
-                    for (size, &count) in counts.iter().enumerate() {
-                        for place in places.by_ref().take(usize::from(count)) {
-                            *place = malloc(LEAST + STEP * size);
-                        }
-                    }
-                });
-            }
-            write(pointer, at, 0_usize);
-            for piece in &pieces[..count] {
-                libc::free(*piece);
-            }
-            libc::free(ptr::with_exposed_provenance_mut(address));
-        }
-        true
-    }
-}
-
-/// Whether a word of `malloc`'s is the address of its cache, in which two of the smallest pieces lie, `last`
-/// being the first.
-fn is_cache(pointer: usize, word: Word, last: *mut c_void) -> bool {
-    let address = match word {
-        Word::Same(address) => address,
-        Word::Inside(offset) => pointer.wrapping_add_signed(offset),
-        Word::Any => return false,
-    };
-    // A number, or null.
-    if address < 4096 || !address.is_multiple_of(2 * size_of::<usize>()) {
-        return false;
-    }
-    // SAFETY: what `malloc` puts there is the address of its cache or of its arena, and an arena, the
-    // main one as well, has more than 2 KiB. Others may change it meanwhile.
-    let cache = unsafe { ptr::with_exposed_provenance::<Cache>(address).read_volatile() };
-    let is_alike = cache.counts[0] == 2
-        && cache.first[0] == last.expose_provenance()
-        && cache.counts[1..].iter().all(|&count| count == 0)
-        && cache.first[1..].iter().all(|&first| first == 0);
-    if !is_alike {
-        return false;
-    }
-    // SAFETY: an arena, which is no piece that `malloc` gave out and must not be asked about, holds the
-    // address of no such piece, but of what lies before one. So this is the cache, itself a piece.
-    let usable = unsafe { libc::malloc_usable_size(ptr::with_exposed_provenance_mut(address)) };
-    usable == size_of::<Cache>() + size_of::<usize>()
 }
 
 impl Word {
@@ -471,13 +352,13 @@ unsafe extern "C" fn segment(
 #[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 mod tests {
     use super::*;
+    use crate::thread_locals::layout::write;
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     fn a_block_goes_back_whatever_a_thread_has_left_there() {
         let Ok(own) = support() else { return };
-        let heap = Heap::of(own).unwrap();
-        assert!(heap.cache.is_some());
+        let fresh = Fresh::of(own).unwrap();
         let malloc = std::hint::black_box(libc::malloc as unsafe extern "C" fn(_) -> _);
         let free = std::hint::black_box(libc::free as unsafe extern "C" fn(_));
         for round in 0..10_000 {
@@ -496,7 +377,7 @@ mod tests {
                 });
                 own.on_block(pointer, || register_and_run(own));
                 write(pointer, own.places.errno, libc::ENOENT);
-                heap.give_back(own, block).unwrap();
+                fresh.give_back(own, block).unwrap();
             }
         }
         let block = own.make().unwrap();
@@ -506,7 +387,7 @@ mod tests {
                 libc::strerror(123_456);
                 libc::dlsym(libc::RTLD_DEFAULT, c"nobody has this name".as_ptr());
             });
-            heap.give_back(own, block).unwrap();
+            fresh.give_back(own, block).unwrap();
         }
     }
 }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
 
 use super::block::{Cache, host_pointer};
+use super::heap::Lent;
 use super::kept::Blocked;
 use super::layout::{self, Found, Own};
 use super::machine;
@@ -189,7 +190,8 @@ fn test(own: &Own) -> Found<()> {
 
 fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
     let (mut blocks, mut stacks) = (Cache::default(), stack::Cache::new());
-    let host = host_pointer();
+    let (host, lent) = (host_pointer(), Lent::default());
+    own.note_lent(&lent);
     let before = (NUMBER.get(), std::thread::current().id());
     // The second round runs on the blocks of the first.
     for round in 1..=2 {
@@ -216,7 +218,7 @@ fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
             for (coroutine, block, _) in &mut running {
                 set_errno(33);
                 // SAFETY: coroutine and block belong together, and this is the OS thread.
-                let resumed = unsafe { own.resume(coroutine, block, ptr::null(), host) };
+                let resumed = unsafe { own.resume(coroutine, block, ptr::null(), &lent, host) };
                 if errno() != 33 {
                     return Err("the OS thread's errno has changed");
                 }
