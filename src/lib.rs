@@ -143,6 +143,9 @@ pub use weald_scheduler::{
     sleep_until, spawn, timeout, yield_now,
 };
 
+#[cfg(not(loom))]
+pub use weald_scheduler::{OnOsThread, on_os_thread, on_os_thread_unsend};
+
 /// The README's example, compiled and run.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

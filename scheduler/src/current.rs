@@ -183,10 +183,40 @@ pub(crate) fn header() -> *const Header {
     }
 }
 
-/// Gives this OS thread a header.
+/// Has the OS thread itself be the running one, as `on_os_thread` does, and makes sure that it has a
+/// header. Returns who runs here in truth, to be set again; null if nobody does.
+#[cfg(not(loom))]
+#[inline(never)]
+pub(crate) fn become_os_thread() -> *const Header {
+    let before = running();
+    // SAFETY: what runs here is alive.
+    if before.is_null() || unsafe { (*before).is_green() } {
+        os_header();
+    }
+    before
+}
+
+/// The OS thread's header, if it has one already.
+#[inline(never)]
+fn os_header_if_any() -> *const Header {
+    let known = OS_THREAD.try_with(|cell| {
+        let owner = cell.take();
+        let header: *const Header = owner.as_ref().map_or(ptr::null(), |it| &raw const *it.0);
+        cell.set(owner);
+        header
+    });
+    known.unwrap_or(ptr::null())
+}
+
+/// Gives this OS thread a header, or finds the one that it has.
 #[cold]
 #[inline(never)]
 fn os_header() -> *const Header {
+    let known = os_header_if_any();
+    if !known.is_null() {
+        set_running(known);
+        return known;
+    }
     #[cfg(not(loom))]
     let name = std::thread::current().name().map(Into::into);
     #[cfg(loom)]

@@ -46,6 +46,8 @@ mod metrics;
 mod monitor;
 #[cfg(not(loom))]
 mod offload;
+#[cfg(not(loom))]
+mod on_os_thread;
 mod os_parker;
 mod os_thread;
 #[cfg(not(any(loom, miri)))]
@@ -115,6 +117,8 @@ pub use crate::handle::{GreenThread, GreenThreadId};
 pub use crate::join::JoinHandle;
 pub use crate::locals::LocalKey;
 pub use crate::metrics::Metrics;
+#[cfg(not(loom))]
+pub use crate::on_os_thread::{OnOsThread, on_os_thread, on_os_thread_unsend};
 pub use crate::runtime::Runtime;
 pub use crate::scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(weald_sanitizer = "thread")]

@@ -322,6 +322,7 @@ impl Runtime {
     /// # Panics
     /// With the panic of `f`; or if the runtime is being shut down, so that `f` cannot run.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        exception::check_may_wait();
         // SAFETY: this function returns only when the thread has ended, so what `f` borrows is
         // there as long as it runs; the result is taken here.
         let handle = unsafe { spawn::start(&self.inner, spawn::Request::default(), f) };

@@ -107,6 +107,7 @@ pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
+    exception::check_may_wait();
     let scope = Scope {
         shared: Arc::new(Shared::default()),
         _borrows: PhantomData,

@@ -41,6 +41,7 @@ mod net_select;
 mod net_server;
 mod net_servers;
 mod net_tcp;
+mod on_os_thread;
 mod os_threads;
 mod own_crates;
 mod own_locals;

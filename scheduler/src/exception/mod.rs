@@ -41,7 +41,8 @@ pub use self::pending::Pending;
 #[cfg(not(loom))]
 use self::pending::told;
 pub(crate) use self::pending::{
-    Local, Raise, admits, check, holds, is_due, is_quiet, is_unwinding, note_exception,
+    Local, Raise, admits, check, check_may_wait, holds, is_due, is_quiet, is_unwinding,
+    note_exception,
 };
 #[cfg(not(loom))]
 pub(crate) use self::pending::{overslept, peek};

@@ -50,6 +50,8 @@ pub(crate) struct Local {
     pub(crate) blocking: u32,
     /// Above zero while `defer` runs: what is to be raised stays where it is.
     defers: u32,
+    /// Above zero while `on_os_thread` runs, in which nothing may wait.
+    pub(crate) never_waits: u32,
     /// A call of patched code has failed because of an exception that is no limit's, and it has not
     /// been raised yet.
     told: bool,
@@ -397,6 +399,9 @@ pub(crate) fn check(header: &Header) -> Option<Raise> {
 fn check_slow(header: &Header) -> Option<Raise> {
     // SAFETY: the thread asks about itself.
     let local = unsafe { header.local() };
+    if local.never_waits > 0 {
+        refuse_to_wait();
+    }
     if local.is_quiet() && !header.state.is_pending() {
         return None;
     }
@@ -407,6 +412,20 @@ fn check_slow(header: &Header) -> Option<Raise> {
         return local.is_due(header).then(Raise::deferred);
     }
     local.next(header)
+}
+
+#[cold]
+fn refuse_to_wait() -> ! {
+    panic!("a blocking call of weald in `on_os_thread`, whose closure must not wait");
+}
+
+/// Panics in `on_os_thread`: before a wait that no exception can interrupt, which asks for none.
+pub(crate) fn check_may_wait() {
+    // SAFETY: the running thread's header is alive, and it asks about itself.
+    let local = unsafe { (*current::header()).local_if_any() };
+    if local.is_some_and(|local| local.never_waits > 0) {
+        refuse_to_wait();
+    }
 }
 
 /// An exception that waits to be raised.

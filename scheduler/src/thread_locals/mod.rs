@@ -36,6 +36,7 @@
 
 mod block;
 mod heap;
+mod host;
 mod ids;
 #[cfg(test)]
 mod ids_tests;
@@ -52,6 +53,7 @@ mod slabs;
 
 pub(crate) use self::block::{Block, Cache, host_pointer, release};
 pub(crate) use self::heap::Lent;
+pub(crate) use self::host::on_host;
 pub(crate) use self::layout::Own;
 pub(crate) use self::pool::trim;
 pub(crate) use self::self_test::support;

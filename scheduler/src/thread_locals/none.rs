@@ -47,6 +47,18 @@ pub(crate) fn release(block: Block) {
     match block.0 {}
 }
 
+/// The OS thread's thread-locals are the running ones.
+///
+/// # Safety
+/// `f` may be called with `data`.
+#[cfg(not(loom))]
+#[allow(unsafe_code, reason = "elsewhere it switches thread-locals")]
+#[inline(always)]
+pub(crate) unsafe fn on_host(f: unsafe fn(*mut ()), data: *mut ()) {
+    // SAFETY: by contract.
+    unsafe { f(data) };
+}
+
 /// Nobody asks.
 pub(crate) fn host_pointer() -> usize {
     0

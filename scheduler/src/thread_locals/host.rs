@@ -1,0 +1,44 @@
+//! On the thread-locals of the OS thread, in the middle of a green thread.
+//!
+//! 1. What is called there returns before the green thread can leave its stack: nobody else runs on
+//!    the OS thread's block meanwhile, and the block is that of the same OS thread when it returns.
+//! 2. The compiler takes the thread pointer for a constant of a function. So the one that sets it is never
+//!    inlined and touches no thread-local, and what it calls it calls by an address that the compiler cannot
+//!    follow.
+//! 3. A signal handler that comes in between runs on the OS thread's block, as one between two green
+//!    threads does.
+#![allow(unsafe_code, reason = "switches thread-locals")]
+
+use std::hint::black_box;
+
+use super::machine;
+use crate::current;
+
+/// Calls `f` with `data` on the thread-locals of the OS thread.
+///
+/// # Safety
+/// `f` may be called with `data`, never suspends the green thread, and does not unwind.
+#[inline]
+pub(crate) unsafe fn on_host(f: unsafe fn(*mut ()), data: *mut ()) {
+    let running = machine::pointer();
+    let host = current::host_pointer();
+    if host == 0 || host == running {
+        // SAFETY: by contract.
+        unsafe { f(data) };
+    } else {
+        // SAFETY: by contract, and this is the OS thread whose carrier has noted its pointer.
+        unsafe { call_on(host, running, black_box(f), data) };
+    }
+}
+
+/// # Safety
+/// As `on_host`; `host` is the OS thread's own pointer, `running` the one that is set.
+#[inline(never)]
+unsafe fn call_on(host: usize, running: usize, f: unsafe fn(*mut ()), data: *mut ()) {
+    // SAFETY: by contract; no thread-local is touched here.
+    unsafe {
+        machine::set_pointer(host);
+        f(data);
+        machine::set_pointer(running);
+    }
+}
