@@ -15,6 +15,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("sync", &["weald-scheduler"]),
     ("net", &["weald-scheduler", "weald-sync"]),
     ("patch", &["weald-scheduler"]),
+    ("tracing", &["weald-scheduler"]),
 ];
 
 /// The scheduler's lowest files and folders, and what of the crate each may name. Whatever is not

@@ -118,7 +118,9 @@ pub use crate::join::JoinHandle;
 pub use crate::locals::LocalKey;
 pub use crate::metrics::Metrics;
 #[cfg(not(loom))]
-pub use crate::on_os_thread::{OnOsThread, on_os_thread, on_os_thread_unsend};
+pub use crate::on_os_thread::{
+    OnOsThread, has_own_thread_locals, on_os_thread, on_os_thread_unsend,
+};
 pub use crate::runtime::Runtime;
 pub use crate::scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(weald_sanitizer = "thread")]

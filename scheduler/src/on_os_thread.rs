@@ -75,6 +75,13 @@ pub fn on_os_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     unsafe { on_os_thread_unsend(f) }
 }
 
+/// The caller is a green thread with thread-locals of its own: `on_os_thread` has others. Not for users.
+#[doc(hidden)]
+#[inline]
+pub fn has_own_thread_locals() -> bool {
+    crate::thread_locals::is_elsewhere()
+}
+
 /// As [`on_os_thread`], also for what is not `Send`.
 ///
 /// # Safety

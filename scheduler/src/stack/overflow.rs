@@ -232,9 +232,10 @@ struct OurAltStack {
     previous: libc::stack_t,
 }
 
-/// Bytes beyond the kernel's frame: formatting in a debug build takes about 4 KiB, and handlers to
-/// which we chain want as much as they would have had.
-const ALT_STACK_ROOM: usize = 16 << 10;
+/// Bytes beyond the kernel's frame, of address space: formatting in a debug build takes about 4 KiB, and
+/// handlers to which we chain want as much as they would have had. Wasmtime wants 256 KiB, and where there are less it
+/// sets an alternate stack of its own, which it unmaps at the end of the *green* thread.
+const ALT_STACK_ROOM: usize = 272 << 10;
 
 impl AltStack {
     /// Gives this OS thread an alternate signal stack, unless it has one that is large enough. std
@@ -263,7 +264,7 @@ impl AltStack {
                 ptr::null_mut(),
                 bytes,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANON,
+                libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE,
                 -1,
                 0,
             )

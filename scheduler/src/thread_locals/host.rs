@@ -14,6 +14,12 @@ use std::hint::black_box;
 use super::machine;
 use crate::current;
 
+/// The running thread-locals are not those of the OS thread.
+pub(crate) fn is_elsewhere() -> bool {
+    let host = current::host_pointer();
+    host != 0 && host != machine::pointer()
+}
+
 /// Calls `f` with `data` on the thread-locals of the OS thread.
 ///
 /// # Safety

@@ -47,6 +47,12 @@ pub(crate) fn release(block: Block) {
     match block.0 {}
 }
 
+/// The running thread-locals are those of the OS thread.
+#[cfg(not(loom))]
+pub(crate) fn is_elsewhere() -> bool {
+    false
+}
+
 /// The OS thread's thread-locals are the running ones.
 ///
 /// # Safety

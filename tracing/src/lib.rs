@@ -1,0 +1,59 @@
+//! `tracing` on any number of green threads.
+//!
+//! The `Registry` of `tracing-subscriber`, on which its subscribers stand, gives each thread that makes a span a
+//! number, and has 4,096 of them. Where a green thread is a thread to whoever asks
+//! ([`ThreadLocals::Own`](weald_scheduler::ThreadLocals)), the 4,097th one that is alive panics at its first span,
+//! and a share of all later threads does so for ever, as the numbers above go round.
+//!
+//! [`GreenSubscriber`] wraps the whole subscriber. It makes and closes spans as the OS thread, so that
+//! these numbers belong to the few OS threads; everything else happens in the green thread: which span is the
+//! current one, which spans and events are enabled, events.
+//! ```
+//! use tracing_subscriber::layer::SubscriberExt as _;
+//! use weald_tracing::{GreenSubscriber, in_current_span};
+//!
+//! // Any stack of layers; `tracing_subscriber::fmt().finish()` as well.
+//! let layers = tracing_subscriber::registry().with(tracing_subscriber::fmt::layer());
+//! tracing::subscriber::set_global_default(GreenSubscriber::new(layers))?;
+//!
+//! let request = tracing::info_span!("request", id = 5).entered();
+//! // A new green thread is in no span, as a new OS thread is not. This one is in that of who spawns it.
+//! let child = weald_scheduler::spawn(in_current_span(|| tracing::info!("in the request")));
+//! child.join().unwrap();
+//! # drop(request);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! With [`ThreadLocals::Pinned`](weald_scheduler::ThreadLocals) green threads share what `tracing` keeps per
+//! thread: a span that is entered over a blocking call is the parent of what neighbours do meanwhile. No wrapper can
+//! mend that: use `Own`.
+
+mod filters;
+mod subscriber;
+mod values;
+
+use tracing::Span;
+
+pub use crate::subscriber::GreenSubscriber;
+
+/// The closure, run in the span that is the current one now: for [`spawn`](weald_scheduler::spawn()) and all that
+/// is like it.
+///
+/// The span is held until the closure has returned or was dropped.
+///
+/// # Examples
+/// ```
+/// let span = tracing::info_span!("job").entered();
+/// let named = weald_scheduler::Builder::new().name("child".to_owned());
+/// let child = named.spawn(weald_tracing::in_current_span(|| 5))?;
+/// assert_eq!(child.join().unwrap(), 5);
+/// # drop(span);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn in_current_span<F, T>(f: F) -> impl FnOnce() -> T + Send + use<F, T>
+where
+    F: FnOnce() -> T + Send,
+{
+    let span = Span::current();
+    move || span.in_scope(f)
+}
