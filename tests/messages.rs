@@ -76,6 +76,43 @@ fn nothing_depends_on_the_panic_hook_that_the_runtime_sets() {
     assert_eq!(mine, 4 * support::MODES.len(), "{}", child.stderr);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_panic_whose_message_nobody_can_read_is_a_panic_like_any_other() {
+    use std::os::fd::AsRawFd;
+
+    let name = "a_panic_whose_message_nobody_can_read_is_a_panic_like_any_other";
+    let child = in_child(name, &[], || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        // SAFETY: no pointers; the number stays open, for another file.
+        unsafe { libc::dup2(writer.as_raw_fd(), 2) };
+        panic_side_by_side();
+        println!("went on");
+    });
+    assert!(child.success);
+    assert!(child.stdout.contains("went on"));
+}
+
+#[test]
+fn a_panic_waits_for_nobody_who_holds_standard_error() {
+    let name = "a_panic_waits_for_nobody_who_holds_standard_error";
+    let child = in_child(name, &[], || {
+        for rt in support::MODES.map(|mode| support::runtime(1, mode)) {
+            rt.run(|| {
+                let _held = std::io::stderr().lock();
+                let alder = Builder::new().name("alder".to_owned());
+                let alder = alder.spawn(|| panic!("what went wrong")).unwrap();
+                assert!(alder.join().is_err());
+            });
+        }
+        println!("went on");
+    });
+    assert!(child.stdout.contains("went on"), "{}", child.stderr);
+    let named = child.stderr.matches("in green thread 'alder'").count();
+    assert_eq!(named, support::MODES.len(), "{}", child.stderr);
+}
+
 #[test]
 fn the_first_use_may_be_in_a_drop_that_unwinds() {
     let name = "the_first_use_may_be_in_a_drop_that_unwinds";

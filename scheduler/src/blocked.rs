@@ -9,10 +9,10 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::{OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::last_words;
 use crate::shim::plain::{Mutex, MutexGuard};
 use crate::trace::Trace;
 
@@ -82,5 +82,5 @@ extern "C" fn tell() {
              {total:.0?} in all, {longest:.0?} at most (those that are over)\n{place}"
         );
     }
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    last_words::write(text.as_bytes());
 }

@@ -4,7 +4,7 @@
 //! reads it and writes the dumps of all runtimes that asked for it. Both stay until the process ends.
 #![allow(unsafe_code, reason = "a signal handler")]
 
-use std::io::{self, PipeReader, Read as _, Write as _};
+use std::io::{self, PipeReader, Read as _};
 use std::os::fd::IntoRawFd as _;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::thread;
 
 use crate::dump;
+use crate::last_words;
 use crate::runtime::Inner;
 use crate::shim::plain::Mutex;
 
@@ -71,8 +72,7 @@ fn write_dumps(mut signals: PipeReader) {
             .clone();
         for inner in runtimes.iter().filter_map(Weak::upgrade) {
             let name = &inner.settings.thread_name;
-            // Nobody is there to be told that standard error is closed.
-            let _ = writeln!(io::stderr(), "{name}: {}", dump::of(&inner));
+            last_words::say(format_args!("{name}: {}", dump::of(&inner)));
         }
     }
 }

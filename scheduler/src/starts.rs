@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::green_thread::Task;
+use crate::last_words;
 use crate::shim::plain::{Mutex, MutexGuard};
 
 /// Without a start for so long, it is said.
@@ -106,7 +107,7 @@ impl Starts {
             (waiting.tasks.len(), now.saturating_duration_since(moved))
         };
         if since >= PATIENCE && !self.told.swap(true, Ordering::Relaxed) {
-            say(&format!(
+            last_words::say(format_args!(
                 "weald: {count} green threads have waited {} s for a stack: {reason}. If those that have \
                  stacks wait for those that have none, they wait for ever",
                 since.as_secs()
@@ -118,7 +119,7 @@ impl Starts {
     pub(crate) fn say_never(&self, reason: &impl Display) {
         log::error!("weald: a green thread cannot start: {reason}");
         if !self.told_never.swap(true, Ordering::Relaxed) {
-            say(&format!("weald: a green thread cannot start: {reason}"));
+            last_words::say(format_args!("weald: a green thread cannot start: {reason}"));
         }
     }
 
@@ -130,22 +131,5 @@ impl Starts {
         let moved = self.waiting().moved.unwrap_or(now);
         let since = now.saturating_duration_since(moved);
         Some((since / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
-    }
-}
-
-/// Writes a line to standard error. Not by std's handle, whose lock a green thread may hold that is
-/// parked.
-#[allow(unsafe_code, reason = "a system call")]
-fn say(text: &str) {
-    let line = format!("{text}\n");
-    let mut rest = line.as_bytes();
-    while !rest.is_empty() {
-        // SAFETY: the bytes are valid for reading.
-        let wrote = unsafe { libc::write(2, rest.as_ptr().cast(), rest.len()) };
-        match usize::try_from(wrote) {
-            Ok(wrote @ 1..) => rest = &rest[wrote..],
-            Err(_) if std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => {}
-            _ => break, // Nobody is left to tell.
-        }
     }
 }
