@@ -176,6 +176,32 @@ fn a_limit_that_passes_in_calls_that_cannot_fail_is_told() {
         let (mut near, _far) = UnixStream::pair().unwrap();
         let _ = near.read(&mut [0]);
     });
+    // Calls that keep their OS thread, and the join of either kind of thread.
+    in_green_with_spares(|| {
+        let check = |wait: fn()| {
+            assert!(timeout(SHORT, wait).is_err());
+            let killed = weald::spawn(wait);
+            weald::sleep(SHORT);
+            killed.thread().kill();
+            assert!(killed.join().unwrap_err().is::<Exception>());
+        };
+        check(|| thread::spawn(|| thread::sleep(3 * SHORT)).join().unwrap());
+        check(|| {
+            let os = weald::blocking(|| thread::spawn(|| thread::sleep(3 * SHORT)));
+            os.join().unwrap();
+        });
+        check(|| {
+            let limit = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 60_000_000,
+            };
+            // SAFETY: no descriptors and no signals; the pointers are to locals.
+            unsafe {
+                let none: libc::sigset_t = std::mem::zeroed();
+                libc::ppoll(std::ptr::null_mut(), 0, &raw const limit, &raw const none);
+            }
+        });
+    });
     // What ends in time is not told.
     in_green(|| assert!(timeout(Duration::from_secs(60), || thread::sleep(SHORT)).is_ok()));
 }

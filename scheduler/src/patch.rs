@@ -355,12 +355,16 @@ pub fn pause_until(deadline: Instant) {
     ) {}
 }
 
-/// Waits for the end of a thread; no exception ends the wait.
+/// Waits for the end of a thread; no exception ends the wait, and a patched caller's [`overslept`] is told.
 ///
 /// # Errors
 /// The payload of the panic or exception that has ended the thread.
 pub fn join<T>(thread: crate::join::JoinHandle<T>) -> std::thread::Result<T> {
-    thread.wait_to_end()
+    let result = thread.wait_to_end();
+    if caller() != 0 {
+        overslept();
+    }
+    result
 }
 
 /// `blocking` without raising anything, for a call that ends by itself and soon: a read of a file, a
@@ -371,9 +375,11 @@ pub fn blocking_quietly<T>(f: impl FnOnce() -> T) -> T {
 
 /// As [`blocking_quietly`], for a call that may last until another green thread has done something: a
 /// lock, a semaphore, a child, a message. However many of those there are, the calls of
-/// `blocking_quietly` go on.
+/// `blocking_quietly` go on. At its end [`overslept`] is told.
 pub fn blocking_until_others_act<T>(f: impl FnOnce() -> T) -> T {
-    call_quietly(Lasts::UntilOthersAct, f)
+    let value = call_quietly(Lasts::UntilOthersAct, f);
+    overslept();
+    value
 }
 
 fn call_quietly<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
