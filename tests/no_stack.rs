@@ -9,7 +9,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{MODES, Mode, in_child, panic_text, runtime};
+use support::{Count, MODES, Mode, in_child, panic_text, runtime};
 use weald::JoinHandle;
 
 /// Leaves the process so much address space beyond what it has.
@@ -28,6 +28,21 @@ fn limit_address_space(more: u64) {
     assert_eq!(outcome, 0);
 }
 
+/// Waits until the other OS threads have started and sleep: std ends the process if one that starts finds no
+/// memory for its signal stack.
+fn let_others_start() {
+    let own = std::fs::read_link("/proc/thread-self").unwrap();
+    let sleeps = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next().unwrap_or_default();
+        state.starts_with('S') || own.ends_with(task.file_name())
+    };
+    support::wait_until(|| {
+        let mut tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        tasks.all(|task| sleeps(task.unwrap()))
+    });
+}
+
 /// Joins a thread when it is dropped.
 struct JoinOnDrop(Option<JoinHandle<()>>);
 
@@ -44,6 +59,7 @@ fn check(mode: Mode) {
     // The stacks that are needed are there.
     rt.run(|| weald::spawn(|| weald::sleep(Duration::from_millis(1))).join())
         .unwrap();
+    let_others_start();
     limit_address_space(64 << 20);
     let ended = rt.run(|| {
         let sleeper = weald::spawn(|| weald::sleep(Duration::from_millis(20)));
@@ -57,6 +73,42 @@ fn check(mode: Mode) {
         assert!(text.contains("failed to start a green thread"), "{text:?}");
     }
     assert_eq!(rt.run(|| weald::spawn(|| 7).join().unwrap()), 7);
+}
+
+/// Many more threads than there is memory for at a time: all run.
+fn check_many(mode: Mode) {
+    const MANY: usize = 20_000;
+    let rt = runtime(1, mode);
+    let ran = Count::default();
+    rt.run(|| {
+        let spawn = |_| {
+            let ran = ran.clone();
+            weald::spawn(move || {
+                weald::yield_now();
+                ran.add();
+            })
+        };
+        let threads: Vec<_> = (0..MANY).map(spawn).collect();
+        // None of them has started yet.
+        limit_address_space(128 << 20);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+    assert_eq!(ran.get(), MANY);
+}
+
+#[test]
+fn threads_that_find_no_memory_start_when_others_have_ended() {
+    let test = "threads_that_find_no_memory_start_when_others_have_ended";
+    for index in 0..MODES.len() {
+        let mode = index.to_string();
+        let child = in_child(test, &[("MODE_OF_THE_TEST", &*mode)], || {
+            let index: usize = std::env::var("MODE_OF_THE_TEST").unwrap().parse().unwrap();
+            check_many(MODES[index]);
+        });
+        assert!(child.success, "{}{}", child.stdout, child.stderr);
+    }
 }
 
 /// The check in a process of its own.

@@ -1,8 +1,8 @@
 //! Green threads that cannot start yet: there is no stack for them now, but others hold some.
 //!
 //! A thread gets its stack when a carrier first takes it out of a queue. If the system gives no more
-//! stacks the thread comes here, and so do those that would start after it: first come, first
-//! served. Carriers look here when they look at the clock and before they sleep, start whom they
+//! stacks, or in the mode `Own` no memory for its thread-locals, the thread comes here, and so do those that
+//! would start after it: first come, first served. Carriers look here when they look at the clock and before they sleep, start whom they
 //! have a stack for (`Carrier::admit`), and leave the others. A worker that sleeps while threads
 //! wait here leaves its own stacks to all, and looks again after a pause.
 //!

@@ -134,7 +134,7 @@ unsafe impl Send for Carrier {}
 enum Start {
     /// It has its stack.
     Bound,
-    /// There is no stack now, for that reason.
+    /// There is no stack now, or no memory for its thread-locals, for that reason.
     Waits(io::Error),
     /// It can never start, and has ended. The seat may be gone.
     Ended,
@@ -594,13 +594,14 @@ impl Carrier {
         if let Some(own) = inner.settings.own {
             // SAFETY: as above.
             let Some(block) = (unsafe { worker.core() }).blocks.get(own) else {
+                // It is the C library's memory, which may come back from anywhere.
                 let error = io::Error::new(
                     io::ErrorKind::OutOfMemory,
                     "no memory for the thread-locals of a green thread",
                 );
                 // SAFETY: as above.
                 unsafe { worker.core() }.stacks.put(stack);
-                return self.cannot_start(inner, task, &error);
+                return Start::Waits(error);
             };
             own.start(&block, header);
             // SAFETY: the running reference is ours.
