@@ -86,6 +86,8 @@
 //! - A `pthread_t` of a green thread made by a patched `pthread_create` is good for `pthread_join`,
 //!   `pthread_detach` and comparing. Other calls that take one (`pthread_kill`,
 //!   `pthread_getcpuclockid`) know nothing of green threads and must not be given it.
+//! - `pthread_exit` of a green thread unwinds: destructors run, but not the handlers of `pthread_cleanup_push` in C
+//!   that is compiled without `-fexceptions`.
 //! - Inside `blocking` nothing is patched: there the program has asked for the system's call.
 //! - A thread of std that its runtime refuses or ends before it has started, at shutdown, never runs;
 //!   its `join` panics, as std's does for a thread that left no result.

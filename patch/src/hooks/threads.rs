@@ -3,9 +3,13 @@
 //! So does `std::thread::spawn`, which calls it. The identity that the creator gets is ours: it can
 //! be joined and detached by anybody, once, and is good for nothing else; `pthread_self` in the new
 //! thread tells another.
+//!
+//! pthread_exit(3) of a green thread unwinds as a panic does, without a message. libc's own looks for
+//! what libc puts on the stack of each of its threads, and ends the process where that is not.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +21,10 @@ use crate::Kind;
 use crate::hooks::on;
 use crate::original::next;
 
-type Start = extern "C" fn(*mut c_void) -> *mut c_void;
+type Start = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
+
+/// What `pthread_exit` unwinds with.
+struct Exit(Word);
 
 /// What is handed from thread to thread: the C program's business.
 struct Word(*mut c_void);
@@ -105,7 +112,13 @@ pub(crate) unsafe extern "C" fn pthread_create(
         builder = builder.stack_size(size);
     }
     let argument = Word(argument);
-    let body = move || Word(start(argument.get()));
+    let body = move || {
+        let ended = catch_unwind(AssertUnwindSafe(|| Word(start(argument.get()))));
+        ended.unwrap_or_else(|payload| match payload.downcast::<Exit>() {
+            Ok(exit) => exit.0,
+            Err(payload) => resume_unwind(payload),
+        })
+    };
     // With the table locked, as the thread may be joined by another as soon as it runs.
     let mut all = threads();
     match builder.spawn(body) {
@@ -121,6 +134,26 @@ pub(crate) unsafe extern "C" fn pthread_create(
         }
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => libc::EINVAL,
         Err(_) => libc::EAGAIN,
+    }
+}
+
+/// pthread_exit(3).
+///
+/// # Safety
+/// As pthread_exit(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C-unwind" fn pthread_exit(value: *mut c_void) -> ! {
+    type Function = unsafe extern "C-unwind" fn(*mut c_void) -> !;
+    if weald_scheduler::is_green() {
+        resume_unwind(Box::new(Exit(Word(value))));
+    }
+    // SAFETY: the next definition of the name is libc's, of this type; the rest by contract.
+    unsafe {
+        match next::<Function>(c"pthread_exit") {
+            Some(original) => original(value),
+            // Without libc's there is nothing that ends a thread alone.
+            None => libc::abort(),
+        }
     }
 }
 
