@@ -155,6 +155,8 @@ pub(crate) struct Wait {
     is_set: bool,
     /// No exception ends it.
     is_firm: bool,
+    /// The call has done a part of its work.
+    has_part: bool,
     state: Option<Waiting>,
 }
 
@@ -239,6 +241,7 @@ impl Wait {
             trust: Trust::Asked,
             is_set: false,
             is_firm: false,
+            has_part: false,
             state: None,
         }
     }
@@ -391,6 +394,17 @@ impl Wait {
         }
     }
 
+    /// A part of the call's work, a stream's bytes, is done.
+    pub(crate) fn has_part(&mut self) {
+        self.has_part = true;
+    }
+
+    /// A call that has done a part is over: one more try would take the error away that the next call is to
+    /// return, as libc's does.
+    pub(crate) fn is_over(&self) -> bool {
+        self.has_part && is_reset(self.fd, self.direction)
+    }
+
     /// Tries the call, which must not wait. After a wait it is not tried on another file that has got
     /// the number.
     #[inline]
@@ -505,6 +519,19 @@ pub(crate) fn told(fd: RawFd, events: libc::c_short) -> libc::c_short {
         return 0;
     }
     one.revents
+}
+
+/// The peer has reset the connection, and nothing is left to read.
+fn is_reset(fd: RawFd, direction: Direction) -> bool {
+    let reset = libc::POLLERR | libc::POLLHUP;
+    if told(fd, 0) & reset != reset {
+        return false;
+    }
+    let mut left: libc::c_int = 0;
+    direction == Direction::Write
+        // SAFETY: a pointer to a local.
+        || unsafe { sys!(SYS_ioctl, fd, libc::FIONREAD, &raw mut left) } != 0
+        || left == 0
 }
 
 impl Waiting {

@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::ptr::{null, null_mut};
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 /// What a call answered, or minus its error number.
@@ -133,6 +134,96 @@ fn halves(low: libc::c_int, flags: libc::c_int, room: usize, vectored: bool) -> 
     };
     rest.join().unwrap();
     got
+}
+
+/// Dropping it resets the connection; after some time.
+fn reset_soon(stream: TcpStream) -> thread::JoinHandle<()> {
+    let now = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    let option = (&raw const now).cast();
+    // SAFETY: a pointer to a local of that size.
+    let set = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            option,
+            8,
+        )
+    };
+    assert_eq!(set, 0);
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(40));
+        drop(stream);
+    })
+}
+
+/// What is received before a reset, and then the error.
+fn reset(flags: libc::c_int, vectored: bool) -> i64 {
+    let (mut client, server) = tcp();
+    client.write_all(b"abc").unwrap();
+    let rest = reset_soon(client);
+    let fd = server.as_raw_fd();
+    let mut part = libc::iovec {
+        iov_base: buffer(),
+        iov_len: 10,
+    };
+    // SAFETY: a buffer of that size.
+    let (first, second) = unsafe {
+        let mut header: libc::msghdr = std::mem::zeroed();
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        let first = if vectored {
+            libc::recvmsg(fd, &raw mut header, flags)
+        } else {
+            libc::recv(fd, buffer(), 10, flags)
+        };
+        (first, libc::recv(fd, buffer(), 10, 0))
+    };
+    let errno = std::io::Error::last_os_error().raw_os_error().unwrap();
+    rest.join().unwrap();
+    let error = if second < 0 { errno } else { 0 };
+    i64::try_from(first * 1000).unwrap() + i64::from(error)
+}
+
+/// Whether a part is sent before a reset, and the error of the next call.
+fn send_until_reset(send: fn(RawFd, &[u8]) -> isize) -> i64 {
+    let (client, server) = tcp();
+    let rest = reset_soon(client);
+    let bytes = vec![0; 64 << 20];
+    let part = (1..bytes.len().cast_signed()).contains(&send(server.as_raw_fd(), &bytes));
+    assert_eq!(send(server.as_raw_fd(), b"x"), -1);
+    let errno = std::io::Error::last_os_error().raw_os_error().unwrap();
+    rest.join().unwrap();
+    i64::from(errno) + 1000 * i64::from(part)
+}
+
+unsafe extern "C-unwind" {
+    fn pthread_exit(value: *mut libc::c_void) -> !;
+}
+
+/// A thread that ends in the middle of a function.
+fn exits() -> i64 {
+    type Start = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
+
+    extern "C-unwind" fn start(value: *mut libc::c_void) -> *mut libc::c_void {
+        thread::sleep(Duration::from_millis(1));
+        // SAFETY: nothing on this stack minds being unwound.
+        unsafe { pthread_exit(value.wrapping_byte_add(1)) }
+    }
+    let (mut new, mut value) = (0, null_mut());
+    // SAFETY: C knows one kind of functions; pointers to locals.
+    unsafe {
+        let start: Start = std::mem::transmute(start as *const ());
+        assert_eq!(
+            libc::pthread_create(&raw mut new, null(), start, null_mut()),
+            0
+        );
+        assert_eq!(libc::pthread_join(new, &raw mut value), 0);
+    }
+    i64::try_from(value.addr()).unwrap()
 }
 
 fn shut_down(how: libc::c_int, call: impl FnOnce(RawFd) -> isize) -> isize {
@@ -275,6 +366,15 @@ const CALLS: &[Call] = calls! {
     "recvmsg of 10 with MSG_WAITALL": halves(1, libc::MSG_WAITALL, 10, true);
     "recvmsg of 100 with SO_RCVLOWAT 10": halves(10, 0, 100, true);
     "recvmsg of 10 with MSG_PEEK and MSG_WAITALL": halves(1, libc::MSG_PEEK | libc::MSG_WAITALL, 10, true);
+    "recv of 10 with MSG_WAITALL, of which 3 come before a reset": reset(libc::MSG_WAITALL, false);
+    "the same with recvmsg": reset(libc::MSG_WAITALL, true);
+    "send of more than fits before a reset": send_until_reset(|fd, bytes| {
+        libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL)
+    });
+    "write of more than fits before a reset": send_until_reset(|fd, bytes| {
+        libc::write(fd, bytes.as_ptr().cast(), bytes.len())
+    });
+    "pthread_exit": exits();
     "recv of a datagram socket whose reading side is shut down":
         shut_down(libc::SHUT_RD, |fd| libc::recv(fd, buffer(), 9, 0));
     "read of a datagram socket whose reading side is shut down":

@@ -88,7 +88,8 @@ pub(crate) fn failed(errno: i32) -> isize {
 }
 
 /// A call that blocks: `attempt` does not wait and says `EAGAIN`; `plain` waits on the OS thread,
-/// for what cannot be waited for otherwise.
+/// for what cannot be waited for otherwise. It may be one of several that make up a call of the user's, with one
+/// `wait`; zero then also says that there is no more to come.
 pub(crate) fn run(
     wait: &mut Wait,
     mut attempt: impl FnMut() -> isize,
@@ -98,6 +99,9 @@ pub(crate) fn run(
         let result = wait.attempt(&mut attempt);
         if result != AGAIN {
             wait.progressed();
+            if result > 0 {
+                wait.has_part();
+            }
             patch::spend();
             return result;
         }
@@ -106,6 +110,7 @@ pub(crate) fn run(
         }
         let deadline = wait.deadline();
         match wait.wait(deadline) {
+            Ended::Woken if wait.is_over() => return 0,
             Ended::Woken => {}
             Ended::TimedOut => return AGAIN,
             Ended::Failed(errno) => return failed(errno),
