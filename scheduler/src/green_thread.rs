@@ -432,6 +432,7 @@ pub(crate) struct Settings {
 }
 
 impl Header {
+    #[inline]
     fn new(
         kind: Kind,
         settings: Settings,

@@ -155,7 +155,18 @@ impl<T> fmt::Debug for LocalKey<T> {
 ///
 /// # Safety
 /// The caller runs on the thread.
+#[inline]
 pub(crate) unsafe fn clear(header: &Header) {
+    if header.cold_if_any().is_some() {
+        // SAFETY: by contract.
+        unsafe { clear_all(header) };
+    }
+}
+
+/// # Safety
+/// As `clear`.
+#[inline(never)]
+unsafe fn clear_all(header: &Header) {
     loop {
         // SAFETY: by contract; not held over the destructor.
         let value = match unsafe { header.local_if_any() } {

@@ -86,7 +86,7 @@ where
 }
 
 /// Queues a thread that has not started. `here`: the caller holds a seat, or did so just now.
-#[inline]
+#[inline(always)]
 fn queue(inner: &Arc<Inner>, task: Task, here: bool) {
     let mut task = Some(task);
     if here {

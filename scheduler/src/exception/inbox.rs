@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::carrier;
 use crate::exception::BoxError;
 use crate::exception::alarms::Alarms;
-use crate::green_thread::{Header, Hint};
+use crate::green_thread::{Cold, Header, Hint};
 use crate::quietly::drop_quietly;
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
@@ -130,10 +130,16 @@ pub(crate) fn cancel_alarm(header: &Header, key: AlarmKey) -> bool {
 
 /// Drops what was to be raised in a thread whose body has ended: nobody will see it. From now on
 /// `throw` drops its error itself. False: nobody has ever raised anything, and nothing is closed.
+#[inline]
 pub(crate) fn close(header: &Header) -> bool {
-    let Some(cold) = header.cold_if_any() else {
-        return false;
-    };
+    match header.cold_if_any() {
+        Some(cold) => close_inbox(header, cold),
+        None => false,
+    }
+}
+
+#[inline(never)]
+fn close_inbox(header: &Header, cold: &Cold) -> bool {
     let left = cold.inbox.lock().close(header);
     // The errors' destructors are the user's.
     for error in left {
@@ -186,6 +192,7 @@ pub(crate) fn kill(header: &Header) {
 }
 
 /// True if the thread was killed (before it started: its body must not run).
+#[inline]
 pub(crate) fn is_killed(header: &Header) -> bool {
     header.state.is_pending() && header.cold().inbox.lock().killed
 }

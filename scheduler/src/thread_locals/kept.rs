@@ -45,7 +45,10 @@ const GLOBAL_LOCALE: libc::locale_t = ptr::without_provenance_mut(usize::MAX);
 pub(super) struct Kept {
     /// The first of the C library's thread-locals.
     start: isize,
-    words: Box<[Word]>,
+    /// Of each word the bits that stay, then the others. Two lists, so that the compiler takes several words at
+    /// a time.
+    stay: Box<[u64]>,
+    image: Box<[u64]>,
     /// Pointers to memory that is to be freed: null in a new thread.
     buffers: Box<[isize]>,
     /// The error that `dlerror` tells of next: null in a new thread.
@@ -54,14 +57,6 @@ pub(super) struct Kept {
     cancel: Box<[(isize, u32)]>,
     /// Closes the sockets of a resolver's state, and frees what it points to.
     close_resolver: Option<unsafe extern "C" fn(usize)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Word {
-    /// The bits that stay.
-    stay: u64,
-    /// The others.
-    image: u64,
 }
 
 impl Own {
@@ -87,11 +82,13 @@ impl Own {
             if used != 0 {
                 self.free_kept(pointer);
             }
-            let mut offset = kept.start;
-            for word in &kept.words {
-                let now: u64 = read(pointer, offset);
-                write(pointer, offset, now & word.stay | word.image);
-                offset += 8;
+            let start = pointer.wrapping_add_signed(kept.start);
+            let words = std::slice::from_raw_parts_mut(
+                ptr::with_exposed_provenance_mut::<u64>(start),
+                kept.stay.len(),
+            );
+            for ((word, stay), image) in words.iter_mut().zip(&kept.stay).zip(&kept.image) {
+                *word = *word & stay | image;
             }
             for &(offset, half) in &kept.cancel {
                 write(pointer, offset, half);
@@ -258,9 +255,9 @@ impl Own {
         let word = |index: usize| {
             let offset = start + 8 * index.cast_signed();
             let stay = if stays(offset) { u64::MAX } else { 0 };
-            let image = image.0[index] & !stay;
-            Word { stay, image }
+            (stay, image.0[index] & !stay)
         };
+        let (stay, its_image): (Vec<u64>, Vec<u64>) = (0..areas.library.1).map(word).unzip();
         // Older versions keep buffers as pthread values, whose destructors free them.
         let values = self.places.values..self.places.values + 8 * 33;
         let first_values = self.places.first_values..self.places.first_values + 16 * 32;
@@ -295,7 +292,8 @@ impl Own {
         let close = symbol(c"__res_nclose").ok();
         let kept = Kept {
             start,
-            words: (0..areas.library.1).map(word).collect(),
+            stay: stay.into(),
+            image: its_image.into(),
             buffers,
             error: error.first().copied(),
             cancel: halves.into(),
