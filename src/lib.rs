@@ -155,3 +155,8 @@ mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/exceptions.md")]
 mod exceptions {}
+
+/// The example of `docs/crates-in-own.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/crates-in-own.md")]
+mod crates_in_own {}
