@@ -39,6 +39,7 @@ use weald_scheduler::patch::{self, Home, Pending, Waited};
 
 use crate::epoll::Set;
 use crate::hooks::descriptor::{has_true_events, is_nonblocking, socket_limit};
+use crate::hooks::socket::option;
 use crate::known::{BLOCKS, READS_WITHOUT_LIMIT, Stamp, WRITES_WITHOUT_LIMIT};
 use crate::raw::{error_of, sys};
 use crate::slot::{SETTINGS, Slot, on_loss, slot, slot_if_any};
@@ -521,10 +522,11 @@ pub(crate) fn told(fd: RawFd, events: libc::c_short) -> libc::c_short {
     one.revents
 }
 
-/// The peer has reset the connection, and nothing is left to read.
+/// The peer has reset the connection, and nothing is left to read. Of TCP: other streams' calls lose the error
+/// on an OS thread too.
 fn is_reset(fd: RawFd, direction: Direction) -> bool {
     let reset = libc::POLLERR | libc::POLLHUP;
-    if told(fd, 0) & reset != reset {
+    if told(fd, 0) & reset != reset || option(fd, libc::SO_PROTOCOL) != Some(libc::IPPROTO_TCP) {
         return false;
     }
     let mut left: libc::c_int = 0;

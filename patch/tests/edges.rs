@@ -290,6 +290,10 @@ fn condition_in_the_past() -> libc::c_int {
 
 unsafe extern "C" {
     fn sem_timedwait(semaphore: *mut libc::sem_t, limit: *const libc::timespec) -> libc::c_int;
+    fn pthread_rwlock_timedrdlock(
+        lock: *mut libc::pthread_rwlock_t,
+        limit: *const libc::timespec,
+    ) -> libc::c_int;
 }
 
 fn semaphore_in_the_past(nanos: i64) -> libc::c_int {
@@ -546,6 +550,15 @@ const CALLS: &[Call] = calls! {
     "a condition until a moment that has passed": condition_in_the_past();
     "a semaphore until a moment that has passed": semaphore_in_the_past(0);
     "a semaphore until what is no moment": semaphore_in_the_past(-1);
+    "a semaphore that is free until what is no moment": {
+        let (past, mut semaphore) = (deadline(1, -1), std::mem::zeroed());
+        libc::sem_init(&raw mut semaphore, 0, 1);
+        sem_timedwait(&raw mut semaphore, &raw const past)
+    };
+    "a lock that is free until what is no moment": {
+        let (past, mut lock) = (deadline(1, -1), std::mem::zeroed());
+        pthread_rwlock_timedrdlock(&raw mut lock, &raw const past)
+    };
     "a stream of Unix at its end": {
         let (near, far) = UnixStream::pair().unwrap();
         drop(far);

@@ -44,7 +44,7 @@ use weald_scheduler::patch::{self, Bypass};
 use crate::Kind;
 use crate::futex::{List, Waited};
 use crate::hooks::on;
-use crate::hooks::sync::{LISTS, deadline, list_in};
+use crate::hooks::sync::{LISTS, deadline, is_moment, list_in};
 use crate::original::original;
 
 /// Lists; as many as for futexes.
@@ -300,6 +300,10 @@ macro_rules! rwlock {
             // SAFETY: by contract.
             let plain = || unsafe { $timed_of.get()(lock, limit) };
             // SAFETY: by contract.
+            if !unsafe { is_moment(limit) } {
+                return plain();
+            }
+            // SAFETY: by contract.
             let until = || unsafe { limit_of(limit, libc::CLOCK_REALTIME) };
             // SAFETY: by contract.
             unsafe { rwlock_by(lock, until, libc::$attempt, $timed_of.get(), plain) }
@@ -319,6 +323,10 @@ macro_rules! rwlock {
             original! { PLAIN: Function = $clock_c; }
             // SAFETY: by contract.
             let plain = || unsafe { PLAIN.get()(lock, clock, limit) };
+            // SAFETY: by contract.
+            if !unsafe { is_moment(limit) } {
+                return plain();
+            }
             // SAFETY: by contract.
             let until = || unsafe { limit_of(limit, clock) };
             // SAFETY: by contract.

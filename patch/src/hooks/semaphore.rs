@@ -21,7 +21,7 @@ use weald_scheduler::patch::{self, Bypass};
 use crate::Kind;
 use crate::futex::{List, Waited};
 use crate::hooks::on;
-use crate::hooks::sync::deadline;
+use crate::hooks::sync::{deadline, is_moment};
 use crate::original::original;
 use crate::raw::{error_of, set_errno, sys};
 
@@ -164,6 +164,9 @@ unsafe extern "C" fn sem_wait(semaphore: *mut sem_t) -> c_int {
 unsafe extern "C" fn sem_timedwait(semaphore: *mut sem_t, limit: *const timespec) -> c_int {
     // SAFETY: by contract.
     unsafe {
+        if !is_moment(limit) {
+            return SEM_TIMEDWAIT.get()(semaphore, limit);
+        }
         let until = || limit_of(limit, libc::CLOCK_REALTIME);
         wait(semaphore, until, || SEM_TIMEDWAIT.get()(semaphore, limit))
     }
@@ -181,6 +184,9 @@ unsafe extern "C" fn sem_clockwait(
 ) -> c_int {
     // SAFETY: by contract.
     unsafe {
+        if !is_moment(limit) {
+            return SEM_CLOCKWAIT.get()(semaphore, clock, limit);
+        }
         let until = || limit_of(limit, clock);
         wait(semaphore, until, || {
             SEM_CLOCKWAIT.get()(semaphore, clock, limit)

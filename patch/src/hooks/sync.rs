@@ -42,6 +42,15 @@ pub(crate) fn list_in(table: &'static [List; LISTS], word: *const AtomicU32) -> 
     &table[usize::try_from(hash).unwrap_or(0) % LISTS]
 }
 
+/// A moment as libc takes it. Its calls look at that first, whether they have to wait or not.
+///
+/// # Safety
+/// Null or valid.
+pub(crate) unsafe fn is_moment(limit: *const timespec) -> bool {
+    // SAFETY: by contract.
+    unsafe { limit.as_ref() }.is_some_and(|limit| (0..1_000_000_000).contains(&limit.tv_nsec))
+}
+
 /// When a futex's limit has passed. `Err`: it is none, or by a clock that the kernel had better watch.
 pub(crate) fn deadline(
     limit: Option<timespec>,

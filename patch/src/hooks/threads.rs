@@ -145,6 +145,10 @@ pub(crate) unsafe extern "C" fn pthread_create(
 pub(crate) unsafe extern "C-unwind" fn pthread_exit(value: *mut c_void) -> ! {
     type Function = unsafe extern "C-unwind" fn(*mut c_void) -> !;
     if weald_scheduler::is_green() {
+        if cfg!(panic = "abort") {
+            eprintln!("weald: pthread_exit cannot unwind a green thread of this program; aborting");
+            std::process::abort();
+        }
         resume_unwind(Box::new(Exit(Word(value))));
     }
     // SAFETY: the next definition of the name is libc's, of this type; the rest by contract.
