@@ -2,7 +2,8 @@
 //!
 //! One that ends while the runtime lives (a spare carrier that retires) joins the one that did so before
 //! it, and leaves its own handle for the next: so at most one of them waits to be joined, nobody else
-//! waits for any, and the system has its stack and what else it keeps for it back.
+//! waits for any, and the system has its stack and what else it keeps for it back. Spare carriers are
+//! lean (`shim/lean.rs`).
 //!
 //! Invariant: the handle of an OS thread that was started is here, or with who joins it. A thread is
 //! entered by the lock under which it is started, so it finds its own handle when it retires, and
@@ -12,14 +13,17 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use crate::shim::os_threads::{self, Handle};
 use crate::shim::sync::Mutex;
-use crate::shim::thread::{self, JoinHandle};
 
 /// Which OS thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Which {
     Monitor,
+    /// One of the first carriers, of which there are as many as workers.
     Carrier(usize),
+    /// Any other carrier.
+    Spare(usize),
 }
 
 #[derive(Debug, Default)]
@@ -27,8 +31,8 @@ pub(crate) struct Threads(Mutex<Handles>);
 
 #[derive(Debug, Default)]
 struct Handles {
-    running: BTreeMap<Which, JoinHandle<()>>,
-    retired: Option<JoinHandle<()>>,
+    running: BTreeMap<Which, Handle>,
+    retired: Option<Handle>,
 }
 
 impl Threads {
@@ -43,7 +47,10 @@ impl Threads {
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
         let mut handles = self.0.lock();
-        let handle = thread::spawn(name, body)?;
+        let handle = match which {
+            Which::Spare(_) => os_threads::spawn_lean(name, body),
+            Which::Monitor | Which::Carrier(_) => os_threads::spawn(name, body),
+        }?;
         let before = handles.running.insert(which, handle);
         debug_assert!(before.is_none(), "it has retired, or was never there");
         Ok(())
@@ -67,8 +74,7 @@ impl Threads {
                 return;
             }
             for handle in running.into_values().chain(retired) {
-                // A carrier that panicked has said so already; there is nothing to add.
-                let _ = handle.join();
+                handle.join();
             }
         }
     }
@@ -77,12 +83,12 @@ impl Threads {
 /// An OS thread that has retired before and is to be joined.
 #[derive(Debug)]
 #[must_use = "it has not been joined yet"]
-pub(crate) struct Retired(Option<JoinHandle<()>>);
+pub(crate) struct Retired(Option<Handle>);
 
 impl Retired {
     pub(crate) fn join(self) {
         if let Some(handle) = self.0 {
-            let _ = handle.join();
+            handle.join();
         }
     }
 }

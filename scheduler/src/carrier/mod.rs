@@ -144,7 +144,7 @@ enum Start {
 pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
     let shared = Arc::clone(inner);
     let name = format!("{}-{index}", inner.settings.thread_name);
-    inner.threads.start(Which::Carrier(index), name, move || {
+    inner.threads.start(which(inner, index), name, move || {
         let carrier = &shared.carriers[index];
         carrier.inner.set(Arc::as_ptr(&shared));
         carrier.host.set(thread_locals::host_pointer());
@@ -163,6 +163,14 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
         drop(alt_stack);
         current::set_carrier(ptr::null());
     })
+}
+
+fn which(inner: &Inner, index: usize) -> Which {
+    if index < inner.settings.workers {
+        Which::Carrier(index)
+    } else {
+        Which::Spare(index)
+    }
 }
 
 /// The system's id of the running OS thread; 0 where nobody asks for it.
@@ -297,7 +305,7 @@ impl Carrier {
     /// Nobody has needed this carrier for long, and its OS thread ends.
     #[cold]
     fn retire(&self, inner: &Inner) {
-        let before = inner.threads.retire(Which::Carrier(self.index));
+        let before = inner.threads.retire(which(inner, self.index));
         // From here on another OS thread may be this carrier.
         inner.seats.retired(self.index);
         before.join();

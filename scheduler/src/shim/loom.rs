@@ -242,13 +242,29 @@ pub mod token {
 }
 
 pub mod thread {
-    pub use loom::thread::{JoinHandle, yield_now};
+    pub use loom::thread::yield_now;
+}
 
-    pub fn spawn(
-        _name: String,
+pub mod os_threads {
+    /// An OS thread that has not been joined.
+    #[derive(Debug)]
+    pub struct Handle(loom::thread::JoinHandle<()>);
+
+    impl Handle {
+        pub fn join(self) {
+            let _ = self.0.join();
+        }
+    }
+
+    pub fn spawn(_name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<Handle> {
+        Ok(Handle(loom::thread::spawn(body)))
+    }
+
+    pub fn spawn_lean(
+        name: String,
         body: impl FnOnce() + Send + 'static,
-    ) -> std::io::Result<JoinHandle<()>> {
-        Ok(loom::thread::spawn(body))
+    ) -> std::io::Result<Handle> {
+        spawn(name, body)
     }
 }
 

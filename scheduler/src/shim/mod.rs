@@ -8,12 +8,28 @@
 //!
 //! [`fence`]: atomic::fence
 
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    target_pointer_width = "64",
+    not(any(loom, miri))
+))]
+#[allow(
+    unsafe_code,
+    reason = "reads what the C library keeps of its memory, and writes a word of it"
+)]
+pub(crate) mod arena;
 #[cfg(not(loom))]
 pub(crate) mod barrier;
 #[cfg(weald_sanitizer = "thread")]
 pub mod in_sight;
+#[cfg(all(target_os = "linux", target_env = "gnu", not(any(loom, miri))))]
+#[allow(unsafe_code, reason = "starts OS threads by the C library")]
+mod lean;
 #[cfg(loom)]
 mod loom;
+#[cfg(not(loom))]
+pub(crate) mod os_threads;
 #[cfg(not(loom))]
 mod std;
 

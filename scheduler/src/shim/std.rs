@@ -128,16 +128,7 @@ pub mod token {
 }
 
 pub mod thread {
-    pub use std::thread::{JoinHandle, yield_now};
-
-    /// Starts an OS thread with a name.
-    pub fn spawn(
-        name: String,
-        body: impl FnOnce() + Send + 'static,
-    ) -> std::io::Result<JoinHandle<()>> {
-        let _bypass = crate::patch::Bypass::enter();
-        std::thread::Builder::new().name(name).spawn(body)
-    }
+    pub use std::thread::yield_now;
 }
 
 pub mod clock {

@@ -1,0 +1,181 @@
+//! OS threads that leave nothing behind when they end: those of spare carriers, of which a moment may need
+//! thousands.
+//!
+//! glibc keeps up to 40 MiB of the stacks that it has made for OS threads, two mappings each. And
+//! each OS thread that calls `malloc` or `free` has an arena, up to eight for each core, which stays for
+//! ever. So a *lean* thread
+//! - runs on a mapping of weald's own, which is unmapped once the thread has been joined;
+//! - shares an arena with others (`arena.rs`), before anything there allocates. std does so in a thread
+//!   of its own before the body begins, so it is not std's: `std::thread::current()` has no name in it. The
+//!   system knows the name.
+//!
+//! ```text
+//! low   guard       64 KiB, inaccessible
+//!       packet      the body and the name, until the thread has taken them
+//! high  stack       the C library puts the thread's own part and its thread-locals at the upper end
+//! ```
+//!
+//! Invariant: a lean thread is joined once, and its mapping goes away afterwards.
+
+use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+/// As std's threads have, if nothing else is said. Nothing of the user's runs there but hooks and the
+/// destructors of thread-locals.
+const STACK: usize = 2 << 20;
+
+/// A frame of some KiB that is compiled without probes does not step over it.
+const GUARD: usize = 64 << 10;
+
+/// Linux keeps no more of a name than this, with the zero at its end.
+const NAME: usize = 16;
+
+/// A lean thread that has not been joined.
+#[derive(Debug)]
+pub(crate) struct Lean {
+    thread: libc::pthread_t,
+    stack: Stack,
+}
+
+/// A mapping, until this is dropped.
+#[derive(Debug)]
+struct Stack {
+    address: usize,
+    bytes: usize,
+}
+
+impl Stack {
+    fn new() -> io::Result<Self> {
+        let bytes = GUARD + STACK;
+        // SAFETY: a mapping at an address of the kernel's choice replaces nothing.
+        let address = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                bytes,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_STACK | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Self {
+            address: address.addr(),
+            bytes,
+        };
+        let open = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the pages are ours, and nobody uses them.
+        if unsafe { libc::mprotect(stack.lowest().cast(), STACK, open) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stack)
+    }
+
+    /// The lowest address above the guard.
+    fn lowest(&self) -> *mut u8 {
+        ptr::with_exposed_provenance_mut(self.address + GUARD)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and the thread that ran there has been joined, or never began.
+        unsafe { libc::munmap(ptr::with_exposed_provenance_mut(self.address), self.bytes) };
+    }
+}
+
+/// What a thread finds at the lower end of its stack.
+struct Packet<F> {
+    name: [u8; NAME],
+    body: F,
+}
+
+/// Starts a lean thread. Its body must not panic: the process ends if it does.
+///
+/// # Errors
+/// The system's, with the body. `EINVAL`: the program's thread-locals leave no room for a stack there.
+pub(crate) fn start<F>(name: &str, body: F) -> Result<Lean, (io::Error, F)>
+where
+    F: FnOnce() + Send + 'static,
+{
+    let stack = match Stack::new() {
+        Ok(stack) => stack,
+        Err(error) => return Err((error, body)),
+    };
+    let mut packet = Packet {
+        name: [0; NAME],
+        body,
+    };
+    let length = name.len().min(NAME - 1);
+    packet.name[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let place: *mut Packet<F> = stack.lowest().cast();
+    const { assert!(size_of::<Packet<F>>() <= 1024 && align_of::<Packet<F>>() <= 4096) };
+    // SAFETY: the place is ours, large enough and aligned to pages.
+    unsafe { place.write(packet) };
+    let mut thread = 0;
+    // SAFETY: the stack is ours and stays until the thread has been joined; the packet is the new thread's
+    // as soon as that is there.
+    let error = unsafe { create(&mut thread, &stack, run::<F>) };
+    if error != 0 {
+        // SAFETY: no thread was made, so the packet is ours still.
+        let Packet { body, .. } = unsafe { place.read() };
+        return Err((io::Error::from_raw_os_error(error), body));
+    }
+    Ok(Lean { thread, stack })
+}
+
+/// Returns an error's number, or zero.
+///
+/// # Safety
+/// `run` may run on the stack with what lies at its lower end.
+unsafe fn create(
+    thread: &mut libc::pthread_t,
+    stack: &Stack,
+    run: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
+) -> libc::c_int {
+    let lowest = stack.lowest().cast();
+    // SAFETY: the attributes live over the calls; the rest by contract.
+    unsafe {
+        let mut attributes = mem::zeroed();
+        let error = libc::pthread_attr_init(&raw mut attributes);
+        if error != 0 {
+            return error;
+        }
+        let mut error = libc::pthread_attr_setstack(&raw mut attributes, lowest, STACK);
+        if error == 0 {
+            error = libc::pthread_create(thread, &raw const attributes, run, lowest);
+        }
+        libc::pthread_attr_destroy(&raw mut attributes);
+        error
+    }
+}
+
+extern "C" fn run<F: FnOnce()>(packet: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: who started this thread has left its packet to it.
+    let Packet { name, body } = unsafe { packet.cast::<Packet<F>>().read() };
+    // SAFETY: the name ends with a zero.
+    unsafe { libc::pthread_setname_np(libc::pthread_self(), name.as_ptr().cast()) };
+    #[cfg(target_pointer_width = "64")]
+    let arena = crate::shim::arena::Borrowed::begin();
+    let result = catch_unwind(AssertUnwindSafe(body));
+    #[cfg(target_pointer_width = "64")]
+    drop(arena);
+    if result.is_err() {
+        // The panic hook has said so.
+        std::process::abort();
+    }
+    ptr::null_mut()
+}
+
+impl Lean {
+    /// Waits until it has ended.
+    pub(crate) fn join(self) {
+        // SAFETY: it was started, and is joined here and nowhere else, as the handle ends.
+        unsafe { libc::pthread_join(self.thread, ptr::null_mut()) };
+        drop(self.stack);
+    }
+}
