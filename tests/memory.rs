@@ -449,6 +449,89 @@ fn limit_address_space(bytes: Option<libc::rlim_t>) {
 }
 
 #[test]
+fn who_waits_for_a_large_stack_holds_up_nobody_who_wants_a_small_one() {
+    let test = "who_waits_for_a_large_stack_holds_up_nobody_who_wants_a_small_one";
+    each_mode_in_child(test, &[], |mode, workers| {
+        const LARGE: usize = 256 << 20;
+        let rt = runtime(workers, mode);
+        let large = |flag: &Flag| {
+            let (begun, builder) = (flag.clone(), Builder::new().stack_size(LARGE));
+            let body = move || {
+                begun.set();
+                weald::park();
+            };
+            rt.run(|| builder.spawn(body).unwrap())
+        };
+        let (first, second) = (Flag::default(), Flag::default());
+        let holder = large(&first);
+        wait_until(|| first.is_set());
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: libc::rlim_t = statm.split(' ').next().unwrap().parse().unwrap();
+        limit_address_space(Some(pages * 4096 + (128 << 20)));
+        let waits = large(&second);
+        for size in [16 << 10, 64 << 10, 256 << 10, 1 << 20] {
+            for _ in 0..20 {
+                let small = Builder::new().stack_size(size);
+                let small = rt.run(|| small.spawn(|| 5).unwrap());
+                assert_eq!(small.join().unwrap(), 5);
+            }
+        }
+        assert!(!second.is_set(), "it had a stack");
+        end(vec![holder]);
+        wait_until(|| second.is_set());
+        end(vec![waits]);
+    });
+}
+
+#[test]
+fn threads_of_all_sizes_that_want_the_same_guards_take_turns() {
+    let test = "threads_of_all_sizes_that_want_the_same_guards_take_turns";
+    each_mode_in_child(test, FEW, |mode, workers| {
+        let rt = runtime(workers, mode);
+        let begun = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let spawn = |size: usize| {
+            let begun = std::sync::Arc::clone(&begun);
+            let body = move || {
+                begun.lock().unwrap().push(size);
+                weald::park();
+            };
+            Builder::new().stack_size(size).spawn(body).unwrap()
+        };
+        let sizes = [16 << 10, 1 << 20];
+        // Spawned by a thread that has the last stack.
+        let (holders, all) = rt.run(|| {
+            let holders: Vec<_> = (0..63).map(|_| weald::spawn(weald::park)).collect();
+            while rt.metrics().parked < 63 {
+                weald::yield_now();
+            }
+            let all = sizes.map(|size| (0..40).map(|_| spawn(size)).collect::<Vec<_>>());
+            (holders, all)
+        });
+        support::settle();
+        assert!(begun.lock().unwrap().len() <= 1, "there was no stack");
+        // As each of them holds the stack that it gets, they start by as many as end here.
+        let mut holders = holders.into_iter();
+        for round in 1..=10 {
+            end(holders.by_ref().take(4).collect());
+            wait_until(|| begun.lock().unwrap().len() >= 4 * round);
+        }
+        let begun_now = begun.lock().unwrap().clone();
+        for size in sizes {
+            let of_it = begun_now.iter().filter(|&&begun| begun == size).count();
+            assert!(of_it >= 10, "{begun_now:?}");
+        }
+        end(holders.collect());
+        for threads in all {
+            let threads: Vec<_> = threads;
+            wait_until(|| {
+                unpark(&threads);
+                threads.iter().all(weald::JoinHandle::is_finished)
+            });
+        }
+    });
+}
+
+#[test]
 fn a_stack_beyond_the_limit_of_address_space_is_an_error_of_the_builder() {
     let test = "a_stack_beyond_the_limit_of_address_space_is_an_error_of_the_builder";
     each_mode_in_child(test, &[], |mode, workers| {

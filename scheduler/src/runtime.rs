@@ -480,7 +480,7 @@ impl Runtime {
             }
         };
         injected.into_iter().for_each(refuse);
-        std::iter::from_fn(|| inner.starts.pop()).for_each(refuse);
+        inner.starts.take_all().into_iter().for_each(refuse);
         for worker in &inner.workers {
             // SAFETY: nobody holds the seat any more, and the caller alone shuts the runtime down; the
             // reference ends with the statement, before anything of the user's runs.

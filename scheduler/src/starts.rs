@@ -1,8 +1,12 @@
 //! Green threads that cannot start yet: there is no stack for them now, but others hold some.
 //!
 //! A thread gets its stack when a carrier first takes it out of a queue. If the system gives no more
-//! stacks, or in the mode `Own` no memory for its thread-locals, the thread comes here, and so do those that
-//! would start after it: first come, first served. Carriers look here when they look at the clock and before they sleep, start whom they
+//! stacks of its size, or in the mode `Own` no memory for its thread-locals, the thread comes here, and so do
+//! those of that size that would start after it: first come, first served. Each size has a queue of its own: a
+//! large stack may be long in coming while there are small ones. Where both want the same, as all sizes want
+//! guards, they take turns.
+//!
+//! Carriers look here when they look at the clock and before they sleep, start whom they
 //! have a stack for (`Carrier::admit`), and leave the others. A worker that sleeps while threads
 //! wait here leaves its own stacks to all, and looks again after a pause.
 //!
@@ -13,7 +17,7 @@
 //!
 //! As in `stack`, atomics and locks are std's: no model runs out of stacks.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,6 +26,7 @@ use std::time::{Duration, Instant};
 use crate::green_thread::Task;
 use crate::last_words;
 use crate::shim::plain::{Mutex, MutexGuard};
+use crate::stack;
 
 /// Without a start for so long, it is said.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,9 +49,31 @@ pub(crate) struct Starts {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// By the class of the stack's size.
+    queues: BTreeMap<usize, Queue>,
+    /// The class that was last served.
+    served: usize,
+}
+
+#[derive(Debug)]
+struct Queue {
+    /// Empty while its last one is tried.
     tasks: VecDeque<Task>,
-    /// When one was last taken out, or came when nobody waited.
-    moved: Option<Instant>,
+    /// When one was last started, or came when nobody waited.
+    moved: Instant,
+}
+
+impl Waiting {
+    fn queue(&mut self, class: usize, now: Instant) -> &mut Queue {
+        self.queues.entry(class).or_insert_with(|| Queue {
+            tasks: VecDeque::new(),
+            moved: now,
+        })
+    }
+
+    fn len(&self) -> usize {
+        self.queues.values().map(|queue| queue.tasks.len()).sum()
+    }
 }
 
 impl Starts {
@@ -68,43 +95,80 @@ impl Starts {
         self.len.load(Ordering::Relaxed) == 0
     }
 
-    /// Adds a thread behind the others. True: it is the only one.
+    /// Threads wait for a stack of this size.
+    #[inline]
+    pub(crate) fn has(&self, size: usize) -> bool {
+        let waits = |queue: &Queue| !queue.tasks.is_empty();
+        let class = stack::class_of(size);
+        !self.is_empty() && self.waiting().queues.get(&class).is_some_and(waits)
+    }
+
+    /// Adds a thread behind the others of its size. True: it is the only one.
     pub(crate) fn push(&self, task: Task, now: Instant) -> bool {
         let mut waiting = self.waiting();
-        let first = waiting.tasks.is_empty();
+        let class = stack::class_of(task.stack_size());
+        let queue = waiting.queue(class, now);
+        let first = queue.tasks.is_empty();
         if first {
-            waiting.moved = Some(now);
+            queue.moved = now;
         }
-        waiting.tasks.push_back(task);
-        self.len.store(waiting.tasks.len(), Ordering::Relaxed);
+        queue.tasks.push_back(task);
+        self.len.store(waiting.len(), Ordering::Relaxed);
         first
     }
 
-    /// The thread that has waited longest. Follow it with [`started`](Self::started) or
+    /// The classes of which threads wait; the one whose turn it is comes first.
+    pub(crate) fn classes(&self) -> Vec<usize> {
+        let waiting = self.waiting();
+        let some = waiting
+            .queues
+            .iter()
+            .filter(|(_, queue)| !queue.tasks.is_empty());
+        let mut classes: Vec<_> = some.map(|(&class, _)| class).collect();
+        let served = classes.partition_point(|&class| class <= waiting.served);
+        classes.rotate_left(served);
+        classes
+    }
+
+    /// The thread of a class that has waited longest. Follow it with [`started`](Self::started) or
     /// [`put_back`](Self::put_back).
-    pub(crate) fn pop(&self) -> Option<Task> {
+    pub(crate) fn pop(&self, class: usize) -> Option<Task> {
         let mut waiting = self.waiting();
-        let task = waiting.tasks.pop_front();
-        self.len.store(waiting.tasks.len(), Ordering::Relaxed);
-        if waiting.tasks.is_empty() {
-            // It may have been long.
-            waiting.tasks.shrink_to(64);
-        }
+        let queue = waiting.queues.get_mut(&class)?;
+        let task = queue.tasks.pop_front();
+        self.len.store(waiting.len(), Ordering::Relaxed);
         task
     }
 
-    pub(crate) fn started(&self, now: Instant) {
-        self.waiting().moved = Some(now);
+    /// Takes all out, for a runtime that ends.
+    pub(crate) fn take_all(&self) -> Vec<Task> {
+        let queues = std::mem::take(&mut self.waiting().queues);
+        self.len.store(0, Ordering::Relaxed);
+        queues.into_values().flat_map(|queue| queue.tasks).collect()
+    }
+
+    /// One of that class has started.
+    pub(crate) fn started(&self, class: usize, now: Instant) {
+        let mut waiting = self.waiting();
+        waiting.served = class;
+        if let Some(queue) = waiting.queues.get_mut(&class) {
+            queue.moved = now;
+            if queue.tasks.is_empty() {
+                waiting.queues.remove(&class);
+            }
+        }
     }
 
     /// There is no stack for it still, for that reason.
     pub(crate) fn put_back(&self, task: Task, now: Instant, reason: &impl Display) {
         let (count, since) = {
             let mut waiting = self.waiting();
-            waiting.tasks.push_front(task);
-            self.len.store(waiting.tasks.len(), Ordering::Relaxed);
-            let moved = *waiting.moved.get_or_insert(now);
-            (waiting.tasks.len(), now.saturating_duration_since(moved))
+            let class = stack::class_of(task.stack_size());
+            let queue = waiting.queue(class, now);
+            queue.tasks.push_front(task);
+            let (count, moved) = (queue.tasks.len(), queue.moved);
+            self.len.store(waiting.len(), Ordering::Relaxed);
+            (count, now.saturating_duration_since(moved))
         };
         if since >= PATIENCE && !self.told.swap(true, Ordering::Relaxed) {
             last_words::say(format_args!(
@@ -128,8 +192,9 @@ impl Starts {
         if self.is_empty() {
             return None;
         }
-        let moved = self.waiting().moved.unwrap_or(now);
-        let since = now.saturating_duration_since(moved);
+        let waiting = self.waiting();
+        let moved = waiting.queues.values().map(|queue| queue.moved).max();
+        let since = now.saturating_duration_since(moved.unwrap_or(now));
         Some((since / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
     }
 }

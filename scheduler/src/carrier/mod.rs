@@ -543,8 +543,8 @@ impl Carrier {
     /// would keep at hand for them costs each dispatch some twenty instructions.
     #[inline(never)]
     fn start(&self, inner: &Arc<Inner>, worker: &Worker, task: Task) -> Option<Task> {
-        // Those that wait for a stack are first.
-        if inner.starts.is_empty() {
+        // Those that wait for a stack of its size are first.
+        if !inner.starts.has(task.stack_size()) {
             match self.bind(inner, worker, &task) {
                 Start::Bound => return Some(task),
                 Start::Ended => return None,
@@ -567,23 +567,30 @@ impl Carrier {
     fn admit(&self, inner: &Arc<Inner>, worker: &Worker) -> usize {
         /// No more at once: others wait as well.
         const MOST: usize = 32;
-        let mut admitted = 0;
-        while admitted < MOST {
-            let Some(task) = inner.starts.pop() else {
-                break;
+        let (mut admitted, mut next) = (0, 0);
+        // Of each size one, in turn, as long as there are stacks of it.
+        let mut classes = inner.starts.classes();
+        while admitted < MOST && !classes.is_empty() {
+            next %= classes.len();
+            let class = classes[next];
+            let Some(task) = inner.starts.pop(class) else {
+                classes.remove(next);
+                continue;
             };
             match self.bind(inner, worker, &task) {
                 Start::Bound => {
-                    inner.starts.started(clock::now());
+                    inner.starts.started(class, clock::now());
                     self.push_woken(inner, task, Hint::Event);
                 }
                 Start::Ended if self.seat().is_none() => return admitted + 1,
-                Start::Ended => inner.starts.started(clock::now()),
+                Start::Ended => inner.starts.started(class, clock::now()),
                 Start::Waits(error) => {
                     inner.starts.put_back(task, clock::now(), &error);
-                    break;
+                    classes.remove(next);
+                    continue;
                 }
             }
+            next += 1;
             admitted += 1;
         }
         admitted

@@ -90,7 +90,7 @@ pub(crate) fn round_up_to_class(bytes: usize) -> usize {
 
 /// The index of the class that holds stacks of this size or a little more.
 #[inline]
-fn class_of(bytes: usize) -> usize {
+pub(crate) fn class_of(bytes: usize) -> usize {
     (usize::BITS - (bytes.saturating_sub(1) / MIN_STACK).leading_zeros()) as usize
 }
 
