@@ -7,8 +7,8 @@
 //! read of a file does, and those that may last until another green thread has done something, as a
 //! wait for a lock does. One kind never waits for a permit of the other: who holds the lock can write its
 //! file, however many wait for the lock. At most as many calls of the second kind run at a time as
-//! there are spare carriers, so each worker keeps a carrier; one more waits as a green thread. Calls of
-//! the first kind need no carriers of their own: where none is left the worker waits with the call, which
+//! there are spare carriers, so each worker keeps a carrier; one more waits as a green thread, behind those
+//! that came before it (`permits.rs`). Calls of the first kind need no carriers of their own: where none is left the worker waits with the call, which
 //! ends soon.
 #![allow(unsafe_code, reason = "the running thread's own part")]
 
@@ -16,8 +16,7 @@ use crate::carrier::Away;
 use crate::current;
 use crate::exception::Hold;
 use crate::green_thread::Header;
-use crate::shim::atomic::{AtomicU64, Ordering};
-use crate::wait_queue::{WaitQueue, Woken};
+use crate::permits::Permits;
 use crate::waiter;
 
 /// What ends a call that blocks its OS thread.
@@ -51,82 +50,6 @@ impl Blocking {
         match lasts {
             Lasts::Briefly => &self.brief,
             Lasts::UntilOthersAct => &self.long,
-        }
-    }
-}
-
-/// How many more may block, and who waits to be one of them.
-#[derive(Debug)]
-struct Permits {
-    /// Free permits, and in units of [`WAITER`] how many threads wait or are about to.
-    word: AtomicU64,
-    queue: WaitQueue,
-}
-
-/// One who waits counts before it enters the queue and looks for a permit once it is there; who gives
-/// one back adds it and reads the count in one step. Whichever step of the word is the later one sees
-/// the other, so without a waiter nobody needs the queue's lock.
-const WAITER: u64 = 1 << 32;
-
-impl Permits {
-    fn new(free: usize) -> Self {
-        let free = u64::try_from(free).unwrap_or(u64::MAX);
-        Self {
-            word: AtomicU64::new(free.min(WAITER / 2)),
-            queue: WaitQueue::new(),
-        }
-    }
-
-    fn free(word: u64) -> u64 {
-        word % WAITER
-    }
-
-    #[inline]
-    fn try_take(&self) -> bool {
-        let mut word = self.word.load(Ordering::Relaxed);
-        while Self::free(word) > 0 {
-            match self.word.compare_exchange_weak(
-                word,
-                word - 1,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return true,
-                Err(now) => word = now,
-            }
-        }
-        false
-    }
-
-    #[inline]
-    fn take(&self) {
-        if !self.try_take() {
-            self.wait();
-        }
-    }
-
-    #[cold]
-    fn wait(&self) {
-        while !self.try_take() {
-            self.word.fetch_add(WAITER, Ordering::AcqRel);
-            let is_free = || Self::free(self.word.load(Ordering::Acquire)) > 0;
-            let woken = self.queue.wait(is_free, None, true);
-            self.word.fetch_sub(WAITER, Ordering::AcqRel);
-            match woken {
-                Woken::Interrupted(interrupt) => {
-                    // A permit that was given meanwhile goes to the next.
-                    self.queue.wake_one();
-                    interrupt.unwind()
-                }
-                Woken::Notified | Woken::Ready | Woken::TimedOut | Woken::Again => {}
-            }
-        }
-    }
-
-    #[inline]
-    fn give(&self) {
-        if self.word.fetch_add(1, Ordering::AcqRel) >= WAITER {
-            self.queue.wake_one();
         }
     }
 }
@@ -183,7 +106,9 @@ pub(crate) fn call<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     }
     // SAFETY: a green thread that runs keeps its runtime.
     let permits = unsafe { &(*header.runtime).blocking }.permits(lasts);
-    permits.take();
+    if let Err(interrupt) = permits.take() {
+        interrupt.unwind();
+    }
     let hold = Hold::new();
     // SAFETY: as above.
     unsafe { header.local() }.blocking += 1;

@@ -57,6 +57,7 @@ mod panic_hook;
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod patch;
+mod permits;
 mod place;
 mod poller;
 mod prefetch;

@@ -1,0 +1,115 @@
+//! Models of `scheduler/src/permits.rs`.
+//!
+//! Invariant 1: each who waits gets a permit; none is lost, and none is had twice.
+//! Invariant 2: who comes while somebody waits does not pass.
+#![cfg(loom)]
+
+#[path = "../../scheduler/src/permits.rs"]
+mod permits;
+mod shim {
+    pub(crate) use weald_loom_tests::sync::atomic;
+}
+mod wait_queue {
+    pub(crate) use weald_scheduler::io::{Interrupt, WaitQueue, Woken};
+}
+
+use weald_loom_tests::sync::Arc;
+use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering};
+use weald_loom_tests::{Model, check, thread, witness};
+
+use self::permits::Permits;
+
+/// One permit, and how many have it.
+struct Room {
+    permits: Permits,
+    inside: AtomicUsize,
+}
+
+impl Room {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            permits: Permits::new(1),
+            inside: AtomicUsize::new(0),
+        })
+    }
+
+    fn visit(&self) {
+        assert!(self.permits.take().is_ok(), "nobody throws at it");
+        assert_eq!(self.inside.fetch_add(1, Ordering::Relaxed), 0);
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+        self.permits.give();
+    }
+}
+
+#[test]
+fn a_permit_goes_to_each_who_waits_for_it() {
+    let model = Model::new("a_permit_goes_to_each_who_waits_for_it", 20, &[]);
+    check(model, || {
+        let room = Room::new();
+        let other = thread::spawn({
+            let room = Arc::clone(&room);
+            move || room.visit()
+        });
+        room.visit();
+        other.join().unwrap();
+        room.visit();
+    });
+}
+
+#[test]
+fn an_exception_takes_no_permit_along() {
+    let witnesses = &["interrupted", "took it"];
+    let model = Model::new("an_exception_takes_no_permit_along", 100, witnesses);
+    check(model, || {
+        let room = Room::new();
+        let me = weald_scheduler::current();
+        let other = thread::spawn({
+            let room = Arc::clone(&room);
+            move || {
+                assert!(room.permits.take().is_ok(), "nobody throws at it");
+                me.throw("enough");
+                room.permits.give();
+            }
+        });
+        match room.permits.take() {
+            Ok(()) => {
+                witness!("took it");
+                room.permits.give();
+            }
+            Err(_) => witness!("interrupted"),
+        }
+        other.join().unwrap();
+        room.visit();
+    });
+}
+
+#[test]
+fn who_comes_later_does_not_pass_who_waits() {
+    let witnesses = &["handed over"];
+    let model = Model::new("who_comes_later_does_not_pass_who_waits", 100, witnesses);
+    check(model, || {
+        let room = Room::new();
+        assert!(room.permits.take().is_ok());
+        let turn = Arc::new(AtomicUsize::new(0));
+        let waiter = thread::spawn({
+            let (room, turn) = (Arc::clone(&room), Arc::clone(&turn));
+            move || {
+                assert!(room.permits.take().is_ok(), "nobody throws at it");
+                let came = turn.fetch_add(1, Ordering::Relaxed);
+                room.permits.give();
+                came
+            }
+        });
+        // If somebody waits by now, it is served before who comes back.
+        let waits = room.permits.somebody_sleeps();
+        room.permits.give();
+        assert!(room.permits.take().is_ok());
+        let came = turn.fetch_add(1, Ordering::Relaxed);
+        room.permits.give();
+        let others = waiter.join().unwrap();
+        if waits {
+            witness!("handed over");
+            assert!(others < came, "it was overtaken");
+        }
+    });
+}
