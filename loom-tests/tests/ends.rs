@@ -19,7 +19,7 @@ use weald_loom_tests::sync::Arc;
 use weald_loom_tests::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use weald_loom_tests::{Model, check, thread, witness};
 
-use self::ends::{Ending, all_ended};
+use self::ends::{Ending, all_ended, some_are_left};
 
 /// A runtime with one carrier, on which one thread ends.
 struct Runtime {
@@ -118,5 +118,81 @@ fn a_shutdown_waits_for_what_the_last_thread_leaves() {
         witness!("all had ended", all);
         witness!("one had not", !all);
         assert!(runtime.all_ended());
+    });
+}
+
+/// A runtime in which a timer falls due while it closes.
+struct Closing {
+    runtime: Arc<Runtime>,
+    closes: AtomicBool,
+    stops: AtomicBool,
+    /// Calls that were due and did not fire.
+    unfired: AtomicU64,
+}
+
+impl Closing {
+    /// The carrier's loop, once around: the timer is due, and the thread that it starts is run if there is
+    /// time. True: a thread has started.
+    fn carry(&self) -> bool {
+        if self.closes.load(Ordering::Acquire) {
+            self.unfired.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        self.runtime.spawned.fetch_add(1, Ordering::AcqRel);
+        if !self.stops.load(Ordering::Acquire) {
+            self.runtime.end();
+        }
+        true
+    }
+
+    /// True: all have ended, and the memory goes.
+    fn shut_down(&self, carrier: thread::JoinHandle<bool>) -> (bool, bool) {
+        self.closes.store(true, Ordering::Release);
+        let ended = self.runtime.all_ended();
+        self.stops.store(true, Ordering::Release);
+        let started = carrier.join().unwrap();
+        let live = || {
+            let ended = self.runtime.ended.load(Ordering::Acquire);
+            self.runtime.spawned.load(Ordering::Acquire) - ended
+        };
+        (started, !some_are_left(ended, live))
+    }
+}
+
+#[test]
+fn a_timer_that_falls_due_at_the_end_leaves_its_thread_behind() {
+    let witnesses = &["it did not fire", "it ran", "it was left"];
+    let model = Model::new(
+        "a_timer_that_falls_due_at_the_end_leaves_its_thread_behind",
+        10,
+        witnesses,
+    );
+    check(model, || {
+        let runtime = Runtime::new();
+        // The one thread that there was has ended.
+        runtime.ended.store(1, Ordering::Release);
+        let closing = Arc::new(Closing {
+            runtime,
+            closes: AtomicBool::new(false),
+            stops: AtomicBool::new(false),
+            unfired: AtomicU64::new(0),
+        });
+        let carrier = thread::spawn({
+            let closing = Arc::clone(&closing);
+            move || closing.carry()
+        });
+        let (started, gone) = closing.shut_down(carrier);
+        let runtime = &closing.runtime;
+        let live = runtime.spawned.load(Ordering::Relaxed) - runtime.ended.load(Ordering::Relaxed);
+        if gone {
+            // The memory goes: nobody uses it any more.
+            runtime.work();
+            assert_eq!(live, 0, "a thread points to memory that is gone");
+        }
+        let unfired = closing.unfired.load(Ordering::Relaxed);
+        assert_eq!(unfired == 0, started, "the call is somewhere");
+        witness!("it did not fire", !started);
+        witness!("it ran", started && gone);
+        witness!("it was left", started && live > 0);
     });
 }

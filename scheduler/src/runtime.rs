@@ -454,7 +454,7 @@ impl Runtime {
             std::mem::forget(injected);
         }
         // Also if all had ended before: a timer that had looked at the phase by then may have started one.
-        let left = !ended || inner.live() > 0;
+        let left = ends::some_are_left(ended, || inner.live());
         if left {
             // That thread points to the runtime, and its queues to the thread.
             std::mem::forget(Arc::clone(inner));
