@@ -327,27 +327,7 @@ impl Monitor {
     }
 
     pub(crate) fn run(&self, inner: &Arc<Inner>) {
-        let now = clock::now();
-        let nothing = Seen {
-            ticks: 0,
-            holder: None,
-            since: now,
-            woke: false,
-            refused: false,
-            siege: Siege {
-                seats: 0,
-                last: now,
-            },
-        };
-        let mut watch = Watch {
-            seen: vec![nothing; inner.workers.len()],
-            hogs: Vec::new(),
-            settled: Vec::new(),
-            looked_at: [now; 2],
-            told: None,
-            alert_until: now,
-            tracer: blocked::is_wanted().then(Tracer::new),
-        };
+        let mut watch = Watch::new(inner, clock::now());
         let mut tick = TICK;
         loop {
             let stop = self.stop.lock();
@@ -388,6 +368,29 @@ impl Monitor {
 }
 
 impl Watch {
+    fn new(inner: &Inner, now: Instant) -> Self {
+        let nothing = Seen {
+            ticks: 0,
+            holder: None,
+            since: now,
+            woke: false,
+            refused: false,
+            siege: Siege {
+                seats: 0,
+                last: now,
+            },
+        };
+        Self {
+            seen: vec![nothing; inner.workers.len()],
+            hogs: Vec::new(),
+            settled: Vec::new(),
+            looked_at: [now; 2],
+            told: None,
+            alert_until: now,
+            tracer: blocked::is_wanted().then(Tracer::new),
+        }
+    }
+
     /// Returns the time until the next look.
     fn look(&mut self, inner: &Arc<Inner>, now: Instant) -> Duration {
         let (mut all_brisk, mut backlog) = (true, false);
@@ -551,18 +554,9 @@ impl Watch {
     }
 
     /// Counts and reports those that go on, forgets the others. They need no more frequent looks than
-    /// one each tick, however soon workers do.
+    /// one each tick, however soon workers do. But the monitor may sleep after any look, so each takes those in
+    /// that are expected: when to report the next one must be known.
     fn look_at_hogs(&mut self, inner: &Inner, now: Instant) {
-        let is_due = |last: &mut Instant, after: Duration| {
-            let due = now.saturating_duration_since(*last) >= after;
-            if due {
-                *last = now;
-            }
-            due
-        };
-        if !is_due(&mut self.looked_at[0], TICK) {
-            return;
-        }
         let expected = std::mem::take(&mut *inner.monitor.expected.lock());
         self.hogs
             .extend(expected.into_iter().map(|(carrier, losses)| Hog {
@@ -573,6 +567,16 @@ impl Watch {
                 reported: false,
                 blocked: None,
             }));
+        let is_due = |last: &mut Instant, after: Duration| {
+            let due = now.saturating_duration_since(*last) >= after;
+            if due {
+                *last = now;
+            }
+            due
+        };
+        if !is_due(&mut self.looked_at[0], TICK) {
+            return;
+        }
         let tracer = &mut self.tracer;
         self.hogs
             .retain_mut(|hog| hog.goes_on(inner, tracer.as_mut(), now));
@@ -612,4 +616,24 @@ fn is_urgent(inner: &Inner, worker: &Worker, now: Instant) -> bool {
 /// Green threads wait there, or could run there.
 fn is_wanted(inner: &Inner, worker: &Worker) -> bool {
     worker.queued() > 0 || !inner.injector.is_empty() || inner.seats.somebody_waits()
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+mod tests {
+    use super::{Inner, TICK, Watch, clock};
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no poller")]
+    fn a_hog_that_is_expected_is_known_after_any_look() {
+        let inner = Inner::unstarted().unwrap();
+        let mut watch = Watch::new(&inner, clock::now());
+        let now = clock::now() + TICK;
+        watch.look_at_hogs(&inner, now);
+        assert_eq!(watch.next_report(&inner), None);
+        inner.monitor.expect(0, inner.carriers[0].door.losses());
+        // As in a siege, and then the monitor sleeps.
+        watch.look_at_hogs(&inner, now + TICK / 16);
+        assert!(watch.next_report(&inner).is_some());
+    }
 }

@@ -131,6 +131,13 @@ impl Inner {
         })
     }
 
+    /// A runtime with a worker and no OS threads.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn unstarted() -> io::Result<Self> {
+        let settings = RuntimeBuilder::new().workers(1).spare_threads(1).settings();
+        Self::new(settings.expect("these settings are possible"))
+    }
+
     /// A runtime without workers, for `thin.rs`.
     #[cfg(loom)]
     pub(crate) fn thin() -> Arc<Self> {
