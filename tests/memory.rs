@@ -231,6 +231,49 @@ fn a_channel_that_was_long_gives_its_memory_back() {
     assert!(child.success, "{child:?}");
 }
 
+#[test]
+fn a_million_timers_that_are_over_leave_no_memory_behind() {
+    let test = "a_million_timers_that_are_over_leave_no_memory_behind";
+    each_mode_in_child(test, &[], |mode, workers| {
+        let rt = runtime(workers, mode);
+        rt.run(|| ());
+        let before = resident();
+        // These live on, wherever they are.
+        let mut others = Vec::new();
+        let mut set = |many: usize| {
+            let timers: Vec<_> = (0..many)
+                .map(|_| rt.run(|| weald::call_after(HOUR, || ())))
+                .collect();
+            others.push(rt.run(|| weald::call_after(HOUR, || ())));
+            timers
+        };
+        let cancel = |timers: Vec<weald::Timer>| {
+            for timer in timers {
+                assert!(timer.cancel());
+            }
+        };
+        let most = set(1000);
+        let million: Vec<_> = rt.run(|| {
+            (0..1_000_000)
+                .map(|_| weald::call_after(HOUR, || ()))
+                .collect()
+        });
+        assert!(resident() > before + 40);
+        rt.run(|| cancel(million));
+        cancel(most);
+        cancel(set(1000));
+        // What `malloc` keeps of the closures is another matter.
+        wait_until(|| {
+            // SAFETY: the call has no conditions.
+            unsafe { libc::malloc_trim(0) };
+            resident() < before + 20
+        });
+        // It is used again.
+        cancel(set(10_000));
+        cancel(others);
+    });
+}
+
 /// Uses a frame of so many bytes without touching what lies between its ends, as C compilers make it.
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
@@ -396,59 +439,6 @@ fn those_that_wait_for_a_stack_start_when_others_end() {
 }
 
 #[test]
-fn threads_that_wait_for_those_that_have_no_stack_are_told_of() {
-    let test = "threads_that_wait_for_those_that_have_no_stack_are_told_of";
-    for index in 0..MODES.len() {
-        let mode = index.to_string();
-        let env = [FEW[0], ("MODE_OF_THE_TEST", &*mode)];
-        let child = in_child(test, &env, || {
-            let index: usize = std::env::var("MODE_OF_THE_TEST").unwrap().parse().unwrap();
-            let rt = runtime(2, MODES[index]);
-            let go = Flag::default();
-            let spawn = |_| {
-                let go = go.clone();
-                rt.spawn(move || go.wait())
-            };
-            let holders: Vec<_> = (0..64).map(spawn).collect();
-            let parked = || rt.metrics().parked >= 50;
-            wait_until(parked);
-            let sets = go.clone();
-            let never = rt.spawn(move || sets.set());
-            // Long enough that it is said; then somebody else helps, and all goes on.
-            std::thread::sleep(Duration::from_secs(4));
-            assert!(!go.is_set(), "it had a stack");
-            go.set();
-            never.join().unwrap();
-            for thread in holders {
-                thread.join().unwrap();
-            }
-        });
-        assert!(child.success, "{child:?}");
-        let said: Vec<_> = child
-            .stderr
-            .lines()
-            .filter(|line| line.contains("weald:"))
-            .collect();
-        assert_eq!(said.len(), 1, "{child:?}");
-        assert!(
-            said[0].contains("64") && said[0].contains("vm.max_map_count"),
-            "{said:?}"
-        );
-    }
-}
-
-/// Sets the limit of address space; `None`: none.
-fn limit_address_space(bytes: Option<libc::rlim_t>) {
-    let limit = libc::rlimit {
-        rlim_cur: bytes.unwrap_or(libc::RLIM_INFINITY),
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: the pointer is to a live structure.
-    let set = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
-    assert_eq!(set, 0, "the machine has a limit of its own");
-}
-
-#[test]
 fn who_waits_for_a_large_stack_holds_up_nobody_who_wants_a_small_one() {
     let test = "who_waits_for_a_large_stack_holds_up_nobody_who_wants_a_small_one";
     each_mode_in_child(test, &[], |mode, workers| {
@@ -529,6 +519,59 @@ fn threads_of_all_sizes_that_want_the_same_guards_take_turns() {
             });
         }
     });
+}
+
+#[test]
+fn threads_that_wait_for_those_that_have_no_stack_are_told_of() {
+    let test = "threads_that_wait_for_those_that_have_no_stack_are_told_of";
+    for index in 0..MODES.len() {
+        let mode = index.to_string();
+        let env = [FEW[0], ("MODE_OF_THE_TEST", &*mode)];
+        let child = in_child(test, &env, || {
+            let index: usize = std::env::var("MODE_OF_THE_TEST").unwrap().parse().unwrap();
+            let rt = runtime(2, MODES[index]);
+            let go = Flag::default();
+            let spawn = |_| {
+                let go = go.clone();
+                rt.spawn(move || go.wait())
+            };
+            let holders: Vec<_> = (0..64).map(spawn).collect();
+            let parked = || rt.metrics().parked >= 50;
+            wait_until(parked);
+            let sets = go.clone();
+            let never = rt.spawn(move || sets.set());
+            // Long enough that it is said; then somebody else helps, and all goes on.
+            std::thread::sleep(Duration::from_secs(4));
+            assert!(!go.is_set(), "it had a stack");
+            go.set();
+            never.join().unwrap();
+            for thread in holders {
+                thread.join().unwrap();
+            }
+        });
+        assert!(child.success, "{child:?}");
+        let said: Vec<_> = child
+            .stderr
+            .lines()
+            .filter(|line| line.contains("weald:"))
+            .collect();
+        assert_eq!(said.len(), 1, "{child:?}");
+        assert!(
+            said[0].contains("64") && said[0].contains("vm.max_map_count"),
+            "{said:?}"
+        );
+    }
+}
+
+/// Sets the limit of address space; `None`: none.
+fn limit_address_space(bytes: Option<libc::rlim_t>) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes.unwrap_or(libc::RLIM_INFINITY),
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the pointer is to a live structure.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(set, 0, "the machine has a limit of its own");
 }
 
 #[test]

@@ -93,6 +93,12 @@ pub(crate) enum TimerEvent {
     Call(Arc<Call>),
 }
 
+/// So long nobody must have needed the memory of timers that are over, before it goes back: as for stacks.
+const SPARE_TIMERS_WINDOW: Duration = Duration::from_millis(500);
+
+/// Between two steps of giving it back, for a worker that has nothing else to do.
+const TRIM_PAUSE: Duration = Duration::from_millis(4);
+
 /// A timer from somewhere without a wheel.
 #[derive(Debug)]
 pub(crate) struct RemoteTimer {
@@ -188,6 +194,8 @@ pub(crate) struct Core {
     due: Vec<TimerEvent>,
     /// When it last gave back what it had spare.
     last_tidy: Instant,
+    /// Since when much of the timers' memory has been spare.
+    spare_timers: Option<Instant>,
 }
 
 /// Whole milliseconds.
@@ -245,6 +253,7 @@ impl Worker {
                 rng: 0x9e37_79b9_7f4a_7c15 ^ ((index as u64 + 1) << 17),
                 due: Vec::new(),
                 last_tidy: start,
+                spare_timers: None,
             }),
         })
     }
@@ -674,6 +683,35 @@ impl Core {
         }
     }
 
+    /// Memory of timers is being given back, or will be if nobody needs it.
+    pub(crate) fn has_spare_timers(&self) -> bool {
+        self.spare_timers.is_some()
+    }
+
+    /// Gives memory back of timers that are over, if nobody has needed it for a while, until `stop` says
+    /// so. Returns after how long to come again; `None`: there is nothing to give back any more.
+    pub(crate) fn trim_timers(
+        &mut self,
+        now: Instant,
+        stop: impl Fn() -> bool,
+    ) -> Option<Duration> {
+        if !cfg!(target_os = "linux") || !self.wheel.can_trim() {
+            self.spare_timers = None;
+            return None;
+        }
+        let since = *self.spare_timers.get_or_insert(now);
+        let left = (since + SPARE_TIMERS_WINDOW).saturating_duration_since(now);
+        if !left.is_zero() {
+            return Some(left);
+        }
+        // SAFETY: pages that are given back read as zero, or stay as they are.
+        if unsafe { self.wheel.trim(stop, give_pages_back) } {
+            self.spare_timers = None;
+            return None;
+        }
+        Some(TRIM_PAUSE)
+    }
+
     /// How long the worker may sleep.
     pub(crate) fn sleep_limit(&mut self, start: Instant, now: Instant) -> Option<Duration> {
         if !self.wheel.drain_limited(DRAIN_BATCH) {
@@ -792,4 +830,27 @@ impl Private {
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
+}
+
+/// Gives the pages back that lie wholly in this memory: they read as zero from then on.
+fn give_pages_back(first: *mut u8, bytes: usize) {
+    #[cfg(all(target_os = "linux", not(any(loom, miri))))]
+    {
+        let page = crate::stack::page_size();
+        let start = first.addr().next_multiple_of(page);
+        let end = (first.addr() + bytes) & !(page - 1);
+        if start < end {
+            // SAFETY: the pages are the wheel's, in which no timer lives, and anonymous memory of the allocator's.
+            // If they are not, or must not go, they stay as they are.
+            unsafe {
+                libc::madvise(
+                    first.with_addr(start).cast(),
+                    end - start,
+                    libc::MADV_DONTNEED,
+                )
+            };
+        }
+    }
+    #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
+    let _ = (first, bytes);
 }

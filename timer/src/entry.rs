@@ -22,7 +22,8 @@
 //! generation, once. Both moves are a compare-and-swap from the exact word, so one of them wins.
 //! Invariant 2: each step to FREE raises the generation, so a key of an earlier life of the entry
 //! matches nothing. When the 32 bits are used up the entry stays FREE for ever: it costs the
-//! memory of one entry per 2^32 timers, and no old key can ever hit a new timer.
+//! memory of one entry per 2^32 timers, and no old key can ever hit a new timer. An entry that was
+//! discarded (`slab.rs`) has the generation 0 too, and is renewed with one that is later than all it has had.
 //! Invariant 3: the links and the steps from FREE and to FREE are the owner's alone.
 //! There is no state FIRED: the owner that fires also frees, and does both in one step.
 //!
@@ -357,6 +358,32 @@ impl<T> Entry<T> {
             // SAFETY: the entry was ARMED, so a value is there, and the caller alone may read it.
             unsafe { (*cell).assume_init_read() }
         })
+    }
+
+    /// The generation of an entry that is FREE; zero: it cannot be armed.
+    #[inline]
+    pub(crate) fn free_generation(&self) -> Option<u32> {
+        let word = self.load();
+        (word.state() == FREE).then(|| word.generation())
+    }
+
+    /// FREE -> FREE, without a generation: it cannot be armed until it is renewed.
+    ///
+    /// # Safety
+    /// The caller is the owner and the entry is FREE.
+    #[inline]
+    pub(crate) unsafe fn discard(&self) {
+        self.word.store(Word::free(0).0, Ordering::Relaxed);
+    }
+
+    /// Gives an entry without a generation one that is later than all that it has had.
+    ///
+    /// # Safety
+    /// The caller is the owner and the entry was discarded.
+    #[inline]
+    pub(crate) unsafe fn renew(&self, generation: u32) {
+        debug_assert!(self.load() == Word::free(0));
+        self.word.store(Word::free(generation).0, Ordering::Relaxed);
     }
 
     #[inline]

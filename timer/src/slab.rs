@@ -20,11 +20,19 @@
 //! *detaches* the entry, which is in none of the wheel's lists from then on, and leaves it to
 //! step 4. An entry that is its own predecessor is detached.
 //!
+//! The memory of entries that nobody needs goes back in blocks ([`Owner::trim`]). Its pages read as zero then,
+//! which is a FREE entry without a generation: a stale key is refused there as well. The owner looks at all
+//! entries from the first to the last, in steps. What is FREE is on the free list if its position is before
+//! `scan`; behind that nothing is listed, and the look finds what is FREE. A block that is all FREE is
+//! *bare* from then on; the others' FREE entries go on the list.
+//!
 //! Invariant 1: all entries before `next` exist, in the order of chunk and offset; each [`Index`]
 //! is one of them.
 //! Invariant 2: an entry is on the list of the cancelled at most once, because only the winner of
 //! its word pushes it and only the owner's swap takes it off. That swap takes everything, so the
 //! stack knows no ABA problem.
+//! Invariant 3: an entry is on the free list, or behind `scan`, or in a bare block and not renewed, and in one of
+//! these only.
 //! Orderings: the store to `next` releases a new entry and its chunk's pointer, the load in `find`
 //! acquires both. A push releases the canceller's last touch, the swap acquires that of all
 //! pushers, for each push goes on the release sequence of those below it.
@@ -180,6 +188,16 @@ pub(crate) struct Owner<T> {
     free: Option<Index>,
     /// The rest of the list of the cancelled that was swapped out last.
     taken: Option<Index>,
+    /// The position up to which the look at all entries has come; [`ALL_SEEN`] if there is none.
+    scan: u32,
+    /// The first entries of blocks whose memory went back.
+    bare: Vec<u32>,
+    /// The entries of such a block that are used again: the next one, and how many there are.
+    renewed: (u32, usize),
+    /// Later than all generations that entries of bare blocks have had.
+    generation: u32,
+    /// Spare entries, and living timers, when the last look was over.
+    settled: (usize, usize),
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -189,6 +207,11 @@ impl<T> Owner<T> {
             slab: Arc::new(Slab::new()),
             free: None,
             taken: None,
+            scan: ALL_SEEN,
+            bare: Vec::new(),
+            renewed: (FIRST, 0),
+            generation: 1,
+            settled: (0, 0),
             _not_sync: PhantomData,
         }
     }
@@ -247,7 +270,8 @@ impl<T> Owner<T> {
     /// over was its last (entry.rs, invariant 2).
     #[inline]
     pub(crate) fn free(&mut self, index: Index, generation: u32) {
-        if generation != u32::MAX {
+        // What lies behind the look at all entries is found by it (invariant 3).
+        if generation != u32::MAX && index.get() < self.scan {
             let next = self.free;
             self.edit_links(index, |links| links.next = next);
             self.free = Some(index);
@@ -319,9 +343,146 @@ impl<T> Owner<T> {
         armed.store(change(armed.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
-    /// A new entry, FREE and in no list.
+    /// Entries that no timer has, and whose memory is there.
+    fn spare(&self) -> usize {
+        let (chunk, offset) = split(self.slab.next.load(Ordering::Relaxed));
+        // The chunks before this one are as long as it is together, but for one that is as long as the first.
+        let grown = chunk_len(chunk) - chunk_len(1) + offset;
+        let bare = self.bare.len() * BLOCK + self.renewed.1;
+        grown - bare - self.slab.len().min(grown - bare)
+    }
+
+    /// Whether so much memory is spare that it is worth a look at all entries, or one has begun.
+    pub(crate) fn can_trim(&mut self) -> bool {
+        if self.scan != ALL_SEEN {
+            return true;
+        }
+        let (spare, live) = (self.spare(), self.slab.len());
+        self.settled.0 = self.settled.0.min(spare);
+        // What the last look left lies between timers that live, as long as they do.
+        let more = spare >= self.settled.0 + WORTH || live < self.settled.1 / 2;
+        more && spare >= WORTH && spare / 4 >= live
+    }
+
+    /// Looks at all entries, or goes on with that, and tells `discard` of the memory of blocks in which no
+    /// timer lives: where they begin, and how many bytes they have. False: `stop` has said that it is enough
+    /// for now.
+    ///
+    /// # Safety
+    /// `discard` leaves each byte of the memory as it is, or makes it zero.
+    pub(crate) unsafe fn trim(
+        &mut self,
+        stop: impl Fn() -> bool,
+        mut discard: impl FnMut(*mut u8, usize),
+    ) -> bool {
+        if self.scan == ALL_SEEN {
+            self.free = None;
+            self.scan = FIRST;
+        }
+        while self.scan != ALL_SEEN {
+            if stop() {
+                return false;
+            }
+            self.look_at_block(Some(&mut discard));
+        }
+        self.settled = (self.spare(), self.slab.len());
+        true
+    }
+
+    /// A step of the look at all entries.
+    fn look_at_block(&mut self, discard: Option<&mut dyn FnMut(*mut u8, usize)>) {
+        /// A block whose entries have had more lives is kept: the later ones of all would begin there.
+        const LIVES: u32 = u32::MAX / 2;
+        let (start, next) = (self.scan, self.slab.next.load(Ordering::Relaxed));
+        if start >= next {
+            self.scan = ALL_SEEN;
+            return;
+        }
+        let (chunk, offset) = split(start);
+        let (last_chunk, used) = split(next);
+        let end = if chunk < last_chunk {
+            chunk_len(chunk)
+        } else {
+            used
+        };
+        let count = (end - offset).min(BLOCK);
+        let count_u32 = u32::try_from(count).expect("a block is short");
+        let positions = start..start + count_u32;
+        self.scan = successor(start + (count_u32 - 1));
+        let index = |position| {
+            let position = NonZeroU32::new(position).expect("positions begin above zero");
+            // SAFETY: all entries before `next` exist (invariant 1).
+            unsafe { Index::new(position) }
+        };
+        let mut generations = positions
+            .clone()
+            .map(|position| self.slab.entry(index(position)).free_generation());
+        // The latest one, if all are FREE and none is retired or bare.
+        let latest = generations.try_fold(0_u32, |latest, generation| {
+            generation
+                .filter(|&generation| generation != 0)
+                .map(|generation| latest.max(generation))
+        });
+        match (discard, latest) {
+            (Some(discard), Some(latest)) if count == BLOCK && latest < LIVES => {
+                self.generation = self.generation.max(latest + 1);
+                for position in positions {
+                    // SAFETY: we are the owner, and it is FREE; on no list, as the look has just come here.
+                    unsafe { self.slab.entry(index(position)).discard() };
+                }
+                self.bare.push(start);
+                let first = self.slab.chunks[chunk].load(Ordering::Relaxed);
+                // The offset is one of the chunk's.
+                discard(
+                    first.wrapping_add(offset).cast::<u8>(),
+                    BLOCK * size_of::<Entry<T>>(),
+                );
+            }
+            _ => {
+                for position in positions.rev() {
+                    let index = index(position);
+                    let generation = self.slab.entry(index).free_generation();
+                    if generation.is_some_and(|generation| generation != 0) {
+                        let next = self.free;
+                        self.edit_links(index, |links| links.next = next);
+                        self.free = Some(index);
+                    }
+                }
+            }
+        }
+    }
+
+    /// An entry that is FREE and on no list, whose memory may have gone back.
+    fn take_bare(&mut self) -> Option<Index> {
+        if self.renewed.1 == 0 {
+            self.renewed = (self.bare.pop()?, BLOCK);
+            if self.bare.is_empty() {
+                self.bare = Vec::new();
+            }
+        }
+        let position = NonZeroU32::new(self.renewed.0).expect("positions begin above zero");
+        self.renewed.0 += 1;
+        self.renewed.1 -= 1;
+        // SAFETY: all entries before `next` exist (invariant 1).
+        let index = unsafe { Index::new(position) };
+        // SAFETY: we are the owner, and it was discarded: zeros are such an entry too.
+        unsafe { self.slab.entry(index).renew(self.generation) };
+        Some(index)
+    }
+
+    /// An entry that is FREE and in no list: a new one, if there is no other.
     #[cold]
     fn grow(&mut self) -> Index {
+        while self.scan != ALL_SEEN {
+            self.look_at_block(None);
+            if let Some(index) = self.free {
+                self.free = self.links(index).next;
+                return index;
+            }
+        }
+        if let Some(index) = self.take_bare() {
+            return index;
+        }
         let position = self.slab.next.load(Ordering::Relaxed);
         let (chunk, offset) = split(position);
         assert!(
@@ -426,6 +587,15 @@ const OFFSET_BITS: u32 = 25;
 /// The position of the first entry of a slab: chunks count from 1, so that no position is 0.
 const FIRST: u32 = 1 << OFFSET_BITS;
 
+/// No look at all entries goes on.
+const ALL_SEEN: u32 = u32::MAX;
+
+/// Entries whose memory goes back at a time, some 48 KiB: 10 us, and a few pages at least.
+const BLOCK: usize = 1024;
+
+/// Spare entries that are worth a look: some hundred KiB.
+const WORTH: usize = 4 * BLOCK;
+
 /// One more than the last chunk.
 const CHUNKS_END: usize = bounds::CHUNKS + 1;
 
@@ -494,5 +664,120 @@ mod tests {
             assert_eq!(owner.slab.cancel_remotely(forged), None);
         }
         assert_eq!(owner.slab.len(), 1);
+    }
+
+    /// Gives back what it can; the bytes that went back, all zero now.
+    fn trim<T>(owner: &mut Owner<T>) -> usize {
+        let mut bytes = 0;
+        let discard = |first: *mut u8, count: usize| {
+            // SAFETY: the memory is an entry's, and by contract it may be made zero.
+            unsafe { first.write_bytes(0, count) };
+            bytes += count;
+        };
+        // SAFETY: the bytes are zero afterwards.
+        assert!(unsafe { owner.trim(|| false, discard) });
+        bytes
+    }
+
+    fn end<T>(owner: &mut Owner<T>, key: Key) -> Option<T> {
+        let (index, value) = owner.claim(key)?;
+        owner.free(index, key.generation());
+        Some(value)
+    }
+
+    #[test]
+    fn memory_that_goes_back_is_used_again_and_no_old_key_fits() {
+        const MANY: usize = if cfg!(miri) { 5_000 } else { 100_000 };
+        let mut owner = Owner::new();
+        let mut old = Vec::new();
+        for round in 0..3 {
+            let keys: Vec<_> = (0..MANY).map(|n| owner.insert(n).1).collect();
+            assert!(!owner.can_trim());
+            // Some live on, at any place.
+            let mut living: Vec<_> = keys.iter().copied().enumerate().step_by(MANY / 3).collect();
+            for (n, &key) in keys.iter().enumerate() {
+                if n % (MANY / 3) != 0 {
+                    assert_eq!(end(&mut owner, key), Some(n));
+                    old.push(key);
+                }
+            }
+            assert!(owner.can_trim());
+            let bytes = trim(&mut owner);
+            let most = MANY * size_of::<Entry<usize>>();
+            let least = most / if cfg!(miri) { 10 } else { 2 };
+            assert!(bytes > least && bytes <= most, "{bytes} of {most}");
+            assert!(!owner.can_trim(), "it comes to rest");
+            for &key in &old {
+                assert_eq!(owner.find_armed(key), None);
+                assert_eq!(owner.slab.cancel_remotely(key), None);
+            }
+            // As many again take the same places, and the old keys fit none of them.
+            let again: Vec<_> = (0..MANY).map(|n| owner.insert(n).1).collect();
+            for &key in &old {
+                assert_eq!(owner.claim(key).map(|_| ()), None);
+            }
+            let (last_chunk, _) = split(owner.slab.next.load(Ordering::Relaxed));
+            assert!(chunk_len(last_chunk) <= 2 * MANY, "round {round} has grown");
+            living.extend(again.iter().copied().enumerate());
+            for (n, key) in living {
+                assert_eq!(end(&mut owner, key), Some(n));
+                old.push(key);
+            }
+        }
+        assert_eq!(owner.slab.len(), 0);
+    }
+
+    #[test]
+    fn timers_come_and_go_in_the_middle_of_a_look() {
+        let many = WORTH + 10 * BLOCK;
+        let mut owner = Owner::new();
+        let keys: Vec<_> = (0..many).map(|n| owner.insert(n).1).collect();
+        let mut others = Vec::new();
+        for (n, &key) in keys.iter().enumerate() {
+            if n % 2000 == 0 {
+                others.push((n, key));
+            } else {
+                assert_eq!(end(&mut owner, key), Some(n));
+            }
+        }
+        let steps = Cell::new(0);
+        loop {
+            // Two steps at a time.
+            let stop = || {
+                steps.set(steps.get() + 1);
+                steps.get() % 3 == 0
+            };
+            // SAFETY: the bytes are zero afterwards.
+            let is_over = unsafe { owner.trim(stop, |first, count| first.write_bytes(0, count)) };
+            if is_over {
+                break;
+            }
+            // Some end on either side of where the look has come to, some are cancelled by others, and new
+            // ones take their places.
+            for at in [0, others.len() / 2, others.len() - 1] {
+                let (n, key) = others.swap_remove(at.min(others.len() - 1));
+                assert_eq!(end(&mut owner, key), Some(n));
+            }
+            others.extend((0..5).map(|n| (n, owner.insert(n).1)));
+            let (n, key) = others.swap_remove(others.len() / 3);
+            assert_eq!(owner.slab.cancel_remotely(key), Some(n));
+            let index = owner.first_cancelled().expect("one was cancelled");
+            owner.recycle(index);
+        }
+        let places: std::collections::BTreeSet<_> =
+            others.iter().map(|(_, key)| key.position()).collect();
+        assert_eq!(places.len(), others.len(), "each has a place of its own");
+        for (n, key) in others {
+            assert_eq!(end(&mut owner, key), Some(n));
+        }
+        // Each free entry is there once.
+        let next = owner.slab.next.load(Ordering::Relaxed);
+        let (chunk, offset) = split(next);
+        let grown = (1..chunk).map(chunk_len).sum::<usize>() + offset;
+        let again: Vec<_> = (0..grown).map(|n| owner.insert(n).1).collect();
+        assert_eq!(owner.slab.next.load(Ordering::Relaxed), next);
+        let places: std::collections::BTreeSet<_> =
+            again.iter().map(|key| key.position()).collect();
+        assert_eq!(places.len(), grown);
     }
 }

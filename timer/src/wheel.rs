@@ -463,6 +463,46 @@ impl<T> Wheel<T> {
         Remote::new(self.owner.slab())
     }
 
+    /// Whether so much memory of timers that are over is spare that [`trim`](Self::trim) is worth its time: some
+    /// hundred KiB, and most of all. Also true as long as a `trim` has not come to its end.
+    pub fn can_trim(&mut self) -> bool {
+        self.owner.can_trim()
+    }
+
+    /// Tells `discard` of memory in which no timer lives, so that its pages can go back to the system: where
+    /// it begins, and how many bytes it has. It stays the wheel's, and is used again for later timers. Takes
+    /// some 10 us for each 1024 timers that there have been at a time; `stop` is asked between these steps.
+    /// Returns false if it has said that it is enough: the next call goes on.
+    ///
+    /// # Safety
+    /// `discard` leaves each byte of that memory as it is, or makes it zero. It does nothing else with it, and
+    /// nothing when it has returned.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// for n in 0..100_000 {
+    ///     wheel.insert(Tick::from_nanos_ceil(n), n);
+    /// }
+    /// wheel.advance(Tick::from_nanos_ceil(200_000), |_| ());
+    /// assert!(wheel.can_trim());
+    /// let mut bytes = 0;
+    /// // SAFETY: the memory is left as it is.
+    /// let is_done = unsafe { wheel.trim(|| false, |_, count| bytes += count) };
+    /// assert!(is_done && bytes > 1_000_000);
+    /// ```
+    #[allow(unsafe_code, reason = "the memory is raw where no timer lives")]
+    pub unsafe fn trim(
+        &mut self,
+        stop: impl Fn() -> bool,
+        discard: impl FnMut(*mut u8, usize),
+    ) -> bool {
+        // SAFETY: by contract.
+        unsafe { self.owner.trim(stop, discard) }
+    }
+
     /// Makes the memory of timers that other cores have cancelled usable again. Each insert and
     /// advance begins with that for some of them; an owner that does neither for long may call this.
     ///

@@ -125,7 +125,8 @@ impl Carrier {
         // SAFETY: the seat is held; ends before the sleep, and nothing of the user's runs.
         let core = unsafe { worker.core() };
         let wanted = inner.starts.pause(now);
-        if long || wanted.is_some() || core.tidy_is_due(now, TIDY_INTERVAL) {
+        let is_due = long || wanted.is_some() || core.tidy_is_due(now, TIDY_INTERVAL);
+        if is_due {
             core.tidied(now);
             core.leave_spares();
             core.shrink_queues();
@@ -134,9 +135,15 @@ impl Carrier {
         }
         let most = if long { TRIM_TIME } else { BRIEF_TRIM_TIME };
         let is_over = || worker.poller.is_notified() || now.elapsed() >= most;
+        let timers = if is_due || core.has_spare_timers() {
+            core.trim_timers(now, is_over)
+        } else {
+            None
+        };
         let pauses = [
             stack::trim(now, is_over),
             thread_locals::trim(now, is_over),
+            timers,
             wanted,
         ];
         pauses.into_iter().flatten().min()

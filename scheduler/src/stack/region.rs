@@ -519,7 +519,7 @@ impl Drop for KeepErrno {
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes in a page of memory.
-pub(super) fn page_size() -> usize {
+pub(crate) fn page_size() -> usize {
     match PAGE_SIZE.load(Ordering::Relaxed) {
         0 => ask_page_size(),
         bytes => bytes,
