@@ -3,8 +3,8 @@
 use std::panic::{panic_any, resume_unwind};
 
 use crate::support::{
-    Count, Flag, MS, Mark, OnDrop, caught, each_mode, each_mode_on, everywhere, in_each_mode,
-    panic_text,
+    Count, Flag, MODES, MS, Mark, Mode, OnDrop, caught, each_mode, each_mode_on, everywhere,
+    in_child, in_each_mode, panic_text, runtime, wait_until,
 };
 
 #[test]
@@ -307,4 +307,50 @@ fn the_drop_of_a_value_that_panics_ends_in_the_joiner_or_nowhere() {
         assert_eq!(panic_text(&*outcome.unwrap_err()), "in a destructor");
         assert_eq!(weald::spawn(|| 3).join().unwrap(), 3);
     });
+}
+
+#[test]
+fn a_hook_that_waits_and_then_panics_ends_the_process_where_thread_locals_are_own() {
+    if !MODES.contains(&Mode::Own) {
+        return;
+    }
+    let test =
+        "panics::a_hook_that_waits_and_then_panics_ends_the_process_where_thread_locals_are_own";
+    let child = in_child(test, &[], || {
+        std::panic::set_hook(Box::new(|_| {
+            eprintln!("the hook begins");
+            weald::sleep(MS);
+            panic!("in the hook");
+        }));
+        let rt = runtime(1, Mode::Own);
+        let _ = rt.spawn(|| panic!("the first")).join();
+    });
+    assert_eq!(child.signal, Some(libc::SIGABRT), "{child:?}");
+    let begun = child.stderr.matches("the hook begins").count();
+    assert_eq!(begun, 1, "{child:?}");
+}
+
+#[test]
+fn a_hook_may_wait_for_a_green_thread_that_has_started_on_its_os_thread() {
+    let test = "panics::a_hook_may_wait_for_a_green_thread_that_has_started_on_its_os_thread";
+    let child = in_child(test, &[], || {
+        use weald::sync::channel::bounded;
+
+        let ((ask, asked), (answer, answered)) = (bounded(0), bounded(0));
+        std::panic::set_hook(Box::new(move |_| {
+            ask.send(()).unwrap();
+            answered.recv().unwrap();
+        }));
+        each_mode_on(1, |rt| {
+            let (asked, answer) = (asked.clone(), answer.clone());
+            let answers = rt.spawn(move || {
+                asked.recv().unwrap();
+                answer.send(()).unwrap();
+            });
+            wait_until(|| rt.metrics().parked == 1);
+            assert!(rt.spawn(|| panic!("told to the hook")).join().is_err());
+            answers.join().unwrap();
+        });
+    });
+    assert!(child.success, "{child:?}");
 }
