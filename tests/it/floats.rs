@@ -1,9 +1,8 @@
 //! Floating-point control (rounding, what traps) belongs to the green thread, as it does to a thread.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use crate::support::{Flag, in_each_mode, os_thread};
+use crate::support::{Flag, Mode, in_each_mode, os_thread, own_runtime, runtime};
 
 unsafe extern "C" {
     fn fesetround(mode: i32) -> i32;
@@ -89,31 +88,45 @@ fn rounding_is_kept_over_waits_and_does_not_reach_neighbours() {
 
 #[test]
 fn rounding_goes_along_to_another_os_thread() {
-    in_each_mode(|| {
-        let moves = AtomicUsize::new(0);
-        weald::scope(|scope| {
-            for number in 0..8 {
-                let moves = &moves;
-                scope.spawn(move || {
-                    if number % 2 == 0 {
-                        round_upward();
-                    }
-                    let mut last = os_thread();
-                    for _ in 0..500 {
-                        weald::yield_now();
-                        moves.fetch_add(usize::from(os_thread() != last), SeqCst);
-                        last = os_thread();
-                        if number % 2 == 0 {
-                            check_upward();
-                        } else {
-                            check_nearest();
+    // Where threads are pinned they stay on their OS thread.
+    let runtimes = [own_runtime(1), Some(runtime(1, Mode::Shared))];
+    for rt in runtimes.into_iter().flatten() {
+        for upward in [true, false] {
+            let moves = move || {
+                if upward {
+                    round_upward();
+                }
+                let first = os_thread();
+                while os_thread() == first {
+                    let go = Flag::default();
+                    let sets = go.clone();
+                    // The worker goes to another carrier for it, and this thread goes on there.
+                    let other = weald::spawn(move || {
+                        check_nearest_unless(upward);
+                        sets.set();
+                    });
+                    weald::blocking(|| {
+                        while !go.is_set() {
+                            std::thread::yield_now();
                         }
-                    }
-                });
-            }
-        });
-        println!("{} moves", moves.into_inner());
-    });
+                    });
+                    check_nearest_unless(upward);
+                    other.join().unwrap();
+                }
+                check_nearest_unless(upward);
+            };
+            rt.spawn(moves).join().unwrap();
+            rt.run(check_nearest);
+        }
+    }
+}
+
+fn check_nearest_unless(upward: bool) {
+    if upward {
+        check_upward();
+    } else {
+        check_nearest();
+    }
 }
 
 #[test]
