@@ -272,10 +272,11 @@ fn look(fresh: bool) -> Found<Seen> {
             &raw mut length,
         )
     };
-    let robust = if asked == 0 && length == 24 {
+    let robust = if asked == 0 && length == 24 && !robust.is_null() {
         robust.expose_provenance()
     } else {
-        // The call is not allowed here. An empty list leads to itself.
+        // The call is not allowed here, or the C library was not allowed to tell the kernel of the list. An
+        // empty list leads to itself.
         let is_head = |&address: &usize| {
             // SAFETY: as above.
             unsafe {
