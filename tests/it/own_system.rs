@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ffi::CString;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
@@ -160,6 +161,33 @@ fn a_mutex_with_priority_inheritance_works_while_nobody_waits_for_it() {
     });
 }
 
+/// A library as `Library::open` has it, with so many bytes of thread-locals more.
+fn compiled(name: &str, first: i32, initial_exec: bool, more: usize) -> PathBuf {
+    let model = if initial_exec {
+        "initial-exec"
+    } else {
+        "global-dynamic"
+    };
+    let source = format!(
+        "#define MODEL __attribute__((tls_model(\"{model}\")))\n\
+         static __thread int count MODEL = {first};\n\
+         static __thread char more[{more} + 1] MODEL;\n\
+         int next(void) {{ more[{more}]++; return ++count; }}\n"
+    );
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = |ending| folder.join(format!("{name}-{}.{ending}", std::process::id()));
+    let (c, library) = (file("c"), file("so"));
+    std::fs::write(&c, source).unwrap();
+    let compiler = std::env::var("WEALD_TEST_CC").unwrap_or("cc".to_owned());
+    let compiled = Command::new(compiler)
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &c])
+        .status();
+    assert!(compiled.unwrap().success());
+    std::fs::remove_file(c).unwrap();
+    library
+}
+
 /// A library that was opened by `dlopen`.
 struct Library(*mut libc::c_void);
 
@@ -169,31 +197,17 @@ impl Library {
     /// Compiles and opens a library with a thread-local whose first value is `first`, of the usual model or
     /// of the model initial-exec, whose place is in each thread's block.
     fn open(name: &str, first: i32, initial_exec: bool) -> Self {
-        let model = if initial_exec {
-            "initial-exec"
-        } else {
-            "global-dynamic"
-        };
-        let source = format!(
-            "static __thread int count __attribute__((tls_model(\"{model}\"))) = {first};\n\
-             int next(void) {{ return ++count; }}\n"
-        );
-        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let file = |ending| folder.join(format!("{name}-{}.{ending}", std::process::id()));
-        let (c, library) = (file("c"), file("so"));
-        std::fs::write(&c, source).unwrap();
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .args([&library, &c])
-            .status();
-        assert!(compiled.unwrap().success());
-        let path = CString::new(library.to_str().unwrap()).unwrap();
+        let file = compiled(name, first, initial_exec, 0);
+        let library = Self::open_file(&file);
+        std::fs::remove_file(file).unwrap();
+        library.unwrap()
+    }
+
+    fn open_file(file: &Path) -> Option<Self> {
+        let path = CString::new(file.to_str().unwrap()).unwrap();
         // SAFETY: the library runs nothing when it is opened.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
-        assert!(!handle.is_null());
-        std::fs::remove_file(c).unwrap();
-        std::fs::remove_file(library).unwrap();
-        Self(handle)
+        (!handle.is_null()).then_some(Self(handle))
     }
 
     /// Its function that counts the thread-local up.
@@ -356,6 +370,104 @@ fn libraries_opened_and_used_before_the_first_runtime_do_not_refuse_it() {
     if own_runtime(1).is_some() {
         assert!(child.stdout.contains("went well"), "{child:?}");
     }
+}
+
+#[test]
+fn green_threads_open_use_and_close_libraries_as_they_like() {
+    let test = "own_system::green_threads_open_use_and_close_libraries_as_they_like";
+    let child = in_child(test, &[], || {
+        let files: Vec<_> = (0..4)
+            .map(|number| compiled(&format!("loop-{number}"), 100 * number, false, 5000))
+            .collect();
+        for workers in [1, 2] {
+            let Some(rt) = own_runtime(workers) else {
+                return;
+            };
+            let uses = |number: usize| {
+                let file = files[number].clone();
+                let first = 100 * i32::try_from(number).unwrap();
+                rt.spawn(move || {
+                    for _ in 0..30 {
+                        let library = Library::open_file(&file).unwrap();
+                        let next = library.next();
+                        assert_eq!(next(), first + 1);
+                        weald::yield_now();
+                        assert_eq!(next(), first + 2);
+                        // Others come to use it after this thread, on the blocks of the last ones.
+                        let other = weald::spawn(move || (next(), weald::yield_now(), next()));
+                        assert_eq!(other.join().unwrap(), (first + 1, (), first + 2));
+                        library.close();
+                        weald::yield_now();
+                    }
+                })
+            };
+            let threads: Vec<_> = (0..4).map(uses).collect();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        }
+        for file in files {
+            std::fs::remove_file(file).unwrap();
+        }
+    });
+    assert!(child.success, "{child:?}");
+}
+
+/// In each thread's block the loader has only so much room left.
+#[test]
+fn a_library_whose_thread_locals_find_no_room_changes_nothing() {
+    let test = "own_system::a_library_whose_thread_locals_find_no_room_changes_nothing";
+    let child = in_child(test, &[], || {
+        let large = compiled("large", 11, true, 1 << 20);
+        for workers in [1, 2] {
+            let Some(rt) = own_runtime(workers) else {
+                return;
+            };
+            let library = Library::open("beside", 21, false);
+            check_new_in_all(&rt, library.next(), 21);
+            let path = large.clone();
+            rt.spawn(move || assert!(Library::open_file(&path).is_none()))
+                .join()
+                .unwrap();
+            assert!(Library::open_file(&large).is_none());
+            check_new_in_all(&rt, library.next(), 21);
+            let small = Library::open("small", 31, true);
+            check_new_in_all(&rt, small.next(), 31);
+        }
+        std::fs::remove_file(large).unwrap();
+    });
+    assert!(child.success, "{child:?}");
+}
+
+#[test]
+fn a_parked_thread_uses_libraries_that_came_while_it_waited() {
+    let test = "own_system::a_parked_thread_uses_libraries_that_came_while_it_waited";
+    let child = in_child(test, &[], || {
+        for workers in [1, 2] {
+            let Some(rt) = own_runtime(workers) else {
+                return;
+            };
+            let (send, receive) = weald::sync::channel::bounded::<Vec<Next>>(1);
+            let waits = rt.spawn(move || {
+                let all = receive.recv().unwrap();
+                let twice = |next: &Next| (next(), weald::yield_now(), next());
+                all.iter().map(twice).collect::<Vec<_>>()
+            });
+            // Of those in the block, only zeros are there for a thread that has started before.
+            let (usual, in_block) = (
+                Library::open("came", 41, false),
+                Library::open("came-in-block", 0, true),
+            );
+            check_new_in_all(&rt, in_block.next(), 0);
+            send.send(vec![usual.next(), in_block.next()]).unwrap();
+            assert_eq!(waits.join().unwrap(), [(42, (), 43), (1, (), 2)]);
+            check_new_in_all(&rt, usual.next(), 41);
+            usual.close();
+            in_block.close();
+            check_new_in_all(&rt, Library::open("next", 51, true).next(), 51);
+        }
+    });
+    assert!(child.success, "{child:?}");
 }
 
 /// Else a start costs a walk over the loader's list, under its one lock.
