@@ -29,6 +29,7 @@ mod current;
 mod door;
 mod dump;
 mod ends;
+mod errno;
 mod error;
 mod exc_after;
 mod exception;

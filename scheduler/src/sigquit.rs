@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::thread;
 
 use crate::dump;
+use crate::errno::KeepErrno;
 use crate::last_words;
 use crate::runtime::Inner;
 use crate::shim::plain::Mutex;
@@ -54,13 +55,10 @@ fn install() -> io::Result<()> {
 
 extern "C" fn on_signal(_: libc::c_int) {
     let byte = 0_u8;
-    // SAFETY: `write` may be called here and is given one byte; what it did to errno is undone, for
-    // the code that was interrupted.
-    unsafe {
-        let errno = *libc::__errno_location();
-        libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1);
-        *libc::__errno_location() = errno;
-    }
+    // For the code that was interrupted.
+    let _errno = KeepErrno::new();
+    // SAFETY: `write` may be called here and is given one byte.
+    unsafe { libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1) };
 }
 
 fn write_dumps(mut signals: PipeReader) {

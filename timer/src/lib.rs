@@ -42,6 +42,9 @@
 //! lists and their bitmap, `entry` the state word for which fire and cancel race, `slab` the
 //! memory and the way back of what other threads have cancelled.
 
+#[cfg(all(feature = "unix-only", not(unix)))]
+compile_error!("weald runs on Unix-like systems; on Windows it runs inside WSL 2");
+
 mod entry;
 mod level;
 mod remote;

@@ -34,6 +34,7 @@ use super::region::{self, Fresh};
 use super::{
     CLASSES, DEFAULT_GUARD, Guard, MAX_STACK, MIN_STACK, Stack, class_of, round_up_to_class,
 };
+use crate::errno::KeepErrno;
 use crate::shim::plain::{Mutex, MutexGuard};
 
 /// Stacks that go between a cache and the depot at a time, unless they are large.
@@ -145,7 +146,7 @@ impl Cache {
         let class = class_of(size);
         let hot = &mut self.hot[class];
         if hot.is_empty() {
-            let _errno = region::KeepErrno::new();
+            let _errno = KeepErrno::new();
             hot.reserve_exact(2 * batch(class));
             withdraw(class, self.guard, hot)?;
         }

@@ -61,8 +61,8 @@ static MARKERS: AtomicBool = AtomicBool::new(cfg!(any(target_os = "linux", targe
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 /// Whether the kernel takes many ranges in one call. It goes to false once and stays.
-static VECTORED: AtomicBool =
-    AtomicBool::new(cfg!(any(target_os = "linux", target_os = "android")));
+#[cfg(any(target_os = "linux", target_os = "android"))]
+static VECTORED: AtomicBool = AtomicBool::new(true);
 
 /// Slots guarded by `mprotect`, ever; at most [`Settings::bound`].
 static PROTECTED: AtomicUsize = AtomicUsize::new(0);
@@ -483,37 +483,6 @@ pub(super) fn guard_at(address: usize) -> Option<usize> {
             let guard = entry.guard.load(Ordering::Relaxed);
             ((address - base) % stride < guard).then_some(stride - guard)
         })
-}
-
-/// Gives `errno` back when it is dropped: that an optional call was refused is nobody's business.
-#[derive(Debug)]
-pub(super) struct KeepErrno {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    errno: libc::c_int,
-}
-
-impl KeepErrno {
-    pub(super) fn new() -> Self {
-        Self {
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            errno: io::Error::last_os_error().raw_os_error().unwrap_or(0),
-        }
-    }
-}
-
-impl Drop for KeepErrno {
-    fn drop(&mut self) {
-        #[cfg(target_os = "linux")]
-        // SAFETY: the running thread's own.
-        unsafe {
-            *libc::__errno_location() = self.errno;
-        }
-        #[cfg(target_os = "android")]
-        // SAFETY: as above.
-        unsafe {
-            *libc::__errno() = self.errno;
-        }
-    }
 }
 
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
