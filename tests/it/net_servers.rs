@@ -144,7 +144,7 @@ fn connect_from_longest_path(from: &std::path::Path, to: &std::path::Path) -> Un
         let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
         address.sun_family = libc::AF_UNIX.try_into().unwrap();
         for (place, byte) in address.sun_path.iter_mut().zip(bytes) {
-            *place = byte.cast_signed();
+            *place = libc::c_char::from_ne_bytes([*byte]);
         }
         address
     };

@@ -227,6 +227,16 @@ impl Library {
     }
 }
 
+/// The first value of a library's thread-local in a thread that has started before the library came. Where it is in each thread's
+/// block, nobody has written it there. On AArch64 the loader puts those of the usual model there too, while it has room.
+const fn in_an_old_thread(first: i32) -> i32 {
+    if cfg!(target_arch = "aarch64") {
+        0
+    } else {
+        first
+    }
+}
+
 #[test]
 fn thread_locals_of_a_library_that_is_loaded_later_are_the_green_threads_own_too() {
     check(|rt| {
@@ -242,7 +252,8 @@ fn thread_locals_of_a_library_that_is_loaded_later_are_the_green_threads_own_too
         });
         let next = Library::open("later", 41, false).next();
         send.send(next).unwrap();
-        assert_eq!(early.join().unwrap(), (42, 43));
+        let first = in_an_old_thread(41);
+        assert_eq!(early.join().unwrap(), (first + 1, first + 2));
         // On blocks that are new, and on blocks that were used, by now also by the library.
         for _ in 0..5 {
             let threads: Vec<_> = (0..40)
@@ -460,7 +471,9 @@ fn a_parked_thread_uses_libraries_that_came_while_it_waited() {
             );
             check_new_in_all(&rt, in_block.next(), 0);
             send.send(vec![usual.next(), in_block.next()]).unwrap();
-            assert_eq!(waits.join().unwrap(), [(42, (), 43), (1, (), 2)]);
+            let first = in_an_old_thread(41);
+            let seen = [(first + 1, (), first + 2), (1, (), 2)];
+            assert_eq!(waits.join().unwrap(), seen);
             check_new_in_all(&rt, usual.next(), 41);
             usual.close();
             in_block.close();
@@ -572,7 +585,13 @@ fn what_the_c_library_keeps_per_thread_does_not_pass_to_the_next_green_thread() 
             let Some(rt) = own_runtime(workers) else {
                 return;
             };
-            let right = std::thread::spawn(kept).join().unwrap();
+            let new = || {
+                // What has run before on a new OS thread may have set it.
+                // SAFETY: the running thread's own.
+                unsafe { *libc::__errno_location() = 0 };
+                kept()
+            };
+            let right = std::thread::spawn(new).join().unwrap();
             for _ in 0..20 {
                 // SAFETY: no locale is given to change.
                 let locale = unsafe {

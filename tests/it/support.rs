@@ -64,14 +64,14 @@ pub(crate) enum Mode {
 #[cfg(all(
     target_os = "linux",
     target_env = "gnu",
-    target_arch = "x86_64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
     not(any(weald_sanitizer = "address", weald_sanitizer = "thread"))
 ))]
 pub(crate) const MODES: [Mode; 3] = [Mode::Pinned, Mode::Shared, Mode::Own];
 #[cfg(not(all(
     target_os = "linux",
     target_env = "gnu",
-    target_arch = "x86_64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
     not(any(weald_sanitizer = "address", weald_sanitizer = "thread"))
 )))]
 pub(crate) const MODES: [Mode; 2] = [Mode::Pinned, Mode::Shared];
@@ -367,6 +367,19 @@ pub(crate) struct Child {
     pub(crate) stderr: String,
 }
 
+/// This test binary again; by what `WEALD_TEST_RUNNER` says where the system cannot start it by itself, as that of another processor.
+pub(crate) fn this_program() -> std::process::Command {
+    let program = std::env::current_exe().unwrap();
+    let runner = std::env::var("WEALD_TEST_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    let Some(first) = words.next() else {
+        return std::process::Command::new(program);
+    };
+    let mut command = std::process::Command::new(first);
+    command.args(words).arg(program);
+    command
+}
+
 /// Runs `body` in a process of its own: this binary again, narrowed to the test `test`, with the variables `env`.
 ///
 /// In the child the call runs `body` and exits, so a test's first call must be to this; in the parent it returns what came out.
@@ -376,7 +389,7 @@ pub(crate) fn in_child(test: &str, env: &[(&str, &str)], body: impl FnOnce() + S
         with_deadline(LIMIT / 2, body);
         std::process::exit(0);
     }
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let mut command = this_program();
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
     command
         .env_remove("WEALD_WORKERS")

@@ -75,6 +75,12 @@ impl Control {
         Self(u32::try_from(control).unwrap_or(0))
     }
 
+    /// As the register has it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn word(self) -> usize {
+        self.0 as usize
+    }
+
     /// Makes it the running thread's.
     pub(super) fn set(self) {
         let control = u64::from(self.0);

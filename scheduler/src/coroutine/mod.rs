@@ -1,4 +1,4 @@
-//! A stack with a saved context. On x86-64 the switch is our own, elsewhere corosensei's, and under
+//! A stack with a saved context. On x86-64, and AArch64 Linux, the switch is our own, elsewhere corosensei's, and under
 //! AddressSanitizer (`--cfg 'weald_sanitizer="address"'`), which it tells of each stack.
 //!
 //! | state     | on the stack lies | leaves by                                              |
@@ -34,21 +34,31 @@ use crate::shim::token::Token;
 use crate::stack::{self, Stack};
 
 mod control;
+#[cfg(all(
+    target_arch = "aarch64",
+    target_os = "linux",
+    not(weald_sanitizer = "address")
+))]
+#[path = "aarch64.rs"]
+mod raw;
 #[cfg(all(target_arch = "x86_64", unix, not(weald_sanitizer = "address")))]
-mod x86_64;
-#[cfg(all(target_arch = "x86_64", unix, not(weald_sanitizer = "address")))]
-use self::x86_64 as raw;
-
-#[cfg(not(all(target_arch = "x86_64", unix, not(weald_sanitizer = "address"))))]
-mod elsewhere;
-#[cfg(not(all(target_arch = "x86_64", unix, not(weald_sanitizer = "address"))))]
-use self::elsewhere as raw;
+#[path = "x86_64.rs"]
+mod raw;
+#[cfg(not(all(
+    any(
+        all(target_arch = "aarch64", target_os = "linux"),
+        all(target_arch = "x86_64", unix)
+    ),
+    not(weald_sanitizer = "address")
+)))]
+#[path = "elsewhere.rs"]
+mod raw;
 
 pub(crate) use self::control::Control;
 
 #[cfg(weald_sanitizer = "thread")]
 #[cfg_attr(
-    not(target_arch = "x86_64"),
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(dead_code, reason = "corosensei has no such calls")
 )]
 mod fibre;

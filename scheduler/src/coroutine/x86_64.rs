@@ -1,4 +1,4 @@
-//! Switching stacks on x86-64, System V ABI. Elsewhere corosensei does it, behind the same names.
+//! Switching stacks on x86-64, System V ABI. Where there is no such file corosensei does it, behind the same names.
 //!
 //! A processor guesses where a `ret` goes from the calls that it has seen, not from the stack. A
 //! switch by `call` and `ret` leaves its notes one entry off, and then every return of the function

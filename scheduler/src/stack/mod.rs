@@ -212,6 +212,7 @@ impl fmt::Debug for Stack {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 mod tests {
+    use std::path::PathBuf;
     use std::process::{Command, ExitStatus};
 
     use super::*;
@@ -250,7 +251,15 @@ mod tests {
             .rsplit_once("::")
             .unwrap()
             .0;
-        let output = Command::new(std::env::current_exe().unwrap())
+        // By another program where the system cannot start this one by itself.
+        let runner = std::env::var("WEALD_TEST_RUNNER").unwrap_or_default();
+        let program = std::env::current_exe().unwrap();
+        let mut words = runner
+            .split_whitespace()
+            .map(PathBuf::from)
+            .chain([program]);
+        let output = Command::new(words.next().unwrap())
+            .args(words)
             .args([
                 "--exact",
                 "--nocapture",

@@ -1,6 +1,4 @@
 //! The thread pointer of AArch64: `tpidr_el0`, which user code may write.
-//!
-//! Nobody has run this yet, so it stays off: [`refusal`].
 #![allow(unsafe_code, reason = "reads and writes the thread pointer")]
 
 use std::arch::asm;
@@ -19,7 +17,16 @@ pub(super) const TABLE: usize = 0;
 
 /// Why thread-locals cannot be moved here; before anything else is asked.
 pub(super) fn refusal() -> Option<&'static str> {
-    Some("not tried on AArch64 yet")
+    cfg!(any(weald_sanitizer = "address", weald_sanitizer = "thread"))
+        .then_some("a sanitizer keeps what it knows of a thread in thread-locals")
+}
+
+/// Bytes of a block, and from its beginning to the thread pointer, which has this alignment. `bytes`: of the
+/// thread-locals with the two words of the ABI that lie before them, at the thread pointer. Before that is the
+/// control block.
+pub(super) fn layout(bytes: usize, align: usize, control: usize) -> Option<(usize, usize)> {
+    let pointer = control.next_multiple_of(align);
+    Some((pointer + bytes, pointer))
 }
 
 /// The running thread's pointer.

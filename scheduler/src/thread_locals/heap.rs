@@ -304,7 +304,7 @@ fn memory_of(library: usize) -> Option<Range<usize>> {
     (asked.end > library).then_some(library..asked.end)
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 mod tests {
     use std::ptr;

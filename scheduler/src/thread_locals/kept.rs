@@ -429,7 +429,7 @@ unsafe fn set_mask(mask: &u64, before: *mut u64) {
     }
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 mod tests {
     use std::cell::Cell;

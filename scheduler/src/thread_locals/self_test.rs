@@ -262,10 +262,9 @@ fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
 
 #[cfg(test)]
 mod tests {
-    /// Where the C library is glibc, on x86-64 and with the instructions allowed.
+    /// Where the C library is glibc, and the instructions are allowed.
     #[test]
     #[cfg_attr(miri, ignore = "Miri runs no assembly")]
-    #[cfg(target_arch = "x86_64")]
     fn own_thread_locals_work_on_this_machine() {
         let found = super::support();
         if super::machine::refusal().is_none() {

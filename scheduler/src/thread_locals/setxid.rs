@@ -28,7 +28,7 @@ const SIGNAL: c_int = 33;
 struct Action {
     handler: usize,
     flags: c_ulong,
-    #[cfg(target_arch = "x86_64")]
+    /// Where the handler returns to; unused on AArch64, but there.
     restorer: usize,
     mask: u64,
 }

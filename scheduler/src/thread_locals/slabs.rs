@@ -6,7 +6,7 @@
 //! room is used first, and it goes when none of its blocks is in use.
 //!
 //! The C library makes a thread's block in memory that it is given, as it does for a thread's stack:
-//! zeros, the control block at the end, of which it tells debuggers how large it is, and below it the
+//! zeros, with the control block, of which it tells debuggers how large it is, at one end, and the
 //! thread-locals, of which it tells sanitizers how large they are. The self-test runs on such blocks, so
 //! it finds out where that does not hold.
 #![allow(unsafe_code, reason = "maps memory and has blocks made there")]
@@ -18,6 +18,7 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::layout::size;
+use super::machine;
 
 /// Blocks of a slab: a bit each.
 const SLOTS: usize = 64;
@@ -59,10 +60,6 @@ fn slabs() -> MutexGuard<'static, Slabs> {
 fn layout() -> Option<Layout> {
     static LAYOUT: OnceLock<Option<Layout>> = OnceLock::new();
     *LAYOUT.get_or_init(|| {
-        // Elsewhere the control block is at the other end.
-        if cfg!(not(target_arch = "x86_64")) {
-            return None;
-        }
         let (mut bytes, mut align) = (0_usize, 0_usize);
         // SAFETY: the name is that of a function of this type in every version of the C library that
         // has it: sanitizers rely on it.
@@ -78,13 +75,11 @@ fn layout() -> Option<Layout> {
             ask(&raw mut bytes, &raw mut align);
         }
         let control = size(c"_thread_db_sizeof_pthread").ok()?;
-        let fits = align.is_power_of_two()
-            && align <= 4096
-            && (control..1 << 20).contains(&bytes)
-            && (bytes - control).is_multiple_of(align);
-        fits.then(|| Layout {
+        let fits = align.is_power_of_two() && align <= 4096 && bytes < 1 << 20;
+        let (bytes, pointer) = machine::layout(bytes, align, control).filter(|_| fits)?;
+        Some(Layout {
             stride: bytes.next_multiple_of(align),
-            pointer: bytes - control,
+            pointer,
         })
     })
 }

@@ -29,6 +29,14 @@ pub(super) fn refusal() -> Option<&'static str> {
     (told & FSGSBASE == 0).then_some("user code may not write the FS base (no FSGSBASE)")
 }
 
+/// Bytes of a block, and from its beginning to the thread pointer, which has this alignment. `bytes`: of the
+/// thread-locals with the control block behind them, which begins at the thread pointer. `None`: that
+/// does not fit together.
+pub(super) fn layout(bytes: usize, align: usize, control: usize) -> Option<(usize, usize)> {
+    let pointer = bytes.checked_sub(control)?;
+    pointer.is_multiple_of(align).then_some((bytes, pointer))
+}
+
 /// The running thread's pointer.
 #[inline(always)]
 pub(super) fn pointer() -> usize {
