@@ -9,8 +9,9 @@ pub(super) const SELF: &[usize] = &[];
 /// Canary and pointer guard are globals here.
 pub(super) const COMMON: &[usize] = &[];
 
-/// See `COMMON`.
-pub(super) const COMMON_HALF: &[usize] = &[];
+/// Half a word that is the same, in bytes from the control block: whether the process has several threads, without which
+/// the C library's locks take it for granted that nobody else is there.
+pub(super) const COMMON_HALF: &[usize] = &[0];
 
 /// The word that points to the table of thread-local blocks.
 pub(super) const TABLE: usize = 0;

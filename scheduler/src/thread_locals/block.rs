@@ -134,8 +134,9 @@ impl Own {
                 write(pointer, offset.cast_signed(), word);
             }
             for &offset in machine::COMMON_HALF {
-                let word: u32 = read(machine::pointer(), offset.cast_signed());
-                write(pointer, offset.cast_signed(), word);
+                let offset = places.control + offset.cast_signed();
+                let word: u32 = read(machine::pointer(), offset);
+                write(pointer, offset, word);
             }
             write(pointer, places.tid, id);
             // An empty list leads to itself. `fork` takes the thread out of this one.

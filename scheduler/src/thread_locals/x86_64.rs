@@ -11,7 +11,7 @@ pub(super) const SELF: &[usize] = &[0x00, 0x10];
 /// compiled code reads, and what the processor's shadow stacks may do.
 pub(super) const COMMON: &[usize] = &[0x28, 0x30, 0x48];
 
-/// Half a word that is the same: whether the process has several threads (older libraries).
+/// Half a word that is the same, in bytes from the control block: whether the process has several threads (older libraries).
 pub(super) const COMMON_HALF: &[usize] = &[0x18];
 
 /// The word that points to the table of thread-local blocks.
