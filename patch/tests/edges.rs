@@ -226,6 +226,30 @@ fn exits() -> i64 {
     i64::try_from(value.addr()).unwrap()
 }
 
+fn detaches_itself() -> i64 {
+    extern "C" fn start(pipe: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: the number of a pipe that its reader keeps open.
+        unsafe {
+            let detached = libc::pthread_detach(libc::pthread_self());
+            let detached = [u8::try_from(detached).unwrap()];
+            let pipe = RawFd::try_from(pipe.addr()).unwrap();
+            libc::write(pipe, detached.as_ptr().cast(), 1);
+        }
+        // Who joins finds it alive.
+        thread::sleep(Duration::from_millis(100));
+        null_mut()
+    }
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (mut new, mut detached) = (0, [0]);
+    // SAFETY: pointers to locals, and a thread that lives for a while.
+    unsafe {
+        let pipe = std::ptr::without_provenance_mut(usize::try_from(writer.as_raw_fd()).unwrap());
+        assert_eq!(libc::pthread_create(&raw mut new, null(), start, pipe), 0);
+        std::io::Read::read_exact(&mut reader, &mut detached).unwrap();
+        i64::from(libc::pthread_join(new, null_mut())) + 1000 * i64::from(detached[0])
+    }
+}
+
 fn shut_down(how: libc::c_int, call: impl FnOnce(RawFd) -> isize) -> isize {
     let (near, _far) = UnixDatagram::pair().unwrap();
     // SAFETY: no pointers.
@@ -379,6 +403,7 @@ const CALLS: &[Call] = calls! {
         libc::write(fd, bytes.as_ptr().cast(), bytes.len())
     });
     "pthread_exit": exits();
+    "pthread_detach by the thread itself, and pthread_join afterwards": detaches_itself();
     "recv of a datagram socket whose reading side is shut down":
         shut_down(libc::SHUT_RD, |fd| libc::recv(fd, buffer(), 9, 0));
     "read of a datagram socket whose reading side is shut down":

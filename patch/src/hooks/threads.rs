@@ -2,12 +2,13 @@
 //!
 //! So does `std::thread::spawn`, which calls it. The identity that the creator gets is ours: it can
 //! be joined and detached by anybody, once, and is good for nothing else; `pthread_self` in the new
-//! thread tells another.
+//! thread tells another, by which it can detach itself.
 //!
 //! pthread_exit(3) of a green thread unwinds as a panic does, without a message. libc's own looks for
 //! what libc puts on the stack of each of its threads, and ends the process where that is not.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,6 +45,15 @@ static THREADS: Mutex<Option<HashMap<pthread_t, JoinHandle<Word>>>> = Mutex::new
 /// Identities are odd, so that none is the address of a thread of libc's.
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
+thread_local! {
+    /// The identity that the creator of this green thread got; zero: none.
+    static IDENTITY: Cell<pthread_t> = const { Cell::new(0) };
+}
+
+fn is_ours(thread: pthread_t) -> bool {
+    !thread.is_multiple_of(2)
+}
+
 fn threads() -> MutexGuard<'static, Option<HashMap<pthread_t, JoinHandle<Word>>>> {
     let _bypass = Bypass::enter();
     THREADS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,7 +61,7 @@ fn threads() -> MutexGuard<'static, Option<HashMap<pthread_t, JoinHandle<Word>>>
 
 /// Takes out a thread that was created here.
 fn take(thread: pthread_t) -> Option<JoinHandle<Word>> {
-    if thread.is_multiple_of(2) {
+    if !is_ours(thread) {
         return None;
     }
     let mut threads = threads();
@@ -112,7 +122,13 @@ pub(crate) unsafe extern "C" fn pthread_create(
         builder = builder.stack_size(size);
     }
     let argument = Word(argument);
+    let identity = if is_detached {
+        0
+    } else {
+        NEXT.fetch_add(2, Ordering::Relaxed) as pthread_t
+    };
     let body = move || {
+        IDENTITY.set(identity);
         let ended = catch_unwind(AssertUnwindSafe(|| Word(start(argument.get()))));
         ended.unwrap_or_else(|payload| match payload.downcast::<Exit>() {
             Ok(exit) => exit.0,
@@ -124,7 +140,6 @@ pub(crate) unsafe extern "C" fn pthread_create(
     match builder.spawn(body) {
         Ok(handle) => {
             if !is_detached {
-                let identity = NEXT.fetch_add(2, Ordering::Relaxed) as pthread_t;
                 // SAFETY: by contract there is room for it.
                 unsafe { *thread = identity };
                 all.get_or_insert_with(HashMap::new)
@@ -177,6 +192,10 @@ pub(crate) unsafe extern "C" fn pthread_join(thread: pthread_t, value: *mut *mut
         }
         return 0;
     }
+    if is_ours(thread) {
+        // It was detached or joined before.
+        return libc::EINVAL;
+    }
     // SAFETY: the next definition of the name is libc's, of this type.
     let Some(original) = (unsafe { next::<Function>(c"pthread_join") }) else {
         return libc::EINVAL;
@@ -197,9 +216,17 @@ pub(crate) unsafe extern "C" fn pthread_join(thread: pthread_t, value: *mut *mut
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn pthread_detach(thread: pthread_t) -> c_int {
     type Function = unsafe extern "C" fn(pthread_t) -> c_int;
+    let own = IDENTITY.get();
+    // SAFETY: no conditions.
+    let is_own = own != 0 && thread == unsafe { libc::pthread_self() };
+    let thread = if is_own { own } else { thread };
     if let Some(handle) = take(thread) {
         drop(handle);
         return 0;
+    }
+    if is_ours(thread) {
+        // It was detached or joined before.
+        return libc::EINVAL;
     }
     // SAFETY: the next definition of the name is libc's, of this type.
     match unsafe { next::<Function>(c"pthread_detach") } {
