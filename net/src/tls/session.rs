@@ -32,7 +32,7 @@ use super::machine::Machine;
 use super::seats::Seats;
 use super::transport::{SslTransport, discard};
 use super::turn::Turn;
-use super::{error, invalid_input, timed_out};
+use super::{error, timed_out};
 
 /// How much plaintext a write takes at once, in bytes: four records, one system call.
 const CHUNK: usize = 64 * 1024;
@@ -67,25 +67,27 @@ pub(super) struct Session<S: SslTransport> {
 #[derive(Debug)]
 struct Outgoing {
     records: Buffer,
-    /// What a write that ran out of time has handed to TLS, and not reported as written: the next write
-    /// must begin with it.
+    /// What a write that ran out of time has handed to TLS, and not reported as written: a write that begins with it
+    /// is that one again.
     owed: Vec<u8>,
 }
 
 impl Outgoing {
-    /// A write when something is owed, which has gone out by now.
-    fn settle(&mut self, plain: &[u8]) -> io::Result<usize> {
-        let count = plain.len().min(self.owed.len());
-        if plain[..count] != self.owed[..count] {
-            return Err(invalid_input(
-                "the write before this one timed out; the next one must begin with its bytes",
-            ));
+    /// A write when something is owed, which has gone out by now. Returns how much of it that is; 0: it is another
+    /// write, whose bytes follow. Nobody can say who owes what: other threads write, too, and to fail until somebody
+    /// repeats what may be given up would end the stream for all of them.
+    fn settle(&mut self, plain: &[u8]) -> usize {
+        let mut count = plain.len().min(self.owed.len());
+        if plain[..count] == self.owed[..count] {
+            self.owed.drain(..count);
+        } else {
+            self.owed.clear();
+            count = 0;
         }
-        self.owed.drain(..count);
         if self.owed.is_empty() {
             self.owed = Vec::new();
         }
-        Ok(count)
+        count
     }
 }
 
@@ -287,8 +289,9 @@ impl<S: SslTransport> Session<S> {
         if plain.is_empty() {
             return Ok(0);
         }
-        if !outgoing.owed.is_empty() {
-            return outgoing.settle(plain);
+        let settled = outgoing.settle(plain);
+        if settled > 0 {
+            return Ok(settled);
         }
         let taken = plain.len().min(CHUNK);
         {

@@ -35,9 +35,9 @@ use crate::tcp::TcpStream;
 /// call. So does a write of a stream that must not wait, when the socket has no room for all of them.
 ///
 /// A write whose timeout passes once TLS has its bytes returns `TimedOut`, and reports none of them as
-/// written, though they are in the stream and cannot be taken back. So the next write must begin with
-/// the same bytes, as after any write that has failed for now: they are not sent twice. A write of
-/// other bytes is `InvalidInput`.
+/// written, though they are in the stream and cannot be taken back: they go out when the peer takes them. If the
+/// next write begins with the same bytes, as one does that tries again, they count as written then, and are
+/// not sent twice. The bytes of any other write go out behind them.
 ///
 /// Dropping the stream sends what `write` has reported as written, and `close_notify` if that can be
 /// done at once. Over a TCP or Unix stream a green thread of its own goes on sending where there was no
