@@ -32,7 +32,8 @@
 //! - Blocking is as it was: `O_NONBLOCK`, `SO_RCVTIMEO`, `SO_SNDTIMEO`, `SO_RCVLOWAT`, `MSG_DONTWAIT` are
 //!   the user's, a blocking `write` takes all, and `dup` and `fork` need nothing of this crate. What is an error for an OS thread is one for a green thread, at once.
 //! - `close`, `dup2` and `dup3` of a number that others wait for: they get `EBADF`, and never what comes
-//!   to the next file with this number. (On an OS thread they would wait on.)
+//!   to the next file with this number. (On an OS thread they would wait on. So does here a `poll` or `select` of
+//!   several numbers, and a wait for a number that weald's own `Fd` or socket has registered.)
 //! - `close` in a signal handler is safe only for a number that no green thread waits for. (On an OS thread it
 //!   always is.)
 //! - Who waits uses no CPU, whatever state its descriptor is in.

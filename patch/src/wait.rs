@@ -427,6 +427,13 @@ impl Wait {
         call()
     }
 
+    /// Makes a call that may wait, unless the number was closed while this one has waited, perhaps for the right to make it. Not
+    /// inside of `attempt`, as whoever closes a number waits for those.
+    pub(crate) fn unless_closed(&self, call: impl FnOnce() -> isize) -> isize {
+        let is_open = self.attempt(|| 0);
+        if is_open < 0 { is_open } else { call() }
+    }
+
     /// Waits until the descriptor may be ready, at most until the deadline. For patched callers.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Ended {
         let mut skips = None;

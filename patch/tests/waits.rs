@@ -11,7 +11,7 @@ mod support;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -433,4 +433,46 @@ fn a_splice_that_waits_for_room_leaves_what_came_to_another_reader() {
         drop(drain);
         splice.join().unwrap();
     });
+}
+
+#[test]
+fn a_call_that_waits_for_its_os_thread_is_not_made_on_the_next_file_with_the_number() {
+    let rt = runtime(1);
+    let (release, released) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    // Has the only right to make a call that blocks.
+    let occupant = rt.spawn(move || {
+        weald_scheduler::patch::blocking_quietly(|| {
+            tell.send(()).unwrap();
+            let _ = released.recv();
+        });
+    });
+    told.recv().unwrap();
+    rt.run(|| {
+        let (near, _far) = UnixDatagram::pair().unwrap();
+        let fd = near.into_raw_fd();
+        let reader = weald::spawn(move || {
+            let mut byte = [0_u8];
+            // SAFETY: one byte, in a local.
+            let got = unsafe { libc::recv(fd, byte.as_mut_ptr().cast(), 1, 0) };
+            (got, io::Error::last_os_error().raw_os_error())
+        });
+        thread::sleep(Duration::from_millis(5));
+        // Its call would end at once now, if it could be made.
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { libc::shutdown(fd, libc::SHUT_RD) }, 0);
+        thread::sleep(Duration::from_millis(5));
+        let (next, other) = UnixDatagram::pair().unwrap();
+        other.send(b"for another").unwrap();
+        // SAFETY: no pointers; the number is ours.
+        assert_eq!(unsafe { libc::dup2(next.as_raw_fd(), fd) }, fd);
+        drop(release);
+        assert_eq!(reader.join().unwrap(), (-1, Some(libc::EBADF)));
+        let mut text = [0; 16];
+        let count = next.recv(&mut text).unwrap();
+        assert_eq!(&text[..count], b"for another");
+        // SAFETY: the number is ours.
+        unsafe { libc::close(fd) };
+    });
+    occupant.join().unwrap();
 }

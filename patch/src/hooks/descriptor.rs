@@ -114,8 +114,8 @@ pub(crate) fn run(
             Ended::Woken => {}
             Ended::TimedOut => return AGAIN,
             Ended::Failed(errno) => return failed(errno),
-            Ended::Plain => return hand_over(plain),
-            Ended::Unpollable => return hand_over_for_long(plain),
+            Ended::Plain => return hand_over(|| wait.unless_closed(plain)),
+            Ended::Unpollable => return hand_over_for_long(|| wait.unless_closed(plain)),
         }
     }
 }
@@ -159,7 +159,7 @@ pub(crate) fn run_plain(wait: &mut Wait, plain: impl FnOnce() -> isize) -> isize
             Ended::Plain | Ended::Unpollable => break,
         }
     }
-    hand_over(plain)
+    hand_over(|| wait.unless_closed(plain))
 }
 
 /// An ordinary file takes a write whole: in parts, those of two writers that append could mix.
@@ -214,7 +214,7 @@ unsafe fn vectored(wait: &mut Wait, iov: *const iovec, count: c_int, flags: c_in
     match run(wait, attempt, plain) {
         UNSUPPORTED => run_plain(wait, plain),
         // As a vector that is none gets, or too small a buffer for an eventfd.
-        INVALID => hand_over_for_long(plain),
+        INVALID => hand_over_for_long(|| wait.unless_closed(plain)),
         result => result,
     }
 }

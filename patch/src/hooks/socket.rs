@@ -544,9 +544,8 @@ pub(crate) unsafe extern "C" fn accept4(
                 continue;
             };
             if poll::is_ready(fd, libc::POLLIN) {
-                // Not inside of `attempt`: if another process is quicker the call waits.
-                let is_open = wait.attempt(|| 0);
-                let accepted = if is_open < 0 { is_open } else { call() };
+                // If another process is quicker the call waits.
+                let accepted = wait.unless_closed(call);
                 patch::spend();
                 return raw::int(accepted);
             }

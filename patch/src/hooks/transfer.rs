@@ -79,6 +79,20 @@ impl Ends {
     }
 }
 
+impl Ends {
+    /// As [`Wait::unless_closed`], of both.
+    fn unless_closed(&self, call: impl FnOnce() -> isize) -> isize {
+        let to_the_other = || match &self.to {
+            Some(end) => end.unless_closed(call),
+            None => call(),
+        };
+        match &self.from {
+            Some(end) => end.unless_closed(to_the_other),
+            None => to_the_other(),
+        }
+    }
+}
+
 /// Makes a call that says `EAGAIN` where it would wait for a pipe, when both ends are ready.
 fn both(mut ends: Ends, mut call: impl FnMut() -> isize) -> isize {
     let mut pauses = Pauses::default();
@@ -86,7 +100,7 @@ fn both(mut ends: Ends, mut call: impl FnMut() -> isize) -> isize {
         if let Err(error) = ends.wait() {
             return error;
         }
-        let result = hand_over(&mut call);
+        let result = hand_over(|| ends.unless_closed(&mut call));
         let mut all = [&mut ends.from, &mut ends.to];
         let mut all = all.iter_mut().filter_map(|end| end.as_mut());
         if result != AGAIN || all.any(Wait::is_nonblocking) {
@@ -204,7 +218,7 @@ pub(crate) unsafe extern "C" fn sendfile(
         // A pipe takes what it has room for, a file all.
         return raw::result(match ends.wait() {
             Err(error) => error,
-            Ok(()) => hand_over(|| call(count)),
+            Ok(()) => hand_over(|| ends.unless_closed(|| call(count))),
         });
     };
     let mut done = 0;
@@ -212,7 +226,8 @@ pub(crate) unsafe extern "C" fn sendfile(
         if let Err(error) = ends.wait() {
             return raw::result(if done > 0 { done.cast_signed() } else { error });
         }
-        let sent = hand_over(|| call((count - done).min(room)));
+        let part = (count - done).min(room);
+        let sent = hand_over(|| ends.unless_closed(|| call(part)));
         if let Some(end) = &mut ends.to {
             end.progressed();
         }
