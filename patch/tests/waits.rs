@@ -476,3 +476,76 @@ fn a_call_that_waits_for_its_os_thread_is_not_made_on_the_next_file_with_the_num
     });
     occupant.join().unwrap();
 }
+
+/// As each of many acceptors of one listener would be without an order among them.
+#[test]
+fn a_connection_wakes_one_of_many_who_accept() {
+    const MANY: usize = 100;
+    const CONNECTIONS: u64 = 300;
+    let rt = runtime(1);
+    let listener = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = listener.local_addr().unwrap();
+    for _ in 0..MANY {
+        let listener = listener.clone();
+        rt.spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut byte = [0];
+                let _ = stream
+                    .read_exact(&mut byte)
+                    .and_then(|()| stream.write_all(&byte));
+            }
+        });
+    }
+    let serve = || {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    };
+    while rt.metrics().parked < MANY {
+        thread::sleep(Duration::from_millis(1));
+    }
+    serve();
+    let before = rt.metrics().parks;
+    for _ in 0..CONNECTIONS {
+        serve();
+    }
+    let parks = rt.metrics().parks - before;
+    assert!(parks <= 4 * CONNECTIONS, "{parks} waits");
+    // They wait for ever; their runtime is not dropped.
+    std::mem::forget(rt);
+}
+
+/// As the child of vfork(2), which has the memory of its parent and descriptors of its own.
+#[test]
+fn what_a_child_that_shares_memory_closes_is_not_closed_here() {
+    extern "C" fn child(fd: *mut libc::c_void) -> libc::c_int {
+        let fd = RawFd::try_from(fd.addr()).unwrap_or(-1);
+        // SAFETY: no pointers; the number is the child's own.
+        unsafe { libc::close(fd) }
+    }
+    in_green(|| {
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        let fd = near.as_raw_fd();
+        let reader = weald::spawn(move || {
+            let mut byte = [0];
+            near.read_exact(&mut byte).map(|()| byte[0])
+        });
+        settle();
+        let mut stack = vec![0_u128; 4096];
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let number = std::ptr::without_provenance_mut(usize::try_from(fd).unwrap());
+        // SAFETY: the stack is the child's until it has ended, and this thread waits until then.
+        let pid = unsafe {
+            let top = stack.as_mut_ptr_range().end.cast();
+            libc::clone(child, top, flags, number)
+        };
+        assert!(pid > 0, "{}", io::Error::last_os_error());
+        let mut status = -1;
+        // SAFETY: a pointer to a local.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert_eq!(status, 0);
+        drop(stack);
+        far.write_all(b"x").unwrap();
+        assert_eq!(reader.join().unwrap().unwrap(), b'x');
+    });
+}
