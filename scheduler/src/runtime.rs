@@ -283,7 +283,10 @@ impl Runtime {
 
     pub(crate) fn start(settings: Settings) -> io::Result<Self> {
         #[cfg(not(loom))]
-        crate::panic_hook::install();
+        {
+            crate::panic_hook::install();
+            crate::shim::os_threads::prepare();
+        }
         if let Err(error) = stack::overflow::install() {
             log::warn!("weald: a stack overflow will not be told as such: {error}");
         }

@@ -40,12 +40,20 @@ static ARENAS: [AtomicUsize; MOST] = [const { AtomicUsize::new(0) }; MOST];
 /// From `errno`, which is among the same thread-locals, to the word. `None`: nothing is shared.
 static PLACE: OnceLock<Option<isize>> = OnceLock::new();
 
+/// `malloc` is glibc's, as we know it.
+static IS_GLIBC: OnceLock<bool> = OnceLock::new();
+
 /// An arena for which it is the turn.
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
 fn errno() -> usize {
     // SAFETY: the call has no conditions.
     unsafe { libc::__errno_location() }.expose_provenance()
+}
+
+/// Looks up what needs the loader's lock: later somebody may hold that who waits for a spare.
+pub(crate) fn prepare() {
+    IS_GLIBC.get_or_init(is_glibc);
 }
 
 /// The arenas that there may be.
@@ -105,8 +113,7 @@ impl Drop for Borrowed {
 /// The arena of the running OS thread, and where its word is. `None` if it is the first one, or if anything
 /// is not as expected; remembered in [`PLACE`] but for the first arena.
 fn find() -> Option<(usize, isize)> {
-    if PLACE.get().is_none() && !is_glibc() {
-        let _ = PLACE.set(None);
+    if IS_GLIBC.get() != Some(&true) {
         return None;
     }
     let arena = own_arena()?;
@@ -138,8 +145,9 @@ fn is_glibc() -> bool {
     !malloc.is_null()
         && malloc == symbol(c"__libc_malloc")
         && symbol(c"free") == symbol(c"__libc_free")
-        // Heaps are smaller then.
+        // Heaps are smaller then, or addresses have tags.
         && !has("GLIBC_TUNABLES", "hugetlb")
+        && !has("GLIBC_TUNABLES", "mem.tagging")
         // valgrind puts a `malloc` of its own in the place of the C library's.
         && !has("LD_PRELOAD", "vgpreload")
         && !cfg!(any(weald_sanitizer = "address", weald_sanitizer = "thread"))

@@ -23,6 +23,17 @@ impl Handle {
     }
 }
 
+/// Before the first lean thread.
+pub(crate) fn prepare() {
+    #[cfg(all(
+        target_os = "linux",
+        target_env = "gnu",
+        target_pointer_width = "64",
+        not(miri)
+    ))]
+    crate::shim::arena::prepare();
+}
+
 /// Starts an OS thread with a name.
 pub(crate) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<Handle> {
     let _bypass = crate::patch::Bypass::enter();
