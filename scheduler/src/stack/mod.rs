@@ -47,7 +47,9 @@ use std::num::NonZeroUsize;
 use corosensei::stack::{StackPointer, valgrind::ValgrindStackRegistration};
 
 pub(crate) use self::cache::{Cache, release, stack_bytes, trim};
-pub(crate) use self::region::{check_limit, check_settings, page_size};
+#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+pub(crate) use self::region::page_size;
+pub(crate) use self::region::{check_limit, check_settings};
 
 /// The smallest stack, in bytes. Below it even a formatted panic message in a debug build runs out.
 pub(crate) const MIN_STACK: usize = 16 << 10;
