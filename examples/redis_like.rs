@@ -8,12 +8,17 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use weald::net::TcpStream;
 use weald::sync::{Mutex, PoisonError};
 
 const MAX_WORDS: usize = 1024;
 const MAX_WORD_BYTES: usize = 1 << 20;
+/// All words of a command together.
+const MAX_COMMAND_BYTES: usize = 4 << 20;
+/// A client that takes none of its answers for so long is let go.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// A line holds a number, or a whole command if somebody types.
 const MAX_LINE_BYTES: u64 = 4096;
 
@@ -36,9 +41,14 @@ fn main() -> io::Result<()> {
 
 fn serve(stream: &TcpStream, store: &Store) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(WRITE_LIMIT))?;
     let (mut reader, mut writer) = (BufReader::new(stream), BufWriter::new(stream));
+    let mut reply = Vec::new();
     while let Some(words) = command(&mut reader)? {
-        answer(&words, store, &mut writer)?;
+        // Nobody waits for this client under the store's lock.
+        reply.clear();
+        answer(&words, store, &mut reply)?;
+        writer.write_all(&reply)?;
         // What a pipeline has sent is answered together.
         if reader.buffer().is_empty() {
             writer.flush()?;
@@ -57,9 +67,14 @@ fn command(reader: &mut impl BufRead) -> io::Result<Option<Vec<Vec<u8>>>> {
         return Ok(Some(words.map(Into::into).collect()));
     };
     let mut words = Vec::new();
+    let mut left = MAX_COMMAND_BYTES;
     for _ in 0..number(count, MAX_WORDS)? {
         let head = line(reader)?.ok_or(ErrorKind::UnexpectedEof)?;
-        let size = number(head.strip_prefix('$').unwrap_or_default(), MAX_WORD_BYTES)?;
+        let size = number(
+            head.strip_prefix('$').unwrap_or_default(),
+            MAX_WORD_BYTES.min(left),
+        )?;
+        left -= size;
         let mut word = vec![0; size + 2];
         reader.read_exact(&mut word)?;
         word.truncate(size);
@@ -83,7 +98,7 @@ fn number(digits: &str, bound: usize) -> io::Result<usize> {
     number.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "this is not RESP"))
 }
 
-fn answer(words: &[Vec<u8>], store: &Store, to: &mut impl Write) -> io::Result<()> {
+fn answer(words: &[Vec<u8>], store: &Store, to: &mut Vec<u8>) -> io::Result<()> {
     let Some((name, rest)) = words.split_first() else {
         return Ok(());
     };
