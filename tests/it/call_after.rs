@@ -30,19 +30,24 @@ const BOTH: [(&str, Call); 2] = [
 fn of_many_that_are_due_at_once_those_that_have_not_fired_can_be_cancelled() {
     const TIMERS: usize = 20_000;
     in_each_mode(|| {
-        let (ran, first) = (Count::default(), Flag::default());
-        let start = Instant::now();
-        let timers: Vec<_> = (0..TIMERS)
-            .map(|_| {
-                let (ran, first) = (ran.clone(), first.clone());
-                // All of one instant.
-                let delay = Duration::from_millis(300).saturating_sub(start.elapsed());
-                weald::call_after(delay, move || {
-                    ran.add();
-                    first.set();
+        // On a slow machine it takes long to set them, and none must be due before all are set.
+        let set_within = |millis| {
+            let (ran, first) = (Count::default(), Flag::default());
+            let (start, limit) = (Instant::now(), Duration::from_millis(millis));
+            let timers: Vec<_> = (0..TIMERS)
+                .map(|_| {
+                    let (ran, first) = (ran.clone(), first.clone());
+                    // All of one instant.
+                    weald::call_after(limit.saturating_sub(start.elapsed()), move || {
+                        ran.add();
+                        first.set();
+                    })
                 })
-            })
-            .collect();
+                .collect();
+            (start.elapsed() < limit).then_some((timers, ran, first))
+        };
+        let limits = [300, 1_000, 3_000, 10_000];
+        let (timers, ran, first) = limits.into_iter().find_map(set_within).unwrap();
         while !first.is_set() {
             weald::yield_now();
         }

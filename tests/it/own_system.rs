@@ -161,6 +161,30 @@ fn a_mutex_with_priority_inheritance_works_while_nobody_waits_for_it() {
     });
 }
 
+/// Else the C library's locks take it for granted that nobody else is there, and are no locks.
+#[test]
+fn a_green_threads_control_block_says_that_there_are_several_threads() {
+    fn several() -> u32 {
+        // `header.multiple_threads` of glibc's `struct pthread`, which begins with the words of the ABI on x86-64.
+        let offset = if cfg!(target_arch = "x86_64") {
+            0x18
+        } else {
+            0
+        };
+        // SAFETY: the control block of the running thread.
+        unsafe {
+            let place = usize::try_from(libc::pthread_self()).unwrap() + offset;
+            std::ptr::with_exposed_provenance::<u32>(place).read()
+        }
+    }
+    check(|rt| {
+        let right = std::thread::spawn(several).join().unwrap();
+        for _ in 0..10 {
+            assert_eq!(rt.run(several), right);
+        }
+    });
+}
+
 /// A library as `Library::open` has it, with so many bytes of thread-locals more.
 fn compiled(name: &str, first: i32, initial_exec: bool, more: usize) -> PathBuf {
     let model = if initial_exec {
