@@ -409,6 +409,12 @@ fn libraries_opened_and_used_before_the_first_runtime_do_not_refuse_it() {
 
 #[test]
 fn green_threads_open_use_and_close_libraries_as_they_like() {
+    if cfg!(target_arch = "aarch64") {
+        eprintln!(
+            "not tested: with glibc on AArch64 OS threads too find old values in a library that was opened again"
+        );
+        return;
+    }
     let test = "own_system::green_threads_open_use_and_close_libraries_as_they_like";
     let child = in_child(test, &[], || {
         let files: Vec<_> = (0..4)
