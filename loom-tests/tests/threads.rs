@@ -43,7 +43,7 @@ fn all_are_joined_whoever_starts_and_retires() {
             retires(&runtime, Which::Carrier(0));
             let shared = Arc::clone(&runtime);
             let starts = move || {
-                retires(&shared, Which::Carrier(1));
+                retires(&shared, Which::Spare(1));
                 let ended = shared.ended.fetch_add(1, Ordering::Relaxed);
                 witness!("one was started meanwhile", ended == 0);
             };
