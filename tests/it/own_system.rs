@@ -810,7 +810,6 @@ fn get_and_free(bytes: usize) -> usize {
 #[test]
 fn what_one_thread_frees_the_next_one_on_its_os_thread_gets() {
     let Some(rt) = own_runtime(1) else { return };
-    // Of a size that nothing of the runtime's has.
     let here = || (os_thread(), get_and_free(1000));
     let mut pairs = (0..1000).map(|_| {
         let first = rt.spawn(move || (here(), weald::park()).0);
@@ -821,9 +820,9 @@ fn what_one_thread_frees_the_next_one_on_its_os_thread_gets() {
         first.thread().unpark();
         (first.join().unwrap(), second)
     });
-    // The worker may have gone to another OS thread in between.
-    let (first, second) = pairs.find(|(first, second)| first.0 == second.0).unwrap();
-    assert_eq!(first.1, second.1);
+    // In between the worker may have gone to another OS thread, or have taken memory of that size itself, but
+    // not each time. With a cache of its own the second thread never gets what the first one has freed.
+    assert!(pairs.any(|(first, second)| first == second));
 }
 
 /// What a request leaves behind, checked and freed by another thread.
