@@ -260,7 +260,10 @@ impl Heap {
         // SAFETY: the block is new and ours.
         unsafe { words.write(second, words.of(first)) };
         let is_shared = use_on(second) == piece && use_on(first) == piece;
-        let (first, second) = (look(first), look(second));
+        let (first, second, second_block) = (look(first), look(second), second);
+        // Two blocks that have one cache must never run at the same time, as they might if nothing is lent.
+        // SAFETY: as above.
+        unsafe { words.write(second_block, words.new) };
         let is_as_expected = |index: usize| {
             let expected = if changed.contains(&index) {
                 &used
