@@ -240,6 +240,9 @@ impl Heap {
         };
         // They differ where a word points into its block.
         let (new, new_second) = (look(first), look(second));
+        // The second time it is the same piece for good. The first time the cache may get all that an arena
+        // has of this size, which another thread has left; then it is full, and does not take the piece back.
+        use_on(first);
         let piece = use_on(first);
         let used = look(first);
         let changed: Vec<usize> = (0..new.len())
