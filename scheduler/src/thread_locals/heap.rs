@@ -315,8 +315,9 @@ fn memory_of(library: usize) -> Option<Range<usize>> {
 mod tests {
     use std::ptr;
 
-    use super::{Allocator, Heap, Lent, Own, Words};
+    use super::{Allocator, Heap, Lent, Own, PIECE, Words};
     use crate::thread_locals::block::{Block, host_pointer, release};
+    use crate::thread_locals::layout;
     use crate::thread_locals::self_test::support;
 
     fn words(own: &Own) -> &Words {
@@ -352,13 +353,34 @@ mod tests {
                 let (host, allocator) = (host_pointer(), words.allocator);
                 let piece = allocator.use_once();
                 assert_eq!(run_on(own, &block, &lent, allocator, host), piece);
-                assert_eq!(words.of(block.pointer()), words.of(host));
+                assert_eq!(words.of(block.pointer()), words.lendable(words.of(host)));
                 assert_eq!(run_on(own, &block, &lent, allocator, host), piece);
                 assert_eq!(allocator.use_once(), piece);
             };
             std::thread::scope(|scope| scope.spawn(turn).join().unwrap());
         }
         release(block);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
+    fn what_others_have_left_in_an_arena_misleads_nobody() {
+        let Ok(own) = support() else { return };
+        let allocator = words(own).allocator;
+        // Leaves an arena behind with many free pieces, which the next thread or block gets.
+        let litter = move || {
+            // SAFETY: what the one has made the other frees.
+            unsafe {
+                let pieces: Vec<_> = (0..100).map(|_| (allocator.malloc)(PIECE)).collect();
+                pieces.into_iter().for_each(|piece| (allocator.free)(piece));
+            }
+        };
+        for _ in 0..20 {
+            std::thread::spawn(litter).join().unwrap();
+            // As at the first start in a process.
+            let own = layout::find().unwrap();
+            assert!(matches!(own.heap, Heap::Words(_)), "{:?}", own.heap);
+        }
     }
 
     #[test]
