@@ -56,6 +56,25 @@ fn a_permit_goes_to_each_who_waits_for_it() {
     });
 }
 
+/// Two threads beside this one, so that what happens between them needs one preemption less.
+#[test]
+fn a_permit_that_is_given_back_meets_who_is_about_to_wait() {
+    let name = "a_permit_that_is_given_back_meets_who_is_about_to_wait";
+    check(Model::new(name, 20, &[]), || {
+        let room = Room::new();
+        assert!(room.permits.take().is_ok());
+        let beside = |visit: fn(&Room)| {
+            let room = Arc::clone(&room);
+            thread::spawn(move || visit(&room))
+        };
+        let threads = [beside(|room| room.permits.give()), beside(Room::visit)];
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        room.visit();
+    });
+}
+
 #[test]
 fn an_exception_takes_no_permit_along() {
     let witnesses = &["interrupted", "took it"];
