@@ -591,7 +591,7 @@ const FIRST: u32 = 1 << OFFSET_BITS;
 const ALL_SEEN: u32 = u32::MAX;
 
 /// Entries whose memory goes back at a time, some 48 KiB: 10 us, and a few pages at least.
-const BLOCK: usize = 1024;
+const BLOCK: usize = if cfg!(miri) { 64 } else { 1024 };
 
 /// Spare entries that are worth a look: some hundred KiB.
 const WORTH: usize = 4 * BLOCK;
@@ -687,7 +687,7 @@ mod tests {
 
     #[test]
     fn memory_that_goes_back_is_used_again_and_no_old_key_fits() {
-        const MANY: usize = if cfg!(miri) { 5_000 } else { 100_000 };
+        const MANY: usize = if cfg!(miri) { 300 } else { 100_000 };
         let mut owner = Owner::new();
         let mut old = Vec::new();
         for round in 0..3 {
@@ -734,7 +734,7 @@ mod tests {
         let keys: Vec<_> = (0..many).map(|n| owner.insert(n).1).collect();
         let mut others = Vec::new();
         for (n, &key) in keys.iter().enumerate() {
-            if n % 2000 == 0 {
+            if n % (many / 8) == 0 {
                 others.push((n, key));
             } else {
                 assert_eq!(end(&mut owner, key), Some(n));
