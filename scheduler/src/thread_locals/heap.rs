@@ -372,7 +372,9 @@ mod tests {
             // SAFETY: what the one has made the other frees.
             unsafe {
                 let pieces: Vec<_> = (0..100).map(|_| (allocator.malloc)(PIECE)).collect();
-                pieces.into_iter().for_each(|piece| (allocator.free)(piece));
+                for piece in pieces {
+                    (allocator.free)(piece);
+                }
             }
         };
         for _ in 0..20 {
