@@ -46,7 +46,7 @@ use crate::thread_locals::on_host;
 /// thread, such as a lock of the standard library's, blocks it as in any green thread.
 ///
 /// It is the same in each mode of thread-locals and on a plain OS thread. Where green threads have
-/// thread-locals of their own it costs some 60 ns, elsewhere about ten.
+/// thread-locals of their own it costs two writes of the thread pointer.
 ///
 /// # Panics
 /// A blocking call of weald's panics in `f`, also if it would not have to wait:
@@ -169,11 +169,12 @@ impl Drop for OsThreadsPart {
 /// thread would have one: with jemalloc 140 KB after a request's worth of allocations, with mimalloc 1.4 MB.
 /// This way an OS thread has one, and all green threads that it runs use it.
 ///
-/// glibc's `malloc`, and so [`System`](std::alloc::System), needs this not: there weald does the like by itself.
+/// glibc's `malloc`, and so [`System`](std::alloc::System), does not need this wrapper: weald does the same for
+/// glibc by itself.
 ///
-/// Each call costs two writes of the thread pointer, some 30 ns, in a green thread with thread-locals of
-/// its own, and two or three nanoseconds elsewhere. It can be used from the first allocation of the process to the
-/// last one, on any thread, whether a runtime runs or not.
+/// Each call costs two writes of the thread pointer in a green thread with thread-locals of its own. The
+/// wrapper can be used from the first allocation of the process to the last one, on any thread, whether a
+/// runtime runs or not.
 ///
 /// # Examples
 /// ```

@@ -15,10 +15,11 @@
 //! high  stack       the C library puts the thread's own part and its thread-locals at the upper end
 //! ```
 //!
-//! Invariant: a lean thread is joined once, and its mapping goes away afterwards.
+//! Invariant: the mapping of a lean thread goes away only after the thread has been joined. A handle that is
+//! dropped instead leaves the mapping for ever, because the thread may run there.
 
 use std::io;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -36,7 +37,7 @@ const NAME: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Lean {
     thread: libc::pthread_t,
-    stack: Stack,
+    stack: ManuallyDrop<Stack>,
 }
 
 /// A mapping, until this is dropped.
@@ -125,6 +126,7 @@ where
         let Packet { body, .. } = unsafe { place.read() };
         return Err((io::Error::from_raw_os_error(error), body));
     }
+    let stack = ManuallyDrop::new(stack);
     Ok(Lean { thread, stack })
 }
 
@@ -176,6 +178,6 @@ impl Lean {
     pub(crate) fn join(self) {
         // SAFETY: it was started, and is joined here and nowhere else, as the handle ends.
         unsafe { libc::pthread_join(self.thread, ptr::null_mut()) };
-        drop(self.stack);
+        drop(ManuallyDrop::into_inner(self.stack));
     }
 }
