@@ -27,8 +27,11 @@ pub(crate) const LIMIT: u64 = 60;
 
 /// The same for as many random programs as `PROPTEST_CASES` asks for.
 pub(crate) fn fuzz_limit() -> u64 {
-    10 * LIMIT + u64::from(proptest::prelude::ProptestConfig::default().cases) / 100
+    let cases = std::env::var("PROPTEST_CASES").ok();
+    let cases = cases.and_then(|cases| cases.parse().ok());
+    10 * LIMIT + cases.unwrap_or(0) / 100
 }
+
 /// Longer than any test lives, for waits that something else has to end.
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const MS: Duration = Duration::from_millis(1);

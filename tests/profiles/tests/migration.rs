@@ -8,7 +8,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
-#[path = "it/support.rs"]
+#[path = "../../it/support.rs"]
 mod support;
 
 use std::cell::{Cell, RefCell};

@@ -1,6 +1,6 @@
 //! A program that is built with `panic = "abort"`: what goes on there, and what ends it, with which words.
 //!
-//! `cargo run --profile abort --example abort` runs each scene in a process of its own and checks how it ends.
+//! `cargo run --profile abort -p weald-profiles` runs each scene in a process of its own and checks how it ends.
 //! `docs/exceptions.md` has the rules.
 
 use std::io::Read as _;
@@ -38,7 +38,7 @@ const SCENES: [Scene; 11] = [
 
 fn main() -> ExitCode {
     if cfg!(panic = "unwind") {
-        println!("this is about programs that abort: cargo run --profile abort --example abort");
+        println!("this is about programs that abort: cargo run --profile abort -p weald-profiles");
         return ExitCode::SUCCESS;
     }
     if let Some(name) = std::env::args().nth(1) {
