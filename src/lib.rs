@@ -93,6 +93,8 @@
 #[cfg(loom)]
 pub mod model;
 mod pool;
+#[cfg(all(feature = "signal", not(loom)))]
+pub mod signal;
 
 #[cfg(loom)]
 pub use crate::model::model;

@@ -54,6 +54,8 @@ mod peer_failures;
 mod runtime;
 mod scope;
 mod shutdown;
+#[cfg(feature = "signal")]
+mod signals;
 mod sleep;
 mod soak;
 mod spawn;
