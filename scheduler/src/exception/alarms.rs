@@ -22,6 +22,7 @@ impl Alarms {
         usize::from(self.one.is_some()) + self.more.len()
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, key: AlarmKey, error: Option<BoxError>) {
         if self.one.is_none() {
             self.one = Some((key, error));
@@ -31,11 +32,19 @@ impl Alarms {
     }
 
     /// True: it was there, and `error` is its error.
+    #[inline]
     pub(super) fn remove(&mut self, key: AlarmKey, error: &mut Option<BoxError>) -> bool {
-        let found = match self.one.take_if(|(one, _)| *one == key) {
-            Some((_, found)) => Some(found),
-            None => self.more.remove(&key),
-        };
+        if self.one.as_ref().is_some_and(|(one, _)| *one == key) {
+            *error = self.one.take().and_then(|(_, error)| error);
+            return true;
+        }
+        self.remove_other(key, error)
+    }
+
+    /// The same for those that are not `one`. Apart, so that the usual case stays small where it is inlined.
+    #[inline(never)]
+    fn remove_other(&mut self, key: AlarmKey, error: &mut Option<BoxError>) -> bool {
+        let found = self.more.remove(&key);
         let is_found = found.is_some();
         *error = found.flatten();
         is_found

@@ -37,13 +37,14 @@ impl Inbox {
         key: AlarmKey,
         error: BoxError,
     ) -> Option<BoxError> {
-        if self.closed {
-            self.alarms.insert(key, None);
-            return Some(error);
-        }
-        self.alarms.insert(key, Some(error));
-        count_alarms(header, 1);
-        None
+        let (error, late) = if self.closed {
+            (None, Some(error))
+        } else {
+            count_alarms(header, 1);
+            (Some(error), None)
+        };
+        self.alarms.insert(key, error);
+        late
     }
 
     /// When the first `exc_after` is due.
