@@ -379,3 +379,24 @@ fn sigquit_writes_a_dump_and_the_process_goes_on() {
         child.stderr
     );
 }
+
+#[test]
+fn a_handler_of_sigquit_that_was_there_is_called_as_well() {
+    static CALLED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    extern "C" fn count(_: libc::c_int) {
+        CALLED.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+    let test = "a_handler_of_sigquit_that_was_there_is_called_as_well";
+    let child = in_child(test, &[], || {
+        let handler: extern "C" fn(libc::c_int) = count;
+        // SAFETY: the handler only counts.
+        unsafe { libc::signal(libc::SIGQUIT, handler as libc::sighandler_t) };
+        let rt = weald::Runtime::builder().workers(1).dump_on_sigquit(true);
+        let rt = rt.build().unwrap();
+        // SAFETY: the signal has a handler, which runs before the call returns or soon after.
+        assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGQUIT) }, 0);
+        support::wait_until(|| CALLED.load(std::sync::atomic::Ordering::SeqCst) == 1);
+        drop(rt);
+    });
+    assert!(child.success, "{}", child.stderr);
+}

@@ -263,7 +263,8 @@ impl RuntimeBuilder {
     }
 
     /// Writes what [`dump`](crate::dump()) tells of this runtime to standard error when the process gets
-    /// `SIGQUIT` (Ctrl-\\ at a terminal), which then no longer ends it. Not so if not said.
+    /// `SIGQUIT` (Ctrl-\\ at a terminal), which then no longer ends it. Not so if not said. A handler that the
+    /// program has set before is called as well.
     ///
     /// Handler and the OS thread that writes stay until the process ends; `build` fails with the
     /// system's error if they cannot be had.

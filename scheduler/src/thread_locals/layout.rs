@@ -234,6 +234,15 @@ fn look_at_table(pointer: usize, here: usize) -> Found<(usize, usize)> {
     Ok((length, highest))
 }
 
+/// The C library's id of the running thread is the kernel's. A green thread of another copy of this crate
+/// has a made-up one.
+pub(super) fn is_os_thread() -> Found<bool> {
+    let tid = field(c"_thread_db_pthread_tid", 32, 1)?;
+    // SAFETY: the calls have no preconditions; the C library says that the id is there in the running
+    // thread's control block.
+    unsafe { Ok(read::<i32>(libc::pthread_self() as usize, tid) == libc::gettid()) }
+}
+
 /// Looks at the running thread. `fresh`: the C library has just made it.
 fn look(fresh: bool) -> Found<Seen> {
     let pointer = machine::pointer();
@@ -251,8 +260,7 @@ fn look(fresh: bool) -> Found<Seen> {
         }
     }
     let tid = from_control + field(c"_thread_db_pthread_tid", 32, 1)?;
-    // SAFETY: as above; the call has no preconditions.
-    if unsafe { read::<i32>(pointer, tid) } != unsafe { libc::gettid() } {
+    if !is_os_thread()? {
         return Err("the thread's id is not where it should be");
     }
     let cancel = from_control + field(c"_thread_db_pthread_cancelhandling", 32, 1)?;

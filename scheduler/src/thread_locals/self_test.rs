@@ -36,15 +36,29 @@ pub(crate) fn support() -> Result<&'static Own, &'static str> {
         if shadow_stack::is_on() {
             return Err(shadow_stack::REFUSAL);
         }
-        // No handler may run on a block that is not its thread's.
-        let blocked = Blocked::new();
-        let own = layout::find()?;
-        test(&own)?;
-        drop(blocked);
-        setxid::install()?;
-        Ok(own)
+        if layout::is_os_thread()? {
+            return find();
+        }
+        // The first runtime of this copy of the crate is started by a green thread of another copy. Its
+        // block is not what a thread of the C library's has.
+        let probe = std::thread::Builder::new().name(String::from("weald-probe"));
+        let found = probe.spawn(find).map_err(|_| "no OS thread to look at")?;
+        found
+            .join()
+            .map_err(|_| "the thread that looks has panicked")?
     });
     found.as_ref().map_err(|&reason| reason)
+}
+
+/// Finds out, on an OS thread's own block, and tries it.
+fn find() -> Found<Own> {
+    // No handler may run on a block that is not its thread's.
+    let blocked = Blocked::new();
+    let own = layout::find()?;
+    test(&own)?;
+    drop(blocked);
+    setxid::install()?;
+    Ok(own)
 }
 
 /// Destructors that have run.
