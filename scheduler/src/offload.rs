@@ -4,13 +4,15 @@
 //! ([`Lane`]). Jobs are `Send + 'static`. Whoever waits for one holds an [`Offloaded`] and may give it up:
 //! a job that has not begun is then dropped, and one that runs, which nothing can stop, no longer counts
 //! among those that may run at a time. An OS thread is started when a job finds none idle, and ends after
-//! [`KEEP_ALIVE`] without one.
+//! [`KEEP_ALIVE`] without one. As spare carriers do, it leaves nothing behind (`shim/lean.rs`), and joins the one
+//! that has ended before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::patch::Bypass;
+use crate::shim::os_threads::{self, Handle};
 use crate::shim::plain::{Condvar, Mutex, MutexGuard};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -33,6 +35,8 @@ struct Bounds {
     threads: usize,
     /// Jobs that have not begun.
     queue: usize,
+    /// So long an OS thread waits for a job before it ends.
+    keep_alive: Duration,
 }
 
 /// A look-up is mostly waiting; an OS thread for each costs little, and name servers bound what one host
@@ -42,6 +46,7 @@ const REMOTE: Bounds = Bounds {
     wanted: 256,
     threads: 512,
     queue: 4096,
+    keep_alive: KEEP_ALIVE,
 };
 
 /// These end by themselves, unless the system was told to ask others before it looks into its files.
@@ -49,6 +54,7 @@ const LOCAL: Bounds = Bounds {
     wanted: 16,
     threads: 64,
     queue: 16 << 10,
+    keep_alive: KEEP_ALIVE,
 };
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -68,8 +74,12 @@ struct State {
     /// Those that run and that nobody waits for.
     unwanted: BTreeSet<u64>,
     next: u64,
-    threads: usize,
+    /// The OS threads that there are, in the order in which they were started.
+    threads: BTreeMap<u64, Handle>,
+    started: u64,
     idle: usize,
+    /// The one that has ended last. Nobody has joined it yet.
+    retired: Option<Handle>,
 }
 
 impl std::fmt::Debug for State {
@@ -77,7 +87,7 @@ impl std::fmt::Debug for State {
         f.debug_struct("State")
             .field("queue", &self.queue.len())
             .field("wanted", &self.wanted.len())
-            .field("threads", &self.threads)
+            .field("threads", &self.threads.len())
             .finish_non_exhaustive()
     }
 }
@@ -116,8 +126,10 @@ impl Pool {
                 wanted: BTreeSet::new(),
                 unwanted: BTreeSet::new(),
                 next: 0,
-                threads: 0,
+                threads: BTreeMap::new(),
+                started: 0,
                 idle: 0,
+                retired: None,
             }),
             work: Condvar::new(),
         }
@@ -140,7 +152,7 @@ impl Pool {
         state.next += 1;
         state.queue.insert(number, job);
         if let Err(error) = self.see_to_it(&mut state)
-            && state.threads == 0
+            && state.threads.is_empty()
         {
             state.queue.remove(&number);
             return Err(error);
@@ -153,11 +165,13 @@ impl Pool {
         let may_begin = self.may_begin(state);
         if state.idle >= may_begin {
             self.work.notify_one();
-        } else if state.threads < self.bounds.threads {
-            std::thread::Builder::new()
-                .name("weald-offload".to_string())
-                .spawn(|| self.work())?;
-            state.threads += 1;
+        } else if state.threads.len() < self.bounds.threads {
+            let number = state.started;
+            // It finds its handle: the lock is held.
+            let name = String::from("weald-offload");
+            let handle = os_threads::spawn_lean(name, move || self.work(number))?;
+            state.threads.insert(number, handle);
+            state.started += 1;
         }
         Ok(())
     }
@@ -168,7 +182,8 @@ impl Pool {
         state.queue.len().min(room)
     }
 
-    fn work(&self) {
+    /// The life of an OS thread with this number.
+    fn work(&self, me: u64) {
         let mut state = self.state();
         loop {
             if self.may_begin(&state) > 0
@@ -186,12 +201,17 @@ impl Pool {
             state.idle += 1;
             let (next, waited) = self
                 .work
-                .wait_timeout(state, KEEP_ALIVE)
+                .wait_timeout(state, self.bounds.keep_alive)
                 .unwrap_or_else(PoisonError::into_inner);
             state = next;
             state.idle -= 1;
             if waited.timed_out() && self.may_begin(&state) == 0 {
-                state.threads -= 1;
+                let own = state.threads.remove(&me);
+                let before = std::mem::replace(&mut state.retired, own);
+                drop(state);
+                if let Some(before) = before {
+                    before.join();
+                }
                 return;
             }
         }
@@ -233,6 +253,7 @@ impl Drop for Offloaded {
 #[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::{Bounds, Pool};
 
@@ -240,6 +261,7 @@ mod tests {
         wanted: 2,
         threads: 4,
         queue: 3,
+        keep_alive: super::KEEP_ALIVE,
     };
 
     /// A job that says that it runs and ends when its sender is dropped.
@@ -291,5 +313,35 @@ mod tests {
         drop((ends, fifth));
         assert_eq!(run.recv().unwrap(), 7);
         drop((first, third, seventh));
+    }
+
+    #[test]
+    #[cfg_attr(
+        miri,
+        ignore = "the pool's OS threads outlive the test, which Miri forbids"
+    )]
+    fn os_threads_that_have_nothing_to_do_end_and_are_joined_but_for_the_last() {
+        static POOL: Pool = Pool::new(Bounds {
+            keep_alive: Duration::from_millis(1),
+            ..BOUNDS
+        });
+        for _ in 0..3 {
+            let (runs, run) = mpsc::channel();
+            let both: Vec<_> = (0..2)
+                .map(|number| {
+                    let (end, job) = job(number, &runs);
+                    (end, POOL.push(job).unwrap())
+                })
+                .collect();
+            run.recv().unwrap();
+            run.recv().unwrap();
+            assert_eq!(POOL.state().threads.len(), 2);
+            drop(both);
+            while !POOL.state().threads.is_empty() {
+                std::thread::yield_now();
+            }
+        }
+        let state = POOL.state();
+        assert_eq!((state.started, state.retired.is_some()), (6, true));
     }
 }
