@@ -181,23 +181,98 @@ fn a_process_with_little_to_do_gives_memory_back_too() {
     });
 }
 
+/// So many threads that have touched their stacks and are parked.
+fn park_many(rt: &Runtime, many: usize) -> Vec<JoinHandle<()>> {
+    let spawn = |_| {
+        rt.spawn(|| {
+            touch();
+            weald::park();
+        })
+    };
+    let all: Vec<_> = (0..many).map(spawn).collect();
+    wait_until(|| rt.metrics().parked == many);
+    all
+}
+
 #[test]
-fn when_the_last_runtime_is_gone_nothing_of_its_stacks_is_left() {
-    let test = "when_the_last_runtime_is_gone_nothing_of_its_stacks_is_left";
+fn when_the_last_runtime_is_gone_nothing_of_its_memory_is_left() {
+    let test = "when_the_last_runtime_is_gone_nothing_of_its_memory_is_left";
     each_mode_in_child(test, &[], |mode, workers| {
         let before = resident();
         let rt = runtime(workers, mode);
-        let all: Vec<_> = (0..3000)
-            .map(|_| {
-                rt.spawn(|| {
-                    touch();
-                    weald::park();
-                })
-            })
-            .collect();
-        wait_until(|| rt.metrics().parked == 3000);
+        // Little of each stack, so that the thread-locals of all are much beside it.
+        let all: Vec<_> = (0..10_000).map(|_| rt.spawn(weald::park)).collect();
+        wait_until(|| rt.metrics().parked == 10_000);
         end(all);
         drop(rt);
+        wait_until_below(before + 20);
+        let rt = runtime(workers, mode);
+        drop(park_many(&rt, 3000));
+        // They are killed.
+        drop(rt);
+        wait_until_below(before + 20);
+    });
+}
+
+#[test]
+fn what_a_runtime_leaves_is_given_back_by_another_one_that_sleeps() {
+    let test = "what_a_runtime_leaves_is_given_back_by_another_one_that_sleeps";
+    each_mode_in_child(test, &[], |mode, workers| {
+        let sleeps = runtime(workers, mode);
+        sleeps.run(|| ());
+        let before = resident();
+        let rt = runtime(workers, mode);
+        drop(park_many(&rt, 3000));
+        wait_for_rest(&sleeps);
+        assert!(resident() > before + 80);
+        drop(rt);
+        wait_until_below(before + 20);
+    });
+}
+
+#[test]
+fn what_threads_leave_that_end_beside_sleeping_workers_is_given_back() {
+    /// Touches 256 KiB of the stack.
+    #[inline(never)]
+    fn touch_much() {
+        let mut part = [0_u8; 256 << 10];
+        for at in (0..part.len()).step_by(4096) {
+            part[at] = 1;
+            std::hint::black_box(&part);
+        }
+    }
+    let test = "what_threads_leave_that_end_beside_sleeping_workers_is_given_back";
+    each_mode_in_child(test, &[], |mode, workers| {
+        let rt = runtime(workers, mode);
+        rt.run(|| ());
+        let before = resident();
+        let gate = std::sync::Arc::new(std::sync::RwLock::new(()));
+        let shut = gate.write().unwrap();
+        let begun = Count::default();
+        let all: Vec<_> = (0..300)
+            .map(|_| {
+                let (gate, begun) = (gate.clone(), begun.clone());
+                let spawn = move || {
+                    let builder = Builder::new().stack_size(512 << 10);
+                    let body = move || {
+                        touch_much();
+                        begun.add();
+                        // It blocks its OS thread and does not say so, until all have lost their workers.
+                        drop(gate.read().unwrap());
+                    };
+                    builder.spawn(body).unwrap()
+                };
+                rt.run(spawn)
+            })
+            .collect();
+        begun.spin(300);
+        wait_for_rest(&rt);
+        assert!(resident() > before + 60);
+        drop(shut);
+        // A look at each, as a join might wake a worker.
+        while !all.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(MS);
+        }
         wait_until_below(before + 30);
     });
 }

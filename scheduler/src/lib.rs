@@ -41,6 +41,8 @@ pub mod io;
 mod join;
 mod last_words;
 #[cfg(not(loom))]
+mod leftovers;
+#[cfg(not(loom))]
 mod local_names;
 mod locals;
 mod metrics;

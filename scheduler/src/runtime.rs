@@ -299,6 +299,8 @@ impl Runtime {
         };
         inner.seats.open(&inner)?;
         #[cfg(not(loom))]
+        crate::leftovers::has_started(&inner);
+        #[cfg(not(loom))]
         if inner.settings.dump_on_sigquit {
             crate::sigquit::watch(&inner)?;
         }
@@ -472,6 +474,8 @@ impl Runtime {
         for worker in &inner.workers {
             worker.poller.close();
         }
+        #[cfg(not(loom))]
+        crate::leftovers::has_stopped(inner);
         !left
     }
 
@@ -493,8 +497,10 @@ impl Runtime {
         inner.starts.take_all().into_iter().for_each(refuse);
         for worker in &inner.workers {
             // SAFETY: nobody holds the seat any more, and the caller alone shuts the runtime down; the
-            // reference ends with the statement, before anything of the user's runs.
-            let (tasks, timers) = unsafe { worker.core() }.take_rest(worker);
+            // reference ends before anything of the user's runs.
+            let core = unsafe { worker.core() };
+            core.leave_spares();
+            let (tasks, timers) = core.take_rest(worker);
             tasks.into_iter().for_each(refuse);
             for timer in timers {
                 timer.drop_closure();

@@ -59,8 +59,9 @@ use crate::shim::clock;
 use crate::shim::sync::Arc;
 use crate::slice::Slice;
 use crate::spawn::{self, Birth};
+use crate::stack;
 use crate::state::WaitKind;
-use crate::thread_locals::{self, Lent};
+use crate::thread_locals::{self, Block, Lent};
 use crate::threads::Which;
 use crate::worker::{
     self, CLASS_INTERVAL, DUE_BATCH, DUE_SLICE, Private, Worker, count, millis_since,
@@ -151,7 +152,7 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
         carrier.os_thread.store(os_thread(), Ordering::Relaxed);
         carrier.slice.set(Slice::Ordinary);
         current::set_carrier(carrier);
-        let alt_stack = crate::stack::overflow::AltStack::for_this_thread();
+        let alt_stack = stack::overflow::AltStack::for_this_thread();
         let guard = AbortOnPanic;
         if let Some(own) = shared.settings.own {
             own.note_lent(&carrier.lent);
@@ -753,18 +754,18 @@ impl Carrier {
         // SAFETY: the running reference is ours.
         let coroutine = unsafe { (*task.coroutine.get()).take() };
         let stack = coroutine.expect("it has just run").into_stack();
-        match self.seat() {
-            // SAFETY: the seat is held; ends with the statement.
-            Some(worker) => unsafe { worker.core() }.stacks.put(stack),
-            None => crate::stack::release(stack),
-        }
         // SAFETY: as above.
-        if let Some(block) = unsafe { (*task.block.get()).take() } {
-            match self.seat() {
-                // SAFETY: the seat is held; ends with the statement.
-                Some(worker) => unsafe { worker.core() }.blocks.put(block),
-                None => thread_locals::release(block),
+        let block = unsafe { (*task.block.get()).take() };
+        match self.seat() {
+            Some(worker) => {
+                // SAFETY: the seat is held; ends with the block.
+                let core = unsafe { worker.core() };
+                core.stacks.put(stack);
+                if let Some(block) = block {
+                    core.blocks.put(block);
+                }
             }
+            None => Self::release(inner, stack, block),
         }
         if task.home.load(Ordering::Relaxed) != 0 {
             self.settled.set(self.settled.get() - 1);
@@ -773,6 +774,18 @@ impl Carrier {
             inner.registry.remove(task);
         }
         self.see_to_rest(inner, task);
+    }
+
+    /// Leaves to all what a thread has had that has ended without a seat.
+    #[cold]
+    #[inline(never)]
+    fn release(inner: &Inner, stack: stack::Stack, block: Option<Block>) {
+        stack::release(stack);
+        block.into_iter().for_each(thread_locals::release);
+        // If all workers sleep, nobody would give it back to the system. No model has memory.
+        if !cfg!(loom) {
+            inner.notify();
+        }
     }
 
     /// Wakes who joins a thread that is DONE, and sees to what it has left to nobody.

@@ -190,7 +190,7 @@ impl Drop for Cache {
         self.flush();
         if CACHES.fetch_sub(1, Ordering::Relaxed) == 1 {
             // The last worker is gone, and nobody is left to do this later.
-            give_back(&mut Excess::all(), || false);
+            give_back_all();
         }
     }
 }
@@ -455,6 +455,11 @@ pub(crate) fn trim(now: Instant, stop: impl Fn() -> bool) -> Option<Duration> {
     }
     let mark = excess.next_mark.unwrap_or(now);
     Some(mark.saturating_duration_since(now).max(PAUSE))
+}
+
+/// Gives the pages of all stacks back that are in the depot.
+pub(crate) fn give_back_all() {
+    give_back(&mut Excess::all(), || false);
 }
 
 /// Gives the excess back, until `stop` says so. True: nothing is left of it.

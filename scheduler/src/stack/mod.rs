@@ -46,6 +46,8 @@ use std::num::NonZeroUsize;
 
 use corosensei::stack::{StackPointer, valgrind::ValgrindStackRegistration};
 
+#[cfg(not(loom))]
+pub(crate) use self::cache::give_back_all;
 pub(crate) use self::cache::{Cache, release, stack_bytes, trim};
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 pub(crate) use self::region::page_size;

@@ -55,5 +55,5 @@ pub(crate) use self::block::{Block, Cache, host_pointer, release};
 pub(crate) use self::heap::Lent;
 pub(crate) use self::host::{is_elsewhere, on_host};
 pub(crate) use self::layout::Own;
-pub(crate) use self::pool::trim;
+pub(crate) use self::pool::{give_back_all, trim};
 pub(crate) use self::self_test::support;
