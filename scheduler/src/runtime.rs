@@ -69,6 +69,8 @@ const STOPPING: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
+    /// The process in which it has its OS threads: not the child of a fork.
+    process: u32,
     pub(crate) start: Instant,
     pub(crate) workers: Box<[Worker]>,
     pub(crate) carriers: Carriers,
@@ -105,6 +107,7 @@ impl Inner {
         let carriers = workers + settings.spares;
         let start = clock::now();
         Ok(Self {
+            process: std::process::id(),
             start,
             workers: (0..workers)
                 .map(|i| Worker::new(i, workers == 1, settings.guard, start))
@@ -372,6 +375,9 @@ impl Runtime {
     /// started and not ended after the grace stay where they wait. They never run again, nor do their
     /// destructors, what they hold is not freed, and a `join` of one of them waits for ever.
     ///
+    /// In the child of a bare fork(2), which has none of the runtime's OS threads, it does nothing and returns
+    /// false.
+    ///
     /// True if nothing had to be killed. Blocks the caller: an OS thread, or a green thread of
     /// another runtime. Exceptions for the caller are held meanwhile.
     ///
@@ -397,11 +403,17 @@ impl Runtime {
 
     fn shut(&mut self, grace: Duration) -> bool {
         self.shut = true;
+        let inner = &self.inner;
+        if inner.process != std::process::id() {
+            // Its OS threads are the parent's: none of its green threads comes to an end here, and nobody
+            // lets go of a lock that was held when the process forked.
+            std::mem::forget(Arc::clone(inner));
+            return false;
+        }
         assert!(
             !self.is_own_thread(),
             "a runtime cannot be shut down by one of its own green threads"
         );
-        let inner = &self.inner;
         inner.enter_phase(CLOSING);
         let deadline = clock::now().checked_add(grace).unwrap_or_else(far_future);
         let clean = inner.wait_for_end(deadline);

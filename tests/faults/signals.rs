@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use weald::{Builder, Runtime};
 
-use crate::support::{MODES, each_mode, green_pair, in_child, runtime, v4, wait_until};
+use crate::support::{
+    HOUR, LIMIT, MODES, MS, each_mode, green_pair, in_child, runtime, v4, wait_until, with_deadline,
+};
 
 /// The handler of a signal; without SA_RESTART, so that calls which are interrupted say so.
 fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int), flags: libc::c_int) {
@@ -212,4 +214,49 @@ fn fork_in_a_green_thread_leaves_the_parent_as_it_was() {
         assert!(libc::WIFEXITED(status));
         assert_eq!(libc::WEXITSTATUS(status), 42);
     });
+}
+
+/// Whether the runtime was clean, in a child of this process that shuts it down. `None`: it does not come back.
+fn shut_down_in_a_child(rt: &Runtime) -> Option<bool> {
+    // SAFETY: the child has a runtime of its own here, a copy of the parent's memory, and leaves without
+    // destructors.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::alarm(30);
+            libc::_exit(i32::from(std::ptr::read(rt).shutdown(HOUR)));
+        }
+        assert!(child > 0);
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        libc::WIFEXITED(status).then_some(libc::WEXITSTATUS(status) == 1)
+    }
+}
+
+#[test]
+fn fork_a_child_can_let_go_of_the_runtimes_of_its_parent() {
+    for mode in MODES {
+        for workers in [1, 2] {
+            with_deadline(LIMIT, || {
+                let rt = runtime(workers, mode);
+                // OS threads beside the first ones.
+                rt.run(|| {
+                    let block = || weald::blocking(|| std::thread::sleep(MS));
+                    let all: Vec<_> = (0..5).map(|_| weald::spawn(block)).collect();
+                    for one in all {
+                        one.join().unwrap();
+                    }
+                });
+                let case = format!("in mode {mode:?} with {workers} workers");
+                assert_eq!(shut_down_in_a_child(&rt), Some(false), "idle, {case}");
+                let waits = rt.spawn(weald::park);
+                wait_until(|| rt.metrics().parked == 1);
+                assert_eq!(shut_down_in_a_child(&rt), Some(false), "not idle, {case}");
+                // The parent's is as it was.
+                waits.thread().unpark();
+                waits.join().unwrap();
+                assert!(rt.shutdown(HOUR));
+            });
+        }
+    }
 }
