@@ -3,8 +3,9 @@
 //! `cargo run --release --example soak -- --seconds 60`; `--help` has the other options.
 //!
 //! About once a second nobody may begin anything new; once all that was begun has ended, every permit, message, lock,
-//! timer, account and thread is counted. What does not end is told with the calls it is in. The seed
-//! that is printed makes the same choices again, though not the same order.
+//! timer, account, destructor and thread is counted. If nothing at all has happened for a minute, it tells what
+//! does not end, with the calls that it is in. The seed that is printed makes the same choices again, though not
+//! the same order.
 
 #[path = "soak/actor.rs"]
 mod actor;
@@ -132,7 +133,7 @@ pub(crate) fn soak(options: &Options) -> Result<String, String> {
     world.end();
     // The last count is of a world in which nobody is left.
     rt.run(|| world.count(&rt)).map_err(failed)?;
-    rt.run(|| world.close());
+    rt.run(|| world.close(&rt)).map_err(failed)?;
     if !rt.shutdown(world::PATIENCE) {
         return Err(failed(
             "shutdown had to kill a thread that nobody knows".to_owned(),

@@ -331,6 +331,11 @@ pub(crate) fn leave_will(actor: &mut Actor) {
     let heir = Arc::clone(&world);
     let thread = child(&world, move || {
         let _will = OnDrop(move || {
+            heir.counts.wills.fetch_add(1, SeqCst);
+            // Where nothing unwinds, an exception may cut it short.
+            let _done = OnDrop(|| {
+                heir.counts.wills_done.fetch_add(1, SeqCst);
+            });
             let unwinds = std::thread::panicking();
             let mut helper = Actor {
                 world: Arc::clone(&heir),
@@ -367,10 +372,15 @@ pub(crate) fn raise_hogs(actor: &mut Actor) {
     let there = Arc::clone(&world);
     let last = Arc::new(OnDrop(move || there.has_hogs.store(false, SeqCst)));
     for _ in 0..100 + actor.random.below(200) {
-        let last = Arc::clone(&last);
+        world.counts.hogs.fetch_add(1, SeqCst);
+        let (last, leaves) = (Arc::clone(&last), Arc::clone(&world));
+        // It goes with the closure, also if the hog is killed before it starts.
+        let gone = OnDrop(move || {
+            leaves.counts.hogs_gone.fetch_add(1, SeqCst);
+        });
         let (blocks, time) = (!actor.random.one_in(50), actor.random.micros(20_000));
         let hog = child(&world, move || {
-            let _last = last;
+            let _counted = (last, gone);
             if blocks {
                 std::thread::sleep(time);
             } else {

@@ -18,8 +18,12 @@ use super::Options;
 use super::actor::{self, Mark};
 use super::random::Random;
 
-/// Everything that an actor begins ends much sooner, on any machine.
+/// Everything that an actor begins ends much sooner. If for so long nothing at all has ended or happened, it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// And so often somebody must have looked meanwhile, so that it was not the machine that stood still.
+const LOOKS: u32 = 10_000;
+/// What still goes on after so long goes in circles.
+const LONGEST: Duration = Duration::from_secs(1200);
 /// What each account holds at first.
 pub(crate) const BALANCE: i64 = 1000;
 const GARDENERS: usize = 2;
@@ -42,6 +46,35 @@ pub(crate) struct Counts {
     pub(crate) timers_cancelled: AtomicU64,
     pub(crate) echoed: AtomicU64,
     pub(crate) handlers: AtomicU64,
+    pub(crate) wills: AtomicU64,
+    pub(crate) wills_done: AtomicU64,
+    pub(crate) hogs: AtomicU64,
+    pub(crate) hogs_gone: AtomicU64,
+}
+
+impl Counts {
+    /// Changes whenever something has happened.
+    fn sum(&self) -> u64 {
+        let counters = [
+            &self.operations,
+            &self.spawned,
+            &self.ended,
+            &self.made,
+            &self.dropped,
+            &self.sent,
+            &self.received,
+            &self.timers_set,
+            &self.timers_fired,
+            &self.timers_cancelled,
+            &self.echoed,
+            &self.handlers,
+            &self.wills,
+            &self.wills_done,
+            &self.hogs,
+            &self.hogs_gone,
+        ];
+        counters.map(|counter| counter.load(SeqCst)).iter().sum()
+    }
 }
 
 /// Lets operations begin, or not.
@@ -330,8 +363,8 @@ impl World {
         }
     }
 
-    /// Takes what is left in the channels, and stops the server.
-    pub(crate) fn close(&self) {
+    /// Takes what is left in the channels, and stops the server. To be called when all clients have ended.
+    pub(crate) fn close(&self, rt: &Runtime) -> Result<(), String> {
         for (_, receiver) in &self.channels {
             while receiver.try_recv().is_ok() {
                 self.counts.received.fetch_add(1, SeqCst);
@@ -342,10 +375,12 @@ impl World {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+        let no_handlers = || self.counts.handlers.load(SeqCst) == 0;
         let server = lock(&self.server).take();
-        if !server.is_none_or(|server| server.shutdown(PATIENCE)) {
-            self.fault("a connection outlived its client".to_owned());
+        if !self.eventually(rt, no_handlers) || !server.is_none_or(|it| it.shutdown(PATIENCE)) {
+            return Err("a connection outlived its client".to_owned());
         }
+        Ok(())
     }
 
     pub(crate) fn channels_left(&self) -> usize {
@@ -357,7 +392,7 @@ impl World {
 
     /// Waits until all that was begun has ended, then compares.
     pub(crate) fn count(&self, rt: &Runtime) -> Result<(), String> {
-        if !eventually(|| self.gate.is_quiet()) {
+        if !self.eventually(rt, || self.gate.is_quiet()) {
             return Err(self.tell_who_is_stuck());
         }
         let counts = &self.counts;
@@ -413,13 +448,21 @@ impl World {
             of(&counts.timers_set) == of(&counts.timers_fired) + of(&counts.timers_cancelled),
             "timers set = fired + cancelled",
         );
+        check(
+            of(&counts.wills) == of(&counts.wills_done),
+            "destructors that wait: begun = ended",
+        );
+        check(
+            of(&counts.hogs) == of(&counts.hogs_gone),
+            "hogs: raised = gone",
+        );
         // Besides the crowd there are the server and who counts; the last steps of an end are the scheduler's.
         let besides = 2;
         let all_known = || {
             let live = of(&counts.spawned) - of(&counts.ended) + of(&counts.handlers) + besides;
             rt.metrics().live as u64 == live
         };
-        check(eventually(all_known), "spawned = ended + live");
+        check(self.eventually(rt, all_known), "spawned = ended + live");
         if !wrong.is_empty() {
             let _ = writeln!(wrong, "{counts:#?}\n{:#?}", rt.metrics());
         }
@@ -427,6 +470,29 @@ impl World {
             let _ = writeln!(wrong, "{fault}");
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// Waits until it holds. False: it does not come to it.
+    fn eventually(&self, rt: &Runtime, holds: impl Fn() -> bool) -> bool {
+        let progress = || {
+            let (sum, live) = (self.counts.sum(), rt.metrics().live);
+            (sum, live, self.gate.under_way.load(SeqCst))
+        };
+        let begun = Instant::now();
+        let (mut seen, mut since, mut looks) = (progress(), begun, 0);
+        while !holds() {
+            weald::sleep(Duration::from_millis(1));
+            looks += 1;
+            let now = progress();
+            if now != seen {
+                (seen, since, looks) = (now, Instant::now(), 0);
+            }
+            let stands_still = looks >= LOOKS && since.elapsed() > PATIENCE;
+            if stands_still || begun.elapsed() > LONGEST {
+                return false;
+            }
+        }
+        true
     }
 
     fn tell_who_is_stuck(&self) -> String {
@@ -459,7 +525,8 @@ impl World {
         let counts = &self.counts;
         let of = |counter: &AtomicU64| counter.load(SeqCst);
         format!(
-            "{} spawned, {} killed, {} by exceptions, {} returned, {} messages, {} timers, {} bytes echoed",
+            "{} spawned, {} killed, {} by exceptions, {} returned, {} messages, {} timers, {} bytes echoed, \
+             {} destructors that wait, {} hogs",
             of(&counts.spawned),
             of(&counts.killed),
             of(&counts.marked),
@@ -467,6 +534,8 @@ impl World {
             of(&counts.received),
             of(&counts.timers_set),
             of(&counts.echoed),
+            of(&counts.wills),
+            of(&counts.hogs),
         )
     }
 }
@@ -485,15 +554,4 @@ impl Drop for Handler {
     fn drop(&mut self) {
         self.0.counts.handlers.fetch_sub(1, SeqCst);
     }
-}
-
-fn eventually(holds: impl Fn() -> bool) -> bool {
-    let until = Instant::now() + PATIENCE;
-    while !holds() {
-        if Instant::now() > until {
-            return false;
-        }
-        weald::sleep(Duration::from_millis(1));
-    }
-    true
 }
