@@ -73,7 +73,7 @@ fn a_lock_knows_the_green_threads_of_both_apart() {
         let (held, tried, stop) = (Count::default(), Count::default(), Flag::default());
         // More at a time than ids are reserved together.
         let locks: Arc<Vec<_>> = Arc::new((0..100).map(|_| Recursive::new()).collect());
-        let hold = |number: usize| {
+        let keep = |number: usize| {
             let (locks, held, stop) = (Arc::clone(&locks), held.clone(), stop.clone());
             move || {
                 // Taken by one thread, however often it asks.
@@ -83,11 +83,11 @@ fn a_lock_knows_the_green_threads_of_both_apart() {
             }
         };
         let ours = (0..50).map(|number| {
-            let body = hold(number);
+            let body = keep(number);
             rt.spawn(move || weald::blocking(body))
         });
         let theirs = (50..100).map(|number| {
-            let body = hold(number);
+            let body = keep(number);
             again.spawn(move || again::blocking(body))
         });
         let (ours, theirs): (Vec<_>, Vec<_>) = (ours.collect(), theirs.collect());
