@@ -17,6 +17,21 @@
 //! assert_eq!(letters, 17);
 //! ```
 //!
+//! # Computing
+//! [`join`] runs two closures, at the same time if a worker has nothing to do, and costs some nanoseconds if none has:
+//! for computations that split again and again.
+//! ```
+//! fn largest(numbers: &[u32]) -> u32 {
+//!     if let [number] = numbers {
+//!         return *number;
+//!     }
+//!     let (left, right) = numbers.split_at(numbers.len() / 2);
+//!     let (left, right) = weald::join(|| largest(left), || largest(right));
+//!     left.max(right)
+//! }
+//! assert_eq!(largest(&[3, 1, 4, 1, 5]), 5);
+//! ```
+//!
 //! # Sleeping, and calls in the future
 //! ```
 //! use std::time::Duration;
@@ -141,8 +156,8 @@ pub use weald_scheduler::{
     Builder, Doing, Dump, DumpedThread, Elapsed, Exception, GreenThread, GreenThreadId,
     InstallError, JoinHandle, Killed, LocalKey, Metrics, Runtime, RuntimeBuilder, Scope,
     ScopedJoinHandle, ThreadLocals, Timer, Trace, blocking, call_after, call_after_local, catch,
-    checkpoint, current, dump, exc_after, green_local, is_green, park, park_timeout, scope, sleep,
-    sleep_until, spawn, timeout, yield_now,
+    checkpoint, current, dump, exc_after, green_local, is_green, join, park, park_timeout, scope,
+    sleep, sleep_until, spawn, timeout, yield_now,
 };
 
 #[cfg(not(loom))]
@@ -157,6 +172,11 @@ mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/exceptions.md")]
 mod exceptions {}
+
+/// The example of `docs/fork-join.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/fork-join.md")]
+mod fork_join {}
 
 /// The example of `docs/crates-in-own.md`.
 #[cfg(doctest)]

@@ -24,6 +24,7 @@ const LOW: &[(&str, &[&str])] = &[
     ("shim", &["patch"]),
     ("door", &["shim"]),
     ("ends", &["shim"]),
+    ("forks", &["shim"]),
     ("idle", &["shim"]),
     ("os_parker", &["shim"]),
     ("state", &["shim"]),

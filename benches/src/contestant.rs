@@ -29,6 +29,8 @@ pub enum Contestant {
     Crossbeam,
     /// flume's channels, between OS threads.
     Flume,
+    /// rayon's `join`, in a pool of its own.
+    Rayon,
 }
 
 impl Contestant {
@@ -54,6 +56,7 @@ impl Contestant {
             Self::ParkingLot => "parking_lot",
             Self::Crossbeam => "crossbeam",
             Self::Flume => "flume",
+            Self::Rayon => "rayon",
         }
     }
 
@@ -65,6 +68,7 @@ impl Contestant {
             Self::ParkingLot,
             Self::Crossbeam,
             Self::Flume,
+            Self::Rayon,
         ];
         [Self::ALL, &others]
             .concat()

@@ -148,6 +148,16 @@ mod carrier {
     }
 }
 
+/// Nobody here has forked.
+mod fork_join {
+    use super::runtime::Inner;
+    use super::shim::sync::Arc;
+
+    pub(crate) unsafe fn take_from(_: &super::green_thread::Header, _: &Arc<Inner>) -> bool {
+        false
+    }
+}
+
 mod worker {
     use std::time::Instant;
 

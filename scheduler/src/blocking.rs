@@ -15,6 +15,7 @@
 use crate::carrier::Away;
 use crate::current;
 use crate::exception::Hold;
+use crate::fork_join;
 use crate::green_thread::Header;
 use crate::permits::Permits;
 use crate::waiter;
@@ -103,6 +104,9 @@ pub(crate) fn call<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     // SAFETY: the running thread's own part, held for this statement.
     if unsafe { header.local() }.blocking > 0 {
         return f();
+    }
+    if header.forks.is_used() {
+        fork_join::share_all(header);
     }
     // SAFETY: a green thread that runs keeps its runtime.
     let permits = unsafe { &(*header.runtime).blocking }.permits(lasts);

@@ -14,6 +14,7 @@
 //! |                  | says (`state.rs` 4)                                                      |
 //! | cold.local       | the thread itself                                                        |
 //! | cold.inbox       | everybody's: a lock                                                      |
+//! | forks            | the thread itself, and who has the right to take (`forks.rs`)            |
 //!
 //! Invariant 1: whoever holds a [`Task`] keeps the cell alive. The queue a thread is in, its
 //! carrier, or, while it is PARKED, its state word owns exactly one such reference ("the running
@@ -34,6 +35,7 @@ use std::thread;
 
 use crate::coroutine::{Control, Coroutine, Suspender};
 use crate::exception::{Exception, Inbox, Local};
+use crate::forks::Forks;
 use crate::handle::GreenThreadId;
 use crate::os_parker::Parker;
 use crate::prefetch::prefetch;
@@ -121,6 +123,8 @@ pub(crate) struct Header {
     pub(crate) sleeps_to_end: StdCell<u8>,
     /// Where it was when it left its stack.
     pub(crate) left: Left,
+    /// The second halves of its joins; its own, but for who has the right to take (`forks.rs`).
+    pub(crate) forks: Forks,
     // What it does not touch.
     refs: AtomicUsize,
     vtable: &'static Vtable,
@@ -139,8 +143,8 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The bytes at its beginning that each wait touches.
-    pub(crate) const TOUCHED: usize = std::mem::offset_of!(Header, refs);
+    /// The bytes at its beginning that each wait touches, the first word of `forks` among them.
+    pub(crate) const TOUCHED: usize = std::mem::offset_of!(Header, forks) + size_of::<usize>();
 }
 
 /// Links of the registry's list.
@@ -308,6 +312,7 @@ impl Task {
             stack_size: 0,
             pinned: true,
             patched: Some(false),
+            control: Control::current(),
         };
         let header = Header::new(Kind::Os, settings, 1, &Cell::<Nothing, ()>::VTABLE, false);
         let cell = Cell::<Nothing, ()> {
@@ -429,6 +434,8 @@ pub(crate) struct Settings {
     pub(crate) pinned: bool,
     #[cfg_attr(loom, allow(dead_code, reason = "a model has no libc to patch"))]
     pub(crate) patched: Option<bool>,
+    /// The floating-point control that it begins with.
+    pub(crate) control: Control,
 }
 
 impl Header {
@@ -476,7 +483,8 @@ impl Header {
             ending: StdCell::new(false),
             doomed: StdCell::new(false),
             registered: StdCell::new(false),
-            control: Control::current(),
+            control: settings.control,
+            forks: Forks::new(),
             shard: StdCell::new(0),
         }
     }

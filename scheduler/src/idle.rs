@@ -106,6 +106,12 @@ impl Idle {
         !self.nobody_sleeps()
     }
 
+    /// Somebody sleeps, and nobody searches or is on his way: who has work should share it (a hint).
+    #[inline]
+    pub(crate) fn wants_work(&self) -> bool {
+        self.somebody_sleeps() && self.searching.load(Ordering::Relaxed) == 0
+    }
+
     /// This worker sleeps (a hint).
     pub(crate) fn sleeps(&self, worker: usize) -> bool {
         self.sleeping[worker / BITS].load(Ordering::Relaxed) & (1 << (worker % BITS)) != 0

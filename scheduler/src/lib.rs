@@ -12,7 +12,7 @@
 //! | `worker`, `carrier`, `seat`, `idle`, `monitor`,  | who runs what, where, when              |
 //! | `registry`, `runtime`, `builder`                 |                                         |
 //! | `spawn`, `join`, `scope`, `sleep`, `call_after`, | the verbs that programs call            |
-//! | `exc_after`, `timeout`, `blocking`               |                                         |
+//! | `exc_after`, `timeout`, `blocking`, `fork_join`  |                                         |
 
 #![cfg_attr(
     loom,
@@ -33,6 +33,8 @@ mod errno;
 mod error;
 mod exc_after;
 mod exception;
+mod fork_join;
+mod forks;
 mod green_thread;
 mod handle;
 mod idle;
@@ -117,6 +119,7 @@ pub use crate::dump::{Doing, Dump, DumpedThread, dump};
 pub use crate::error::InstallError;
 pub use crate::exc_after::exc_after;
 pub use crate::exception::{Elapsed, Exception, Killed, catch};
+pub use crate::fork_join::join;
 pub use crate::handle::{GreenThread, GreenThreadId};
 pub use crate::join::JoinHandle;
 pub use crate::locals::LocalKey;

@@ -12,6 +12,8 @@
 //! | a late worker with events or timers that are due,  | wakes an idle worker; at the next look,  |
 //! | or with threads that wait: after [`PATIENCE`], or  | or if there is none, takes the seat from |
 //! | at once if it is in `blocking`, or besieged        | the hog for a spare carrier (`door.rs`)  |
+//! | a late worker whose thread has forks that nobody   | makes a green thread of the oldest, if a |
+//! | has begun (`fork_join.rs`)                         | worker sleeps, or after [`PATIENCE`]     |
 //! | a hog that was alone for [`ALONE`]                 | takes the seat, so that it can sleep     |
 //! | a hog that has kept its OS thread too long         | says so, once                            |
 //! | a backlog beside a sleeping worker                 | wakes that one                           |
@@ -39,6 +41,7 @@ use std::time::{Duration, Instant};
 
 use crate::blocked;
 use crate::carrier::Carrier;
+use crate::fork_join;
 use crate::os_thread;
 use crate::runtime::Inner;
 use crate::seat::Shortage;
@@ -140,6 +143,8 @@ struct Seen {
     holder: Option<usize>,
     /// The first look that saw this.
     since: Instant,
+    /// Looks that saw this, since the last fork that was taken there.
+    looks: u32,
     /// An idle worker was woken for it.
     woke: bool,
     /// There was no carrier to give the seat to.
@@ -373,6 +378,7 @@ impl Watch {
             ticks: 0,
             holder: None,
             since: now,
+            looks: 0,
             woke: false,
             refused: false,
             siege: Siege {
@@ -435,6 +441,7 @@ impl Watch {
                 ticks,
                 holder,
                 since: now,
+                looks: 0,
                 woke: false,
                 refused: false,
                 siege: seen.siege,
@@ -455,6 +462,14 @@ impl Watch {
             let _ = carrier
                 .door
                 .hold_out_of(worker, || unsafe { worker.share_slot() });
+        }
+        seen.looks += 1;
+        // Fewer and fewer looks if there is nothing: each stops all CPUs of the process for a moment.
+        if seen.looks.is_power_of_two()
+            && (stuck >= PATIENCE || inner.idle.somebody_sleeps())
+            && take_fork(inner, worker, carrier)
+        {
+            seen.looks = 0;
         }
         // Who has said that it blocks is believed at once; and in a siege the system, where it says so.
         let blocks = carrier.is_away();
@@ -606,6 +621,19 @@ impl Watch {
         let all = self.hogs.iter().chain(&self.settled);
         all.filter_map(next).min()
     }
+}
+
+/// Makes a green thread of the oldest fork of the thread that runs there. True: there was one.
+fn take_fork(inner: &Arc<Inner>, worker: &Worker, carrier: &Carrier) -> bool {
+    let taken = carrier.door.hold_out_of(worker, || {
+        // SAFETY: the carrier is held out, so the thread that runs there cannot end; and the monitor's OS
+        // thread is no carrier.
+        unsafe {
+            let header = carrier.running.load(Ordering::Relaxed).as_ref();
+            header.is_some_and(|header| fork_join::take_from(header, inner))
+        }
+    });
+    taken == Some(true)
 }
 
 /// Events or timers wait there.

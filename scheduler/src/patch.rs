@@ -72,6 +72,16 @@ impl From<Option<bool>> for Choice {
     }
 }
 
+impl From<Choice> for Option<bool> {
+    fn from(choice: Choice) -> Self {
+        match choice {
+            Choice::Process => None,
+            Choice::On => Some(true),
+            Choice::Off => Some(false),
+        }
+    }
+}
+
 /// What must be so before the first patched thread runs: a child of a fork hears that nothing is
 /// patched in it.
 #[inline]

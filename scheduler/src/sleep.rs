@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::carrier;
+use crate::fork_join;
 use crate::shim::clock;
 use crate::waiter;
 
@@ -87,9 +88,12 @@ pub fn park_timeout(limit: Duration) {
 /// weald_scheduler::yield_now();
 /// ```
 pub fn yield_now() {
-    let header = waiter::enter();
     // SAFETY: the running thread's header is alive.
-    carrier::give_way_from(unsafe { &*header });
+    let header = unsafe { &*waiter::enter() };
+    if header.forks.is_used() {
+        fork_join::share_all(header);
+    }
+    carrier::give_way_from(header);
     waiter::enter();
 }
 

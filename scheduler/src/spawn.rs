@@ -8,6 +8,7 @@ use std::io;
 
 use crate::builder::{NEEDS_OWN, checked_stack_size, unsupported};
 use crate::carrier;
+use crate::coroutine::Control;
 use crate::exception;
 use crate::green_thread::{Settings, Task};
 use crate::handle::GreenThreadId;
@@ -25,9 +26,16 @@ pub(crate) struct Request {
     pub(crate) stack_size: Option<usize>,
     pub(crate) pinned: bool,
     pub(crate) patched: Option<bool>,
+    /// Somebody who runs already waits for it in `join`: it runs also in a runtime that closes.
+    pub(crate) is_half: bool,
+    /// Another worker is to run it.
+    pub(crate) is_for_others: bool,
+    /// The floating-point control that it begins with, if not the caller's.
+    pub(crate) control: Option<Control>,
 }
 
-/// Makes a green thread and queues it. In a runtime that closes its body never runs.
+/// Makes a green thread and queues it. In a runtime that closes its body never runs, unless it is half
+/// of a `join`.
 ///
 /// # Safety
 /// What `body` and its result borrow outlives the thread, and the result is taken or dropped while
@@ -58,8 +66,9 @@ where
         stack_size: request.stack_size.unwrap_or(inner.settings.stack_size),
         pinned: request.pinned,
         patched,
+        control: request.control.unwrap_or_else(Control::current),
     };
-    let closing = inner.is_closing();
+    let closing = inner.is_closing() && (!request.is_half || inner.is_stopping());
     let here = carrier::with_core(runtime, |worker, core| {
         count(&worker.counters.spawned);
         core.next_id()
@@ -81,11 +90,12 @@ where
     if closing && !doom(inner, &task) {
         return packet;
     }
-    queue(inner, task, here.is_some());
+    queue(inner, task, here.is_some() && !request.is_for_others);
     packet
 }
 
-/// Queues a thread that has not started. `here`: the caller holds a seat, or did so just now.
+/// Queues a thread that has not started. `here`: in the worker's own queue, as the caller holds a seat, or
+/// did so just now.
 #[inline(always)]
 fn queue(inner: &Arc<Inner>, task: Task, here: bool) {
     let mut task = Some(task);
@@ -94,7 +104,7 @@ fn queue(inner: &Arc<Inner>, task: Task, here: bool) {
             core.push_fresh(task.take().expect("once"));
         });
     }
-    // There is no seat here, or it has just been seized.
+    // There is no seat here, or it has just been seized, or others are to have it.
     if let Some(task) = task {
         if let Err(task) = inner.injector.push(task) {
             refuse(inner, &task);
@@ -152,6 +162,7 @@ pub(crate) fn start_detached(
             Some(_) => inner.settings.patched,
             None => Some(false),
         },
+        control: Control::current(),
     };
     // SAFETY: the body is `'static`; the runtime is there as in `start`.
     let task = unsafe { Task::new(body, settings, false) };
@@ -287,6 +298,7 @@ impl Builder {
             stack_size,
             pinned: self.pinned,
             patched: self.patched,
+            ..Request::default()
         })
     }
 

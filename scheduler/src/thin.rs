@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 use std::mem::size_of;
 use std::thread::Result;
 
+use crate::coroutine::Control;
 use crate::current;
 use crate::exception::{self, Exception};
 use crate::green_thread::{Header, Settings, Task};
@@ -165,6 +166,7 @@ fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, Packet<T>) {
         stack_size: 0,
         pinned: false,
         patched: Some(false),
+        control: Control::current(),
     };
     // SAFETY: by the caller's contract; the runtime is kept until all threads have ended.
     let task = unsafe { Task::new(body, settings, true) };

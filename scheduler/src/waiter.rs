@@ -16,6 +16,7 @@ use std::time::Instant;
 use crate::carrier::{self, Unwinding};
 use crate::current;
 use crate::exception::{self, Raise};
+use crate::fork_join;
 use crate::green_thread::{Header, Note};
 use crate::os_parker::Parker;
 use crate::shim::clock;
@@ -63,7 +64,11 @@ impl Waiting {
     pub(crate) fn begin() -> Self {
         let header = current::header();
         // SAFETY: the running thread's header is alive as long as it runs.
-        let epoch = unsafe { (*header).state.next_epoch() };
+        let running = unsafe { &*header };
+        if running.forks.is_used() {
+            fork_join::share_all(running);
+        }
+        let epoch = running.state.next_epoch();
         Self { header, epoch }
     }
 

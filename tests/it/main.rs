@@ -25,6 +25,7 @@ mod exceptions;
 mod exceptions_wait;
 mod fairness;
 mod floats;
+mod fork_join;
 mod futures;
 mod fuzz_channels;
 mod fuzz_exceptions;

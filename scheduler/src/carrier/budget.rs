@@ -73,27 +73,52 @@ impl Budget {
     fn look(&self, now: impl FnOnce() -> Instant, began: impl FnOnce() -> Option<Instant>) -> bool {
         let left = self.left.get() - 1;
         self.left.set(left);
-        if left > 0 {
-            let now = now();
-            if self.next_look.get() == AT_FIRST {
-                self.since.set(Some(began().unwrap_or(now)));
-                self.last.set(None);
-            }
-            let since = self.since.get().unwrap_or(now);
-            let last = self.last.replace(Some(now));
-            if now.saturating_duration_since(since) < SLICE {
-                let took = last.map(|last| now.saturating_duration_since(last));
-                let calls = match took {
-                    Some(took) if took < QUICK / 4 => 2 * STRIDE,
-                    Some(took) if took >= QUICK => 1,
-                    _ => STRIDE,
-                };
-                self.next_look.set(left.saturating_sub(calls).max(1));
-                return false;
-            }
+        if left > 0
+            && let Some(calls) = self.calls_until_next_look(now(), began)
+        {
+            self.next_look.set(left.saturating_sub(calls).max(1));
+            return false;
         }
         self.reset();
         true
+    }
+
+    /// As `look`, where a turn may have any number of calls: only its time counts.
+    fn look_at_time(&self, now: Instant, began: impl FnOnce() -> Option<Instant>) -> bool {
+        let Some(calls) = self.calls_until_next_look(now, began) else {
+            self.reset();
+            return true;
+        };
+        let mut left = self.left.get() - 1;
+        if left <= calls {
+            left = BUDGET;
+        }
+        self.left.set(left);
+        self.next_look.set(left - calls);
+        false
+    }
+
+    /// `None`: the turn is over.
+    fn calls_until_next_look(
+        &self,
+        now: Instant,
+        began: impl FnOnce() -> Option<Instant>,
+    ) -> Option<u32> {
+        if self.next_look.get() == AT_FIRST {
+            self.since.set(Some(began().unwrap_or(now)));
+            self.last.set(None);
+        }
+        let since = self.since.get().unwrap_or(now);
+        let last = self.last.replace(Some(now));
+        if now.saturating_duration_since(since) >= SLICE {
+            return None;
+        }
+        let took = last.map(|last| now.saturating_duration_since(last));
+        Some(match took {
+            Some(took) if took < QUICK / 4 => 2 * STRIDE,
+            Some(took) if took >= QUICK => 1,
+            _ => STRIDE,
+        })
     }
 }
 
@@ -116,6 +141,19 @@ pub(crate) fn spend() {
 #[inline]
 pub(crate) fn spend_from(carrier: &Carrier) -> bool {
     carrier.budget.passes()
+}
+
+/// As `spend`, of a call of which a turn may have as many as there is time for: it costs a few nanoseconds.
+pub(crate) fn spend_time() {
+    let carrier = current::carrier();
+    if carrier.is_null() {
+        return;
+    }
+    // SAFETY: a carrier outlives what runs on its OS thread.
+    let carrier = unsafe { &*carrier };
+    if !spend_from(carrier) && (carrier.budget).look_at_time(clock::now(), || carrier.last_look()) {
+        give_way();
+    }
 }
 
 #[cold]
@@ -158,7 +196,7 @@ pub(crate) fn give_way_from(header: &Header) {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{BUDGET, Budget};
+    use super::{BUDGET, Budget, SLICE};
 
     /// A turn of so many quick calls and then slow ones. Returns how many of these it had.
     fn slow_calls_after(quick: u32) -> u32 {
@@ -180,6 +218,21 @@ mod tests {
     fn calls_that_become_slow_come_sixteen_at_most_between_two_looks_at_the_clock() {
         let most = (0..BUDGET).map(slow_calls_after).max();
         assert_eq!(most, Some(16 + 1), "the last one is the second look");
+    }
+
+    #[test]
+    fn where_only_time_counts_a_turn_has_as_many_quick_calls_as_there_is_time_for() {
+        let budget = Budget::new();
+        let began = Instant::now();
+        let mut now = began;
+        let each = Duration::from_nanos(50);
+        let calls = (1..100_000_u32).find(|_| {
+            now += each;
+            !budget.passes() && budget.look_at_time(now, || Some(began))
+        });
+        let calls = calls.expect("the turn ends");
+        let most = u32::try_from(SLICE.as_nanos() / each.as_nanos()).expect("a few thousand");
+        assert!((most..most + 20).contains(&calls), "{calls} of {most}");
     }
 
     #[test]

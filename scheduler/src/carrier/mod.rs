@@ -73,7 +73,7 @@ use self::own::carrier_of;
 
 pub(crate) use self::alarm::arm;
 pub(crate) use self::away::{Away, leave_seat_in_place};
-pub(crate) use self::budget::{give_way_from, spend, spend_from};
+pub(crate) use self::budget::{give_way_from, spend, spend_from, spend_time};
 pub(crate) use self::own::{current_runtime, with_core, with_runtime, with_runtime_arc};
 pub(crate) use self::schedule::schedule;
 pub(crate) use self::table::Carriers;
@@ -123,6 +123,8 @@ pub(crate) struct Carrier {
     pub(crate) ending: Ending,
     /// What its OS thread has asked the kernel for.
     slice: Cell<Slice>,
+    /// When a thread that runs here last gave a fork to others (`fork_join.rs`).
+    shared: Cell<Option<Instant>>,
 }
 
 // SAFETY: cells and `private` belong to the carrier's OS thread (invariant 1), the rest is shared.
@@ -216,6 +218,7 @@ impl Carrier {
             budget: Budget::new(),
             ending: Ending::new(),
             slice: Cell::new(Slice::Ordinary),
+            shared: Cell::new(None),
         }
     }
 

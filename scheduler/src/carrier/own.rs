@@ -2,8 +2,10 @@
 #![allow(unsafe_code, reason = "the OS thread's own carrier")]
 
 use std::ptr;
+use std::time::Duration;
 
 use crate::current;
+use crate::shim::clock;
 use crate::shim::sync::Arc;
 use crate::worker::{Core, Worker};
 
@@ -33,6 +35,29 @@ pub(crate) fn with_core<R>(
     let worker = carrier.seat()?;
     // SAFETY: the seat is held; `f` is ours and runs nothing of the user's.
     Some(f(worker, unsafe { worker.core() }))
+}
+
+/// A fork is given to a sleeping worker no sooner after the last one. To make a green thread of it and to
+/// wake an OS thread takes some microseconds, which a program whose halves are tiny must not pay each time.
+const SHARE_PAUSE: Duration = Duration::from_micros(20);
+
+impl Carrier {
+    /// Whether the thread that runs here may give one of its forks to a worker that sleeps.
+    pub(crate) fn may_share(&self) -> bool {
+        let now = clock::now();
+        let recently = |last| now.saturating_duration_since(last) < SHARE_PAUSE;
+        if self.shared.get().is_some_and(recently) {
+            return false;
+        }
+        self.shared.set(Some(now));
+        true
+    }
+
+    /// Calls `f` with the carrier inside its door, with or without a seat. `f` must not suspend.
+    pub(crate) fn inside<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _inside = self.door.section();
+        f()
+    }
 }
 
 /// The runtime of this OS thread's carrier, if it is one.

@@ -1,0 +1,232 @@
+//! What a green thread has forked off and not begun: the second halves of its [`join`](crate::join)s, each
+//! of which others may take.
+//!
+//! A half lies in a [`Fork`] on the thread's stack. While the thread runs the first half, the fork is in
+//! the list; then the thread takes it out and runs it, unless somebody else has taken it meanwhile. Forks
+//! are numbered as they lie on the stack: 0 is the oldest.
+//!
+//! ```text
+//!        taken                pushed
+//!          v                    v
+//! | 0 | 1 | 2 | 3 | ... | n-1 |          first -> fork 0 -> fork 1 -> ... -> fork n-1
+//!  run by     in the list
+//!  others
+//! ```
+//!
+//! | word     | written by   | meaning                                                |
+//! |----------|--------------|--------------------------------------------------------|
+//! | `pushed` | the thread   | joins of the thread that run their first half          |
+//! | `taken`  | a taker      | how many of them, the oldest, have lost their second   |
+//! | `first`, | the thread   | the next younger fork; valid for fork i once `pushed`  |
+//! | `next`   |              | is above i                                             |
+//! | `last`   | the thread   | the link that the next fork goes into                  |
+//! | `cursor` | a taker      | the link that leads to fork number `taken`             |
+//!
+//! A *taker* is who has the right to take. The thread itself has it inside its carrier's door; anybody else
+//! while he holds that carrier out of it (`door.rs`). So there is one taker at a time.
+//!
+//! The thread pushes and pops without the right, as this must cost next to nothing:
+//! - Push: 1. write the link; 2. `pushed` += 1, a release.
+//! - Pop of fork i: 1. `pushed` = i; 2. light fence; 3. load `taken`: at most i, and the fork is the
+//!   thread's again. Else [`settle`](Forks::settle), with the right: it is either taken, or somebody tried to.
+//! - Take by another: 1. `taken` += 1; 2. heavy fence; 3. load `pushed`: below `taken`, and the fork is
+//!   gone: put `taken` back.
+//!
+//! Steps 1 to 3 of pop and take are Dekker's handshake (the fences are those of `shim/barrier.rs`): for the
+//! same fork, either the thread sees `taken` or the taker sees `pushed`.
+//!
+//! Invariant 1: a fork is taken once, or popped by the thread as its own, never both.
+//! Invariant 2: forks are taken from the oldest on, so while fork i is in the list, the ones below `taken`
+//! are taken, and all their frames are there: they lie below it on the stack.
+//! Invariant 3: a frame goes only after its fork was popped and, if it was taken, `settle` has put
+//! `taken` and `cursor` back to before it. So no link leads to a frame that is gone, but for links that
+//! `pushed` says are not valid.
+//! Invariant 4: a taken fork is started before its taker lets go of the right, if he is not the thread.
+//!
+//! Rejected: a deque per worker, as rayon has it. A green thread may migrate in the middle of a first half, and
+//! what it has forked must go along. And a Chase-Lev pop has a real fence, which is half of what a fork
+//! costs here.
+//! Checked by `loom-tests/tests/forks.rs`.
+#![allow(
+    unsafe_code,
+    reason = "links between frames of a stack; the right to take says who may follow them"
+)]
+
+use std::cell::Cell;
+use std::ptr;
+
+use crate::shim::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use crate::shim::barrier;
+
+/// A second half that waits on its thread's stack.
+#[derive(Debug)]
+pub(crate) struct Fork {
+    /// The next younger one.
+    next: AtomicPtr<Fork>,
+    /// The link that leads here; null stands for the list's `first`. The thread's own.
+    before: Cell<*const AtomicPtr<Fork>>,
+}
+
+impl Fork {
+    /// In no list.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self {
+            next: AtomicPtr::new(ptr::null_mut()),
+            before: Cell::new(ptr::null()),
+        }
+    }
+}
+
+/// The list of one green thread.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Forks {
+    pushed: AtomicUsize,
+    taken: AtomicUsize,
+    first: AtomicPtr<Fork>,
+    /// Null stands for `first`. The thread's own.
+    last: Cell<*const AtomicPtr<Fork>>,
+    /// Null stands for `first`. The taker's.
+    cursor: Cell<*const AtomicPtr<Fork>>,
+}
+
+impl Forks {
+    pub(crate) fn new() -> Self {
+        Self {
+            pushed: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            first: AtomicPtr::new(ptr::null_mut()),
+            last: Cell::new(ptr::null()),
+            cursor: Cell::new(ptr::null()),
+        }
+    }
+
+    /// The thread is in the first half of a join; for the thread itself.
+    #[inline(always)]
+    pub(crate) fn is_used(&self) -> bool {
+        self.pushed.load(Ordering::Relaxed) != 0
+    }
+
+    /// Some are left that nobody has taken; for the thread itself.
+    pub(crate) fn has_any(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) < self.pushed.load(Ordering::Relaxed)
+    }
+
+    /// Puts a fork in and returns its number.
+    ///
+    /// # Safety
+    /// The caller is the thread. The fork stays where it is until `pop`, and, if that says that it was
+    /// taken, until `settle` has returned.
+    #[inline(always)]
+    pub(crate) unsafe fn push(&self, fork: *const Fork) -> usize {
+        let number = self.pushed.load(Ordering::Relaxed);
+        let link = self.last.get();
+        // SAFETY: by contract the fork is there. The link is one of ours or of a fork that is still in the
+        // list, whose frame is there (invariant 3).
+        unsafe {
+            (*fork).before.set(link);
+            self.link(link).store(fork.cast_mut(), Ordering::Relaxed);
+            self.last.set(&raw const (*fork).next);
+        }
+        let order = if cfg!(weald_fault = "forks_push_without_release") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
+        };
+        self.pushed.store(number + 1, order);
+        number
+    }
+
+    /// Takes the youngest fork out of the list. True: it is the thread's. False: `settle` must follow.
+    ///
+    /// # Safety
+    /// The caller is the thread, and the fork is the youngest, with this number.
+    #[inline(always)]
+    pub(crate) unsafe fn pop(&self, fork: *const Fork, number: usize) -> bool {
+        self.pushed.store(number, Ordering::Relaxed);
+        // SAFETY: by contract the fork is there.
+        self.last.set(unsafe { (*fork).before.get() });
+        if !cfg!(weald_fault = "forks_pop_without_fence") {
+            barrier::light();
+        }
+        self.taken.load(Ordering::Relaxed) <= number
+    }
+
+    /// Says whether a fork that was popped had been taken.
+    ///
+    /// # Safety
+    /// The caller is the thread and has the right to take; `pop` was called for this fork, and nothing since.
+    #[cold]
+    pub(crate) unsafe fn settle(&self, fork: *const Fork, number: usize) -> bool {
+        if self.taken.load(Ordering::Relaxed) <= number {
+            // Somebody tried to, saw that it was gone, and has put `taken` back.
+            return false;
+        }
+        debug_assert_eq!(self.taken.load(Ordering::Relaxed), number + 1);
+        self.taken.store(number, Ordering::Relaxed);
+        if !cfg!(weald_fault = "forks_leaves_the_cursor") {
+            // SAFETY: by contract the fork is there.
+            self.cursor.set(unsafe { (*fork).before.get() });
+        }
+        true
+    }
+
+    /// Takes the oldest fork that is left.
+    ///
+    /// # Safety
+    /// The caller is the thread and has the right to take.
+    #[cold]
+    pub(crate) unsafe fn take_own(&self) -> Option<*const Fork> {
+        let number = self.taken.load(Ordering::Relaxed);
+        if number >= self.pushed.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.taken.store(number + 1, Ordering::Relaxed);
+        // SAFETY: the right is the caller's, and the fork is in the list: only the thread pops.
+        Some(unsafe { self.advance() })
+    }
+
+    /// Takes the oldest fork that is left, from another thread.
+    ///
+    /// # Safety
+    /// The caller has the right to take, and the list's thread is alive as long as he has it.
+    #[cold]
+    pub(crate) unsafe fn take(&self) -> Option<*const Fork> {
+        let number = self.taken.load(Ordering::Relaxed);
+        if number >= self.pushed.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.taken.store(number + 1, Ordering::Relaxed);
+        let fenced = cfg!(weald_fault = "forks_take_without_fence") || barrier::heavy();
+        // Acquires the link.
+        if !fenced || self.pushed.load(Ordering::Acquire) <= number {
+            self.taken.store(number, Ordering::Relaxed);
+            return None;
+        }
+        // SAFETY: the right is the caller's, and the fork is taken (invariant 1), so its frame stays.
+        Some(unsafe { self.advance() })
+    }
+
+    /// Follows the cursor over the fork that was taken.
+    ///
+    /// # Safety
+    /// The caller has the right to take and has just taken that fork.
+    unsafe fn advance(&self) -> *const Fork {
+        // SAFETY: the cursor is `first` or a link in a frame that was taken and is there (invariants 2, 3).
+        let fork = unsafe { self.link(self.cursor.get()) }.load(Ordering::Relaxed);
+        debug_assert!(!fork.is_null(), "a fork in the list has a link to it");
+        // SAFETY: `pushed` was above its number, so the link is valid, and the frame stays until it is
+        // settled.
+        self.cursor.set(unsafe { &raw const (*fork).next });
+        fork
+    }
+
+    /// # Safety
+    /// The link is null or in a frame that is there.
+    #[inline(always)]
+    unsafe fn link(&self, link: *const AtomicPtr<Fork>) -> &AtomicPtr<Fork> {
+        // SAFETY: by contract.
+        unsafe { link.as_ref() }.unwrap_or(&self.first)
+    }
+}
