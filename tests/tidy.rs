@@ -16,6 +16,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("net", &["weald-scheduler", "weald-sync"]),
     ("patch", &["weald-scheduler"]),
     ("tracing", &["weald-scheduler"]),
+    ("http", &["weald-scheduler", "weald-sync", "weald-net"]),
 ];
 
 /// The scheduler's lowest files and folders, and what of the crate each may name. Whatever is not

@@ -1,0 +1,254 @@
+//! A connection from its first byte to its last, in its own green thread.
+//!
+//! 1. It waits for the first bytes, without anything of hyper's: that would be 17 KiB.
+//! 2. They tell HTTP/1 from HTTP/2, unless TLS has agreed on one.
+//! 3. hyper is made, and driven (`drive.rs`). An HTTP/1 connection that has had no request for a second puts
+//!    hyper away and begins anew with 1.
+//! 4. Its end: the client may get a last word (408), reads to the end what was sent to it, and is not
+//!    cut off by bytes that nobody has read. Requests that still run are killed.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::server::conn::http1;
+
+use crate::drive::{End, Protocol, drive};
+use crate::handlers::Handlers;
+use crate::io::{Io, Link};
+use crate::registry::Place;
+use crate::second::Second;
+use crate::server::Shared;
+use crate::service::{Requests, Service};
+use crate::stream::{Stream, is_timeout};
+use crate::upgrade::Upgraded;
+
+/// What an HTTP/2 client says first; RFC 9113, 3.4.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What follows an answer that the client may not be ready to read, as it still sends: so many bytes are
+/// read and thrown away, and for so long. A socket that is closed with unread bytes resets the
+/// connection, and the answer may be lost: RFC 9112, 9.6.
+const LINGER: usize = 1024 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Serves a connection. Returns when it is over.
+pub(crate) fn serve(stream: Stream, peer: Option<SocketAddr>, shared: &Arc<Shared>) {
+    let address = peer.map(|peer| peer.ip());
+    let bound = shared.limits.connections_per_address;
+    let place = match shared.registry.enter(stream, address, bound) {
+        Ok(place) => place,
+        Err(stream) => return refuse(&stream, shared),
+    };
+    if let Stream::Tcp(stream) = &place.member.stream {
+        // It fails only if the connection is gone.
+        let _ = stream.set_nodelay(true);
+    }
+    // Dropped last but one: it ends the requests' threads, and then the place closes the stream.
+    let handlers = Rc::new(Handlers::default());
+    let requests = Rc::new(Requests {
+        shared: Arc::clone(shared),
+        handlers,
+        peer,
+        is_encrypted: place.member.stream.is_encrypted(),
+        open: Rc::default(),
+        count: Cell::new(0),
+        idle_since: Cell::new(Instant::now()),
+        serve: RefCell::new(None),
+        is_unread: Cell::new(false),
+    });
+    let first = match first_bytes(&place, shared.limits.head_time) {
+        Ok(first) => first,
+        Err(end) => return finish(&place, &requests, end),
+    };
+    let is_second = match place.member.stream.protocol() {
+        Some(name) => name == b"h2",
+        None => *first == PREFACE[..],
+    };
+    let end = if is_second {
+        speak_second(&place, &requests, first)
+    } else {
+        speak_first(&place, &requests, first)
+    };
+    finish(&place, &requests, end);
+}
+
+/// Waits for bytes, so long at most for the first, and for as many as tell the protocol.
+fn first_bytes(place: &Place<'_>, limit: Duration) -> Result<Bytes, End> {
+    let stream = &place.member.stream;
+    let started = Instant::now();
+    let mut bytes = [0; PREFACE.len()];
+    let mut count = 0;
+    while count < bytes.len() && bytes[..count] == PREFACE[..count] {
+        let left = limit.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return Err(if count == 0 { End::Idle } else { End::LateHead });
+        }
+        if count == 0 {
+            place.member.begin_idle();
+            if place.is_closing() {
+                place.member.end_idle();
+                return Err(End::Idle);
+            }
+        }
+        stream.wait(Some(left));
+        let got = stream.read(&mut bytes[count..]);
+        place.member.end_idle();
+        match got {
+            Ok(0) => return Err(End::Done(Ok(()))),
+            Ok(more) => count += more,
+            Err(error) if is_timeout(&error) => {}
+            Err(error) => return Err(End::Interrupted(error)),
+        }
+    }
+    Ok(Bytes::copy_from_slice(&bytes[..count]))
+}
+
+/// HTTP/1.0 and 1.1.
+struct First(http1::Connection<Io, Service>);
+
+impl Protocol for First {
+    const IS_FIRST: bool = true;
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.0.poll_without_shutdown(context)
+    }
+
+    fn close(&mut self) {
+        Pin::new(&mut self.0).graceful_shutdown();
+    }
+}
+
+fn speak_first(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End {
+    let limits = &requests.shared.limits;
+    let mut builder = http1::Builder::new();
+    builder
+        // A client that has closed its side waits for its answer all the same.
+        .half_close(true)
+        .max_headers(limits.head_fields)
+        .max_buf_size(limits.head_size)
+        // There is a look at the clock of our own (`drive.rs`).
+        .header_read_timeout(None);
+    let open = Rc::clone(&requests.open);
+    let link = Link::new(Arc::clone(&place.member), first, true, open);
+    loop {
+        let service = Service(Rc::clone(requests));
+        let io = Io(Rc::clone(&link));
+        let mut protocol = First(builder.serve_connection(io, service));
+        let begun = Some(Instant::now());
+        let end = drive(&mut protocol, &link, place, requests, begun);
+        match end {
+            End::Parks => {}
+            End::Done(Ok(())) if requests.serve.borrow().is_some() => {
+                let early = protocol.0.into_parts().read_buf;
+                upgrade(place, requests, early);
+                return End::Done(Ok(()));
+            }
+            end => return end,
+        }
+        let early = protocol.0.into_parts().read_buf;
+        let early = if early.is_empty() {
+            weald_scheduler::io::release_stack();
+            let waited = requests.idle_since.get().elapsed();
+            let left = limits.keep_alive.saturating_sub(waited);
+            match first_bytes(place, left) {
+                Ok(early) => early,
+                Err(end) => return end,
+            }
+        } else {
+            // A part of a head came behind the last request.
+            early
+        };
+        link.put_back(early);
+    }
+}
+
+/// The rest of the connection is the program's.
+fn upgrade(place: &Place<'_>, requests: &Requests, early: Bytes) {
+    let Some(serve) = requests.serve.borrow_mut().take() else {
+        return;
+    };
+    serve(Upgraded::new(Arc::clone(&place.member), early));
+}
+
+fn speak_second(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End {
+    let open = Rc::clone(&requests.open);
+    let link = Link::new(Arc::clone(&place.member), first, false, open);
+    let mut protocol = Second::new(Io(Rc::clone(&link)), requests);
+    drive(&mut protocol, &link, place, requests, None)
+}
+
+/// The end of the connection, as far as the client sees it.
+fn finish(place: &Place<'_>, requests: &Requests, end: End) {
+    let shared = &requests.shared;
+    let stream = &place.member.stream;
+    let mut lingers = requests.is_unread.get();
+    stream.never_wait();
+    match end {
+        End::Interrupted(error) => {
+            log::debug!("weald-http: a connection: {error}");
+            return;
+        }
+        End::Parks => return,
+        End::Done(Ok(())) | End::Idle => {}
+        End::Done(Err(error)) => {
+            log::debug!("weald-http: a connection: {error:?}");
+            // hyper has told the client.
+            lingers |= error.is_parse();
+        }
+        End::LateHead => {
+            shared.complain("a request's head did not come in time");
+            let text =
+                b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            // It is short, and nothing is before it: who does not take it at once does not get it.
+            let _ = stream.write(text);
+            lingers = true;
+        }
+        End::Stalled => {
+            shared.complain("a client took nothing of its answer for too long");
+            return;
+        }
+    }
+    let _ = stream.flush();
+    // It fails if the client was first.
+    let _ = stream.shutdown(Shutdown::Write);
+    if lingers {
+        linger(stream);
+    }
+}
+
+/// Reads what the client still sends.
+fn linger(stream: &Stream) {
+    let until = Instant::now() + LINGER_TIME;
+    let mut bytes = [0; 4096];
+    let mut count = 0;
+    while count < LINGER {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        stream.wait(Some(left));
+        match stream.read(&mut bytes) {
+            Ok(0) | Err(_) => return,
+            Ok(more) => count += more,
+        }
+    }
+}
+
+/// Its address has as many connections as it may.
+fn refuse(stream: &Stream, shared: &Shared) {
+    shared.complain("an address has as many connections as it may");
+    if !stream.is_encrypted() {
+        stream.never_wait();
+        let text =
+            b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let _: io::Result<usize> = stream.write(text);
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+}

@@ -1,0 +1,225 @@
+//! The connection's green thread: polls hyper, and waits for what hyper waits for.
+//!
+//! | hyper's connection                      | the thread waits                                    |
+//! |-----------------------------------------|-----------------------------------------------------|
+//! | HTTP/1, no request open, nothing to send | inside of the next read, which hyper makes          |
+//! | it wants to read or to write            | for the socket, or to be woken                      |
+//! | it wants neither                        | to be woken: by a request's thread, or by the server |
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use weald_sync::select_parts::{Arm, Limit, PollArm, run};
+
+use crate::io::{Link, Reads};
+use crate::registry::Place;
+use crate::service::Requests;
+
+/// After so long without a request an HTTP/1 connection puts hyper away.
+const PARK: Duration = Duration::from_secs(1);
+
+/// So long a client of HTTP/2 may take to end a connection that it was asked to end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Longer than any connection: a year.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A connection of hyper's.
+pub(crate) trait Protocol {
+    const IS_FIRST: bool;
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>>;
+    /// The requests that are open are the last.
+    fn close(&mut self);
+}
+
+/// Why the thread no longer polls.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// hyper is through.
+    Done(hyper::Result<()>),
+    /// There was no request for some time, nor a part of one: hyper can be put away.
+    Parks,
+    /// There was none for too long.
+    Idle,
+    /// A head does not come to its end.
+    LateHead,
+    /// The client takes nothing of what is sent.
+    Stalled,
+    /// An exception has ended a wait, or the stream is broken.
+    Interrupted(std::io::Error),
+}
+
+/// Polls until there is an end. `begun`: when the head began whose bytes hyper finds first.
+pub(crate) fn drive<P: Protocol>(
+    protocol: &mut P,
+    link: &Rc<Link>,
+    place: &Place<'_>,
+    requests: &Requests,
+    begun: Option<Instant>,
+) -> End {
+    let woke = &place.member.woke;
+    let waker = Waker::from(Arc::clone(woke));
+    let mut context = Context::from_waker(&waker);
+    let mut clocks = Clocks {
+        begun,
+        ..Clocks::default()
+    };
+    let mut reads = Reads::Auto;
+    loop {
+        // What was said until now is seen by this poll.
+        woke.take();
+        if place.is_closing() && clocks.asked.is_none() {
+            clocks.asked = Some(Instant::now());
+            protocol.close();
+        }
+        let count = requests.count.get();
+        link.reads.set(reads);
+        let polled = protocol.poll(&mut context);
+        if matches!(reads, Reads::Wait(_)) {
+            // In case that hyper has made no read.
+            place.member.end_idle();
+        }
+        reads = Reads::Auto;
+        if let Poll::Ready(result) = polled {
+            return End::Done(result);
+        }
+        let is_idle = requests.open.get() == 0;
+        let has_read = link.has_read.replace(false);
+        if requests.count.get() != count || !is_idle {
+            clocks.begun = None;
+        } else if has_read {
+            clocks.begun.get_or_insert(link.read_at.get());
+        }
+        let wants_read = link.wants_read.take();
+        let wants_write = link.wants_write.take();
+        if woke.take() {
+            weald_scheduler::io::spend();
+            continue;
+        }
+        let deadline = match clocks.look::<P>(link, requests, wants_write) {
+            Look::Until(deadline) => deadline,
+            Look::Ask => {
+                clocks.asked = Some(Instant::now());
+                protocol.close();
+                continue;
+            }
+            Look::End(end) => return end,
+        };
+        if P::IS_FIRST && is_idle && wants_read && !wants_write {
+            // Nothing can happen but a request, and the server's end.
+            if clocks.begun.is_none() {
+                place.member.begin_idle();
+                if place.is_closing() {
+                    place.member.end_idle();
+                    continue;
+                }
+            }
+            reads = Reads::Wait(deadline);
+            continue;
+        }
+        if let Err(error) = wait(link, place, wants_read, wants_write, deadline) {
+            return End::Interrupted(error);
+        }
+        if wants_read {
+            reads = Reads::Try;
+        }
+    }
+}
+
+/// Since when what has been so.
+#[derive(Debug, Default)]
+struct Clocks {
+    /// A part of a head has come.
+    begun: Option<Instant>,
+    /// hyper could not write.
+    stuck: Option<Instant>,
+    /// Nobody but the client can bring the open streams forward.
+    left: Option<Instant>,
+    /// The connection was asked to end.
+    asked: Option<Instant>,
+}
+
+/// What the clocks say.
+enum Look {
+    Until(Instant),
+    /// Ask the connection to end.
+    Ask,
+    End(End),
+}
+
+impl Clocks {
+    fn look<P: Protocol>(&mut self, link: &Link, requests: &Requests, wants_write: bool) -> Look {
+        let limits = &requests.shared.limits;
+        let now = Instant::now();
+        // Far enough to mean never.
+        let at = |from: Instant, limit: Duration| from.checked_add(limit).unwrap_or(now + NEVER);
+        let is_idle = requests.open.get() == 0;
+        let is_left = !P::IS_FIRST && !is_idle && requests.handlers.live() == 0;
+        self.stuck = wants_write.then(|| self.stuck.unwrap_or(now));
+        self.left = is_left.then(|| self.left.unwrap_or(now));
+        let mut deadline = now + NEVER;
+        for since in self.stuck.into_iter().chain(self.left) {
+            let until = at(since.max(link.wrote_at.get()), limits.write_time);
+            if now >= until {
+                return Look::End(End::Stalled);
+            }
+            deadline = deadline.min(until);
+        }
+        if !is_idle {
+            return Look::Until(deadline);
+        }
+        let since = requests.idle_since.get();
+        let until = match (self.asked, self.begun) {
+            (Some(asked), _) if !P::IS_FIRST => at(asked.max(since), FAREWELL),
+            (_, Some(begun)) if P::IS_FIRST => at(begun, limits.head_time),
+            _ => at(since, limits.keep_alive),
+        };
+        if now >= until {
+            return match (P::IS_FIRST, self.begun) {
+                (true, Some(_)) => Look::End(End::LateHead),
+                (false, _) if self.asked.is_none() => Look::Ask,
+                _ => Look::End(End::Idle),
+            };
+        }
+        deadline = deadline.min(until);
+        if P::IS_FIRST && self.begun.is_none() && !wants_write {
+            let parks = at(since, PARK);
+            if now >= parks {
+                return Look::End(End::Parks);
+            }
+            deadline = deadline.min(parks);
+        }
+        Look::Until(deadline)
+    }
+}
+
+/// Waits until hyper is worth another poll, or until the deadline.
+fn wait(
+    link: &Link,
+    place: &Place<'_>,
+    wants_read: bool,
+    wants_write: bool,
+    deadline: Instant,
+) -> std::io::Result<()> {
+    let woke = &*place.member.woke;
+    if !wants_read && !wants_write {
+        return woke.wait(Some(deadline)).map(drop);
+    }
+    let socket = link.member.stream.pollable();
+    let mut woken = PollArm::new(woke, false);
+    let mut readable = PollArm::new(socket, false);
+    let mut writable = PollArm::new(socket, true);
+    let mut arms: [&mut dyn Arm; 3] = [&mut woken, &mut readable, &mut writable];
+    let limit = Limit::Until(Some(deadline));
+    match (wants_read, wants_write) {
+        (true, true) => run(&mut arms, limit),
+        (true, false) => run(&mut arms[..2], limit),
+        (false, _) => {
+            arms.swap(1, 2);
+            run(&mut arms[..2], limit)
+        }
+    };
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! An answer's body on its way from the handler's green thread to the connection's.
+//!
+//! The handler's thread pushes, and waits while much is under way. The connection's thread polls, and
+//! never waits. Either may end first: then the other hears of it by an error.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use weald_scheduler::io::{WaitQueue, Woken};
+
+/// So many bytes may be under way before a push waits.
+const ROOM: usize = 64 * 1024;
+
+#[derive(Debug)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    pieces: Mutex<VecDeque<Piece>>,
+    /// Bytes in `pieces`.
+    queued: AtomicUsize,
+    /// The whole body was pushed; set after its last piece.
+    is_whole: AtomicBool,
+    /// The sender is gone; set after `is_whole`.
+    is_left: AtomicBool,
+    /// Nobody polls any more.
+    is_refused: AtomicBool,
+    /// The connection's thread.
+    reader: AtomicWaker,
+    /// The handler's thread, which waits for room.
+    room: WaitQueue,
+}
+
+impl Shared {
+    fn pieces(&self) -> std::sync::MutexGuard<'_, VecDeque<Piece>> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The handler's end. Dropping it without `finish` breaks the answer off.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    shared: Arc<Shared>,
+    /// How long a push waits for room.
+    limit: Option<Duration>,
+}
+
+/// A pipe for a body of that length, if it is known.
+pub(crate) fn pipe(length: Option<u64>, limit: Option<Duration>) -> (Sender, Receiver) {
+    let shared = Arc::new(Shared::default());
+    let sender = Sender {
+        shared: Arc::clone(&shared),
+        limit,
+    };
+    (sender, Receiver { shared, length })
+}
+
+impl Sender {
+    fn push(&self, piece: Piece, length: usize) -> io::Result<()> {
+        weald_scheduler::io::enter()?;
+        let shared = &self.shared;
+        let is_refused = || shared.is_refused.load(Ordering::Acquire);
+        let deadline = self.limit.and_then(weald_scheduler::io::deadline);
+        loop {
+            if is_refused() {
+                let text = "the client takes no more of this answer";
+                return Err(io::Error::new(io::ErrorKind::BrokenPipe, text));
+            }
+            if shared.queued.load(Ordering::Acquire) < ROOM {
+                break;
+            }
+            let can_go_on = || shared.queued.load(Ordering::Acquire) < ROOM || is_refused();
+            match shared.room.wait(can_go_on, deadline, true) {
+                Woken::Interrupted(interrupt) => return Err(interrupt.into_io()),
+                Woken::TimedOut => {
+                    let text = "the client has taken nothing of this answer for too long";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                }
+                Woken::Notified | Woken::Ready | Woken::Again => {}
+            }
+        }
+        shared.queued.fetch_add(length, Ordering::Release);
+        shared.pieces().push_back(piece);
+        shared.reader.wake();
+        weald_scheduler::io::spend();
+        Ok(())
+    }
+
+    /// Sends bytes; waits while many are under way.
+    pub(crate) fn send(&self, bytes: Bytes) -> io::Result<()> {
+        let length = bytes.len();
+        self.push(Piece::Data(bytes), length)
+    }
+
+    pub(crate) fn send_trailers(&self, trailers: HeaderMap) -> io::Result<()> {
+        self.push(Piece::Trailers(trailers), 0)
+    }
+
+    /// That was all.
+    pub(crate) fn finish(self) {
+        self.shared.is_whole.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.shared.is_left.store(true, Ordering::Release);
+        self.shared.reader.wake();
+    }
+}
+
+/// The connection's end.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    shared: Arc<Shared>,
+    length: Option<u64>,
+}
+
+impl Receiver {
+    fn next(&self) -> Option<Poll<Option<io::Result<Frame<Bytes>>>>> {
+        // Before the look at the pieces: nothing is pushed after it.
+        let is_left = self.shared.is_left.load(Ordering::Acquire);
+        let piece = self.shared.pieces().pop_front();
+        let frame = match piece {
+            Some(Piece::Data(bytes)) => {
+                self.shared.queued.fetch_sub(bytes.len(), Ordering::Release);
+                self.shared.room.wake_one();
+                Frame::data(bytes)
+            }
+            Some(Piece::Trailers(trailers)) => Frame::trailers(trailers),
+            None if !is_left => return None,
+            None if self.shared.is_whole.load(Ordering::Acquire) => return Some(Poll::Ready(None)),
+            None => {
+                let text = "the handler has broken its answer off";
+                return Some(Poll::Ready(Some(Err(io::Error::other(text)))));
+            }
+        };
+        Some(Poll::Ready(Some(Ok(frame))))
+    }
+}
+
+impl Body for Receiver {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(next) = self.next() {
+            return next;
+        }
+        self.shared.reader.register(context.waker());
+        // A piece may have come meanwhile.
+        self.next().unwrap_or(Poll::Pending)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.shared.is_refused.store(true, Ordering::Release);
+        self.shared.room.wake_all();
+        // What nobody will take.
+        self.shared.pieces().clear();
+    }
+}

@@ -1,0 +1,242 @@
+//! What a handler returns.
+
+use std::fmt;
+use std::io;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::body::{Body, Kind};
+use crate::incoming::RequestError;
+use crate::upgrade::Upgraded;
+
+/// An answer: a status, header fields and a [`Body`].
+///
+/// `Date`, `Content-Length` and `Transfer-Encoding` are the server's to write; those that a handler sets
+/// are corrected. (For `HEAD` a `Content-Length` is kept: it tells what `GET` would send.)
+///
+/// # Examples
+/// ```
+/// use weald_http::{Response, StatusCode};
+/// let response = Response::new("no such tree")
+///     .status(StatusCode::NOT_FOUND)
+///     .header("content-type", "text/plain");
+/// assert_eq!(response.status_code(), 404);
+/// ```
+#[must_use = "an answer does nothing before a handler returns it"]
+pub struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+}
+
+impl Response {
+    /// 200, with this body.
+    pub fn new(body: impl Into<Body>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: body.into(),
+        }
+    }
+
+    /// With another status.
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// With this header field, instead of others of the name.
+    ///
+    /// # Panics
+    /// If the name or the value is none that HTTP allows. Values that are not the program's own are
+    /// checked by `HeaderValue::try_from`, and set by [`headers_mut`](Self::headers_mut).
+    #[track_caller]
+    pub fn header<N, V>(mut self, name: N, value: V) -> Self
+    where
+        N: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        let (Ok(name), Ok(value)) = (name.try_into(), value.try_into()) else {
+            panic!("no name, or no value, of a header field");
+        };
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// 101: the stream of the connection is the program's from now on. After the head was sent
+    /// `serve` gets it, in the connection's green thread; when it returns the connection closes. The answer
+    /// needs an `Upgrade` field that names the protocol, and whatever that protocol asks for.
+    ///
+    /// Only where the client has asked for it, [`Request::upgrade`](crate::Request::upgrade), in HTTP/1.1; else the
+    /// client gets 400.
+    pub fn upgrade(protocol: &str, serve: impl FnOnce(Upgraded) + Send + 'static) -> Self {
+        let mut response = Self::new(Body(Kind::Upgrade(Box::new(serve))));
+        response.status = StatusCode::SWITCHING_PROTOCOLS;
+        response
+            .headers
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Ok(value) = HeaderValue::from_str(protocol) {
+            response.headers.insert(UPGRADE, value);
+        }
+        response
+    }
+
+    /// The status.
+    pub fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The header fields.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The same, to be changed.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
+    /// With another body.
+    pub fn body(mut self, body: impl Into<Body>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// A short text about a status.
+    pub(crate) fn of(status: StatusCode) -> Self {
+        let reason = status.canonical_reason().unwrap_or("error");
+        text(format!("{reason}\n")).status(status)
+    }
+}
+
+fn text(body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body);
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers.insert(CONTENT_TYPE, plain);
+    response
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .field("body", &self.body)
+            .finish()
+    }
+}
+
+/// What a handler may return.
+///
+/// | type | answer |
+/// |---|---|
+/// | [`Response`], `http::Response<B>` | itself |
+/// | `&str`, `String` | 200, `text/plain; charset=utf-8` |
+/// | `Vec<u8>`, [`Bytes`], [`Body`] | 200, without a type |
+/// | `()` | 204 |
+/// | [`StatusCode`] | that status, without a body |
+/// | `(StatusCode, T)` | `T`'s, with that status |
+/// | `Option<T>` | `T`'s; `None`: 404 |
+/// | `Result<T, E>` | `T`'s or `E`'s |
+/// | [`io::Error`] | 400, 408 or 413 if it comes of reading the request; else 500, and a line in the log |
+///
+/// # Examples
+/// ```
+/// use weald_http::{Request, StatusCode};
+/// fn handler(mut request: Request) -> std::io::Result<(StatusCode, String)> {
+///     Ok((StatusCode::CREATED, request.read_text()?))
+/// }
+/// ```
+pub trait IntoResponse {
+    /// Makes the answer.
+    fn into_response(self) -> Response;
+}
+
+impl IntoResponse for Response {
+    fn into_response(self) -> Response {
+        self
+    }
+}
+
+impl<B: Into<Body>> IntoResponse for http::Response<B> {
+    fn into_response(self) -> Response {
+        let (head, body) = self.into_parts();
+        Response {
+            status: head.status,
+            headers: head.headers,
+            body: body.into(),
+        }
+    }
+}
+
+impl IntoResponse for &'static str {
+    fn into_response(self) -> Response {
+        text(self)
+    }
+}
+
+impl IntoResponse for String {
+    fn into_response(self) -> Response {
+        text(self)
+    }
+}
+
+macro_rules! plain {
+    ($($type:ty),*) => {$(
+        impl IntoResponse for $type {
+            fn into_response(self) -> Response {
+                Response::new(self)
+            }
+        }
+    )*};
+}
+plain!(Vec<u8>, Bytes, Body, &'static [u8]);
+
+impl IntoResponse for () {
+    fn into_response(self) -> Response {
+        Response::new(()).status(StatusCode::NO_CONTENT)
+    }
+}
+
+impl IntoResponse for StatusCode {
+    fn into_response(self) -> Response {
+        Response::new(()).status(self)
+    }
+}
+
+impl<T: IntoResponse> IntoResponse for (StatusCode, T) {
+    fn into_response(self) -> Response {
+        self.1.into_response().status(self.0)
+    }
+}
+
+impl<T: IntoResponse> IntoResponse for Option<T> {
+    fn into_response(self) -> Response {
+        match self {
+            Some(answer) => answer.into_response(),
+            None => Response::of(StatusCode::NOT_FOUND),
+        }
+    }
+}
+
+impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
+    fn into_response(self) -> Response {
+        match self {
+            Ok(answer) => answer.into_response(),
+            Err(error) => error.into_response(),
+        }
+    }
+}
+
+impl IntoResponse for io::Error {
+    fn into_response(self) -> Response {
+        let inner = self.get_ref().and_then(|inner| inner.downcast_ref());
+        if let Some(error) = inner {
+            return Response::of(RequestError::status(error));
+        }
+        log::error!("weald-http: a handler has failed: {self}");
+        Response::of(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}

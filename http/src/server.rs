@@ -1,0 +1,281 @@
+//! A server: what it listens at, its settings, its handle.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use weald::signal::{Signal, Signals};
+use weald_net::unix::UnixListener;
+use weald_net::{ServerOptions, TcpListener};
+
+use crate::connection;
+use crate::limits::Limits;
+use crate::registry::Registry;
+use crate::request::Request;
+use crate::response::{IntoResponse, Response};
+use crate::stream::Stream;
+
+/// One line about a limit in this time.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What the connections of a server share.
+pub(crate) struct Shared {
+    pub(crate) registry: Registry,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) handler: Box<dyn Fn(Request) -> Response + Send + Sync>,
+    /// When the last line was written, and how many were not since.
+    complained: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Shared {
+    /// Writes a line to the log about a client that has met a limit, once a second at most.
+    pub(crate) fn complain(&self, text: &str) {
+        let mut complained = self
+            .complained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let (last, others) = &mut *complained;
+        if last.is_some_and(|last| now.duration_since(last) < QUIET) {
+            *others += 1;
+            return;
+        }
+        *last = Some(now);
+        let others = std::mem::take(others);
+        drop(complained);
+        log::warn!("weald-http: {text} (and {others} more since the last message)");
+    }
+}
+
+type Connection = Box<dyn Fn(Stream, Option<SocketAddr>) + Send + Sync>;
+
+mod sealed {
+    use super::{Connection, ServerOptions};
+
+    /// What only the listeners of weald can do.
+    #[allow(
+        unnameable_types,
+        private_interfaces,
+        reason = "it is sealed: nobody else names it, implements it or calls it"
+    )]
+    pub trait Start {
+        type At;
+        fn start(
+            self,
+            options: ServerOptions,
+            serve: Connection,
+        ) -> weald_net::ServerHandle<Self::At>;
+    }
+}
+
+use sealed::Start;
+
+/// What a [`Server`] listens at: [`TcpListener`](weald::net::TcpListener), [`UnixListener`](weald::net::unix::UnixListener),
+/// `SslListener`. Implemented by these only.
+pub trait Listener: Start<At = Self::Addr> {
+    /// Its address.
+    type Addr;
+}
+
+#[allow(private_interfaces, reason = "nobody else calls it")]
+impl Start for TcpListener {
+    type At = SocketAddr;
+
+    fn start(
+        self,
+        options: ServerOptions,
+        serve: Connection,
+    ) -> weald_net::ServerHandle<SocketAddr> {
+        weald_net::tcp_server_with(self, options, move |stream, peer| {
+            serve(Stream::Tcp(stream), Some(peer));
+        })
+    }
+}
+
+impl Listener for TcpListener {
+    type Addr = SocketAddr;
+}
+
+#[allow(private_interfaces, reason = "nobody else calls it")]
+impl Start for UnixListener {
+    type At = UnixAddr;
+
+    fn start(self, options: ServerOptions, serve: Connection) -> weald_net::ServerHandle<UnixAddr> {
+        weald_net::unix_server_with(self, options, move |stream, _peer| {
+            serve(Stream::Unix(stream), None);
+        })
+    }
+}
+
+impl Listener for UnixListener {
+    type Addr = UnixAddr;
+}
+
+#[cfg(feature = "tls")]
+#[allow(private_interfaces, reason = "nobody else calls it")]
+impl Start for weald_net::SslListener {
+    type At = SocketAddr;
+
+    fn start(
+        self,
+        options: ServerOptions,
+        serve: Connection,
+    ) -> weald_net::ServerHandle<SocketAddr> {
+        weald_net::ssl_server_with(self, options, move |stream, peer| {
+            serve(Stream::Tls(Box::new(stream)), Some(peer));
+        })
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Listener for weald_net::SslListener {
+    type Addr = SocketAddr;
+}
+
+/// A server that is about to start.
+///
+/// It speaks HTTP/1.0, HTTP/1.1 and HTTP/2: over TLS what the two sides agree on by ALPN (an acceptor that
+/// is to offer HTTP/2 says `alpn(["h2", "http/1.1"])`), else HTTP/2 with clients that begin with it.
+///
+/// # Examples
+/// ```
+/// use std::io::{Read as _, Write as _};
+/// use weald_http::Server;
+///
+/// let listener = weald::tcp_listener("127.0.0.1:0")?;
+/// let server = Server::new(listener).serve(|request: weald_http::Request| {
+///     format!("you asked for {}\n", request.path())
+/// });
+///
+/// let mut stream = weald::connect_tcp(server.local_addr())?;
+/// stream.write_all(b"GET /tree HTTP/1.0\r\n\r\n")?;
+/// let mut answer = String::new();
+/// stream.read_to_string(&mut answer)?;
+/// assert!(answer.ends_with("you asked for /tree\n"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a server does nothing before `serve`"]
+pub struct Server<L> {
+    listener: L,
+    limits: Limits,
+}
+
+impl<L: Listener> Server<L> {
+    /// A server with the default [`Limits`].
+    pub fn new(listener: L) -> Self {
+        Self {
+            listener,
+            limits: Limits::new(),
+        }
+    }
+
+    /// With other limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Starts: calls `handler` for each request, in a green thread of its own, which may block. Returns at
+    /// once.
+    ///
+    /// A handler that panics answers 500, and that is all. One whose client has reset the stream, or whose
+    /// connection has ended, is killed: its next blocking call unwinds.
+    pub fn serve<H, R>(self, handler: H) -> ServerHandle<L::Addr>
+    where
+        H: Fn(Request) -> R + Send + Sync + 'static,
+        R: IntoResponse,
+    {
+        let shared = Arc::new(Shared {
+            registry: Registry::default(),
+            limits: Arc::new(self.limits),
+            handler: Box::new(move |request| handler(request).into_response()),
+            complained: Mutex::default(),
+        });
+        let options = ServerOptions::new().max_connections(shared.limits.connections);
+        let serves = Arc::clone(&shared);
+        let serve: Connection =
+            Box::new(move |stream, peer| connection::serve(stream, peer, &serves));
+        let inner = self.listener.start(options, serve);
+        ServerHandle { inner, shared }
+    }
+}
+
+/// A running server; from [`Server::serve`]. Dropping it detaches the server, which goes on.
+pub struct ServerHandle<A = SocketAddr> {
+    inner: weald_net::ServerHandle<A>,
+    shared: Arc<Shared>,
+}
+
+impl<A> ServerHandle<A> {
+    /// The address that the server listens at.
+    pub fn local_addr(&self) -> A
+    where
+        A: Clone,
+    {
+        self.inner.local_addr()
+    }
+
+    /// True as long as it accepts connections.
+    pub fn is_running(&self) -> bool {
+        self.inner.is_running()
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.inner.connections()
+    }
+
+    /// Ends the server: it accepts no more, connections without a request end at once, and requests that
+    /// run have so long to end. HTTP/1 clients are told by `Connection: close`, those of HTTP/2 by GOAWAY. What
+    /// still runs then is killed. Returns true if nothing had to be killed. Waits until all have ended, and at
+    /// most 5 s longer for handlers that only compute.
+    ///
+    /// # Panics
+    /// If a connection's own thread asks, as [`Response::upgrade`](crate::Response::upgrade)'s closure could.
+    pub fn shutdown(self, grace: Duration) -> bool {
+        self.shared.registry.close();
+        self.inner.shutdown(grace)
+    }
+
+    /// Serves until somebody asks the process to end, by `SIGTERM` (`docker stop`, systemd, `kill`) or
+    /// `SIGINT` (Ctrl-C), and then ends as [`shutdown`](Self::shutdown) does. A second signal ends the wait at
+    /// once. Returns true if nothing had to be killed.
+    ///
+    /// # Errors
+    /// As [`weald::signal::shutdown`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # fn main() -> std::io::Result<()> {
+    /// let listener = weald::tcp_listener("0.0.0.0:8080")?;
+    /// let server = weald_http::Server::new(listener).serve(|_request| "hello\n");
+    /// server.until_shutdown(std::time::Duration::from_secs(10))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn until_shutdown(self, grace: Duration) -> io::Result<bool>
+    where
+        A: Send + 'static,
+    {
+        let signals = Signals::new([Signal::SIGTERM, Signal::SIGINT])?;
+        let signal = signals.recv()?;
+        log::info!("weald-http: {signal}: the server ends, within {grace:?}");
+        let ends = weald_scheduler::spawn(move || self.shutdown(grace));
+        weald_sync::select! {
+            join(&ends) -> _ => Ok(ends.join().unwrap_or(false)),
+            recv(signals) -> _ => Ok(false),
+        }
+    }
+}
+
+impl<A: fmt::Debug> fmt::Debug for ServerHandle<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,214 @@
+//! The service that hyper calls for each request: it starts a green thread, and is a future of its answer.
+//! All of it is on the connection's own thread.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use weald_scheduler::GreenThread;
+
+use crate::check;
+use crate::handlers::Handlers;
+use crate::incoming::{RequestBody, Trace};
+use crate::pipe::Receiver;
+use crate::request::Request;
+use crate::respond::{Answered, Outgoing, Responder, Serve, Slot};
+use crate::response::Response;
+use crate::server::Shared;
+
+/// What the requests of a connection have in common.
+pub(crate) struct Requests {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) handlers: Rc<Handlers>,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) is_encrypted: bool,
+    /// Requests that hyper has given and whose answers it has not taken whole.
+    pub(crate) open: Rc<Cell<usize>>,
+    /// How many it has given.
+    pub(crate) count: Cell<u64>,
+    /// When `open` became zero.
+    pub(crate) idle_since: Cell<Instant>,
+    /// The connection is a program's from now on.
+    pub(crate) serve: RefCell<Option<Serve>>,
+    /// The connection closes although the client may still be sending.
+    pub(crate) is_unread: Cell<bool>,
+}
+
+/// Counts an open request.
+pub(crate) struct Open(Rc<Requests>);
+
+impl Open {
+    fn new(requests: &Rc<Requests>) -> Self {
+        requests.open.set(requests.open.get() + 1);
+        requests.count.set(requests.count.get() + 1);
+        Self(Rc::clone(requests))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let left = self.0.open.get() - 1;
+        self.0.open.set(left);
+        if left == 0 {
+            self.0.idle_since.set(Instant::now());
+        }
+    }
+}
+
+/// What hyper is given.
+pub(crate) struct Service(pub(crate) Rc<Requests>);
+
+impl hyper::service::Service<http::Request<Incoming>> for Service {
+    type Response = http::Response<Frames>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: http::Request<Incoming>) -> Answer {
+        let open = Open::new(&self.0);
+        let slot = Arc::<Slot>::default();
+        let thread = self.0.start(request, &slot);
+        Answer {
+            slot,
+            open: Some(open),
+            thread,
+        }
+    }
+}
+
+impl Requests {
+    fn start(&self, request: http::Request<Incoming>, slot: &Arc<Slot>) -> Option<GreenThread> {
+        let (mut head, incoming) = request.into_parts();
+        if let Err(status) = check::head(&mut head) {
+            let is_closed = head.version != Version::HTTP_2;
+            slot.put(refusal(status, is_closed));
+            return None;
+        }
+        let shared = &self.shared;
+        let trace = Arc::<Trace>::default();
+        let body = RequestBody::new(incoming, &shared.limits, &trace);
+        let limit = shared.limits.write_time;
+        let responder = Responder::new(Arc::clone(slot), &head, body.length(), trace, limit);
+        let request = Request::new(head, body, self.peer, self.is_encrypted);
+        let shared = Arc::clone(shared);
+        self.handlers.spawn(move || {
+            let response = (shared.handler)(request);
+            responder.answer(response);
+        })
+    }
+}
+
+/// An answer without a handler, after which the connection closes.
+fn refusal(status: StatusCode, is_closed: bool) -> Answered {
+    let Response { headers, .. } = Response::of(status);
+    let mut head = http::Response::new(());
+    *head.status_mut() = status;
+    *head.headers_mut() = headers;
+    if is_closed {
+        head.headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let reason = status.canonical_reason().unwrap_or_default();
+    Answered {
+        head,
+        body: Outgoing::Bytes(Bytes::from_static(reason.as_bytes())),
+        serve: None,
+        is_unread: is_closed,
+    }
+}
+
+/// The answer to come.
+pub(crate) struct Answer {
+    slot: Arc<Slot>,
+    /// Goes on to the body.
+    open: Option<Open>,
+    thread: Option<GreenThread>,
+}
+
+impl Future for Answer {
+    type Output = Result<http::Response<Frames>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(answered) = self.slot.poll(context) else {
+            return Poll::Pending;
+        };
+        let open = self.open.take();
+        if let Some(Open(requests)) = &open {
+            requests
+                .is_unread
+                .set(requests.is_unread.get() | answered.is_unread);
+            if answered.serve.is_some() {
+                *requests.serve.borrow_mut() = answered.serve;
+            }
+        }
+        let body = match answered.body {
+            Outgoing::Bytes(bytes) => Content::Bytes(bytes),
+            Outgoing::Pipe(receiver) => Content::Pipe(receiver),
+        };
+        let frames = Frames {
+            content: body,
+            _open: open,
+        };
+        Poll::Ready(Ok(answered.head.map(|()| frames)))
+    }
+}
+
+impl Drop for Answer {
+    /// Nobody waits for the answer any more: the client has reset the stream, or the connection has ended.
+    fn drop(&mut self) {
+        if self.open.is_some()
+            && let Some(thread) = &self.thread
+        {
+            thread.kill();
+        }
+    }
+}
+
+enum Content {
+    Bytes(Bytes),
+    Pipe(Receiver),
+}
+
+/// An answer's body, as hyper wants it.
+pub(crate) struct Frames {
+    content: Content,
+    _open: Option<Open>,
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut self.content {
+            Content::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Pipe(receiver) => Pin::new(receiver).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.content, Content::Bytes(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Pipe(receiver) => receiver.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The streams that HTTP is spoken over, as one type.
+
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use weald_net::TcpStream;
+use weald_net::unix::UnixStream;
+use weald_scheduler::io::Pollable;
+
+#[cfg(feature = "tls")]
+use weald_net::SslStream;
+
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<SslStream>),
+}
+
+macro_rules! each {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self {
+            Stream::Tcp($stream) => $call,
+            Stream::Unix($stream) => $call,
+            #[cfg(feature = "tls")]
+            Stream::Tls($stream) => $call,
+        }
+    };
+}
+
+impl Stream {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).read(buffer),
+            Self::Unix(stream) => (&*stream).read(buffer),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => (&**stream).read(buffer),
+        }
+    }
+
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).write(bytes),
+            Self::Unix(stream) => (&*stream).write(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => (&**stream).write(bytes),
+        }
+    }
+
+    pub(crate) fn write_vectored(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).write_vectored(bytes),
+            Self::Unix(stream) => (&*stream).write_vectored(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => (&**stream).write_vectored(bytes),
+        }
+    }
+
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        match self {
+            // What was written is the kernel's.
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => (&**stream).flush(),
+        }
+    }
+
+    /// From now on calls that would wait fail with `WouldBlock`.
+    pub(crate) fn never_wait(&self) {
+        // It is a flag of the socket's.
+        let _ = each!(self, stream => stream.set_nonblocking(true));
+    }
+
+    /// From now on reads wait at most that long; `None`: for ever. Writes wait for ever.
+    pub(crate) fn wait(&self, limit: Option<Duration>) {
+        // Zero is refused.
+        let limit = limit.map(|limit| limit.max(Duration::from_micros(1)));
+        let _ = each!(self, stream => stream.set_read_timeout(limit));
+        let _ = each!(self, stream => stream.set_nonblocking(false));
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        each!(self, stream => stream.shutdown(how))
+    }
+
+    /// Ends a read that waits, as though the peer had closed the connection. From any thread.
+    pub(crate) fn end_reads(&self) {
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Read),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Read),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.get_ref().shutdown(Shutdown::Read),
+        };
+    }
+
+    /// What tells that a call that would have waited is worth another try.
+    pub(crate) fn pollable(&self) -> &dyn Pollable {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.get_ref(),
+        }
+    }
+
+    /// What the peers have agreed on by ALPN.
+    pub(crate) fn protocol(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.alpn_protocol(),
+        }
+    }
+
+    pub(crate) fn is_encrypted(&self) -> bool {
+        !matches!(self, Self::Tcp(_) | Self::Unix(_))
+    }
+}
+
+/// The error is the stream's own "the time has passed", and no exception of weald's.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_none()
+}

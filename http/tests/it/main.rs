@@ -1,0 +1,12 @@
+//! The promises of weald-http, a module each, seen from outside: raw bytes over sockets.
+
+#![allow(unsafe_code, reason = "share_thread_locals is unsafe to say")]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+
+mod support;
+
+mod bodies;
+mod ending;
+mod framing;
+mod limits;
+mod plain;
