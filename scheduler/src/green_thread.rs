@@ -25,6 +25,7 @@
     reason = "one allocation with a type-erased tail, shared by counts"
 )]
 
+use std::alloc::Layout;
 use std::any::Any;
 use std::cell::{Cell as StdCell, UnsafeCell};
 use std::fmt;
@@ -33,6 +34,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::thread;
 
+use crate::cells::{self, Class, Piece};
 use crate::coroutine::{Control, Coroutine, Suspender};
 use crate::exception::{Exception, Inbox, Local};
 use crate::forks::Forks;
@@ -198,13 +200,15 @@ where
         free: Self::free,
     };
 
-    /// Puts it on the heap. Who has nothing but a reference to the header may not touch what lies beside
-    /// it, so the right to the whole is exposed, and `whole` takes it up again.
-    fn leak(self) -> NonNull<Header> {
-        let whole = Box::into_raw(Box::new(self));
-        whole.expose_provenance();
-        // SAFETY: a box is not null.
-        unsafe { NonNull::new_unchecked(whole.cast()) }
+    /// Puts it on the heap, in memory that was kept if there is some. Who has nothing but a reference to the header
+    /// may not touch what lies beside it, so the right to the whole is exposed, and `whole` takes it up again.
+    #[inline]
+    fn leak(self, kept: Option<Piece>) -> NonNull<Header> {
+        let whole = cells::memory(Layout::new::<Self>(), kept).cast::<Self>();
+        // SAFETY: the memory is ours, large enough and aligned for it.
+        unsafe { whole.write(self) };
+        whole.as_ptr().expose_provenance();
+        whole.cast()
     }
 
     /// The cell that `leak` made of this header: `repr(C)` puts it first, so the addresses agree.
@@ -264,8 +268,15 @@ where
     }
 
     unsafe fn free(header: NonNull<Header>) {
-        // SAFETY: the last reference is gone, and `leak` took the cell out of a box.
-        drop(unsafe { Box::from_raw(Self::whole(header)) });
+        let whole = Self::whole(header);
+        // SAFETY: the last reference is gone, so the cell is ours to drop. `leak` got its memory for this layout, and
+        // an address that was that of a header is not null.
+        unsafe {
+            let runtime = (*whole).header.runtime;
+            whole.drop_in_place();
+            let memory = NonNull::new_unchecked(whole.cast());
+            cells::give_back(memory, Layout::new::<Self>(), runtime);
+        }
     }
 }
 
@@ -279,12 +290,23 @@ unsafe impl Send for Task {}
 unsafe impl Sync for Task {}
 
 impl Task {
+    /// Where the memory of such a thread is kept.
+    pub(crate) const fn class<F: FnOnce() -> T, T>() -> Option<Class> {
+        Class::of(Layout::new::<Cell<F, T>>())
+    }
+
     /// Makes a green thread that has not started, with one reference for its queue and, if
-    /// `handle`, one for a `JoinHandle`.
+    /// `handle`, one for a `JoinHandle`. `kept`: memory of its [`class`](Self::class).
     ///
     /// # Safety
     /// What `body` borrows outlives the thread; `runtime` is alive until the thread is DONE.
-    pub(crate) unsafe fn new<F, T>(body: F, settings: Settings, handle: bool) -> Task
+    #[inline]
+    pub(crate) unsafe fn new<F, T>(
+        body: F,
+        settings: Settings,
+        handle: bool,
+        kept: Option<Piece>,
+    ) -> Task
     where
         F: FnOnce() -> T,
     {
@@ -299,7 +321,7 @@ impl Task {
             header,
             stage: UnsafeCell::new(Stage::Body(body)),
         };
-        Task(cell.leak())
+        Task(cell.leak(kept))
     }
 
     /// A header for the calling OS thread.
@@ -319,7 +341,7 @@ impl Task {
             header,
             stage: UnsafeCell::new(Stage::Empty),
         };
-        Task(cell.leak())
+        Task(cell.leak(None))
     }
 
     /// The second reference of a new thread, for its handle.

@@ -24,6 +24,7 @@ mod blocking;
 mod builder;
 mod call_after;
 mod carrier;
+mod cells;
 mod coroutine;
 mod current;
 mod door;

@@ -512,6 +512,8 @@ impl Runtime {
             // reference ends before anything of the user's runs.
             let core = unsafe { worker.core() };
             core.leave_spares();
+            // SAFETY: as above.
+            unsafe { worker.cells() }.flush();
             let (tasks, timers) = core.take_rest(worker);
             tasks.into_iter().for_each(refuse);
             for timer in timers {

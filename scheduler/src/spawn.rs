@@ -8,6 +8,7 @@ use std::io;
 
 use crate::builder::{NEEDS_OWN, checked_stack_size, unsupported};
 use crate::carrier;
+use crate::cells::Piece;
 use crate::coroutine::Control;
 use crate::exception;
 use crate::green_thread::{Settings, Task};
@@ -17,7 +18,7 @@ use crate::runtime::{self, Inner};
 use crate::scope::{Scope, ScopedJoinHandle};
 use crate::shim::atomic::Ordering;
 use crate::shim::sync::Arc;
-use crate::worker::count;
+use crate::worker::{Worker, count};
 
 /// What a new thread is to be like.
 #[derive(Debug, Default)]
@@ -71,27 +72,31 @@ where
     let closing = inner.is_closing() && (!request.is_half || inner.is_stopping());
     let here = carrier::with_core(runtime, |worker, core| {
         count(&worker.counters.spawned);
-        core.next_id()
+        (core.next_id(), kept::<F, T>(worker))
     });
     if here.is_none() {
         inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
     }
+    let is_here = here.is_some();
+    let (id, kept) = here.unwrap_or_else(|| (GreenThreadId::next(), None));
     // SAFETY: by contract; the runtime is alive until the thread is DONE because it waits for all
     // that were counted above or below, and stays for ever if it does so in vain.
-    let task = unsafe {
-        Task::new(
-            body,
-            settings(here.unwrap_or_else(GreenThreadId::next)),
-            true,
-        )
-    };
+    let task = unsafe { Task::new(body, settings(id), true, kept) };
     // SAFETY: the thread was made with a handle, once.
     let packet = unsafe { Packet::new(task.handle_reference()) };
     if closing && !doom(inner, &task) {
         return packet;
     }
-    queue(inner, task, here.is_some() && !request.is_for_others);
+    queue(inner, task, is_here && !request.is_for_others);
     packet
+}
+
+/// Memory that this worker has kept for such a thread. Inside the door.
+#[inline(always)]
+fn kept<F: FnOnce() -> T, T>(worker: &Worker) -> Option<Piece> {
+    let class = Task::class::<F, T>()?;
+    // SAFETY: the caller holds the seat, inside the door; the reference ends with the statement.
+    unsafe { worker.cells() }.get(class)
 }
 
 /// Queues a thread that has not started. `here`: in the worker's own queue, as the caller holds a seat, or
@@ -137,23 +142,24 @@ pub(crate) enum Birth {
 
 /// Starts a green thread without a handle: from the carriers' loop, which must not drop one, as the thread
 /// may have ended by then and its result would be the handle's.
-pub(crate) fn start_detached(
-    inner: &Arc<Inner>,
-    birth: Birth,
-    body: impl FnOnce() + Send + 'static,
-) {
+pub(crate) fn start_detached<F>(inner: &Arc<Inner>, birth: Birth, body: F)
+where
+    F: FnOnce() + Send + 'static,
+{
     let runtime = Arc::as_ptr(inner);
     let here = carrier::with_core(runtime, |worker, core| {
         if birth != Birth::Counted {
             count(&worker.counters.spawned);
         }
-        core.next_id()
+        (core.next_id(), kept::<F, ()>(worker))
     });
     if here.is_none() && birth != Birth::Counted {
         inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
     }
+    let is_here = here.is_some();
+    let (id, kept) = here.unwrap_or_else(|| (GreenThreadId::next(), None));
     let settings = Settings {
-        id: here.unwrap_or_else(GreenThreadId::next),
+        id,
         runtime,
         name: None,
         stack_size: inner.settings.stack_size,
@@ -165,9 +171,9 @@ pub(crate) fn start_detached(
         control: Control::current(),
     };
     // SAFETY: the body is `'static`; the runtime is there as in `start`.
-    let task = unsafe { Task::new(body, settings, false) };
+    let task = unsafe { Task::new(body, settings, false, kept) };
     task.doomed.set(birth != Birth::Ordinary);
-    queue(inner, task, here.is_some());
+    queue(inner, task, is_here);
 }
 
 /// In a runtime that closes: the thread's body is only to be dropped, by the thread. False: the

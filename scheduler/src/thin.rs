@@ -169,7 +169,7 @@ fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, Packet<T>) {
         control: Control::current(),
     };
     // SAFETY: by the caller's contract; the runtime is kept until all threads have ended.
-    let task = unsafe { Task::new(body, settings, true) };
+    let task = unsafe { Task::new(body, settings, true, None) };
     // SAFETY: once.
     let packet = unsafe { Packet::new(task.handle_reference()) };
     let header: *const Header = &raw const *task;

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use weald_timer::{Key, Remote, Tick, Wheel};
 
 use crate::call_after::Call;
+use crate::cells::Cells;
 use crate::green_thread::{Header, Hint, Task};
 use crate::handle::GreenThreadId;
 use crate::poller::Poller;
@@ -110,6 +111,8 @@ pub(crate) struct RemoteTimer {
 pub(crate) struct Worker {
     pub(crate) index: usize,
     core: UnsafeCell<Core>,
+    /// Apart from the core, as the end of a thread's memory may come wherever the core is in use.
+    cells: UnsafeCell<Cells>,
     pub(crate) slot: Slot,
     ready: Thieves<Task>,
     fresh: Thieves<Task>,
@@ -231,6 +234,7 @@ impl Worker {
             next_timer: AtomicU64::new(u64::MAX),
             seat: crate::seat::Seat::new(),
             counters: Counters::default(),
+            cells: UnsafeCell::new(Cells::new()),
             core: UnsafeCell::new(Core {
                 ready,
                 fresh,
@@ -268,6 +272,17 @@ impl Worker {
     pub(crate) unsafe fn core(&self) -> &mut Core {
         // SAFETY: by contract.
         self.core.with_mut(|core| unsafe { &mut *core })
+    }
+
+    /// The memory that is kept for green threads.
+    ///
+    /// # Safety
+    /// As for [`core`](Self::core).
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref, reason = "the caller's promise makes it unique")]
+    pub(crate) unsafe fn cells(&self) -> &mut Cells {
+        // SAFETY: by contract.
+        self.cells.with_mut(|cells| unsafe { &mut *cells })
     }
 
     /// Something that a thief could take.

@@ -129,6 +129,8 @@ impl Carrier {
         if is_due {
             core.tidied(now);
             core.leave_spares();
+            // SAFETY: as above.
+            unsafe { worker.cells() }.flush();
             core.shrink_queues();
             self.private().shrink();
             inner.injector.shrink();

@@ -74,7 +74,9 @@ use self::own::carrier_of;
 pub(crate) use self::alarm::arm;
 pub(crate) use self::away::{Away, leave_seat_in_place};
 pub(crate) use self::budget::{give_way_from, spend, spend_from, spend_time};
-pub(crate) use self::own::{current_runtime, with_core, with_runtime, with_runtime_arc};
+pub(crate) use self::own::{
+    current_runtime, with_cells, with_core, with_runtime, with_runtime_arc,
+};
 pub(crate) use self::schedule::schedule;
 pub(crate) use self::table::Carriers;
 pub(crate) use self::unwinding::{Unwinding, can_suspend};

@@ -4,6 +4,7 @@
 use std::ptr;
 use std::time::Duration;
 
+use crate::cells::Cells;
 use crate::current;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
@@ -57,6 +58,19 @@ impl Carrier {
     pub(crate) fn inside<R>(&self, f: impl FnOnce() -> R) -> R {
         let _inside = self.door.section();
         f()
+    }
+}
+
+/// Calls `f`, inside the door, with the memory that the running carrier's worker keeps for green threads, if it
+/// holds a seat of the given runtime.
+#[inline(always)]
+pub(crate) fn with_cells(runtime: *const Inner, f: impl FnOnce(&mut Cells)) {
+    if let Some(carrier) = carrier_of(runtime) {
+        let _inside = carrier.door.section();
+        if let Some(worker) = carrier.seat() {
+            // SAFETY: the seat is held; `f` is ours and runs nothing of the user's.
+            f(unsafe { worker.cells() });
+        }
     }
 }
 
