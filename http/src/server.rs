@@ -124,7 +124,9 @@ impl Start for weald_net::SslListener {
         options: ServerOptions,
         serve: Connection,
     ) -> weald_net::ServerHandle<SocketAddr> {
-        weald_net::ssl_server_with(self, options, move |stream, peer| {
+        let listener = self.or_offer(["h2", "http/1.1"]);
+        let listener = listener.expect("the names are short enough");
+        weald_net::ssl_server_with(listener, options, move |stream, peer| {
             serve(Stream::Tls(Box::new(stream)), Some(peer));
         })
     }
@@ -137,8 +139,8 @@ impl Listener for weald_net::SslListener {
 
 /// A server that is about to start.
 ///
-/// It speaks HTTP/1.0, HTTP/1.1 and HTTP/2: over TLS what the two sides agree on by ALPN (an acceptor that
-/// is to offer HTTP/2 says `alpn(["h2", "http/1.1"])`), else HTTP/2 with clients that begin with it.
+/// It speaks HTTP/1.0, HTTP/1.1 and HTTP/2: over TLS what the two sides agree on by ALPN (`h2` and `http/1.1` are
+/// offered unless the acceptor offers something else), else HTTP/2 with clients that begin with it.
 ///
 /// # Examples
 /// ```

@@ -10,3 +10,4 @@ mod ending;
 mod framing;
 mod limits;
 mod plain;
+mod second;

@@ -105,6 +105,35 @@ impl SslAcceptor {
         Self::builder().rustls(config).build()
     }
 
+    /// As this one, and offers these protocols by ALPN, unless it offers some already. For servers that know
+    /// what they speak.
+    ///
+    /// # Errors
+    /// As [`SslAcceptorBuilder::build`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+    /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    /// let identity = weald_net::Identity::from_pem(&chain, &key)?;
+    /// let acceptor = weald_net::SslAcceptor::new(identity)?.or_offer(["http/1.1"])?;
+    /// assert_eq!(acceptor.rustls_config().alpn_protocols, [b"http/1.1"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn or_offer<P: AsRef<[u8]>>(&self, names: impl IntoIterator<Item = P>) -> io::Result<Self> {
+        let shared = &*self.0;
+        if !shared.config.alpn_protocols.is_empty() {
+            return Ok(self.clone());
+        }
+        let mut config = (*shared.config).clone();
+        config.alpn_protocols = protocols(names)?;
+        Ok(Self(Arc::new(Shared {
+            config: Arc::new(config),
+            identities: shared.identities.clone(),
+            bounds: shared.bounds.clone(),
+        })))
+    }
+
     /// The configuration as rustls has it.
     pub fn rustls_config(&self) -> &Arc<ServerConfig> {
         &self.0.config

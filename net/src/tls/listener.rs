@@ -53,6 +53,17 @@ impl SslListener {
         self.listener.local_addr()
     }
 
+    /// Offers these protocols by ALPN, unless its acceptor offers some already: [`SslAcceptor::or_offer`].
+    ///
+    /// # Errors
+    /// As [`SslAcceptor::or_offer`].
+    pub fn or_offer<P: AsRef<[u8]>>(self, names: impl IntoIterator<Item = P>) -> io::Result<Self> {
+        Ok(Self {
+            acceptor: self.acceptor.or_offer(names)?,
+            listener: self.listener,
+        })
+    }
+
     /// Its settings, for [`SslAcceptor::reload`].
     pub fn acceptor(&self) -> &SslAcceptor {
         &self.acceptor
