@@ -8,6 +8,7 @@
 //!    cut off by bytes that nobody has read. Requests that still run are killed.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future as _;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
@@ -117,7 +118,8 @@ impl Protocol for First {
     const IS_FIRST: bool = true;
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        self.0.poll_without_shutdown(context)
+        // Not `poll_without_shutdown`, which may leave the last bytes of an answer in hyper's buffer.
+        Pin::new(&mut self.0).poll(context)
     }
 
     fn close(&mut self) {
@@ -145,7 +147,8 @@ fn speak_first(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End 
         let end = drive(&mut protocol, &link, place, requests, begun);
         match end {
             End::Parks => {}
-            End::Done(Ok(())) if requests.serve.borrow().is_some() => {
+            // Where the head has not gone out, the client cannot know.
+            End::Done(Ok(())) if requests.serve.borrow().is_some() && !link.wants_write.get() => {
                 let early = protocol.0.into_parts().read_buf;
                 upgrade(place, requests, early);
                 return End::Done(Ok(()));
@@ -199,6 +202,13 @@ fn finish(place: &Place<'_>, requests: &Requests, end: End) {
         End::Done(Ok(())) | End::Idle => {}
         End::Done(Err(error)) => {
             log::debug!("weald-http: a connection: {error:?}");
+            if error.is_parse_too_large() {
+                shared.complain("a request's head was too long");
+            }
+            if error.is_user() && stream.is_encrypted() {
+                // An answer was broken off. TLS's own end would say that it was whole.
+                return;
+            }
             // hyper has told the client.
             lingers |= error.is_parse();
         }

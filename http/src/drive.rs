@@ -178,6 +178,8 @@ impl Clocks {
         };
         if now >= until {
             return match (P::IS_FIRST, self.begun) {
+                // In the middle of an answer there is no place for another.
+                (true, Some(_)) if wants_write => Look::End(End::Stalled),
                 (true, Some(_)) => Look::End(End::LateHead),
                 (false, _) if self.asked.is_none() => Look::Ask,
                 _ => Look::End(End::Idle),

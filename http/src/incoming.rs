@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use crate::limits::Limits;
+use crate::server::Shared;
 use crate::woke::Woke;
 
 /// What went wrong with a request, and the status that tells the client. It is inside of the
@@ -99,7 +99,7 @@ pub struct RequestBody {
     length: Option<u64>,
     taken: u64,
     limit: u64,
-    limits: Arc<Limits>,
+    shared: Arc<Shared>,
     /// When the first read began.
     begun: Option<Instant>,
     trailers: Option<HeaderMap>,
@@ -110,15 +110,15 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, limits: &Arc<Limits>, trace: &Arc<Trace>) -> Self {
+    pub(crate) fn new(incoming: Incoming, shared: &Arc<Shared>, trace: &Arc<Trace>) -> Self {
         let is_empty = incoming.is_end_stream();
         Self {
             length: incoming.size_hint().exact(),
             incoming: (!is_empty).then_some(incoming),
             chunk: Bytes::new(),
             taken: 0,
-            limit: limits.body_size,
-            limits: Arc::clone(limits),
+            limit: shared.limits.body_size,
+            shared: Arc::clone(shared),
             begun: None,
             trailers: None,
             error: None,
@@ -200,6 +200,9 @@ impl RequestBody {
                     return Ok(());
                 }
                 Err(error) => {
+                    if error.status != StatusCode::BAD_REQUEST {
+                        self.shared.complain(error.text);
+                    }
                     self.trace
                         .failed
                         .store(error.status.as_u16(), Ordering::Relaxed);
@@ -234,8 +237,8 @@ impl RequestBody {
         }
         let now = Instant::now();
         let begun = *self.begun.get_or_insert(now);
-        let last = begun.checked_add(self.limits.body_time);
-        let pause = now.checked_add(self.limits.body_pause);
+        let last = begun.checked_add(self.shared.limits.body_time);
+        let pause = now.checked_add(self.shared.limits.body_pause);
         let deadline = last.into_iter().chain(pause).min();
         let (woke, waker) = self.woke.get_or_insert_with(|| {
             let woke = Arc::<Woke>::default();

@@ -41,6 +41,7 @@
 //! | `response.rs`, `body.rs` | what it returns |
 //! | `respond.rs`, `pipe.rs` | from there to hyper |
 //! | `upgrade.rs` | other protocols |
+//! | `router.rs`, `text.rs`, `json.rs` | paths, percent-encoding, JSON |
 
 mod body;
 mod check;
@@ -49,16 +50,20 @@ mod drive;
 mod handlers;
 mod incoming;
 mod io;
+#[cfg(feature = "json")]
+mod json;
 mod limits;
 mod pipe;
 mod registry;
 mod request;
 mod respond;
 mod response;
+mod router;
 mod second;
 mod server;
 mod service;
 mod stream;
+mod text;
 mod upgrade;
 mod woke;
 
@@ -69,9 +74,12 @@ pub use http::{
 
 pub use crate::body::{Body, BodyWriter};
 pub use crate::incoming::{RequestBody, RequestError};
+#[cfg(feature = "json")]
+pub use crate::json::{Json, JsonError};
 pub use crate::limits::Limits;
 pub use crate::request::Request;
 pub use crate::response::{IntoResponse, Response};
+pub use crate::router::Router;
 pub use crate::server::{Listener, Server, ServerHandle};
 pub use crate::upgrade::Upgraded;
 

@@ -11,6 +11,8 @@ use http::uri::Authority;
 use http::{Extensions, HeaderMap, Method, Uri, Version};
 
 use crate::incoming::RequestBody;
+use crate::router::Params;
+use crate::text::percent_decoded;
 
 /// A request. Its body is a [`Read`], and so is the request itself.
 ///
@@ -65,6 +67,23 @@ impl Request {
     /// What follows the `?` in the target.
     pub fn query(&self) -> Option<&str> {
         self.head.uri.query()
+    }
+
+    /// The names and values of the query, decoded as a form's are: `+` is a space. Left out is what is no UTF-8.
+    pub fn query_pairs(&self) -> Vec<(String, String)> {
+        let parts = self.query().unwrap_or_default().split('&');
+        let pairs = parts.filter(|part| !part.is_empty()).map(|part| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            Some((percent_decoded(name, true)?, percent_decoded(value, true)?))
+        });
+        pairs.flatten().collect()
+    }
+
+    /// What a part of the path is, that a [`Router`](crate::Router)'s route has named; percent-decoded.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        let Params(params) = self.head.extensions.get()?;
+        let found = params.iter().find(|(other, _)| other == name)?;
+        Some(&found.1)
     }
 
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.

@@ -24,7 +24,7 @@ const QUIET: Duration = Duration::from_secs(1);
 /// What the connections of a server share.
 pub(crate) struct Shared {
     pub(crate) registry: Registry,
-    pub(crate) limits: Arc<Limits>,
+    pub(crate) limits: Limits,
     pub(crate) handler: Box<dyn Fn(Request) -> Response + Send + Sync>,
     /// When the last line was written, and how many were not since.
     complained: Mutex<(Option<Instant>, u64)>,
@@ -46,7 +46,10 @@ impl Shared {
         *last = Some(now);
         let others = std::mem::take(others);
         drop(complained);
-        log::warn!("weald-http: {text} (and {others} more since the last message)");
+        match others {
+            0 => log::warn!("weald-http: {text}"),
+            _ => log::warn!("weald-http: {text} (and {others} more since the last message)"),
+        }
     }
 }
 
@@ -193,7 +196,7 @@ impl<L: Listener> Server<L> {
     {
         let shared = Arc::new(Shared {
             registry: Registry::default(),
-            limits: Arc::new(self.limits),
+            limits: self.limits,
             handler: Box::new(move |request| handler(request).into_response()),
             complained: Mutex::default(),
         });

@@ -97,7 +97,7 @@ impl Requests {
         }
         let shared = &self.shared;
         let trace = Arc::<Trace>::default();
-        let body = RequestBody::new(incoming, &shared.limits, &trace);
+        let body = RequestBody::new(incoming, shared, &trace);
         let limit = shared.limits.write_time;
         let responder = Responder::new(Arc::clone(slot), &head, body.length(), trace, limit);
         let request = Request::new(head, body, self.peer, self.is_encrypted);

@@ -47,6 +47,21 @@ fn a_large_body_goes_both_ways() {
 }
 
 #[test]
+fn a_large_answer_is_whole_for_a_slow_client_that_has_closed_its_side() {
+    let server = serve(|_request| vec![b'x'; 8 << 20]);
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc",
+    ] {
+        let mut stream = connect(server.local_addr());
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(body(&read_all(&mut stream)).len(), 8 << 20);
+    }
+}
+
+#[test]
 fn a_body_is_written_by_chunks_to_its_end_or_to_its_length() {
     let server = serve(|request: Request| match request.path() {
         "/chunks" => Response::new(Body::writer(|out| {

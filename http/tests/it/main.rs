@@ -10,4 +10,5 @@ mod ending;
 mod framing;
 mod limits;
 mod plain;
+mod routes;
 mod second;
