@@ -1,4 +1,5 @@
-//! HTTP/1.1 by hyper over green sockets: futures that need no runtime run on green threads.
+//! HTTP/1.1 by hyper over green sockets: futures that need no runtime run on green threads. It shows how little
+//! that takes; a service takes the crate `weald-http`.
 //!
 //! `cargo run --release --example hyper -- 127.0.0.1:7002`, then `curl http://127.0.0.1:7002/`; without
 //! an address it asks itself and ends.
@@ -101,7 +102,9 @@ fn main() -> io::Result<()> {
     println!("http://{addr}/");
     let _server = weald::tcp_server(listener, |stream, peer| {
         let service = service_fn(|request| async move { Ok::<_, Infallible>(page(&request)) });
-        let server = hyper::server::conn::http1::Builder::new();
+        let mut server = hyper::server::conn::http1::Builder::new();
+        // A client that has closed its side waits for its answer all the same.
+        server.half_close(true);
         let result =
             Io::new(stream).map(|stream| weald::block_on(server.serve_connection(stream, service)));
         if !matches!(result, Ok(Ok(()))) {

@@ -41,10 +41,14 @@
 //! | `response.rs`, `body.rs` | what it returns |
 //! | `respond.rs`, `pipe.rs` | from there to hyper |
 //! | `upgrade.rs` | other protocols |
+//! | `client.rs` | a client: ureq over green sockets |
+//! | `metrics.rs` | counts, latencies, the access log |
 //! | `router.rs`, `text.rs`, `json.rs` | paths, percent-encoding, JSON |
 
 mod body;
 mod check;
+#[cfg(feature = "client")]
+pub mod client;
 mod connection;
 mod drive;
 mod handlers;
@@ -53,6 +57,7 @@ mod io;
 #[cfg(feature = "json")]
 mod json;
 mod limits;
+mod metrics;
 mod pipe;
 mod registry;
 mod request;
@@ -77,6 +82,7 @@ pub use crate::incoming::{RequestBody, RequestError};
 #[cfg(feature = "json")]
 pub use crate::json::{Json, JsonError};
 pub use crate::limits::Limits;
+pub use crate::metrics::Metrics;
 pub use crate::request::Request;
 pub use crate::response::{IntoResponse, Response};
 pub use crate::router::Router;

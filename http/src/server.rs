@@ -13,6 +13,7 @@ use weald_net::{ServerOptions, TcpListener};
 
 use crate::connection;
 use crate::limits::Limits;
+use crate::metrics::{Counts, Metrics};
 use crate::registry::Registry;
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
@@ -25,6 +26,7 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) limits: Limits,
+    pub(crate) counts: Counts,
     pub(crate) handler: Box<dyn Fn(Request) -> Response + Send + Sync>,
     /// When the last line was written, and how many were not since.
     complained: Mutex<(Option<Instant>, u64)>,
@@ -187,6 +189,9 @@ impl<L: Listener> Server<L> {
     /// Starts: calls `handler` for each request, in a green thread of its own, which may block. Returns at
     /// once.
     ///
+    /// Each answer is a record of the crate `log`, of level info and target `weald_http::access`: the client, the request
+    /// line, the status, the bytes of the body and the time. It costs nothing where nobody reads them.
+    ///
     /// A handler that panics answers 500, and that is all. One whose client has reset the stream, or whose
     /// connection has ended, is killed: its next blocking call unwinds.
     pub fn serve<H, R>(self, handler: H) -> ServerHandle<L::Addr>
@@ -197,6 +202,7 @@ impl<L: Listener> Server<L> {
         let shared = Arc::new(Shared {
             registry: Registry::default(),
             limits: self.limits,
+            counts: Counts::default(),
             handler: Box::new(move |request| handler(request).into_response()),
             complained: Mutex::default(),
         });
@@ -232,6 +238,11 @@ impl<A> ServerHandle<A> {
     /// How many connections are open.
     pub fn connections(&self) -> usize {
         self.inner.connections()
+    }
+
+    /// What it has done so far.
+    pub fn metrics(&self) -> Metrics {
+        self.shared.counts.metrics(self.connections())
     }
 
     /// Ends the server: it accepts no more, connections without a request end at once, and requests that

@@ -22,6 +22,7 @@ use weald_scheduler::GreenThread;
 use crate::check;
 use crate::handlers::Handlers;
 use crate::incoming::{RequestBody, Trace};
+use crate::metrics::Record;
 use crate::pipe::Receiver;
 use crate::request::Request;
 use crate::respond::{Answered, Outgoing, Responder, Serve, Slot};
@@ -46,23 +47,31 @@ pub(crate) struct Requests {
     pub(crate) is_unread: Cell<bool>,
 }
 
-/// Counts an open request.
-pub(crate) struct Open(Rc<Requests>);
+/// An open request.
+pub(crate) struct Open {
+    requests: Rc<Requests>,
+    record: Record,
+}
 
 impl Open {
-    fn new(requests: &Rc<Requests>) -> Self {
+    fn new(requests: &Rc<Requests>, head: &http::request::Parts) -> Self {
         requests.open.set(requests.open.get() + 1);
         requests.count.set(requests.count.get() + 1);
-        Self(Rc::clone(requests))
+        Self {
+            record: Record::begin(&requests.shared.counts, requests.peer, head),
+            requests: Rc::clone(requests),
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let left = self.0.open.get() - 1;
-        self.0.open.set(left);
+        let requests = &self.requests;
+        self.record.end(&requests.shared.counts);
+        let left = requests.open.get() - 1;
+        requests.open.set(left);
         if left == 0 {
-            self.0.idle_since.set(Instant::now());
+            requests.idle_since.set(Instant::now());
         }
     }
 }
@@ -76,9 +85,10 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
     type Future = Answer;
 
     fn call(&self, request: http::Request<Incoming>) -> Answer {
-        let open = Open::new(&self.0);
+        let (head, incoming) = request.into_parts();
+        let open = Open::new(&self.0, &head);
         let slot = Arc::<Slot>::default();
-        let thread = self.0.start(request, &slot);
+        let thread = self.0.start(head, incoming, &slot);
         Answer {
             slot,
             open: Some(open),
@@ -88,8 +98,12 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
 }
 
 impl Requests {
-    fn start(&self, request: http::Request<Incoming>, slot: &Arc<Slot>) -> Option<GreenThread> {
-        let (mut head, incoming) = request.into_parts();
+    fn start(
+        &self,
+        mut head: http::request::Parts,
+        incoming: Incoming,
+        slot: &Arc<Slot>,
+    ) -> Option<GreenThread> {
         if let Err(status) = check::head(&mut head) {
             let is_closed = head.version != Version::HTTP_2;
             slot.put(refusal(status, is_closed));
@@ -143,8 +157,9 @@ impl Future for Answer {
         let Poll::Ready(answered) = self.slot.poll(context) else {
             return Poll::Pending;
         };
-        let open = self.open.take();
-        if let Some(Open(requests)) = &open {
+        let mut open = self.open.take();
+        if let Some(Open { requests, record }) = &mut open {
+            record.status = answered.head.status().as_u16();
             requests
                 .is_unread
                 .set(requests.is_unread.get() | answered.is_unread);
@@ -158,7 +173,7 @@ impl Future for Answer {
         };
         let frames = Frames {
             content: body,
-            _open: open,
+            open,
         };
         Poll::Ready(Ok(answered.head.map(|()| frames)))
     }
@@ -183,7 +198,7 @@ enum Content {
 /// An answer's body, as hyper wants it.
 pub(crate) struct Frames {
     content: Content,
-    _open: Option<Open>,
+    open: Option<Open>,
 }
 
 impl Body for Frames {
@@ -194,11 +209,15 @@ impl Body for Frames {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut self.content {
+        let next = match &mut self.content {
             Content::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Pipe(receiver) => Pin::new(receiver).poll_frame(context),
+        };
+        if let (Poll::Ready(Some(Ok(frame))), Some(open)) = (&next, &mut self.open) {
+            open.record.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
         }
+        next
     }
 
     fn is_end_stream(&self) -> bool {

@@ -58,6 +58,10 @@ impl Stream {
         }
     }
 
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(clippy::unnecessary_wraps, reason = "TLS can fail")
+    )]
     pub(crate) fn flush(&self) -> io::Result<()> {
         match self {
             // What was written is the kernel's.

@@ -6,6 +6,7 @@
 mod support;
 
 mod bodies;
+mod client;
 mod ending;
 mod framing;
 mod limits;

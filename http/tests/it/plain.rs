@@ -201,3 +201,25 @@ fn what_a_handler_returns_becomes_an_answer() {
         "{answer}"
     );
 }
+
+#[test]
+fn what_was_answered_is_counted() {
+    let server = serve(|request: Request| match request.path() {
+        "/slow" => {
+            weald::sleep(Duration::from_millis(20));
+            Ok(())
+        }
+        _ => Err(StatusCode::NOT_FOUND),
+    });
+    let addr = server.local_addr();
+    for path in ["/slow", "/slow", "/none"] {
+        ask_and_close(addr, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    }
+    ask(addr, "GET / HTTP/1.1\r\n\r\n");
+    let metrics = server.metrics();
+    assert_eq!(metrics.answers, [0, 0, 2, 0, 2, 0]);
+    assert_eq!((metrics.requests(), metrics.open_requests), (4, 0));
+    let slowest = metrics.quantile(1.0).unwrap();
+    assert!(slowest >= Duration::from_millis(20), "{slowest:?}");
+    assert!(metrics.quantile(0.5).unwrap() <= slowest);
+}
