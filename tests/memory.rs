@@ -349,6 +349,38 @@ fn a_million_timers_that_are_over_leave_no_memory_behind() {
     });
 }
 
+#[test]
+fn timers_that_an_os_thread_cancels_beside_sleeping_workers_leave_no_memory_behind() {
+    let test = "timers_that_an_os_thread_cancels_beside_sleeping_workers_leave_no_memory_behind";
+    each_mode_in_child(test, &[], |mode, workers| {
+        let rt = runtime(workers, mode);
+        rt.run(|| ());
+        let before = resident();
+        let timers: Vec<_> = rt.run(|| {
+            let set = |_| weald::call_after(HOUR, || ());
+            (0..1_000_000).map(set).collect()
+        });
+        wait_for_rest(&rt);
+        assert!(resident() > before + 40);
+        for timer in timers {
+            assert!(timer.cancel());
+        }
+        // What `malloc` keeps of the closures is another matter.
+        let begun = Instant::now();
+        loop {
+            // SAFETY: the call has no conditions.
+            unsafe { libc::malloc_trim(0) };
+            let left = resident();
+            if left < before + 20 {
+                break;
+            }
+            assert!(begun.elapsed().as_secs() < LIMIT / 4, "{left} MiB are left");
+            // As an OS thread: nothing wakes the workers.
+            std::thread::sleep(10 * MS);
+        }
+    });
+}
+
 /// Uses a frame of so many bytes without touching what lies between its ends, as C compilers make it.
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]

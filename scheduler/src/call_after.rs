@@ -160,6 +160,10 @@ impl Call {
     }
 }
 
+/// So many timers may be cancelled from elsewhere before their worker is woken to take back what they had: 160
+/// KiB.
+const CANCELLED_BATCH: usize = 4096;
+
 /// Takes an entry out of a worker's wheel; at once if that is the caller's.
 fn take_out(inner: &Arc<Inner>, worker: usize, key: u64) {
     let Some(key) = Key::from_bits(key) else {
@@ -172,7 +176,13 @@ fn take_out(inner: &Arc<Inner>, worker: usize, key: u64) {
     // What comes out is dropped here, outside the door.
     match here.flatten() {
         Some(entry) => drop(entry),
-        None => drop(worker.timers.cancel(key)),
+        None => {
+            drop(worker.timers.cancel(key));
+            // The worker may sleep for long: now and then it is to take the entries back.
+            if !cfg!(loom) && worker.timers.cancelled().is_multiple_of(CANCELLED_BATCH) {
+                worker.poller.unpark();
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::patch::Bypass;
 use crate::shim::os_threads::{self, Handle};
@@ -185,10 +185,13 @@ impl Pool {
     /// The life of an OS thread with this number.
     fn work(&self, me: u64) {
         let mut state = self.state();
+        // When it ends, if no job comes; known while it waits for one.
+        let mut ends = None;
         loop {
             if self.may_begin(&state) > 0
                 && let Some((number, job)) = state.queue.pop_first()
             {
+                ends = None;
                 state.wanted.insert(number);
                 drop(state);
                 if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
@@ -198,14 +201,15 @@ impl Pool {
                 let _ = state.wanted.remove(&number) || state.unwanted.remove(&number);
                 continue;
             }
+            let until = *ends.get_or_insert_with(|| Instant::now() + self.bounds.keep_alive);
             state.idle += 1;
-            let (next, waited) = self
+            let (next, _) = self
                 .work
-                .wait_timeout(state, self.bounds.keep_alive)
+                .wait_timeout(state, until.saturating_duration_since(Instant::now()))
                 .unwrap_or_else(PoisonError::into_inner);
             state = next;
             state.idle -= 1;
-            if waited.timed_out() && self.may_begin(&state) == 0 {
+            if Instant::now() >= until && self.may_begin(&state) == 0 {
                 let own = state.threads.remove(&me);
                 let before = std::mem::replace(&mut state.retired, own);
                 drop(state);

@@ -58,6 +58,23 @@ impl<T> Remote<T> {
         self.slab.cancel_remotely(key)
     }
 
+    /// How many timers of the wheel were cancelled by such handles so far, modulo its range: a snapshot, as
+    /// [`Remote::len`] is. The wheel takes their entries back at its next insert, advance or drain.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_timer::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// let remote = wheel.remote();
+    /// let key = wheel.insert(Tick::MAX, ());
+    /// remote.cancel(key);
+    /// assert_eq!(remote.cancelled(), 1);
+    /// ```
+    pub fn cancelled(&self) -> usize {
+        self.slab.cancelled()
+    }
+
     /// The number of timers of the wheel that live: a snapshot for statistics, which may be old
     /// when it is read.
     ///

@@ -116,6 +116,11 @@ impl<T> Slab<T> {
         self.armed.load(Ordering::Relaxed).saturating_sub(cancelled)
     }
 
+    /// Timers that other cores have cancelled, ever.
+    pub(crate) fn cancelled(&self) -> usize {
+        self.cancelled.count.load(Ordering::Relaxed)
+    }
+
     fn push_cancelled(&self, index: Index, entry: &Entry<T>) {
         // Releases the read of the value and the link to the owner's swap.
         let success = if cfg!(weald_fault = "timer_relaxed_push") {
