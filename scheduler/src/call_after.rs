@@ -174,15 +174,14 @@ fn take_out(inner: &Arc<Inner>, worker: usize, key: u64) {
         std::ptr::eq(own, worker).then(|| core.disarm(key))
     });
     // What comes out is dropped here, outside the door.
-    match here.flatten() {
-        Some(entry) => drop(entry),
-        None => {
-            drop(worker.timers.cancel(key));
-            // The worker may sleep for long: now and then it is to take the entries back.
-            if !cfg!(loom) && worker.timers.cancelled().is_multiple_of(CANCELLED_BATCH) {
-                worker.poller.unpark();
-            }
-        }
+    if let Some(entry) = here.flatten() {
+        drop(entry);
+        return;
+    }
+    let cancelled = worker.timers.cancel(key).is_some();
+    // The worker may sleep for long: now and then it is to take the entries back.
+    if cancelled && !cfg!(loom) && worker.timers.cancelled().is_multiple_of(CANCELLED_BATCH) {
+        worker.poller.unpark();
     }
 }
 

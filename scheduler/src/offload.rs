@@ -4,8 +4,8 @@
 //! ([`Lane`]). Jobs are `Send + 'static`. Whoever waits for one holds an [`Offloaded`] and may give it up:
 //! a job that has not begun is then dropped, and one that runs, which nothing can stop, no longer counts
 //! among those that may run at a time. An OS thread is started when a job finds none idle, and ends after
-//! [`KEEP_ALIVE`] without one. As spare carriers do, it leaves nothing behind (`shim/lean.rs`), and joins the one
-//! that has ended before it.
+//! [`KEEP_ALIVE`] without one. As spare carriers do, it leaves nothing behind (`shim/lean.rs`). One stays, to join
+//! the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -78,7 +78,7 @@ struct State {
     threads: BTreeMap<u64, Handle>,
     started: u64,
     idle: usize,
-    /// The one that has ended last. Nobody has joined it yet.
+    /// One that has ended. Whoever has nothing to do joins it.
     retired: Option<Handle>,
 }
 
@@ -201,18 +201,30 @@ impl Pool {
                 let _ = state.wanted.remove(&number) || state.unwanted.remove(&number);
                 continue;
             }
+            if let Some(other) = state.retired.take() {
+                drop(state);
+                other.join();
+                state = self.state();
+                continue;
+            }
             let until = *ends.get_or_insert_with(|| Instant::now() + self.bounds.keep_alive);
+            let is_last = state.threads.len() == 1;
             state.idle += 1;
-            let (next, _) = self
-                .work
-                .wait_timeout(state, until.saturating_duration_since(Instant::now()))
-                .unwrap_or_else(PoisonError::into_inner);
-            state = next;
+            state = if is_last {
+                let waited = self.work.wait(state);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            } else {
+                let limit = until.saturating_duration_since(Instant::now());
+                let waited = self.work.wait_timeout(state, limit);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            };
             state.idle -= 1;
-            if Instant::now() >= until && self.may_begin(&state) == 0 {
+            let ends_now = !is_last && Instant::now() >= until && self.may_begin(&state) == 0;
+            if ends_now && state.threads.len() > 1 {
                 let own = state.threads.remove(&me);
                 let before = std::mem::replace(&mut state.retired, own);
                 drop(state);
+                self.work.notify_one();
                 if let Some(before) = before {
                     before.join();
                 }
@@ -324,7 +336,7 @@ mod tests {
         miri,
         ignore = "the pool's OS threads outlive the test, which Miri forbids"
     )]
-    fn os_threads_that_have_nothing_to_do_end_and_are_joined_but_for_the_last() {
+    fn os_threads_that_have_nothing_to_do_end_and_are_joined_but_for_one() {
         static POOL: Pool = Pool::new(Bounds {
             keep_alive: Duration::from_millis(1),
             ..BOUNDS
@@ -339,13 +351,16 @@ mod tests {
                 .collect();
             run.recv().unwrap();
             run.recv().unwrap();
-            assert_eq!(POOL.state().threads.len(), 2);
+            assert!(POOL.state().threads.len() >= 2);
             drop(both);
-            while !POOL.state().threads.is_empty() {
+            let is_at_rest = || {
+                let state = POOL.state();
+                state.threads.len() == 1 && state.idle == 1 && state.retired.is_none()
+            };
+            while !is_at_rest() {
                 std::thread::yield_now();
             }
         }
-        let state = POOL.state();
-        assert_eq!((state.started, state.retired.is_some()), (6, true));
+        assert!(POOL.state().started >= 3);
     }
 }
