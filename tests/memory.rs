@@ -361,7 +361,7 @@ fn timers_that_an_os_thread_cancels_beside_sleeping_workers_leave_no_memory_behi
             (0..400_000).map(set).collect()
         });
         wait_for_rest(&rt);
-        assert!(resident() > before + 20);
+        assert!(resident() > before + 40);
         for timer in timers {
             assert!(timer.cancel());
         }
@@ -371,10 +371,13 @@ fn timers_that_an_os_thread_cancels_beside_sleeping_workers_leave_no_memory_behi
             // SAFETY: the call has no conditions.
             unsafe { libc::malloc_trim(0) };
             let left = resident();
-            if left < before + 10 {
+            if left < before + 20 {
                 break;
             }
-            assert!(begun.elapsed().as_secs() < LIMIT / 4, "{left} MiB are left");
+            assert!(
+                begun.elapsed().as_secs() < LIMIT / 4,
+                "{left} MiB are left, {before} before"
+            );
             // As an OS thread: nothing wakes the workers.
             std::thread::sleep(10 * MS);
         }
