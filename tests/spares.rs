@@ -229,31 +229,94 @@ impl log::Log for Lines {
     fn flush(&self) {}
 }
 
-/// What is logged of workers that stand still.
-fn lines() -> impl Fn() -> Vec<String> {
+/// What is logged and has these words.
+fn lines(words: &str) -> impl Fn() -> Vec<String> {
     let (lines, logged) = std::sync::mpsc::channel();
     log::set_logger(Box::leak(Box::new(Lines(lines)))).unwrap();
     log::set_max_level(log::LevelFilter::Error);
     move || {
         let lines = logged.try_iter();
-        lines.filter(|line| line.contains("stands still")).collect()
+        lines.filter(|line| line.contains(words)).collect()
     }
+}
+
+/// A runtime with few spare OS threads.
+fn with_spares(workers: usize, spares: usize, mode: Mode) -> Runtime {
+    let builder = Runtime::builder().workers(workers).spare_threads(spares);
+    let builder = match mode {
+        Mode::Pinned => builder.thread_locals(weald::ThreadLocals::Pinned),
+        // SAFETY: the threads hold nothing of their OS threads.
+        Mode::Shared => unsafe { builder.share_thread_locals() },
+        Mode::Own => builder.thread_locals(weald::ThreadLocals::Own),
+    };
+    builder.build().unwrap()
+}
+
+/// Three calls of `blocking`, the bound, of which each waits for a green thread that enters `blocking` too, or until the gate
+/// is opened: without the gate they would wait for ever, so that must be told.
+fn check_that_waiting_calls_are_told(rt: &Runtime, lines: impl Fn() -> Vec<String>) {
+    let (gate, begun) = (Arc::new(RwLock::new(())), Count::default());
+    let shut = gate.write().unwrap();
+    let call = || {
+        let (gate, begun) = (Arc::clone(&gate), begun.clone());
+        rt.spawn(move || {
+            let inner = weald::blocking(|| {
+                begun.add();
+                begun.spin(3);
+                let inner = weald::spawn(|| weald::blocking(|| ()));
+                drop(gate.read().unwrap());
+                inner
+            });
+            inner.join().unwrap();
+        })
+    };
+    let calls: Vec<_> = (0..3).map(|_| call()).collect();
+    begun.spin(3);
+    while rt.metrics().waiting_to_block != 3 {
+        yield_now();
+    }
+    let told = rt.dump().stalled.unwrap();
+    assert!(
+        told.contains("3 green threads wait to enter `blocking`: 3 such calls run"),
+        "{told}"
+    );
+    let mut logged = Vec::new();
+    while logged.is_empty() {
+        logged = lines();
+        yield_now();
+    }
+    assert!(logged[0].contains("3 such calls run"), "{logged:?}");
+    drop(shut);
+    join_all(calls);
+    assert_eq!(rt.metrics().waiting_to_block, 0);
+    assert!(rt.dump().stalled.is_none());
+    let again = lines();
+    assert!(
+        logged.len() == 1 && again.is_empty(),
+        "{logged:?}, {again:?}"
+    );
+}
+
+#[test]
+fn calls_that_wait_for_others_beyond_the_bound_are_told_once_in_log_metrics_and_dump() {
+    let test = "calls_that_wait_for_others_beyond_the_bound_are_told_once_in_log_metrics_and_dump";
+    in_own_process!(test, || {
+        let lines = lines("wait to enter `blocking`");
+        for mode in MODES {
+            for workers in [1, 2] {
+                check_that_waiting_calls_are_told(&with_spares(workers, 3, mode), &lines);
+            }
+        }
+    });
 }
 
 #[test]
 fn the_bound_is_told_once_and_what_waits_goes_on_when_one_comes_back() {
     let test = "the_bound_is_told_once_and_what_waits_goes_on_when_one_comes_back";
     in_own_process!(test, || {
-        let lines = lines();
+        let lines = lines("stands still");
         for mode in MODES {
-            let builder = Runtime::builder().workers(1).spare_threads(4);
-            let builder = match mode {
-                Mode::Pinned => builder.thread_locals(weald::ThreadLocals::Pinned),
-                // SAFETY: the threads hold nothing of their OS threads.
-                Mode::Shared => unsafe { builder.share_thread_locals() },
-                Mode::Own => builder.thread_locals(weald::ThreadLocals::Own),
-            };
-            let rt = builder.build().unwrap();
+            let rt = with_spares(1, 4, mode);
             let gate = Arc::new(RwLock::new(()));
             let shut = gate.write().unwrap();
             let blocked = block(&rt, 8, &gate, &Count::default());
@@ -306,7 +369,7 @@ fn limit_address_space(more: Option<u64>) {
 fn an_os_thread_that_the_system_refuses_is_told_and_tried_again() {
     let test = "an_os_thread_that_the_system_refuses_is_told_and_tried_again";
     in_own_process!(test, || {
-        let lines = lines();
+        let lines = lines("stands still");
         for mode in MODES {
             let rt = runtime(1, mode);
             rt.run(|| ());

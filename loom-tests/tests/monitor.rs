@@ -222,6 +222,17 @@ mod runtime {
 
     pub(crate) struct Settings {
         pub(crate) hog_report: Duration,
+        pub(crate) spares: usize,
+    }
+
+    /// Nobody waits to enter `blocking`.
+    pub(crate) struct Blocking;
+
+    impl Blocking {
+        #[allow(clippy::unused_self, reason = "as the real one")]
+        pub(crate) fn waiting(&self) -> usize {
+            0
+        }
     }
 
     pub(crate) struct Injector;
@@ -235,6 +246,7 @@ mod runtime {
 
     pub(crate) struct Inner {
         pub(crate) settings: Settings,
+        pub(crate) blocking: Blocking,
         pub(crate) start: Instant,
         pub(crate) workers: Vec<Worker>,
         pub(crate) carriers: Vec<Carrier>,
@@ -250,7 +262,9 @@ mod runtime {
             let inner = Self {
                 settings: Settings {
                     hog_report: Duration::from_secs(1),
+                    spares: 1,
                 },
+                blocking: Blocking,
                 start: clock::now(),
                 workers: (0..workers)
                     .map(|index| Worker {

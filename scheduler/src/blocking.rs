@@ -47,6 +47,13 @@ impl Blocking {
         }
     }
 
+    /// Green threads that wait until one of the calls ends that may last until others act: as many as there
+    /// may be run.
+    #[inline]
+    pub(crate) fn waiting(&self) -> usize {
+        self.long.waiting()
+    }
+
     fn permits(&self, lasts: Lasts) -> &Permits {
         match lasts {
             Lasts::Briefly => &self.brief,
@@ -81,6 +88,10 @@ impl Drop for Inside<'_> {
 /// within some milliseconds. In a runtime that pins ([`ThreadLocals::Pinned`](crate::ThreadLocals))
 /// the green threads that were started on this OS thread wait until `f` has ended.
 ///
+/// At most [`RuntimeBuilder::spare_threads`](crate::RuntimeBuilder::spare_threads) such calls run at a time, and one more
+/// waits until one of them ends. So an `f` that waits for a green thread that enters `blocking` itself waits for
+/// ever if all those calls do the same; the bound's docs say how that is told.
+///
 /// On a plain OS thread it just calls `f`.
 ///
 /// # Examples
@@ -98,11 +109,7 @@ pub(crate) fn call<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     let header = waiter::enter();
     // SAFETY: the running thread's header is alive.
     let header = unsafe { &*header };
-    if !header.is_green() || current::carrier().is_null() {
-        return f();
-    }
-    // SAFETY: the running thread's own part, held for this statement.
-    if unsafe { header.local() }.blocking > 0 {
+    if is_plain(header) {
         return f();
     }
     if header.forks.is_used() {
@@ -113,6 +120,36 @@ pub(crate) fn call<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     if let Err(interrupt) = permits.take() {
         interrupt.unwind();
     }
+    with_permit(header, permits, f)
+}
+
+/// As [`call`] of a call that may last until others act, if it can begin at once and leave a permit for another such call. `Err`:
+/// it cannot.
+#[cfg(not(loom))]
+pub(crate) fn call_if_spare<T, F: FnOnce() -> T>(f: F) -> Result<T, F> {
+    // SAFETY: the running thread's header is alive.
+    let header = unsafe { &*current::header() };
+    if is_plain(header) {
+        return Ok(f());
+    }
+    // SAFETY: a green thread that runs keeps its runtime.
+    let permits = unsafe { &(*header.runtime).blocking }.permits(Lasts::UntilOthersAct);
+    if !permits.try_take_but_the_last() {
+        return Err(f);
+    }
+    Ok(with_permit(header, permits, f))
+}
+
+/// Its call of `blocking` just calls: it is no green thread, or in `blocking` already.
+fn is_plain(header: &Header) -> bool {
+    !header.is_green()
+        || current::carrier().is_null()
+        // SAFETY: the running thread's own part, held for this statement.
+        || unsafe { header.local() }.blocking > 0
+}
+
+/// Runs `f` by a permit that was taken for it.
+fn with_permit<T>(header: &Header, permits: &Permits, f: impl FnOnce() -> T) -> T {
     let hold = Hold::new();
     // SAFETY: as above.
     unsafe { header.local() }.blocking += 1;

@@ -235,7 +235,9 @@ impl RuntimeBuilder {
     /// When the bound is reached, or the system refuses an OS thread, a worker whose green thread does
     /// not come back stands still, and the threads that wait for it with it. Then there is a line in the
     /// log, at most one a minute, [`Metrics::stalled`](crate::Metrics::stalled) says how many workers that
-    /// are and [`Dump`](crate::Dump) why; [`Metrics::unrelieved`](crate::Metrics::unrelieved) counts such cases. The
+    /// are and [`Dump`](crate::Dump) why; [`Metrics::unrelieved`](crate::Metrics::unrelieved) counts such cases. When as
+    /// many calls of [`blocking`](crate::blocking()) run as the bound allows, one more waits as a green thread: that is a line in the log, too, and
+    /// [`Metrics::waiting_to_block`](crate::Metrics::waiting_to_block) and [`Dump`](crate::Dump) say how many wait. The
     /// system's own bounds are `ulimit -u`, `pids.max` of a control group, `kernel.threads-max` and
     /// `vm.max_map_count` (Linux).
     ///

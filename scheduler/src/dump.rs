@@ -67,7 +67,8 @@ pub struct Dump {
     /// In no order.
     pub threads: Vec<DumpedThread>,
     /// If workers stand still, as there is no OS thread to take them over from green threads that block
-    /// or compute: how many, and why.
+    /// or compute: how many, and why. If green threads wait to enter [`blocking`](crate::blocking()), as the bound of such calls is
+    /// reached: how many, and the bound.
     pub stalled: Option<String>,
 }
 
@@ -148,12 +149,12 @@ pub(crate) fn running_on(carrier: &Carrier) -> Option<Task> {
     running.flatten()
 }
 
-/// What there is to say of workers that stand still.
+/// What there is to say of workers that stand still, and of green threads that wait for others to come back from
+/// `blocking`.
 fn stalled(inner: &Inner) -> Option<String> {
     let stalled = inner.monitor.stalled.load(Ordering::Relaxed);
-    let why = inner.seats.shortage();
-    (stalled > 0).then(|| {
-        let why = why.map_or_else(
+    let workers = (stalled > 0).then(|| {
+        let why = inner.seats.shortage().map_or_else(
             || String::from("an OS thread is there now"),
             |why| why.to_string(),
         );
@@ -161,7 +162,18 @@ fn stalled(inner: &Inner) -> Option<String> {
             "{stalled} of {} workers stand still: {why}",
             inner.workers.len()
         )
-    })
+    });
+    let waiting = inner.blocking.waiting();
+    let calls = (waiting > 0).then(|| {
+        let spares = inner.settings.spares;
+        format!(
+            "{waiting} green threads wait to enter `blocking`: {spares} such calls run (RuntimeBuilder::spare_threads)"
+        )
+    });
+    match (workers, calls) {
+        (Some(workers), Some(calls)) => Some(format!("{workers}\n{calls}")),
+        (workers, calls) => workers.or(calls),
+    }
 }
 
 pub(crate) fn of(inner: &Inner) -> Dump {

@@ -53,6 +53,9 @@ pub struct Metrics {
     pub unrelieved: u64,
     /// Workers that stand still for that reason now.
     pub stalled: usize,
+    /// Green threads that wait to enter [`blocking`](crate::blocking()) or its like, as
+    /// [`spare_threads`](crate::RuntimeBuilder::spare_threads) such calls run.
+    pub waiting_to_block: usize,
     /// OS threads that the system has refused.
     pub refused_threads: u64,
     /// Address space of the stacks in use, in bytes, of all runtimes of the process. What a stack
@@ -105,6 +108,7 @@ impl Metrics {
             handovers: inner.monitor.handovers.load(Ordering::Relaxed),
             unrelieved: inner.monitor.unrelieved.load(Ordering::Relaxed),
             stalled: inner.monitor.stalled.load(Ordering::Relaxed),
+            waiting_to_block: inner.blocking.waiting(),
             refused_threads: inner.seats.refused.load(Ordering::Relaxed),
             stack_bytes: stack::stack_bytes(),
         }

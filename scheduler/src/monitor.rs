@@ -87,7 +87,7 @@ const HALVINGS: u32 = 4;
 /// A hog without a seat that has lasted so long is looked at only so often: there may be thousands.
 const SETTLED: Duration = Duration::from_millis(100);
 
-/// That workers stand still is logged again after this.
+/// That workers stand still, or that green threads wait to enter `blocking`, is logged again after this.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -275,6 +275,8 @@ struct Watch {
     looked_at: [Instant; 2],
     /// That workers stand still was logged.
     told: Option<Instant>,
+    /// That green threads wait to enter `blocking` was logged.
+    told_of_calls: Option<Instant>,
     /// Hogs are about until then.
     alert_until: Instant,
     /// If somebody wants to know what blocks.
@@ -346,7 +348,10 @@ impl Monitor {
                 if !cfg!(weald_fault = "monitor_sleeps_without_fence") {
                     fence(Ordering::SeqCst);
                 }
-                if cfg!(weald_fault = "monitor_sleeps_without_a_second_look") || inner.all_idle() {
+                let is_idle =
+                    cfg!(weald_fault = "monitor_sleeps_without_a_second_look") || inner.all_idle();
+                // Who has begun to wait before its worker went idle is seen here.
+                if is_idle && !watch.has_to_tell_of_calls(inner, clock::now()) {
                     self.stalled.store(0, Ordering::Relaxed);
                     self.sleep(watch.next_report(inner));
                     // Who wakes up may well compute.
@@ -392,6 +397,7 @@ impl Watch {
             settled: Vec::new(),
             looked_at: [now; 2],
             told: None,
+            told_of_calls: None,
             alert_until: now,
             tracer: blocked::is_wanted().then(Tracer::new),
         }
@@ -418,6 +424,9 @@ impl Watch {
             inner.notify();
         }
         inner.seats.retry(inner);
+        if self.has_to_tell_of_calls(inner, now) {
+            self.tell_of_calls(inner, now);
+        }
         self.look_at_hogs(inner, now);
         if !self.hogs.is_empty() {
             self.alert_until = now + ALERT;
@@ -536,11 +545,27 @@ impl Watch {
         Pace::Slow
     }
 
+    /// Green threads wait to enter `blocking`, and that is to be logged.
+    #[inline]
+    fn has_to_tell_of_calls(&self, inner: &Inner, now: Instant) -> bool {
+        inner.blocking.waiting() > 0 && may_log(self.told_of_calls, now)
+    }
+
+    /// Logs that green threads wait to enter `blocking`.
+    #[cold]
+    fn tell_of_calls(&mut self, inner: &Inner, now: Instant) {
+        self.told_of_calls = Some(now);
+        log::error!(
+            "weald: green threads wait to enter `blocking`, or a call that keeps its OS thread: {} such calls \
+             run, which is the bound (RuntimeBuilder::spare_threads); if those wait for these, all wait for ever",
+            inner.settings.spares
+        );
+    }
+
     /// Logs that a worker stands still.
     #[cold]
     fn tell_of(&mut self, shortage: &Shortage, now: Instant) {
-        let before = |told: Instant| now.saturating_duration_since(told) < LOG_AGAIN;
-        if *shortage == Shortage::Stopping || self.told.is_some_and(before) {
+        if *shortage == Shortage::Stopping || !may_log(self.told, now) {
             return;
         }
         self.told = Some(now);
@@ -634,6 +659,11 @@ fn take_fork(inner: &Arc<Inner>, worker: &Worker, carrier: &Carrier) -> bool {
         }
     });
     taken == Some(true)
+}
+
+/// What was logged then, if it was, may be logged now.
+fn may_log(told: Option<Instant>, now: Instant) -> bool {
+    told.is_none_or(|told| now.saturating_duration_since(told) >= LOG_AGAIN)
 }
 
 /// Events or timers wait there.

@@ -392,6 +392,16 @@ pub fn blocking_until_others_act<T>(f: impl FnOnce() -> T) -> T {
     value
 }
 
+/// As [`blocking_until_others_act`], if `f` can begin at once and one more such call could.
+///
+/// # Errors
+/// `f`: it cannot, and was not called.
+pub fn blocking_if_spare<T, F: FnOnce() -> T>(f: F) -> Result<T, F> {
+    let value = blocking::call_if_spare(f)?;
+    overslept();
+    Ok(value)
+}
+
 fn call_quietly<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     let hold = Hold::new();
     let value = blocking::call(lasts, f);

@@ -48,8 +48,19 @@ impl Permits {
     /// Takes a free permit.
     #[inline]
     fn try_take(&self) -> bool {
+        self.try_take_of_more_than(0)
+    }
+
+    /// Takes a free permit, unless it is the last one.
+    #[cfg(not(loom))]
+    pub(crate) fn try_take_but_the_last(&self) -> bool {
+        self.try_take_of_more_than(1)
+    }
+
+    #[inline]
+    fn try_take_of_more_than(&self, left: u64) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
-        while free(word) > 0 {
+        while free(word) > left {
             let taken = self.word.compare_exchange_weak(
                 word,
                 word - 1,
@@ -104,6 +115,13 @@ impl Permits {
         };
         self.word.fetch_sub(WAITER, Ordering::AcqRel);
         result
+    }
+
+    /// How many wait for one, or are about to.
+    #[cfg_attr(loom, allow(dead_code, reason = "its model has no need of it"))]
+    #[inline]
+    pub(crate) fn waiting(&self) -> usize {
+        usize::try_from(self.word.load(Ordering::Relaxed) / WAITER).unwrap_or(usize::MAX)
     }
 
     /// Somebody is in the queue.
