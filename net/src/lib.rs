@@ -42,6 +42,7 @@
 //! ```
 
 mod fd;
+mod low_water;
 mod pauses;
 mod poll;
 mod poll_set;

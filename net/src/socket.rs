@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, MaybeUninitSlice, Protocol, SockAddr, Socket, Type};
 
+use crate::low_water::LowWater;
 use crate::poll::{has_told_of_urgent_data, is_at_end};
 use crate::shim::sync::Mutex;
 use crate::source::{Direction, Got, Source, Waits};
@@ -47,13 +48,16 @@ struct Origin {
     is_tcp: bool,
     /// `O_NONBLOCK` is set and must be cleared before the program sees the descriptor.
     must_clear: bool,
+    /// `SO_RCVLOWAT` may be set.
+    may_have_low_water: bool,
 }
 
-/// What the clones of one socket share; in this order, as each call reads the first four.
+/// What the clones of one socket share; in this order, as each call reads the first five.
 #[derive(Debug)]
 #[repr(C)]
 struct Shared {
     nonblocking: AtomicBool,
+    low_water: LowWater,
     origin: Origin,
     read_timeout: Timeout,
     write_timeout: Timeout,
@@ -67,6 +71,7 @@ impl Shared {
     fn new(origin: Origin) -> Arc<Self> {
         Arc::new(Self {
             nonblocking: AtomicBool::new(false),
+            low_water: LowWater::new(origin.may_have_low_water),
             origin,
             read_timeout: Timeout::default(),
             write_timeout: Timeout::default(),
@@ -138,8 +143,14 @@ impl Green {
 
     /// A new stream from [`nonblocking`].
     pub(crate) fn connecting(socket: Socket, is_tcp: bool) -> Self {
-        let must_clear = true;
-        Self::with(socket, Origin { is_tcp, must_clear })
+        Self::with(
+            socket,
+            Origin {
+                is_tcp,
+                must_clear: true,
+                ..Origin::default()
+            },
+        )
     }
 
     /// A socket from outside; `listens`: it needs `O_NONBLOCK`.
@@ -152,6 +163,7 @@ impl Green {
         }
         let origin = Origin {
             is_tcp: is_tcp(&socket),
+            may_have_low_water: true,
             ..Origin::default()
         };
         let green = Self::with(socket, origin);
@@ -192,6 +204,7 @@ impl Green {
                 let _ = socket.set_nonblocking(false);
             }
         });
+        self.shared.low_water.may_be_set();
         socket
     }
 
@@ -334,14 +347,45 @@ impl Green {
         let buffer = uninit(buffer);
         let socket = self.socket();
         let tells = flags == 0 && self.shared.origin.is_tcp;
-        self.run(Direction::Read, self.read_waits(), || {
+        let receive = || {
             let read = receive_bytes(socket, buffer, flags | libc::MSG_DONTWAIT)?;
             let drained = tells && read > 0 && read < length && !has_told_of_urgent_data();
             Ok(Got {
                 value: read,
                 drained,
             })
-        })
+        };
+        self.read_above_low_water(length, receive)
+    }
+
+    /// Reads by `receive`, which never waits, into room for so many bytes: when as many are there as `SO_RCVLOWAT` asks
+    /// for, or what there is when the time is over.
+    #[inline]
+    fn read_above_low_water(
+        &self,
+        room: usize,
+        mut receive: impl FnMut() -> io::Result<Got<usize>>,
+    ) -> io::Result<usize> {
+        let (fd, waits, shared) = (self.fd(), self.read_waits(), &*self.shared);
+        let asks_for_more = || {
+            let is_tcp = shared.origin.is_tcp;
+            shared.low_water.asks_for_more(fd, room, is_tcp)
+        };
+        if shared.low_water.is_possible() {
+            self.source.try_next(Direction::Read);
+        }
+        let read = self.run(Direction::Read, waits, || {
+            if waits != Waits::Never && asks_for_more() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            receive()
+        });
+        match read {
+            Err(error) if is_our_limit(&error) && asks_for_more() => {
+                receive().map_or(Err(error), |got| Ok(got.value))
+            }
+            read => read,
+        }
     }
 
     /// Reads from a stream into several buffers.
@@ -358,7 +402,7 @@ impl Green {
         // initialised bytes.
         let buffers = unsafe { std::slice::from_raw_parts_mut(pointer, count) };
         let socket = self.socket();
-        self.run(Direction::Read, self.read_waits(), || {
+        self.read_above_low_water(length, || {
             let (read, _) = socket.recv_vectored_with_flags(buffers, libc::MSG_DONTWAIT)?;
             Ok(Got::more(read))
         })
@@ -461,6 +505,8 @@ impl Green {
         let (stream, addr) = self.run_or_end(self.read_waits(), until, call, end)?;
         let origin = Origin {
             is_tcp: self.shared.origin.is_tcp,
+            // A connection has what its listener has.
+            may_have_low_water: shown.is_completed(),
             ..Origin::default()
         };
         Ok((Green::with(stream, origin), addr))
@@ -479,6 +525,13 @@ impl Green {
         self.socket()
             .recv_with_flags(&mut scrap, libc::MSG_DONTWAIT)
     }
+}
+
+/// The error of a call whose time is over: not of an exception, nor of the connection.
+fn is_our_limit(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
+        && error.get_ref().is_none()
+        && error.raw_os_error().is_none()
 }
 
 impl Drop for Green {

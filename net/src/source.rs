@@ -278,6 +278,11 @@ impl Source {
         &self.way(direction).waiters
     }
 
+    /// The next call in that direction is tried, whatever was told.
+    pub(crate) fn try_next(&self, direction: Direction) {
+        self.way(direction).word.fetch_or(READY, Ordering::AcqRel);
+    }
+
     fn way(&self, direction: Direction) -> &'static Way {
         match direction {
             Direction::Read => &self.slot.read,

@@ -37,6 +37,7 @@ mod net_adopt;
 mod net_faults;
 mod net_fd;
 mod net_interrupt;
+mod net_low_water;
 mod net_names;
 mod net_select;
 mod net_server;

@@ -1,0 +1,96 @@
+//! `SO_RCVLOWAT`: a read of a stream that waits takes nothing before so much is there. socket(7).
+//!
+//! The kernel heeds the mark in calls that may wait inside it, and ours never do. So a read of a socket that has a mark looks first how much
+//! there is. Who has no mark, which is nearly everybody, is asked once, and never as long as the program has not seen the
+//! descriptor: the mark is set by that.
+#![allow(unsafe_code, reason = "getsockopt(2), ioctl(2)")]
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::poll::{is_at_end, is_ready};
+
+/// Whether the mark of an open file must be asked for. Shared by the clones of a socket.
+#[derive(Debug)]
+pub(crate) struct LowWater {
+    /// How often the program was given the means to set it.
+    shown: AtomicU32,
+    /// `shown` when the file was asked and had none.
+    had_none: AtomicU32,
+}
+
+impl LowWater {
+    /// `may_be_set`: the socket comes from outside, or from a listener that the program has seen.
+    pub(crate) fn new(may_be_set: bool) -> Self {
+        Self {
+            shown: AtomicU32::new(u32::from(may_be_set)),
+            had_none: AtomicU32::new(0),
+        }
+    }
+
+    /// The program can set the mark from now on.
+    pub(crate) fn may_be_set(&self) {
+        self.shown.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// There may be a mark: a read that has waited for more may have left something, of which nothing is told again.
+    #[inline]
+    pub(crate) fn is_possible(&self) -> bool {
+        self.shown.load(Ordering::Relaxed) != self.had_none.load(Ordering::Relaxed)
+    }
+
+    /// A read that may wait has to wait: there are fewer bytes than the mark asks for and the reader has room for, and more
+    /// may come.
+    #[inline]
+    pub(crate) fn asks_for_more(&self, fd: RawFd, room: usize, is_tcp: bool) -> bool {
+        self.is_possible() && self.asks(fd, room, is_tcp)
+    }
+
+    #[cold]
+    fn asks(&self, fd: RawFd, room: usize, is_tcp: bool) -> bool {
+        let shown = self.shown.load(Ordering::Relaxed);
+        let mark = mark(fd);
+        if mark <= 1 {
+            self.had_none.store(shown, Ordering::Relaxed);
+            return false;
+        }
+        // Of TCP poll(2) goes by the mark; of a Unix stream it says that there is something.
+        let events = if is_tcp { libc::POLLIN } else { 0 };
+        there(fd) < mark.min(room) && !is_at_end(fd) && !is_ready(fd, events).unwrap_or(true)
+    }
+}
+
+/// The mark. What is no socket has none.
+fn mark(fd: RawFd) -> usize {
+    let mut mark: libc::c_int = 0;
+    #[allow(clippy::cast_possible_truncation, reason = "four")]
+    let mut size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: pointers to locals, of the size that is said.
+    let told = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw mut mark).cast(),
+            &raw mut size,
+        )
+    };
+    if told == 0 {
+        usize::try_from(mark).unwrap_or(0)
+    } else {
+        0
+    }
+}
+
+/// How many bytes can be read.
+fn there(fd: RawFd) -> usize {
+    let mut there: libc::c_int = 0;
+    // SAFETY: a pointer to a local.
+    let told = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut there) };
+    if told == 0 {
+        usize::try_from(there).unwrap_or(0)
+    } else {
+        // Whatever it is, the read says it.
+        usize::MAX
+    }
+}
