@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use weald::net::TcpStream;
+use weald::net::{ServerOptions, TcpStream};
 use weald::sync::channel::{Receiver, Sender, bounded};
 
 /// A client that leaves more lines than this unread is cut off; nobody waits for it meanwhile.
@@ -16,6 +16,10 @@ const UNREAD_LINES: usize = 256;
 const LINE_BYTES: u64 = 1024;
 /// Who neither says nor hears anything for so long is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(300);
+/// A client that takes nothing of what is written to it for so long is cut off.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// One more waits until somebody leaves: each has a thread or two, and a queue.
+const MAX_CLIENTS: usize = 1000;
 
 /// What the hub hears of.
 enum Event {
@@ -29,13 +33,17 @@ fn main() -> io::Result<()> {
     let listener = weald::tcp_listener(address.as_deref().unwrap_or("127.0.0.1:7000"))?;
     println!("chat on {}, Ctrl-C ends it", listener.local_addr()?);
     let (tell, events) = bounded(UNREAD_LINES);
-    let _server = weald::tcp_server(listener, move |stream, peer| {
+    let options = ServerOptions::new().max_connections(MAX_CLIENTS);
+    let _server = weald::tcp_server_with(listener, options, move |stream, peer| {
         let (outbox, inbox) = bounded(UNREAD_LINES);
         // The hub lives as long as the program, so it can be told.
         let _ = tell.send(Event::Came(peer, outbox));
-        if let Err(error) = serve(&Arc::new(stream), peer, &tell, &inbox) {
+        let stream = Arc::new(stream);
+        if let Err(error) = serve(&stream, peer, &tell, &inbox) {
             eprintln!("{peer}: {error}");
         }
+        // Its reader ends with the connection.
+        let _ = stream.shutdown(Shutdown::Both);
         let _ = tell.send(Event::Left(peer));
     });
     hub(&events);
@@ -69,6 +77,7 @@ fn serve(
     tell: &Sender<Event>,
     inbox: &Receiver<Arc<str>>,
 ) -> io::Result<()> {
+    stream.set_write_timeout(Some(WRITE_LIMIT))?;
     let (said, lines) = bounded(0);
     let reads = Arc::clone(stream);
     weald::spawn(move || {
@@ -89,8 +98,8 @@ fn serve(
             },
             recv(inbox) -> line => match line {
                 Ok(line) => (&**stream).write_all(line.as_bytes())?,
-                // The hub has given it up. Its reader ends with the connection.
-                Err(_) => return stream.shutdown(Shutdown::Both),
+                // The hub has given it up.
+                Err(_) => return Ok(()),
             },
             default(SILENCE) => (&**stream).write_all(b"* are you there?\n")?,
         }

@@ -12,10 +12,16 @@ use std::net::Shutdown;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use weald::net::{Identity, SslAcceptor, SslConnector, SslStream, TcpStream};
+use weald::net::{Identity, ServerOptions, SslAcceptor, SslConnector, SslStream, TcpStream};
 
 /// How long a target may take to answer the connection, its TLS handshake included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// A side that takes nothing of what is written to it for so long is given up, and the other one with it.
+const WRITE_LIMIT: Duration = Duration::from_secs(60);
+
+/// One more waits until another has ended: each has two sockets, two threads and their buffers.
+const MAX_CONNECTIONS: usize = 10_000;
 
 /// What is read at once. On the green thread's stack, so touched pages are what it costs.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -60,7 +66,8 @@ fn serve(listen: &str, acceptor: Option<SslAcceptor>, target: &str) -> io::Resul
     // One for all connections, so that sessions are resumed.
     let connector = SslConnector::new();
     // The handle lives as long as `main` waits; each connection gets a green thread of its own.
-    let _server = weald::tcp_server(listener, move |tcp, peer| {
+    let options = ServerOptions::new().max_connections(MAX_CONNECTIONS);
+    let _server = weald::tcp_server_with(listener, options, move |tcp, peer| {
         let client = match &acceptor {
             None => Ok(End::Tcp(tcp)),
             // The handshake runs in this thread, at the first read or write.
@@ -69,6 +76,8 @@ fn serve(listen: &str, acceptor: Option<SslAcceptor>, target: &str) -> io::Resul
         let relayed = client.and_then(|client| {
             let upstream = weald::timeout(CONNECT_LIMIT, || connect(&target, &connector))
                 .unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))?;
+            client.limit_writes()?;
+            upstream.limit_writes()?;
             Ok(relay(&client, &upstream))
         });
         match relayed {
@@ -124,6 +133,13 @@ fn pump(mut from: &End, mut to: &End) -> u64 {
 }
 
 impl End {
+    fn limit_writes(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_write_timeout(Some(WRITE_LIMIT)),
+            Self::Tls(stream) => stream.set_write_timeout(Some(WRITE_LIMIT)),
+        }
+    }
+
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(how),

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use weald::net::TcpStream;
+use weald::net::{ServerOptions, TcpStream};
 use weald::sync::{Mutex, PoisonError};
 
 const MAX_WORDS: usize = 1024;
@@ -19,6 +19,8 @@ const MAX_WORD_BYTES: usize = 1 << 20;
 const MAX_COMMAND_BYTES: usize = 4 << 20;
 /// A client that takes none of its answers for so long is let go.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// One more waits until another leaves. Each may send a command of [`MAX_COMMAND_BYTES`].
+const MAX_CLIENTS: usize = 1000;
 /// A line holds a number, or a whole command if somebody types.
 const MAX_LINE_BYTES: u64 = 4096;
 
@@ -28,7 +30,9 @@ fn main() -> io::Result<()> {
     let listen = std::env::args().nth(1);
     let listen = listen.unwrap_or_else(|| "127.0.0.1:7379".to_owned());
     let store = Arc::new(Store::default());
-    weald::tcp_server(weald::tcp_listener(&*listen)?, move |stream, peer| {
+    let options = ServerOptions::new().max_connections(MAX_CLIENTS);
+    let listener = weald::tcp_listener(&*listen)?;
+    weald::tcp_server_with(listener, options, move |stream, peer| {
         if let Err(error) = serve(&stream, &store) {
             eprintln!("redis_like: {peer}: {error}");
         }

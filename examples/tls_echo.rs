@@ -13,10 +13,16 @@ use std::net::Shutdown;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use weald::net::{Identity, SslAcceptor, SslStream};
+use weald::net::{Identity, ServerOptions, SslAcceptor, SslStream};
 
 /// How long a client may take for its handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A client that takes nothing of what is sent back for so long is let go.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// One more waits until another has ended.
+const MAX_CONNECTIONS: usize = 10_000;
 
 /// Where the certificate is left that the program makes for itself, for clients to trust.
 const OWN_CERTIFICATE: &str = "target/tls_echo.pem";
@@ -69,7 +75,8 @@ fn serve(listen: &str, identity: Identity) -> io::Result<()> {
         listener.local_addr()?
     );
     // It goes on when descriptors run out, and slow clients hold up nobody.
-    let _server = weald::ssl_server(listener, |stream, peer| match echo(&stream) {
+    let options = ServerOptions::new().max_connections(MAX_CONNECTIONS);
+    let _server = weald::ssl_server_with(listener, options, |stream, peer| match echo(&stream) {
         Ok(bytes) => println!("{peer}: {bytes} bytes"),
         Err(error) => println!("{peer}: {error}"),
     });
@@ -80,6 +87,7 @@ fn serve(listen: &str, identity: Identity) -> io::Result<()> {
 
 /// Sends back what comes until the client closes. Returns how many bytes came.
 fn echo(mut stream: &SslStream) -> io::Result<u64> {
+    stream.set_write_timeout(Some(WRITE_LIMIT))?;
     let mut chunk = [0; CHUNK_BYTES];
     let mut bytes = 0;
     loop {
