@@ -10,10 +10,10 @@
 mod support;
 
 use std::cell::UnsafeCell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{at_once, in_green, runtime};
 
@@ -71,6 +71,28 @@ impl Locks {
             }
             assert_eq!(libc::pthread_mutex_unlock(self.mutex.get()), 0);
         }
+    }
+
+    /// Makes the read-write lock, which nobody has, of this kind.
+    fn prefer(&self, kind: libc::c_int) {
+        // SAFETY: attributes of our own, and the lock is where it stays.
+        unsafe {
+            let mut attributes = std::mem::zeroed();
+            assert_eq!(libc::pthread_rwlockattr_init(&raw mut attributes), 0);
+            assert_eq!(pthread_rwlockattr_setkind_np(&raw mut attributes, kind), 0);
+            let made = libc::pthread_rwlock_init(self.rwlock.get(), &raw const attributes);
+            assert_eq!(made, 0);
+        }
+    }
+
+    fn read(&self) {
+        // SAFETY: initialised.
+        assert_eq!(unsafe { libc::pthread_rwlock_rdlock(self.rwlock.get()) }, 0);
+    }
+
+    fn unlock(&self) {
+        // SAFETY: initialised, and the caller has it.
+        assert_eq!(unsafe { libc::pthread_rwlock_unlock(self.rwlock.get()) }, 0);
     }
 
     fn broadcast(&self) {
@@ -292,4 +314,150 @@ fn a_recursive_mutex_is_its_green_threads() {
             assert_eq!(libc::pthread_mutex_unlock(shared.mutex.get()), 0);
         }
     });
+}
+
+type OfRwLock = unsafe extern "C" fn(*mut libc::pthread_rwlock_t) -> libc::c_int;
+
+/// An OS thread locks and unlocks all the time, and has the lock again before a green thread that is told can try. libc lets who
+/// waits in its own queue in at once.
+fn check_that_who_is_always_beaten_gets_in(
+    kind: libc::c_int,
+    beats: OfRwLock,
+    waits: impl Fn(*mut libc::pthread_rwlock_t) -> libc::c_int + Send + Sync,
+) {
+    let locks = Locks::new(0);
+    locks.prefer(kind);
+    let rounds = AtomicUsize::new(0);
+    let done = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while done.load(Ordering::SeqCst) == 0 {
+                // SAFETY: an initialised lock.
+                assert_eq!(unsafe { beats(locks.rwlock.get()) }, 0);
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_micros(200) {
+                    std::hint::spin_loop();
+                }
+                rounds.fetch_add(1, Ordering::SeqCst);
+                locks.unlock();
+            }
+        });
+        runtime(8).run(|| {
+            while rounds.load(Ordering::SeqCst) == 0 {
+                weald::yield_now();
+            }
+            weald::scope(|green| {
+                for _ in 0..4 {
+                    green.spawn(|| {
+                        assert_eq!(waits(locks.rwlock.get()), 0);
+                        locks.unlock();
+                    });
+                }
+            });
+        });
+        done.store(1, Ordering::SeqCst);
+    });
+}
+
+unsafe extern "C" {
+    fn pthread_rwlockattr_setkind_np(
+        attributes: *mut libc::pthread_rwlockattr_t,
+        kind: libc::c_int,
+    ) -> libc::c_int;
+    fn pthread_rwlock_timedwrlock(
+        lock: *mut libc::pthread_rwlock_t,
+        limit: *const libc::timespec,
+    ) -> libc::c_int;
+}
+
+/// `PTHREAD_RWLOCK_PREFER_READER_NP`, the default, and `PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP`.
+const PREFER: [libc::c_int; 2] = [0, 2];
+
+#[test]
+fn a_writer_gets_a_lock_that_an_os_thread_reads_all_the_time() {
+    for kind in PREFER {
+        // SAFETY: an initialised lock.
+        let waits = |lock| unsafe { libc::pthread_rwlock_wrlock(lock) };
+        check_that_who_is_always_beaten_gets_in(kind, libc::pthread_rwlock_rdlock, waits);
+    }
+}
+
+#[test]
+fn a_reader_gets_a_lock_that_an_os_thread_writes_all_the_time() {
+    // SAFETY: an initialised lock.
+    let waits = |lock| unsafe { libc::pthread_rwlock_rdlock(lock) };
+    check_that_who_is_always_beaten_gets_in(PREFER[0], libc::pthread_rwlock_wrlock, waits);
+}
+
+#[test]
+fn a_writer_that_is_always_beaten_gets_in_before_its_limit() {
+    let waits = |lock| {
+        let mut limit = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: a pointer to a local, and an initialised lock.
+        unsafe {
+            libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut limit);
+            limit.tv_sec += 60;
+            pthread_rwlock_timedwrlock(lock, &raw const limit)
+        }
+    };
+    check_that_who_is_always_beaten_gets_in(PREFER[0], libc::pthread_rwlock_rdlock, waits);
+}
+
+/// Two OS threads read in turns, so that one of them always has the lock, until a writer that waits keeps the next one out.
+#[test]
+fn a_writer_that_is_preferred_keeps_new_readers_out() {
+    let locks = Locks::new(0);
+    locks.prefer(PREFER[1]);
+    let (to_first, first) = mpsc::channel();
+    let (to_second, second) = mpsc::channel();
+    let done = AtomicBool::new(false);
+    let (locks, done) = (&*locks, &done);
+    let reads = |told: mpsc::Receiver<()>, other: mpsc::Sender<()>, is_second: bool| {
+        move || {
+            if is_second {
+                told.recv().unwrap();
+            }
+            while !done.load(Ordering::SeqCst) {
+                locks.read();
+                let _ = other.send(());
+                // Until the other has the lock too, or waits behind the writer.
+                let _ = told.recv_timeout(Duration::from_millis(50));
+                locks.unlock();
+            }
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(reads(first, to_second, false));
+        scope.spawn(reads(second, to_first, true));
+        runtime(8).run(|| {
+            weald::sleep(Duration::from_millis(5));
+            // SAFETY: an initialised lock.
+            let locked = unsafe { libc::pthread_rwlock_wrlock(locks.rwlock.get()) };
+            assert_eq!(locked, 0);
+            done.store(true, Ordering::SeqCst);
+            locks.unlock();
+        });
+    });
+}
+
+#[test]
+fn a_writer_gets_a_lock_of_std_that_os_threads_read_all_the_time() {
+    let (lock, done) = (std::sync::RwLock::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while done.load(Ordering::SeqCst) == 0 {
+                    let guard = lock.read().unwrap();
+                    thread::yield_now();
+                    drop(guard);
+                }
+            });
+        }
+        in_green(|| (0..20).for_each(|_| *lock.write().unwrap() += 1));
+        done.store(1, Ordering::SeqCst);
+    });
+    assert_eq!(*lock.read().unwrap(), 20);
 }

@@ -12,6 +12,7 @@ pub(crate) mod descriptor;
 pub(crate) mod lock;
 pub(crate) mod names;
 pub(crate) mod open;
+mod patience;
 pub(crate) mod poll;
 pub(crate) mod process;
 mod pthread;

@@ -7,7 +7,8 @@
 //!
 //! | kind of lock                                   | a patched green thread that must wait     |
 //! |------------------------------------------------|-------------------------------------------|
-//! | read-write lock                                | is suspended                              |
+//! | read-write lock                                | is suspended, unless it is always beaten  |
+//! |                                                | (`patience.rs`)                           |
 //! | the same, shared by processes                  | keeps its OS thread; the worker goes on   |
 //! | condition variable                             | is suspended                              |
 //! | the same, shared by processes, or with a mutex | keeps its OS thread; the worker goes on   |
@@ -44,6 +45,7 @@ use weald_scheduler::patch::{self, Bypass};
 use crate::Kind;
 use crate::futex::{List, Waited};
 use crate::hooks::on;
+use crate::hooks::patience::{self, Patience};
 use crate::hooks::sync::{LISTS, deadline, is_moment, list_in};
 use crate::original::original;
 
@@ -83,12 +85,18 @@ impl Net {
 }
 
 /// Tries until the lock is got (0), fails for another reason than that another has it, or the deadline has
-/// passed.
-fn wait_for<T>(lock: *const T, until: Option<Instant>, attempt: impl Fn() -> c_int) -> c_int {
+/// passed. If it is always beaten it waits by `plain`, the whole call as libc makes it.
+fn wait_for<T>(
+    lock: *const T,
+    until: Option<Instant>,
+    attempt: impl Fn() -> c_int,
+    mut plain: impl FnOnce() -> c_int,
+) -> c_int {
     let mut net = Net(Net::FIRST);
+    let mut patience = Patience::new();
     loop {
         let mut result = libc::EBUSY;
-        list_of(lock).wait_unless(lock.cast(), Some(net.until(until)), || {
+        let waited = list_of(lock).wait_unless(lock.cast(), Some(net.until(until)), || {
             result = attempt();
             result != libc::EBUSY
         });
@@ -103,6 +111,16 @@ fn wait_for<T>(lock: *const T, until: Option<Instant>, attempt: impl Fn() -> c_i
             } else {
                 result
             };
+        }
+        if patience.is_over(waited) {
+            match patience::queue(lock, plain) {
+                Ok(result) => {
+                    // What this one has got, a reader's lock, others may have too.
+                    wake(list_of(lock), lock.cast(), usize::MAX);
+                    return result;
+                }
+                Err(not_called) => plain = not_called,
+            }
         }
     }
 }
@@ -220,7 +238,7 @@ unsafe fn rwlock_by(
     }
     // SAFETY: by contract.
     match (unsafe { is_private(lock) }, until()) {
-        (true, Ok(until)) => wait_for(lock, until, attempt),
+        (true, Ok(until)) => wait_for(lock, until, attempt, plain),
         _ => patch::blocking_until_others_act(plain),
     }
 }

@@ -37,9 +37,15 @@ fn list_of(word: *const AtomicU32) -> &'static List {
 /// The list of an address in such a table.
 #[inline]
 pub(crate) fn list_in(table: &'static [List; LISTS], word: *const AtomicU32) -> &'static List {
+    &table[index_of(word)]
+}
+
+/// Which one it is.
+#[inline]
+pub(crate) fn index_of(word: *const AtomicU32) -> usize {
     // Fibonacci hashing: the low bits of addresses say little.
     let hash = (word.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-    &table[usize::try_from(hash).unwrap_or(0) % LISTS]
+    usize::try_from(hash).unwrap_or(0) % LISTS
 }
 
 /// A moment as libc takes it. Its calls look at that first, whether they have to wait or not.
