@@ -116,6 +116,8 @@ compile_error!("weald-patch knows Linux on x86-64 and AArch64");
 
 // Without a dynamic glibc there are no thread-locals of their own, and `switch` says so.
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod deadlock;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod epoll;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod firm;

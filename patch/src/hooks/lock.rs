@@ -2,8 +2,8 @@
 //!
 //! They are tried without waiting, and again after pauses, since nothing tells when another process
 //! unlocks. What this process unlocks by these calls or by `close` ends the pauses at once. So those
-//! who wait hold no OS thread and no permit, and an exception ends the wait. But of two processes that wait
-//! for each other's `F_SETLKW` none gets `EDEADLK`.
+//! who wait hold no OS thread and no permit, and an exception ends the wait. The kernel does not see their waits, so
+//! `deadlock.rs` finds processes that wait for each other's `F_SETLKW`.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -13,6 +13,7 @@ use weald_scheduler::io::WaitQueue;
 use weald_scheduler::patch;
 
 use crate::Kind;
+use crate::deadlock::Watch;
 use crate::hooks::descriptor::failed;
 use crate::hooks::on;
 use crate::raw::{self, error_of, sys};
@@ -51,8 +52,8 @@ impl Drop for Counted {
     }
 }
 
-/// Tries until it is not "locked by another".
-fn locked(attempt: impl Fn() -> isize) -> isize {
+/// Tries until it is not "locked by another", or that would be never.
+fn locked(attempt: impl Fn() -> isize, mut is_deadlock: impl FnMut() -> bool) -> isize {
     let is_others = |result| error_of(result) == Some(libc::EWOULDBLOCK);
     let first = attempt();
     if !is_others(first) {
@@ -72,7 +73,24 @@ fn locked(attempt: impl Fn() -> isize) -> isize {
         if let Ended::Failed(errno) = pauses.wait(Some(&WAITERS), None) {
             return failed(errno);
         }
+        if is_deadlock() {
+            return failed(libc::EDEADLK);
+        }
     }
+}
+
+/// The process that has what keeps this lock from being got. `None`: no process has, or another one than can be named.
+///
+/// # Safety
+/// The argument of an `fcntl` of locks, which the kernel has accepted.
+unsafe fn holder(fd: c_int, argument: c_ulong) -> Option<libc::pid_t> {
+    let argument = usize::try_from(argument).ok()?;
+    // SAFETY: by contract.
+    let mut lock = unsafe { *std::ptr::with_exposed_provenance::<libc::flock>(argument) };
+    // SAFETY: a pointer to a local.
+    let told = unsafe { sys!(SYS_fcntl, fd, libc::F_GETLK, &raw mut lock) };
+    let is_locked = told == 0 && libc::c_int::from(lock.l_type) != libc::F_UNLCK;
+    (is_locked && lock.l_pid > 0).then_some(lock.l_pid)
 }
 
 /// flock(2).
@@ -88,7 +106,7 @@ pub(crate) extern "C" fn flock(fd: c_int, operation: c_int) -> c_int {
     if !on(Kind::Files) || operation & libc::LOCK_NB != 0 {
         return raw::int(call(operation));
     }
-    raw::int(locked(|| call(operation | libc::LOCK_NB)))
+    raw::int(locked(|| call(operation | libc::LOCK_NB), || false))
 }
 
 /// fcntl(2). The variadic function takes one word at most.
@@ -101,12 +119,15 @@ pub(crate) unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: c_ulo
     let call = |command: c_int| unsafe { sys!(SYS_fcntl, fd, command, argument) };
     match command {
         libc::F_SETLKW | libc::F_OFD_SETLKW if on(Kind::Files) => {
-            let quick = if command == libc::F_SETLKW {
-                libc::F_SETLK
+            let result = if command == libc::F_SETLKW {
+                let mut watch = Watch::new();
+                // SAFETY: by contract; the kernel has read the lock when it was tried.
+                let holder = || unsafe { holder(fd, argument) };
+                locked(|| call(libc::F_SETLK), || watch.finds_deadlock(holder))
             } else {
-                libc::F_OFD_SETLK
+                // Of locks of open files the kernel finds no deadlocks either.
+                locked(|| call(libc::F_OFD_SETLK), || false)
             };
-            let result = locked(|| call(quick));
             unlocked();
             raw::int(result)
         }

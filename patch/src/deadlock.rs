@@ -1,0 +1,250 @@
+//! Deadlocks of `fcntl(F_SETLKW)`: processes of which each waits for a lock that the next one has. fcntl(2).
+//!
+//! The kernel finds them when a call begins to wait inside it. A green thread's call waits outside: it tries again after
+//! pauses. So it looks for itself, seldom, once it has waited for a while:
+//!
+//! | edge: who waits for whom                | where it is seen                                                 |
+//! |-----------------------------------------|------------------------------------------------------------------|
+//! | this call, for a process                | `F_GETLK`                                                        |
+//! | a call that waits in the kernel         | /proc/locks                                                      |
+//! | a green thread's call, of any process   | its [`Sign`]: a file in memory that has no content, only a name; |
+//! |                                         | /proc/PID/fd shows it                                            |
+//!
+//! If the edges lead back to this process, the call fails with `EDEADLK`. Of several that may find that, the one
+//! with the highest number does at once, and the others if it has not helped. As in the kernel, locks belong to processes: what another
+//! thread of this one is about to unlock counts as a part of the deadlock all the same (fcntl(2), BUGS). Where a look is not permitted (another
+//! user's process) an edge is missing and a deadlock is not found.
+#![allow(unsafe_code, reason = "system calls")]
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::RawFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use libc::pid_t;
+use weald_scheduler::patch;
+
+use crate::raw::{error_of, sys};
+use crate::slot::close_own;
+
+/// When a call looks for the first time, and the pauses between its looks. Guesses: most locks are had by then, and a deadlock
+/// lasts. The longest is for deadlocks that another process completes, which waits in the kernel and cannot see this one.
+const FIRST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// Who has not the highest number waits for so many looks that find it.
+const PATIENT_LOOKS: u32 = 3;
+
+/// So many processes are asked whom they wait for.
+const MOST: usize = 64;
+
+/// A call that waits for another process's lock.
+pub(crate) struct Watch {
+    next: Instant,
+    pause: Duration,
+    found: u32,
+    sign: Option<Sign>,
+}
+
+impl Watch {
+    pub(crate) fn new() -> Self {
+        Self {
+            next: Instant::now() + FIRST,
+            pause: FIRST,
+            found: 0,
+            sign: None,
+        }
+    }
+
+    /// True: the call would wait for ever. `holder` says which process has the lock.
+    pub(crate) fn finds_deadlock(&mut self, holder: impl FnOnce() -> Option<pid_t>) -> bool {
+        if Instant::now() < self.next {
+            return false;
+        }
+        let is_found = patch::blocking_quietly(|| self.look(holder()));
+        self.pause = if self.found > 0 {
+            FIRST
+        } else {
+            (self.pause * 2).min(LONGEST)
+        };
+        self.next = Instant::now() + self.pause;
+        is_found
+    }
+
+    fn look(&mut self, holder: Option<pid_t>) -> bool {
+        // SAFETY: no pointers.
+        let own = unsafe { sys!(SYS_getpid) };
+        let (Some(holder), Ok(own)) = (holder, pid_t::try_from(own)) else {
+            self.sign = None;
+            return false;
+        };
+        if self.sign.as_ref().is_none_or(|sign| sign.holder != holder) {
+            self.sign = Some(Sign::new(own, holder));
+        }
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        let in_kernel = waits_in_kernel(&locks);
+        let found = cycle(own, holder, |process| {
+            let in_kernel = in_kernel.iter().filter(|(waits, _)| *waits == process);
+            let mut all: Vec<pid_t> = in_kernel.map(|(_, holder)| *holder).collect();
+            all.extend(signs_of(process));
+            all
+        });
+        let Some(members) = found else {
+            self.found = 0;
+            return false;
+        };
+        self.found += 1;
+        members.iter().all(|member| *member <= own) || self.found >= PATIENT_LOOKS
+    }
+}
+
+/// The processes on a way from the first one, for which this process waits, back to this one.
+fn cycle(own: pid_t, first: pid_t, waits_for: impl Fn(pid_t) -> Vec<pid_t>) -> Option<Vec<pid_t>> {
+    // Each with the place of the one that waits for it.
+    let mut known = vec![(first, usize::MAX)];
+    let mut next = 0;
+    while next < known.len() && known.len() < MOST {
+        let (process, _) = known[next];
+        if process == own {
+            let mut members = Vec::new();
+            let mut at = next;
+            while let Some(&(process, before)) = known.get(at) {
+                members.push(process);
+                at = before;
+            }
+            return Some(members);
+        }
+        for holder in waits_for(process) {
+            if known.iter().all(|(other, _)| *other != holder) {
+                known.push((holder, next));
+            }
+        }
+        next += 1;
+    }
+    None
+}
+
+/// Who waits in the kernel for whom, from the text of /proc/locks. A line with an arrow waits for the one above it with an arrow that
+/// stands further to the left, or with none.
+fn waits_in_kernel(locks: &str) -> Vec<(pid_t, pid_t)> {
+    let mut all = Vec::new();
+    // Those above this line, by the place of their arrows.
+    let mut above: Vec<(usize, Option<pid_t>)> = Vec::new();
+    for line in locks.lines() {
+        let Some((_, rest)) = line.split_once(": ") else {
+            continue;
+        };
+        let place = rest.find("->").map_or(0, |at| at + 1);
+        let mut words = rest
+            .trim_start()
+            .trim_start_matches("->")
+            .split_whitespace();
+        // Other locks belong to open files, and nobody tells whose those are.
+        let is_of_process = words.next() == Some("POSIX");
+        let process = words.nth(2).and_then(|pid| pid.parse().ok());
+        let process = process.filter(|pid| is_of_process && *pid > 0);
+        above.retain(|(other, _)| *other < place);
+        if let (Some(waits), Some((_, Some(holder)))) = (process, above.last()) {
+            all.push((waits, *holder));
+        }
+        above.push((place, process));
+    }
+    all
+}
+
+/// The beginning of the names of signs.
+const NAME: &str = "weald-waits";
+
+/// Whom a process's green threads wait for, as its signs say. It cannot say so of another process.
+fn signs_of(process: pid_t) -> Vec<pid_t> {
+    let Ok(files) = fs::read_dir(format!("/proc/{process}/fd")) else {
+        return Vec::new();
+    };
+    let names = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    names
+        .filter_map(|name| {
+            let name = name.to_str()?.strip_prefix("/memfd:")?.strip_prefix(NAME)?;
+            let mut numbers = name.split_whitespace().next()?.split(':').skip(1);
+            let mut number = || numbers.next()?.parse().ok();
+            // The child of a fork has its parent's signs.
+            (number() == Some(process)).then(&mut number).flatten()
+        })
+        .collect()
+}
+
+/// Says to other processes that this one waits for a process. One for all calls that do.
+struct Sign {
+    holder: pid_t,
+}
+
+/// The signs there are: for whom, of how many calls, and the file.
+static SIGNS: Mutex<Vec<(pid_t, usize, RawFd)>> = Mutex::new(Vec::new());
+
+impl Sign {
+    fn new(own: pid_t, holder: pid_t) -> Self {
+        let mut signs = SIGNS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sign) = signs.iter_mut().find(|sign| sign.0 == holder) {
+            sign.1 += 1;
+        } else {
+            let name = CString::new(format!("{NAME}:{own}:{holder}")).unwrap_or_default();
+            // SAFETY: a name that ends by zero.
+            let file = unsafe { sys!(SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC) };
+            // Where none can be made nobody hears of it.
+            let file = error_of(file).map_or(file, |_| -1);
+            signs.push((holder, 1, RawFd::try_from(file).unwrap_or(-1)));
+        }
+        Self { holder }
+    }
+}
+
+impl Drop for Sign {
+    fn drop(&mut self) {
+        let _bypass = patch::Bypass::enter();
+        let mut signs = SIGNS.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = signs.iter().position(|sign| sign.0 == self.holder) else {
+            return;
+        };
+        signs[at].1 -= 1;
+        if signs[at].1 == 0 {
+            let (_, _, file) = signs.swap_remove(at);
+            if file >= 0 {
+                close_own(file);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+mod tests {
+    use super::{cycle, waits_in_kernel};
+
+    #[test]
+    fn the_kernels_list_tells_who_waits_for_whom() {
+        let locks = "\
+            1: POSIX  ADVISORY  WRITE 10 08:01:1 0 0\n\
+            1: -> POSIX  ADVISORY  WRITE 20 08:01:1 0 0\n\
+            1:  -> POSIX  ADVISORY  WRITE 30 08:01:1 0 0\n\
+            1: -> POSIX  ADVISORY  READ 40 08:01:1 0 EOF\n\
+            2: FLOCK  ADVISORY  WRITE 50 08:01:2 0 EOF\n\
+            2: -> FLOCK  ADVISORY  WRITE 60 08:01:2 0 EOF\n\
+            3: OFDLCK ADVISORY  WRITE -1 08:01:3 0 0\n\
+            3: -> POSIX  ADVISORY  WRITE 70 08:01:3 0 0\n\
+            4: POSIX  ADVISORY  READ 20 08:01:4 0 0\n";
+        assert_eq!(waits_in_kernel(locks), [(20, 10), (30, 20), (40, 10)]);
+        assert_eq!(waits_in_kernel("nonsense\n1:\n2: -> \n"), []);
+    }
+
+    #[test]
+    fn a_way_back_is_a_deadlock_and_a_way_elsewhere_is_none() {
+        let edges = [(2, 3), (3, 4), (4, 3), (4, 1), (5, 6), (6, 5)];
+        let waits_for = |process| {
+            let own = edges.iter().filter(|edge| edge.0 == process);
+            own.map(|edge| edge.1).collect()
+        };
+        assert_eq!(cycle(1, 2, waits_for), Some(vec![1, 4, 3, 2]));
+        assert_eq!(cycle(1, 5, waits_for), None);
+        assert_eq!(cycle(1, 7, waits_for), None);
+    }
+}
