@@ -31,17 +31,17 @@
 //!   call without libc) is noticed by a call that waits within 100 ms.
 //! - Blocking is as it was: `O_NONBLOCK`, `SO_RCVTIMEO`, `SO_SNDTIMEO`, `SO_RCVLOWAT`, `MSG_DONTWAIT` are
 //!   the user's, a blocking `write` takes all, and `dup` and `fork` need nothing of this crate. What is an error for an OS thread is one for a green thread, at once.
-//! - `close`, `dup2` and `dup3` of a number that others wait for: they get `EBADF`, and never what comes
-//!   to the next file with this number. (On an OS thread they would wait on. So does here a `poll` or `select` of
-//!   several numbers, and a wait for a number that weald's own `Fd` or socket has registered.)
+//! - `close`, `dup2` and `dup3` of a number that others wait for: they get `EBADF`, a `poll` tells `POLLNVAL` of it, and
+//!   nobody gets what comes to the next file with this number. (On an OS thread they would wait on.)
 //! - `close` in a signal handler is safe only for a number that no green thread waits for. (On an OS thread it
 //!   always is.)
 //! - Who waits uses no CPU, whatever state its descriptor is in.
 //! - An exception (`exc_after`, `timeout`, `kill`) never unwinds through C. A call that it ends fails
 //!   with `ECANCELED`, of a `timeout` with `ETIMEDOUT`, and the exception is raised at the next call of
 //!   weald. One sleep returns early instead. Calls that cannot fail go on: see the table. A `timeout`
-//!   whose limit passed while such calls waited is `Err` when its closure returns, and a killed thread
-//!   that ends without another call of weald has `Exception` as its result.
+//!   whose limit passed while such calls waited is `Err` when its closure returns, late, and a killed thread
+//!   that ends without another call of weald has `Exception` as its result. Of the calls in the last two rows of the table
+//!   nothing is known: a limit that passes in one is told by the next call of another row, and if there is none, `timeout` is `Ok`.
 //! - Signals: a suspended green thread never sees `EINTR`.
 //!
 //! # What each call does
@@ -57,9 +57,9 @@
 //! | `ppoll`, `pselect`, `epoll_pwait`, `epoll_pwait2` with a signal mask | keeps its OS thread | does not end it |
 //! | `sleep`, `usleep`, `nanosleep`, `clock_nanosleep` | is suspended | ends one |
 //! | `syscall(SYS_futex, ..)`: std's and parking_lot's `Mutex`, `Condvar`, channels, `park` | is suspended | does not end it |
-//! | `pthread_rwlock_rdlock`, `pthread_rwlock_wrlock`, `pthread_cond_wait` and their timed forms | is suspended | does not end it |
+//! | `pthread_rwlock_rdlock`, `pthread_rwlock_wrlock` and their timed forms | is suspended; one that others beat again and again for 20 ms keeps its OS thread and waits in libc's own queue | does not end it |
+//! | `pthread_cond_wait` and its timed forms | is suspended | does not end it |
 //! | the same of those that processes share; `pthread_cond_wait` with a mutex that checks errors, is robust, has priorities or is shared | keeps its OS thread | does not end it |
-//! | `pthread_mutex_lock` and its timed forms (C's and C++'s mutexes), and to take the mutex back at the end of `pthread_cond_wait`: libc's own, as allocators are made of them | keeps its OS thread; the monitor sees it after some milliseconds | does not end it |
 //! | `sem_wait`, `sem_timedwait`, `sem_clockwait` | is suspended | does not end it |
 //! | `flock`, `fcntl` with `F_SETLKW` or `F_OFD_SETLKW`, `lockf` | is suspended, and tries again after pauses | ends it |
 //! | `open` of a FIFO | is suspended, and tries again after pauses | ends it |
@@ -69,7 +69,9 @@
 //! | `pthread_join` of a green thread | is suspended | does not end it |
 //! | `pthread_join` of an OS thread | keeps its OS thread | does not end it |
 //! | `read`, `write`, `pread`, `pwrite`, `copy_file_range` on files | keeps its OS thread while the disk is waited for | does not end it |
-//! | stdio (`fgets`, ..), `msgrcv`, `semop`, `sigwait`, `pause`, `system`, `pthread_barrier_wait`, system calls that libc does not make | keeps its OS thread; the monitor sees it after some milliseconds | does not end it |
+//! | `system`, `msgrcv`, `msgsnd`, `semop`, `semtimedop`, `sigwait` and its kin, `sigsuspend`, `pause` | keeps its OS thread | does not end it |
+//! | `pthread_mutex_lock` and its timed forms (C's and C++'s mutexes), and to take the mutex back at the end of `pthread_cond_wait`: libc's own, as allocators are made of them | keeps its OS thread; the monitor sees it after some milliseconds | does not end it, and is not told |
+//! | stdio (`fgets`, ..), `pthread_barrier_wait`, system calls that libc does not make | keeps its OS thread; the monitor sees it after some milliseconds | does not end it, and is not told |
 //!
 //! Pauses are 0.1 to 10 ms, and up to 100 ms where many calls pause. What ends the wait in the same process
 //! ends the pause of a lock at once.
@@ -82,7 +84,7 @@
 //!   calls fail, but a loop in code that knows nothing of weald may try for ever; `drop` leaves it
 //!   behind after 5 s. Programs that are made of such code use a runtime that is never dropped, as
 //!   `RuntimeBuilder::install` makes: their threads end with the process, as all threads do.
-//! - `EDEADLK` of `fcntl(F_SETLKW)`: two processes that wait for each other's locks wait for ever.
+//! - `EDEADLK` of `fcntl(F_SETLKW)` comes late, within some seconds, and not at all if a process of another user takes part.
 //! - Points of cancellation of `pthread_cancel` are none in patched calls.
 //! - A `pthread_t` of a green thread made by a patched `pthread_create` is good for `pthread_join`,
 //!   `pthread_detach` and comparing. Other calls that take one (`pthread_kill`,
@@ -127,6 +129,8 @@ mod futex;
 mod hooks;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod known;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod members;
 pub mod original;
 mod raw;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]

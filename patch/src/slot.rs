@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, Ordering,
 use weald_scheduler::io::{EventSlot, Readiness, WaitQueue};
 
 use crate::known::{Known, Settings};
+use crate::members;
 use crate::raw::sys;
 
 /// Slots are made in chunks of so many, when the first of their descriptors waits.
@@ -72,6 +73,8 @@ pub(crate) struct Slot {
     writers: AtomicU32,
     /// Calls of these that are being tried again.
     pub(crate) trying: AtomicU32,
+    /// Waits for several numbers that have this one (`members.rs`).
+    pub(crate) watched: AtomicU32,
     pub(crate) known: Known,
 }
 
@@ -122,6 +125,7 @@ impl Slot {
             readers: AtomicU32::new(0),
             writers: AtomicU32::new(0),
             trying: AtomicU32::new(0),
+            watched: AtomicU32::new(0),
             known: Known::new(),
         }
     }
@@ -134,7 +138,8 @@ impl Slot {
     }
 
     fn is_waited_for(&self) -> bool {
-        self.readers.load(Ordering::Relaxed) + self.writers.load(Ordering::Relaxed) > 0
+        let all = [&self.readers, &self.writers, &self.watched];
+        all.iter().any(|count| count.load(Ordering::Relaxed) > 0)
     }
 
     /// What an arming asks for (invariant 2).
@@ -151,7 +156,7 @@ impl Slot {
         interest
     }
 
-    fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
         self.read.wake_all();
         self.write.wake_all();
     }
@@ -226,7 +231,7 @@ impl Closing {
     #[inline]
     pub(crate) fn begin(first: RawFd, last: RawFd) -> Self {
         let closing = Self(first, last);
-        closing.each(|slot| {
+        closing.each(|_, slot| {
             slot.known.forget();
             let tell = slot.is_waited_for() && is_here();
             if tell {
@@ -239,7 +244,7 @@ impl Closing {
 
     /// Calls `f` for each slot that there is until all are done; where it says so, waits until no call
     /// is being tried again (invariant 4).
-    fn each(&self, f: impl Fn(&'static Slot) -> bool) {
+    fn each(&self, f: impl Fn(RawFd, &'static Slot) -> bool) {
         let mut fd = self.0.max(0);
         while fd <= self.1 {
             let Some((place, index)) = place_of(fd) else {
@@ -256,7 +261,7 @@ impl Closing {
             }
             // SAFETY: a chunk in the table stays for ever.
             let slot: &'static Slot = unsafe { &(&*chunk)[index] };
-            if f(slot) {
+            if f(fd, slot) {
                 // Pairs with the fence of `wait::Wait::attempt`.
                 fence(Ordering::SeqCst);
                 let mut turns = 0_u32;
@@ -286,10 +291,15 @@ fn is_here() -> bool {
 impl Drop for Closing {
     #[inline]
     fn drop(&mut self) {
-        self.each(|slot| {
+        // Pairs with the fence of `Members::new`: either this sees the number watched, or what is watched is not the file that was closed.
+        fence(Ordering::SeqCst);
+        self.each(|fd, slot| {
             slot.known.forget();
             if slot.is_waited_for() && is_here() {
                 slot.wake_all();
+                if slot.watched.load(Ordering::Relaxed) > 0 {
+                    members::tell(fd);
+                }
             }
             false
         });

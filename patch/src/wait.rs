@@ -41,6 +41,7 @@ use crate::epoll::Set;
 use crate::hooks::descriptor::{has_true_events, is_nonblocking, socket_limit};
 use crate::hooks::socket::option;
 use crate::known::{BLOCKS, READS_WITHOUT_LIMIT, Stamp, WRITES_WITHOUT_LIMIT};
+use crate::members::Members;
 use crate::raw::{error_of, sys};
 use crate::slot::{SETTINGS, Slot, on_loss, slot, slot_if_any};
 
@@ -190,8 +191,8 @@ struct Waiting {
     pause: Duration,
     /// Whether an exception may end it; not known before one is pending.
     firm: Option<bool>,
-    /// In place of a registration that weald's own socket has. The wait ends before its set is closed.
-    instead: Option<Box<(Wait, Set)>>,
+    /// In place of a registration that weald's own socket has. They end in this order.
+    instead: Option<Box<(Wait, Members, Set)>>,
 }
 
 impl Waiting {
@@ -627,11 +628,12 @@ impl Waiting {
             let Some(mut set) = Set::new() else {
                 return Ended::Unpollable;
             };
+            let wait = Wait::on_set(&set);
+            let members = Members::new(set.fd(), std::iter::once(fd));
             if !set.add(fd, events.cast_unsigned()) {
                 return Ended::Unpollable;
             }
-            let wait = Wait::on_set(&set);
-            self.instead = Some(Box::new((wait, set)));
+            self.instead = Some(Box::new((wait, members, set)));
             return Ended::Woken;
         }
         match waited {

@@ -2,7 +2,8 @@
 //!
 //! The call is tried without waiting. To wait, the descriptors go into an epoll instance of this
 //! wait's own, level-triggered, and that is waited for like any descriptor: an epoll instance is
-//! readable when something in it is ready. poll(2), select(2), epoll_wait(2).
+//! readable when something in it is ready. Who closes one of the descriptors meanwhile says so (`members.rs`): `poll` then
+//! tells `POLLNVAL` of it, and `select` fails with `EBADF`. poll(2), select(2), epoll_wait(2).
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
@@ -18,6 +19,7 @@ use crate::firm;
 use crate::hooks::descriptor::failed;
 use crate::hooks::on;
 use crate::hooks::sleep::{duration_of, timespec_of};
+use crate::members::Members;
 use crate::raw::{self, error_of, sys};
 use crate::wait::{self, Direction, Ended, Wait};
 
@@ -52,8 +54,9 @@ pub(crate) fn is_ready(fd: RawFd, events: libc::c_short) -> bool {
 
 /// What a call waits in: one descriptor for one thing, or an epoll instance with all of them.
 struct WaitForAny {
-    /// Behind `wait`, which is told of it.
+    // In the order in which they end: the set goes to the next wait when nobody tells this one of its members any more.
     wait: Wait,
+    members: Option<Members>,
     _set: Option<Set>,
 }
 
@@ -70,6 +73,7 @@ impl WaitForAny {
             if let Some(direction) = direction {
                 return Some(Self {
                     wait: Wait::new(one.fd, direction),
+                    members: None,
                     _set: None,
                 });
             }
@@ -89,12 +93,50 @@ impl WaitForAny {
             }
             same
         });
+        // From here on a number that is closed is told of: what is added below is the file that it has now.
+        let wait = Wait::on_set(&set);
+        let members = Members::new(set.fd(), asked.iter().map(|(fd, _)| *fd));
         let all = asked.into_iter().all(|(fd, events)| set.add(fd, events));
-        all.then(|| Self {
-            wait: Wait::on_set(&set),
+        all.then_some(Self {
+            wait,
+            members: Some(members),
             _set: Some(set),
         })
     }
+
+    /// The number was closed while this wait lasted.
+    fn is_closed(&self, fd: RawFd) -> bool {
+        let members = self.members.as_ref();
+        members.is_none_or(|members| members.is_closed(fd))
+    }
+
+    /// One of several numbers was.
+    fn is_any_closed(&self) -> bool {
+        self.members.as_ref().is_some_and(Members::is_any_closed)
+    }
+}
+
+/// Tells of those that were closed, as poll(2) does, and of the others what they are.
+fn tell_closed(fds: &mut [pollfd], any: Option<&WaitForAny>) -> isize {
+    let is_closed = |fd: RawFd| fd >= 0 && any.is_none_or(|any| any.is_closed(fd));
+    let mut others: Vec<pollfd> = fds
+        .iter()
+        .map(|one| pollfd {
+            fd: if is_closed(one.fd) { -1 } else { one.fd },
+            ..*one
+        })
+        .collect();
+    let count = others.len() as nfds_t;
+    // SAFETY: the list and its length.
+    let mut ready = unsafe { look(others.as_mut_ptr(), count) }.max(0);
+    for (one, other) in fds.iter_mut().zip(others) {
+        one.revents = other.revents;
+        if one.fd >= 0 && other.fd < 0 {
+            one.revents = libc::POLLNVAL;
+            ready += 1;
+        }
+    }
+    ready
 }
 
 /// Nothing is waited for but the output of children.
@@ -162,11 +204,13 @@ unsafe fn green_poll(fds: *mut pollfd, count: nfds_t, deadline: Option<Instant>)
         };
         match ended {
             Ended::Failed(libc::EBADF) => {
-                // As poll(2) tells it, of the one that was closed.
-                if let [one] = fds {
-                    one.revents = libc::POLLNVAL;
+                let ready = tell_closed(fds, any.as_ref());
+                if ready != 0 {
+                    return ready;
                 }
-                return 1;
+                // It was closed when this wait began, and another file has the number by now.
+                any = None;
+                continue;
             }
             Ended::Failed(_) if !firm && !nobody && is_firm(fds) => firm = true,
             Ended::Failed(errno) => return failed(errno),
@@ -184,11 +228,9 @@ unsafe fn green_poll(fds: *mut pollfd, count: nfds_t, deadline: Option<Instant>)
             Some(any) => any.wait.attempt(look),
             None => look(),
         };
-        if ready == failed(libc::EBADF) {
-            if let [one] = fds {
-                one.revents = libc::POLLNVAL;
-            }
-            return 1;
+        // What was looked at may be the next file with the number.
+        if ready == failed(libc::EBADF) || any.as_ref().is_some_and(WaitForAny::is_any_closed) {
+            return tell_closed(fds, any.as_ref());
         }
         if ready != 0 {
             patch::spend();
@@ -374,6 +416,10 @@ unsafe fn green_select(asked: &Sets, deadline: Option<Instant>) -> isize {
     loop {
         let mut found = sets.clone();
         let ready = look_at(&mut found, asked.count, Some(Duration::ZERO));
+        // What was looked at may be the next file with the number.
+        if any.as_ref().is_some_and(WaitForAny::is_any_closed) {
+            return failed(libc::EBADF);
+        }
         let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if ready != 0 || over {
             if error_of(ready).is_none() {

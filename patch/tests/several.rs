@@ -1,0 +1,168 @@
+//! `poll` and `select` of several numbers, and what is closed meanwhile.
+#![allow(unsafe_code, reason = "calls libc as a C program would")]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "small numbers, in the types that libc has for them"
+)]
+
+mod support;
+
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::ptr;
+use std::time::Duration;
+
+use support::in_green;
+
+/// Lets the others run until they wait.
+fn settle() {
+    weald::sleep(Duration::from_millis(5));
+}
+
+/// What `poll` says, and of each number.
+fn poll(fds: &[RawFd]) -> (i32, Vec<i16>) {
+    let mut all: Vec<_> = fds
+        .iter()
+        .map(|&fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    // SAFETY: the list and its length.
+    let result = unsafe { libc::poll(all.as_mut_ptr(), all.len() as _, -1) };
+    (result, all.iter().map(|one| one.revents).collect())
+}
+
+/// What `select` fails with.
+fn select(fds: &[RawFd]) -> Option<i32> {
+    // SAFETY: all zeros is an empty set, and the numbers are small.
+    unsafe {
+        let mut set: libc::fd_set = std::mem::zeroed();
+        for &fd in fds {
+            libc::FD_SET(fd, &raw mut set);
+        }
+        let count = fds.iter().max().unwrap() + 1;
+        let none = ptr::null_mut();
+        let result = libc::select(count, &raw mut set, none, none, ptr::null_mut());
+        (result < 0).then(|| io::Error::last_os_error().raw_os_error().unwrap())
+    }
+}
+
+/// A pipe with a byte in it.
+fn full() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = io::pipe().unwrap();
+    writer.write_all(b"x").unwrap();
+    (reader, writer)
+}
+
+/// Closes a number in each way there is. `other` is a file that is put there where the way does that.
+fn close(way: usize, fd: RawFd, other: RawFd) {
+    // SAFETY: no pointers.
+    let result = unsafe {
+        match way {
+            0 => libc::close(fd),
+            1 => libc::dup2(other, fd) - fd,
+            2 => libc::dup3(other, fd, libc::O_CLOEXEC) - fd,
+            3 => libc::close_range(fd as _, fd as _, 0),
+            _ => libc::syscall(libc::SYS_close, fd) as _,
+        }
+    };
+    assert_eq!(result, 0);
+}
+
+#[test]
+fn a_number_that_is_closed_is_told_to_who_polls_several_and_the_next_file_is_not() {
+    for way in 0..5 {
+        in_green(move || {
+            let (open, _open) = io::pipe().unwrap();
+            let (closed, _closed) = io::pipe().unwrap();
+            let (next, _next) = full();
+            let number = closed.into_raw_fd();
+            let all = [open.as_raw_fd(), number];
+            let polls: Vec<_> = (0..4).map(|_| weald::spawn(move || poll(&all))).collect();
+            let selects: Vec<_> = (0..4).map(|_| weald::spawn(move || select(&all))).collect();
+            settle();
+            close(way, number, next.as_raw_fd());
+            for waits in polls {
+                assert_eq!(waits.join().unwrap(), (1, vec![0, libc::POLLNVAL]));
+            }
+            for waits in selects {
+                assert_eq!(waits.join().unwrap(), Some(libc::EBADF));
+            }
+            // SAFETY: no pointers; it may be closed.
+            unsafe { libc::close(number) };
+        });
+    }
+}
+
+#[test]
+fn who_polls_after_a_number_was_closed_is_told_nothing_of_that() {
+    in_green(|| {
+        for _ in 0..20 {
+            let (open, mut writer) = io::pipe().unwrap();
+            let (closed, closed_too) = io::pipe().unwrap();
+            let all = [open.as_raw_fd(), closed.as_raw_fd()];
+            let waits = weald::spawn(move || poll(&all));
+            settle();
+            drop(closed);
+            assert_eq!(waits.join().unwrap(), (1, vec![0, libc::POLLNVAL]));
+            // The same numbers, and the same epoll instance.
+            let (again, _again) = io::pipe().unwrap();
+            let all = [open.as_raw_fd(), again.as_raw_fd()];
+            let waits = weald::spawn(move || poll(&all));
+            settle();
+            assert!(!waits.is_finished());
+            writer.write_all(b"x").unwrap();
+            assert_eq!(waits.join().unwrap(), (1, vec![libc::POLLIN, 0]));
+            drop(closed_too);
+        }
+    });
+}
+
+#[test]
+fn a_number_that_is_no_member_may_be_closed() {
+    in_green(|| {
+        let (first, mut writer) = io::pipe().unwrap();
+        let (second, _second) = io::pipe().unwrap();
+        let all = [first.as_raw_fd(), second.as_raw_fd()];
+        let waits = weald::spawn(move || poll(&all));
+        settle();
+        for _ in 0..100 {
+            drop(io::pipe().unwrap());
+        }
+        settle();
+        assert!(!waits.is_finished());
+        writer.write_all(b"x").unwrap();
+        assert_eq!(waits.join().unwrap(), (1, vec![libc::POLLIN, 0]));
+    });
+}
+
+#[test]
+fn a_number_that_weald_has_registered_is_told_of_too() {
+    in_green(|| {
+        let (closed, _closed) = io::pipe().unwrap();
+        let number = closed.into_raw_fd();
+        let registers = weald::spawn(move || {
+            // SAFETY: it is open until this thread is killed, or as good as that.
+            let fd = unsafe { BorrowedFd::borrow_raw(number) };
+            weald::net::Fd::new(fd).readable()
+        });
+        settle();
+        let reads = weald::spawn(move || {
+            let mut byte = [0_u8];
+            // SAFETY: room for one byte.
+            let got = unsafe { libc::read(number, byte.as_mut_ptr().cast(), 1) };
+            (got, io::Error::last_os_error().raw_os_error())
+        });
+        settle();
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { libc::close(number) }, 0);
+        assert_eq!(reads.join().unwrap(), (-1, Some(libc::EBADF)));
+        registers.thread().kill();
+        let _ = registers.join();
+    });
+}
