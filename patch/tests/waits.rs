@@ -201,9 +201,70 @@ fn a_limit_that_passes_in_calls_that_cannot_fail_is_told() {
                 libc::ppoll(std::ptr::null_mut(), 0, &raw const limit, &raw const none);
             }
         });
+        // SAFETY: a text that ends by zero.
+        check(|| assert_eq!(unsafe { libc::system(c"sleep 0.1".as_ptr()) }, 0));
+        // SAFETY: a semaphore of this call's own, and pointers to locals.
+        check(|| unsafe {
+            let set = libc::semget(libc::IPC_PRIVATE, 1, 0o600);
+            assert!(set >= 0);
+            let mut down = libc::sembuf {
+                sem_num: 0,
+                sem_op: -1,
+                sem_flg: 0,
+            };
+            let up = thread::spawn(move || {
+                thread::sleep(3 * SHORT);
+                let mut up = libc::sembuf {
+                    sem_num: 0,
+                    sem_op: 1,
+                    sem_flg: 0,
+                };
+                assert_eq!(libc::semop(set, &raw mut up, 1), 0);
+            });
+            assert_eq!(libc::semop(set, &raw mut down, 1), 0);
+            let _ = up.join();
+            libc::semctl(set, 0, libc::IPC_RMID);
+        });
     });
     // What ends in time is not told.
     in_green(|| assert!(timeout(Duration::from_secs(60), || thread::sleep(SHORT)).is_ok()));
+}
+
+/// More wait for messages than may keep an OS thread: who sends needs none.
+#[test]
+fn those_who_wait_for_messages_leave_who_sends_what_it_needs() {
+    #[repr(C)]
+    struct Message {
+        kind: libc::c_long,
+        text: [u8; 8],
+    }
+    // SAFETY: a queue of this test's own, and pointers to locals that are as large as is said.
+    in_green_with_spares(|| unsafe {
+        let queue = libc::msgget(libc::IPC_PRIVATE, 0o600);
+        assert!(queue >= 0);
+        let wait = || {
+            weald::spawn(move || {
+                let mut message = Message {
+                    kind: 0,
+                    text: [0; 8],
+                };
+                libc::msgrcv(queue, (&raw mut message).cast(), 8, 1, 0)
+            })
+        };
+        let waiters: Vec<_> = (0..40).map(|_| wait()).collect();
+        settle();
+        for _ in 0..40 {
+            let message = Message {
+                kind: 1,
+                text: [7; 8],
+            };
+            assert_eq!(libc::msgsnd(queue, (&raw const message).cast(), 8, 0), 0);
+        }
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), 8);
+        }
+        libc::msgctl(queue, libc::IPC_RMID, std::ptr::null_mut());
+    });
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::Kind;
 
 pub(crate) mod close;
 pub(crate) mod descriptor;
+mod kept;
 pub(crate) mod lock;
 pub(crate) mod names;
 pub(crate) mod open;
