@@ -153,7 +153,7 @@ mod fork_join {
     use super::runtime::Inner;
     use super::shim::sync::Arc;
 
-    pub(crate) unsafe fn take_from(_: &super::green_thread::Header, _: &Arc<Inner>) -> bool {
+    pub(crate) unsafe fn take_from(_: &super::carrier::Header, _: &Arc<Inner>) -> bool {
         false
     }
 }
