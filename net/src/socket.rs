@@ -19,6 +19,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once, PoisonError};
@@ -411,20 +412,46 @@ impl Green {
     /// Writes to a stream, or sends a datagram to the peer.
     pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
         let socket = self.socket();
-        self.run(Direction::Write, self.write_waits(), || {
-            send_bytes(socket, buffer).map(Got::more)
-        })
+        self.write(|| send_bytes(socket, buffer))
+    }
+
+    /// Writes to a stream. If that is one of Unix the kernel wakes nobody when its own writing side is shut down.
+    #[inline]
+    fn write(&self, mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        let (fd, waits) = (self.fd(), self.write_waits());
+        if self.shared.origin.is_tcp {
+            let call = || call().map(Got::more);
+            return self.source.run(fd, Direction::Write, waits, call);
+        }
+        let mut has_waited = false;
+        let call = || match call() {
+            // Who waits inside the kernel while the peer goes is told of the reset.
+            Err(error) if has_waited && error.kind() == io::ErrorKind::BrokenPipe => {
+                Err(self.socket().take_error()?.unwrap_or(error))
+            }
+            sent => {
+                has_waited = true;
+                sent.map(Got::more)
+            }
+        };
+        self.source
+            .run_looking_again(fd, Direction::Write, waits, call)
+    }
+
+    /// Shuts a stream down, and wakes who waits by this handle at once.
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.socket().shutdown(how)?;
+        if how != Shutdown::Read && !self.shared.origin.is_tcp {
+            self.source.tell_of_end(Direction::Write);
+        }
+        Ok(())
     }
 
     /// Writes several buffers to a stream.
     pub(crate) fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         let buffers = &buffers[..buffers.len().min(MAX_SLICES)];
         let socket = self.socket();
-        self.run(Direction::Write, self.write_waits(), || {
-            socket
-                .send_vectored_with_flags(buffers, SEND_FLAGS)
-                .map(Got::more)
-        })
+        self.write(|| socket.send_vectored_with_flags(buffers, SEND_FLAGS))
     }
 
     /// Takes a datagram from the peer. After shutdown(2) there is an empty one, but only for who may

@@ -59,6 +59,9 @@ const STICKY: u64 = 2;
 const WAITED: u64 = 4;
 const TICK: u64 = 8;
 
+/// Who is told of an end too little looks again after this: seldom enough to cost nothing, and soon enough for an end.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 const NOWHERE: u32 = 0;
 const REGISTERING: u32 = 1;
 const REGISTERED: u32 = 2;
@@ -278,6 +281,11 @@ impl Source {
         &self.way(direction).waiters
     }
 
+    /// Who waits in that direction looks: there is an end, of which the kernel tells nothing.
+    pub(crate) fn tell_of_end(&self, direction: Direction) {
+        self.way(direction).told(true);
+    }
+
     /// The next call in that direction is tried, whatever was told.
     pub(crate) fn try_next(&self, direction: Direction) {
         self.way(direction).word.fetch_or(READY, Ordering::AcqRel);
@@ -350,10 +358,35 @@ impl Source {
         self.run_or_end(fd, direction, waits, || waits.deadline(), call, || None)
     }
 
+    /// As [`run`](Self::run), of a call whose end the kernel does not tell of at all: it is also tried again now and then.
+    #[inline]
+    pub(crate) fn run_looking_again<T>(
+        &self,
+        fd: RawFd,
+        direction: Direction,
+        waits: Waits,
+        call: impl FnMut() -> io::Result<Got<T>>,
+    ) -> io::Result<T> {
+        self.run_with::<true, T>(fd, direction, waits, || waits.deadline(), call, || None)
+    }
+
     /// As [`run`](Self::run), of a call that the kernel does not tell of its end if it must not wait:
     /// `ended` looks for it when the call says `WouldBlock` though an end was told. `until` is asked
     /// when the call begins to wait.
+    #[inline]
     pub(crate) fn run_or_end<T>(
+        &self,
+        fd: RawFd,
+        direction: Direction,
+        waits: Waits,
+        until: impl Fn() -> Option<Instant>,
+        call: impl FnMut() -> io::Result<Got<T>>,
+        ended: impl FnMut() -> Option<io::Result<T>>,
+    ) -> io::Result<T> {
+        self.run_with::<false, T>(fd, direction, waits, until, call, ended)
+    }
+
+    fn run_with<const LOOKS_AGAIN: bool, T>(
         &self,
         fd: RawFd,
         direction: Direction,
@@ -365,10 +398,10 @@ impl Source {
         weald_scheduler::io::enter()?;
         let way = self.way(direction);
         let mut deadline: Option<Option<Instant>> = None;
-        let mut time_is_up = false;
+        let (mut time_is_up, mut looks_again) = (false, false);
         loop {
             let seen = way.word.load(Ordering::Acquire);
-            if time_is_up || waits == Waits::Never || !Way::is_drained(seen) {
+            if time_is_up || looks_again || waits == Waits::Never || !Way::is_drained(seen) {
                 let next = WakesNext(&way.waiters);
                 let got = call();
                 std::mem::forget(next);
@@ -413,8 +446,15 @@ impl Source {
             }
             self.ensure_registered(fd)?;
             let limit = *deadline.get_or_insert_with(&until);
-            match way.wait(seen, limit) {
+            let next_look = LOOKS_AGAIN.then(|| Instant::now() + LOOK_AGAIN);
+            let end = match (limit, next_look) {
+                (Some(limit), Some(next_look)) => Some(limit.min(next_look)),
+                (limit, next_look) => limit.or(next_look),
+            };
+            looks_again = false;
+            match way.wait(seen, end) {
                 Woken::Notified | Woken::Ready | Woken::Again => {}
+                Woken::TimedOut if end != limit => looks_again = true,
                 // What is there by now may not have been told yet, be the limit short or the worker late.
                 Woken::TimedOut => time_is_up = true,
                 Woken::Interrupted(interrupt) => return Err(interrupt.into_io()),

@@ -1,8 +1,9 @@
 //! Std's UDP and Unix sockets made green and given back: nothing that was under way is lost, and clones stay what they were. And the
 //! waits of Unix sockets that no event ends.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net as std_unix;
 use std::path::PathBuf;
@@ -469,5 +470,60 @@ fn each_of_several_that_wait_for_readiness_is_told() {
         for one in waiting {
             one.join().unwrap().unwrap();
         }
+    });
+}
+
+/// The kernel wakes a writer that waits inside it, and tells those nothing that poll.
+#[test]
+fn a_unix_stream_whose_writing_side_is_shut_down_ends_who_waits_to_write() {
+    let handle = |stream: &UnixStream, _: &UnixStream| stream.shutdown(Shutdown::Write).unwrap();
+    let clone = |_: &UnixStream, clone: &UnixStream| clone.shutdown(Shutdown::Write).unwrap();
+    let descriptor = |stream: &UnixStream, _: &UnixStream| {
+        // SAFETY: no pointers.
+        let shut = unsafe { libc::shutdown(stream.as_raw_fd(), libc::SHUT_WR) };
+        assert_eq!(shut, 0);
+    };
+    let ways: [fn(&UnixStream, &UnixStream); 3] = [handle, clone, descriptor];
+    everywhere(|| {
+        for shut_down in ways {
+            let (near, _far) = UnixStream::pair().unwrap();
+            let other = near.try_clone().unwrap();
+            weald::scope(|scope| {
+                let writer = scope.spawn(|| {
+                    loop {
+                        if let Err(error) = (&near).write_all(&[0; 4096]) {
+                            break error.kind();
+                        }
+                    }
+                });
+                settle();
+                assert!(!writer.is_finished());
+                shut_down(&near, &other);
+                assert_eq!(writer.join().unwrap(), ErrorKind::BrokenPipe);
+            });
+        }
+    });
+}
+
+#[test]
+fn who_waits_to_write_to_a_unix_stream_is_told_that_the_peer_goes_as_by_std() {
+    everywhere(|| {
+        let (near, far) = UnixStream::pair().unwrap();
+        weald::scope(|scope| {
+            let writer = scope.spawn(|| {
+                loop {
+                    if let Err(error) = (&near).write_all(&[0; 4096]) {
+                        break error.kind();
+                    }
+                }
+            });
+            settle();
+            drop(far);
+            assert_eq!(writer.join().unwrap(), ErrorKind::ConnectionReset);
+            assert_eq!(
+                (&near).write(&[0]).unwrap_err().kind(),
+                ErrorKind::BrokenPipe
+            );
+        });
     });
 }

@@ -75,7 +75,7 @@ impl UnixStream {
 
     /// Closes one or both directions; wakes the green threads that wait for them.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.0.socket().shutdown(how)
+        self.0.shutdown(how)
     }
 }
 
