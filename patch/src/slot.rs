@@ -29,6 +29,18 @@ pub(crate) fn forget(fd: RawFd) {
     }
 }
 
+/// The file was shut down, of which the kernel does not tell all who wait. They look.
+pub(crate) fn shut_down(fd: RawFd) {
+    if let Some(slot) = slot_if_any(fd) {
+        // Pairs with the fence of `Wait::wait`.
+        fence(Ordering::SeqCst);
+        if slot.is_waited_for() && is_here() {
+            slot.events.fetch_add(1, Ordering::Release);
+            slot.wake_all();
+        }
+    }
+}
+
 /// Closes a descriptor of this crate's own, which nobody waits for.
 pub(crate) fn close_own(fd: RawFd) {
     forget(fd);

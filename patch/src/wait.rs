@@ -59,6 +59,11 @@ const LONGEST_OF_MANY: Duration = Duration::from_millis(100);
 /// so much, and a descriptor that is idle for longer is asked once, which costs next to nothing.
 const TRUST: Duration = Duration::from_millis(100);
 
+/// A call that writes looks again after this, whatever was told.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+const BROKEN: isize = -(libc::EPIPE as isize);
+
 /// Calls that pause now.
 static PAUSING: AtomicU32 = AtomicU32::new(0);
 
@@ -425,7 +430,20 @@ impl Wait {
         if slot.closes.load(Ordering::Relaxed) != self.closes {
             return -(libc::EBADF as isize);
         }
-        call()
+        let result = call();
+        if result == BROKEN && self.direction == Direction::Write {
+            return self.why_broken();
+        }
+        result
+    }
+
+    /// Who waits inside the kernel while the peer of a Unix stream goes is told of the reset; a call that begins then is told `EPIPE`.
+    #[cold]
+    fn why_broken(&self) -> isize {
+        match option(self.fd, libc::SO_ERROR) {
+            Some(error) if error > 0 => -(error as isize),
+            _ => BROKEN,
+        }
     }
 
     /// Makes a call that may wait, unless the number was closed while this one has waited, perhaps for the right to make it. Not
@@ -470,7 +488,9 @@ impl Wait {
                 let began = *self.began.get_or_insert_with(Instant::now);
                 Some(began + TRUST)
             }
-            Trust::Asked | Trust::Doubts => None,
+            // The kernel wakes no writer of a Unix stream whose own writing side was shut down.
+            Trust::Asked | Trust::Doubts => (self.direction == Direction::Write && !self.is_set)
+                .then(|| Instant::now() + LOOK_AGAIN),
         };
         let until = match (deadline, doubts) {
             (Some(a), Some(b)) => Some(a.min(b)),

@@ -268,6 +268,36 @@ fn poll(fd: RawFd, events: libc::c_short) -> i64 {
     i64::from(ready) * 1000 + i64::from(one.revents)
 }
 
+/// A stream that has no room, and its peer.
+fn full_stream() -> (UnixStream, UnixStream) {
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    while (&near).write(&[0; 4096]).is_ok() {}
+    while (&near).write(&[0]).is_ok() {}
+    near.set_nonblocking(false).unwrap();
+    (near, far)
+}
+
+/// A call on a full stream that is shut down meanwhile, by a duplicate; -1: whose peer goes.
+fn ended(how: libc::c_int, call: impl FnOnce(RawFd) -> isize) -> i64 {
+    let (near, far) = full_stream();
+    let other = near.try_clone().unwrap();
+    let ends = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(30));
+        if how == -1 {
+            drop(far);
+        } else {
+            // SAFETY: no pointers.
+            unsafe { libc::shutdown(other.as_raw_fd(), how) };
+            // Until the call has ended for that reason.
+            thread::sleep(Duration::from_millis(400));
+        }
+    });
+    let said = answer(call(near.as_raw_fd()));
+    ends.join().unwrap();
+    -said
+}
+
 fn deadline(secs: i64, nanos: i64) -> libc::timespec {
     libc::timespec {
         tv_sec: secs,
@@ -313,6 +343,12 @@ fn condition_in_the_past() -> libc::c_int {
 }
 
 unsafe extern "C" {
+    fn semtimedop(
+        set: libc::c_int,
+        operations: *mut libc::sembuf,
+        count: usize,
+        limit: *const libc::timespec,
+    ) -> libc::c_int;
     fn sem_timedwait(semaphore: *mut libc::sem_t, limit: *const libc::timespec) -> libc::c_int;
     fn pthread_rwlock_timedrdlock(
         lock: *mut libc::pthread_rwlock_t,
@@ -503,6 +539,76 @@ const CALLS: &[Call] = calls! {
         drop(writer);
         libc::splice(reader.as_raw_fd(), null_mut(), to.as_raw_fd(), null_mut(), 9, 0)
     };
+    "splice of a pipe into itself": {
+        let (reader, writer) = std::io::pipe().unwrap();
+        libc::splice(reader.as_raw_fd(), null_mut(), writer.as_raw_fd(), null_mut(), 9, 0)
+    };
+    "splice the wrong way round": {
+        let ((reader, _writer), (_other, to)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+        libc::splice(to.as_raw_fd(), null_mut(), reader.as_raw_fd(), null_mut(), 9, 0)
+    };
+    "splice with a flag that is none": {
+        let ((reader, _writer), (_other, to)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+        libc::splice(reader.as_raw_fd(), null_mut(), to.as_raw_fd(), null_mut(), 9, 1 << 20)
+    };
+    "tee of a pipe into itself": {
+        let (reader, writer) = std::io::pipe().unwrap();
+        libc::tee(reader.as_raw_fd(), writer.as_raw_fd(), 9, 0)
+    };
+    "sendfile from a pipe to a socket that is full": {
+        let ((full, _far), (reader, _writer)) = (full_stream(), std::io::pipe().unwrap());
+        libc::sendfile(full.as_raw_fd(), reader.as_raw_fd(), null_mut(), 9)
+    };
+    "sendfile to what is for reading": {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        libc::sendfile(reader.as_raw_fd(), file().as_raw_fd(), null_mut(), 9)
+    };
+    "send to a full stream whose writing side is shut down then": ended(libc::SHUT_WR, |fd| {
+        libc::send(fd, buffer(), 4096, libc::MSG_NOSIGNAL)
+    });
+    "write to a full stream that is shut down then": ended(libc::SHUT_RDWR, |fd| {
+        libc::send(fd, buffer(), 4096, libc::MSG_NOSIGNAL)
+    });
+    "send to a full stream whose peer goes then": ended(-1, |fd| {
+        libc::send(fd, buffer(), 4096, libc::MSG_NOSIGNAL)
+    });
+    "sendfile to a full stream whose writing side is shut down then": ended(libc::SHUT_WR, |fd| {
+        let mut at = 0;
+        libc::sendfile(fd, file().as_raw_fd(), &raw mut at, 4096)
+    });
+    "semtimedop of what is free, until what is no moment": {
+        let set = libc::semget(libc::IPC_PRIVATE, 1, 0o600);
+        let mut up = libc::sembuf { sem_num: 0, sem_op: 1, sem_flg: 0 };
+        let limit = deadline(0, -1);
+        let said = libc::syscall(libc::SYS_semtimedop, set, &raw mut up, 1, &raw const limit);
+        let said = answer(said).min(answer(semtimedop(set, &raw mut up, 1, &raw const limit)));
+        libc::semctl(set, 0, libc::IPC_RMID);
+        -said
+    };
+    "semop of a set that is removed meanwhile": {
+        let set = libc::semget(libc::IPC_PRIVATE, 1, 0o600);
+        let removes = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(30));
+            libc::semctl(set, 0, libc::IPC_RMID)
+        });
+        let mut down = libc::sembuf { sem_num: 0, sem_op: -1, sem_flg: 0 };
+        let said = answer(libc::semop(set, &raw mut down, 1));
+        removes.join().unwrap();
+        -said
+    };
+    "msgrcv of a message that is too long": {
+        let queue = libc::msgget(libc::IPC_PRIVATE, 0o600);
+        let message = [1_u64; 20];
+        libc::msgsnd(queue, message.as_ptr().cast(), 100, 0);
+        let said = answer(libc::msgrcv(queue, buffer(), 8, 0, 0));
+        libc::msgctl(queue, libc::IPC_RMID, null_mut());
+        -said
+    };
+    "sigtimedwait of no signal, until what is no moment": {
+        let (set, limit): (libc::sigset_t, _) = (std::mem::zeroed(), deadline(0, -1));
+        libc::sigtimedwait(&raw const set, null_mut(), &raw const limit)
+    };
+    "system of what fails": libc::system(c"exit 3".as_ptr());
     "tee of what is no pipe": {
         let (_reader, writer) = std::io::pipe().unwrap();
         libc::tee(tcp().0.as_raw_fd(), writer.as_raw_fd(), 9, 0)

@@ -424,7 +424,12 @@ const ROWS: &[(&str, Make, Call)] = &[
     ),
     (
         "splice, empty pipe",
-        || pipe(false),
+        || {
+            let (mut place, (near, far)) = (pipe(false), UnixStream::pair().unwrap());
+            place.other = near.as_raw_fd();
+            place.kept.push(Box::new((near, far)));
+            place
+        },
         |p| {
             // SAFETY: no offsets.
             unsafe { libc::splice(p.fd, ptr::null_mut(), p.other, ptr::null_mut(), 9, 0) as i64 }

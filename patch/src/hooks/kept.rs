@@ -14,6 +14,7 @@ use weald_scheduler::patch;
 
 use crate::Kind;
 use crate::hooks::on;
+use crate::hooks::sleep::duration_of;
 use crate::original::original;
 use crate::raw::{self, error_of, sys};
 
@@ -120,6 +121,11 @@ unsafe extern "C" fn semtimedop(
     // SAFETY: by contract, or with a pointer to a local.
     let call =
         |limit: *const timespec| unsafe { sys!(SYS_semtimedop, set, operations, count, limit) };
+    // SAFETY: by contract it is null or valid.
+    if unsafe { limit.as_ref() }.is_some_and(|limit| duration_of(*limit).is_none()) {
+        // An error, whether it would wait or not.
+        return raw::int(call(limit));
+    }
     let zero = timespec {
         tv_sec: 0,
         tv_nsec: 0,

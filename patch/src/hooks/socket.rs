@@ -19,7 +19,7 @@ use crate::hooks::descriptor::{AGAIN, advance, failed, hand_over_for_long, is_no
 use crate::hooks::sleep::duration_of;
 use crate::hooks::{on, poll};
 use crate::raw::{self, error_of, sys};
-use crate::slot::SETTINGS;
+use crate::slot::{SETTINGS, shut_down};
 use crate::wait::{self, Direction, Ended, Pauses, Wait};
 
 /// `SO_RCVTIMEO_NEW` and `SO_SNDTIMEO_NEW`: the same with a `timeval` of 64 bits.
@@ -658,6 +658,18 @@ fn connected(wait: &mut Wait, late: c_int, call: impl FnOnce() -> isize) -> isiz
         }
     }
     call()
+}
+
+/// shutdown(2). The kernel wakes those who wait in it, and tells those who poll less: nothing of the writing side of
+/// a Unix stream.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
+    // SAFETY: no pointers.
+    let result = raw::int(unsafe { sys!(SYS_shutdown, fd, how) });
+    if result == 0 && patch::may_wake() {
+        shut_down(fd);
+    }
+    result
 }
 
 /// setsockopt(2). This crate must know of the low-water mark, which a call that does not wait does not heed,

@@ -22,21 +22,43 @@ use crate::wait::{self, Direction, Ended, Pauses, Wait};
 struct Ends {
     from: Option<Wait>,
     to: Option<Wait>,
+    /// What it reads and writes, also where that is not waited for.
+    reads: RawFd,
+    writes: RawFd,
+    /// It reads a file, or it is an error.
+    reads_file: bool,
+    /// It was found to be no error.
+    is_checked: bool,
+}
+
+/// Waiting is over.
+enum Over {
+    /// The error of the call, of one that does not block too.
+    Failed(isize),
+    /// The plain call is an error, at once.
+    IsError,
 }
 
 impl Ends {
-    fn new(from: Option<RawFd>, to: Option<RawFd>) -> Self {
+    fn new(from: Option<RawFd>, to: Option<RawFd>, reads: RawFd, writes: RawFd) -> Self {
         Self {
             from: from.map(|fd| Wait::new(fd, Direction::Read)),
             to: to.map(|fd| Wait::new(fd, Direction::Write)),
+            reads,
+            writes,
+            reads_file: false,
+            is_checked: false,
         }
     }
 
-    /// Waits until both are ready. `Err`: the error of the call, of one that does not block too.
-    fn wait(&mut self) -> Result<(), isize> {
+    /// Waits until both are ready.
+    fn wait(&mut self) -> Result<(), Over> {
+        let failed = |errno| Over::Failed(failed(errno));
         if let Some(pending) = patch::pending() {
             return Err(failed(wait::errno_of(pending)));
         }
+        let (source, target, must_be_file) = (self.reads, self.writes, self.reads_file);
+        let is_error = || is_error(source, target) || (must_be_file && !is_file(source));
         loop {
             let mut waited = false;
             for at in [Direction::Read, Direction::Write] {
@@ -53,10 +75,13 @@ impl Ends {
                 loop {
                     let ready = end.attempt(|| isize::from(wait::told(fd, events)));
                     if ready < 0 {
-                        return Err(ready);
+                        return Err(Over::Failed(ready));
                     }
                     if ready != 0 || end.is_nonblocking() {
                         break;
+                    }
+                    if !std::mem::replace(&mut self.is_checked, true) && is_error() {
+                        return Err(Over::IsError);
                     }
                     waited = true;
                     if let Some(other) = other {
@@ -66,7 +91,7 @@ impl Ends {
                     match end.wait(deadline) {
                         Ended::Woken => {}
                         Ended::Plain | Ended::Unpollable => break,
-                        Ended::TimedOut => return Err(AGAIN),
+                        Ended::TimedOut => return Err(Over::Failed(AGAIN)),
                         Ended::Failed(errno) => return Err(failed(errno)),
                     }
                 }
@@ -97,8 +122,10 @@ impl Ends {
 fn both(mut ends: Ends, mut call: impl FnMut() -> isize) -> isize {
     let mut pauses = Pauses::default();
     loop {
-        if let Err(error) = ends.wait() {
-            return error;
+        match ends.wait() {
+            Ok(()) => {}
+            Err(Over::Failed(error)) => return error,
+            Err(Over::IsError) => return call(),
         }
         let result = hand_over(|| ends.unless_closed(&mut call));
         let mut all = [&mut ends.from, &mut ends.to];
@@ -112,6 +139,50 @@ fn both(mut ends: Ends, mut call: impl FnMut() -> isize) -> isize {
             return failed(errno);
         }
     }
+}
+
+/// What the kernel refuses before it would wait: to read what is for writing or the other way round, and to move data from a
+/// pipe into itself.
+fn is_error(reads: RawFd, writes: RawFd) -> bool {
+    let is_only = |fd: RawFd, access: c_int| {
+        // SAFETY: no pointers.
+        let flags = unsafe { sys!(SYS_fcntl, fd, libc::F_GETFL) };
+        flags >= 0 && flags & libc::O_ACCMODE as isize == access as isize
+    };
+    is_only(reads, libc::O_WRONLY)
+        || is_only(writes, libc::O_RDONLY)
+        || (reads != writes && is_pipe(reads) && is_pipe(writes) && is_same(reads, writes))
+}
+
+/// Both numbers are ends of one pipe, or one file.
+fn is_same(one: RawFd, other: RawFd) -> bool {
+    let place = |fd: RawFd| {
+        let status = status(fd)?;
+        Some((status.st_dev, status.st_ino))
+    };
+    place(one).is_some_and(|place_of_one| place(other) == Some(place_of_one))
+}
+
+fn is_file(fd: RawFd) -> bool {
+    let kind = status(fd).map(|status| status.st_mode & libc::S_IFMT);
+    kind == Some(libc::S_IFREG) || kind == Some(libc::S_IFBLK)
+}
+
+fn status(fd: RawFd) -> Option<libc::stat> {
+    // SAFETY: all zeros is a valid record.
+    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: a pointer to a local.
+    let told = unsafe { sys!(SYS_fstat, fd, &raw mut status) };
+    (told == 0).then_some(status)
+}
+
+/// The flags of the splice(2) family that the kernel knows.
+const FLAGS: c_uint =
+    libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MORE | libc::SPLICE_F_GIFT;
+
+/// A call with these flags may wait.
+fn may_wait(flags: c_uint) -> bool {
+    on(Kind::Sockets) && flags & libc::SPLICE_F_NONBLOCK == 0 && flags & !FLAGS == 0
 }
 
 fn is_pipe(fd: RawFd) -> bool {
@@ -143,7 +214,7 @@ pub(crate) unsafe extern "C" fn splice(
         // SAFETY: by contract, or for less.
         unsafe { sys!(SYS_splice, from, from_at, to, to_at, count, flags) }
     };
-    let waits = on(Kind::Sockets) && flags & libc::SPLICE_F_NONBLOCK == 0 && count > 0;
+    let waits = may_wait(flags) && count > 0;
     // Without a pipe it is an error, and no wait.
     if !waits || !(is_pipe(from) || is_pipe(to)) {
         return raw::result(call(count, flags));
@@ -152,6 +223,8 @@ pub(crate) unsafe extern "C" fn splice(
     let ends = Ends::new(
         from_at.is_null().then_some(from),
         to_at.is_null().then_some(to),
+        from,
+        to,
     );
     let count = count.min(room(to).unwrap_or(count));
     raw::result(both(ends, || call(count, flags | libc::SPLICE_F_NONBLOCK)))
@@ -162,11 +235,11 @@ pub(crate) unsafe extern "C" fn splice(
 pub(crate) extern "C" fn tee(from: c_int, to: c_int, count: size_t, flags: c_uint) -> ssize_t {
     // SAFETY: no pointers.
     let call = |flags: c_uint| unsafe { sys!(SYS_tee, from, to, count, flags) };
-    let waits = on(Kind::Sockets) && flags & libc::SPLICE_F_NONBLOCK == 0 && count > 0;
+    let waits = may_wait(flags) && count > 0;
     if !(waits && is_pipe(from) && is_pipe(to)) {
         return raw::result(call(flags));
     }
-    let ends = Ends::new(Some(from), Some(to));
+    let ends = Ends::new(Some(from), Some(to), from, to);
     raw::result(both(ends, || call(flags | libc::SPLICE_F_NONBLOCK)))
 }
 
@@ -183,17 +256,19 @@ pub(crate) unsafe extern "C" fn vmsplice(
 ) -> ssize_t {
     // SAFETY: by contract.
     let call = |flags: c_uint| unsafe { sys!(SYS_vmsplice, fd, iov, count, flags) };
-    let waits = on(Kind::Sockets) && flags & libc::SPLICE_F_NONBLOCK == 0 && count > 0;
+    let waits = may_wait(flags) && count > 0;
     if !waits || !is_pipe(fd) {
         return raw::result(call(flags));
     }
     // SAFETY: no pointers.
     let access = unsafe { sys!(SYS_fcntl, fd, libc::F_GETFL) } & libc::O_ACCMODE as isize;
-    let ends = if access == libc::O_RDONLY as isize {
-        Ends::new(Some(fd), None)
+    let mut ends = if access == libc::O_RDONLY as isize {
+        Ends::new(Some(fd), None, fd, fd)
     } else {
-        Ends::new(None, Some(fd))
+        Ends::new(None, Some(fd), fd, fd)
     };
+    // Which way it goes is what the end is open for.
+    ends.is_checked = true;
     raw::result(both(ends, || call(flags | libc::SPLICE_F_NONBLOCK)))
 }
 
@@ -213,18 +288,23 @@ pub(crate) unsafe extern "C" fn sendfile(
     if !on(Kind::Sockets) || count == 0 || is_nonblocking(to) {
         return raw::result(call(count));
     }
-    let mut ends = Ends::new(None, Some(to));
+    let mut ends = Ends::new(None, Some(to), from, to);
+    ends.reads_file = true;
     let Some(room) = room(to) else {
         // A pipe takes what it has room for, a file all.
         return raw::result(match ends.wait() {
-            Err(error) => error,
             Ok(()) => hand_over(|| ends.unless_closed(|| call(count))),
+            Err(Over::Failed(error)) => error,
+            Err(Over::IsError) => call(count),
         });
     };
     let mut done = 0;
     while done < count {
-        if let Err(error) = ends.wait() {
-            return raw::result(if done > 0 { done.cast_signed() } else { error });
+        match ends.wait() {
+            Ok(()) => {}
+            Err(Over::IsError) => return raw::result(call(count)),
+            Err(Over::Failed(_)) if done > 0 => return done.cast_signed(),
+            Err(Over::Failed(error)) => return raw::result(error),
         }
         let part = (count - done).min(room);
         let sent = hand_over(|| ends.unless_closed(|| call(part)));
