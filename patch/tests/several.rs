@@ -11,15 +11,34 @@
 mod support;
 
 use std::io::{self, PipeReader, PipeWriter, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
-use support::in_green;
+use weald::JoinHandle;
 
-/// Lets the others run until they wait.
-fn settle() {
-    weald::sleep(Duration::from_millis(5));
+use support::{in_green, number_of_its_own};
+
+/// A green thread that is to wait.
+fn waiter<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let builder = weald::Builder::new().name(String::from("waiter"));
+    builder.spawn(body).unwrap()
+}
+
+/// Lets the others run until so many wait.
+fn settle(many: usize) {
+    let waits = |thread: &weald::DumpedThread| {
+        thread.name.as_deref() == Some("waiter") && thread.doing == weald::Doing::Waits
+    };
+    while weald::dump()
+        .threads
+        .iter()
+        .filter(|thread| waits(thread))
+        .count()
+        < many
+    {
+        weald::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What `poll` says, and of each number.
@@ -81,11 +100,12 @@ fn a_number_that_is_closed_is_told_to_who_polls_several_and_the_next_file_is_not
             let (open, _open) = io::pipe().unwrap();
             let (closed, _closed) = io::pipe().unwrap();
             let (next, _next) = full();
-            let number = closed.into_raw_fd();
+            let number = number_of_its_own(&closed, 600);
+            drop(closed);
             let all = [open.as_raw_fd(), number];
-            let polls: Vec<_> = (0..4).map(|_| weald::spawn(move || poll(&all))).collect();
-            let selects: Vec<_> = (0..4).map(|_| weald::spawn(move || select(&all))).collect();
-            settle();
+            let polls: Vec<_> = (0..4).map(|_| waiter(move || poll(&all))).collect();
+            let selects: Vec<_> = (0..4).map(|_| waiter(move || select(&all))).collect();
+            settle(8);
             close(way, number, next.as_raw_fd());
             for waits in polls {
                 assert_eq!(waits.join().unwrap(), (1, vec![0, libc::POLLNVAL]));
@@ -106,15 +126,15 @@ fn who_polls_after_a_number_was_closed_is_told_nothing_of_that() {
             let (open, mut writer) = io::pipe().unwrap();
             let (closed, closed_too) = io::pipe().unwrap();
             let all = [open.as_raw_fd(), closed.as_raw_fd()];
-            let waits = weald::spawn(move || poll(&all));
-            settle();
+            let waits = waiter(move || poll(&all));
+            settle(1);
             drop(closed);
             assert_eq!(waits.join().unwrap(), (1, vec![0, libc::POLLNVAL]));
             // The same numbers, and the same epoll instance.
             let (again, _again) = io::pipe().unwrap();
             let all = [open.as_raw_fd(), again.as_raw_fd()];
-            let waits = weald::spawn(move || poll(&all));
-            settle();
+            let waits = waiter(move || poll(&all));
+            settle(1);
             assert!(!waits.is_finished());
             writer.write_all(b"x").unwrap();
             assert_eq!(waits.join().unwrap(), (1, vec![libc::POLLIN, 0]));
@@ -129,12 +149,12 @@ fn a_number_that_is_no_member_may_be_closed() {
         let (first, mut writer) = io::pipe().unwrap();
         let (second, _second) = io::pipe().unwrap();
         let all = [first.as_raw_fd(), second.as_raw_fd()];
-        let waits = weald::spawn(move || poll(&all));
-        settle();
+        let waits = waiter(move || poll(&all));
+        settle(1);
         for _ in 0..100 {
             drop(io::pipe().unwrap());
         }
-        settle();
+        settle(1);
         assert!(!waits.is_finished());
         writer.write_all(b"x").unwrap();
         assert_eq!(waits.join().unwrap(), (1, vec![libc::POLLIN, 0]));
@@ -145,20 +165,21 @@ fn a_number_that_is_no_member_may_be_closed() {
 fn a_number_that_weald_has_registered_is_told_of_too() {
     in_green(|| {
         let (closed, _closed) = io::pipe().unwrap();
-        let number = closed.into_raw_fd();
-        let registers = weald::spawn(move || {
+        let number = number_of_its_own(&closed, 700);
+        drop(closed);
+        let registers = waiter(move || {
             // SAFETY: it is open until this thread is killed, or as good as that.
             let fd = unsafe { BorrowedFd::borrow_raw(number) };
             weald::net::Fd::new(fd).readable()
         });
-        settle();
-        let reads = weald::spawn(move || {
+        settle(1);
+        let reads = waiter(move || {
             let mut byte = [0_u8];
             // SAFETY: room for one byte.
             let got = unsafe { libc::read(number, byte.as_mut_ptr().cast(), 1) };
             (got, io::Error::last_os_error().raw_os_error())
         });
-        settle();
+        settle(2);
         // SAFETY: no pointers.
         assert_eq!(unsafe { libc::close(number) }, 0);
         assert_eq!(reads.join().unwrap(), (-1, Some(libc::EBADF)));

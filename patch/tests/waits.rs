@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use support::{in_green, in_green_with_spares, runtime};
+use support::{in_green, in_green_with_spares, number_of_its_own, runtime};
 use weald::{Exception, timeout};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -88,7 +88,8 @@ fn a_datagram_socket_that_is_shut_down_ends_who_waits() {
 fn check_waiters_hear_of_a_closed_number(close: impl Fn(RawFd) + Send + Sync) {
     in_green(|| {
         let (near, mut far) = UnixStream::pair().unwrap();
-        let fd = near.as_raw_fd();
+        let fd = number_of_its_own(&near, 600);
+        drop(near);
         let start = || {
             weald::spawn(move || {
                 let mut byte = [0_u8];
@@ -99,16 +100,11 @@ fn check_waiters_hear_of_a_closed_number(close: impl Fn(RawFd) + Send + Sync) {
         };
         let waiters = [start(), start()];
         settle();
-        std::mem::forget(near);
         close(fd);
         // The next file with this number.
         let (again, mut other) = UnixStream::pair().unwrap();
-        let again = if again.as_raw_fd() == fd {
-            again
-        } else {
-            // SAFETY: two descriptors that are open, or one that is free.
-            unsafe { UnixStream::from_raw_fd(libc::dup2(again.as_raw_fd(), fd)) }
-        };
+        // SAFETY: a descriptor that is open, and one that nobody else has.
+        let again = unsafe { UnixStream::from_raw_fd(libc::dup2(again.as_raw_fd(), fd)) };
         other.write_all(b"x").unwrap();
         let _ = far.write(b"y");
         for waiter in waiters {

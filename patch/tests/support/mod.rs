@@ -1,10 +1,20 @@
 //! What the tests of this folder share.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use weald::Runtime;
+
+/// A second number of the file, from `least` on: no other test that runs beside this one opens a file there when it is closed.
+#[allow(unsafe_code, reason = "fcntl(2)")]
+pub(crate) fn number_of_its_own(fd: &impl AsRawFd, least: RawFd) -> RawFd {
+    // SAFETY: no pointers.
+    let number = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
+    assert!(number >= least);
+    number
+}
 
 /// A runtime of one worker, with everything patched, and so many carriers in reserve for calls that
 /// block their OS thread.
