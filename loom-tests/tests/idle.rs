@@ -7,6 +7,7 @@
 //! Invariant 2: a worker's bit is cleared once for each time it is set, by a waker or by itself.
 //! Invariant 3: nobody is left counted as searching: that would silence all later wake-ups.
 //! Invariant 4: the last searcher that finds work wakes the next one.
+//! Invariant 5: who passes over workers that sleep misses no work.
 
 #[path = "../../scheduler/src/idle.rs"]
 #[allow(dead_code, reason = "the hints have no model")]
@@ -164,6 +165,46 @@ fn the_last_searcher_wakes_the_next() {
             }
         },
     );
+}
+
+#[test]
+fn a_worker_that_goes_to_sleep_passes_over_those_that_sleep_only() {
+    let witnesses = &["seen", "slept"];
+    let name = "a_worker_that_goes_to_sleep_passes_over_those_that_sleep_only";
+    check(Model::new(name, 15, witnesses), || {
+        let pool = Pool::new();
+        // Worker 0 sleeps; an event wakes it.
+        pool.idle.sleep(0, false);
+        let other = thread::spawn({
+            let pool = Arc::clone(&pool);
+            move || {
+                pool.idle.sleep(1, false);
+                // All tasks are in the queue of worker 0.
+                let has_some = |worker| {
+                    let tasks = pool.tasks.load(Ordering::Relaxed);
+                    (worker == 0 && tasks > 0).then_some(())
+                };
+                let in_sight = pool.idle.find_awake(0, has_some).is_some();
+                if in_sight {
+                    witness!("seen");
+                    pool.idle.stay(1);
+                } else {
+                    witness!("slept");
+                    pool.wake_ups[1].wait();
+                    pool.idle.wake(1);
+                }
+                assert!(pool.take(), "the task of worker 0");
+            }
+        });
+        if cfg!(weald_fault = "idle_tells_before_it_is_awake") {
+            pool.push();
+            pool.idle.wake(0);
+        } else {
+            pool.idle.wake(0);
+            pool.push();
+        }
+        other.join().unwrap();
+    });
 }
 
 #[test]

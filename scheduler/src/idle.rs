@@ -8,7 +8,8 @@
 //! Going to sleep (`sleep`, then the worker's second look, then `Poller::sleep`):
 //! 1. set the own bit, leave `searching`;
 //! 2. `fence(SeqCst)`;
-//! 3. look everywhere once more; if there is work, `stay`.
+//! 3. look everywhere once more, at the workers that do not sleep ([`Idle::find_awake`]); if there is
+//!    work, `stay`.
 //!
 //! Work was pushed (`notify`):
 //! 1. `fence(SeqCst)` after the push; it pairs with 2 above: either the sleeper's second look sees
@@ -22,6 +23,11 @@
 //! Invariant 1: a worker's bit is cleared exactly once for each time it is set, by a waker (who has
 //! counted it as searching) or by the worker itself (who has not).
 //! Invariant 2: the last searcher that finds work calls `notify`: there may be more.
+//! Invariant 3: a worker's bit is set only while its own queues are empty, but for what its poller gives it
+//! between its waking up and its clearing the bit. After that it counts as searching, or calls `notify` if it
+//! has more than it runs next. So who looks for work may pass over workers whose bit is set: however many sleep, it costs
+//! a look at a word for each 64 of them. (A pusher clears its bit, pushes, fences; a sleeper fences, then
+//! looks at bits and queues: it sees both, or the pusher sees the sleeper's bit.)
 //! Checked by `loom-tests/tests/idle.rs`.
 
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
@@ -112,6 +118,44 @@ impl Idle {
         self.somebody_sleeps() && self.searching.load(Ordering::Relaxed) == 0
     }
 
+    /// Calls `f` with each worker that does not sleep until it returns something: once around, beginning
+    /// with `first`. After the fence of `sleep` it misses none that has work.
+    pub(crate) fn find_awake<R>(
+        &self,
+        first: usize,
+        mut f: impl FnMut(usize) -> Option<R>,
+    ) -> Option<R> {
+        let around = (first..self.workers, 0..first);
+        self.find_awake_in(around.0, &mut f)
+            .or_else(|| self.find_awake_in(around.1, &mut f))
+    }
+
+    fn find_awake_in<R>(
+        &self,
+        range: std::ops::Range<usize>,
+        f: &mut impl FnMut(usize) -> Option<R>,
+    ) -> Option<R> {
+        let mut next = range.start;
+        while next < range.end {
+            let word = next / BITS;
+            let asleep = self.sleeping[word].load(Ordering::Relaxed);
+            // Those of this word that are in the range and awake.
+            let mut awake = !asleep & (u64::MAX << (next % BITS));
+            next = (word + 1) * BITS;
+            while awake != 0 {
+                let worker = word * BITS + awake.trailing_zeros() as usize;
+                if worker >= range.end {
+                    return None;
+                }
+                if let Some(found) = f(worker) {
+                    return Some(found);
+                }
+                awake &= awake - 1;
+            }
+        }
+        None
+    }
+
     /// This worker sleeps (a hint).
     pub(crate) fn sleeps(&self, worker: usize) -> bool {
         self.sleeping[worker / BITS].load(Ordering::Relaxed) & (1 << (worker % BITS)) != 0
@@ -172,5 +216,45 @@ impl Idle {
             word.fetch_and(!bit, Ordering::AcqRel)
         };
         before & bit == 0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::Idle;
+
+    fn awake(idle: &Idle, first: usize) -> Vec<usize> {
+        let mut seen = Vec::new();
+        let found = idle.find_awake(first, |worker| {
+            seen.push(worker);
+            None::<()>
+        });
+        assert_eq!(found, None);
+        seen
+    }
+
+    #[test]
+    fn those_that_do_not_sleep_are_found_once_around() {
+        for workers in [1, 2, 63, 64, 65, 128, 200] {
+            let idle = Idle::new(workers);
+            for sleeper in (0..workers).filter(|worker| worker % 3 != 0) {
+                idle.sleep(sleeper, false);
+            }
+            let expected: Vec<_> = (0..workers).step_by(3).collect();
+            for first in 0..workers {
+                let mut around = expected.clone();
+                let before = expected.iter().filter(|&&worker| worker < first).count();
+                around.rotate_left(before);
+                assert_eq!(awake(&idle, first), around, "{first} of {workers}");
+            }
+            assert_eq!(idle.find_awake(0, Some), Some(0));
+        }
+    }
+
+    #[test]
+    fn where_all_sleep_nobody_is_looked_at() {
+        let idle = Idle::new(256);
+        (0..256).for_each(|worker| idle.sleep(worker, false));
+        assert_eq!(awake(&idle, 100), []);
     }
 }

@@ -407,7 +407,9 @@ impl Watch {
     fn look(&mut self, inner: &Arc<Inner>, now: Instant) -> Duration {
         let (mut all_brisk, mut backlog) = (true, false);
         let (mut stalled, mut soonest) = (0, TICK);
-        for worker in &inner.workers {
+        // Those that sleep are brisk. Since it was last seen awake, a worker that sleeps has counted a tick.
+        let _: Option<()> = inner.idle.find_awake(0, |worker| {
+            let worker = &inner.workers[worker];
             let pace = self.look_at(inner, worker, now);
             all_brisk &= pace == Pace::Brisk;
             backlog |= pace == Pace::Late || worker.has_stealable();
@@ -416,7 +418,8 @@ impl Watch {
             if seen.siege.is_on(now) {
                 soonest = soonest.min(seen.siege.tick());
             }
-        }
+            None
+        });
         if inner.monitor.stalled.load(Ordering::Relaxed) != stalled {
             inner.monitor.stalled.store(stalled, Ordering::Relaxed);
         }

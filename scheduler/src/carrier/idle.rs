@@ -185,10 +185,10 @@ impl Carrier {
             // SAFETY: the seat is held; ends with the statement.
             let first = unsafe { worker.core() }.random(workers.len());
             let mut retry = false;
-            for offset in 0..workers.len() {
-                let victim = &workers[(first + offset) % workers.len()];
+            let found = inner.idle.find_awake(first, |victim| {
+                let victim = &workers[victim];
                 if victim.index == worker.index {
-                    continue;
+                    return None;
                 }
                 // SAFETY: the seat is held; stealing runs nothing of the user's.
                 let core: &mut Core = unsafe { worker.core() };
@@ -196,14 +196,16 @@ impl Carrier {
                     Steal::Success(task) => {
                         core.push_ready(task);
                         count(&worker.counters.steals);
-                        return true;
+                        return Some(());
                     }
                     Steal::Retry => retry = true,
                     Steal::Empty => {}
                 }
-                if victim.late.load(Ordering::Relaxed) && victim.poller.adopt() > 0 {
-                    return true;
-                }
+                let adopts = victim.late.load(Ordering::Relaxed) && victim.poller.adopt() > 0;
+                adopts.then_some(())
+            });
+            if found.is_some() {
+                return true;
             }
             if Self::take_injected(inner, worker) {
                 return true;
@@ -215,6 +217,12 @@ impl Carrier {
         false
     }
 
+    /// A worker that does not sleep has something that could be stolen.
+    fn sees_stealable(&self, inner: &Inner) -> bool {
+        let has_some = |worker: usize| inner.workers[worker].has_stealable().then_some(());
+        inner.idle.find_awake(0, has_some).is_some()
+    }
+
     /// The second look before sleep.
     fn work_in_sight(&self, inner: &Inner, worker: &Worker) -> bool {
         self.mail.is_there()
@@ -222,7 +230,7 @@ impl Carrier {
             || (!inner.injector.is_empty()
                 && !cfg!(weald_fault = "carrier_sleeps_over_the_injector"))
             || inner.seats.somebody_waits()
-            || inner.workers.iter().any(Worker::has_stealable)
+            || self.sees_stealable(inner)
             || !worker.slot.is_empty()
     }
 }
