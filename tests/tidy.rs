@@ -24,6 +24,7 @@ const CRATES: &[(&str, &[&str])] = &[
 const LOW: &[(&str, &[&str])] = &[
     ("shim", &["patch"]),
     ("door", &["shim"]),
+    ("eager", &[]),
     ("ends", &["shim"]),
     ("forks", &["shim"]),
     ("idle", &["shim"]),

@@ -29,6 +29,7 @@ mod coroutine;
 mod current;
 mod door;
 mod dump;
+mod eager;
 mod ends;
 mod errno;
 mod error;

@@ -10,7 +10,9 @@
 //! | fresh   | what was spawned and has not started   | newest first | the oldest               |
 //! | yielded | what gave way                          | first in     | a batch of the oldest    |
 //!
-//! If the owner does not come back for a while the monitor moves what is in the slot to `ready`.
+//! Where the threads of a worker compute on after they have woken a peer, the peer goes to `ready` instead of
+//! the slot if another worker sleeps (`eager.rs`). If the owner does not come back for a while the monitor
+//! moves what is in the slot to `ready`.
 //!
 //! Newest first unfolds a tree of spawns depth first, so a million of them need a few stacks. No
 //! class starves another: see [`Worker::next`].
@@ -26,6 +28,7 @@ use weald_timer::{Key, Remote, Tick, Wheel};
 
 use crate::call_after::Call;
 use crate::cells::Cells;
+use crate::eager::Eagerness;
 use crate::green_thread::{Header, Hint, Task};
 use crate::handle::GreenThreadId;
 use crate::poller::Poller;
@@ -33,6 +36,7 @@ use crate::queue::{Order, RunQueue, Slot, Steal, Thieves, shrink};
 use crate::shim::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::shim::bounds::FAIRNESS_INTERVAL;
 use crate::shim::cell::UnsafeCell;
+use crate::shim::clock;
 use crate::shim::sync::{Arc, Mutex};
 use crate::stack;
 use crate::state::Why;
@@ -60,9 +64,6 @@ const PLENTY: usize = 32;
 
 /// But no longer than this.
 const LONGEST_POLL_INTERVAL: Duration = Duration::from_millis(1);
-
-/// The most looks at the clock between two attempts to share what a peer woke; a guess.
-const EAGER_INTERVAL: u32 = 1024;
 
 /// Timers that are fired at one look while fewer threads than this are ready. More would only wait in
 /// the queue, and what IO wakes would wait behind them.
@@ -181,9 +182,7 @@ pub(crate) struct Core {
     pub(crate) blocks: thread_locals::Cache,
     tick: u32,
     slot_streak: u32,
-    /// Looks at the clock until a thread that a peer woke is again shared with a sleeping worker.
-    eager_left: u32,
-    eager_interval: u32,
+    eagerness: Eagerness,
     clock_countdown: u32,
     clock_interval: u32,
     start: Instant,
@@ -244,8 +243,7 @@ impl Worker {
                 blocks: thread_locals::Cache::default(),
                 tick: 0,
                 slot_streak: 0,
-                eager_left: 0,
-                eager_interval: 1,
+                eagerness: Eagerness::new(),
                 clock_countdown: 1,
                 clock_interval: 1,
                 start,
@@ -303,7 +301,9 @@ impl Worker {
         // SAFETY: by contract the caller is the owner.
         unsafe {
             if let Some(task) = self.slot.take() {
-                self.core().ready.push(task);
+                let core = self.core();
+                core.ready.push(task);
+                core.eagerness.computes();
             }
         }
     }
@@ -458,24 +458,22 @@ impl Core {
             self.clock_interval *= 2;
         }
         self.clock_countdown = self.clock_interval;
-        self.eager_left = self.eager_left.saturating_sub(1);
+        self.eagerness.saw(now);
     }
 
     /// The worker has slept: what it is woken for may well compute.
     pub(crate) fn woke_up(&mut self) {
-        self.eager_left = 0;
-        self.eager_interval = 1;
+        self.eagerness.woke_up();
     }
 
-    /// May a thread that a peer woke go where a sleeping worker finds it? If the peer parks next,
-    /// as peers mostly do, that was in vain; so ever more seldom, until the worker has slept.
-    fn is_eager(&mut self) -> bool {
-        if self.eager_left > 0 {
-            return false;
+    /// May a thread that a peer woke go where a sleeping worker finds it?
+    fn shares_woken(&mut self) -> bool {
+        let shares = self.eagerness.is_due(clock::now);
+        if shares && !cfg!(loom) {
+            // To judge it when the peer has left its stack. A model has no time that passes.
+            self.clock_countdown = 1;
         }
-        self.eager_left = self.eager_interval;
-        self.eager_interval = (self.eager_interval * 2).min(EAGER_INTERVAL);
-        true
+        shares
     }
 
     /// `private`: threads that were woken and are in their carrier's own queues.
@@ -504,7 +502,7 @@ impl Core {
         hint: Hint,
         asleep: bool,
     ) -> bool {
-        if hint == Hint::Event || (asleep && self.is_eager()) {
+        if hint == Hint::Event || (asleep && self.shares_woken()) {
             self.ready.push(task);
             return true;
         }

@@ -412,7 +412,9 @@ impl Carrier {
                 return false;
             }
         }
-        if inner.idle.somebody_sleeps() && worker.has_stealable() {
+        // One thread is what this worker runs next, unless the carrier's own are before it.
+        let most = usize::from(self.private().is_empty());
+        if inner.idle.somebody_sleeps() && worker.has_stealable() && worker.queued() > most {
             inner.notify();
         }
         true
