@@ -1,8 +1,9 @@
 //! Scoped green threads: they may borrow, because none outlives the scope.
 //!
-//! The count of running children is the scope's. A child that ends gives its result to its cell
-//! first, so what the result borrows is dropped by the handle or by the child, never after the
-//! scope: `ScopedData::leave` is the last thing that a child does with anything of `'scope`.
+//! The count of running children is the scope's. A child's result lies in the thread's cell, as any thread's,
+//! inside a [`Leaving`], which is dropped after it: by who joins, by a handle that goes after the end, by
+//! the child itself, or by the thread that drops what nobody else does. That counts the child out, and is the
+//! last thing that is done for it with anything of `'scope`.
 #![allow(
     unsafe_code,
     reason = "threads that borrow, waited for before the borrow ends"
@@ -12,25 +13,67 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::exception::{self, Exception};
+use crate::carrier;
+use crate::exception;
 use crate::handle::GreenThread;
 use crate::join::JoinHandle;
 use crate::last_words;
-use crate::quietly::drop_quietly;
-use crate::runtime::{self, Inner};
-use crate::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::runtime::Inner;
+use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
 use crate::spawn::{self, Request};
 use crate::wait_queue::{WaitQueue, Woken};
 use crate::waiter;
 
-/// What children and scope share; it may outlive the scope by the tail of a child.
+/// What children and scope share; it may outlive the scope by the tail of the last child.
 #[derive(Debug, Default)]
 struct Shared {
+    /// Children that have not been counted out. Made more by the scope's closure and by children only.
     running: AtomicUsize,
-    /// A child that nobody joined has unwound.
-    unwound: AtomicBool,
+    /// Children that have unwound and that nobody joined.
+    unwound: AtomicUsize,
     end: WaitQueue,
+}
+
+impl Shared {
+    /// Counts a child out.
+    ///
+    /// # Safety
+    /// `this` points into the `Arc` of a scope in which the child has not been counted out.
+    unsafe fn leave(this: *const Self) {
+        let order = if cfg!(weald_fault = "scope_relaxed_leave") {
+            Ordering::Relaxed
+        } else {
+            Ordering::AcqRel
+        };
+        {
+            // SAFETY: the scope waits for the child.
+            let shared = unsafe { &*this };
+            let mut running = shared.running.load(Ordering::Relaxed);
+            while running > 1 {
+                let less = running - 1;
+                match (shared.running).compare_exchange_weak(
+                    running,
+                    less,
+                    order,
+                    Ordering::Relaxed,
+                ) {
+                    // Others run, so nobody is to be woken; the scope may be gone.
+                    Ok(_) => return,
+                    Err(now) => running = now,
+                }
+            }
+        }
+        // It may be the last, whom the scope waits for and does not outlive.
+        // SAFETY: as above, so the count is above zero.
+        let shared = unsafe {
+            Arc::increment_strong_count(this);
+            Arc::from_raw(this)
+        };
+        if shared.running.fetch_sub(1, order) == 1 {
+            shared.end.wake_all();
+        }
+    }
 }
 
 /// A scope for green threads that borrow; see [`scope`].
@@ -43,24 +86,27 @@ pub struct Scope<'scope, 'env: 'scope> {
 
 /// The right to the result of a scoped green thread.
 pub struct ScopedJoinHandle<'scope, T> {
-    /// The child runs inside a closure of ours that puts the result here, so that it is dropped
-    /// or taken before the scope ends.
-    handle: JoinHandle<()>,
-    result: Arc<Slot<T>>,
-    _scope: PhantomData<&'scope ()>,
+    handle: JoinHandle<Leaving<T>>,
+    shared: &'scope Shared,
 }
 
-/// Where a child leaves its result.
-struct Slot<T> {
-    value: crate::shim::sync::Mutex<Option<std::thread::Result<T>>>,
-    shared: Arc<Shared>,
+/// The result of a child, and the right to count it out, when it is dropped.
+struct Leaving<T> {
+    result: Option<std::thread::Result<T>>,
+    /// The child's closure was run, not only dropped.
+    began: bool,
+    shared: *const Shared,
 }
 
-impl<T> Drop for Slot<T> {
+// SAFETY: it owns a `T` and points to what is shared.
+unsafe impl<T: Send> Send for Leaving<T> {}
+
+impl<T> Drop for Leaving<T> {
     fn drop(&mut self) {
         // As std: a result that nobody took is dropped, and a panic that nobody saw is the scope's.
-        let result = self.value.lock().take();
-        let unwound = matches!(result, Some(Err(_)));
+        let result = self.result.take();
+        let unwound = matches!(result, Some(Err(_))) || !self.began;
+        // The payload of a body that was only dropped is in the thread's cell.
         // An exception in the destructor would be a panic that goes nowhere.
         let is_users = unwound || (result.is_some() && std::mem::needs_drop::<T>());
         let _hold = is_users.then(exception::Hold::new);
@@ -69,17 +115,12 @@ impl<T> Drop for Slot<T> {
                 "the result of a scoped green thread panicked when dropped"
             ));
         }
-        if unwound {
-            self.shared.unwound.store(true, Ordering::Relaxed);
-        }
-        // The last thing that is done for this child.
-        let order = if cfg!(weald_fault = "scope_relaxed_leave") {
-            Ordering::Relaxed
-        } else {
-            Ordering::AcqRel
-        };
-        if self.shared.running.fetch_sub(1, order) == 1 {
-            self.shared.end.wake_all();
+        // SAFETY: the scope waits until the child has been counted out, which is done here, once.
+        unsafe {
+            if unwound {
+                (*self.shared).unwound.fetch_add(1, Ordering::Relaxed);
+            }
+            Shared::leave(self.shared);
         }
     }
 }
@@ -124,7 +165,7 @@ where
     }
     match result {
         Err(payload) => exception::go_on(payload),
-        Ok(_) if shared.unwound.load(Ordering::Relaxed) => {
+        Ok(_) if shared.unwound.load(Ordering::Relaxed) > 0 => {
             panic!("a scoped green thread panicked")
         }
         Ok(value) => value,
@@ -149,8 +190,7 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        let inner = runtime::here();
-        self.start(&inner, Request::default(), f)
+        carrier::with_runtime_arc(|inner| self.start(inner, Request::default(), f))
     }
 
     pub(crate) fn start<F, T>(
@@ -164,49 +204,39 @@ impl<'scope> Scope<'scope, '_> {
         T: Send + 'scope,
     {
         self.shared.running.fetch_add(1, Ordering::Relaxed);
-        let slot = Arc::new(Slot {
-            value: crate::shim::sync::Mutex::new(None),
-            shared: Arc::clone(&self.shared),
-        });
         let child = Child {
-            slot: Arc::clone(&slot),
-            body: Some(f),
+            body: f,
+            leaving: Leaving {
+                result: None,
+                began: false,
+                shared: Arc::as_ptr(&self.shared),
+            },
         };
-        // SAFETY: the scope does not end before the child's `Slot` is dropped, which is after its
-        // closure and its result; the thread's own result is `()`.
+        // SAFETY: the scope does not end before the child's `Leaving` is dropped, which is after its
+        // closure and its result.
         let handle = unsafe { spawn::start(inner, request, move || child.run()) };
         ScopedJoinHandle {
             handle,
-            result: slot,
-            _scope: PhantomData,
+            shared: &self.shared,
         }
     }
 }
 
-/// What a child runs. If it never starts, its drop reports the cancellation.
+/// What a child runs. One that was killed before it started is dropped in this order: what it borrowed is
+/// let go before the scope hears of it.
 struct Child<F, T> {
-    slot: Arc<Slot<T>>,
-    body: Option<F>,
+    body: F,
+    leaving: Leaving<T>,
 }
 
 impl<F: FnOnce() -> T, T> Child<F, T> {
-    fn run(mut self) {
-        let body = self.body.take().expect("a child runs once");
-        let result = catch_unwind(AssertUnwindSafe(body));
+    fn run(mut self) -> Leaving<T> {
+        self.leaving.began = true;
+        let result = catch_unwind(AssertUnwindSafe(self.body));
         // SAFETY: the running thread's header is alive.
         let result = crate::exception::or_told(unsafe { &*crate::current::header() }, result);
-        *self.slot.value.lock() = Some(result);
-    }
-}
-
-impl<F, T> Drop for Child<F, T> {
-    fn drop(&mut self) {
-        if let Some(body) = self.body.take() {
-            // Killed before it started: what it borrowed is let go before the scope hears of it.
-            drop_quietly(body);
-            let killed = Exception::killed();
-            *self.slot.value.lock() = Some(Err(Box::new(killed)));
-        }
+        self.leaving.result = Some(result);
+        self.leaving
     }
 }
 
@@ -222,8 +252,19 @@ impl<T> ScopedJoinHandle<'_, T> {
         } else if let Err(interrupt) = self.handle.wait_only() {
             interrupt.unwind();
         }
-        let result = self.result.value.lock().take();
-        result.unwrap_or_else(|| unreachable!("a child that has ended leaves a result"))
+        match self.handle.wait_to_end() {
+            Ok(mut leaving) => {
+                let result = leaving.result.take();
+                result.unwrap_or_else(|| unreachable!("a child that has ended leaves a result"))
+            }
+            Err(payload) => {
+                // Its body was dropped, and that counted as unwound: now somebody has seen it.
+                let seen = |unwound: usize| unwound.checked_sub(1);
+                let _ =
+                    (self.shared.unwound).fetch_update(Ordering::Relaxed, Ordering::Relaxed, seen);
+                Err(payload)
+            }
+        }
     }
 
     /// True once the thread has ended.
