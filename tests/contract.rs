@@ -88,6 +88,7 @@ fn the_runtime_has_its_names() {
 #[test]
 fn green_threads_have_their_names() {
     let _: fn(fn() -> u8) -> JoinHandle<u8> = weald::spawn::<fn() -> u8, u8>;
+    let _: fn(fn() -> u8, fn() -> i8) -> (u8, i8) = weald::join::<fn() -> u8, fn() -> i8, u8, i8>;
     let _: fn() -> Builder = Builder::new;
     let _: fn(Builder, String) -> Builder = Builder::name;
     let _: fn(Builder, usize) -> Builder = Builder::stack_size;

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use crate::cpus;
 use crate::error::InstallError;
 use crate::green_thread::{Header, Task};
 use crate::handle::GreenThread;
@@ -373,7 +374,7 @@ impl RuntimeBuilder {
         shadow_stack::check()?;
         let workers = self
             .workers
-            .unwrap_or_else(|| num_cpus::get().clamp(1, *WORKERS.end()));
+            .unwrap_or_else(|| cpus::usable().min(*WORKERS.end()));
         if !WORKERS.contains(&workers) {
             return Err(out_of_range("workers", workers, WORKERS));
         }

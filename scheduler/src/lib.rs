@@ -26,6 +26,7 @@ mod call_after;
 mod carrier;
 mod cells;
 mod coroutine;
+mod cpus;
 mod current;
 mod door;
 mod dump;

@@ -257,7 +257,7 @@ impl Inner {
 ///
 /// Most programs need no value of this type: [`spawn`](crate::spawn()) and the other free functions
 /// use the runtime of the running green thread, else the default one, which starts at its first use
-/// with a worker for each core. `WEALD_WORKERS` and `WEALD_STACK_SIZE` (bytes) override its
+/// with a worker for each CPU that the process may use. `WEALD_WORKERS` and `WEALD_STACK_SIZE` (bytes) override its
 /// settings; a bad value panics at the first use. Any number of runtimes may live in one process.
 ///
 /// Dropping a runtime is [`shutdown`](Runtime::shutdown) without a grace: its green threads are
