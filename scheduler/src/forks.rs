@@ -82,11 +82,11 @@ impl Fork {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Forks {
+    /// Null stands for `first`: the list is empty. The thread's own.
+    last: Cell<*const AtomicPtr<Fork>>,
     pushed: AtomicUsize,
     taken: AtomicUsize,
     first: AtomicPtr<Fork>,
-    /// Null stands for `first`. The thread's own.
-    last: Cell<*const AtomicPtr<Fork>>,
     /// Null stands for `first`. The taker's.
     cursor: Cell<*const AtomicPtr<Fork>>,
 }
@@ -94,10 +94,10 @@ pub(crate) struct Forks {
 impl Forks {
     pub(crate) fn new() -> Self {
         Self {
+            last: Cell::new(ptr::null()),
             pushed: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             first: AtomicPtr::new(ptr::null_mut()),
-            last: Cell::new(ptr::null()),
             cursor: Cell::new(ptr::null()),
         }
     }
@@ -105,7 +105,7 @@ impl Forks {
     /// The thread is in the first half of a join; for the thread itself.
     #[inline(always)]
     pub(crate) fn is_used(&self) -> bool {
-        self.pushed.load(Ordering::Relaxed) != 0
+        !self.last.get().is_null()
     }
 
     /// Some are left that nobody has taken; for the thread itself.
