@@ -230,3 +230,79 @@ impl Forks {
         unsafe { link.as_ref() }.unwrap_or(&self.first)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// First halves down to a depth; `plan`: how many forks are taken at each level on the way down.
+    /// Returns the numbers of those that were taken, as their own frames learn it.
+    fn descend(
+        forks: &Forks,
+        depth: usize,
+        plan: &[usize],
+        taken: &mut Vec<*const Fork>,
+    ) -> Vec<usize> {
+        let Some((&count, rest)) = plan.split_first() else {
+            return Vec::new();
+        };
+        let fork = Fork::new();
+        let fork = &raw const fork;
+        // SAFETY: one thread does it all; the fork is there until it was popped and settled.
+        unsafe {
+            let number = forks.push(fork);
+            assert_eq!(number, depth);
+            assert!(forks.is_used());
+            for _ in 0..count {
+                taken.extend(forks.take_own());
+            }
+            let mut lost = descend(forks, depth + 1, rest, taken);
+            let is_mine = forks.pop(fork, number) || !forks.settle(fork, number);
+            assert_eq!(is_mine, !taken.contains(&fork));
+            if !is_mine {
+                taken.retain(|&other| other != fork);
+                lost.push(number);
+            }
+            lost
+        }
+    }
+
+    #[test]
+    fn forks_are_taken_from_the_oldest_on_and_all_others_are_popped() {
+        let forks = Forks::new();
+        for (plan, lost) in [
+            (&[0, 0, 0][..], &[][..]),
+            (&[1, 0, 0], &[0]),
+            (&[0, 0, 1], &[0]),
+            (&[0, 2, 0], &[1, 0]),
+            (&[1, 1, 1, 1], &[3, 2, 1, 0]),
+            (&[0, 0, 9], &[2, 1, 0]),
+            (&[2, 0, 0, 1], &[1, 0]),
+        ] {
+            // Each time in a list that others have used.
+            for _ in 0..2 {
+                let mut taken = Vec::new();
+                assert_eq!(descend(&forks, 0, plan, &mut taken), lost, "{plan:?}");
+                assert_eq!(taken, []);
+                assert!(!forks.is_used() && !forks.has_any());
+            }
+        }
+    }
+
+    #[test]
+    fn who_takes_from_another_thread_finds_nothing_in_an_empty_list() {
+        barrier::prepare();
+        let forks = Forks::new();
+        let fork = Fork::new();
+        // SAFETY: one thread does it all.
+        unsafe {
+            assert_eq!(forks.take(), None);
+            let number = forks.push(&raw const fork);
+            assert_eq!(forks.take(), Some(&raw const fork));
+            assert_eq!(forks.take(), None);
+            assert!(!forks.pop(&raw const fork, number));
+            assert!(forks.settle(&raw const fork, number));
+            assert_eq!(forks.take(), None);
+        }
+    }
+}

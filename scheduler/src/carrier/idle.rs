@@ -218,7 +218,7 @@ impl Carrier {
     }
 
     /// A worker that does not sleep has something that could be stolen.
-    fn sees_stealable(&self, inner: &Inner) -> bool {
+    fn sees_stealable(inner: &Inner) -> bool {
         let has_some = |worker: usize| inner.workers[worker].has_stealable().then_some(());
         inner.idle.find_awake(0, has_some).is_some()
     }
@@ -230,7 +230,7 @@ impl Carrier {
             || (!inner.injector.is_empty()
                 && !cfg!(weald_fault = "carrier_sleeps_over_the_injector"))
             || inner.seats.somebody_waits()
-            || self.sees_stealable(inner)
+            || Self::sees_stealable(inner)
             || !worker.slot.is_empty()
     }
 }
