@@ -88,10 +88,17 @@ pub struct EventSlot {
     pub on_event: fn(&'static EventSlot, u16, Readiness),
 }
 
+/// Counts tokens: the kernel hands one on only after it was given it, which ThreadSanitizer does not see.
+#[cfg(all(weald_sanitizer = "thread", not(loom)))]
+static TOKENS: AtomicUsize = AtomicUsize::new(0);
+
 /// The token of a slot and its generation: an address has 48 bits here.
 fn token(slot: &'static EventSlot, generation: u16) -> usize {
     let address = std::ptr::from_ref(slot) as usize;
     debug_assert_eq!(address >> 48, 0, "user addresses have 48 bits");
+    // Pairs with the load in `dispatch`.
+    #[cfg(all(weald_sanitizer = "thread", not(loom)))]
+    TOKENS.fetch_add(1, Ordering::Release);
     address | (usize::from(generation) << 48)
 }
 
@@ -103,6 +110,8 @@ compile_error!("weald needs 64-bit pointers: a token is an address and a generat
 /// # Safety
 /// The token was made by `token`.
 unsafe fn dispatch(token: usize, readiness: Readiness) {
+    #[cfg(all(weald_sanitizer = "thread", not(loom)))]
+    TOKENS.load(Ordering::Acquire);
     let generation = u16::try_from(token >> 48).expect("16 bits are left");
     let address = token & ((1 << 48) - 1);
     // SAFETY: by contract the address is that of a slot, which lives for ever.

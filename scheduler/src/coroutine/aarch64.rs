@@ -207,7 +207,7 @@ impl<I, Y> Coroutine<I, Y> {
         let input = ManuallyDrop::new(input);
         let output: *const Y;
         #[cfg(weald_sanitizer = "thread")]
-        self.fibre.enter();
+        let before = self.fibre.enter();
         // SAFETY: the coroutine is left (1), and as it is borrowed mutably nobody else resumes it. Its
         // body reads the input before it does anything else (3). No panic comes out of it (4).
         unsafe {
@@ -231,6 +231,8 @@ impl<I, Y> Coroutine<I, Y> {
                 clobber_abi("C"),
             );
         }
+        #[cfg(weald_sanitizer = "thread")]
+        fibre::came_back(before);
         if self.left.is_null() {
             CoroutineResult::Return(())
         } else {

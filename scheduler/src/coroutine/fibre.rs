@@ -6,8 +6,8 @@
 //!
 //! 1. Who switches stacks has named the fibre that it goes to, and runs no other code in between: a
 //!    function that is entered on one shadow stack is left on it. So all here is inlined.
-//! 2. Only coroutines are switched to from an OS thread's own stack, so the way back needs no more
-//!    memory than a thread-local.
+//! 2. A coroutine leaves on the OS thread where it was last resumed, to whoever resumed it. That may be a coroutine
+//!    as well (`panic_count.rs`), so the resumer keeps the thread-local's former value and puts it back.
 #![allow(unsafe_code, reason = "calls the sanitizer's runtime")]
 #![expect(
     clippy::inline_always,
@@ -29,7 +29,7 @@ unsafe extern "C" {
 const ORDERED: c_uint = 0;
 
 thread_local! {
-    /// The OS thread's own fibre while a coroutine runs on it.
+    /// The fibre that goes on when the running coroutine leaves.
     static PARENT: Cell<*mut c_void> = const { Cell::new(ptr::null_mut()) };
 }
 
@@ -42,15 +42,23 @@ impl Fibre {
         Self(unsafe { __tsan_create_fiber(0) })
     }
 
-    /// The OS thread is about to switch to the coroutine.
+    /// The caller is about to switch to the coroutine. Returns what it passes to [`came_back`] when the coroutine
+    /// has left.
     #[inline(always)]
-    pub(super) fn enter(&self) {
+    pub(super) fn enter(&self) -> *mut c_void {
         // SAFETY: the fibre is there until `self` is dropped, and nobody else runs it.
         unsafe {
-            PARENT.set(__tsan_get_current_fiber());
+            let before = PARENT.replace(__tsan_get_current_fiber());
             __tsan_switch_to_fiber(self.0, ORDERED);
+            before
         }
     }
+}
+
+/// The coroutine that the caller has entered has left.
+#[inline(always)]
+pub(super) fn came_back(before: *mut c_void) {
+    PARENT.set(before);
 }
 
 impl Drop for Fibre {
@@ -63,6 +71,6 @@ impl Drop for Fibre {
 /// The running coroutine is about to switch back.
 #[inline(always)]
 pub(super) fn leave() {
-    // SAFETY: the OS thread's own fibre outlives what it resumes, and waits for it.
+    // SAFETY: whoever has resumed it waits for it.
     unsafe { __tsan_switch_to_fiber(PARENT.get(), ORDERED) }
 }

@@ -387,4 +387,24 @@ mod tests {
         let mut coroutine = unsafe { Coroutine::new(stack(), Control::current(), body) };
         assert_eq!(coroutine.resume(()), Resumed::Finished);
     }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
+    fn one_that_has_resumed_another_one_leaves_to_its_own_resumer() {
+        let mut outer = {
+            let body = |suspender: &Suspender<(), u32>, ()| {
+                let inner = |suspender: &Suspender<(), u32>, ()| suspender.suspend(1);
+                // SAFETY: the body borrows and holds nothing.
+                let mut inner = unsafe { Coroutine::new(stack(), Control::current(), inner) };
+                assert_eq!(inner.resume(()), Resumed::Suspended(1));
+                suspender.suspend(2);
+                assert_eq!(inner.resume(()), Resumed::Finished);
+            };
+            // SAFETY: as above.
+            unsafe { Coroutine::new(stack(), Control::current(), body) }
+        };
+        assert_eq!(outer.resume(()), Resumed::Suspended(2));
+        assert_eq!(outer.resume(()), Resumed::Finished);
+        drop(outer);
+    }
 }
