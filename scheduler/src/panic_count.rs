@@ -29,13 +29,14 @@
 #![allow(unsafe_code, reason = "runs coroutines")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::coroutine::{Control, Coroutine, Resumed, Suspender};
 use crate::last_words;
 use crate::patch::Bypass;
+use crate::shim::plain::{Condvar, Mutex, MutexGuard};
 use crate::stack::{self, Cache, DEFAULT_STACK, Stack};
 
 /// Halves that the keeper begins at a time: first so many, then twice as many each time that the stock
@@ -198,6 +199,8 @@ fn take_half() -> Option<Half> {
 fn keep() {
     let mut stock = stock();
     let mut batch = BATCH;
+    // When it last had something to do.
+    let mut since = Instant::now();
     loop {
         if stock.wanted > 0 && stock.halves.is_empty() {
             drop(stock);
@@ -211,6 +214,7 @@ fn keep() {
             stock.halves.append(&mut some);
             batch = (2 * batch).min(LARGEST_BATCH);
             FROM_KEEPER.notify_all();
+            since = Instant::now();
             continue;
         }
         if stock.halves.len() > MOST {
@@ -218,14 +222,16 @@ fn keep() {
             drop(stock);
             finish(surplus);
             stock = self::stock();
+            since = Instant::now();
             continue;
         }
-        let (guard, waited) = FOR_KEEPER
-            .wait_timeout(stock, REST)
+        let (guard, _) = FOR_KEEPER
+            .wait_timeout(stock, REST.saturating_sub(since.elapsed()))
             .unwrap_or_else(PoisonError::into_inner);
         stock = guard;
-        if waited.timed_out() && stock.wanted == 0 {
+        if since.elapsed() >= REST && stock.wanted == 0 {
             batch = BATCH;
+            since = Instant::now();
             let all = std::mem::take(&mut stock.halves);
             drop(stock);
             finish(all);
