@@ -13,3 +13,4 @@ mod limits;
 mod plain;
 mod routes;
 mod second;
+mod threads;

@@ -1,0 +1,47 @@
+//! One line ends a server well when the process is asked to end. In a process of its own, which signals itself.
+
+#![allow(unsafe_code, reason = "a signal is raised")]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use weald::signal::{Signal, Signals};
+use weald_http::Server;
+
+#[test]
+fn a_server_ends_well_by_sigterm() {
+    // The handler is there from now on, so the signal does not end the process.
+    let _handler = Signals::new([Signal::SIGTERM]).unwrap();
+    let runs = Arc::new(AtomicBool::new(false));
+    let begins = Arc::clone(&runs);
+    let listener = weald::tcp_listener("127.0.0.1:0").unwrap();
+    let server = Server::new(listener).serve(move |_request| {
+        begins.store(true, Ordering::SeqCst);
+        weald::sleep(Duration::from_millis(300));
+        "well"
+    });
+    let addr = server.local_addr();
+    let mut stream = TcpStream::connect(addr).unwrap();
+    write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    while !runs.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let ends = std::thread::spawn(move || server.until_shutdown(Duration::from_secs(20)));
+    // It accepts until it has been told, which may be before it waits to be. A second signal would end the wait.
+    while TcpStream::connect(addr).is_ok() {
+        // SAFETY: the signal has a handler.
+        assert_eq!(unsafe { libc::raise(libc::SIGTERM) }, 0);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.ends_with("\r\n\r\nwell") && answer.contains("connection: close"),
+        "{answer}"
+    );
+    ends.join().unwrap().unwrap();
+}
