@@ -64,6 +64,10 @@ impl fmt::Debug for GreenThreadId {
 pub struct GreenThread(pub(crate) Task);
 
 impl GreenThread {
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.state.is_done()
+    }
+
     /// The thread's number.
     pub fn id(&self) -> GreenThreadId {
         self.0.id

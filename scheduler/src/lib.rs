@@ -39,6 +39,7 @@ mod exception;
 mod fork_join;
 mod forks;
 mod green_thread;
+mod group;
 mod handle;
 mod idle;
 #[doc(hidden)]
@@ -58,6 +59,7 @@ mod offload;
 mod on_os_thread;
 mod os_parker;
 mod os_thread;
+mod outcome;
 #[cfg(not(any(loom, miri)))]
 mod panic_count;
 #[cfg(not(loom))]
@@ -123,6 +125,7 @@ pub use crate::error::InstallError;
 pub use crate::exc_after::exc_after;
 pub use crate::exception::{Elapsed, Exception, Killed, catch};
 pub use crate::fork_join::join;
+pub use crate::group::{Group, group};
 pub use crate::handle::{GreenThread, GreenThreadId};
 pub use crate::join::JoinHandle;
 pub use crate::locals::LocalKey;
@@ -131,6 +134,7 @@ pub use crate::metrics::Metrics;
 pub use crate::on_os_thread::{
     OnOsThread, has_own_thread_locals, on_os_thread, on_os_thread_unsend,
 };
+pub use crate::outcome::Outcome;
 pub use crate::runtime::Runtime;
 pub use crate::scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(weald_sanitizer = "thread")]

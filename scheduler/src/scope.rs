@@ -19,23 +19,36 @@ use crate::handle::GreenThread;
 use crate::join::JoinHandle;
 use crate::last_words;
 use crate::runtime::Inner;
-use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
 use crate::spawn::{self, Request};
-use crate::wait_queue::{WaitQueue, Woken};
+use crate::wait_queue::{Interrupt, WaitQueue, Woken};
 use crate::waiter;
 
 /// What children and scope share; it may outlive the scope by the tail of the last child.
 #[derive(Debug, Default)]
-struct Shared {
+pub(crate) struct Shared {
     /// Children that have not been counted out. Made more by the scope's closure and by children only.
     running: AtomicUsize,
     /// Children that have unwound and that nobody joined.
     unwound: AtomicUsize,
+    /// Children that were killed before they began and that nobody joined.
+    unbegun: AtomicUsize,
+    /// A group kills its children: it does not count those that end by that.
+    kills: AtomicBool,
     end: WaitQueue,
 }
 
 impl Shared {
+    /// From now on a child that ends because it was killed is none that nobody has seen unwind.
+    pub(crate) fn expect_kills(&self) {
+        self.kills.store(true, Ordering::Relaxed);
+    }
+
+    fn kills(&self) -> bool {
+        self.kills.load(Ordering::Relaxed)
+    }
+
     /// Counts a child out.
     ///
     /// # Safety
@@ -105,10 +118,16 @@ impl<T> Drop for Leaving<T> {
     fn drop(&mut self) {
         // As std: a result that nobody took is dropped, and a panic that nobody saw is the scope's.
         let result = self.result.take();
-        let unwound = matches!(result, Some(Err(_))) || !self.began;
+        // SAFETY: the scope waits until the child has been counted out, which is done below.
+        let kills = unsafe { (*self.shared).kills() };
+        let unwound = match &result {
+            Some(Err(payload)) => !(kills && exception::is_kill(&**payload)),
+            _ => false,
+        };
         // The payload of a body that was only dropped is in the thread's cell.
         // An exception in the destructor would be a panic that goes nowhere.
-        let is_users = unwound || (result.is_some() && std::mem::needs_drop::<T>());
+        let is_users =
+            matches!(result, Some(Err(_))) || (result.is_some() && std::mem::needs_drop::<T>());
         let _hold = is_users.then(exception::Hold::new);
         if catch_unwind(AssertUnwindSafe(|| drop(result))).is_err() {
             last_words::abort(format_args!(
@@ -120,6 +139,9 @@ impl<T> Drop for Leaving<T> {
             if unwound {
                 (*self.shared).unwound.fetch_add(1, Ordering::Relaxed);
             }
+            if !self.began {
+                (*self.shared).unbegun.fetch_add(1, Ordering::Relaxed);
+            }
             Shared::leave(self.shared);
         }
     }
@@ -129,7 +151,8 @@ impl<T> Drop for Leaving<T> {
 ///
 /// As `std::thread::scope`. The implicit wait at the end cannot be interrupted: an exception for
 /// the caller is held until all children have ended. Killing the caller does not kill the
-/// children.
+/// children, and a [`timeout`](crate::timeout()) around a scope waits for them. A [`group`](crate::group()) kills
+/// them.
 ///
 /// # Examples
 /// ```
@@ -149,30 +172,59 @@ where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
     exception::check_may_wait();
-    let scope = Scope {
-        shared: Arc::new(Shared::default()),
-        _borrows: PhantomData,
-        _env: PhantomData,
-    };
+    let scope = Scope::new();
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    let shared = &scope.shared;
-    let none = || shared.running.load(Ordering::Acquire) == 0;
-    while !none() {
-        match shared.end.wait(none, None, false) {
-            Woken::Ready | Woken::Notified | Woken::Again => {}
-            Woken::TimedOut | Woken::Interrupted(_) => unreachable!("the wait admits neither"),
-        }
-    }
+    scope.wait();
     match result {
         Err(payload) => exception::go_on(payload),
-        Ok(_) if shared.unwound.load(Ordering::Relaxed) > 0 => {
-            panic!("a scoped green thread panicked")
-        }
+        Ok(_) if scope.has_unwound() => panic!("a scoped green thread panicked"),
         Ok(value) => value,
     }
 }
 
 impl<'scope> Scope<'scope, '_> {
+    pub(crate) fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared::default()),
+            _borrows: PhantomData,
+            _env: PhantomData,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Waits until all children have ended.
+    pub(crate) fn wait(&self) {
+        if self.wait_for_end(false).is_err() {
+            unreachable!("the wait admits no exception");
+        }
+    }
+
+    /// The same, or until an exception comes for the caller.
+    pub(crate) fn wait_unless_interrupted(&self) -> Result<(), Interrupt> {
+        self.wait_for_end(true)
+    }
+
+    fn wait_for_end(&self, interruptible: bool) -> Result<(), Interrupt> {
+        let none = || self.shared.running.load(Ordering::Acquire) == 0;
+        while !none() {
+            match self.shared.end.wait(none, None, interruptible) {
+                Woken::Ready | Woken::Notified | Woken::Again => {}
+                Woken::TimedOut => unreachable!("the wait has no limit"),
+                Woken::Interrupted(interrupt) => return Err(interrupt),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a child has ended by a panic or an exception that nobody has seen; when all have ended.
+    pub(crate) fn has_unwound(&self) -> bool {
+        let unbegun = self.shared.unbegun.load(Ordering::Relaxed) > 0;
+        self.shared.unwound.load(Ordering::Relaxed) > 0 || (unbegun && !self.shared.kills())
+    }
+
     /// Starts a green thread that may borrow what outlives the scope.
     ///
     /// # Examples
@@ -258,10 +310,8 @@ impl<T> ScopedJoinHandle<'_, T> {
                 result.unwrap_or_else(|| unreachable!("a child that has ended leaves a result"))
             }
             Err(payload) => {
-                // Its body was dropped, and that counted as unwound: now somebody has seen it.
-                let seen = |unwound: usize| unwound.checked_sub(1);
-                let _ =
-                    (self.shared.unwound).fetch_update(Ordering::Relaxed, Ordering::Relaxed, seen);
+                // Its body was dropped, and that was counted: now somebody has seen it.
+                self.shared.unbegun.fetch_sub(1, Ordering::Relaxed);
                 Err(payload)
             }
         }

@@ -23,6 +23,9 @@ use crate::sleep;
 /// `panic = "abort"`. There a limit is of use around calls that return `io::Result`, if `f` returns
 /// when one has failed.
 ///
+/// A [`scope`](crate::scope()) inside `f` waits for its children before the limit is raised: `timeout` around a scope
+/// whose child sleeps 2 s returns `Ok` after 2 s. A [`group`](crate::group()) ends its children.
+///
 /// In code made green by `weald-patch` the limit cannot unwind through C. There a call that it ends
 /// fails (`ETIMEDOUT`) or returns early (a sleep), and a call that cannot fail (a lock of std's) goes on
 /// to its own end. Both count as raised: `timeout` returns `Err` when `f` returns.

@@ -29,6 +29,7 @@ mod fork_join;
 mod futures;
 mod fuzz_channels;
 mod fuzz_exceptions;
+mod group;
 mod hogs;
 mod join;
 mod lives;

@@ -203,6 +203,12 @@ pub(crate) fn or_told<T>(
     result
 }
 
+/// Whether a payload is that of a kill.
+pub(crate) fn is_kill(payload: &(dyn Any + Send)) -> bool {
+    let exception = payload.downcast_ref::<Exception>();
+    exception.is_some_and(|it| it.downcast_ref::<Killed>().is_some())
+}
+
 /// Unwinds on with a payload that was caught.
 pub(crate) fn go_on(payload: Box<dyn Any + Send>) -> ! {
     if payload.is::<Exception>() {
