@@ -60,7 +60,7 @@ const WAITED: u64 = 4;
 const TICK: u64 = 8;
 
 /// Who is told of an end too little looks again after this: seldom enough to cost nothing, and soon enough for an end.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 const NOWHERE: u32 = 0;
 const REGISTERING: u32 = 1;

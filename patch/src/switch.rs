@@ -20,11 +20,12 @@ pub enum Kind {
     Sleep,
     /// `poll`, `ppoll`, `select`, `pselect`, `epoll_wait`, `epoll_pwait`.
     Select,
-    /// `syscall(SYS_futex, ..)`: std's and parking_lot's locks, channels, `park`.
+    /// `syscall(SYS_futex, ..)`: std's and parking_lot's locks, channels, `park`; libc's read-write locks, condition variables and
+    /// semaphores; `msgrcv`, `msgsnd`, `semop`.
     Sync,
     /// `getaddrinfo`.
     Names,
-    /// `wait4`, `waitpid`, `waitid`.
+    /// `wait`, `wait4`, `waitpid`, `waitid`; `system`, `pause`, `sigwait` and its kin.
     Process,
     /// `read`, `write`, `pread`, `pwrite` on ordinary files; `flock`. What must wait for the disk
     /// keeps its OS thread, and the worker is handed on.

@@ -60,7 +60,7 @@ const LONGEST_OF_MANY: Duration = Duration::from_millis(100);
 const TRUST: Duration = Duration::from_millis(100);
 
 /// A call that writes looks again after this, whatever was told.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 const BROKEN: isize = -(libc::EPIPE as isize);
 

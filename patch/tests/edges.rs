@@ -290,7 +290,7 @@ fn ended(how: libc::c_int, call: impl FnOnce(RawFd) -> isize) -> i64 {
             // SAFETY: no pointers.
             unsafe { libc::shutdown(other.as_raw_fd(), how) };
             // Until the call has ended for that reason.
-            thread::sleep(Duration::from_millis(400));
+            thread::sleep(Duration::from_millis(1500));
         }
     });
     let said = answer(call(near.as_raw_fd()));
