@@ -61,6 +61,7 @@ pub(crate) fn serve(stream: Stream, peer: Option<SocketAddr>, shared: &Arc<Share
         open: Rc::default(),
         count: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
+        moved_at: Cell::new(Instant::now()),
         serve: RefCell::new(None),
         is_unread: Cell::new(false),
     });
@@ -216,8 +217,11 @@ fn finish(place: &Place<'_>, requests: &Requests, end: End) {
             shared.complain("a request's head did not come in time");
             let text =
                 b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-            // It is short, and nothing is before it: who does not take it at once does not get it.
-            let _ = stream.write(text);
+            // It is short, and nothing is before it: who does not take it at once does not get it. HTTP/2 has
+            // no answer without a request.
+            if stream.protocol().is_none_or(|name| name != b"h2") {
+                let _ = stream.write(text);
+            }
             lingers = true;
         }
         End::Stalled => {

@@ -160,8 +160,11 @@ impl Clocks {
         self.stuck = wants_write.then(|| self.stuck.unwrap_or(now));
         self.left = is_left.then(|| self.left.unwrap_or(now));
         let mut deadline = now + NEVER;
-        for since in self.stuck.into_iter().chain(self.left) {
-            let until = at(since.max(link.wrote_at.get()), limits.write_time);
+        let stuck = self.stuck.map(|since| since.max(link.wrote_at.get()));
+        // Not any write: one that answers a ping moves no stream.
+        let left = self.left.map(|since| since.max(requests.moved_at.get()));
+        for since in stuck.into_iter().chain(left) {
+            let until = at(since, limits.write_time);
             if now >= until {
                 return Look::End(End::Stalled);
             }
@@ -170,23 +173,34 @@ impl Clocks {
         if !is_idle {
             return Look::Until(deadline);
         }
+        if wants_write {
+            // The client still takes its answer: it is neither idle nor late.
+            if P::IS_FIRST {
+                requests.idle_since.set(now);
+                self.begun = self.begun.map(|_| now);
+            }
+            return Look::Until(deadline);
+        }
         let since = requests.idle_since.get();
         let until = match (self.asked, self.begun) {
-            (Some(asked), _) if !P::IS_FIRST => at(asked.max(since), FAREWELL),
+            (Some(asked), _) if !P::IS_FIRST => {
+                // The last bytes of the last answers may be on their way; pings are no reason to stay.
+                let since = asked.max(since);
+                let progress = since.max(link.wrote_at.get());
+                at(progress, FAREWELL).min(at(since, limits.write_time.max(FAREWELL)))
+            }
             (_, Some(begun)) if P::IS_FIRST => at(begun, limits.head_time),
             _ => at(since, limits.keep_alive),
         };
         if now >= until {
             return match (P::IS_FIRST, self.begun) {
-                // In the middle of an answer there is no place for another.
-                (true, Some(_)) if wants_write => Look::End(End::Stalled),
                 (true, Some(_)) => Look::End(End::LateHead),
                 (false, _) if self.asked.is_none() => Look::Ask,
                 _ => Look::End(End::Idle),
             };
         }
         deadline = deadline.min(until);
-        if P::IS_FIRST && self.begun.is_none() && !wants_write {
+        if P::IS_FIRST && self.begun.is_none() {
             let parks = at(since, PARK);
             if now >= parks {
                 return Look::End(End::Parks);

@@ -1,5 +1,6 @@
 //! The green threads of a connection's requests: none outlives the connection.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,17 +32,17 @@ impl Drop for Entry {
 pub(crate) struct Handlers(Arc<Shared>);
 
 impl Handlers {
-    /// A green thread of this connection. `None`: there is no memory for one, and `body` was dropped.
-    pub(crate) fn spawn(&self, body: impl FnOnce() + Send + 'static) -> Option<GreenThread> {
+    /// A green thread of this connection.
+    ///
+    /// # Errors
+    /// There is no memory for one, and `body` was dropped.
+    pub(crate) fn spawn(&self, body: impl FnOnce() + Send + 'static) -> io::Result<GreenThread> {
         self.0.live.fetch_add(1, Ordering::Relaxed);
         let entry = Entry(Arc::clone(&self.0));
-        let thread = Builder::new()
-            .spawn(move || {
-                let _entry = entry;
-                body();
-            })
-            .inspect_err(|error| log::warn!("weald-http: no thread for a request: {error}"))
-            .ok()?;
+        let thread = Builder::new().spawn(move || {
+            let _entry = entry;
+            body();
+        })?;
         let handle = thread.thread().clone();
         let mut threads = self
             .0
@@ -52,7 +53,7 @@ impl Handlers {
             threads.retain(|thread| !thread.is_finished());
         }
         threads.push(thread);
-        Some(handle)
+        Ok(handle)
     }
 
     /// How many have not ended.

@@ -15,8 +15,12 @@ use std::time::Duration;
 /// | [`keep_alive`](Self::keep_alive): between two requests | 75 s | the connection closes |
 /// | [`write_time`](Self::write_time): a write without any progress | 30 s | the connection closes |
 /// | [`streams`](Self::streams): of HTTP/2, open at the same time | 100 | the stream is refused |
+/// | handlers of an HTTP/2 connection, also of streams that were reset | twice `streams` | 503 |
 /// | [`connections`](Self::connections): of the whole server | 10,000 | they wait in the listener's backlog |
 /// | [`connections_per_address`](Self::connections_per_address) | none: a proxy in front has one address | 503 without TLS; the connection closes |
+///
+/// A TLS handshake has the limit of its acceptor, 10 s by default; a connection counts for its address from the end of
+/// its handshake on. A limit of zero admits nothing: `Duration::MAX` is the way to have none.
 ///
 /// There is no limit on the time that a handler takes: a handler has [`weald::timeout`] for that.
 ///
@@ -106,7 +110,7 @@ impl Limits {
         self
     }
 
-    /// The longest time in which the client takes no byte of an answer.
+    /// The longest time in which the client takes no byte of an answer; of HTTP/2, not 16 KiB more of any answer.
     pub fn write_time(mut self, limit: Duration) -> Self {
         self.write_time = limit;
         self

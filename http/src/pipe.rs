@@ -17,6 +17,8 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use weald_scheduler::io::{WaitQueue, Woken};
 
+use crate::service::PIECE;
+
 /// So many bytes may be under way before a push waits.
 const ROOM: usize = 64 * 1024;
 
@@ -64,7 +66,14 @@ pub(crate) fn pipe(length: Option<u64>, limit: Option<Duration>) -> (Sender, Rec
         shared: Arc::clone(&shared),
         limit,
     };
-    (sender, Receiver { shared, length })
+    // The connections that need the limit need small pieces as well.
+    let most = limit.map_or(usize::MAX, |_| PIECE);
+    let receiver = Receiver {
+        shared,
+        length,
+        most,
+    };
+    (sender, receiver)
 }
 
 impl Sender {
@@ -72,18 +81,25 @@ impl Sender {
         weald_scheduler::io::enter()?;
         let shared = &self.shared;
         let is_refused = || shared.is_refused.load(Ordering::Acquire);
-        let deadline = self.limit.and_then(weald_scheduler::io::deadline);
+        let deadline = || self.limit.and_then(weald_scheduler::io::deadline);
+        let (mut until, mut seen) = (None, usize::MAX);
         loop {
             if is_refused() {
                 let text = "the client takes no more of this answer";
                 return Err(io::Error::new(io::ErrorKind::BrokenPipe, text));
             }
-            if shared.queued.load(Ordering::Acquire) < ROOM {
+            let queued = shared.queued.load(Ordering::Acquire);
+            if queued < ROOM {
                 break;
             }
+            if queued < seen {
+                // The client takes some.
+                (until, seen) = (deadline(), queued);
+            }
             let can_go_on = || shared.queued.load(Ordering::Acquire) < ROOM || is_refused();
-            match shared.room.wait(can_go_on, deadline, true) {
+            match shared.room.wait(can_go_on, until, true) {
                 Woken::Interrupted(interrupt) => return Err(interrupt.into_io()),
+                Woken::TimedOut if shared.queued.load(Ordering::Acquire) < seen => {}
                 Woken::TimedOut => {
                     let text = "the client has taken nothing of this answer for too long";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
@@ -126,13 +142,26 @@ impl Drop for Sender {
 pub(crate) struct Receiver {
     shared: Arc<Shared>,
     length: Option<u64>,
+    /// The most bytes of one frame.
+    most: usize,
 }
 
 impl Receiver {
+    /// The next piece, or so much of it as one frame may have.
+    fn take(&self) -> Option<Piece> {
+        let mut pieces = self.shared.pieces();
+        if let Some(Piece::Data(bytes)) = pieces.front_mut()
+            && bytes.len() > self.most
+        {
+            return Some(Piece::Data(bytes.split_to(self.most)));
+        }
+        pieces.pop_front()
+    }
+
     fn next(&self) -> Option<Poll<Option<io::Result<Frame<Bytes>>>>> {
         // Before the look at the pieces: nothing is pushed after it.
         let is_left = self.shared.is_left.load(Ordering::Acquire);
-        let piece = self.shared.pieces().pop_front();
+        let piece = self.take();
         let frame = match piece {
             Some(Piece::Data(bytes)) => {
                 self.shared.queued.fetch_sub(bytes.len(), Ordering::Release);

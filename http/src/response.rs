@@ -13,8 +13,8 @@ use crate::upgrade::Upgraded;
 
 /// An answer: a status, header fields and a [`Body`].
 ///
-/// `Date`, `Content-Length` and `Transfer-Encoding` are the server's to write; those that a handler sets
-/// are corrected. (For `HEAD` a `Content-Length` is kept: it tells what `GET` would send.)
+/// `Content-Length`, `Transfer-Encoding` and `Connection` (but for `close`) are the server's to write; those that a
+/// handler sets are corrected. `Date` is the server's where a handler has set none. (For `HEAD` a `Content-Length` is kept: it tells what `GET` would send.)
 ///
 /// # Examples
 /// ```

@@ -29,6 +29,14 @@ use crate::respond::{Answered, Outgoing, Responder, Serve, Slot};
 use crate::response::Response;
 use crate::server::Shared;
 
+/// A stream of HTTP/2 that the client has reset leaves room for a new one at once, its handler when it has
+/// ended. So many times the most streams is the most handlers of a connection.
+const LINGERING: usize = 2;
+
+/// The body of an answer by HTTP/2 is given to hyper by so many bytes, that of one frame. hyper keeps what it was
+/// given until the client takes it; what is with hyper is not seen here.
+pub(crate) const PIECE: usize = 16 * 1024;
+
 /// What the requests of a connection have in common.
 pub(crate) struct Requests {
     pub(crate) shared: Arc<Shared>,
@@ -41,6 +49,8 @@ pub(crate) struct Requests {
     pub(crate) count: Cell<u64>,
     /// When `open` became zero.
     pub(crate) idle_since: Cell<Instant>,
+    /// When a part of an answer's body was last taken.
+    pub(crate) moved_at: Cell<Instant>,
     /// The connection is a program's from now on.
     pub(crate) serve: RefCell<Option<Serve>>,
     /// The connection closes although the client may still be sending.
@@ -88,11 +98,13 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
         let (head, incoming) = request.into_parts();
         let open = Open::new(&self.0, &head);
         let slot = Arc::<Slot>::default();
+        let is_second = head.version == Version::HTTP_2;
         let thread = self.0.start(head, incoming, &slot);
         Answer {
             slot,
             open: Some(open),
             thread,
+            piece: if is_second { PIECE } else { usize::MAX },
         }
     }
 }
@@ -110,16 +122,29 @@ impl Requests {
             return None;
         }
         let shared = &self.shared;
+        let is_second = head.version == Version::HTTP_2;
+        if is_second && self.handlers.live() >= LINGERING * shared.limits.streams as usize {
+            shared.complain("a client resets streams faster than their handlers end");
+            slot.put(refusal(StatusCode::SERVICE_UNAVAILABLE, false));
+            return None;
+        }
         let trace = Arc::<Trace>::default();
         let body = RequestBody::new(incoming, shared, &trace);
         let limit = shared.limits.write_time;
         let responder = Responder::new(Arc::clone(slot), &head, body.length(), trace, limit);
         let request = Request::new(head, body, self.peer, self.is_encrypted);
         let shared = Arc::clone(shared);
-        self.handlers.spawn(move || {
+        let thread = self.handlers.spawn(move || {
             let response = (shared.handler)(request);
             responder.answer(response);
-        })
+        });
+        // The responder has answered 500 when it was dropped.
+        thread
+            .inspect_err(|error| {
+                let text = format!("there is no green thread for a request: {error}");
+                self.shared.complain(&text);
+            })
+            .ok()
     }
 }
 
@@ -148,6 +173,8 @@ pub(crate) struct Answer {
     /// Goes on to the body.
     open: Option<Open>,
     thread: Option<GreenThread>,
+    /// The most bytes of the body that hyper is given at once.
+    piece: usize,
 }
 
 impl Future for Answer {
@@ -171,9 +198,14 @@ impl Future for Answer {
             Outgoing::Bytes(bytes) => Content::Bytes(bytes),
             Outgoing::Pipe(receiver) => Content::Pipe(receiver),
         };
+        let left = body.length();
         let frames = Frames {
             content: body,
             open,
+            thread: self.thread.take(),
+            piece: self.piece,
+            left,
+            is_over: left == Some(0),
         };
         Poll::Ready(Ok(answered.head.map(|()| frames)))
     }
@@ -195,10 +227,27 @@ enum Content {
     Pipe(Receiver),
 }
 
+impl Content {
+    /// How many bytes it has, if that is known.
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::Pipe(receiver) => receiver.size_hint().exact(),
+        }
+    }
+}
+
 /// An answer's body, as hyper wants it.
 pub(crate) struct Frames {
     content: Content,
     open: Option<Open>,
+    /// What writes the body, if it does not come as bytes.
+    thread: Option<GreenThread>,
+    piece: usize,
+    /// How many bytes are to come, if that is known.
+    left: Option<u64>,
+    /// All was taken, or the handler has broken it off.
+    is_over: bool,
 }
 
 impl Body for Frames {
@@ -209,15 +258,33 @@ impl Body for Frames {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let next = match &mut self.content {
+        let piece = self.piece;
+        let polled = match &mut self.content {
             Content::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Bytes(bytes) => {
+                let now = bytes.split_to(bytes.len().min(piece));
+                Poll::Ready(Some(Ok(Frame::data(now))))
+            }
             Content::Pipe(receiver) => Pin::new(receiver).poll_frame(context),
         };
-        if let (Poll::Ready(Some(Ok(frame))), Some(open)) = (&next, &mut self.open) {
-            open.record.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
+        if let Poll::Ready(frame) = &polled {
+            let data = frame
+                .as_ref()
+                .and_then(|frame| frame.as_ref().ok()?.data_ref());
+            let count = data.map(|data| data.len() as u64);
+            if let Some(open) = &mut self.open {
+                if piece == PIECE {
+                    // HTTP/1 has only the one body, whose bytes are its writes.
+                    open.requests.moved_at.set(Instant::now());
+                }
+                open.record.sent += count.unwrap_or(0);
+            }
+            self.left = self
+                .left
+                .map(|left| left.saturating_sub(count.unwrap_or(0)));
+            self.is_over = count.is_none() || self.left == Some(0);
         }
-        next
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -228,6 +295,18 @@ impl Body for Frames {
         match &self.content {
             Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Pipe(receiver) => receiver.size_hint(),
+        }
+    }
+}
+
+impl Drop for Frames {
+    /// Nobody takes the rest: the client has reset the stream, or the connection has ended.
+    fn drop(&mut self) {
+        if !self.is_over
+            && let Content::Pipe(_) = self.content
+            && let Some(thread) = &self.thread
+        {
+            thread.kill();
         }
     }
 }

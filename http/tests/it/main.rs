@@ -10,6 +10,7 @@ mod client;
 mod ending;
 mod framing;
 mod limits;
+mod patience;
 mod plain;
 mod routes;
 mod second;
