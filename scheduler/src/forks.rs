@@ -291,7 +291,6 @@ mod tests {
 
     #[test]
     fn who_takes_from_another_thread_finds_nothing_in_an_empty_list() {
-        barrier::prepare();
         let forks = Forks::new();
         let fork = Fork::new();
         // SAFETY: one thread does it all.
