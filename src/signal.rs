@@ -8,6 +8,9 @@
 //! The handlers are installed by the crate signal-hook, which calls the handler that was there
 //! before, and those of others that use it, as well.
 //!
+//! A child of `fork` has the handlers, and not the OS thread: its first `Signals` makes a pipe and a thread of its
+//! own.
+//!
 //! Invariant 1: a signal is counted before its byte is written, and the counts are taken after a byte
 //! was read. So each count is taken, also if the pipe is full and a byte is lost.
 //! Invariant 2: a `Signals` is in `RECEIVERS` before the handlers of its signals are installed. So
@@ -46,6 +49,9 @@ static COUNTS: [AtomicU32; NUMBERS] = [const { AtomicU32::new(0) }; NUMBERS];
 
 /// The end of the pipe that the handler writes into; -1: there is none yet.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
+
+/// The process whose OS thread reads that pipe; a child of `fork` has the pipe and not the thread.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 
 static RECEIVERS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
@@ -171,6 +177,8 @@ pub fn shutdown() -> io::Result<Signal> {
 /// Once a kind of signal was asked for, it no longer does what it does by default, also after the
 /// `Signals` was dropped. Handlers that were installed before are called as well, also weald's own for
 /// `SIGQUIT`.
+///
+/// In a child of `fork` the `Signals` of its parent receive nothing more until the child makes one of its own.
 ///
 /// # Examples
 /// ```
@@ -333,13 +341,16 @@ impl Shared {
 /// Sees to it that these signals have a handler.
 fn install(wants: u64) -> io::Result<()> {
     let mut installed = lock(&INSTALLED);
-    if wants & !*installed != 0 && PIPE.load(Ordering::Relaxed) < 0 {
+    let process = std::process::id();
+    if wants != 0 && OWNER.load(Ordering::Relaxed) != process {
+        // The parent's pipe stays open in a child: a handler may be about to write into it.
         let (reader, writer) = io::pipe()?;
         set_nonblocking(&writer)?;
         thread::Builder::new()
             .name(String::from("weald-signals"))
             .spawn(move || tell_all(reader))?;
         PIPE.store(writer.into_raw_fd(), Ordering::Release);
+        OWNER.store(process, Ordering::Relaxed);
     }
     let all = (1..).take(NUMBERS - 1).map(Signal);
     for (signal, bit) in all.filter_map(|signal| Some((signal, signal.bit()?))) {

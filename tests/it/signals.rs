@@ -302,3 +302,28 @@ fn the_time_between_two_streams_ends_no_process() {
         });
     });
 }
+
+#[test]
+fn a_child_of_fork_receives_its_own_signals() {
+    check_in_child("a_child_of_fork_receives_its_own_signals", || {
+        let of_parent = Signals::new([Signal::SIGUSR1]).unwrap();
+        // SAFETY: this process has one OS thread that takes locks, this one; the child leaves by `_exit`.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let signals = Signals::new([Signal::SIGUSR1]).unwrap();
+            raise(Signal::SIGUSR1);
+            let seen = signals.recv_timeout(60_000 * MS);
+            let code = if seen == Ok(Signal::SIGUSR1) { 42 } else { 43 };
+            // SAFETY: as above.
+            unsafe { libc::_exit(code) };
+        }
+        let mut status = 0;
+        // SAFETY: the place is valid.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(libc::WEXITSTATUS(status), 42);
+        // The parent has got nothing of it, and goes on.
+        assert!(of_parent.try_recv().is_err());
+        raise(Signal::SIGUSR1);
+        assert_eq!(of_parent.recv().unwrap(), Signal::SIGUSR1);
+    });
+}
