@@ -4,7 +4,10 @@
 //! Invariant 1: each fork is run once, by its thread or by who has taken it.
 //! Invariant 2: a thread that finds its fork taken sees what the taker did with it.
 //! Invariant 3: a taker gets forks from the oldest on, and none that was popped.
-#![allow(unsafe_code, reason = "forks lie in frames, the right to take is a door's")]
+#![allow(
+    unsafe_code,
+    reason = "forks lie in frames, the right to take is a door's"
+)]
 
 #[path = "../../scheduler/src/door.rs"]
 #[allow(dead_code, reason = "the hints have no model")]
