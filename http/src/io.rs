@@ -47,8 +47,6 @@ pub(crate) struct Link {
     /// hyper wants to read, or to write, and could not.
     pub(crate) wants_read: Cell<bool>,
     pub(crate) wants_write: Cell<bool>,
-    /// The peer has closed its side.
-    pub(crate) has_ended: Cell<bool>,
     /// When bytes last came, and when the peer last took some.
     pub(crate) read_at: Cell<Instant>,
     pub(crate) wrote_at: Cell<Instant>,
@@ -73,7 +71,6 @@ impl Link {
             reads: Cell::new(Reads::Auto),
             wants_read: Cell::new(false),
             wants_write: Cell::new(false),
-            has_ended: Cell::new(false),
             read_at: Cell::new(now),
             wrote_at: Cell::new(now),
         })
@@ -110,19 +107,13 @@ impl Link {
                 self.wants_read.set(true);
                 Poll::Pending
             }
-            Ok(0) => {
-                self.has_ended.set(true);
-                Poll::Ready(Ok(0))
-            }
+            Ok(0) => Poll::Ready(Ok(0)),
             Ok(count) => {
                 self.has_read.set(true);
                 self.read_at.set(Instant::now());
                 Poll::Ready(Ok(count))
             }
-            Err(error) => {
-                self.has_ended.set(true);
-                Poll::Ready(Err(error))
-            }
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 
@@ -132,10 +123,7 @@ impl Link {
                 self.wants_write.set(true);
                 Poll::Pending
             }
-            Err(error) => {
-                self.has_ended.set(true);
-                Poll::Ready(Err(error))
-            }
+            Err(error) => Poll::Ready(Err(error)),
             Ok(done) => Poll::Ready(Ok(done)),
         }
     }
@@ -218,7 +206,7 @@ impl Write for Io {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The connection's thread does it, when hyper is through (`close.rs`).
+        // The connection's thread does it, when hyper is through (`connection.rs`).
         Poll::Ready(Ok(()))
     }
 }

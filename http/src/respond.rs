@@ -125,7 +125,8 @@ impl Responder {
     /// Not what HTTP cannot send.
     fn admissible(&self, response: Response) -> Response {
         let is_upgrade = matches!(response.body.0, Kind::Upgrade(_));
-        if is_upgrade && !self.may_upgrade {
+        // An answer to `HEAD` ends with its head.
+        if is_upgrade && (!self.may_upgrade || self.method == Method::HEAD) {
             return Response::of(StatusCode::BAD_REQUEST);
         }
         let is_interim = response.status.is_informational();

@@ -71,15 +71,19 @@ impl Response {
     ///
     /// Only where the client has asked for it, [`Request::upgrade`](crate::Request::upgrade), in HTTP/1.1; else the
     /// client gets 400.
+    ///
+    /// # Panics
+    /// If `protocol` is no value of a header field.
     pub fn upgrade(protocol: &str, serve: impl FnOnce(Upgraded) + Send + 'static) -> Self {
         let mut response = Self::new(Body(Kind::Upgrade(Box::new(serve))));
         response.status = StatusCode::SWITCHING_PROTOCOLS;
         response
             .headers
             .insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        if let Ok(value) = HeaderValue::from_str(protocol) {
-            response.headers.insert(UPGRADE, value);
-        }
+        let Ok(value) = HeaderValue::from_str(protocol) else {
+            panic!("{protocol:?} is no value of a header field");
+        };
+        response.headers.insert(UPGRADE, value);
         response
     }
 

@@ -117,6 +117,16 @@ fn an_upgraded_connection_is_the_programs() {
     let mut stream = connect(addr);
     write!(stream, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: tree\r\n\r\n").unwrap();
     assert_eq!(body(&read_one(&mut stream)), "no upgrade");
+    // An answer to `HEAD` has nothing behind its head.
+    let mut stream = connect(addr);
+    write!(
+        stream,
+        "HEAD / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: tree\r\n\r\n"
+    )
+    .unwrap();
+    let mut line = [0; 12];
+    stream.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"HTTP/1.1 400");
     // Its end is the server's too.
     let mut stream = connect(addr);
     write!(
