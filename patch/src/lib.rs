@@ -71,7 +71,7 @@
 //! | `read`, `write`, `pread`, `pwrite`, `copy_file_range` on files | keeps its OS thread while the disk is waited for | does not end it |
 //! | `system`, `msgrcv`, `msgsnd`, `semop`, `semtimedop`, `sigwait` and its kin, `sigsuspend`, `pause` | keeps its OS thread | does not end it |
 //! | `pthread_mutex_lock` and its timed forms (C's and C++'s mutexes), and to take the mutex back at the end of `pthread_cond_wait`: libc's own, as allocators are made of them | keeps its OS thread; the monitor sees it after some milliseconds | does not end it, and is not told |
-//! | stdio (`fgets`, ..), `pthread_barrier_wait`, system calls that libc does not make | keeps its OS thread; the monitor sees it after some milliseconds | does not end it, and is not told |
+//! | stdio (`fgets`, ..), `pthread_barrier_wait`, `gethostbyname`, `getnameinfo`, `mq_receive`, `pclose`, C11's `mtx_lock` and `cnd_wait`, system calls that libc does not make | keeps its OS thread; the monitor sees it after some milliseconds | does not end it, and is not told |
 //!
 //! Pauses are 0.1 to 10 ms, and up to 100 ms where many calls pause. What ends the wait in the same process
 //! ends the pause of a lock at once.

@@ -136,6 +136,12 @@ pub(crate) fn int(value: isize) -> libc::c_int {
     libc::c_int::try_from(result(value)).unwrap_or(-1)
 }
 
+/// The calling thread's errno.
+pub(crate) fn errno() -> i32 {
+    // SAFETY: libc's place for the calling thread's errno.
+    unsafe { *libc::__errno_location() }
+}
+
 pub(crate) fn set_errno(error: i32) {
     // SAFETY: libc's place for the calling thread's errno.
     unsafe { *libc::__errno_location() = error };

@@ -45,7 +45,7 @@ use crate::members::Members;
 use crate::raw::{error_of, sys};
 use crate::slot::{SETTINGS, Slot, on_loss, slot, slot_if_any};
 
-pub(crate) use crate::slot::{Closing, Direction, Turn, close_own, forget};
+pub(crate) use crate::slot::{Closing, Direction, Turn, close_own};
 
 /// The pauses of a call that the kernel tells too little of, from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);

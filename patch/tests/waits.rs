@@ -14,7 +14,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -103,8 +103,15 @@ fn check_waiters_hear_of_a_closed_number(close: impl Fn(RawFd) + Send + Sync) {
         close(fd);
         // The next file with this number.
         let (again, mut other) = UnixStream::pair().unwrap();
+        // SAFETY: no pointers. Whoever closed the number has put a file there, or it is free for this call, which
+        // closes nothing.
+        let next = unsafe { libc::fcntl(again.as_raw_fd(), libc::F_DUPFD_CLOEXEC, fd) };
+        if next != fd {
+            // SAFETY: no pointers.
+            assert_eq!(unsafe { libc::dup2(next, fd) }, fd);
+        }
         // SAFETY: a descriptor that is open, and one that nobody else has.
-        let again = unsafe { UnixStream::from_raw_fd(libc::dup2(again.as_raw_fd(), fd)) };
+        let again = unsafe { UnixStream::from_raw_fd(fd) };
         other.write_all(b"x").unwrap();
         let _ = far.write(b"y");
         for waiter in waiters {
@@ -127,6 +134,76 @@ fn who_waits_for_a_number_that_is_closed_fails_and_takes_nothing_of_the_next_fil
         // SAFETY: no pointers.
         assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), fd) }, fd);
     });
+    check_waiters_hear_of_a_closed_number(|fd| {
+        // SAFETY: an open descriptor that the stream owns from here on, and closes.
+        assert_eq!(unsafe { libc::fclose(libc::fdopen(fd, c"r".as_ptr())) }, 0);
+    });
+}
+
+#[test]
+fn a_poll_for_reading_that_asks_for_writing_by_another_name_is_told_of_both() {
+    in_green(|| {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(count) = (&near).write(&[0; 4096]) {
+            sent += count;
+        }
+        let fd = near.as_raw_fd();
+        let waiter = weald::spawn(move || {
+            let mut one = libc::pollfd {
+                fd,
+                events: libc::POLLIN | libc::POLLWRNORM,
+                revents: 0,
+            };
+            // SAFETY: one entry.
+            assert_eq!(unsafe { libc::poll(&raw mut one, 1, -1) }, 1);
+            one.revents
+        });
+        settle();
+        let mut bytes = vec![0; sent];
+        far.read_exact(&mut bytes).unwrap();
+        assert_eq!(waiter.join().unwrap(), libc::POLLWRNORM);
+    });
+}
+
+#[test]
+fn a_line_of_a_killed_thread_reaches_a_standard_output_that_is_a_socket() {
+    const CHILD: &str = "WEALD_TEST_PRINTS";
+    if std::env::var_os(CHILD).is_some() {
+        // Another carrier goes on with the others while the thread spins.
+        in_green_with_spares(|| {
+            static BEGUN: AtomicBool = AtomicBool::new(false);
+            static KILLED: AtomicBool = AtomicBool::new(false);
+            let prints = weald::spawn(|| {
+                BEGUN.store(true, Ordering::SeqCst);
+                while !KILLED.load(Ordering::SeqCst) {
+                    std::hint::spin_loop();
+                }
+                let mut stdout = io::stdout();
+                stdout.write_all(b"the line\n").unwrap();
+                stdout.flush().unwrap();
+            });
+            while !BEGUN.load(Ordering::SeqCst) {
+                weald::yield_now();
+            }
+            prints.thread().kill();
+            KILLED.store(true, Ordering::SeqCst);
+            prints.join().unwrap();
+        });
+        return;
+    }
+    let (mut near, far) = UnixStream::pair().unwrap();
+    let name = "a_line_of_a_killed_thread_reaches_a_standard_output_that_is_a_socket";
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .stdout(OwnedFd::from(far))
+        .status()
+        .unwrap();
+    let mut said = String::new();
+    near.read_to_string(&mut said).unwrap();
+    assert!(status.success() && said.contains("the line"), "{said}");
 }
 
 #[test]

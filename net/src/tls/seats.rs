@@ -7,8 +7,11 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use weald_scheduler::io::{WaitQueue, Woken};
+
+use super::timed_out;
 
 #[derive(Debug)]
 pub(super) struct Seats {
@@ -24,8 +27,9 @@ impl Seats {
         }
     }
 
-    /// A blocking call.
-    pub(super) fn take(&self) -> io::Result<Seat<'_>> {
+    /// A blocking call. `TimedOut` after the limit (`None`: never); with a limit of zero it does not wait: `WouldBlock`.
+    pub(super) fn take(&self, limit: Option<Duration>) -> io::Result<Seat<'_>> {
+        let deadline = limit.and_then(weald_scheduler::io::deadline);
         let less = |free: usize| free.checked_sub(1);
         loop {
             // A seat guards no data: the order of anything else does not hang on it.
@@ -37,10 +41,19 @@ impl Seats {
                 return Ok(Seat(self));
             }
             let is_free = || self.free.load(Ordering::Relaxed) > 0;
-            if let Woken::Interrupted(interrupt) = self.waiters.wait(is_free, None, true) {
-                self.waiters.wake_one();
-                return Err(interrupt.into_io());
+            if limit == Some(Duration::ZERO) {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
+            let failed = match self.waiters.wait(is_free, deadline, true) {
+                Woken::Interrupted(interrupt) => interrupt.into_io(),
+                Woken::TimedOut => {
+                    timed_out("no turn to compute came in time for the TLS handshake")
+                }
+                Woken::Notified | Woken::Ready | Woken::Again => continue,
+            };
+            // It may have been woken for a seat as well, which is another's then.
+            self.waiters.wake_one();
+            return Err(failed);
         }
     }
 }
@@ -52,5 +65,24 @@ impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.0.free.fetch_add(1, Ordering::Relaxed);
         self.0.waiters.wake_one();
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::io::ErrorKind;
+    use std::time::Duration;
+
+    use super::Seats;
+
+    #[test]
+    fn a_limit_bounds_the_wait_for_a_seat_and_without_time_there_is_none() {
+        let seats = Seats::new(1);
+        let seat = seats.take(Some(Duration::ZERO)).expect("one is free");
+        let kind = |limit| seats.take(Some(limit)).expect_err("none is free").kind();
+        assert_eq!(kind(Duration::ZERO), ErrorKind::WouldBlock);
+        assert_eq!(kind(Duration::from_millis(1)), ErrorKind::TimedOut);
+        drop(seat);
+        assert!(seats.take(None).is_ok());
     }
 }

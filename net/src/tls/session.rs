@@ -183,7 +183,7 @@ impl<S: SslTransport> Session<S> {
             let (result, has_ended) = {
                 let _seat = match &self.bounds.seats {
                     None => None,
-                    Some(seats) => Some(seats.take()?),
+                    Some(seats) => Some(seats.take(limit)?),
                 };
                 let mut machine = self.machine.lock();
                 let result = machine.advance();

@@ -13,7 +13,7 @@ use weald_scheduler::patch;
 
 use crate::original::original;
 use crate::raw::{self, sys};
-use crate::wait::{self, Closing};
+use crate::wait::Closing;
 
 original! {
     FCLOSE: unsafe extern "C" fn(*mut FILE) -> c_int = c"fclose";
@@ -85,9 +85,18 @@ pub(crate) extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) 
 pub(crate) unsafe extern "C" fn fclose(file: *mut FILE) -> c_int {
     // SAFETY: by contract it is an open stream, which need not have a descriptor.
     let fd = unsafe { libc::fileno(file) };
-    wait::forget(fd);
-    // SAFETY: by contract.
-    let result = unsafe { FCLOSE.get()(file) };
-    wait::forget(fd);
+    let call = || {
+        // SAFETY: by contract.
+        let result = unsafe { FCLOSE.get()(file) };
+        (result, raw::errno())
+    };
+    if fd < 0 || patch::is_forked() {
+        return call().0;
+    }
+    let closing = Closing::begin(fd, fd);
+    let (result, error) = call();
+    drop(closing);
+    super::lock::unlocked();
+    raw::set_errno(error);
     result
 }

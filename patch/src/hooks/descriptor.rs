@@ -197,6 +197,7 @@ unsafe fn vectored(wait: &mut Wait, iov: *const iovec, count: c_int, flags: c_in
     }
     if patch::is_pending()
         && super::socket::is_socket(fd)
+        && !crate::firm::is_firm(fd, direction)
         && let Some(pending) = patch::pending()
     {
         return failed(wait::errno_of(pending));

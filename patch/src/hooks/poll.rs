@@ -52,6 +52,11 @@ pub(crate) fn is_ready(fd: RawFd, events: libc::c_short) -> bool {
     wait::told(fd, events) != 0
 }
 
+/// What a wait to read, and one to write, is told of; and what each wait is.
+const READS: libc::c_short = libc::POLLIN | libc::POLLRDNORM | libc::POLLRDHUP;
+const WRITES: libc::c_short = libc::POLLOUT | libc::POLLWRNORM;
+const FAILURES: libc::c_short = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
+
 /// What a call waits in: one descriptor for one thing, or an epoll instance with all of them.
 struct WaitForAny {
     // In the order in which they end: the set goes to the next wait when nobody tells this one of its members any more.
@@ -65,10 +70,14 @@ impl WaitForAny {
     /// always ready, or bad, and was not a moment ago.
     fn new(fds: &[pollfd]) -> Option<Self> {
         if let [one] = fds {
-            let direction = match one.events & (libc::POLLIN | libc::POLLOUT | libc::POLLPRI) {
-                libc::POLLIN => Some(Direction::Read),
-                libc::POLLOUT => Some(Direction::Write),
-                _ => None,
+            // What no wait in one direction is told of goes into a set.
+            let only = |of: libc::c_short| one.events & !(of | FAILURES) == 0;
+            let direction = if one.events & libc::POLLIN != 0 && only(READS) {
+                Some(Direction::Read)
+            } else if one.events & libc::POLLOUT != 0 && only(WRITES) {
+                Some(Direction::Write)
+            } else {
+                None
             };
             if let Some(direction) = direction {
                 return Some(Self {
