@@ -49,6 +49,9 @@ const STALE: Duration = Duration::from_secs(60);
 
 /// Finds the addresses of a name.
 ///
+/// It is asked for names; numeric addresses are read in place. A [`ToSocketAddrs`] type of the program's own answers itself, inside
+/// [`blocking`](weald_scheduler::blocking()): no exception ends that.
+///
 /// # Examples
 /// ```
 /// use std::io;
