@@ -17,7 +17,7 @@ use crate::carrier;
 use crate::current;
 use crate::exception;
 use crate::handle::GreenThread;
-use crate::outcome::Outcome;
+use crate::outcome::Body;
 use crate::scope::{self, Scope, ScopedJoinHandle};
 use crate::shim::sync::{Arc, Mutex};
 use crate::spawn::Request;
@@ -206,16 +206,18 @@ impl<'scope> Group<'scope, '_> {
     /// });
     /// assert_eq!(lengths, [1, 2]);
     /// ```
-    pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    ///
+    /// A body may also never return, as `|| panic!()`.
+    pub fn spawn<F, Ends>(&'scope self, f: F) -> ScopedJoinHandle<'scope, F::Value>
     where
-        F: FnOnce() -> T + Send + 'scope,
-        T: Outcome + Send + 'scope,
+        F: Body<Ends> + Send + 'scope,
+        F::Value: Send + 'scope,
     {
         let members = Arc::clone(&self.members);
         let body = move || {
             let mut unless = Unless(Some(&members));
-            let value = f();
-            if !value.is_failure() {
+            let (value, has_failed) = f.run();
+            if !has_failed {
                 unless.0 = None;
             }
             value
@@ -242,7 +244,7 @@ impl<'scope> Group<'scope, '_> {
         self.members.cancel();
     }
 
-    /// From now on a child that panics, is killed or returns an error (see [`Outcome`]) cancels the group. If one has done
+    /// From now on a child that panics, is killed or returns an error (see [`Outcome`](crate::Outcome)) cancels the group. If one has done
     /// so already, the group is cancelled at once.
     ///
     /// # Examples

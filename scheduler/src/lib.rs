@@ -135,6 +135,8 @@ pub use crate::on_os_thread::{
     OnOsThread, has_own_thread_locals, on_os_thread, on_os_thread_unsend,
 };
 pub use crate::outcome::Outcome;
+#[doc(hidden)]
+pub use crate::outcome::{Body, NeverReturns, Returns};
 pub use crate::runtime::Runtime;
 pub use crate::scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(weald_sanitizer = "thread")]

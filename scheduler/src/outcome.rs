@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
+use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
@@ -104,13 +105,65 @@ impl<T: ?Sized> Outcome for Arc<T> {}
 impl<T: ?Sized + ToOwned> Outcome for Cow<'_, T> {}
 impl<T, const N: usize> Outcome for [T; N] {}
 
-/// Names the type of what never returns, for which there is no other name outside of function types yet.
-trait Returns {
+/// What [`Group::spawn`](crate::Group::spawn) takes: a closure that returns an [`Outcome`], or one that never returns.
+///
+/// The parameter tells the two apart and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "a group cannot run `{Self}`",
+    note = "it must be a closure without arguments whose value is an `Outcome`: for a type of your own write `impl Outcome for ..`"
+)]
+pub trait Body<Ends>: Sized {
+    /// What it returns.
+    type Value;
+
+    /// Runs it. True: it has failed.
+    #[doc(hidden)]
+    fn run(self) -> (Self::Value, bool);
+}
+
+/// Of a [`Body`] that returns.
+#[derive(Debug)]
+pub enum Returns {}
+
+/// Of a [`Body`] that never returns.
+#[derive(Debug)]
+pub enum NeverReturns {}
+
+impl<F, T> Body<Returns> for F
+where
+    F: FnOnce() -> T,
+    T: Outcome,
+{
+    type Value = T;
+
+    fn run(self) -> (T, bool) {
+        let value = self();
+        let has_failed = value.is_failure();
+        (value, has_failed)
+    }
+}
+
+/// Names the type of what never returns, for which stable Rust has no name outside of function types.
+type Never = <fn() -> ! as Function>::Value;
+
+/// See [`Never`].
+trait Function {
     type Value;
 }
 
-impl<T> Returns for fn() -> T {
+impl<T> Function for fn() -> T {
     type Value = T;
 }
 
-impl Outcome for <fn() -> ! as Returns>::Value {}
+// There is no way to implement a trait for `!`, so that a closure that panics or loops for ever needs an implementation
+// of its own.
+impl<F> Body<NeverReturns> for F
+where
+    F: FnOnce() -> Never,
+{
+    type Value = Infallible;
+
+    fn run(self) -> (Infallible, bool) {
+        self()
+    }
+}

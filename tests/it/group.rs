@@ -176,6 +176,28 @@ fn a_panic_of_a_child_ends_the_others_and_is_the_groups_if_nobody_has_joined() {
 }
 
 #[test]
+fn a_type_of_the_programs_own_says_what_a_failure_is() {
+    struct Answer(bool);
+
+    impl weald::Outcome for Answer {
+        fn is_failure(&self) -> bool {
+            !self.0
+        }
+    }
+
+    everywhere(|| {
+        let (begun, ends) = (Count::default(), Count::default());
+        weald::group(|g| {
+            g.cancel_on_error();
+            wait_for_ever(g, &begun, &ends);
+            assert!(g.spawn(|| Answer(true)).join().is_ok_and(|it| it.0));
+            g.spawn(|| Answer(false));
+        });
+        assert_eq!(ends.get(), 1);
+    });
+}
+
+#[test]
 fn an_error_that_came_before_it_was_asked_for_counts() {
     everywhere(|| {
         let (begun, ends) = (Count::default(), Count::default());
