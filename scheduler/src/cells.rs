@@ -28,10 +28,10 @@ const ALIGN: usize = 16;
 /// Bytes between the sizes of two classes.
 const STEP: usize = 32;
 
-/// Threads with more than `STEP * CLASSES` bytes are rare, and their memory is freed at once.
+/// Threads of `STEP * CLASSES` bytes and more are rare, and their memory is freed at once.
 const CLASSES: usize = 24;
 
-/// Pieces that a worker keeps, of all sizes together: up to 768 KiB, some 300 KiB if closures are small.
+/// Pieces that a worker keeps, of all sizes together: less than 768 KiB; some 300 KiB if closures are small.
 const MOST: usize = 1024;
 
 /// Which list memory for a green thread belongs to.

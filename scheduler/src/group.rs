@@ -18,6 +18,7 @@ use crate::current;
 use crate::exception;
 use crate::handle::GreenThread;
 use crate::outcome::Body;
+use crate::quietly::drop_quietly;
 use crate::scope::{self, Scope, ScopedJoinHandle};
 use crate::shim::sync::{Arc, Mutex};
 use crate::spawn::Request;
@@ -174,18 +175,25 @@ where
     });
     let group = Group { scope, members };
     let result = catch_unwind(AssertUnwindSafe(|| f(&group)));
-    if result.is_err() {
+    let interrupted = if result.is_err() {
+        // An exception that comes now is not taken: the next blocking call raises it.
         group.cancel();
-    }
-    let interrupted = group.scope.wait_unless_interrupted();
+        group.scope.wait();
+        Ok(())
+    } else {
+        group.scope.wait_unless_interrupted()
+    };
     if interrupted.is_err() {
         group.cancel();
         group.scope.wait();
     }
     match (result, interrupted) {
         (Err(payload), _) => exception::go_on(payload),
-        // Dropping the value may wait.
-        (Ok(_), Err(interrupt)) => interrupt.unwind(),
+        (Ok(value), Err(interrupt)) => {
+            // Before the stack unwinds, where a panic of its destructor would end the process.
+            drop_quietly(value);
+            interrupt.unwind()
+        }
         (Ok(_), Ok(())) if group.scope.has_unwound() => {
             panic!("a green thread of a group panicked")
         }

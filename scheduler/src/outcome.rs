@@ -27,7 +27,8 @@ use crate::join::JoinHandle;
 
 /// What a thread of a [`Group`](crate::Group) may return.
 ///
-/// `Result` and `Option<Result>` say whether they are errors; all other types of the standard library are never one.
+/// A `Result`, also in an `Option`, says whether it is an error. The other types of the standard library that implement the
+/// trait are never one.
 /// For a type of your own, `impl weald::Outcome for MyType {}` is enough.
 ///
 /// # Examples

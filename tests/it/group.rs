@@ -92,6 +92,36 @@ fn a_body_that_panics_ends_the_children_and_its_panic_goes_on() {
 }
 
 #[test]
+fn an_exception_that_comes_when_the_body_has_unwound_is_raised_later() {
+    each_mode(|rt| {
+        let parent = rt.spawn(|| {
+            let outcome = caught(|| {
+                let (begun, parent) = (Count::default(), weald::current());
+                weald::group(|g| {
+                    g.spawn(|| {
+                        let _late = OnDrop(|| {
+                            parent.throw("late");
+                            weald::sleep(MS);
+                        });
+                        begun.add();
+                        weald::sleep(HOUR);
+                    });
+                    while begun.get() == 0 {
+                        weald::sleep(MS);
+                    }
+                    panic!("the body's");
+                });
+            });
+            assert_eq!(panic_text(&*outcome.unwrap_err()), "the body's");
+            weald::sleep(HOUR);
+        });
+        let payload = parent.join().unwrap_err();
+        let exception = payload.downcast::<weald::Exception>().unwrap();
+        assert_eq!(exception.to_string(), "late");
+    });
+}
+
+#[test]
 fn who_is_killed_while_the_group_ends_ends_its_children_first() {
     each_mode(|rt| {
         let (begun, ends) = (Count::default(), Count::default());
