@@ -2,8 +2,9 @@
 //!
 //! A group is a [`Scope`] that knows its members, so that it can kill them.
 //!
-//! 1. Who is to be killed is decided under the lock of `members`: a child is in the list before `spawn` returns, and
-//!    one that comes after the cancelling is killed by `spawn`.
+//! 1. Who is to be killed is decided under the lock of `members`: a child is in the list before `spawn` returns. A
+//!    child that comes after the cancelling is made so that its body never runs: a kill would be too late, as another
+//!    worker may begin the child at once. If the group is cancelled while `spawn` runs, `spawn` kills the child.
 //! 2. The group ends when all its children have ended, whatever ends it: that is the scope's rule, and what lets them
 //!    borrow.
 //! 3. Only the first wait at the end can be interrupted. The exception is kept until the children, killed by then, have
@@ -50,6 +51,10 @@ struct State {
 const LEAST: usize = 16;
 
 impl Members {
+    fn is_cancelled(&self) -> bool {
+        self.state.lock().cancelled
+    }
+
     /// A new child. False: it comes too late, and is the caller's to kill.
     fn add(&self, thread: &GreenThread) -> bool {
         let mut state = self.state.lock();
@@ -230,8 +235,11 @@ impl<'scope> Group<'scope, '_> {
             }
             value
         };
-        let child =
-            carrier::with_runtime_arc(|inner| self.scope.start(inner, Request::default(), body));
+        let request = Request {
+            is_doomed: self.members.is_cancelled(),
+            ..Request::default()
+        };
+        let child = carrier::with_runtime_arc(|inner| self.scope.start(inner, request, body));
         if !self.members.add(child.thread()) {
             child.thread().kill();
         }

@@ -31,6 +31,8 @@ pub(crate) struct Request {
     pub(crate) is_half: bool,
     /// Another worker is to run it.
     pub(crate) is_for_others: bool,
+    /// Its body is only to be dropped, as if it were killed before it began.
+    pub(crate) is_doomed: bool,
     /// The floating-point control that it begins with, if not the caller's.
     pub(crate) control: Option<Control>,
 }
@@ -86,6 +88,9 @@ where
     let packet = unsafe { Packet::new(task.handle_reference()) };
     if closing && !doom(inner, &task) {
         return packet;
+    }
+    if request.is_doomed {
+        task.doomed.set(true);
     }
     queue(inner, task, is_here && !request.is_for_others);
     packet

@@ -200,7 +200,9 @@ pub(crate) unsafe fn start<F: FnOnce() -> T, T>(request: Request, body: F) -> Pa
         "a model has at most {MAX_THREADS} green threads, the first one and those of `call_after` \
          among them: this is loom's bound"
     );
+    let is_doomed = request.is_doomed;
     let (task, packet) = make(request, body);
+    task.doomed.set(is_doomed);
     let handle = loom::thread::spawn(move || live(task));
     with(|thin| thin.handles.push(handle));
     packet
@@ -215,7 +217,9 @@ fn live(task: Task) {
     end_timed_waits(TIMED_WAITS);
     let header: *const Header = &raw const *task;
     current::set_running(header);
-    task.doomed.set(exception::is_killed(&task));
+    if exception::is_killed(&task) {
+        task.doomed.set(true);
+    }
     // SAFETY: this is the thread itself, for the first time.
     unsafe { Task::run_body(&task) };
     let rest = join::wind_up(&task, || (), || ());

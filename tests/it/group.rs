@@ -40,36 +40,48 @@ fn a_group_whose_body_returns_waits_for_its_children_who_may_borrow() {
 #[test]
 fn a_limit_around_a_group_ends_its_children_too() {
     in_each_mode(|| {
-        let (begun, ends) = (Count::default(), Count::default());
+        let (begun, ends, made) = (Count::default(), Count::default(), Count::default());
         let late = weald::timeout(20 * MS, || {
             weald::group(|g| {
                 for _ in 0..10 {
+                    made.add();
                     wait_for_ever(g, &begun, &ends);
                 }
             });
         });
         assert!(late.is_err());
-        assert_eq!(begun.get(), ends.get());
+        // On a slow machine the limit may pass before all have begun.
+        assert_eq!(made.get(), ends.get());
     });
 }
 
 #[test]
 fn children_may_wait_in_their_destructors_and_are_waited_for() {
     in_each_mode(|| {
-        let ended = Count::default();
-        let late = weald::timeout(20 * MS, || {
-            weald::group(|g| {
-                let ended = ended.clone();
-                g.spawn(move || {
-                    let _slow = OnDrop(|| {
-                        weald::sleep(20 * MS);
-                        ended.add();
+        let mut limit = 20 * MS;
+        let mut ends_of_a_child_that_begins = || loop {
+            let (begun, ended) = (Count::default(), Count::default());
+            let late = weald::timeout(limit, || {
+                weald::group(|g| {
+                    let (begun, ended) = (begun.clone(), ended.clone());
+                    g.spawn(move || {
+                        begun.add();
+                        let _slow = OnDrop(|| {
+                            weald::sleep(20 * MS);
+                            ended.add();
+                        });
+                        weald::sleep(HOUR);
                     });
-                    weald::sleep(HOUR);
                 });
             });
-        });
-        assert_eq!((late.is_err(), ended.get()), (true, 1));
+            assert!(late.is_err());
+            if begun.get() == 1 {
+                return ended.get();
+            }
+            // The limit has passed before the child began.
+            limit *= 2;
+        };
+        assert_eq!(ends_of_a_child_that_begins(), 1);
     });
 }
 
@@ -156,6 +168,20 @@ fn cancel_ends_children_that_run_and_later_ones_never_begin() {
             "value"
         });
         assert_eq!((value, begun.get(), ends.get()), ("value", 1, 2));
+    });
+}
+
+#[test]
+fn no_child_of_a_cancelled_group_begins_however_many_workers_look_for_work() {
+    everywhere(|| {
+        let begun = Count::default();
+        weald::group(|g| {
+            g.cancel();
+            for _ in 0..2000 {
+                g.spawn(|| begun.add());
+            }
+        });
+        assert_eq!(begun.get(), 0);
     });
 }
 
@@ -272,13 +298,14 @@ fn a_kill_that_is_not_the_groups_is_as_in_a_scope() {
 #[test]
 fn groups_in_groups_end_from_the_outside() {
     in_each_mode(|| {
-        let (begun, ends) = (Count::default(), Count::default());
+        let (begun, ends, made) = (Count::default(), Count::default(), Count::default());
         let late = weald::timeout(20 * MS, || {
             weald::group(|outer| {
                 for _ in 0..4 {
                     outer.spawn(|| {
                         weald::group(|inner| {
                             for _ in 0..4 {
+                                made.add();
                                 wait_for_ever(inner, &begun, &ends);
                             }
                         });
@@ -287,6 +314,6 @@ fn groups_in_groups_end_from_the_outside() {
             });
         });
         assert!(late.is_err());
-        assert_eq!(begun.get(), ends.get());
+        assert_eq!(made.get(), ends.get());
     });
 }
