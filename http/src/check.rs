@@ -8,6 +8,9 @@
 //! | chunk sizes that are none | an absolute target of another scheme (400) |
 //! | versions but 1.0 and 1.1 | `CONNECT` (501), `Expect` but `100-continue` (417) |
 //!
+//! What hyper lets pass and this file cannot see, or leaves to handlers: a fragment in the target, which hyper cuts off; bytes
+//! in the target that its grammar has not, backslashes for example; zeros in front of a `Content-Length`.
+//!
 //! A request with `Content-Length` and `Transfer-Encoding` is read by chunks, its `Content-Length` is removed, and
 //! the connection closes after the answer: RFC 9112, 6.3.
 

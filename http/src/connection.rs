@@ -1,7 +1,9 @@
 //! A connection from its first byte to its last, in its own green thread.
 //!
-//! 1. It waits for the first bytes, without anything of hyper's: that would be 17 KiB.
-//! 2. They tell HTTP/1 from HTTP/2, unless TLS has agreed on one.
+//! 1. TLS's handshake, if there is one. Then it waits for the first bytes, without anything of hyper's: that would be 17 KiB.
+//! 2. They tell HTTP/1 from HTTP/2, unless TLS has agreed on one. What begins as neither is HTTP/1, and gets its 400,
+//!    also from a client that means HTTP/2 and begins wrong: nothing tells such a client from others (RFC 9113, 3.4, asks
+//!    for no GOAWAY where the peer does not speak HTTP/2).
 //! 3. hyper is made, and driven (`drive.rs`). An HTTP/1 connection that has had no request for a second puts
 //!    hyper away and begins anew with 1.
 //! 4. Its end: the client may get a last word (408), reads to the end what was sent to it, and is not
@@ -26,7 +28,7 @@ use crate::io::{Io, Link};
 use crate::registry::Place;
 use crate::second::Second;
 use crate::server::Shared;
-use crate::service::{Requests, Service};
+use crate::service::{Busy, Requests, Service};
 use crate::stream::{Stream, is_timeout};
 use crate::upgrade::Upgraded;
 
@@ -47,9 +49,12 @@ pub(crate) fn serve(stream: Stream, peer: Option<SocketAddr>, shared: &Arc<Share
         Ok(place) => place,
         Err(stream) => return refuse(&stream, shared),
     };
-    if let Stream::Tcp(stream) = &place.member.stream {
-        // It fails only if the connection is gone.
-        let _ = stream.set_nodelay(true);
+    // It fails only if the connection is gone.
+    let _ = place.member.stream.set_nodelay();
+    if let Err(error) = shake_hands(&place) {
+        // Strangers can make as many of these as they like.
+        log::debug!("weald-http: a handshake failed: {error}");
+        return;
     }
     // Dropped last but one: it ends the requests' threads, and then the place closes the stream.
     let handlers = Rc::new(Handlers::default());
@@ -58,7 +63,7 @@ pub(crate) fn serve(stream: Stream, peer: Option<SocketAddr>, shared: &Arc<Share
         handlers,
         peer,
         is_encrypted: place.member.stream.is_encrypted(),
-        open: Rc::default(),
+        busy: Busy::new(&place.member.woke),
         count: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         moved_at: Cell::new(Instant::now()),
@@ -71,14 +76,34 @@ pub(crate) fn serve(stream: Stream, peer: Option<SocketAddr>, shared: &Arc<Share
     };
     let is_second = match place.member.stream.protocol() {
         Some(name) => name == b"h2",
-        None => *first == PREFACE[..],
+        // What begins so and goes on otherwise is for hyper's HTTP/2 to refuse.
+        None => first.starts_with(b"PRI * HTTP/2"),
     };
     let end = if is_second {
         speak_second(&place, &requests, first)
     } else {
         speak_first(&place, &requests, first)
     };
+    if !is_second && requests.busy.held.is_left() {
+        requests.is_unread.set(true);
+    }
     finish(&place, &requests, end);
+}
+
+/// TLS's handshake, within the time that the acceptor gives it. The connection is idle meanwhile: there is no request.
+fn shake_hands(place: &Place<'_>) -> io::Result<()> {
+    let stream = &place.member.stream;
+    if !stream.is_encrypted() {
+        return Ok(());
+    }
+    place.member.begin_idle();
+    let done = if place.is_closing() {
+        Err(io::Error::other("the server closes"))
+    } else {
+        stream.handshake()
+    };
+    place.member.end_idle();
+    done
 }
 
 /// Waits for bytes, so long at most for the first, and for as many as tell the protocol.
@@ -138,8 +163,8 @@ fn speak_first(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End 
         .max_buf_size(limits.head_size)
         // There is a look at the clock of our own (`drive.rs`).
         .header_read_timeout(None);
-    let open = Rc::clone(&requests.open);
-    let link = Link::new(Arc::clone(&place.member), first, true, open);
+    let busy = Rc::clone(&requests.busy);
+    let link = Link::new(Arc::clone(&place.member), first, true, busy);
     loop {
         let service = Service(Rc::clone(requests));
         let io = Io(Rc::clone(&link));
@@ -182,8 +207,8 @@ fn upgrade(place: &Place<'_>, requests: &Requests, early: Bytes) {
 }
 
 fn speak_second(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End {
-    let open = Rc::clone(&requests.open);
-    let link = Link::new(Arc::clone(&place.member), first, false, open);
+    let busy = Rc::clone(&requests.busy);
+    let link = Link::new(Arc::clone(&place.member), first, false, busy);
     let mut protocol = Second::new(Io(Rc::clone(&link)), requests);
     drive(&mut protocol, &link, place, requests, None)
 }
@@ -200,6 +225,10 @@ fn finish(place: &Place<'_>, requests: &Requests, end: End) {
             return;
         }
         End::Parks => return,
+        End::Left => {
+            log::debug!("weald-http: a client has gone before its answer");
+            return;
+        }
         End::Done(Ok(())) | End::Idle => {}
         End::Done(Err(error)) => {
             log::debug!("weald-http: a connection: {error:?}");

@@ -23,6 +23,10 @@ const PARK: Duration = Duration::from_secs(1);
 /// So long a client of HTTP/2 may take to end a connection that it was asked to end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// While a request of HTTP/1 is open there is a look in such times whether its client has gone. (With HTTP/2 hyper reads
+/// meanwhile, and sees it.) One poll(2) costs a request of a second nothing that could be seen.
+const GONE: Duration = Duration::from_secs(1);
+
 /// Longer than any connection: a year.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -47,6 +51,8 @@ pub(crate) enum End {
     LateHead,
     /// The client takes nothing of what is sent.
     Stalled,
+    /// The client has gone, before its answer.
+    Left,
     /// An exception has ended a wait, or the stream is broken.
     Interrupted(std::io::Error),
 }
@@ -85,7 +91,7 @@ pub(crate) fn drive<P: Protocol>(
         if let Poll::Ready(result) = polled {
             return End::Done(result);
         }
-        let is_idle = requests.open.get() == 0;
+        let is_idle = requests.busy.is_idle();
         let has_read = link.has_read.replace(false);
         if requests.count.get() != count || !is_idle {
             clocks.begun = None;
@@ -139,6 +145,10 @@ struct Clocks {
     left: Option<Instant>,
     /// The connection was asked to end.
     asked: Option<Instant>,
+    /// The next look whether the client has gone.
+    due: Option<Instant>,
+    /// The last request has its answer, and somebody reads its body.
+    is_reading: bool,
 }
 
 /// What the clocks say.
@@ -155,8 +165,12 @@ impl Clocks {
         let now = Instant::now();
         // Far enough to mean never.
         let at = |from: Instant, limit: Duration| from.checked_add(limit).unwrap_or(now + NEVER);
-        let is_idle = requests.open.get() == 0;
-        let is_left = !P::IS_FIRST && !is_idle && requests.handlers.live() == 0;
+        let is_idle = requests.busy.is_idle();
+        // Where a body is read, its reader has limits.
+        let is_left = !P::IS_FIRST
+            && requests.busy.open.get() > 0
+            && requests.handlers.live() == 0
+            && !requests.busy.held.is_some();
         self.stuck = wants_write.then(|| self.stuck.unwrap_or(now));
         self.left = is_left.then(|| self.left.unwrap_or(now));
         let mut deadline = now + NEVER;
@@ -171,7 +185,25 @@ impl Clocks {
             deadline = deadline.min(until);
         }
         if !is_idle {
+            if requests.busy.open.get() == 0 {
+                // A body that is read counts for its request.
+                self.is_reading = true;
+            }
+            if P::IS_FIRST {
+                let due = *self.due.get_or_insert(now + GONE);
+                if now >= due {
+                    match link.member.stream.has_left(requests.shared.half_close) {
+                        Ok(false) => self.due = Some(now + GONE),
+                        Ok(true) => return Look::End(End::Left),
+                        Err(error) => return Look::End(End::Interrupted(error)),
+                    }
+                }
+                deadline = deadline.min(self.due.unwrap_or(deadline));
+            }
             return Look::Until(deadline);
+        }
+        if std::mem::take(&mut self.is_reading) {
+            requests.idle_since.set(now);
         }
         if wants_write {
             // The client still takes its answer: it is neither idle nor late.

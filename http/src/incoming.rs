@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Read};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -14,6 +13,8 @@ use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+use crate::held::{Held, Source};
+use crate::metrics::Metrics;
 use crate::server::Shared;
 use crate::woke::Woke;
 
@@ -67,7 +68,7 @@ pub(crate) struct Trace {
     /// The status of the error that reading has met; 0: none.
     failed: AtomicU16,
     /// What was dropped before its end.
-    unread: Mutex<Option<Incoming>>,
+    unread: Mutex<Option<Source>>,
 }
 
 impl Trace {
@@ -77,7 +78,7 @@ impl Trace {
     }
 
     /// The body, if it was dropped before its end.
-    pub(crate) fn take_unread(&self) -> Option<Incoming> {
+    pub(crate) fn take_unread(&self) -> Option<Source> {
         self.unread
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -92,7 +93,7 @@ impl Trace {
 /// With a [`RequestError`] inside: `FileTooLarge`, it is longer than the limit; `TimedOut`, it does not
 /// come in time; `InvalidData`, the client has broken it off, or it is no HTTP. Else it is an exception of weald's.
 pub struct RequestBody {
-    incoming: Option<Incoming>,
+    incoming: Option<Source>,
     /// Received and not read.
     chunk: Bytes,
     /// The length that the client has told.
@@ -110,11 +111,16 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, shared: &Arc<Shared>, trace: &Arc<Trace>) -> Self {
+    pub(crate) fn new(
+        incoming: Incoming,
+        shared: &Arc<Shared>,
+        held: &Arc<Held>,
+        trace: &Arc<Trace>,
+    ) -> Self {
         let is_empty = incoming.is_end_stream();
         Self {
             length: incoming.size_hint().exact(),
-            incoming: (!is_empty).then_some(incoming),
+            incoming: (!is_empty).then(|| Source::new(incoming, held)),
             chunk: Bytes::new(),
             taken: 0,
             limit: shared.limits.body_size,
@@ -125,6 +131,13 @@ impl RequestBody {
             trace: Arc::clone(trace),
             woke: None,
         }
+    }
+
+    pub(crate) fn server_metrics(&self) -> Metrics {
+        let Shared {
+            registry, counts, ..
+        } = &*self.shared;
+        counts.metrics(registry.connections())
     }
 
     /// How many bytes it has, if the client has told.
@@ -226,7 +239,7 @@ impl RequestBody {
     #[allow(clippy::type_complexity, reason = "two kinds of errors")]
     fn next(
         &mut self,
-        incoming: &mut Incoming,
+        incoming: &mut Source,
     ) -> io::Result<Result<Option<http_body::Frame<Bytes>>, RequestError>> {
         let too_long = Err(RequestError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -273,7 +286,7 @@ fn broken(error: &hyper::Error) -> RequestError {
 /// A frame of a body, `None` in it: the body is over. `None`: the time has passed.
 #[allow(clippy::type_complexity, reason = "a result of hyper's, in ours")]
 fn wait_for_frame(
-    incoming: &mut Incoming,
+    incoming: &mut Source,
     woke: &Woke,
     waker: &Waker,
     deadline: Option<Instant>,
@@ -281,7 +294,7 @@ fn wait_for_frame(
     weald_scheduler::io::enter()?;
     let mut context = Context::from_waker(waker);
     loop {
-        if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(&mut context) {
+        if let Poll::Ready(frame) = incoming.poll_frame(&mut context) {
             weald_scheduler::io::spend();
             return Ok(Some(frame.transpose()));
         }
@@ -292,7 +305,7 @@ fn wait_for_frame(
 }
 
 /// Reads what is left of a body and throws it away: so much at most, and until then. True: it is over.
-pub(crate) fn drain(incoming: &mut Incoming, most: usize, until: Instant) -> bool {
+pub(crate) fn drain(incoming: &mut Source, most: usize, until: Instant) -> bool {
     let woke = Arc::<Woke>::default();
     let waker = Waker::from(Arc::clone(&woke));
     let mut left = most;

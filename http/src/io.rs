@@ -17,6 +17,7 @@ use bytes::{Buf as _, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::registry::Member;
+use crate::service::Busy;
 use crate::stream::is_timeout;
 
 /// One read takes so many bytes at most: that many are set to zero before each.
@@ -41,8 +42,7 @@ pub(crate) struct Link {
     early: RefCell<Bytes>,
     /// It speaks HTTP/1.
     is_first: bool,
-    /// How many requests are open.
-    open: Rc<Cell<usize>>,
+    busy: Rc<Busy>,
     pub(crate) reads: Cell<Reads>,
     /// hyper wants to read, or to write, and could not.
     pub(crate) wants_read: Cell<bool>,
@@ -59,7 +59,7 @@ impl Link {
         member: std::sync::Arc<Member>,
         early: Bytes,
         is_first: bool,
-        open: Rc<Cell<usize>>,
+        busy: Rc<Busy>,
     ) -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Self {
@@ -67,7 +67,7 @@ impl Link {
             has_read: Cell::new(!early.is_empty()),
             early: RefCell::new(early),
             is_first,
-            open,
+            busy,
             reads: Cell::new(Reads::Auto),
             wants_read: Cell::new(false),
             wants_write: Cell::new(false),
@@ -85,7 +85,7 @@ impl Link {
     fn read(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let stream = &self.member.stream;
         match self.reads.get() {
-            Reads::Auto if self.is_first && self.open.get() == 0 => {
+            Reads::Auto if self.is_first && self.busy.is_idle() => {
                 self.wants_read.set(true);
                 return Poll::Pending;
             }

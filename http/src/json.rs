@@ -9,8 +9,12 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::quiet::Quiet;
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
+
+/// Answers that serde could not write.
+static UNWRITTEN: Quiet = Quiet::new();
 
 /// An answer in JSON. A value that serde cannot write is a 500.
 ///
@@ -33,7 +37,8 @@ impl<T: Serialize> IntoResponse for Json<T> {
                 response
             }
             Err(error) => {
-                log::error!("weald-http: an answer cannot be written as JSON: {error}");
+                let text = format!("an answer cannot be written as JSON: {error}");
+                UNWRITTEN.say(log::Level::Error, &text);
                 Response::of(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }

@@ -38,11 +38,12 @@
 //! | `service.rs`, `handlers.rs` | what hyper calls for each request; the requests' threads |
 //! | `check.rs` | what RFC 9110 and 9112 ask beyond hyper |
 //! | `request.rs`, `incoming.rs` | what a handler gets, and its body |
+//! | `held.rs` | bodies that are read after the answer |
 //! | `response.rs`, `body.rs` | what it returns |
 //! | `respond.rs`, `pipe.rs` | from there to hyper |
 //! | `upgrade.rs` | other protocols |
 //! | `client.rs` | a client: ureq over green sockets |
-//! | `metrics.rs` | counts, latencies, the access log |
+//! | `metrics.rs`, `quiet.rs` | counts, latencies, the access log; lines of the log that clients can cause |
 //! | `router.rs`, `text.rs`, `json.rs` | paths, percent-encoding, JSON |
 
 mod body;
@@ -52,6 +53,7 @@ pub mod client;
 mod connection;
 mod drive;
 mod handlers;
+mod held;
 mod incoming;
 mod io;
 #[cfg(feature = "json")]
@@ -59,6 +61,7 @@ mod json;
 mod limits;
 mod metrics;
 mod pipe;
+mod quiet;
 mod registry;
 mod request;
 mod respond;

@@ -19,8 +19,7 @@ use std::time::Duration;
 /// | [`connections`](Self::connections): of the whole server | 10,000 | they wait in the listener's backlog |
 /// | [`connections_per_address`](Self::connections_per_address) | none: a proxy in front has one address | 503 without TLS; the connection closes |
 ///
-/// A TLS handshake has the limit of its acceptor, 10 s by default; a connection counts for its address from the end of
-/// its handshake on. A limit of zero admits nothing: `Duration::MAX` is the way to have none.
+/// A TLS handshake has the limit of its acceptor, 10 s by default. A limit of zero admits nothing: `Duration::MAX` is the way to have none.
 ///
 /// There is no limit on the time that a handler takes: a handler has [`weald::timeout`] for that.
 ///

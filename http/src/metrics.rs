@@ -27,6 +27,8 @@ pub struct Metrics {
     /// How long requests took, from the end of the head until the connection had the answer's last byte: at `n` those
     /// that took less than 2ⁿ microseconds, and not less than half of that.
     pub times: [u64; POWERS],
+    /// How long all of them took together, in whole microseconds each.
+    pub total_time: Duration,
 }
 
 impl Metrics {
@@ -58,6 +60,54 @@ impl Metrics {
             is_found.then(|| Duration::from_micros(1 << power))
         })
     }
+
+    /// The numbers as a page that Prometheus and its kin collect, of the type `text/plain; version=0.0.4`:
+    /// `http_connections`, `http_open_requests`, `http_requests_total` by the class of the status, and the histogram
+    /// `http_request_duration_seconds`.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_http::{Request, Response};
+    /// fn page(request: Request) -> Response {
+    ///     let text = request.server_metrics().to_prometheus();
+    ///     Response::new(text).header("content-type", "text/plain; version=0.0.4")
+    /// }
+    /// ```
+    pub fn to_prometheus(&self) -> String {
+        let mut lines = Vec::new();
+        let gauges = [
+            ("http_connections", self.connections),
+            ("http_open_requests", self.open_requests),
+        ];
+        for (name, value) in gauges {
+            lines.push(format!("# TYPE {name} gauge"));
+            lines.push(format!("{name} {value}"));
+        }
+        lines.push("# TYPE http_requests_total counter".to_owned());
+        for (class, count) in self.answers.iter().enumerate() {
+            let class = match class {
+                0 => "none".to_owned(),
+                class => format!("{class}xx"),
+            };
+            lines.push(format!("http_requests_total{{status=\"{class}\"}} {count}"));
+        }
+        let name = "http_request_duration_seconds";
+        lines.push(format!("# TYPE {name} histogram"));
+        let mut seen = 0;
+        for (power, count) in self.times.iter().enumerate() {
+            seen += count;
+            // From 16 us to two minutes; what is longer is in the last one.
+            if (4..=27).contains(&power) {
+                let bound = Duration::from_micros(1 << power).as_secs_f64();
+                lines.push(format!("{name}_bucket{{le=\"{bound}\"}} {seen}"));
+            }
+        }
+        let sum = self.total_time.as_secs_f64();
+        lines.push(format!("{name}_bucket{{le=\"+Inf\"}} {seen}"));
+        lines.push(format!("{name}_sum {sum}"));
+        lines.push(format!("{name}_count {seen}"));
+        lines.join("\n") + "\n"
+    }
 }
 
 /// The same while it is counted.
@@ -66,6 +116,7 @@ pub(crate) struct Counts {
     open: AtomicUsize,
     answers: [AtomicU64; 6],
     times: [AtomicU64; POWERS],
+    micros: AtomicU64,
 }
 
 impl Default for Counts {
@@ -74,6 +125,7 @@ impl Default for Counts {
             open: AtomicUsize::new(0),
             answers: [const { AtomicU64::new(0) }; 6],
             times: [const { AtomicU64::new(0) }; POWERS],
+            micros: AtomicU64::new(0),
         }
     }
 }
@@ -86,6 +138,7 @@ impl Counts {
             open_requests: self.open.load(Ordering::Relaxed),
             answers: self.answers.each_ref().map(load),
             times: self.times.each_ref().map(load),
+            total_time: Duration::from_micros(load(&self.micros)),
         }
     }
 }
@@ -127,11 +180,45 @@ impl Record {
         let power = (u64::BITS - micros.leading_zeros()) as usize;
         let class = usize::from(self.status / 100).min(5);
         counts.times[power.min(POWERS - 1)].fetch_add(1, Ordering::Relaxed);
+        counts.micros.fetch_add(micros, Ordering::Relaxed);
         counts.answers[class].fetch_add(1, Ordering::Relaxed);
         counts.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(line) = &self.line {
             let (status, sent) = (self.status, self.sent);
             log::info!(target: TARGET, "{line} {status} {sent} {time:?}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, Ordering};
+
+    #[test]
+    fn a_page_of_metrics_has_each_request_once() {
+        let counts = Counts::default();
+        counts.answers[2].store(3, Ordering::Relaxed);
+        counts.answers[5].store(1, Ordering::Relaxed);
+        // 0, under 16 us, under 1024 us, and one of six days.
+        for power in [0, 4, 10, 39] {
+            counts.times[power].store(1, Ordering::Relaxed);
+        }
+        counts.micros.store(1_500_000, Ordering::Relaxed);
+        let page = counts.metrics(7).to_prometheus();
+        let lines: Vec<_> = page.lines().collect();
+        for line in [
+            "http_connections 7",
+            "http_requests_total{status=\"2xx\"} 3",
+            "http_requests_total{status=\"5xx\"} 1",
+            "http_request_duration_seconds_bucket{le=\"0.000016\"} 2",
+            "http_request_duration_seconds_bucket{le=\"0.001024\"} 3",
+            "http_request_duration_seconds_bucket{le=\"134.217728\"} 3",
+            "http_request_duration_seconds_bucket{le=\"+Inf\"} 4",
+            "http_request_duration_seconds_sum 1.5",
+            "http_request_duration_seconds_count 4",
+        ] {
+            assert!(lines.contains(&line), "{line}: {page}");
+        }
+        assert!(page.ends_with('\n'));
     }
 }

@@ -111,6 +111,11 @@ impl Registry {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn connections(&self) -> usize {
+        self.lock().members.len()
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }

@@ -11,6 +11,7 @@ use http::uri::Authority;
 use http::{Extensions, HeaderMap, Method, Uri, Version};
 
 use crate::incoming::RequestBody;
+use crate::metrics::Metrics;
 use crate::router::Params;
 use crate::text::percent_decoded;
 
@@ -127,12 +128,22 @@ impl Request {
         self.is_encrypted
     }
 
+    /// What the server that has got this request has done so far.
+    ///
+    /// # Examples
+    /// See [`Metrics::to_prometheus`].
+    pub fn server_metrics(&self) -> Metrics {
+        self.body.server_metrics()
+    }
+
     /// The body.
     pub fn body(&mut self) -> &mut RequestBody {
         &mut self.body
     }
 
-    /// The body alone, to be read by another green thread or inside of an answer's body.
+    /// The body alone, to be read inside of an answer's body or by another green thread, also after the handler has
+    /// answered. The connection takes its next request once the body was read or dropped; if it was dropped before its end
+    /// the connection may close. When the connection ends, reads fail.
     pub fn into_body(self) -> RequestBody {
         self.body
     }

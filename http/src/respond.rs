@@ -14,6 +14,7 @@ use http::{HeaderValue, Method, StatusCode, Version};
 use crate::body::{Body, BodyWriter, Kind, Writes};
 use crate::incoming::{Trace, drain};
 use crate::pipe::{Receiver, pipe};
+use crate::quiet::Quiet;
 use crate::response::Response;
 use crate::upgrade::Upgraded;
 
@@ -76,6 +77,9 @@ impl Slot {
     }
 }
 
+/// Answers with a status that is not a handler's to send.
+static INADMISSIBLE: Quiet = Quiet::new();
+
 /// The right, and the duty, to answer one request. Dropping it answers with an error.
 pub(crate) struct Responder {
     /// Empty: it was answered.
@@ -133,7 +137,8 @@ impl Responder {
         if is_upgrade != (response.status == StatusCode::SWITCHING_PROTOCOLS)
             || (is_interim && !is_upgrade)
         {
-            log::error!("weald-http: a handler cannot answer {}", response.status);
+            let text = format!("a handler cannot answer {}", response.status);
+            INADMISSIBLE.say(log::Level::Error, &text);
             return Response::of(StatusCode::INTERNAL_SERVER_ERROR);
         }
         response

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::body::{Body, Kind};
 use crate::incoming::RequestError;
+use crate::quiet::Quiet;
 use crate::upgrade::Upgraded;
 
 /// An answer: a status, header fields and a [`Body`].
@@ -132,6 +133,9 @@ impl fmt::Debug for Response {
     }
 }
 
+/// Handlers that have failed.
+static FAILED: Quiet = Quiet::new();
+
 /// What a handler may return.
 ///
 /// | type | answer |
@@ -144,7 +148,7 @@ impl fmt::Debug for Response {
 /// | `(StatusCode, T)` | `T`'s, with that status |
 /// | `Option<T>` | `T`'s; `None`: 404 |
 /// | `Result<T, E>` | `T`'s or `E`'s |
-/// | [`io::Error`] | 400, 408 or 413 if it comes of reading the request; else 500, and a line in the log |
+/// | [`io::Error`] | 400, 408 or 413 if it comes of reading the request; else 500, and a line in the log, once a second at most |
 ///
 /// # Examples
 /// ```
@@ -240,7 +244,7 @@ impl IntoResponse for io::Error {
         if let Some(error) = inner {
             return Response::of(RequestError::status(error));
         }
-        log::error!("weald-http: a handler has failed: {self}");
+        FAILED.say(log::Level::Error, &format!("a handler has failed: {self}"));
         Response::of(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::SocketAddr as UnixAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use weald::signal::{Signal, Signals};
 use weald_net::unix::UnixListener;
@@ -14,13 +14,11 @@ use weald_net::{ServerOptions, TcpListener};
 use crate::connection;
 use crate::limits::Limits;
 use crate::metrics::{Counts, Metrics};
+use crate::quiet::Quiet;
 use crate::registry::Registry;
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
 use crate::stream::Stream;
-
-/// One line about a limit in this time.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// What the connections of a server share.
 pub(crate) struct Shared {
@@ -28,30 +26,15 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) counts: Counts,
     pub(crate) handler: Box<dyn Fn(Request) -> Response + Send + Sync>,
-    /// When the last line was written, and how many were not since.
-    complained: Mutex<(Option<Instant>, u64)>,
+    /// A client that has closed its side is one that waits for its answer.
+    pub(crate) half_close: bool,
+    complained: Quiet,
 }
 
 impl Shared {
     /// Writes a line to the log about a client that has met a limit, once a second at most.
     pub(crate) fn complain(&self, text: &str) {
-        let mut complained = self
-            .complained
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let (last, others) = &mut *complained;
-        if last.is_some_and(|last| now.duration_since(last) < QUIET) {
-            *others += 1;
-            return;
-        }
-        *last = Some(now);
-        let others = std::mem::take(others);
-        drop(complained);
-        match others {
-            0 => log::warn!("weald-http: {text}"),
-            _ => log::warn!("weald-http: {text} (and {others} more since the last message)"),
-        }
+        self.complained.say(log::Level::Warn, text);
     }
 }
 
@@ -131,8 +114,13 @@ impl Start for weald_net::SslListener {
     ) -> weald_net::ServerHandle<SocketAddr> {
         let listener = self.or_offer(["h2", "http/1.1"]);
         let listener = listener.expect("the names are short enough");
-        weald_net::ssl_server_with(listener, options, move |stream, peer| {
-            serve(Stream::Tls(Box::new(stream)), Some(peer));
+        let (listener, acceptor) = listener.into_parts();
+        // The handshake comes later: a connection counts for its address from its beginning on.
+        weald_net::tcp_server_with(listener, options, move |stream, peer| {
+            match weald_net::SslStream::server(stream, &acceptor) {
+                Ok(stream) => serve(Stream::Tls(Box::new(stream)), Some(peer)),
+                Err(error) => log::debug!("weald-http: a connection: {error}"),
+            }
         })
     }
 }
@@ -169,6 +157,7 @@ impl Listener for weald_net::SslListener {
 pub struct Server<L> {
     listener: L,
     limits: Limits,
+    half_close: bool,
 }
 
 impl<L: Listener> Server<L> {
@@ -177,6 +166,7 @@ impl<L: Listener> Server<L> {
         Self {
             listener,
             limits: Limits::new(),
+            half_close: true,
         }
     }
 
@@ -186,14 +176,36 @@ impl<L: Listener> Server<L> {
         self
     }
 
+    /// Whether a client that has closed its sending side still waits for its answer: true, unless this says
+    /// otherwise. Some clients do that, `nc -N` for example, and HTTP/1 allows it; a client that has gone away looks
+    /// the same until the server writes to it.
+    ///
+    /// With `false` the handler of a request by HTTP/1 is killed within about a second of that, as it is after a reset
+    /// in either case. HTTP/2 has no half-closed connections: it is killed at once.
+    ///
+    /// # Examples
+    /// ```
+    /// let listener = weald::tcp_listener("127.0.0.1:0")?;
+    /// let server = weald_http::Server::new(listener)
+    ///     .half_close(false)
+    ///     .serve(|_request| "a long computation");
+    /// # drop(server);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn half_close(mut self, is_waiting: bool) -> Self {
+        self.half_close = is_waiting;
+        self
+    }
+
     /// Starts: calls `handler` for each request, in a green thread of its own, which may block. Returns at
     /// once.
     ///
     /// Each answer is a record of the crate `log`, of level info and target `weald_http::access`: the client, the request
     /// line, the status, the bytes of the body and the time. It costs nothing where nobody reads them.
     ///
-    /// A handler that panics answers 500, and that is all. One whose client has reset the stream, or whose
-    /// connection has ended, is killed: its next blocking call unwinds.
+    /// A handler that panics answers 500, and that is all. One whose client has reset the stream or the connection, or
+    /// whose connection has ended, is killed: its next blocking call unwinds, or the one in which it waits. With HTTP/1
+    /// that is noticed within about a second; of a client that only closes its side see [`half_close`](Self::half_close).
     pub fn serve<H, R>(self, handler: H) -> ServerHandle<L::Addr>
     where
         H: Fn(Request) -> R + Send + Sync + 'static,
@@ -204,7 +216,8 @@ impl<L: Listener> Server<L> {
             limits: self.limits,
             counts: Counts::default(),
             handler: Box::new(move |request| handler(request).into_response()),
-            complained: Mutex::default(),
+            half_close: self.half_close,
+            complained: Quiet::new(),
         });
         let options = ServerOptions::new().max_connections(shared.limits.connections);
         let serves = Arc::clone(&shared);

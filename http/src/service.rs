@@ -21,6 +21,7 @@ use weald_scheduler::GreenThread;
 
 use crate::check;
 use crate::handlers::Handlers;
+use crate::held::Held;
 use crate::incoming::{RequestBody, Trace};
 use crate::metrics::Record;
 use crate::pipe::Receiver;
@@ -28,6 +29,7 @@ use crate::request::Request;
 use crate::respond::{Answered, Outgoing, Responder, Serve, Slot};
 use crate::response::Response;
 use crate::server::Shared;
+use crate::woke::Woke;
 
 /// A stream of HTTP/2 that the client has reset leaves room for a new one at once, its handler when it has
 /// ended. So many times the most streams is the most handlers of a connection.
@@ -37,14 +39,36 @@ const LINGERING: usize = 2;
 /// given until the client takes it; what is with hyper is not seen here.
 pub(crate) const PIECE: usize = 16 * 1024;
 
+/// What keeps a connection from being idle.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    /// Requests that hyper has given and whose answers it has not taken whole.
+    pub(crate) open: Cell<usize>,
+    /// Bodies that somebody may still read.
+    pub(crate) held: Arc<Held>,
+}
+
+impl Busy {
+    pub(crate) fn new(woke: &Arc<Woke>) -> Rc<Self> {
+        Rc::new(Self {
+            open: Cell::new(0),
+            held: Held::new(Arc::clone(woke)),
+        })
+    }
+
+    /// There is no request, nor a part of one that somebody reads.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.get() == 0 && !self.held.is_some()
+    }
+}
+
 /// What the requests of a connection have in common.
 pub(crate) struct Requests {
     pub(crate) shared: Arc<Shared>,
     pub(crate) handlers: Rc<Handlers>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) is_encrypted: bool,
-    /// Requests that hyper has given and whose answers it has not taken whole.
-    pub(crate) open: Rc<Cell<usize>>,
+    pub(crate) busy: Rc<Busy>,
     /// How many it has given.
     pub(crate) count: Cell<u64>,
     /// When `open` became zero.
@@ -65,7 +89,7 @@ pub(crate) struct Open {
 
 impl Open {
     fn new(requests: &Rc<Requests>, head: &http::request::Parts) -> Self {
-        requests.open.set(requests.open.get() + 1);
+        requests.busy.open.set(requests.busy.open.get() + 1);
         requests.count.set(requests.count.get() + 1);
         Self {
             record: Record::begin(&requests.shared.counts, requests.peer, head),
@@ -78,8 +102,8 @@ impl Drop for Open {
     fn drop(&mut self) {
         let requests = &self.requests;
         self.record.end(&requests.shared.counts);
-        let left = requests.open.get() - 1;
-        requests.open.set(left);
+        let left = requests.busy.open.get() - 1;
+        requests.busy.open.set(left);
         if left == 0 {
             requests.idle_since.set(Instant::now());
         }
@@ -129,7 +153,7 @@ impl Requests {
             return None;
         }
         let trace = Arc::<Trace>::default();
-        let body = RequestBody::new(incoming, shared, &trace);
+        let body = RequestBody::new(incoming, shared, &self.busy.held, &trace);
         let limit = shared.limits.write_time;
         let responder = Responder::new(Arc::clone(slot), &head, body.length(), trace, limit);
         let request = Request::new(head, body, self.peer, self.is_encrypted);

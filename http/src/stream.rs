@@ -2,10 +2,11 @@
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use weald_net::TcpStream;
 use weald_net::unix::UnixStream;
+use weald_net::{PollFd, TcpStream};
 use weald_scheduler::io::Pollable;
 
 #[cfg(feature = "tls")]
@@ -83,6 +84,49 @@ impl Stream {
         let limit = limit.map(|limit| limit.max(Duration::from_micros(1)));
         let _ = each!(self, stream => stream.set_read_timeout(limit));
         let _ = each!(self, stream => stream.set_nonblocking(false));
+    }
+
+    /// Small writes are sent at once.
+    pub(crate) fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nodelay(true),
+            Self::Unix(_) => Ok(()),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.get_ref().set_nodelay(true),
+        }
+    }
+
+    /// Before the first read or write, of a stream that speaks TLS.
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(clippy::unnecessary_wraps, reason = "TLS can fail")
+    )]
+    pub(crate) fn handshake(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.handshake(),
+        }
+    }
+
+    /// The peer has reset the connection, or, if it may not close its side only, has closed its side. Elsewhere
+    /// than on Linux only what poll(2) calls a hang-up is seen.
+    ///
+    /// # Errors
+    /// An exception of weald's.
+    pub(crate) fn has_left(&self, half_close: bool) -> io::Result<bool> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let events = if half_close { 0 } else { PollFd::RDHUP };
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let events = 0;
+        let fd = match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.get_ref().as_fd(),
+        };
+        let mut one = [PollFd::new(&fd, events)];
+        Ok(weald_net::poll(&mut one, Some(Duration::ZERO))? > 0)
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {

@@ -204,3 +204,26 @@ fn connections_are_counted_in_all_and_for_each_address() {
     second.set_read_timeout(Some(LONG)).unwrap();
     assert_eq!(status(&read_all(&mut second)), 200);
 }
+
+#[test]
+fn a_handshake_counts_for_its_address() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let identity = weald::net::Identity::from_pem(chain, key).unwrap();
+    let listener = weald::ssl_listener("127.0.0.1:0", identity).unwrap();
+    let limits = Limits::new().connections_per_address(2);
+    let server = weald_http::Server::new(listener)
+        .limits(limits)
+        .serve(|_request| "well");
+    let addr = server.local_addr();
+    // They say nothing, so that no handshake ends.
+    let _first = connect(addr);
+    let _second = connect(addr);
+    wait_until(|| server.connections() == 2);
+    assert_eq!(read_all(&mut connect(addr)), "");
+    wait_until(|| server.connections() == 2);
+    // A server that ends does not wait for handshakes.
+    let start = Instant::now();
+    assert!(server.shutdown(LONG));
+    assert!(start.elapsed() < LONG / 6);
+}

@@ -325,3 +325,22 @@ fn curl_speaks_it_in_the_clear_and_over_tls() {
     );
     assert!(server.shutdown(LONG));
 }
+
+#[test]
+fn a_client_that_begins_wrong_is_refused() {
+    let server = serve(|_request| "well");
+    let addr = server.local_addr();
+    // Nothing tells this one from a client of HTTP/1.
+    let mut stream = connect(addr);
+    stream
+        .write_all(b"INVALID CONNECTION PREFACE\r\n\r\n")
+        .unwrap();
+    assert!(read_all(&mut stream).starts_with("HTTP/1.1 400 "));
+    // This one means HTTP/2, and gets no HTTP/1.
+    let mut stream = connect(addr);
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n")
+        .unwrap();
+    assert!(!read_all(&mut stream).contains("HTTP/1"));
+    wait_until(|| server.connections() == 0);
+}

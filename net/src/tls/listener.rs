@@ -69,6 +69,12 @@ impl SslListener {
         &self.acceptor
     }
 
+    /// The TCP listener and the acceptor that it was made of, for servers that have something to do before the handshake:
+    /// [`SslStream::server`].
+    pub fn into_parts(self) -> (TcpListener, SslAcceptor) {
+        (self.listener, self.acceptor)
+    }
+
     /// The TCP listener below.
     pub fn get_ref(&self) -> &TcpListener {
         &self.listener
