@@ -21,6 +21,7 @@ use crate::shim::sync::Arc;
 use crate::worker::{Worker, count};
 
 /// What a new thread is to be like.
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 #[derive(Debug, Default)]
 pub(crate) struct Request {
     pub(crate) name: Option<Box<str>>,
