@@ -105,9 +105,15 @@
 //! # example().unwrap();
 //! ```
 
+#[cfg(not(loom))]
+pub mod fs;
+#[cfg(not(loom))]
+pub mod io;
 #[cfg(loom)]
 pub mod model;
 mod pool;
+#[cfg(not(loom))]
+pub mod process;
 #[cfg(all(feature = "signal", not(loom)))]
 pub mod signal;
 
@@ -126,8 +132,8 @@ pub mod net {
     };
     pub use weald_net::{
         Fd, Incoming, PollFd, Resolve, Selected, ServerHandle, ServerOptions, Shutdown, SocketAddr,
-        SystemResolver, TcpListener, TcpStream, ToSocketAddrs, UdpSocket, WrapSocket, poll,
-        resolve, set_resolver, unix,
+        SocketBuilder, SystemResolver, TcpListener, TcpStream, ToSocketAddrs, UdpSocket,
+        WrapSocket, poll, resolve, set_resolver, unix,
     };
 }
 

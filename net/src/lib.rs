@@ -9,6 +9,8 @@
 //! | `udp.rs`    | datagrams                                                                |
 //! | `unix/`     | the same over Unix sockets                                               |
 //! | `fd.rs`     | any descriptor                                                           |
+//! | `convert.rs`| from a descriptor to an `Fd`, and back                                   |
+//! | `builder.rs`| sockets with options                                                     |
 //! | `pauses.rs` | trying again after pauses, where nothing is told                         |
 //! | `poll.rs`   | what the kernel says of descriptors, and waiting for several             |
 //! | `poll_set.rs`| the epoll instance of such a wait                                       |
@@ -41,6 +43,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod builder;
+mod convert;
 mod fd;
 mod low_water;
 mod pauses;
@@ -63,6 +67,7 @@ mod wrap;
 
 pub use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 
+pub use crate::builder::SocketBuilder;
 pub use crate::fd::Fd;
 pub use crate::poll::{PollFd, poll};
 pub use crate::resolve::{Resolve, SystemResolver, resolve, set_resolver};

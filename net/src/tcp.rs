@@ -42,7 +42,7 @@ pub(crate) fn each<T>(
     Err(last)
 }
 
-fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
+pub(crate) fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
     nonblocking(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
 }
 
@@ -52,6 +52,15 @@ fn connect(addr: SocketAddr, local: Option<SocketAddr>, waits: Waits) -> io::Res
         socket.set_reuse_address(true)?;
         socket.bind(&local.into())?;
     }
+    connect_socket(socket, addr, waits)
+}
+
+/// Connects a socket from [`new_socket`].
+pub(crate) fn connect_socket(
+    socket: Socket,
+    addr: SocketAddr,
+    waits: Waits,
+) -> io::Result<TcpStream> {
     let green = Green::connecting(socket, true);
     green.run(Direction::Write, waits, || {
         match green.socket().connect(&addr.into()) {
@@ -323,18 +332,23 @@ pub fn tcp_listener(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
 /// # Errors
 /// `InvalidInput` for a backlog out of its range, with value and bound in the text; the system's.
 pub fn tcp_listener_with(addr: impl ToSocketAddrs, backlog: u32) -> io::Result<TcpListener> {
+    let backlog = checked_backlog(backlog)?;
+    each(&resolve(addr)?, |addr| listen(addr, backlog))
+}
+
+/// The backlog as listen(2) takes it.
+pub(crate) fn checked_backlog(backlog: u32) -> io::Result<i32> {
     let refused = || {
         io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("backlog must be between 1 and 65535, not {backlog}"),
         )
     };
-    let backlog = u16::try_from(backlog)
+    u16::try_from(backlog)
         .ok()
         .filter(|&backlog| backlog > 0)
-        .ok_or_else(refused)?
-        .into();
-    each(&resolve(addr)?, |addr| listen(addr, backlog))
+        .map(i32::from)
+        .ok_or_else(refused)
 }
 
 /// Connects to the one of the addresses that answers first, IPv4 or IPv6. They are tried in turns,

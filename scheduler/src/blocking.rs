@@ -18,6 +18,7 @@ use crate::exception::Hold;
 use crate::fork_join;
 use crate::green_thread::Header;
 use crate::permits::Permits;
+use crate::wait_queue::Interrupt;
 use crate::waiter;
 
 /// What ends a call that blocks its OS thread.
@@ -106,21 +107,26 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
 
 /// As [`blocking`], for a call of either kind.
 pub(crate) fn call<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
-    let header = waiter::enter();
+    waiter::enter();
+    call_entered(lasts, f).unwrap_or_else(|interrupt| interrupt.unwind())
+}
+
+/// As [`call`], after the look for exceptions that begins a blocking call. `Err`: an exception has ended the wait
+/// for a permit; `f` has not begun.
+#[inline]
+pub(crate) fn call_entered<T>(lasts: Lasts, f: impl FnOnce() -> T) -> Result<T, Interrupt> {
     // SAFETY: the running thread's header is alive.
-    let header = unsafe { &*header };
+    let header = unsafe { &*current::header() };
     if is_plain(header) {
-        return f();
+        return Ok(f());
     }
     if header.forks.is_used() {
         fork_join::share_all(header);
     }
     // SAFETY: a green thread that runs keeps its runtime.
     let permits = unsafe { &(*header.runtime).blocking }.permits(lasts);
-    if let Err(interrupt) = permits.take() {
-        interrupt.unwind();
-    }
-    with_permit(header, permits, f)
+    permits.take()?;
+    Ok(with_permit(header, permits, f))
 }
 
 /// As [`call`] of a call that may last until others act, if it can begin at once and leave a permit for another such call. `Err`:

@@ -17,6 +17,8 @@ pub use crate::poller::{EventSlot, Readiness};
 pub use crate::selection::{Place, Pollable, Selected, Selection, Waitable};
 pub use crate::wait_queue::{Interrupt, WaitQueue, Woken};
 
+#[cfg(not(loom))]
+use crate::blocking::{self, Lasts};
 use crate::carrier;
 use crate::exception;
 use crate::runtime::{self, Inner};
@@ -186,6 +188,22 @@ pub fn spend() {
 pub fn random() -> u64 {
     // SAFETY: the running thread's header is alive.
     unsafe { &*crate::current::header() }.random.next()
+}
+
+/// As [`blocking`](crate::blocking()), of a call that returns `io::Result` and so returns its exceptions. `is_brief`:
+/// it ends by itself, soon, as a call about an ordinary file does; no other green thread has to do something first.
+///
+/// # Errors
+/// Those of `f`; an exception, and then `f` has not begun.
+#[cfg(not(loom))]
+pub fn blocking<T>(is_brief: bool, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    enter()?;
+    let lasts = if is_brief {
+        Lasts::Briefly
+    } else {
+        Lasts::UntilOthersAct
+    };
+    blocking::call_entered(lasts, f).map_err(Interrupt::into_io)?
 }
 
 /// Waits until a thread has ended, without taking its result.

@@ -123,8 +123,9 @@ impl RawMutex {
     }
 
     /// A blocking call; an exception unwinds.
+    #[doc(hidden)]
     #[inline]
-    pub(crate) fn take(&self) {
+    pub fn take(&self) {
         // Before: a thread whose turn is over gives way without the lock.
         io::enter_and_spend();
         if !self.take_if_idle()

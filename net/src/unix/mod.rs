@@ -6,6 +6,7 @@
 //! | `stream.rs`   | connections                                   |
 //! | `listener.rs` | listeners and their `Incoming`                |
 //! | `datagram.rs` | datagram sockets                              |
+//! | `pass.rs`     | passing descriptors, credentials of the peer  |
 //!
 //! # Examples
 //! ```
@@ -23,12 +24,14 @@
 mod address;
 mod datagram;
 mod listener;
+mod pass;
 mod stream;
 
 pub use std::os::unix::net::SocketAddr;
 
 pub use self::datagram::UnixDatagram;
 pub use self::listener::{Incoming, UnixListener};
+pub use self::pass::UCred;
 pub use self::stream::UnixStream;
 
 use std::fmt;

@@ -1,0 +1,186 @@
+//! Standard output and standard error.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::OnceLock;
+
+use weald_net::Fd;
+
+use super::gate::{Gate, Pass};
+
+/// Returns a handle to standard output, whose writes suspend the green thread while nobody reads.
+///
+/// Unlike std's it has no buffer: each write is a system call, nothing is left behind when the process ends, and what
+/// [`writeln!`] or [`write!`] formats is written in one piece. A program that writes much puts a
+/// [`BufWriter`](io::BufWriter) or a [`LineWriter`](io::LineWriter) around its lock. `println!` goes by std's handle
+/// and its buffer; a line of one is never cut by the other, and what `print!` has begun without a line feed comes out
+/// later. A closed standard output takes everything and drops it, as std's.
+///
+/// # Examples
+/// ```
+/// use weald::io::{self, Write};
+///
+/// writeln!(io::stdout(), "in one piece: {}", 6 * 7)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn stdout() -> Stdout {
+    Stdout(())
+}
+
+/// Returns a handle to standard error, whose writes suspend the green thread while nobody reads; as [`stdout`].
+///
+/// # Examples
+/// ```
+/// use weald::io::{self, Write};
+///
+/// writeln!(io::stderr(), "a warning")?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn stderr() -> Stderr {
+    Stderr(())
+}
+
+/// Where the bytes go.
+struct Raw<T: AsFd>(Fd<T>);
+
+impl<T: AsFd> Write for Raw<T> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self.0.write(buffer) {
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(buffer.len()),
+            done => done,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// In one piece: others' lines come before it or after it.
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+        match text.as_str() {
+            Some(text) => self.write_all(text.as_bytes()),
+            None => self.write_all(text.to_string().as_bytes()),
+        }
+    }
+}
+
+macro_rules! output {
+    ($handle:ident, $lock:ident, $gate:ident, $std:path, $number:path, $what:literal) => {
+        static $gate: OnceLock<Gate<Raw<io::$handle>>> = OnceLock::new();
+
+        #[doc = concat!("The process's standard ", $what, ". All handles share one lock.")]
+        ///
+        /// # Examples
+        /// See the module's.
+        #[derive(Debug)]
+        pub struct $handle(());
+
+        #[doc = concat!("The right to write to standard ", $what, ".")]
+        ///
+        /// # Examples
+        /// See the module's.
+        pub struct $lock<'a>(Pass<'a, Raw<io::$handle>>);
+
+        impl $handle {
+            fn gate() -> &'static Gate<Raw<io::$handle>> {
+                $gate.get_or_init(|| Gate::new(Raw(Fd::new($std()))))
+            }
+
+            /// Tells if it is a terminal; std's `IsTerminal` cannot be implemented elsewhere.
+            pub fn is_terminal(&self) -> bool {
+                $std().is_terminal()
+            }
+
+            /// Waits until no other thread writes. A blocking call, in which an exception unwinds.
+            pub fn lock(&self) -> $lock<'static> {
+                $lock(Self::gate().lock())
+            }
+        }
+
+        impl Write for &$handle {
+            fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+                $handle::gate().lock_io()?.write(buffer)
+            }
+
+            fn write_all(&mut self, buffer: &[u8]) -> io::Result<()> {
+                $handle::gate().lock_io()?.write_all(buffer)
+            }
+
+            fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+                $handle::gate().lock_io()?.write_fmt(text)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        impl Write for $handle {
+            fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+                (&*self).write(buffer)
+            }
+
+            fn write_all(&mut self, buffer: &[u8]) -> io::Result<()> {
+                (&*self).write_all(buffer)
+            }
+
+            fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+                (&*self).write_fmt(text)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        impl Write for $lock<'_> {
+            fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+                self.0.write(buffer)
+            }
+
+            fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+                self.0.write_fmt(text)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        impl fmt::Debug for $lock<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($lock)).finish_non_exhaustive()
+            }
+        }
+
+        impl AsFd for $handle {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                super::standard($number)
+            }
+        }
+
+        impl AsRawFd for $handle {
+            fn as_raw_fd(&self) -> RawFd {
+                $number
+            }
+        }
+    };
+}
+
+output!(
+    Stdout,
+    StdoutLock,
+    OUTPUT,
+    io::stdout,
+    libc::STDOUT_FILENO,
+    "output"
+);
+output!(
+    Stderr,
+    StderrLock,
+    ERRORS,
+    io::stderr,
+    libc::STDERR_FILENO,
+    "error"
+);

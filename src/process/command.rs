@@ -1,0 +1,259 @@
+//! How a child is started.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{self, CommandArgs, CommandEnvs, ExitStatus, Output, Stdio};
+
+use super::Child;
+use super::child::sweep;
+
+/// How a child process is started; the interface is that of [`std::process::Command`], and a method that is not
+/// described here does what std's does.
+///
+/// # Examples
+/// ```
+/// use weald::process::Command;
+///
+/// let status = Command::new("sh").args(["-c", "exit 3"]).status()?;
+/// assert_eq!(status.code(), Some(3));
+///
+/// let error = Command::new("no such program").spawn().unwrap_err();
+/// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Command {
+    std: process::Command,
+    /// Of standard input, output and error: the program has said what it is.
+    said: [bool; 3],
+    kill_on_drop: Option<bool>,
+}
+
+impl Command {
+    /// Returns what starts a program, by its name or its path, without arguments.
+    pub fn new<S: AsRef<OsStr>>(program: S) -> Self {
+        Self {
+            std: process::Command::new(program),
+            said: [false; 3],
+            kill_on_drop: None,
+        }
+    }
+
+    /// Adds an argument.
+    pub fn arg<S: AsRef<OsStr>>(&mut self, arg: S) -> &mut Self {
+        self.std.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<I, S>(&mut self, args: I) -> &mut Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        self.std.args(args);
+        self
+    }
+
+    /// Sets a variable of the child's environment.
+    pub fn env<K: AsRef<OsStr>, V: AsRef<OsStr>>(&mut self, key: K, value: V) -> &mut Self {
+        self.std.env(key, value);
+        self
+    }
+
+    /// Sets variables of the child's environment.
+    pub fn envs<I, K, V>(&mut self, vars: I) -> &mut Self
+    where
+        I: IntoIterator<Item = (K, V)>,
+        K: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        self.std.envs(vars);
+        self
+    }
+
+    /// Takes a variable out of the child's environment.
+    pub fn env_remove<K: AsRef<OsStr>>(&mut self, key: K) -> &mut Self {
+        self.std.env_remove(key);
+        self
+    }
+
+    /// Takes all variables out of the child's environment.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.std.env_clear();
+        self
+    }
+
+    /// Sets the folder that the child starts in.
+    pub fn current_dir<P: AsRef<Path>>(&mut self, dir: P) -> &mut Self {
+        self.std.current_dir(dir);
+        self
+    }
+
+    /// Sets the child's standard input.
+    pub fn stdin<T: Into<Stdio>>(&mut self, stdin: T) -> &mut Self {
+        self.std.stdin(stdin);
+        self.said[0] = true;
+        self
+    }
+
+    /// Sets the child's standard output.
+    pub fn stdout<T: Into<Stdio>>(&mut self, stdout: T) -> &mut Self {
+        self.std.stdout(stdout);
+        self.said[1] = true;
+        self
+    }
+
+    /// Sets the child's standard error.
+    pub fn stderr<T: Into<Stdio>>(&mut self, stderr: T) -> &mut Self {
+        self.std.stderr(stderr);
+        self.said[2] = true;
+        self
+    }
+
+    /// Kills the child when its [`Child`] is dropped before it has ended, also when a green thread with a `Child` on its
+    /// stack is killed or a limit unwinds it, and waits for its end, five seconds at most (a child that waits
+    /// for a disk cannot end before that has answered).
+    ///
+    /// If not said: not for [`spawn`](Self::spawn), as with std; but for [`output`](Self::output) and
+    /// [`status`](Self::status), which have the only handle to the child.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald::process::Command;
+    ///
+    /// let child = Command::new("sleep").arg("1000").kill_on_drop(true).spawn()?;
+    /// drop(child); // The process is gone.
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn kill_on_drop(&mut self, kill: bool) -> &mut Self {
+        self.kill_on_drop = Some(kill);
+        self
+    }
+
+    /// Sets the user of the child; see [`CommandExt::uid`](std::os::unix::process::CommandExt::uid).
+    pub fn uid(&mut self, id: u32) -> &mut Self {
+        self.std.uid(id);
+        self
+    }
+
+    /// Sets the group of the child's user; see [`CommandExt::gid`](std::os::unix::process::CommandExt::gid).
+    pub fn gid(&mut self, id: u32) -> &mut Self {
+        self.std.gid(id);
+        self
+    }
+
+    /// Sets the name that the child sees as its own; see [`CommandExt::arg0`](std::os::unix::process::CommandExt::arg0).
+    pub fn arg0<S: AsRef<OsStr>>(&mut self, arg: S) -> &mut Self {
+        self.std.arg0(arg);
+        self
+    }
+
+    /// Sets the child's process group; 0: one of its own. See
+    /// [`CommandExt::process_group`](std::os::unix::process::CommandExt::process_group).
+    pub fn process_group(&mut self, pgroup: i32) -> &mut Self {
+        self.std.process_group(pgroup);
+        self
+    }
+
+    /// Runs a closure in the child, before the program; see
+    /// [`CommandExt::pre_exec`](std::os::unix::process::CommandExt::pre_exec).
+    ///
+    /// # Safety
+    /// As std's: the child is a copy of a process with several threads of which only one lives on. The closure may
+    /// call what is safe in a signal handler, and nothing of weald's.
+    #[allow(unsafe_code, reason = "as std's")]
+    pub unsafe fn pre_exec<F>(&mut self, f: F) -> &mut Self
+    where
+        F: FnMut() -> io::Result<()> + Send + Sync + 'static,
+    {
+        // SAFETY: by the caller's contract, which is the same.
+        unsafe { self.std.pre_exec(f) };
+        self
+    }
+
+    /// Starts the child. Its standard input, output and error are the parent's if not said otherwise.
+    ///
+    /// A blocking call: it returns once the system has loaded the program or has refused it.
+    ///
+    /// # Errors
+    /// The system's, also what it says of the program: `NotFound`, `PermissionDenied`; an exception, and then no
+    /// child was started.
+    pub fn spawn(&mut self) -> io::Result<Child> {
+        self.start(false)
+    }
+
+    /// Starts the child, waits until it has ended and returns how. Its standard input, output and error are the
+    /// parent's if not said otherwise.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn); an exception, and then the child has been killed.
+    pub fn status(&mut self) -> io::Result<ExitStatus> {
+        self.start(true)?.wait()
+    }
+
+    /// Starts the child, reads what it writes and waits until it has ended. If not said otherwise, its standard output
+    /// and standard error are read, and its standard input is empty.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn); an exception, and then the child has been killed.
+    pub fn output(&mut self) -> io::Result<Output> {
+        let [stdin, stdout, stderr] = self.said;
+        if !stdin {
+            self.std.stdin(Stdio::null());
+        }
+        if !stdout {
+            self.std.stdout(Stdio::piped());
+        }
+        if !stderr {
+            self.std.stderr(Stdio::piped());
+        }
+        let child = self.start(true);
+        // For the next child.
+        if !stdin {
+            self.std.stdin(Stdio::inherit());
+        }
+        if !stdout {
+            self.std.stdout(Stdio::inherit());
+        }
+        if !stderr {
+            self.std.stderr(Stdio::inherit());
+        }
+        child?.wait_with_output()
+    }
+
+    /// Becomes the program: the process goes on as that, and all of its threads, green or not, are gone. Returns only
+    /// if that has failed. See [`CommandExt::exec`](std::os::unix::process::CommandExt::exec).
+    pub fn exec(&mut self) -> io::Error {
+        self.std.exec()
+    }
+
+    /// Returns the program.
+    pub fn get_program(&self) -> &OsStr {
+        self.std.get_program()
+    }
+
+    /// Returns the arguments.
+    pub fn get_args(&self) -> CommandArgs<'_> {
+        self.std.get_args()
+    }
+
+    /// Returns the variables that were set (`Some`) or taken out (`None`).
+    pub fn get_envs(&self) -> CommandEnvs<'_> {
+        self.std.get_envs()
+    }
+
+    /// Returns the folder, if one was set.
+    pub fn get_current_dir(&self) -> Option<&Path> {
+        self.std.get_current_dir()
+    }
+
+    fn start(&mut self, kills: bool) -> io::Result<Child> {
+        let std = &mut self.std;
+        let child = weald_scheduler::io::blocking(true, || std.spawn())?;
+        sweep(None);
+        Ok(Child::new(child, self.kill_on_drop.unwrap_or(kills)))
+    }
+}
