@@ -39,7 +39,7 @@ pub mod thread {
 /// What the scheduler's shim of a build takes from its crate. A model that includes that file has it in
 /// its root.
 #[cfg(not(loom))]
-pub mod patch {
+pub mod bypass {
     /// Calls of libc block, as they do where nothing is patched.
     #[derive(Debug)]
     pub struct Bypass;

@@ -22,7 +22,7 @@ mod idle;
 mod shim;
 
 #[cfg(not(loom))]
-use weald_loom_tests::patch;
+use weald_loom_tests::bypass;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Flag, Model, check, thread, witness};
 

@@ -31,7 +31,8 @@ mod runtime {
     use super::idle::Idle;
     use super::mail::Mail;
     use super::message::Message;
-    use super::seat::{Seat, Seats};
+    use super::seat::{House, Seat, Seats};
+    use super::shim::sync::Arc;
     use weald_loom_tests::Flag;
 
     pub(crate) struct Worker {
@@ -74,6 +75,24 @@ mod runtime {
             if let Some(worker) = self.idle.notify() {
                 self.workers[worker].woken.set();
             }
+        }
+    }
+
+    impl House for Inner {
+        fn workers(&self) -> usize {
+            self.workers.len()
+        }
+
+        fn seat(&self, worker: usize) -> &Seat {
+            &self.workers[worker].seat
+        }
+
+        fn notify(&self) {
+            self.notify();
+        }
+
+        fn start(this: &Arc<Self>, carrier: usize) -> std::io::Result<()> {
+            super::carrier::start(this, carrier)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Models of `scheduler/src/monitor.rs`: its sleep against the first worker that wakes.
+//! Models of `scheduler/src/monitor.rs` and `scheduler/src/run/watch.rs`: the monitor's sleep against the first worker that wakes.
 //!
 //! The monitor, the idle protocol, the seats and the doors are production code; a worker is a thread
 //! that sleeps until there is something to do, and then runs a hog: it does not come back until its
@@ -19,6 +19,8 @@ mod door;
 #[path = "../../scheduler/src/idle.rs"]
 #[allow(dead_code, reason = "nobody searches")]
 mod idle;
+#[path = "../../scheduler/src/run/hogs.rs"]
+mod hogs;
 #[path = "../../scheduler/src/monitor.rs"]
 #[allow(dead_code, reason = "its counters have no reader here")]
 mod monitor;
@@ -28,6 +30,8 @@ mod plain_shim;
 #[path = "../../scheduler/src/seat.rs"]
 #[allow(dead_code, reason = "no carrier comes back")]
 mod seat;
+#[path = "../../scheduler/src/run/watch.rs"]
+mod watch;
 
 /// The scheduler's, but for the monitor's waits.
 mod shim {
@@ -110,7 +114,7 @@ mod trace {
 
 mod carrier {
     use super::door::Door;
-    use super::runtime::Inner;
+    use super::inner::Inner;
     use super::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
     use super::shim::sync::Arc;
     use super::worker::Worker;
@@ -149,8 +153,8 @@ mod carrier {
 }
 
 /// Nobody here has forked.
-mod fork_join {
-    use super::runtime::Inner;
+mod share_forks {
+    use super::inner::Inner;
     use super::shim::sync::Arc;
 
     pub(crate) unsafe fn take_from(_: &super::carrier::Header, _: &Arc<Inner>) -> bool {
@@ -208,16 +212,17 @@ mod worker {
     }
 }
 
-mod runtime {
+mod inner {
     use std::time::{Duration, Instant};
 
     use super::carrier::Carrier;
     use super::door::Door;
     use super::idle::Idle;
     use super::monitor::Monitor;
-    use super::seat::{Seat, Seats};
+    use super::seat::{House, Seat, Seats};
     use super::shim::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
     use super::shim::clock;
+    use super::shim::sync::Arc;
     use super::worker::{Poller, Worker};
 
     pub(crate) struct Settings {
@@ -307,12 +312,30 @@ mod runtime {
         #[allow(clippy::unused_self, reason = "as the real one")]
         pub(crate) fn notify(&self) {}
     }
+
+    impl House for Inner {
+        fn workers(&self) -> usize {
+            self.workers.len()
+        }
+
+        fn seat(&self, worker: usize) -> &Seat {
+            &self.workers[worker].seat
+        }
+
+        fn notify(&self) {
+            self.notify();
+        }
+
+        fn start(this: &Arc<Self>, carrier: usize) -> std::io::Result<()> {
+            super::carrier::start(this, carrier)
+        }
+    }
 }
 
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread};
 
-use self::runtime::Inner;
+use self::inner::Inner;
 use self::shim::atomic::Ordering;
 
 /// All workers asleep, and a monitor.
@@ -324,7 +347,7 @@ fn asleep(workers: usize, is_away: bool) -> (Arc<Inner>, thread::JoinHandle<()>)
         .expect("the double starts everybody");
     let monitor = thread::spawn({
         let inner = Arc::clone(&inner);
-        move || inner.monitor.run(&inner)
+        move || watch::watch(&inner)
     });
     (inner, monitor)
 }

@@ -1,4 +1,4 @@
-//! Models of `scheduler/src/permits.rs`.
+//! Models of `scheduler/src/permits.rs` and `scheduler/src/permits_wait.rs`.
 //!
 //! Invariant 1: each who waits gets a permit; none is lost, and none is had twice.
 //! Invariant 2: who comes while somebody waits does not pass.
@@ -6,11 +6,16 @@
 
 #[path = "../../scheduler/src/permits.rs"]
 mod permits;
+#[path = "../../scheduler/src/permits_wait.rs"]
+mod permits_wait;
 mod shim {
     pub(crate) use weald_loom_tests::sync::atomic;
 }
+mod wait_list {
+    pub(crate) use weald_scheduler::io::WaitQueue;
+}
 mod wait_queue {
-    pub(crate) use weald_scheduler::io::{Interrupt, WaitQueue, Woken};
+    pub(crate) use weald_scheduler::io::{Interrupt, Woken};
 }
 
 use weald_loom_tests::sync::Arc;

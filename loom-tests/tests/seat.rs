@@ -30,9 +30,9 @@ mod shim;
 mod runtime {
     use super::door::Door;
     use super::idle::Idle;
-    use super::seat::{Seat, Seats};
+    use super::seat::{House, Seat, Seats};
     use super::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
-    use super::shim::sync::Mutex;
+    use super::shim::sync::{Arc, Mutex};
     use weald_loom_tests::Flag;
 
     pub(crate) struct Worker {
@@ -125,6 +125,24 @@ mod runtime {
             self.stopping.store(true, Ordering::Release);
             self.seats.stop();
             self.workers[0].unpark();
+        }
+    }
+
+    impl House for Inner {
+        fn workers(&self) -> usize {
+            self.workers.len()
+        }
+
+        fn seat(&self, worker: usize) -> &Seat {
+            &self.workers[worker].seat
+        }
+
+        fn notify(&self) {
+            self.notify();
+        }
+
+        fn start(this: &Arc<Self>, carrier: usize) -> std::io::Result<()> {
+            super::carrier::start(this, carrier)
         }
     }
 }

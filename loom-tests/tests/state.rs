@@ -20,7 +20,7 @@ mod shim;
 mod state;
 
 #[cfg(not(loom))]
-use weald_loom_tests::patch;
+use weald_loom_tests::bypass;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
 

@@ -12,56 +12,16 @@
 //! ends soon.
 #![allow(unsafe_code, reason = "the running thread's own part")]
 
-use crate::carrier::Away;
-use crate::current;
+use crate::blocking_calls::Lasts;
+use crate::carrier::{self, Away};
 use crate::exception::Hold;
-use crate::fork_join;
 use crate::green_thread::Header;
+use crate::inner::Inner;
+use crate::os_header;
 use crate::permits::Permits;
+use crate::share_forks;
 use crate::wait_queue::Interrupt;
 use crate::waiter;
-
-/// What ends a call that blocks its OS thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lasts {
-    /// It ends by itself, soon.
-    Briefly,
-    /// Another green thread may have to do something first; or nobody knows.
-    UntilOthersAct,
-}
-
-/// More calls than this gain nothing from a disk; tokio's bound on the threads that do such calls.
-const BRIEF_CALLS: usize = 512;
-
-/// Permits for both kinds of calls.
-#[derive(Debug)]
-pub(crate) struct Blocking {
-    brief: Permits,
-    long: Permits,
-}
-
-impl Blocking {
-    pub(crate) fn new(spares: usize) -> Self {
-        Self {
-            brief: Permits::new(spares.min(BRIEF_CALLS)),
-            long: Permits::new(spares),
-        }
-    }
-
-    /// Green threads that wait until one of the calls ends that may last until others act: as many as there
-    /// may be run.
-    #[inline]
-    pub(crate) fn waiting(&self) -> usize {
-        self.long.waiting()
-    }
-
-    fn permits(&self, lasts: Lasts) -> &Permits {
-        match lasts {
-            Lasts::Briefly => &self.brief,
-            Lasts::UntilOthersAct => &self.long,
-        }
-    }
-}
 
 /// Undoes what `blocking` set up, in the right order, also when `f` panics.
 struct Inside<'a> {
@@ -116,15 +76,15 @@ pub(crate) fn call<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
 #[inline]
 pub(crate) fn call_entered<T>(lasts: Lasts, f: impl FnOnce() -> T) -> Result<T, Interrupt> {
     // SAFETY: the running thread's header is alive.
-    let header = unsafe { &*current::header() };
+    let header = unsafe { &*os_header::header() };
     if is_plain(header) {
         return Ok(f());
     }
     if header.forks.is_used() {
-        fork_join::share_all(header);
+        share_forks::share_all(header);
     }
     // SAFETY: a green thread that runs keeps its runtime.
-    let permits = unsafe { &(*header.runtime).blocking }.permits(lasts);
+    let permits = unsafe { Inner::of(header) }.blocking.permits(lasts);
     permits.take()?;
     Ok(with_permit(header, permits, f))
 }
@@ -134,12 +94,14 @@ pub(crate) fn call_entered<T>(lasts: Lasts, f: impl FnOnce() -> T) -> Result<T, 
 #[cfg(not(loom))]
 pub(crate) fn call_if_spare<T, F: FnOnce() -> T>(f: F) -> Result<T, F> {
     // SAFETY: the running thread's header is alive.
-    let header = unsafe { &*current::header() };
+    let header = unsafe { &*os_header::header() };
     if is_plain(header) {
         return Ok(f());
     }
     // SAFETY: a green thread that runs keeps its runtime.
-    let permits = unsafe { &(*header.runtime).blocking }.permits(Lasts::UntilOthersAct);
+    let permits = unsafe { Inner::of(header) }
+        .blocking
+        .permits(Lasts::UntilOthersAct);
     if !permits.try_take_but_the_last() {
         return Err(f);
     }
@@ -149,7 +111,7 @@ pub(crate) fn call_if_spare<T, F: FnOnce() -> T>(f: F) -> Result<T, F> {
 /// Its call of `blocking` just calls: it is no green thread, or in `blocking` already.
 fn is_plain(header: &Header) -> bool {
     !header.is_green()
-        || current::carrier().is_null()
+        || carrier::here().is_null()
         // SAFETY: the running thread's own part, held for this statement.
         || unsafe { header.local() }.blocking > 0
 }
@@ -166,7 +128,7 @@ fn with_permit<T>(header: &Header, permits: &Permits, f: impl FnOnce() -> T) -> 
     };
     // What `f` calls is meant for the system.
     #[cfg(not(loom))]
-    let bypass = crate::patch::Bypass::enter();
+    let bypass = crate::shim::bypass::Bypass::enter();
     let value = f();
     #[cfg(not(loom))]
     drop(bypass);

@@ -1,15 +1,13 @@
 //! Settings with their units, bounds and defaults.
 
-use std::fmt;
 use std::io;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crate::cpus;
-use crate::error::InstallError;
-use crate::green_thread::{Header, Task};
 use crate::handle::GreenThread;
-use crate::runtime::{self, Runtime};
+use crate::runtime::Runtime;
+use crate::settings::{Hooks, NEEDS_OWN, Settings, checked_stack_size, out_of_range, unsupported};
 use crate::shadow_stack;
 use crate::stack;
 use crate::thread_locals;
@@ -50,71 +48,6 @@ pub enum ThreadLocals {
     /// To the OS thread, which a started green thread never leaves; only those that have not
     /// started are stolen. The default elsewhere, with a warning of the `log` crate that says why.
     Pinned,
-}
-
-/// The settings of a runtime.
-#[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) workers: usize,
-    pub(crate) stack_size: usize,
-    /// Of each stack.
-    pub(crate) guard: stack::Guard,
-    pub(crate) thread_name: String,
-    /// Started green threads stay on their OS thread.
-    pub(crate) pins: bool,
-    /// Green threads have thread-locals of their own.
-    pub(crate) own: Option<&'static thread_locals::Own>,
-    pub(crate) spares: usize,
-    /// A green thread that has not come back for so long is logged.
-    pub(crate) hog_report: Duration,
-    pub(crate) dump_on_sigquit: bool,
-    pub(crate) hooks: Option<Hooks>,
-    /// What `patched` said.
-    pub(crate) patched: Option<bool>,
-}
-
-type Hook = Arc<dyn Fn(&GreenThread) + Send + Sync>;
-
-/// What the user wants called around the life of each green thread.
-#[derive(Clone, Default)]
-pub(crate) struct Hooks {
-    suspend: Option<Hook>,
-    resume: Option<Hook>,
-    end: Option<Hook>,
-}
-
-impl Hooks {
-    #[cold]
-    pub(crate) fn resumed(&self, task: &Task) {
-        call(self.resume.as_ref(), task);
-    }
-
-    #[cold]
-    pub(crate) fn suspended(&self, task: &Task) {
-        call(self.suspend.as_ref(), task);
-    }
-
-    #[cold]
-    pub(crate) fn ended(&self, header: &Header) {
-        call(self.end.as_ref(), header);
-    }
-}
-
-/// A hook that panics is told of and otherwise ignored: a worker never dies of the user's code.
-fn call(hook: Option<&Hook>, header: &Header) {
-    if let Some(hook) = hook {
-        let thread = GreenThread(Task::from_header(header));
-        let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hook(&thread)));
-        if called.is_err() {
-            log::error!("weald: a hook of the runtime panicked");
-        }
-    }
-}
-
-impl fmt::Debug for Hooks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hooks")
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -434,47 +367,33 @@ impl RuntimeBuilder {
         }
         Runtime::start(self.settings()?)
     }
+}
 
-    /// Starts the runtime and makes it the process-wide default: the one of
-    /// [`spawn`](crate::spawn()) and its like outside green threads. It is never shut down.
-    ///
-    /// # Errors
-    /// If a default runtime runs already, be it only because something used one
-    /// ([`InstallError::is_already_running`]); or what `build` would return.
+impl Runtime {
+    /// Settings for a new runtime.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::new()
+    }
+
+    /// What thread-locals belong to in this runtime. `None`: to the OS threads, although started
+    /// green threads migrate
+    /// ([`share_thread_locals`](RuntimeBuilder::share_thread_locals)).
     ///
     /// # Examples
     /// ```
-    /// weald_scheduler::Runtime::builder().workers(1).install()?;
-    /// let again = weald_scheduler::Runtime::builder().install().unwrap_err();
-    /// assert!(again.is_already_running());
-    /// # Ok::<(), weald_scheduler::InstallError>(())
+    /// use weald_scheduler::{Runtime, ThreadLocals};
+    /// let rt = Runtime::builder().workers(1).thread_locals(ThreadLocals::Pinned).build()?;
+    /// assert_eq!(rt.thread_locals(), Some(ThreadLocals::Pinned));
+    /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn install(self) -> Result<(), InstallError> {
-        if runtime::has_default() {
-            return Err(InstallError::already_running());
+    pub fn thread_locals(&self) -> Option<ThreadLocals> {
+        let settings = &self.inner.settings;
+        match (settings.own, settings.pins) {
+            (Some(_), _) => Some(ThreadLocals::Own),
+            (None, true) => Some(ThreadLocals::Pinned),
+            (None, false) => None,
         }
-        let runtime = self.build().map_err(InstallError::starting)?;
-        runtime::set_default(runtime).map_err(|_| InstallError::already_running())
     }
-}
-
-/// A stack size within its bounds, rounded up.
-pub(crate) fn checked_stack_size(bytes: usize) -> io::Result<usize> {
-    let range = stack::MIN_STACK..=stack::MAX_STACK;
-    if range.contains(&bytes) {
-        Ok(stack::round_up_to_class(bytes))
-    } else {
-        Err(out_of_range("stack size in bytes", bytes, range))
-    }
-}
-
-fn out_of_range(what: &str, value: usize, range: std::ops::RangeInclusive<usize>) -> io::Error {
-    let text = format!(
-        "{what} must be between {} and {}, not {value}",
-        range.start(),
-        range.end()
-    );
-    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 /// Says once why green threads are pinned.
@@ -486,17 +405,6 @@ fn fall_back(reason: &str) {
              have thread-locals of their own here: {reason}"
         );
     });
-}
-
-/// Why a thread cannot be patched in a runtime that could have been another.
-pub(crate) const NEEDS_OWN: &str =
-    "the runtime was built with ThreadLocals::Pinned, or shares them";
-
-pub(crate) fn unsupported(reason: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        format!("green threads cannot have thread-locals of their own here: {reason}"),
-    )
 }
 
 /// What `WEALD_THREAD_LOCALS` says, for runtimes of which nothing was said.

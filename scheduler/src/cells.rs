@@ -19,9 +19,6 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-use crate::carrier;
-use crate::runtime::Inner;
-
 /// The alignment of all memory that is kept; what a general allocator gives without asking.
 const ALIGN: usize = 16;
 
@@ -93,7 +90,7 @@ impl Cells {
 
     /// Keeps memory of this class. `Err`: there is enough.
     #[inline]
-    fn put(&mut self, class: Class, piece: Piece) -> Result<(), Piece> {
+    pub(crate) fn put(&mut self, class: Class, piece: Piece) -> Result<(), Piece> {
         if self.count == MOST {
             return Err(piece);
         }
@@ -139,23 +136,23 @@ pub(crate) fn memory(layout: Layout, kept: Option<Piece>) -> NonNull<u8> {
     NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
-/// Takes memory back that [`memory`] gave for this layout to a green thread of this runtime. It stays with the
-/// worker of the caller, if that is one of the runtime's; else it is freed.
+/// Takes memory back that [`memory`] gave for this layout. `keep` may put it into the list of its class; what comes
+/// back from there is freed.
 ///
 /// # Safety
-/// Nobody uses the memory any more. `runtime` is only compared: it may be gone.
+/// Nobody uses the memory any more.
 #[inline]
-pub(crate) unsafe fn give_back(memory: NonNull<u8>, layout: Layout, runtime: *const Inner) {
+pub(crate) unsafe fn give_back(
+    memory: NonNull<u8>,
+    layout: Layout,
+    keep: impl FnOnce(Class, Piece) -> Option<Piece>,
+) {
     let Some(class) = Class::of(layout) else {
         // SAFETY: it was allocated with this layout; by contract nobody uses it.
         return unsafe { dealloc(memory.as_ptr(), layout) };
     };
-    let mut piece = Some(Piece(memory));
-    carrier::with_cells(runtime, |cells| {
-        piece = piece.take().and_then(|piece| cells.put(class, piece).err());
-    });
     // Outside the lists: the allocator may be the user's.
-    if let Some(piece) = piece {
+    if let Some(piece) = keep(class, Piece(memory)) {
         free(class, piece);
     }
 }

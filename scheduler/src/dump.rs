@@ -6,9 +6,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::carrier::Carrier;
-use crate::green_thread::{Header, Task};
-use crate::handle::GreenThreadId;
-use crate::runtime::{self, Inner};
+use crate::green_thread::Header;
+use crate::id::GreenThreadId;
+use crate::inner::Inner;
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::trace::{Trace, Tracer};
@@ -102,53 +102,6 @@ impl fmt::Display for Dump {
     }
 }
 
-/// The green threads of the caller's runtime, or of the default one, that have started and have not
-/// ended; those that have not started are in [`Metrics::live`](crate::Metrics::live) only.
-///
-/// Stops nobody: each entry is right for some moment during the call, together they are not of one.
-/// It may be called from anywhere and does not block the green thread; 100,000 of them take some tenths
-/// of a second. [`RuntimeBuilder::dump_on_sigquit`](crate::RuntimeBuilder::dump_on_sigquit) writes one
-/// when a signal comes.
-///
-/// # Platform-specific behavior
-/// There are traces on Linux on x86-64 and AArch64, with the feature `traces`, on by default. They
-/// need no frame pointers. Elsewhere [`DumpedThread::trace`] is empty.
-///
-/// # Examples
-/// ```
-/// use weald_scheduler::{Builder, Doing, Runtime, dump, yield_now};
-/// let rt = Runtime::builder().workers(1).build()?;
-/// rt.run(|| {
-///     let builder = Builder::new().name("sleeper".to_string());
-///     let sleeper = builder.spawn(weald_scheduler::park).unwrap();
-///     let asleep = || dump().threads.iter().any(|t| t.doing == Doing::Parks);
-///     while !asleep() {
-///         yield_now();
-///     }
-///     assert!(dump().to_string().contains("parks  sleeper"));
-///     sleeper.thread().unpark();
-///     sleeper.join().unwrap();
-/// });
-/// # Ok::<(), std::io::Error>(())
-/// ```
-pub fn dump() -> Dump {
-    of(&runtime::here())
-}
-
-/// The green thread that runs on a carrier. It may never have left its stack, and is in no registry then.
-pub(crate) fn running_on(carrier: &Carrier) -> Option<Task> {
-    if !carrier.door.is_outside() || carrier.running.load(Ordering::Relaxed).is_null() {
-        return None;
-    }
-    let running = carrier.door.hold_out(|| {
-        // SAFETY: the carrier is held outside its door, so the thread that runs there cannot end: its
-        // carrier drops it inside.
-        let header = unsafe { carrier.running.load(Ordering::Relaxed).as_ref() };
-        header.map(Task::from_header)
-    });
-    running.flatten()
-}
-
 /// What there is to say of workers that stand still, and of green threads that wait for others to come back from
 /// `blocking`.
 fn stalled(inner: &Inner) -> Option<String> {
@@ -189,7 +142,7 @@ pub(crate) fn of(inner: &Inner) -> Dump {
         inner
             .carriers
             .iter()
-            .filter_map(running_on)
+            .filter_map(Carrier::running_thread)
             .filter(|task| !known.contains(&(&raw const **task))),
     );
     let mut tracer = Tracer::new();

@@ -3,29 +3,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use crate::call_after::Timer;
-use crate::current;
-use crate::exception::{self, AlarmKey};
-use crate::green_thread::Task;
+use crate::os_header;
+use crate::shim::sync::Mutex;
 use crate::sleep;
-
-/// An `exc_after` of a thread; live as long as it is in the thread's inbox.
-#[derive(Debug)]
-pub(crate) struct Alarm {
-    owner: Task,
-    /// `None`: it is never due, so all there is to cancel is the error.
-    key: Option<AlarmKey>,
-    never: crate::shim::sync::Mutex<Option<Box<dyn Error + Send + Sync>>>,
-}
-
-impl Alarm {
-    pub(crate) fn cancel(&self) -> bool {
-        let Some(key) = self.key else {
-            return self.never.lock().take().is_some();
-        };
-        exception::cancel_alarm(&self.owner, key)
-    }
-}
+use crate::timer::{Alarm, Timer};
 
 /// Raises `exc` in the caller, green or OS thread, after `delay`: in the blocking call where it
 /// waits then, else in the next one that it enters. Returns at once.
@@ -51,7 +32,7 @@ impl Alarm {
 #[allow(unsafe_code, reason = "the running thread's own part")]
 pub fn exc_after(delay: Duration, exc: impl Into<Box<dyn Error + Send + Sync>>) -> Timer {
     let error = exc.into();
-    let owner = current::current().0;
+    let owner = os_header::current().0;
     let (key, never) = match sleep::deadline(delay) {
         None => (None, Some(error)),
         Some(deadline) => {
@@ -64,6 +45,6 @@ pub fn exc_after(delay: Duration, exc: impl Into<Box<dyn Error + Send + Sync>>) 
     Timer::alarm(Alarm {
         owner,
         key,
-        never: crate::shim::sync::Mutex::new(never),
+        never: Mutex::new(never),
     })
 }

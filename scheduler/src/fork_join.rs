@@ -31,25 +31,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use crate::carrier;
-use crate::coroutine::Control;
-use crate::current;
+use crate::default_runtime;
 use crate::exception::{self, Exception};
 use crate::forks::Fork;
 use crate::green_thread::Header;
+use crate::inner::Inner;
 use crate::join::JoinHandle;
 use crate::quietly::drop_quietly;
-use crate::runtime::{self, Inner};
+use crate::request::Request;
+use crate::share_forks::{Head, feed, is_taken};
 use crate::shim::sync::Arc;
-use crate::spawn::{self, Request};
+use crate::start;
 use crate::waiter;
-
-/// What is known of a half once its type is gone.
-#[repr(C)]
-struct Head {
-    fork: Fork,
-    /// Makes a green thread of it.
-    start: unsafe fn(*const Head, &Arc<Inner>, Request),
-}
 
 /// A second half on the stack of its thread.
 #[repr(C)]
@@ -83,7 +76,7 @@ impl<B: FnOnce() -> RB, RB> Half<B, RB> {
         // SAFETY: who has taken the fork has what is in it.
         let body = unsafe { ManuallyDrop::take(&mut *half.body.get()) };
         // SAFETY: the half's thread waits in `join` until this one has ended, and takes the result there.
-        let handle = unsafe { spawn::start(inner, request, body) };
+        let handle = unsafe { start::start(inner, request, body) };
         // SAFETY: as above.
         unsafe { (*half.handle.get()).write(handle) };
     }
@@ -133,7 +126,7 @@ where
     RA: Send,
     RB: Send,
 {
-    let (carrier, header) = current::carrier_and_running();
+    let (carrier, header) = carrier::here_and_thread();
     // SAFETY: what runs here is alive, and a carrier outlives what runs on its OS thread.
     let (carrier, header) = unsafe { (carrier.as_ref(), header.as_ref()) };
     let (Some(carrier), Some(header)) = (carrier, header) else {
@@ -146,7 +139,7 @@ where
         return in_turn(a, b);
     }
     // SAFETY: a green thread that runs keeps its runtime.
-    let Some(inner) = (unsafe { header.runtime.as_ref() }) else {
+    let Some(inner) = (unsafe { Inner::of_any(header) }) else {
         return in_turn(a, b);
     };
     let half = Half::<B, RB>::new(b);
@@ -222,7 +215,7 @@ where
         ..Request::default()
     };
     // SAFETY: `both` waits until the thread has ended, and takes its result.
-    let second = unsafe { spawn::start(&runtime::default(), request, b) };
+    let second = unsafe { start::start(&default_runtime::default(), request, b) };
     both(catch_unwind(AssertUnwindSafe(a)), second)
 }
 
@@ -248,96 +241,4 @@ fn both<RA, RB>(first: thread::Result<RA>, second: JoinHandle<RB>) -> (RA, RB) {
         Ok(second) => (first, second),
         Err(payload) => exception::go_on(payload),
     }
-}
-
-/// A fork was popped: had somebody taken it?
-#[cold]
-#[inline(never)]
-fn is_taken(header: &Header, fork: *const Fork, number: usize) -> bool {
-    // SAFETY: the thread itself, with the right to take.
-    with_right(|| unsafe { header.forks.settle(fork, number) })
-}
-
-/// Calls `f`, which is short and runs nothing of the user's, as the running green thread with the right to
-/// take from its forks.
-fn with_right<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: a green thread runs on a carrier.
-    let carrier = unsafe { &*current::carrier() };
-    carrier.inside(f)
-}
-
-/// A worker has nothing to do: makes a green thread of the oldest fork, unless that was done just now.
-#[cold]
-#[inline(never)]
-fn feed(header: &Header) {
-    // SAFETY: a green thread runs on a carrier.
-    if unsafe { &*current::carrier() }.may_share() {
-        share(header, true);
-    }
-}
-
-/// Makes a green thread of the oldest fork. `is_for_others`: this worker has enough to do. If it began that
-/// thread at the next opportunity, the worker that has been woken would find nothing; in `Pinned` nobody could
-/// take it away any more.
-fn share(header: &Header, is_for_others: bool) {
-    // SAFETY: the thread itself, with the right to take.
-    let fork = with_right(|| unsafe { header.forks.take_own() });
-    if let Some(fork) = fork {
-        // SAFETY: a green thread that runs keeps its runtime, which this borrows.
-        let inner = unsafe { ManuallyDrop::new(Arc::from_raw(header.runtime)) };
-        // SAFETY: it has just been taken, and it lies on this stack, below.
-        unsafe { start(fork, &inner, header, Control::current(), is_for_others) };
-    }
-}
-
-/// The running thread is about to wait, or gives way: what it has forked must not wait with it.
-#[cold]
-#[inline(never)]
-pub(crate) fn share_all(header: &Header) {
-    while header.forks.has_any() {
-        share(header, false);
-    }
-}
-
-/// Takes the oldest fork of the thread that runs on a carrier and makes a green thread of it. True: there
-/// was one.
-///
-/// # Safety
-/// The caller holds the thread's carrier out of its door, and is on no carrier.
-#[cold]
-pub(crate) unsafe fn take_from(header: &Header, inner: &Arc<Inner>) -> bool {
-    if inner.is_stopping() {
-        return false;
-    }
-    // SAFETY: that gives the right to take, and the thread cannot end meanwhile.
-    let Some(fork) = (unsafe { header.forks.take() }) else {
-        return false;
-    };
-    // Its floating-point control is in the registers of a processor that is out of reach.
-    // SAFETY: it has just been taken; its thread waits for the right before it leaves the frame.
-    unsafe { start(fork, inner, header, header.control, true) };
-    true
-}
-
-/// # Safety
-/// The caller has taken this fork of that thread, which will wait for it.
-unsafe fn start(
-    fork: *const Fork,
-    inner: &Arc<Inner>,
-    header: &Header,
-    control: Control,
-    is_for_others: bool,
-) {
-    let request = Request {
-        stack_size: Some(header.stack_size()),
-        #[cfg(not(loom))]
-        patched: header.patched.into(),
-        is_half: true,
-        is_for_others,
-        control: Some(control),
-        ..Request::default()
-    };
-    let head: *const Head = fork.cast();
-    // SAFETY: each fork is the first part of a half's head.
-    unsafe { ((*head).start)(head, inner, request) };
 }

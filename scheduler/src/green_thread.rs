@@ -29,6 +29,7 @@ use std::alloc::Layout;
 use std::any::Any;
 use std::cell::{Cell as StdCell, UnsafeCell};
 use std::fmt;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
@@ -36,21 +37,23 @@ use std::thread;
 
 use crate::cells::{self, Class, Piece};
 use crate::coroutine::{Control, Coroutine, Suspender};
-use crate::exception::{Exception, Inbox, Local};
+use crate::exception::inbox::Inbox;
+use crate::exception::kinds::Exception;
+use crate::exception::local::Local;
 use crate::forks::Forks;
-use crate::handle::GreenThreadId;
+use crate::id::GreenThreadId;
+use crate::left::Left;
 use crate::os_parker::Parker;
 use crate::prefetch::prefetch;
 use crate::quietly::drop_quietly;
 #[cfg(not(loom))]
 use crate::random::Random;
-use crate::runtime::Inner;
 use crate::shim::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use crate::shim::here::Front;
 use crate::shim::sync::{Arc, Mutex};
-use crate::state::{State, WaitKind, Wake};
+use crate::state::{State, WaitKind};
 use crate::thread_locals::Block;
-use crate::trace::Left;
-use crate::wait_queue::WaitQueue;
+use crate::wait_list::WaitQueue;
 
 /// What a green thread tells its carrier when it leaves its stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,27 @@ pub(crate) enum Kind {
     Os,
 }
 
+/// Stands for a runtime, which this floor knows only by its address: `Inner::of` says what is there.
+#[derive(Debug)]
+pub(crate) struct AnyRuntime(());
+
+/// What a thread's memory and result need of the floors above. Who makes a thread chooses, so nothing is called by
+/// address that would not be otherwise.
+pub(crate) trait Engine {
+    /// The outcome of a thread whose body has ended with this result.
+    fn outcome<T>(header: &Header, result: thread::Result<T>) -> thread::Result<T>;
+
+    /// A thread has failed with this payload, and nobody will look at it.
+    #[cfg(loom)]
+    fn unseen(header: &Header, payload: &(dyn Any + Send));
+
+    /// Takes the memory of a thread that is over.
+    ///
+    /// # Safety
+    /// Nobody uses the memory any more; `cells::memory` gave it for this layout. `runtime` is only compared: it may be gone.
+    unsafe fn give_back(memory: NonNull<u8>, layout: Layout, runtime: *const AnyRuntime);
+}
+
 /// What is known of a thread's type once the type is gone.
 pub(crate) struct Vtable {
     /// Runs the body, or drops it if the thread is doomed, and leaves the result in the stage.
@@ -86,10 +110,14 @@ pub(crate) struct Vtable {
 #[repr(C)]
 pub(crate) struct Header {
     // What each wait touches comes first, in as few cache lines as may be.
+    /// What the floors below know of it; they have the header's address for that of this field.
+    pub(crate) front: Front,
+    /// Usable bytes of its stack in units of 4 KiB.
+    stack_pages: u32,
     pub(crate) state: State,
     /// The runtime it belongs to; null for an OS thread. Alive until the thread is DONE, for ever if that
     /// never comes: `runtime.rs`.
-    pub(crate) runtime: *const Inner,
+    pub(crate) runtime: *const AnyRuntime,
     /// Index + 1 of the carrier that a pinned, started thread belongs to; 0: none.
     pub(crate) home: AtomicUsize,
     /// What most threads never need, made when first needed.
@@ -100,18 +128,13 @@ pub(crate) struct Header {
     pub(crate) coroutine: UnsafeCell<Option<Coroutine<(), Note>>>,
     /// Its thread-locals, in `Own`; bound with the coroutine (invariant 2).
     pub(crate) block: UnsafeCell<Option<Block>>,
-    /// Above zero while hooked calls of libc must not suspend it; the thread's own.
-    #[cfg(not(loom))]
-    pub(crate) bypass: StdCell<u32>,
-    /// Usable bytes of its stack in units of 4 KiB.
-    stack_pages: u32,
     /// It did not come back for long when it last ran; its carrier's.
     pub(crate) hog: StdCell<bool>,
     /// In the registry; owner's while it runs.
     pub(crate) registered: StdCell<bool>,
     /// Whether they suspend it otherwise.
     #[cfg(not(loom))]
-    pub(crate) patched: crate::patch::Choice,
+    pub(crate) patched: crate::patching::Choice,
     kind: Kind,
     /// Its body has ended, and destructors run: nothing is raised any more but the timeouts that they
     /// enter. Its own.
@@ -189,17 +212,22 @@ struct Cell<F, T> {
     stage: UnsafeCell<Stage<F, T>>,
 }
 
+/// The functions of a cell.
+struct Table<F, T, E>(PhantomData<(F, T, E)>);
+
+impl<F: FnOnce() -> T, T, E: Engine> Table<F, T, E> {
+    const TABLE: Vtable = Vtable {
+        run: Cell::<F, T>::run::<E>,
+        drop_result: Cell::<F, T>::drop_result::<E>,
+        take_result: Cell::<F, T>::take_result,
+        free: Cell::<F, T>::free::<E>,
+    };
+}
+
 impl<F, T> Cell<F, T>
 where
     F: FnOnce() -> T,
 {
-    const VTABLE: Vtable = Vtable {
-        run: Self::run,
-        drop_result: Self::drop_result,
-        take_result: Self::take_result,
-        free: Self::free,
-    };
-
     /// Puts it on the heap, in memory that was kept if there is some. Who has nothing but a reference to the header
     /// may not touch what lies beside it, so the right to the whole is exposed, and `whole` takes it up again.
     #[inline]
@@ -223,7 +251,7 @@ where
         unsafe { &mut *(*Self::whole(header)).stage.get() }
     }
 
-    unsafe fn run(header: NonNull<Header>) {
+    unsafe fn run<E: Engine>(header: NonNull<Header>) {
         // SAFETY: the thread itself runs this, once, so the stage is its own (table above).
         let stage = unsafe { Self::stage(header) };
         let Stage::Body(body) = std::mem::replace(stage, Stage::Empty) else {
@@ -240,20 +268,20 @@ where
             Err(payload.unwrap_or_else(|| Box::new(Exception::killed())))
         } else {
             let result = catch_unwind(AssertUnwindSafe(|| run_green_thread_body(body)));
-            crate::exception::or_told(this, result)
+            E::outcome(this, result)
         };
         // SAFETY: as above; no reference into the stage was kept over the body.
         unsafe { *Self::stage(header) = Stage::Result(result) };
     }
 
-    unsafe fn drop_result(header: NonNull<Header>) {
+    unsafe fn drop_result<E: Engine>(header: NonNull<Header>) {
         // SAFETY: by the caller's contract the stage is its own.
         let stage = unsafe { Self::stage(header) };
         let result = std::mem::replace(stage, Stage::Empty);
         #[cfg(loom)]
         if let Stage::Result(Err(payload)) = &result {
             // SAFETY: by contract it is alive.
-            crate::thin::dropped(unsafe { header.as_ref() }, &**payload);
+            E::unseen(unsafe { header.as_ref() }, &**payload);
         }
         drop_quietly(result);
     }
@@ -267,7 +295,7 @@ where
         }
     }
 
-    unsafe fn free(header: NonNull<Header>) {
+    unsafe fn free<E: Engine>(header: NonNull<Header>) {
         let whole = Self::whole(header);
         // SAFETY: the last reference is gone, so the cell is ours to drop. `leak` got its memory for this layout, and
         // an address that was that of a header is not null.
@@ -275,7 +303,7 @@ where
             let runtime = (*whole).header.runtime;
             whole.drop_in_place();
             let memory = NonNull::new_unchecked(whole.cast());
-            cells::give_back(memory, Layout::new::<Self>(), runtime);
+            E::give_back(memory, Layout::new::<Self>(), runtime);
         }
     }
 }
@@ -301,20 +329,21 @@ impl Task {
     /// # Safety
     /// What `body` borrows outlives the thread; `runtime` is alive until the thread is DONE.
     #[inline]
-    pub(crate) unsafe fn new<F, T>(
+    pub(crate) unsafe fn new<E, F, T>(
         body: F,
         settings: Settings,
         handle: bool,
         kept: Option<Piece>,
     ) -> Task
     where
+        E: Engine,
         F: FnOnce() -> T,
     {
         let header = Header::new(
             Kind::Green,
             settings,
             if handle { 2 } else { 1 },
-            &Cell::<F, T>::VTABLE,
+            &Table::<F, T, E>::TABLE,
             handle,
         );
         let cell = Cell::<F, T> {
@@ -325,7 +354,7 @@ impl Task {
     }
 
     /// A header for the calling OS thread.
-    pub(crate) fn new_os(name: Option<Box<str>>) -> Task {
+    pub(crate) fn new_os<E: Engine>(name: Option<Box<str>>) -> Task {
         type Nothing = fn();
         let settings = Settings {
             id: GreenThreadId::next(),
@@ -336,7 +365,8 @@ impl Task {
             patched: Some(false),
             control: Control::current(),
         };
-        let header = Header::new(Kind::Os, settings, 1, &Cell::<Nothing, ()>::VTABLE, false);
+        let table = &Table::<Nothing, (), E>::TABLE;
+        let header = Header::new(Kind::Os, settings, 1, table, false);
         let cell = Cell::<Nothing, ()> {
             header,
             stage: UnsafeCell::new(Stage::Empty),
@@ -450,7 +480,7 @@ impl fmt::Debug for Task {
 /// What a new thread is made of besides its body.
 pub(crate) struct Settings {
     pub(crate) id: GreenThreadId,
-    pub(crate) runtime: *const Inner,
+    pub(crate) runtime: *const AnyRuntime,
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: usize,
     pub(crate) pinned: bool,
@@ -474,6 +504,7 @@ impl Header {
             Some(name) => Box::into_raw(Box::new(Cold::new(Some(name)))),
         };
         Self {
+            front: Front::new(),
             state: State::new(handle),
             refs: AtomicUsize::new(refs),
             vtable,
@@ -496,9 +527,7 @@ impl Header {
             #[cfg(not(loom))]
             patched: settings.patched.into(),
             #[cfg(not(loom))]
-            bypass: StdCell::new(0),
-            #[cfg(not(loom))]
-            sleeps_to_end: StdCell::new(crate::patch::FRESH),
+            sleeps_to_end: StdCell::new(crate::patching::FRESH),
             #[cfg(not(loom))]
             random: Random::new(settings.id.get()),
             hog: StdCell::new(false),
@@ -571,48 +600,6 @@ impl Header {
 
     pub(crate) fn name(&self) -> Option<&str> {
         self.cold_if_any().and_then(|cold| cold.name.as_deref())
-    }
-
-    /// Ends a wait of this thread and sees to it that it runs.
-    ///
-    /// By address: a wake-up that came before the parking lets the thread go on, and a reference would have
-    /// to be good until the call returns.
-    ///
-    /// # Safety
-    /// The header is alive until its wait has ended (a reference, or the lock of a queue it waits in).
-    #[inline]
-    pub(crate) unsafe fn wake(
-        this: *const Self,
-        epoch: u32,
-        why: crate::state::Why,
-        hint: Hint,
-    ) -> bool {
-        // SAFETY: by contract; the verdict belongs to this header.
-        unsafe { Self::deliver(this, (*this).state.wake(epoch, why), hint) }
-    }
-
-    /// Acts on the verdict of the state word. True unless the wake-up was lost.
-    ///
-    /// # Safety
-    /// `wake` is the fresh verdict of this header's state word, acted on once.
-    #[inline]
-    pub(crate) unsafe fn deliver(this: *const Self, wake: Wake, hint: Hint) -> bool {
-        match wake {
-            Wake::Lost => false,
-            Wake::Early => true,
-            Wake::Won => {
-                // SAFETY: the state word owned the running reference and has handed it to us.
-                crate::carrier::schedule(unsafe { Task::from_raw(this) }, hint);
-                true
-            }
-            Wake::WonInPlace => {
-                // SAFETY: the waiter stays until it is notified, so the header is still there; once it is
-                // notified it may go, hence the clone.
-                let parker = Arc::clone(unsafe { &(*this).cold().parker });
-                parker.notify();
-                true
-            }
-        }
     }
 }
 

@@ -14,15 +14,15 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use crate::carrier;
-use crate::current;
+use crate::default_runtime::with_runtime_arc;
 use crate::exception;
 use crate::handle::GreenThread;
+use crate::os_header;
 use crate::outcome::Body;
 use crate::quietly::drop_quietly;
+use crate::request::Request;
 use crate::scope::{self, Scope, ScopedJoinHandle};
 use crate::shim::sync::{Arc, Mutex};
-use crate::spawn::Request;
 
 /// A group of green threads that borrow and end together; see [`group`].
 pub struct Group<'scope, 'env: 'scope> {
@@ -76,7 +76,7 @@ impl Members {
 
     /// The thread that calls is spared: it has failed and ends of itself.
     fn cancel_others(&self) {
-        let caller = current::header();
+        let caller = os_header::header();
         for thread in self.close() {
             if !ptr::eq(&raw const *thread.0, caller) {
                 thread.kill();
@@ -239,7 +239,7 @@ impl<'scope> Group<'scope, '_> {
             is_doomed: self.members.is_cancelled(),
             ..Request::default()
         };
-        let child = carrier::with_runtime_arc(|inner| self.scope.start(inner, request, body));
+        let child = with_runtime_arc(|inner| self.scope.start(inner, request, body));
         if !self.members.add(child.thread()) {
             child.thread().kill();
         }

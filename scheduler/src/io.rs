@@ -15,13 +15,17 @@ pub use crate::local_names::{is_in_hosts_file, is_localhost, lane_of};
 pub use crate::offload::{Lane, Offloaded, offload};
 pub use crate::poller::{EventSlot, Readiness};
 pub use crate::selection::{Place, Pollable, Selected, Selection, Waitable};
-pub use crate::wait_queue::{Interrupt, WaitQueue, Woken};
+pub use crate::wait_list::WaitQueue;
+pub use crate::wait_queue::{Interrupt, Woken};
 
 #[cfg(not(loom))]
-use crate::blocking::{self, Lasts};
+use crate::blocking;
+#[cfg(not(loom))]
+use crate::blocking_calls::Lasts;
 use crate::carrier;
+use crate::default_runtime;
 use crate::exception;
-use crate::runtime::{self, Inner};
+use crate::inner::Inner;
 use crate::shim::sync::Arc;
 use crate::waiter;
 #[cfg(not(loom))]
@@ -37,8 +41,8 @@ pub struct PollerHandle {
 impl PollerHandle {
     /// The running worker's poller; from elsewhere, one of the default runtime's.
     pub fn here() -> Self {
-        let inner = runtime::here();
-        let own = carrier::with_core(Arc::as_ptr(&inner), |worker, _| worker.index);
+        let inner = default_runtime::here();
+        let own = carrier::with_core(Inner::address(&inner), |worker, _| worker.index);
         let worker = own.unwrap_or_else(|| inner.any_worker().index);
         Self { inner, worker }
     }
@@ -76,7 +80,7 @@ impl PollerHandle {
 #[inline]
 #[allow(unsafe_code, reason = "the running thread's own header")]
 pub fn enter() -> io::Result<()> {
-    let header = crate::current::header();
+    let header = crate::os_header::header();
     // SAFETY: the running thread's header is alive.
     match exception::check(unsafe { &*header }) {
         None => Ok(()),
@@ -114,7 +118,7 @@ pub fn is_unwinding() -> bool {
 #[allow(unsafe_code, reason = "the running thread's own header")]
 pub fn waits_in_place() -> bool {
     // SAFETY: the running thread's header is alive.
-    !carrier::can_suspend(unsafe { &*crate::current::header() })
+    !carrier::can_suspend(unsafe { &*crate::os_header::header() })
 }
 
 /// Blocks the OS thread in poll(2), of a thread that [waits in place](waits_in_place): until there is
@@ -127,7 +131,7 @@ pub fn waits_in_place() -> bool {
 #[allow(unsafe_code, reason = "the running thread's own header")]
 pub fn poll_in_place(fds: &mut Vec<libc::pollfd>, deadline: Option<Instant>) -> io::Result<Woken> {
     // SAFETY: the running thread's header is alive.
-    let parker = Arc::clone(unsafe { &(*crate::current::header()).cold().parker });
+    let parker = Arc::clone(unsafe { &(*crate::os_header::header()).cold().parker });
     fds.push(parker.wake_fd()?);
     let ended = Waiting::begin().block(deadline, &mut |parker, until| parker.poll(fds, until));
     fds.pop();
@@ -146,7 +150,7 @@ pub fn poll_in_place(fds: &mut Vec<libc::pollfd>, deadline: Option<Instant>) -> 
 #[allow(unsafe_code, reason = "the running thread's own header and stack")]
 pub fn release_stack() {
     // SAFETY: the running thread's header is alive.
-    let header = unsafe { &*crate::current::header() };
+    let header = unsafe { &*crate::os_header::header() };
     let way_out = header.suspender.get().addr();
     if waits_in_place() || way_out == 0 {
         return;
@@ -187,7 +191,7 @@ pub fn spend() {
 #[allow(unsafe_code, reason = "the running thread's own header")]
 pub fn random() -> u64 {
     // SAFETY: the running thread's header is alive.
-    unsafe { &*crate::current::header() }.random.next()
+    unsafe { &*crate::os_header::header() }.random.next()
 }
 
 /// As [`blocking`](crate::blocking()), of a call that returns `io::Result` and so returns its exceptions. `is_brief`:

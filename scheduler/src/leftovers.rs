@@ -7,7 +7,7 @@
 
 use std::sync::PoisonError;
 
-use crate::runtime::Inner;
+use crate::inner::Inner;
 use crate::shim::plain::Mutex;
 use crate::shim::sync::{Arc, Weak};
 use crate::{stack, thread_locals};

@@ -19,33 +19,44 @@
     allow(dead_code, reason = "what only the real poller and deque need")
 )]
 
+mod birth;
 mod blocked;
 mod blocking;
+mod blocking_calls;
 mod builder;
+mod call;
 mod call_after;
 mod carrier;
 mod cells;
 mod coroutine;
 mod cpus;
 mod current;
+mod default_runtime;
 mod door;
 mod dump;
 mod eager;
+mod end;
 mod ends;
+mod engine;
 mod errno;
 mod error;
 mod exc_after;
 mod exception;
+mod fire;
 mod fork_join;
 mod forks;
+mod green_local;
 mod green_thread;
 mod group;
 mod handle;
+mod id;
 mod idle;
+mod inner;
 #[doc(hidden)]
 pub mod io;
 mod join;
 mod last_words;
+mod left;
 #[cfg(not(loom))]
 mod leftovers;
 #[cfg(not(loom))]
@@ -57,6 +68,7 @@ mod monitor;
 mod offload;
 #[cfg(not(loom))]
 mod on_os_thread;
+mod os_header;
 mod os_parker;
 mod os_thread;
 mod outcome;
@@ -67,19 +79,28 @@ mod panic_hook;
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod patch;
+#[cfg(not(loom))]
+mod patching;
 mod permits;
+mod permits_wait;
 mod place;
 mod poller;
 mod prefetch;
+mod private;
 mod queue;
+mod queues;
 mod quietly;
 mod random;
 mod registry;
+mod request;
+mod run;
 mod runtime;
 mod scope;
 mod seat;
 mod selection;
+mod settings;
 mod shadow_stack;
+mod share_forks;
 mod shim;
 #[cfg(not(loom))]
 mod sigquit;
@@ -87,8 +108,10 @@ mod sleep;
 mod slice;
 mod spawn;
 mod stack;
+mod start;
 mod starts;
 mod state;
+mod switch_out;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod thin;
@@ -111,29 +134,36 @@ mod thread_locals;
 mod thread_locals;
 mod threads;
 mod timeout;
+mod timer;
 mod trace;
+mod wait_list;
 mod wait_queue;
 mod waiter;
+mod wake;
 mod worker;
+mod worker_timers;
 
 pub use crate::blocking::blocking;
 pub use crate::builder::{RuntimeBuilder, ThreadLocals};
-pub use crate::call_after::{Timer, call_after, call_after_local};
-pub use crate::current::{current, is_green};
-pub use crate::dump::{Doing, Dump, DumpedThread, dump};
+pub use crate::call_after::{call_after, call_after_local};
+pub use crate::current::is_green;
+pub use crate::default_runtime::dump;
+pub use crate::dump::{Doing, Dump, DumpedThread};
 pub use crate::error::InstallError;
 pub use crate::exc_after::exc_after;
 pub use crate::exception::{Elapsed, Exception, Killed, catch};
 pub use crate::fork_join::join;
+pub use crate::green_local::LocalKey;
 pub use crate::group::{Group, group};
-pub use crate::handle::{GreenThread, GreenThreadId};
+pub use crate::handle::GreenThread;
+pub use crate::id::GreenThreadId;
 pub use crate::join::JoinHandle;
-pub use crate::locals::LocalKey;
 pub use crate::metrics::Metrics;
 #[cfg(not(loom))]
 pub use crate::on_os_thread::{
     OnOsThread, has_own_thread_locals, on_os_thread, on_os_thread_unsend,
 };
+pub use crate::os_header::current;
 pub use crate::outcome::Outcome;
 #[doc(hidden)]
 pub use crate::outcome::{Body, NeverReturns, Returns};
@@ -145,4 +175,5 @@ pub use crate::shim::in_sight;
 pub use crate::sleep::{checkpoint, park, park_timeout, sleep, sleep_until, yield_now};
 pub use crate::spawn::{Builder, spawn};
 pub use crate::timeout::timeout;
+pub use crate::timer::Timer;
 pub use crate::trace::Trace;

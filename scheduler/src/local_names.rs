@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, PoisonError};
 
 use crate::offload::Lane;
-use crate::patch::Bypass;
+use crate::shim::bypass::Bypass;
 use crate::shim::plain::Mutex;
 
 const HOSTS: &str = "/etc/hosts";

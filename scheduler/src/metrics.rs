@@ -1,6 +1,6 @@
 //! Counters, read without stopping anyone.
 
-use crate::runtime::Inner;
+use crate::inner::Inner;
 use crate::shim::atomic::Ordering;
 use crate::stack;
 

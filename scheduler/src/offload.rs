@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use crate::patch::Bypass;
+use crate::shim::bypass::Bypass;
 use crate::shim::os_threads::{self, Handle};
 use crate::shim::plain::{Condvar, Mutex, MutexGuard};
 

@@ -23,9 +23,11 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use crate::carrier;
 use crate::current;
 use crate::exception;
 use crate::green_thread::Header;
+use crate::os_header;
 use crate::thread_locals::on_host;
 
 /// Runs `f` as the OS thread that the caller runs on: `f` sees the thread-locals of the OS thread. `f` must not
@@ -142,8 +144,8 @@ struct OsThreadsPart {
 
 impl OsThreadsPart {
     fn begin() -> Self {
-        let before = current::become_os_thread();
-        let header = current::header();
+        let before = os_header::become_os_thread();
+        let header = os_header::header();
         // SAFETY: the OS thread's header is alive, and this is the OS thread; not held over anything.
         unsafe { (*header).local() }.never_waits += 1;
         Self { before, header }
@@ -157,7 +159,7 @@ impl Drop for OsThreadsPart {
         // Of a plain OS thread it is its own header, or was none before.
         if !self.before.is_null() {
             current::set_running(self.before);
-        } else if !current::carrier().is_null() {
+        } else if !carrier::here().is_null() {
             current::set_running(ptr::null());
         }
     }

@@ -22,7 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::handle::{GreenThread, GreenThreadId};
+use crate::handle::GreenThread;
+use crate::id::GreenThreadId;
 use crate::join::JoinHandle;
 
 /// What a thread of a [`Group`](crate::Group) may return.

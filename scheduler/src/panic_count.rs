@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use crate::coroutine::{Control, Coroutine, Resumed, Suspender};
 use crate::last_words;
-use crate::patch::Bypass;
+use crate::shim::bypass::Bypass;
 use crate::shim::plain::{Condvar, Mutex, MutexGuard};
 use crate::stack::{self, Cache, DEFAULT_STACK, Stack};
 

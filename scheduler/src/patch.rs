@@ -17,105 +17,27 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use crate::blocking::{self, Lasts};
+use crate::blocking;
+use crate::blocking_calls::Lasts;
 use crate::carrier;
 use crate::current;
 use crate::exception::{self, Hold};
 use crate::green_thread::{Header, Hint, Task};
+use crate::inner::Inner;
+use crate::os_header;
+use crate::patching::FRESH;
 use crate::poller::{EventSlot, Poller};
 use crate::state::Why;
 use crate::thread_locals;
-use crate::wait_queue::WaitQueue;
+use crate::wait_list::WaitQueue;
 use crate::waiter::{self, Admit, Ended, Waiting};
 
 pub use crate::exception::Pending;
-
-/// Every kind of call.
-pub const ALL: u32 = u32::MAX >> 1;
-
-/// The kinds of calls that are patched where nothing else was said.
-static ON: AtomicU32 = AtomicU32::new(0);
-
-/// In [`ON`], in the child of a fork: nothing is patched any more, for nobody.
-const FORKED: u32 = 1 << 31;
-
-/// Patched threads may exist: a child of a fork must be told.
-static MAY_BE_PATCHED: AtomicBool = AtomicBool::new(false);
-
-/// A child has one OS thread, and no scheduler but the parent's memory of it; its epoll instances are
-/// shared with the parent. What it calls before it runs another program is for the system.
-extern "C" fn in_child() {
-    ON.store(FORKED, Ordering::Relaxed);
-}
-
-/// What was said of one green thread.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Choice {
-    /// Nothing: it follows the process.
-    #[default]
-    Process,
-    On,
-    Off,
-}
-
-impl From<Option<bool>> for Choice {
-    fn from(choice: Option<bool>) -> Self {
-        match choice {
-            None => Self::Process,
-            Some(true) => Self::On,
-            Some(false) => Self::Off,
-        }
-    }
-}
-
-impl From<Choice> for Option<bool> {
-    fn from(choice: Choice) -> Self {
-        match choice {
-            Choice::Process => None,
-            Choice::On => Some(true),
-            Choice::Off => Some(false),
-        }
-    }
-}
-
-/// What must be so before the first patched thread runs: a child of a fork hears that nothing is
-/// patched in it.
-#[inline]
-pub(crate) fn prepare() {
-    if !MAY_BE_PATCHED.load(Ordering::Acquire) {
-        prepare_slow();
-    }
-}
-
-#[cold]
-fn prepare_slow() {
-    static ONCE: Once = Once::new();
-    let _bypass = Bypass::enter();
-    ONCE.call_once(|| {
-        // SAFETY: the function touches one atomic, which may be done after a fork.
-        if unsafe { libc::pthread_atfork(None, None, Some(in_child)) } != 0 {
-            log::warn!(
-                "weald: no room for a handler of fork: a child must not call what is patched"
-            );
-        }
-        MAY_BE_PATCHED.store(true, Ordering::Release);
-    });
-}
-
-/// This is the child of a fork, in which nothing is patched.
-pub fn is_forked() -> bool {
-    is_on() & FORKED != 0
-}
-
-/// Switches kinds of calls on, for the process.
-pub fn switch_on(kinds: u32) {
-    prepare();
-    ON.fetch_or(kinds, Ordering::Relaxed);
-}
+pub use crate::patching::{ALL, is_forked, is_on, switch_on};
+pub use crate::shim::bypass::Bypass;
 
 /// Whether a runtime of this process can have patched green threads.
 ///
@@ -125,30 +47,18 @@ pub fn available() -> Result<(), &'static str> {
     thread_locals::support().map(|_| ())
 }
 
-/// The kinds that are on.
-pub fn is_on() -> u32 {
-    ON.load(Ordering::Relaxed)
-}
-
 /// The kinds of calls that are patched for the caller; 0 for whom no call is.
 #[inline]
 pub fn caller() -> u32 {
-    let (carrier, running) = current::carrier_and_running();
+    let (carrier, running) = carrier::here_and_thread();
     // SAFETY: what runs here is alive, and a carrier outlives it.
     let (Some(carrier), Some(header)) = (unsafe { (carrier.as_ref(), running.as_ref()) }) else {
         return 0;
     };
-    if !header.is_green() || header.bypass.get() > 0 || carrier.door.is_inside() {
+    if !header.is_green() || header.front.bypass.get() > 0 || carrier.door.is_inside() {
         return 0;
     }
-    match header.patched {
-        Choice::Off => 0,
-        Choice::Process => is_on() & !FORKED,
-        Choice::On => match is_on() {
-            0 => ALL,
-            on => on & !FORKED,
-        },
-    }
+    header.patched.kinds()
 }
 
 /// The caller may wake a green thread: it is not in the middle of the scheduler's own work, nor in the
@@ -158,7 +68,7 @@ pub fn may_wake() -> bool {
     if is_forked() {
         return false;
     }
-    let (carrier, running) = current::carrier_and_running();
+    let (carrier, running) = carrier::here_and_thread();
     // SAFETY: a carrier outlives what runs on its OS thread.
     let Some(carrier) = (unsafe { carrier.as_ref() }) else {
         return true;
@@ -166,53 +76,16 @@ pub fn may_wake() -> bool {
     !running.is_null() && !carrier.door.is_inside()
 }
 
-/// While it lives hooked calls of the running green thread are left alone.
-#[derive(Debug)]
-pub struct Bypass(*const Header);
-
-impl Bypass {
-    #[inline]
-    pub fn enter() -> Self {
-        match current::green() {
-            Some(header) => {
-                // SAFETY: what runs here is alive, and the field is its own.
-                let bypass = unsafe { &(*header).bypass };
-                bypass.set(bypass.get() + 1);
-                Self(header)
-            }
-            None => Self(std::ptr::null()),
-        }
-    }
-
-    /// Of the running thread, whose header this is.
-    #[inline]
-    pub(crate) fn of(header: &Header) -> Self {
-        header.bypass.set(header.bypass.get() + 1);
-        Self(header)
-    }
-}
-
-impl Drop for Bypass {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.0.is_null() {
-            // SAFETY: a `Bypass` stays on the stack of the thread that made it.
-            let bypass = unsafe { &(*self.0).bypass };
-            bypass.set(bypass.get() - 1);
-        }
-    }
-}
-
 /// An exception waits to be raised in the caller, who does not fail because of it.
 pub fn is_pending() -> bool {
     // SAFETY: the running thread's header is alive.
-    exception::is_due(unsafe { &*current::header() })
+    exception::is_due(unsafe { &*os_header::header() })
 }
 
 /// An exception that waits to be raised in the caller, who is going to fail because of it.
 pub fn pending() -> Option<Pending> {
     // SAFETY: the running thread's header is alive.
-    exception::peek(unsafe { &*current::header() })
+    exception::peek(unsafe { &*os_header::header() })
 }
 
 /// The end of a call that did not wait.
@@ -224,7 +97,7 @@ pub fn spend() {
 /// Lets the others run. Raises nothing.
 pub fn give_way() {
     // SAFETY: the running thread's header is alive.
-    carrier::give_way_from(unsafe { &*current::header() });
+    carrier::give_way_from(unsafe { &*os_header::header() });
 }
 
 /// How a wait ended.
@@ -266,7 +139,7 @@ pub fn wait(
 /// counts as told.
 pub fn overslept() {
     // SAFETY: the running thread's header is alive.
-    exception::overslept(unsafe { &*current::header() });
+    exception::overslept(unsafe { &*os_header::header() });
 }
 
 /// The right to end one wait of a thread. It keeps the thread's record alive, and does nothing once
@@ -312,9 +185,6 @@ pub fn wait_for_wakeup(deadline: Option<Instant>, publish: impl FnOnce(Wakeup) -
     }
 }
 
-/// No sleep has been ended by the exception that is pending.
-pub(crate) const FRESH: u8 = u8::MAX;
-
 /// std's `sleep(Duration::MAX)` is three sleeps, as the kernel's seconds are signed.
 const SLEEPS_AFTER_ONE_FOR_EVER: u8 = 2;
 
@@ -325,7 +195,7 @@ const SLEEPS_AFTER_ONE_FOR_EVER: u8 = 2;
 /// the ones after it are ended too.
 pub fn sleep_until(deadline: Option<Instant>) -> Waited {
     // SAFETY: the running thread's header is alive, and the field is its own.
-    let left = unsafe { &(*current::header()).sleeps_to_end };
+    let left = unsafe { &(*os_header::header()).sleeps_to_end };
     let mut admit = Admit::Reported;
     let end = |pending| {
         left.set(match left.get() {
@@ -418,11 +288,12 @@ impl Home {
     /// A poller of the caller's runtime. `at` remembers the worker whose poller has the descriptor, so that a thread that
     /// migrates does not register it with each. `None` on a plain OS thread.
     pub fn of(at: &AtomicU32) -> Option<Self> {
-        let header = current::green()?;
+        // SAFETY: what runs here is alive.
+        let header = unsafe { &*current::green()? };
         // SAFETY: a green thread that runs keeps its runtime.
-        let inner = unsafe { &*(*header).runtime };
+        let inner = unsafe { Inner::of(header) };
         let own = || {
-            let own = carrier::with_core(inner, |worker, _| worker.index);
+            let own = carrier::with_core(header.runtime, |worker, _| worker.index);
             u32::try_from(own.unwrap_or(0)).unwrap_or(0)
         };
         let known = at.load(Ordering::Relaxed).checked_sub(1);

@@ -1,4 +1,4 @@
-//! Permits, and those who wait for one, first come, first served.
+//! Permits, and those who wait for one, first come, first served. `permits_wait.rs` has the left column.
 //!
 //! Who gives a permit back hands it to the first waiter, and only if there is none it becomes free. So nobody
 //! overtakes who is in the queue.
@@ -20,17 +20,17 @@
 //! Checked by `loom-tests/tests/permits.rs`.
 
 use crate::shim::atomic::{AtomicU64, Ordering};
-use crate::wait_queue::{Interrupt, WaitQueue, Woken};
+use crate::wait_list::WaitQueue;
 
 /// How many there are, and who waits to have one.
 #[derive(Debug)]
 pub(crate) struct Permits {
     /// Free permits, and in units of [`WAITER`] how many threads wait or are about to.
-    word: AtomicU64,
-    queue: WaitQueue,
+    pub(crate) word: AtomicU64,
+    pub(crate) queue: WaitQueue,
 }
 
-const WAITER: u64 = 1 << 32;
+pub(crate) const WAITER: u64 = 1 << 32;
 
 fn free(word: u64) -> u64 {
     word % WAITER
@@ -47,7 +47,7 @@ impl Permits {
 
     /// Takes a free permit.
     #[inline]
-    fn try_take(&self) -> bool {
+    pub(crate) fn try_take(&self) -> bool {
         self.try_take_of_more_than(0)
     }
 
@@ -73,48 +73,6 @@ impl Permits {
             }
         }
         false
-    }
-
-    /// Waits until it has a permit.
-    ///
-    /// # Errors
-    /// The exception that ended the wait.
-    #[inline]
-    pub(crate) fn take(&self) -> Result<(), Interrupt> {
-        if self.try_take() {
-            return Ok(());
-        }
-        self.wait()
-    }
-
-    #[cold]
-    fn wait(&self) -> Result<(), Interrupt> {
-        self.word.fetch_add(WAITER, Ordering::AcqRel);
-        let result = loop {
-            let mut has_taken = false;
-            let woken = self.queue.wait(
-                || {
-                    has_taken = self.try_take();
-                    has_taken
-                },
-                None,
-                true,
-            );
-            match woken {
-                Woken::Notified => {
-                    if has_taken {
-                        // One too many: it was handed one as well.
-                        self.give();
-                    }
-                    break Ok(());
-                }
-                Woken::Ready => break Ok(()),
-                Woken::Interrupted(interrupt) => break Err(interrupt),
-                Woken::TimedOut | Woken::Again => {}
-            }
-        };
-        self.word.fetch_sub(WAITER, Ordering::AcqRel);
-        result
     }
 
     /// How many wait for one, or are about to.

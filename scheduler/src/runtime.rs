@@ -24,31 +24,28 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::builder::{RuntimeBuilder, Settings, ThreadLocals};
-use crate::call_after::Call;
-use crate::carrier::{self, Carriers};
+use crate::birth;
+use crate::carrier;
+#[cfg(not(loom))]
+use crate::carrier::Carrier;
 use crate::current;
 use crate::dump::{self, Dump};
 use crate::ends;
 use crate::exception;
 use crate::green_thread::Task;
-use crate::idle::Idle;
+use crate::inner::{CLOSING, Inner, KILLING, STOPPING};
 use crate::join::JoinHandle;
 use crate::metrics::Metrics;
-use crate::monitor::Monitor;
-use crate::queue::Injector;
-use crate::registry::Registry;
-use crate::seat::Seats;
-use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::request::Request;
+use crate::run;
+use crate::settings::Settings;
 use crate::shim::barrier;
 use crate::shim::clock;
-use crate::shim::sync::{Arc, Mutex};
-use crate::spawn;
+use crate::shim::sync::Arc;
 use crate::stack;
-use crate::starts::Starts;
-use crate::threads::{Threads, Which};
-use crate::wait_queue::{WaitQueue, Woken};
-use crate::worker::Worker;
+use crate::start;
+use crate::threads::Which;
+use crate::wait_queue::Woken;
 
 /// How long shutdown waits for green threads that were killed, after the last one that ended: DESIGN 4.1.
 const HOG_LIMIT: Duration = Duration::from_secs(5);
@@ -57,181 +54,7 @@ const HOG_LIMIT: Duration = Duration::from_secs(5);
 /// thread that ends does without the fence that would be needed for always.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Shards of the registry beside one for each worker: only the first carriers are busy for long.
-const SHARDS: usize = 64;
-
-const RUNNING: usize = 0;
-const CLOSING: usize = 1;
-const KILLING: usize = 2;
-const STOPPING: usize = 3;
-
-/// A runtime, as its carriers and handles see it.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) settings: Settings,
-    /// The process in which it has its OS threads: not the child of a fork.
-    process: u32,
-    pub(crate) start: Instant,
-    pub(crate) workers: Box<[Worker]>,
-    pub(crate) carriers: Carriers,
-    pub(crate) injector: Injector,
-    pub(crate) idle: Idle,
-    pub(crate) seats: Seats,
-    pub(crate) monitor: Monitor,
-    pub(crate) registry: Registry,
-    pub(crate) threads: Threads,
-    /// RUNNING, CLOSING, KILLING, STOPPING; only ever grows.
-    phase: AtomicUsize,
-    /// Who waits for the last green thread to end.
-    pub(crate) ending: WaitQueue,
-    pub(crate) spawned_outside: AtomicU64,
-    pub(crate) ended_outside: AtomicU64,
-    pub(crate) woken_outside: AtomicU64,
-    pub(crate) parked_outside: AtomicU64,
-    /// `exc_after`s and remote `call_after`s that are live, but for what the workers have counted
-    /// (`worker::Counters`); modulo its range.
-    pub(crate) alarms: AtomicUsize,
-    /// Green threads that may still enter a `blocking` call.
-    pub(crate) blocking: crate::blocking::Blocking,
-    /// Green threads that wait for a stack.
-    pub(crate) starts: Starts,
-    /// Calls that were due when the runtime had begun to close.
-    pub(crate) unfired: Mutex<Vec<Arc<Call>>>,
-    /// Chooses a worker for what comes from outside.
-    turn: AtomicUsize,
-}
-
 impl Inner {
-    fn new(settings: Settings) -> io::Result<Self> {
-        let workers = settings.workers;
-        let carriers = workers + settings.spares;
-        let start = clock::now();
-        Ok(Self {
-            process: std::process::id(),
-            start,
-            workers: (0..workers)
-                .map(|i| Worker::new(i, workers == 1, settings.guard, start))
-                .collect::<io::Result<_>>()?,
-            carriers: Carriers::new(carriers),
-            injector: Injector::new(),
-            unfired: Mutex::new(Vec::new()),
-            idle: Idle::new(workers),
-            seats: Seats::new(carriers),
-            monitor: Monitor::new(),
-            registry: Registry::new(carriers.min(workers + SHARDS)),
-            threads: Threads::default(),
-            phase: AtomicUsize::new(RUNNING),
-            ending: WaitQueue::new(),
-            spawned_outside: AtomicU64::new(0),
-            ended_outside: AtomicU64::new(0),
-            woken_outside: AtomicU64::new(0),
-            parked_outside: AtomicU64::new(0),
-            alarms: AtomicUsize::new(0),
-            blocking: crate::blocking::Blocking::new(settings.spares),
-            starts: Starts::new(),
-            turn: AtomicUsize::new(0),
-            settings,
-        })
-    }
-
-    /// A runtime with a worker and no OS threads.
-    #[cfg(all(test, not(loom)))]
-    pub(crate) fn unstarted() -> io::Result<Self> {
-        let settings = RuntimeBuilder::new().workers(1).spare_threads(1).settings();
-        Self::new(settings.expect("these settings are possible"))
-    }
-
-    /// A runtime without workers, for `thin.rs`.
-    #[cfg(loom)]
-    pub(crate) fn thin() -> Arc<Self> {
-        let settings = RuntimeBuilder::new().workers(1).spare_threads(1).settings();
-        let mut settings = settings.expect("these settings are possible");
-        (settings.workers, settings.spares) = (0, 0);
-        let mut inner = Self::new(settings).expect("no worker is made");
-        // Each of its threads has an OS thread to block.
-        inner.blocking = crate::blocking::Blocking::new(usize::MAX);
-        Arc::new(inner)
-    }
-
-    /// Wakes a worker if one sleeps and nobody searches; after a push.
-    #[inline]
-    pub(crate) fn notify(&self) {
-        if let Some(worker) = self.idle.notify() {
-            self.workers[worker].poller.unpark();
-        }
-    }
-
-    /// Queues a thread from outside the workers.
-    pub(crate) fn inject(&self, task: Task) {
-        match self.injector.push(task) {
-            Ok(()) => self.notify(),
-            // The runtime has stopped: only a thread that shutdown gave up gets here. Nobody can
-            // resume it any more, so its stack is left as it is.
-            Err(task) => std::mem::forget(task),
-        }
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        self.phase.load(Ordering::Acquire) >= CLOSING
-    }
-
-    pub(crate) fn is_killing(&self) -> bool {
-        self.phase.load(Ordering::Acquire) >= KILLING
-    }
-
-    #[inline]
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.phase.load(Ordering::Acquire) >= STOPPING
-    }
-
-    /// Every worker sleeps.
-    pub(crate) fn all_idle(&self) -> bool {
-        self.idle.all_sleep()
-    }
-
-    /// Green threads that were spawned and have not ended. Too low, if ever, by those that the last ones
-    /// leave behind (`ends.rs`): ends are read first.
-    pub(crate) fn live(&self) -> u64 {
-        let ended = self.ended();
-        self.spawned().saturating_sub(ended)
-    }
-
-    /// No green thread is left, nor is one to come that they leave behind.
-    fn all_ended(&self) -> bool {
-        let carriers = self.carriers.iter().map(|carrier| &carrier.ending);
-        ends::all_ended(|| self.ended(), || self.spawned(), carriers)
-    }
-
-    fn ended(&self) -> u64 {
-        self.workers
-            .iter()
-            .map(|worker| worker.counters.ended.load(Ordering::Acquire))
-            .sum::<u64>()
-            + self.ended_outside.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn spawned(&self) -> u64 {
-        self.workers
-            .iter()
-            .map(|worker| worker.counters.spawned.load(Ordering::Acquire))
-            .sum::<u64>()
-            + self.spawned_outside.load(Ordering::Acquire)
-    }
-
-    /// A green thread has been counted as ended.
-    #[inline]
-    pub(crate) fn one_ended(&self) {
-        if self.phase.load(Ordering::Acquire) != RUNNING && self.live() == 0 {
-            self.ending.wake_all();
-        }
-    }
-
-    /// The worker whose turn it is to take something from outside.
-    pub(crate) fn any_worker(&self) -> &Worker {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        &self.workers[turn % self.workers.len()]
-    }
-
     /// Waits until no green thread is left, at most until the deadline. True: none is.
     fn wait_for_end(&self, deadline: Instant) -> bool {
         loop {
@@ -246,10 +69,6 @@ impl Inner {
             // However it ends: the loop looks again.
             let _: Woken = self.ending.wait(|| self.live() == 0, Some(next), false);
         }
-    }
-
-    fn enter_phase(&self, phase: usize) {
-        self.phase.fetch_max(phase, Ordering::AcqRel);
     }
 }
 
@@ -279,11 +98,6 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Settings for a new runtime.
-    pub fn builder() -> RuntimeBuilder {
-        RuntimeBuilder::new()
-    }
-
     pub(crate) fn start(settings: Settings) -> io::Result<Self> {
         #[cfg(not(loom))]
         {
@@ -295,7 +109,7 @@ impl Runtime {
         }
         stack::overflow::set_describe(describe_running);
         barrier::prepare();
-        let inner = Arc::new(Inner::new(settings)?);
+        let inner = Arc::new(Inner::new(settings, run::start)?);
         let runtime = Self {
             inner: Arc::clone(&inner),
             shut: false,
@@ -311,7 +125,7 @@ impl Runtime {
         if !cfg!(loom) {
             let watched = Arc::clone(&inner);
             let name = format!("{}-monitor", inner.settings.thread_name);
-            let run = move || watched.monitor.run(&watched);
+            let run = move || run::watch(&watched);
             inner.threads.start(Which::Monitor, name, run)?;
         }
         Ok(runtime)
@@ -340,7 +154,7 @@ impl Runtime {
         exception::check_may_wait();
         // SAFETY: this function returns only when the thread has ended, so what `f` borrows is
         // there as long as it runs; the result is taken here.
-        let handle = unsafe { spawn::start(&self.inner, spawn::Request::default(), f) };
+        let handle = unsafe { start::start(&self.inner, Request::default(), f) };
         match handle.wait_to_end() {
             Ok(value) => value,
             Err(payload) => exception::go_on(payload),
@@ -362,7 +176,7 @@ impl Runtime {
         T: Send + 'static,
     {
         // SAFETY: `f` and its result are `'static`.
-        unsafe { spawn::start(&self.inner, spawn::Request::default(), f) }
+        unsafe { start::start(&self.inner, Request::default(), f) }
     }
 
     /// Ends the runtime: no new green thread starts and no timer fires from now on, those that run
@@ -444,7 +258,7 @@ impl Runtime {
         loop {
             // One that has never left its stack may make blocking calls that need not wait.
             #[cfg(not(loom))]
-            for task in inner.carriers.iter().filter_map(crate::dump::running_on) {
+            for task in inner.carriers.iter().filter_map(Carrier::running_thread) {
                 exception::kill(&task);
             }
             if inner.wait_for_end((clock::now() + LOOK_AGAIN).min(limit)) {
@@ -502,7 +316,7 @@ impl Runtime {
                 // It has started, so its stack may not be dropped; it counts as live for ever.
                 std::mem::forget(task);
             } else {
-                spawn::refuse(inner, &task);
+                birth::refuse(inner, &task);
             }
         };
         injected.into_iter().for_each(refuse);
@@ -523,26 +337,6 @@ impl Runtime {
         let unfired = std::mem::take(&mut *inner.unfired.lock());
         for call in unfired {
             call.drop_closure();
-        }
-    }
-
-    /// What thread-locals belong to in this runtime. `None`: to the OS threads, although started
-    /// green threads migrate
-    /// ([`share_thread_locals`](RuntimeBuilder::share_thread_locals)).
-    ///
-    /// # Examples
-    /// ```
-    /// use weald_scheduler::{Runtime, ThreadLocals};
-    /// let rt = Runtime::builder().workers(1).thread_locals(ThreadLocals::Pinned).build()?;
-    /// assert_eq!(rt.thread_locals(), Some(ThreadLocals::Pinned));
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn thread_locals(&self) -> Option<ThreadLocals> {
-        let settings = &self.inner.settings;
-        match (settings.own, settings.pins) {
-            (Some(_), _) => Some(ThreadLocals::Own),
-            (None, true) => Some(ThreadLocals::Pinned),
-            (None, false) => None,
         }
     }
 
@@ -599,49 +393,4 @@ fn describe_running(tell: &mut dyn FnMut(&str, u64)) {
         let header = unsafe { &*header };
         tell(header.name().unwrap_or("<unnamed>"), header.id.get());
     }
-}
-
-/// The runtime that the free functions use: the running green thread's, else the default one.
-pub(crate) fn here() -> Arc<Inner> {
-    carrier::current_runtime().unwrap_or_else(default)
-}
-
-#[cfg(not(loom))]
-static DEFAULT: std::sync::OnceLock<Runtime> = std::sync::OnceLock::new();
-
-/// The default runtime, started now if it was not.
-#[cfg(not(loom))]
-pub(crate) fn default() -> Arc<Inner> {
-    let runtime = DEFAULT.get_or_init(|| {
-        let builder = RuntimeBuilder::from_environment();
-        match builder.and_then(RuntimeBuilder::build) {
-            Ok(runtime) => runtime,
-            Err(error) => panic!("weald's default runtime cannot start: {error}"),
-        }
-    });
-    Arc::clone(&runtime.inner)
-}
-
-#[cfg(loom)]
-pub(crate) fn default() -> Arc<Inner> {
-    crate::thin::runtime().expect("a model has no default runtime: it makes its own")
-}
-
-/// A default runtime runs.
-pub(crate) fn has_default() -> bool {
-    #[cfg(not(loom))]
-    return DEFAULT.get().is_some();
-    #[cfg(loom)]
-    false
-}
-
-/// Makes a runtime the default one; gives it back if there is one already.
-#[cfg(not(loom))]
-pub(crate) fn set_default(runtime: Runtime) -> Result<(), Runtime> {
-    DEFAULT.set(runtime)
-}
-
-#[cfg(loom)]
-pub(crate) fn set_default(runtime: Runtime) -> Result<(), Runtime> {
-    Err(runtime)
 }

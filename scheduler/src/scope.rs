@@ -13,16 +13,18 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::carrier;
+use crate::default_runtime::with_runtime_arc;
 use crate::exception;
 use crate::handle::GreenThread;
+use crate::inner::Inner;
 use crate::join::JoinHandle;
 use crate::last_words;
-use crate::runtime::Inner;
+use crate::request::Request;
 use crate::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
-use crate::spawn::{self, Request};
-use crate::wait_queue::{Interrupt, WaitQueue, Woken};
+use crate::start;
+use crate::wait_list::WaitQueue;
+use crate::wait_queue::{Interrupt, Woken};
 use crate::waiter;
 
 /// What children and scope share; it may outlive the scope by the tail of the last child.
@@ -242,7 +244,7 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        carrier::with_runtime_arc(|inner| self.start(inner, Request::default(), f))
+        with_runtime_arc(|inner| self.start(inner, Request::default(), f))
     }
 
     pub(crate) fn start<F, T>(
@@ -266,7 +268,7 @@ impl<'scope> Scope<'scope, '_> {
         };
         // SAFETY: the scope does not end before the child's `Leaving` is dropped, which is after its
         // closure and its result.
-        let handle = unsafe { spawn::start(inner, request, move || child.run()) };
+        let handle = unsafe { start::start(inner, request, move || child.run()) };
         ScopedJoinHandle {
             handle,
             shared: &self.shared,
@@ -286,7 +288,7 @@ impl<F: FnOnce() -> T, T> Child<F, T> {
         self.leaving.began = true;
         let result = catch_unwind(AssertUnwindSafe(self.body));
         // SAFETY: the running thread's header is alive.
-        let result = crate::exception::or_told(unsafe { &*crate::current::header() }, result);
+        let result = crate::exception::or_told(unsafe { &*crate::os_header::header() }, result);
         self.leaving.result = Some(result);
         self.leaving
     }

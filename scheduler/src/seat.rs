@@ -35,7 +35,6 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::runtime::Inner;
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Condvar, Mutex, MutexGuard, wait, wait_for};
@@ -110,6 +109,23 @@ impl fmt::Display for Shortage {
             Self::Refused(error) => write!(f, "the system refuses an OS thread: {error}"),
         }
     }
+}
+
+/// What is asked of the runtime whose seats these are.
+pub(crate) trait House: Sized {
+    /// How many workers, hence seats.
+    fn workers(&self) -> usize;
+
+    fn seat(&self, worker: usize) -> &Seat;
+
+    /// A sleeping worker is to come and look whether somebody wants its seat.
+    fn notify(&self);
+
+    /// Starts the OS thread of a carrier.
+    ///
+    /// # Errors
+    /// The system's.
+    fn start(this: &Arc<Self>, carrier: usize) -> io::Result<()>;
 }
 
 /// All carriers without a seat and all seats without a carrier.
@@ -280,7 +296,7 @@ impl Seats {
     }
 
     /// Sees to it that there is a carrier for one more seat, and starts one if need be.
-    pub(crate) fn prepare(&self, inner: &Arc<Inner>) -> Result<(), Shortage> {
+    pub(crate) fn prepare(&self, house: &Arc<impl House>) -> Result<(), Shortage> {
         let mut lists = self.lists.lock();
         if lists.stopping {
             return Err(Shortage::Stopping);
@@ -292,29 +308,29 @@ impl Seats {
         lists.places[carrier].line = Line::Spares;
         lists.spares.push(carrier);
         drop(lists);
-        self.start(inner, carrier)
+        self.start(house, carrier)
     }
 
     /// Gives on a seat that is in the caller's hand.
-    pub(crate) fn give(&self, inner: &Arc<Inner>, worker: usize) {
+    pub(crate) fn give(&self, house: &Arc<impl House>, worker: usize) {
         let mut lists = self.lists.lock();
         if let Some(carrier) = lists.next_idle(self) {
-            Self::assign(inner, &mut lists, carrier, worker);
+            Self::assign(&**house, &mut lists, carrier, worker);
             return;
         }
         let Ok(carrier) = lists.hire() else {
             lists.put_free(self, worker);
             return;
         };
-        inner.workers[worker].seat.seat(carrier);
+        house.seat(worker).seat(carrier);
         lists.places[carrier].assigned = Some(worker);
         drop(lists);
-        let _ = self.start(inner, carrier);
+        let _ = self.start(house, carrier);
     }
 
     /// Starts the OS thread of a carrier that was hired.
-    fn start(&self, inner: &Arc<Inner>, carrier: usize) -> Result<(), Shortage> {
-        let Err(error) = crate::carrier::start(inner, carrier) else {
+    fn start(&self, house: &Arc<impl House>, carrier: usize) -> Result<(), Shortage> {
+        let Err(error) = House::start(house, carrier) else {
             return Ok(());
         };
         self.refused.fetch_add(1, Ordering::Relaxed);
@@ -328,17 +344,17 @@ impl Seats {
         if !cfg!(weald_fault = "seat_stays_with_a_refused_spare")
             && let Some(worker) = lists.places[carrier].assigned.take()
         {
-            inner.workers[worker].seat.release();
+            house.seat(worker).release();
             match lists.next_idle(self) {
-                Some(other) => Self::assign(inner, &mut lists, other, worker),
+                Some(other) => Self::assign(&**house, &mut lists, other, worker),
                 None => lists.put_free(self, worker),
             }
         }
         Err(shortage)
     }
 
-    fn assign(inner: &Inner, lists: &mut Lists, carrier: usize, worker: usize) {
-        inner.workers[worker].seat.seat(carrier);
+    fn assign(house: &impl House, lists: &mut Lists, carrier: usize, worker: usize) {
+        house.seat(worker).seat(carrier);
         let place = &mut lists.places[carrier];
         place.assigned = Some(worker);
         place.door.notify_one();
@@ -346,28 +362,28 @@ impl Seats {
 
     /// Tries again to find a carrier for a seat that found none; the monitor does so now and then.
     #[inline]
-    pub(crate) fn retry(&self, inner: &Arc<Inner>) {
+    pub(crate) fn retry(&self, house: &Arc<impl House>) {
         if self.free.load(Ordering::Relaxed) != 0 && !cfg!(weald_fault = "seat_is_not_tried_again")
         {
-            self.retry_now(inner);
+            self.retry_now(house);
         }
     }
 
     #[cold]
-    fn retry_now(&self, inner: &Arc<Inner>) {
-        if self.prepare(inner).is_err() {
+    fn retry_now(&self, house: &Arc<impl House>) {
+        if self.prepare(house).is_err() {
             return;
         }
         let worker = self.lists.lock().take_free(self);
         if let Some(worker) = worker {
-            self.give(inner, worker);
+            self.give(house, worker);
         }
     }
 
     /// Starts the first carrier of each worker.
-    pub(crate) fn open(&self, inner: &Arc<Inner>) -> io::Result<()> {
-        for worker in 0..inner.workers.len() {
-            self.give(inner, worker);
+    pub(crate) fn open(&self, house: &Arc<impl House>) -> io::Result<()> {
+        for worker in 0..house.workers() {
+            self.give(house, worker);
         }
         let mut lists = self.lists.lock();
         if lists.free.is_empty() {
@@ -383,7 +399,7 @@ impl Seats {
     }
 
     /// The holder passes its seat to a carrier that waits, if one does.
-    pub(crate) fn pass(&self, inner: &Inner, worker: usize) -> bool {
+    pub(crate) fn pass(&self, house: &impl House, worker: usize) -> bool {
         let mut lists = self.lists.lock();
         if lists.waiting.is_empty() {
             return false;
@@ -391,22 +407,22 @@ impl Seats {
         let Some(carrier) = lists.next_idle(self) else {
             return false;
         };
-        inner.workers[worker].seat.release();
-        Self::assign(inner, &mut lists, carrier, worker);
+        house.seat(worker).release();
+        Self::assign(house, &mut lists, carrier, worker);
         true
     }
 
     /// The holder lets go of its seat for whoever comes.
-    pub(crate) fn release(&self, inner: &Arc<Inner>, worker: usize) {
-        inner.workers[worker].seat.release();
-        self.give(inner, worker);
+    pub(crate) fn release(&self, house: &Arc<impl House>, worker: usize) {
+        house.seat(worker).release();
+        self.give(house, worker);
     }
 
     /// Sleeps until the carrier is given a seat. `needs`: it has threads of its own to run, so it
     /// asks for one. `keep`: it does not retire.
     pub(crate) fn wait(
         &self,
-        inner: &Arc<Inner>,
+        house: &Arc<impl House>,
         carrier: usize,
         needs: impl Fn() -> bool,
         keep: bool,
@@ -423,12 +439,12 @@ impl Seats {
             if !cfg!(weald_fault = "seat_waits_without_a_look_at_free")
                 && let Some(worker) = lists.take_free(self)
             {
-                inner.workers[worker].seat.seat(carrier);
+                house.seat(worker).seat(carrier);
                 lists.leave_line(self, carrier);
                 return Waited::Seated(worker);
             }
             if needs() {
-                lists = self.ask(inner, lists, carrier, &door);
+                lists = self.ask(&**house, lists, carrier, &door);
             } else {
                 if lists.places[carrier].line == Line::None {
                     lists.places[carrier].line = Line::Spares;
@@ -455,7 +471,7 @@ impl Seats {
     /// only just asked.
     fn ask<'a>(
         &'a self,
-        inner: &Inner,
+        house: &impl House,
         mut lists: MutexGuard<'a, Lists>,
         carrier: usize,
         door: &Condvar,
@@ -467,13 +483,13 @@ impl Seats {
         lists.places[carrier].line = Line::Waiting;
         lists.waiting.push_back(carrier);
         if cfg!(weald_fault = "seat_asks_before_it_is_counted") {
-            inner.notify();
+            house.notify();
         }
         self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
         drop(lists);
         // A sleeping worker must come and pass its seat.
         if !cfg!(weald_fault = "seat_asks_before_it_is_counted") {
-            inner.notify();
+            house.notify();
         }
         self.lists.lock()
     }

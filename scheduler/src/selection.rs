@@ -32,11 +32,11 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::green_thread::{Header, Hint};
-#[cfg(not(loom))]
-use crate::patch::Bypass;
 use crate::shim::atomic::{AtomicUsize, Ordering};
+#[cfg(not(loom))]
+use crate::shim::bypass::Bypass;
 use crate::state::Why;
-use crate::wait_queue::WaitQueue;
+use crate::wait_list::WaitQueue;
 use crate::waiter::{Admit, Ended, Waiting};
 
 pub use crate::wait_queue::Place;
@@ -87,7 +87,7 @@ impl Selection {
             epoch: waiting.epoch(),
             // SAFETY: the running thread's header is alive.
             #[cfg(not(loom))]
-            bypass: Cell::new(Some(Bypass::of(unsafe { &*waiting.header() }))),
+            bypass: Cell::new(Some(Bypass::of(unsafe { &(*waiting.header()).front }))),
         }
     }
 

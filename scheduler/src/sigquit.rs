@@ -14,8 +14,8 @@ use std::thread;
 
 use crate::dump;
 use crate::errno::KeepErrno;
+use crate::inner::Inner;
 use crate::last_words;
-use crate::runtime::Inner;
 use crate::shim::plain::Mutex;
 
 /// The end of the pipe that the handler writes into; -1: there is none yet.
@@ -39,7 +39,7 @@ pub(crate) fn watch(inner: &Arc<Inner>) -> io::Result<()> {
 
 fn install() -> io::Result<()> {
     // The OS thread is no green thread of the caller's, whom hooks of libc may serve.
-    let _bypass = crate::patch::Bypass::enter();
+    let _bypass = crate::shim::bypass::Bypass::enter();
     let (reader, writer) = io::pipe()?;
     thread::Builder::new()
         .name(String::from("weald-sigquit"))

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::carrier;
-use crate::fork_join;
+use crate::share_forks;
 use crate::shim::clock;
 use crate::waiter;
 
@@ -91,7 +91,7 @@ pub fn yield_now() {
     // SAFETY: the running thread's header is alive.
     let header = unsafe { &*waiter::enter() };
     if header.forks.is_used() {
-        fork_join::share_all(header);
+        share_forks::share_all(header);
     }
     carrier::give_way_from(header);
     waiter::enter();

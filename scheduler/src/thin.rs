@@ -15,16 +15,20 @@ use std::fmt::Write as _;
 use std::mem::size_of;
 use std::thread::Result;
 
+use crate::blocking_calls::Blocking;
+use crate::builder::RuntimeBuilder;
 use crate::coroutine::Control;
 use crate::current;
+use crate::end;
+use crate::engine::Scheduler;
 use crate::exception::{self, Exception};
 use crate::green_thread::{Header, Settings, Task};
-use crate::handle::GreenThreadId;
-use crate::join::{self, Packet};
+use crate::id::GreenThreadId;
+use crate::inner::Inner;
+use crate::join::Packet;
 use crate::random::Random;
-use crate::runtime::Inner;
+use crate::request::Request;
 use crate::shim::sync::{Arc, end_timed_waits};
-use crate::spawn::Request;
 
 pub use crate::shim::doom::{Step, doom};
 
@@ -114,12 +118,24 @@ pub(crate) fn runtime() -> Option<Arc<Inner>> {
     inner.map(|inner| unsafe { (*inner).clone() })
 }
 
+/// A runtime without workers and OS threads.
+fn runtime_without_workers() -> Arc<Inner> {
+    let settings = RuntimeBuilder::new().workers(1).spare_threads(1).settings();
+    let mut settings = settings.expect("these settings are possible");
+    (settings.workers, settings.spares) = (0, 0);
+    let refuse = |_: &_, _| Err(std::io::ErrorKind::Unsupported.into());
+    let mut inner = Inner::new(settings, refuse).expect("no worker is made");
+    // Each of its threads has an OS thread to block.
+    inner.blocking = Blocking::new(usize::MAX);
+    Arc::new(inner)
+}
+
 /// Runs a program: one permutation. `Err`: what it panicked with, or what went wrong.
 ///
 /// # Panics
 /// If the system's settings for a runtime cannot be made.
 pub fn run(program: impl FnOnce() + 'static) -> Result<()> {
-    let inner = Inner::thin();
+    let inner = runtime_without_workers();
     THIN.with(|thin| {
         *thin.borrow_mut() = Some(Thin {
             inner,
@@ -158,7 +174,7 @@ fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, Packet<T>) {
         .name
         .as_ref()
         .map_or_else(|| format!("green thread {number}"), ToString::to_string);
-    let runtime = with(|thin| Arc::as_ptr(&thin.inner)).expect("a permutation runs");
+    let runtime = with(|thin| Inner::address(&thin.inner)).expect("a permutation runs");
     let settings = Settings {
         id,
         runtime,
@@ -169,7 +185,7 @@ fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, Packet<T>) {
         control: Control::current(),
     };
     // SAFETY: by the caller's contract; the runtime is kept until all threads have ended.
-    let task = unsafe { Task::new(body, settings, true, None) };
+    let task = unsafe { Task::new::<Scheduler, _, _>(body, settings, true, None) };
     // SAFETY: once.
     let packet = unsafe { Packet::new(task.handle_reference()) };
     let header: *const Header = &raw const *task;
@@ -222,8 +238,8 @@ fn live(task: Task) {
     }
     // SAFETY: this is the thread itself, for the first time.
     unsafe { Task::run_body(&task) };
-    let rest = join::wind_up(&task, || (), || ());
-    join::end(&task, rest);
+    let rest = end::wind_up(&task, || (), || ());
+    end::end(&task, rest);
     with(|thin| {
         if let Some(known) = thin.running() {
             known.ended = true;

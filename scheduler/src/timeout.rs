@@ -4,8 +4,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::current;
 use crate::exception::{self, Elapsed, Exception, Tag};
+use crate::os_header;
 use crate::sleep;
 
 /// Runs `f`; if the limit passes while it waits, or before it enters its next blocking call, that
@@ -43,7 +43,7 @@ use crate::sleep;
 /// assert_eq!(timeout(Duration::MAX, || 42).unwrap(), 42);
 /// ```
 pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
-    let header = current::header();
+    let header = os_header::header();
     let deadline = sleep::deadline(limit);
     // SAFETY: the running thread's own part, held for this statement; the thread keeps its header.
     let id = unsafe { (*header).local() }.push_scope(deadline);

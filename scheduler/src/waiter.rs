@@ -14,13 +14,15 @@
 use std::time::Instant;
 
 use crate::carrier::{self, Unwinding};
-use crate::current;
 use crate::exception::{self, Raise};
-use crate::fork_join;
 use crate::green_thread::{Header, Note};
+use crate::inner::Inner;
+use crate::os_header;
 use crate::os_parker::Parker;
+use crate::share_forks;
 use crate::shim::clock;
 use crate::state::{WaitKind, Wake, Why};
+use crate::switch_out::switch_out;
 #[cfg(loom)]
 use crate::thin::{Wait, Waits};
 use crate::worker::millis_since;
@@ -62,11 +64,11 @@ impl Waiting {
     /// Begins a wait of the running thread.
     #[inline]
     pub(crate) fn begin() -> Self {
-        let header = current::header();
+        let header = os_header::header();
         // SAFETY: the running thread's header is alive as long as it runs.
         let running = unsafe { &*header };
         if running.forks.is_used() {
-            fork_join::share_all(running);
+            share_forks::share_all(running);
         }
         let epoch = running.state.next_epoch();
         Self { header, epoch }
@@ -261,34 +263,17 @@ fn park_in_place(
 fn note_in_place(header: &Header) {
     header.left.note();
     // SAFETY: a runtime is there as long as its threads; an OS thread has none.
-    if let Some(inner) = unsafe { header.runtime.as_ref() } {
+    if let Some(inner) = unsafe { Inner::of_any(header) } {
         header
             .left
             .set_time(millis_since(inner.start, clock::now()));
     }
 }
 
-/// Leaves the stack of the running green thread. The only place that does.
-///
-/// Never inlined, and it touches no thread-local: the OS thread may be another one afterwards.
-#[inline(never)]
-pub(crate) fn switch_out(header: &Header, note: Note) {
-    header.left.note();
-    if cfg!(weald_fault = "carrier_parks_before_the_switch")
-        && let Note::Park { epoch, kind } = note
-        && header.state.park(epoch, kind).is_err()
-    {
-        return;
-    }
-    // SAFETY: the suspender was set when the thread started, and lives on the stack that this call
-    // runs on.
-    unsafe { (*header.suspender.get()).suspend(note) };
-}
-
 /// The prologue of every blocking call that unwinds with its exceptions.
 #[inline]
 pub(crate) fn enter() -> *const Header {
-    let header = current::header();
+    let header = os_header::header();
     // SAFETY: the running thread's header is alive.
     if let Some(raise) = exception::check(unsafe { &*header }) {
         raise.unwind();
@@ -312,7 +297,7 @@ pub(crate) fn enter_and_spend() {
 /// As `enter_and_spend`; before anything else is let run, `first` is.
 #[inline]
 pub(crate) fn enter_and_spend_after(first: impl FnOnce()) {
-    let (carrier, header) = current::carrier_and_running();
+    let (carrier, header) = carrier::here_and_thread();
     // SAFETY: what runs here is alive, and a carrier outlives what runs on its OS thread.
     let quick = unsafe {
         !carrier.is_null()

@@ -7,7 +7,8 @@ use std::time::Instant;
 use weald_timer::Key;
 
 use crate::green_thread::{Header, Note};
-use crate::waiter::switch_out;
+use crate::inner::Inner;
+use crate::switch_out::switch_out;
 use crate::worker::Worker;
 
 use super::with_core;
@@ -24,7 +25,7 @@ pub(crate) struct Armed {
 #[inline]
 pub(crate) fn arm(header: &Header, epoch: u32, at: Instant) -> Armed {
     // SAFETY: a thread that runs keeps its runtime.
-    let start = unsafe { (*header.runtime).start };
+    let start = unsafe { Inner::of(header) }.start;
     loop {
         let armed = with_core(header.runtime, |worker, core| Armed {
             worker,

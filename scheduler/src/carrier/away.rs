@@ -6,12 +6,14 @@
 
 use crate::current;
 use crate::green_thread::{Header, Note};
+use crate::inner::Inner;
 use crate::seat::Waited;
 use crate::shim::atomic::Ordering;
-use crate::waiter::switch_out;
+use crate::shim::sync::Arc;
+use crate::switch_out::switch_out;
 use crate::worker::Worker;
 
-use super::{Carrier, current_runtime};
+use super::{Carrier, current_runtime, here};
 
 /// Says that the running thread blocks its OS thread; the guard that it has come back.
 ///
@@ -23,7 +25,7 @@ pub(crate) struct Away(*const Carrier);
 impl Away {
     /// `None`: this OS thread is no carrier, or it has been said already.
     pub(crate) fn begin() -> Option<Self> {
-        let carrier = current::carrier();
+        let carrier = here();
         if carrier.is_null() {
             return None;
         }
@@ -53,15 +55,25 @@ impl Carrier {
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn give_up_seat(&self, inner: &Arc<Inner>) {
+        if let Some(worker) = self.seat() {
+            self.sit(None);
+            inner.seats.release(inner, worker.index);
+        }
+    }
+
     /// The seat was lost while the running thread blocked.
     #[cold]
     fn come_back(&self) {
-        // SAFETY: the running thread's header is alive.
-        let header = unsafe { &*current::header() };
-        if header.is_green() && !std::thread::panicking() {
+        if let Some(header) = current::green()
+            && !std::thread::panicking()
+        {
             self.away.store(false, Ordering::Relaxed);
             // The carrier's loop waits for a seat; a thread that may migrate goes on elsewhere.
-            switch_out(header, Note::Requeue);
+            // SAFETY: the running thread's header is alive.
+            switch_out(unsafe { &*header }, Note::Requeue);
             return;
         }
         // One that unwinds waits here: on another OS thread it would need its panics (`unwinding.rs`).

@@ -1,21 +1,13 @@
 //! The budget of the running thread: blocking calls that do not wait still give way now and then.
-#![allow(unsafe_code, reason = "the OS thread's own carrier")]
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
-
-use crate::current;
-use crate::green_thread::{Header, Note};
-use crate::shim::clock;
-use crate::waiter::switch_out;
-
-use super::{Carrier, can_suspend};
 
 /// Blocking calls that did not wait, after which a thread gives way; tokio's figure.
 const BUDGET: u32 = 128;
 
 /// A thread whose calls never wait gives way after this too: DESIGN's bound for everybody else.
-pub(super) const SLICE: Duration = Duration::from_micros(200);
+pub(crate) const SLICE: Duration = Duration::from_micros(200);
 
 /// While calls come quicker than this, only every [`STRIDE`]th reads the clock.
 const QUICK: Duration = Duration::from_micros(25);
@@ -33,7 +25,7 @@ const AT_FIRST: u32 = BUDGET + 1 - FIRST_LOOK;
 
 /// What is left of the running thread's turn.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     /// Above zero.
     left: Cell<u32>,
     /// At least one, so the last call of a turn does not pass either.
@@ -43,7 +35,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             left: Cell::new(BUDGET),
             next_look: Cell::new(AT_FIRST),
@@ -53,14 +45,14 @@ impl Budget {
     }
 
     #[inline(always)]
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.left.set(BUDGET);
         self.next_look.set(AT_FIRST);
     }
 
     /// A call that comes before the next look. False: it is time for one.
     #[inline]
-    fn passes(&self) -> bool {
+    pub(super) fn passes(&self) -> bool {
         let left = self.left.get();
         if left <= self.next_look.get() {
             return false;
@@ -70,7 +62,11 @@ impl Budget {
     }
 
     /// The call that is none of those. True: the turn is over. `began`: when it began, if that is known.
-    fn look(&self, now: impl FnOnce() -> Instant, began: impl FnOnce() -> Option<Instant>) -> bool {
+    pub(super) fn look(
+        &self,
+        now: impl FnOnce() -> Instant,
+        began: impl FnOnce() -> Option<Instant>,
+    ) -> bool {
         let left = self.left.get() - 1;
         self.left.set(left);
         if left > 0
@@ -84,7 +80,11 @@ impl Budget {
     }
 
     /// As `look`, where a turn may have any number of calls: only its time counts.
-    fn look_at_time(&self, now: Instant, began: impl FnOnce() -> Option<Instant>) -> bool {
+    pub(super) fn look_at_time(
+        &self,
+        now: Instant,
+        began: impl FnOnce() -> Option<Instant>,
+    ) -> bool {
         let Some(calls) = self.calls_until_next_look(now, began) else {
             self.reset();
             return true;
@@ -119,76 +119,6 @@ impl Budget {
             Some(took) if took >= QUICK => 1,
             _ => STRIDE,
         })
-    }
-}
-
-/// See `waiter::spend`.
-#[inline]
-pub(crate) fn spend() {
-    let carrier = current::carrier();
-    if carrier.is_null() {
-        return;
-    }
-    // SAFETY: a carrier outlives what runs on its OS thread.
-    let carrier = unsafe { &*carrier };
-    if !spend_from(carrier) {
-        spend_slow(carrier);
-    }
-}
-
-/// As `spend`, of the thread that runs on this carrier. False: nothing was spent, and `spend` must be
-/// called, which may suspend.
-#[inline]
-pub(crate) fn spend_from(carrier: &Carrier) -> bool {
-    carrier.budget.passes()
-}
-
-/// As `spend`, of a call of which a turn may have as many as there is time for: it costs a few nanoseconds.
-pub(crate) fn spend_time() {
-    let carrier = current::carrier();
-    if carrier.is_null() {
-        return;
-    }
-    // SAFETY: a carrier outlives what runs on its OS thread.
-    let carrier = unsafe { &*carrier };
-    if !spend_from(carrier) && (carrier.budget).look_at_time(clock::now(), || carrier.last_look()) {
-        give_way();
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn spend_slow(carrier: &Carrier) {
-    // When its turn began is not known, but when the carrier last saw the clock before; without a seat not
-    // even that.
-    if carrier.budget.look(clock::now, || carrier.last_look()) {
-        give_way();
-    }
-}
-
-impl Carrier {
-    /// When the worker last looked at the clock, if a seat is held.
-    fn last_look(&self) -> Option<Instant> {
-        let _inside = self.door.section();
-        // SAFETY: the seat is held; ends with the statement.
-        self.seat()
-            .map(|worker| unsafe { worker.core() }.last_look())
-    }
-}
-
-/// Lets the others run; raises nothing.
-fn give_way() {
-    // SAFETY: the running thread's header is alive.
-    give_way_from(unsafe { &*current::header() });
-}
-
-/// As `give_way`, for the running thread's header.
-#[inline]
-pub(crate) fn give_way_from(header: &Header) {
-    if !std::thread::panicking() && can_suspend(header) {
-        switch_out(header, Note::Yield);
-    } else if !header.is_green() || (cfg!(loom) && current::carrier().is_null()) {
-        crate::shim::thread::yield_now();
     }
 }
 

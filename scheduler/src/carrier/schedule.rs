@@ -3,11 +3,12 @@
 
 use crate::current;
 use crate::green_thread::{Hint, Task};
+use crate::inner::Inner;
 use crate::shim::atomic::Ordering;
 use crate::shim::sync::Arc;
 use crate::worker::count;
 
-use super::{Carrier, Inner, carrier_of};
+use super::{Carrier, carrier_of};
 
 /// Queues a thread whose running reference is the caller's.
 #[inline]
@@ -15,7 +16,7 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
     let home = task.home.load(Ordering::Relaxed);
     if let Some(carrier) = carrier_of(task.runtime) {
         // SAFETY: the carrier's OS thread keeps the runtime.
-        let inner = unsafe { &*task.runtime };
+        let inner = unsafe { Inner::of(&task) };
         if home != 0 && home - 1 != carrier.index {
             inner.woken_outside.fetch_add(1, Ordering::Relaxed);
             inner.carriers[home - 1].send(inner, task);
@@ -57,8 +58,9 @@ fn schedule_outside(task: Task, home: usize) {
     // SAFETY: the thread is not DONE, so its runtime is alive; from here on we keep it, because the
     // thread may run and end as soon as it is queued.
     let inner = unsafe {
-        Arc::increment_strong_count(task.runtime);
-        Arc::from_raw(task.runtime)
+        let inner = task.runtime.cast::<Inner>();
+        Arc::increment_strong_count(inner);
+        Arc::from_raw(inner)
     };
     inner.woken_outside.fetch_add(1, Ordering::Relaxed);
     if home == 0 {
@@ -70,7 +72,7 @@ fn schedule_outside(task: Task, home: usize) {
 
 impl Carrier {
     /// Moves what others sent into the private queues. True: there was something.
-    pub(super) fn take_mail(&self) -> bool {
+    pub(crate) fn take_mail(&self) -> bool {
         if !self.mail.is_there() {
             return false;
         }

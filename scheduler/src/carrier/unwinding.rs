@@ -9,8 +9,9 @@
     reason = "the OS thread's own carrier, and what runs on it"
 )]
 
-use crate::current;
+use super::here;
 use crate::green_thread::Header;
+use crate::inner::Inner;
 #[cfg(not(any(loom, miri)))]
 use crate::panic_count;
 
@@ -20,7 +21,7 @@ pub(crate) fn can_suspend(header: &Header) -> bool {
     if !header.is_green() {
         return false;
     }
-    let carrier = current::carrier();
+    let carrier = here();
     #[cfg(loom)]
     if carrier.is_null() {
         // One of `thin.rs`, an OS thread of its own.
@@ -33,7 +34,7 @@ pub(crate) fn can_suspend(header: &Header) -> bool {
 /// The green thread's panic count goes with it, so that it may unwind anywhere.
 fn owns_locals(header: &Header) -> bool {
     // SAFETY: a thread that runs keeps its runtime.
-    unsafe { (*header.runtime).settings.own.is_some() }
+    unsafe { Inner::of(header) }.settings.own.is_some()
 }
 
 /// Keeps the panics of a thread that has left its stack; made before the switch, dropped after it.

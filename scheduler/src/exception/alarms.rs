@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::BoxError;
-use super::inbox::AlarmKey;
+use super::kinds::BoxError;
+
+/// Tells an `exc_after` of a thread from its others; in the order in which they are due.
+pub(crate) type AlarmKey = (Instant, u64);
 
 /// The `exc_after`s of a thread. The error is `None` once the thread's body has ended: it was dropped.
 ///

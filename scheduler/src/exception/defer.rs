@@ -2,12 +2,12 @@
 #![allow(unsafe_code, reason = "the thread's own part of its header")]
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 
-use crate::current;
-use crate::exception::{go_on, take};
+use super::catch::{go_on, take};
+use super::pending::Deferred;
 use crate::green_thread::Header;
+use crate::os_header;
 
 /// Runs a call that an exception is to end but that must not be where it is raised: the call ends
 /// with an error that [`is_deferred`] knows, and the exception stays pending, to be raised in the
@@ -34,24 +34,12 @@ pub fn is_deferred(error: &io::Error) -> bool {
     inner.is_some_and(<dyn Error + Send + Sync>::is::<Deferred>)
 }
 
-/// Stands for an exception that stays pending.
-#[derive(Debug)]
-pub(super) struct Deferred;
-
-impl fmt::Display for Deferred {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an exception waits to be raised")
-    }
-}
-
-impl Error for Deferred {}
-
 /// While this value lives, nothing is raised in its thread but `Deferred`.
 struct Defers(*const Header);
 
 impl Defers {
     fn new() -> Self {
-        let header = current::header();
+        let header = os_header::header();
         // SAFETY: the thread speaks of itself.
         unsafe { (*header).local() }.begin_defer();
         Self(header)
@@ -72,7 +60,7 @@ pub(crate) struct Hold(*const Header);
 
 impl Hold {
     pub(crate) fn new() -> Self {
-        let header = current::header();
+        let header = os_header::header();
         // SAFETY: the thread speaks of itself.
         unsafe { (*header).local() }.begin_hold();
         Self(header)

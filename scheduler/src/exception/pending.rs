@@ -1,64 +1,31 @@
 //! What a thread is to raise, and when: its own deadlines, and what its inbox holds.
 #![allow(unsafe_code, reason = "the thread's own part of its header")]
 
-use std::any::Any;
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::panic::resume_unwind;
 use std::time::Instant;
 
-use crate::current;
-use crate::exception::defer::Deferred;
-use crate::exception::inbox::AlarmKey;
-use crate::exception::{BoxError, Elapsed, Exception, Tag};
+use super::alarms::AlarmKey;
+use super::kinds::{BoxError, Elapsed, Exception, Tag};
+use super::local::{Local, Scope};
 use crate::green_thread::Header;
 use crate::last_words;
-use crate::locals::Locals;
+use crate::os_header;
 use crate::shim::clock;
 
-/// One `timeout` on the thread's stack.
+/// Stands for an exception that stays pending.
 #[derive(Debug)]
-struct Scope {
-    id: u64,
-    /// `None`: it never passes.
-    deadline: Option<Instant>,
-    /// Its exception was raised.
-    raised: bool,
-    /// Its limit passed while a call of patched code waited, which had to fail or to wait on.
-    told: bool,
+pub(super) struct Deferred;
+
+impl fmt::Display for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an exception waits to be raised")
+    }
 }
 
-/// A thread's own part: its deadlines, how its exceptions stand, its locals.
-#[derive(Debug, Default)]
-pub(crate) struct Local {
-    /// The `timeout`s around the running code, outermost first.
-    scopes: Vec<Scope>,
-    /// The earliest deadline of the inbox's alarms when it was last looked at; it may be too early.
-    alarm: Option<Instant>,
-    /// The earlier of `alarm` and of the scopes' deadlines that were not raised.
-    earliest: Option<Instant>,
-    /// Numbers scopes and alarms.
-    next: u64,
-    kill_raised: bool,
-    /// Some scope's exception was raised and the scope is still there.
-    scope_raised: bool,
-    /// While above zero nothing is raised but the timeouts entered since.
-    hold: u32,
-    /// How many of `scopes` are held: those that were there when the hold began.
-    held: usize,
-    /// Above zero while a `blocking` closure runs.
-    pub(crate) blocking: u32,
-    /// Above zero while `defer` runs: what is to be raised stays where it is.
-    defers: u32,
-    /// Above zero while `on_os_thread` runs, in which nothing may wait.
-    pub(crate) never_waits: u32,
-    /// A call of patched code has failed because of an exception that is no limit's, and it has not
-    /// been raised yet.
-    told: bool,
-    pub(crate) locals: Locals,
-    /// The result of a thread that cannot start; before it starts that of who holds the running reference.
-    pub(crate) payload: Option<Box<dyn Any + Send>>,
-}
+impl Error for Deferred {}
 
 /// An exception on its way into its thread.
 pub(crate) struct Raise {
@@ -97,7 +64,7 @@ impl Raise {
     #[cold]
     fn abort(self) -> ! {
         // SAFETY: the thread asks about itself.
-        let header = unsafe { &*current::header() };
+        let header = unsafe { &*os_header::header() };
         let kind = if header.is_green() { "green" } else { "OS" };
         let (name, id) = (header.name().unwrap_or("<unnamed>"), header.id.get());
         last_words::abort(format_args!(
@@ -122,19 +89,6 @@ impl Raise {
 }
 
 impl Local {
-    fn find_earliest(&mut self) {
-        let scope = self
-            .scopes
-            .iter()
-            .filter(|s| !s.raised)
-            .filter_map(|s| s.deadline)
-            .min();
-        self.earliest = match (scope, self.alarm) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-    }
-
     /// How many of `scopes`, the outermost ones, are held with all else. `None`: nothing is held.
     fn held(&self, header: &Header) -> Option<usize> {
         if self.hold > 0 {
@@ -151,39 +105,6 @@ impl Local {
         };
         let inner = self.scopes.iter().skip(held);
         inner.filter(|s| !s.raised).filter_map(|s| s.deadline).min()
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
-    }
-
-    /// Enters a `timeout`.
-    pub(crate) fn push_scope(&mut self, deadline: Option<Instant>) -> u64 {
-        let id = self.number();
-        self.scopes.push(Scope {
-            id,
-            deadline,
-            raised: false,
-            told: false,
-        });
-        if let Some(deadline) = deadline {
-            self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
-        }
-        id
-    }
-
-    /// Leaves the innermost `timeout`. True: its exception was raised, or patched code was told of it.
-    pub(crate) fn pop_scope(&mut self, id: u64) -> bool {
-        let scope = self.scopes.pop().expect("timeouts nest");
-        debug_assert_eq!(scope.id, id, "timeouts nest");
-        if scope.deadline.is_some() {
-            self.find_earliest();
-        }
-        if self.scope_raised {
-            self.scope_raised = self.scopes.iter().any(|s| s.raised);
-        }
-        scope.raised || scope.told
     }
 
     /// The limits that have passed count as raised: a call of patched code was told of them.
@@ -214,39 +135,6 @@ impl Local {
             self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
         }
         (key, late)
-    }
-
-    pub(super) fn begin_defer(&mut self) {
-        self.defers += 1;
-    }
-
-    pub(super) fn end_defer(&mut self) {
-        self.defers -= 1;
-    }
-
-    pub(super) fn begin_hold(&mut self) {
-        if self.hold == 0 {
-            self.held = self.scopes.len();
-        }
-        self.hold += 1;
-    }
-
-    pub(super) fn end_hold(&mut self) {
-        self.hold -= 1;
-    }
-
-    /// An alarm of the thread's own is gone, and `next` is the earliest one now.
-    pub(crate) fn set_alarm(&mut self, next: Option<Instant>) {
-        if self.alarm != next {
-            self.alarm = next;
-            self.find_earliest();
-        }
-    }
-
-    /// Something to look at before or after a wait?
-    #[inline]
-    fn is_quiet(&self) -> bool {
-        self.earliest.is_none() && !self.kill_raised && !self.scope_raised
     }
 
     /// The next exception to raise, in the order of rule 8.
@@ -422,7 +310,7 @@ fn refuse_to_wait() -> ! {
 /// Panics in `on_os_thread`: before a wait that no exception can interrupt, which asks for none.
 pub(crate) fn check_may_wait() {
     // SAFETY: the running thread's header is alive, and it asks about itself.
-    let local = unsafe { (*current::header()).local_if_any() };
+    let local = unsafe { (*os_header::header()).local_if_any() };
     if local.is_some_and(|local| local.never_waits > 0) {
         refuse_to_wait();
     }

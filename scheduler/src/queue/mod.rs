@@ -9,20 +9,11 @@ mod deque;
 mod injector;
 mod run_queue;
 mod slot;
+mod steal;
 
 use self::deque::{Stealer, Worker};
 
 pub(crate) use self::injector::Injector;
 pub(crate) use self::run_queue::{Order, RunQueue, Thieves, shrink};
 pub(crate) use self::slot::Slot;
-
-/// What came of an attempt to take from another's queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Steal<T> {
-    /// Nothing is there.
-    Empty,
-    /// This was taken.
-    Success(T),
-    /// Somebody else was faster; there may be more.
-    Retry,
-}
+pub(crate) use self::steal::Steal;

@@ -21,6 +21,9 @@
 pub(crate) mod arena;
 #[cfg(not(loom))]
 pub(crate) mod barrier;
+#[cfg(not(loom))]
+pub(crate) mod bypass;
+pub(crate) mod here;
 #[cfg(weald_sanitizer = "thread")]
 pub mod in_sight;
 #[cfg(all(target_os = "linux", target_env = "gnu", not(any(loom, miri))))]

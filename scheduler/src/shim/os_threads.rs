@@ -36,7 +36,7 @@ pub(crate) fn prepare() {
 
 /// Starts an OS thread with a name.
 pub(crate) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<Handle> {
-    let _bypass = crate::patch::Bypass::enter();
+    let _bypass = crate::shim::bypass::Bypass::enter();
     let builder = std::thread::Builder::new().name(name);
     builder.spawn(body).map(Handle::Std)
 }
@@ -46,7 +46,7 @@ pub(crate) fn spawn_lean(
     name: String,
     body: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<Handle> {
-    let _bypass = crate::patch::Bypass::enter();
+    let _bypass = crate::shim::bypass::Bypass::enter();
     #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
     let body = match lean::start(&name, body) {
         Ok(lean) => return Ok(Handle::Lean(lean)),

@@ -59,7 +59,7 @@ pub mod sync {
 
         #[cold]
         fn lock_slow(&self) -> MutexGuard<'_, T> {
-            let _bypass = crate::patch::Bypass::enter();
+            let _bypass = super::super::bypass::Bypass::enter();
             self.0
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -68,7 +68,7 @@ pub mod sync {
 
     /// Waits for a notification; wakes spuriously, as condition variables do.
     pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        let _bypass = crate::patch::Bypass::enter();
+        let _bypass = super::super::bypass::Bypass::enter();
         condvar
             .wait(guard)
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -80,7 +80,7 @@ pub mod sync {
         guard: MutexGuard<'a, T>,
         limit: std::time::Duration,
     ) -> MutexGuard<'a, T> {
-        let _bypass = crate::patch::Bypass::enter();
+        let _bypass = super::super::bypass::Bypass::enter();
         condvar
             .wait_timeout(guard, limit)
             .unwrap_or_else(std::sync::PoisonError::into_inner)

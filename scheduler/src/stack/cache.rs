@@ -27,11 +27,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::count::{count_in, count_out};
 use super::region::{self, Fresh};
-use super::{
+use super::slot::{
     CLASSES, DEFAULT_GUARD, Guard, MAX_STACK, MIN_STACK, Stack, class_of, round_up_to_class,
 };
 use crate::errno::KeepErrno;
@@ -51,29 +52,11 @@ const WINDOW: Duration = Duration::from_millis(500);
 /// Between two steps of [`trim`].
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// Stacks outside the depot: run on, or in a hot list.
-static OUT: AtomicUsize = AtomicUsize::new(0);
-
-/// Usable bytes of those stacks.
-static OUT_BYTES: AtomicU64 = AtomicU64::new(0);
-
 /// Stacks in the depot whose pages have not been given back.
 static RESIDENT: AtomicUsize = AtomicUsize::new(0);
 
 /// Caches that live.
 static CACHES: AtomicUsize = AtomicUsize::new(0);
-
-/// Bytes of address space of all stacks that green threads have or that workers keep at hand (at
-/// most 32 each), guards left aside. Only touched pages of it cost memory. It counts the whole
-/// process, is exact at any quiet moment, and costs nothing to keep: it changes once in a batch.
-pub(crate) fn stack_bytes() -> u64 {
-    OUT_BYTES.load(Ordering::Relaxed)
-}
-
-/// The number of stacks that [`stack_bytes`] counts, for error messages.
-pub(super) fn live() -> usize {
-    OUT.load(Ordering::Relaxed)
-}
 
 /// Why there is no stack.
 #[derive(Debug)]
@@ -382,20 +365,6 @@ fn deposit(class: usize, mut stacks: impl ExactSizeIterator<Item = Stack>) {
     shelf.resident.extend(stacks);
 }
 
-fn count_out(class: usize, stacks: usize) {
-    OUT.fetch_add(stacks, Ordering::Relaxed);
-    OUT_BYTES.fetch_add(bytes_of(class, stacks), Ordering::Relaxed);
-}
-
-fn count_in(class: usize, stacks: usize) {
-    OUT.fetch_sub(stacks, Ordering::Relaxed);
-    OUT_BYTES.fetch_sub(bytes_of(class, stacks), Ordering::Relaxed);
-}
-
-fn bytes_of(class: usize, stacks: usize) -> u64 {
-    (stacks * (MIN_STACK << class)) as u64
-}
-
 /// When the next mark is, and what is left of the last one's excess.
 struct Excess {
     next_mark: Option<Instant>,
@@ -511,8 +480,9 @@ mod tests {
     use std::ptr;
     use std::sync::mpsc;
 
+    use super::super::page::page_size;
     use super::super::tests::check_child;
-    use super::super::{DEFAULT_STACK, MIN_GUARD, region};
+    use super::super::{DEFAULT_STACK, MIN_GUARD, region, stack_bytes};
     use super::*;
 
     // The depot is the process's: a test that counts what is in it has a process of its own.
@@ -538,7 +508,7 @@ mod tests {
     /// Whether the topmost page has memory behind it.
     #[cfg(target_os = "linux")]
     fn is_resident(stack: &Stack) -> bool {
-        let page = region::page_size();
+        let page = page_size();
         let mut resident = 0_u8;
         let top = bytes_at(stack.top() - page).cast();
         // SAFETY: asks about one mapped page, so writes one byte.
@@ -573,7 +543,7 @@ mod tests {
         for stack in &stacks {
             touch_top(stack, 7);
         }
-        let page = region::page_size();
+        let page = page_size();
         let locked = bytes_at(stacks[1].top() - page);
         // The kernel's own call: a sanitizer's `mlock` does nothing and says that it has.
         // SAFETY: it changes no byte of the test's own stack.

@@ -28,6 +28,7 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::page::page_size;
 use super::region;
 
 /// Tells the function it is given the name and id of the green thread that runs on this OS thread.
@@ -244,7 +245,7 @@ impl AltStack {
     /// # Errors
     /// What `mmap(2)`, `mprotect(2)` or `sigaltstack(2)` say: mostly that there is no memory.
     pub(crate) fn for_this_thread() -> io::Result<Self> {
-        let (page, size) = (region::page_size(), alt_stack_size());
+        let (page, size) = (page_size(), alt_stack_size());
         // SAFETY: all zeros is a valid `stack_t`, and the call only fills it in.
         let previous = unsafe {
             let mut previous: libc::stack_t = mem::zeroed();
@@ -310,7 +311,7 @@ impl Drop for AltStack {
             if libc::sigaltstack(ptr::null(), &raw mut current) != 0 {
                 return;
             }
-            let is_ours = current.ss_sp == ours.mapping.wrapping_byte_add(region::page_size());
+            let is_ours = current.ss_sp == ours.mapping.wrapping_byte_add(page_size());
             if is_ours && libc::sigaltstack(&raw const ours.previous, ptr::null_mut()) != 0 {
                 return;
             }
@@ -332,7 +333,7 @@ fn alt_stack_size() -> usize {
     };
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let frame = libc::MINSIGSTKSZ;
-    (frame + ALT_STACK_ROOM).next_multiple_of(region::page_size())
+    (frame + ALT_STACK_ROOM).next_multiple_of(page_size())
 }
 
 #[cfg(test)]

@@ -31,11 +31,11 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::cache::live;
-use super::{Guard, Stack};
+use super::count::live;
+use super::settings::{max_map_count, settings};
+use super::slot::{Guard, Stack};
 
 /// Most regions in a process. With the largest ones this is 128 TiB of stacks: all the addresses
 /// that a process has on x86-64.
@@ -64,7 +64,7 @@ static INSTALLED: AtomicBool = AtomicBool::new(false);
 #[cfg(any(target_os = "linux", target_os = "android"))]
 static VECTORED: AtomicBool = AtomicBool::new(true);
 
-/// Slots guarded by `mprotect`, ever; at most [`Settings::bound`].
+/// Slots guarded by `mprotect`, ever; at most `Settings::bound`.
 static PROTECTED: AtomicUsize = AtomicUsize::new(0);
 
 /// Slots that have been mapped and not been handed out yet.
@@ -483,74 +483,4 @@ pub(super) fn guard_at(address: usize) -> Option<usize> {
             let guard = entry.guard.load(Ordering::Relaxed);
             ((address - base) % stride < guard).then_some(stride - guard)
         })
-}
-
-static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
-
-/// Bytes in a page of memory.
-pub(crate) fn page_size() -> usize {
-    match PAGE_SIZE.load(Ordering::Relaxed) {
-        0 => ask_page_size(),
-        bytes => bytes,
-    }
-}
-
-#[cold]
-fn ask_page_size() -> usize {
-    // SAFETY: the call has no preconditions.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    let bytes = usize::try_from(bytes).expect("every Unix tells the size of its pages");
-    assert!(bytes.is_power_of_two(), "a page of {bytes} bytes");
-    PAGE_SIZE.store(bytes, Ordering::Relaxed);
-    bytes
-}
-
-struct Settings {
-    /// Whether guards are protections even where markers could be had.
-    protect: bool,
-    /// Most slots that `mprotect` may guard.
-    bound: usize,
-}
-
-fn settings() -> io::Result<&'static Settings> {
-    static SETTINGS: OnceLock<Option<Settings>> = OnceLock::new();
-    SETTINGS.get_or_init(read_settings).as_ref().ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "WEALD_STACK_GUARD is neither \"mprotect\" nor \"mprotect:N\" with a number N",
-        )
-    })
-}
-
-fn read_settings() -> Option<Settings> {
-    // Each guard splits its mapping in two, so half the limit; of that one part in sixteen is left
-    // to the rest of the program, at least 512 mappings.
-    let half = max_map_count() / 2;
-    let bound = half.saturating_sub((half / 16).max(256));
-    let Some(value) = std::env::var_os("WEALD_STACK_GUARD") else {
-        return Some(Settings {
-            protect: false,
-            bound,
-        });
-    };
-    let bound = match value.to_str()?.strip_prefix("mprotect")? {
-        "" => bound,
-        number => number.strip_prefix(':')?.parse().ok()?,
-    };
-    Some(Settings {
-        protect: true,
-        bound,
-    })
-}
-
-/// Most mappings the process may have; no limit where there is no such setting.
-fn max_map_count() -> usize {
-    if cfg!(any(target_os = "linux", target_os = "android")) {
-        std::fs::read_to_string("/proc/sys/vm/max_map_count")
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(65_530) // The kernel's default, for where /proc is hidden.
-    } else {
-        usize::MAX
-    }
 }

@@ -22,10 +22,8 @@ use super::heap::Lent;
 use super::layout::{Own, TABLE_LENGTH, TABLE_SURPLUS, Value, read, write};
 use super::libraries::Images;
 use super::{machine, pool, slabs};
-use crate::carrier::Carrier;
 use crate::coroutine::{Coroutine, Resumed};
-use crate::current::{self, Here};
-use crate::green_thread::{Header, Note};
+use crate::shim::here::{self, Front, Here, Host};
 
 /// Blocks that a worker keeps; half of them go to the pool, or come from there, at a time.
 const KEEP: usize = 32;
@@ -205,13 +203,13 @@ impl Own {
 
     /// Gives the block, which is as a new thread's, to this green thread.
     #[inline]
-    pub(crate) fn start(&self, block: &Block, header: *const Header) {
+    pub(crate) fn start(&self, block: &Block, header: *const Front) {
         let pointer = block.pointer();
         // SAFETY: the block is idle and the caller's.
         unsafe {
             write::<c_int>(pointer, self.places.errno, 0);
             // Nobody has lent it anything yet: `libraries.rs` has made `Here` new.
-            current::arrive(self.here(pointer), header);
+            here::arrive(self.here(pointer), header);
         }
     }
 
@@ -237,11 +235,11 @@ impl Own {
     /// The block is that of a green thread that the caller alone may run; `carrier` and `lent` are the
     /// running OS thread's.
     #[inline(always)]
-    pub(crate) unsafe fn arrive(&self, block: &Block, carrier: *const Carrier, lent: &Lent) {
+    pub(crate) unsafe fn arrive(&self, block: &Block, carrier: *const Host, lent: &Lent) {
         let pointer = block.pointer();
         // SAFETY: the block is complete, and nobody runs on it.
         unsafe {
-            if !current::drive(self.here(pointer), carrier, lent.id()) {
+            if !here::drive(self.here(pointer), carrier, lent.id()) {
                 self.lend(pointer, lent);
             }
             machine::set_pointer(pointer);
@@ -266,14 +264,14 @@ impl Own {
     /// The coroutine is the one whose thread has the block; `host` is the running OS thread's
     /// pointer, `carrier` drives it, and `lent` is what it lends.
     #[inline(always)]
-    pub(super) unsafe fn resume(
+    pub(super) unsafe fn resume<N>(
         &self,
-        coroutine: &mut Coroutine<(), Note>,
+        coroutine: &mut Coroutine<(), N>,
         block: &Block,
-        carrier: *const Carrier,
+        carrier: *const Host,
         lent: &Lent,
         host: usize,
-    ) -> Resumed<Note> {
+    ) -> Resumed<N> {
         // SAFETY: by contract; no thread-local is touched in between, and the pointer is the OS
         // thread's again after it. `resume` does not unwind: no panic leaves a coroutine.
         unsafe {

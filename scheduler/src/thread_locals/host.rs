@@ -12,11 +12,11 @@
 use std::hint::black_box;
 
 use super::machine;
-use crate::current;
+use crate::shim::here;
 
 /// The running thread-locals are not those of the OS thread.
 pub(crate) fn is_elsewhere() -> bool {
-    let host = current::host_pointer();
+    let host = here::host_pointer();
     host != 0 && host != machine::pointer()
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn is_elsewhere() -> bool {
 #[inline]
 pub(crate) unsafe fn on_host(f: unsafe fn(*mut ()), data: *mut ()) {
     let running = machine::pointer();
-    let host = current::host_pointer();
+    let host = here::host_pointer();
     if host == 0 || host == running {
         // SAFETY: by contract.
         unsafe { f(data) };

@@ -32,7 +32,7 @@ use super::block::{Block, release};
 use super::layout::{Found, Own, read, size, symbol, write};
 use super::libraries::{libraries, place};
 use super::machine;
-use crate::current;
+use crate::shim::here;
 
 /// Bytes of `struct __res_state`, the resolver's state, by its ABI.
 const RESOLVER_BYTES: usize = 568;
@@ -168,8 +168,8 @@ impl Own {
         let (host, here) = (machine::pointer(), self.here(pointer));
         // SAFETY: by contract; the pointer is the OS thread's again when this returns.
         unsafe {
-            current::arrive(here, ptr::null());
-            current::drive(here, current::carrier(), 0);
+            here::arrive(here, ptr::null());
+            here::drive(here, here::carrier(), 0);
             self.while_lent(pointer, || {
                 machine::set_pointer(pointer);
                 f();

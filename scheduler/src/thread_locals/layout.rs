@@ -17,7 +17,7 @@ use super::ids::Ids;
 use super::kept::Kept;
 use super::libraries::{self, Images, Slots};
 use super::machine;
-use crate::current;
+use crate::shim::here;
 
 /// Pointers in the first level of a thread's table of pthread values, and values in the second:
 /// part of the C library's ABI with debuggers, checked against its description.
@@ -316,7 +316,7 @@ fn look(fresh: bool) -> Found<Seen> {
     if fresh && !inside(resolver) {
         return Err("the resolver's state is not in the control block");
     }
-    let here = current::here() as usize;
+    let here = here::here() as usize;
     let (length, highest) = look_at_table(pointer, here)?;
     let trims = fresh && length == highest + TABLE_SURPLUS;
     let mut common = Vec::new();

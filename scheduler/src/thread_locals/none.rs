@@ -3,8 +3,7 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use crate::carrier::Carrier;
-use crate::green_thread::Header;
+use crate::shim::here::{Front, Host};
 
 /// Nobody can make one.
 #[derive(Debug)]
@@ -83,12 +82,12 @@ impl Own {
         match self.0 {}
     }
 
-    pub(crate) fn start(&self, _block: &Block, _header: *const Header) {
+    pub(crate) fn start(&self, _block: &Block, _header: *const Front) {
         match self.0 {}
     }
 
     #[allow(unsafe_code, reason = "elsewhere it switches thread-locals")]
-    pub(crate) unsafe fn arrive(&self, _block: &Block, _carrier: *const Carrier, _lent: &Lent) {
+    pub(crate) unsafe fn arrive(&self, _block: &Block, _carrier: *const Host, _lent: &Lent) {
         match self.0 {}
     }
 

@@ -19,7 +19,6 @@ use super::layout::{self, Found, Own};
 use super::machine;
 use super::setxid;
 use crate::coroutine::{Control, Coroutine, Resumed, Suspender};
-use crate::green_thread::Note;
 use crate::shadow_stack;
 use crate::stack;
 
@@ -215,11 +214,11 @@ fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
             let block = blocks.get(own).ok_or("no memory for a block")?;
             let stack = stacks.get(STACK).map_err(|_| "no stack for the test")?;
             let report = Box::into_raw(Box::new(Report::default()));
-            let body = move |suspender: &Suspender<(), Note>, ()| {
+            let body = move |suspender: &Suspender<(), ()>, ()| {
                 // SAFETY: the report is freed after the end of this.
                 let report = unsafe { &mut *report };
                 own.begin();
-                let suspend = || suspender.suspend(Note::Yield);
+                let suspend = || suspender.suspend(());
                 body(report, key, 100 * round + number, &suspend);
                 own.finish();
             };
@@ -239,7 +238,7 @@ fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
                 let expected = if turn == 3 {
                     Resumed::Finished
                 } else {
-                    Resumed::Suspended(Note::Yield)
+                    Resumed::Suspended(())
                 };
                 if resumed != expected || host_pointer() != host {
                     return Err("a thread of the test does not run as it should");

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::layout::Found;
 use super::machine;
-use crate::current;
+use crate::shim::here;
 
 /// `SIGSETXID` of the C library: the second of the kernel's signals that it keeps for itself.
 const SIGNAL: c_int = 33;
@@ -79,7 +79,7 @@ extern "C" fn handle(signal: c_int, info: *mut c_void, context: *mut c_void) {
     // SAFETY: it was the handler of this signal, of which the C library wants `SA_SIGINFO`.
     let handler = unsafe { std::mem::transmute::<usize, Handler>(handler) };
     let running = machine::pointer();
-    let host = current::host_pointer();
+    let host = here::host_pointer();
     if host == 0 || host == running {
         handler(signal, info, context);
     } else {

@@ -17,8 +17,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::shim::atomic::{AtomicUsize, Ordering};
-
+#[cfg(all(
+    feature = "traces",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(any(loom, miri))
+))]
+mod names;
 #[cfg(all(
     feature = "traces",
     target_os = "linux",
@@ -26,6 +31,13 @@ use crate::shim::atomic::{AtomicUsize, Ordering};
     not(any(loom, miri))
 ))]
 mod native;
+#[cfg(all(
+    feature = "traces",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(any(loom, miri))
+))]
+use self::names as told;
 #[cfg(all(
     feature = "traces",
     target_os = "linux",
@@ -40,7 +52,21 @@ use native as taking;
     any(target_arch = "x86_64", target_arch = "aarch64"),
     not(any(loom, miri))
 )))]
+mod addresses;
+#[cfg(not(all(
+    feature = "traces",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(any(loom, miri))
+)))]
 mod none;
+#[cfg(not(all(
+    feature = "traces",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(any(loom, miri))
+)))]
+use self::addresses as told;
 #[cfg(not(all(
     feature = "traces",
     target_os = "linux",
@@ -50,60 +76,6 @@ mod none;
 use none as taking;
 
 pub(crate) use taking::Tracer;
-
-/// Where and when a thread left its stack.
-#[derive(Debug)]
-pub(crate) struct Left {
-    code: AtomicUsize,
-    stack: AtomicUsize,
-    frame: AtomicUsize,
-    /// The end of what is the thread's on its stack.
-    end: AtomicUsize,
-    /// Milliseconds since its runtime's start.
-    time: AtomicUsize,
-}
-
-impl Left {
-    pub(crate) fn new() -> Self {
-        Self {
-            code: AtomicUsize::new(0),
-            stack: AtomicUsize::new(0),
-            frame: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
-            time: AtomicUsize::new(0),
-        }
-    }
-
-    /// Notes the place of the call. Always inlined: it is the caller's frame that is there for the
-    /// time of the wait.
-    #[inline(always)]
-    pub(crate) fn note(&self) {
-        if let Some([code, stack, frame]) = taking::here() {
-            self.code.store(code, Ordering::Relaxed);
-            self.stack.store(stack, Ordering::Relaxed);
-            self.frame.store(frame, Ordering::Relaxed);
-        }
-    }
-
-    /// The thread begins to run; nothing beyond this address is its own.
-    #[inline]
-    pub(crate) fn begin(&self, end: usize) {
-        // No model takes traces.
-        if !cfg!(loom) {
-            self.end.store(end, Ordering::Relaxed);
-        }
-    }
-
-    /// When: by the clock as the worker last saw it.
-    #[inline(always)]
-    pub(crate) fn set_time(&self, millis: usize) {
-        self.time.store(millis, Ordering::Relaxed);
-    }
-
-    pub(crate) fn time(&self) -> usize {
-        self.time.load(Ordering::Relaxed)
-    }
-}
 
 /// The calls that a green thread was in, the innermost first. Its `Display` is a line for each, with
 /// the function's name and, where the program has debug information, file and line; from the blocking
@@ -127,6 +99,6 @@ impl Trace {
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        taking::write(f, &self.0)
+        told::write(f, &self.0)
     }
 }

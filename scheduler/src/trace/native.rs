@@ -1,8 +1,6 @@
 //! Taking traces on Linux.
 #![allow(unsafe_code, reason = "reads registers")]
 
-use std::arch::asm;
-use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
@@ -10,89 +8,15 @@ use framehop::{CacheNative, MayAllocateDuringUnwind, UnwindRegsNative, Unwinder 
 
 mod frame_info;
 
-use super::{Left, Trace};
+use super::Trace;
 use crate::green_thread::Header;
+use crate::left::Left;
 use crate::shim::atomic::{Ordering, fence};
 
 /// Deeper stacks are told in part.
 const DEPTH: usize = 128;
 /// So much of a stack is copied at most.
 const BYTES: usize = 256 << 10;
-
-/// Code address, stack and frame pointer of the caller.
-#[inline(always)]
-#[allow(clippy::unnecessary_wraps, reason = "elsewhere nothing is known")]
-pub(super) fn here() -> Option<[usize; 3]> {
-    let (code, stack, frame): (usize, usize, usize);
-    // SAFETY: reads three registers.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        asm!(
-            "lea {code}, [rip]",
-            "mov {stack}, rsp",
-            "mov {frame}, rbp",
-            code = out(reg) code,
-            stack = out(reg) stack,
-            frame = out(reg) frame,
-            options(nomem, nostack, preserves_flags)
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        asm!(
-            "adr {code}, .",
-            "mov {stack}, sp",
-            "mov {frame}, x29",
-            code = out(reg) code,
-            stack = out(reg) stack,
-            frame = out(reg) frame,
-            options(nomem, nostack, preserves_flags)
-        );
-    }
-    Some([code, stack, frame])
-}
-
-/// The function below which nothing is the user's.
-const END: &str = "run_green_thread_body";
-
-/// Writes the calls with their names, as far as the thread's closure.
-pub(super) fn write(f: &mut fmt::Formatter<'_>, addresses: &[usize]) -> fmt::Result {
-    for (depth, &address) in addresses.iter().enumerate() {
-        // A call returns behind itself, which may be another line or function.
-        let looked_for = if depth == 0 { address } else { address - 1 };
-        let mut lines = Vec::new();
-        let mut ends = false;
-        backtrace::resolve(std::ptr::without_provenance_mut(looked_for), |symbol| {
-            let name = symbol.name().map(|name| format!("{name:#}"));
-            ends |= name.as_ref().is_some_and(|name| name.contains(END));
-            if ends {
-                return;
-            }
-            let mut line = name.unwrap_or_else(|| format!("{address:#x}"));
-            if let (Some(file), Some(number)) = (symbol.filename(), symbol.lineno()) {
-                let _ = write!(line, " at {}:{number}", file.display());
-            }
-            lines.push(line);
-        });
-        // What was inlined where the thread left its stack is how it did that.
-        let hidden = if depth == 0 {
-            lines.len().saturating_sub(1)
-        } else {
-            0
-        };
-        for line in &lines[hidden..] {
-            writeln!(f, "    {line}")?;
-        }
-        if ends {
-            break;
-        }
-        if lines.is_empty() {
-            writeln!(f, "    {address:#x}")?;
-        }
-    }
-    Ok(())
-}
 
 /// Takes traces of any number of threads.
 pub(crate) struct Tracer {

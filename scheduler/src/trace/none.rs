@@ -1,20 +1,7 @@
 //! Where no traces are taken.
 
-use std::fmt;
-
 use super::Trace;
 use crate::green_thread::Header;
-
-#[inline(always)]
-pub(super) fn here() -> Option<[usize; 3]> {
-    None
-}
-
-pub(super) fn write(f: &mut fmt::Formatter<'_>, addresses: &[usize]) -> fmt::Result {
-    addresses
-        .iter()
-        .try_for_each(|address| writeln!(f, "    {address:#x}"))
-}
 
 /// Takes none.
 #[derive(Debug)]

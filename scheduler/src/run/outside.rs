@@ -9,12 +9,13 @@
 #![allow(unsafe_code, reason = "runs green threads")]
 
 use std::ptr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::carrier::Carrier;
 use crate::coroutine::{Coroutine, Resumed};
 use crate::current;
 use crate::green_thread::{Header, Note, Task};
-use crate::runtime::Inner;
+use crate::inner::Inner;
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
@@ -22,7 +23,8 @@ use crate::slice::{self, Slice};
 use crate::thread_locals::{Block, Own};
 use crate::trace::Tracer;
 
-use super::{BRIEF, Carrier};
+/// A thread that comes back within this is no hog any more.
+const BRIEF: Duration = Duration::from_millis(2);
 
 impl Carrier {
     /// A thread that did not come back for long the last time will hardly do so this time: the
@@ -129,12 +131,12 @@ impl Carrier {
         coroutine: &mut Coroutine<(), Note>,
     ) -> Resumed<Note> {
         // SAFETY: by contract.
-        unsafe { own.arrive(block, self, &self.lent) };
+        unsafe { own.arrive(block, &raw const self.host, &self.lent) };
         self.door.leave();
         let resumed = coroutine.resume(());
         self.door.enter();
         // SAFETY: the pointer is that of this OS thread's own block.
-        unsafe { own.leave(self.host.get()) };
+        unsafe { own.leave(self.host.pointer.get()) };
         resumed
     }
 

@@ -5,16 +5,15 @@
 
 use std::time::{Duration, Instant};
 
+use crate::carrier::Carrier;
+use crate::inner::Inner;
 use crate::queue::Steal;
-use crate::runtime::Inner;
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
 use crate::stack;
 use crate::thread_locals;
 use crate::worker::{Core, Worker, count};
-
-use super::Carrier;
 
 /// A worker that will sleep longer than this leaves its spare stacks to all first.
 const LONG_SLEEP: Duration = Duration::from_millis(50);

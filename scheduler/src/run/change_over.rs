@@ -24,14 +24,16 @@
 
 use std::mem;
 
+use crate::carrier::Carrier;
 use crate::coroutine::Resumed;
 use crate::green_thread::{Header, Note, Task};
+use crate::inner::Inner;
 use crate::shim::atomic::Ordering;
 use crate::shim::sync::Arc;
 use crate::thread_locals::{Block, Own};
 use crate::worker::Worker;
 
-use super::{Carrier, Inner, park_seated};
+use super::publish::park_seated;
 
 /// The block of a thread that has started.
 ///
@@ -62,7 +64,13 @@ impl Carrier {
     ) -> (Resumed<Note>, bool) {
         // SAFETY: the running reference is ours (green_thread.rs 2), here and below; the block is that
         // of the thread that is resumed next.
-        unsafe { own.arrive(block(task).expect("bound together"), self, &self.lent) };
+        unsafe {
+            own.arrive(
+                block(task).expect("bound together"),
+                &raw const self.host,
+                &self.lent,
+            );
+        }
         loop {
             // From here to `enter` the seat may be seized: `worker` is not ours any more.
             self.door.leave();
@@ -80,17 +88,17 @@ impl Carrier {
                 match unsafe { block(&chosen) } {
                     Some(block) if !chosen.hog.get() => {
                         // SAFETY: as above.
-                        unsafe { own.arrive(block, self, &self.lent) };
+                        unsafe { own.arrive(block, &raw const self.host, &self.lent) };
                         let last = mem::replace(task, chosen);
                         if let Some(last) = publish_last(worker, last, note) {
                             // SAFETY: the pointer is that of this OS thread's own block, and then of
                             // the thread that is resumed next again.
                             unsafe {
-                                own.leave(self.host.get());
+                                own.leave(self.host.pointer.get());
                                 self.woken_early(inner, last);
                                 own.arrive(
                                     super::change_over::block(task).expect("just seen"),
-                                    self,
+                                    &raw const self.host,
                                     &self.lent,
                                 );
                             }
@@ -104,7 +112,7 @@ impl Carrier {
                 }
             }
             // SAFETY: the pointer is that of this OS thread's own block.
-            unsafe { own.leave(self.host.get()) };
+            unsafe { own.leave(self.host.pointer.get()) };
             return (resumed, seated);
         }
     }

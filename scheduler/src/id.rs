@@ -1,0 +1,43 @@
+//! The numbers of threads.
+
+use std::fmt;
+use std::num::NonZeroU64;
+
+/// A number that no other thread of the process has, green or not.
+///
+/// # Examples
+/// ```
+/// let id = weald_scheduler::current().id();
+/// assert_eq!(id, weald_scheduler::current().id());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GreenThreadId(NonZeroU64);
+
+impl GreenThreadId {
+    pub(crate) fn next() -> Self {
+        Self::block(1)
+    }
+
+    /// The first of `count` fresh numbers.
+    pub(crate) fn block(count: u64) -> Self {
+        // Not part of any protocol, so std's also in a model.
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let first = NEXT.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+        Self(NonZeroU64::new(first).expect("2^64 threads are never made"))
+    }
+
+    /// The number that many after this one; within a block.
+    pub(crate) fn offset(self, by: u64) -> Self {
+        Self(self.0.checked_add(by).expect("2^64 threads are never made"))
+    }
+
+    pub(crate) fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Debug for GreenThreadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GreenThreadId({})", self.0)
+    }
+}

@@ -1,0 +1,112 @@
+//! Where and when a thread left its stack: what it notes for who wants its trace (`trace/mod.rs`).
+#![allow(unsafe_code, reason = "reads registers")]
+
+use crate::shim::atomic::{AtomicUsize, Ordering};
+
+/// Where and when a thread left its stack.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) code: AtomicUsize,
+    pub(crate) stack: AtomicUsize,
+    pub(crate) frame: AtomicUsize,
+    /// The end of what is the thread's on its stack.
+    pub(crate) end: AtomicUsize,
+    /// Milliseconds since its runtime's start.
+    time: AtomicUsize,
+}
+
+impl Left {
+    pub(crate) fn new() -> Self {
+        Self {
+            code: AtomicUsize::new(0),
+            stack: AtomicUsize::new(0),
+            frame: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            time: AtomicUsize::new(0),
+        }
+    }
+
+    /// Notes the place of the call. Always inlined: it is the caller's frame that is there for the
+    /// time of the wait.
+    #[inline(always)]
+    pub(crate) fn note(&self) {
+        if let Some([code, stack, frame]) = here() {
+            self.code.store(code, Ordering::Relaxed);
+            self.stack.store(stack, Ordering::Relaxed);
+            self.frame.store(frame, Ordering::Relaxed);
+        }
+    }
+
+    /// The thread begins to run; nothing beyond this address is its own.
+    #[inline]
+    pub(crate) fn begin(&self, end: usize) {
+        // No model takes traces.
+        if !cfg!(loom) {
+            self.end.store(end, Ordering::Relaxed);
+        }
+    }
+
+    /// When: by the clock as the worker last saw it.
+    #[inline(always)]
+    pub(crate) fn set_time(&self, millis: usize) {
+        self.time.store(millis, Ordering::Relaxed);
+    }
+
+    pub(crate) fn time(&self) -> usize {
+        self.time.load(Ordering::Relaxed)
+    }
+}
+
+/// Code address, stack and frame pointer of the caller.
+#[cfg(all(
+    feature = "traces",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(any(loom, miri))
+))]
+#[inline(always)]
+#[allow(clippy::unnecessary_wraps, reason = "elsewhere nothing is known")]
+fn here() -> Option<[usize; 3]> {
+    use std::arch::asm;
+
+    let (code, stack, frame): (usize, usize, usize);
+    // SAFETY: reads three registers.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!(
+            "lea {code}, [rip]",
+            "mov {stack}, rsp",
+            "mov {frame}, rbp",
+            code = out(reg) code,
+            stack = out(reg) stack,
+            frame = out(reg) frame,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!(
+            "adr {code}, .",
+            "mov {stack}, sp",
+            "mov {frame}, x29",
+            code = out(reg) code,
+            stack = out(reg) stack,
+            frame = out(reg) frame,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    Some([code, stack, frame])
+}
+
+/// Where no traces are taken, nothing is noted.
+#[cfg(not(all(
+    feature = "traces",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(any(loom, miri))
+)))]
+#[inline(always)]
+fn here() -> Option<[usize; 3]> {
+    None
+}

@@ -1,0 +1,185 @@
+//! One turn of a green thread, and what its note asks for.
+#![allow(
+    unsafe_code,
+    reason = "the OS thread's own carrier, and what runs on it"
+)]
+
+use std::ptr;
+
+use super::publish::{park_seated, publish};
+use crate::carrier::Carrier;
+use crate::coroutine::Resumed;
+use crate::current;
+use crate::exception;
+use crate::green_thread::{Header, Hint, Note, Task};
+use crate::inner::Inner;
+use crate::shim::atomic::Ordering;
+use crate::shim::clock;
+use crate::shim::sync::Arc;
+use crate::worker::{Worker, count, millis_since};
+
+impl Carrier {
+    /// Runs a green thread until it leaves its stack, and does what its note asks for. With
+    /// thread-locals of their own, also those that come after it, one of which may be left to do and
+    /// is returned (`change_over.rs`).
+    #[inline(always)]
+    pub(super) fn dispatch<const OWN: bool>(
+        &self,
+        inner: &Arc<Inner>,
+        worker: &Worker,
+        mut task: Task,
+    ) -> Option<Task> {
+        self.note_turn(worker);
+        // SAFETY: the running reference is ours, hence the coroutine as well (green_thread.rs 2).
+        let coroutine = unsafe { &mut *task.coroutine.get() };
+        let coroutine = match coroutine {
+            Some(coroutine) => coroutine,
+            None => match self.start(inner, worker, task) {
+                Some(bound) => {
+                    task = bound;
+                    // SAFETY: as above.
+                    let bound = unsafe { &mut *task.coroutine.get() };
+                    bound.as_mut().expect("just bound")
+                }
+                None => return None,
+            },
+        };
+        if let Some(hooks) = &inner.settings.hooks {
+            hooks.resumed(&task);
+        }
+        let header: *const Header = &raw const *task;
+        self.running.store(header.cast_mut(), Ordering::Relaxed);
+        let handed_over = task.hog.get().then(|| self.hand_over_before(inner));
+        let mut next = None;
+        let own = if OWN { inner.settings.own } else { None };
+        let (resumed, seated) = match own {
+            None => {
+                // From here to `enter` the seat may be seized: `worker` is not ours any more.
+                self.door.leave();
+                current::set_running(header);
+                let resumed = coroutine.resume(());
+                current::set_running(ptr::null());
+                (resumed, self.door.enter())
+            }
+            // SAFETY: the running reference is ours, and the block was bound with the coroutine.
+            Some(own) => unsafe {
+                let calm = handed_over.is_none();
+                self.run_own(own, inner, worker, &mut task, calm, &mut next)
+            },
+        };
+        if !seated {
+            // It was seized from under it.
+            task.hog.set(true);
+            self.tell_where(&task, &resumed);
+        } else if let Some(start) = handed_over {
+            self.came_back(&task, start, &resumed);
+        } else if self.door.seat().is_null() {
+            // It lost its seat, or gave it up, and has found out in a call of weald's.
+            self.tell_where(&task, &resumed);
+        }
+        self.left(inner, task, &resumed);
+        next
+    }
+
+    /// What the thread's note asks for.
+    #[inline(always)]
+    pub(super) fn left(&self, inner: &Arc<Inner>, task: Task, resumed: &Resumed<Note>) {
+        match *resumed {
+            Resumed::Suspended(note) => {
+                if let Some(hooks) = &inner.settings.hooks {
+                    hooks.suspended(&task);
+                }
+                self.suspended(inner, task, note);
+            }
+            Resumed::Finished => self.finished(inner, &task),
+        }
+    }
+
+    /// The worker is about to run a green thread.
+    #[inline(always)]
+    pub(super) fn note_turn(&self, worker: &Worker) {
+        if worker.late.load(Ordering::Relaxed) {
+            worker.late.store(false, Ordering::Relaxed);
+        }
+        // The monitor watches it move; a plain step, as only the seat's holder writes.
+        let ticks = worker.ticks.load(Ordering::Relaxed);
+        worker.ticks.store(ticks + 1, Ordering::Relaxed);
+        self.budget.reset();
+    }
+
+    #[inline(always)]
+    pub(super) fn suspended(&self, inner: &Arc<Inner>, task: Task, note: Note) {
+        if !task.registered.get() {
+            self.register(inner, &task);
+        }
+        match note {
+            Note::Yield => self.push_yielded(inner, task),
+            Note::Park { epoch, kind } => {
+                let parked = if let Some(worker) = self.seat() {
+                    park_seated(worker, task, epoch, kind)
+                } else {
+                    inner.parked_outside.fetch_add(1, Ordering::Relaxed);
+                    task.left.set_time(millis_since(inner.start, clock::now()));
+                    publish(task, epoch, kind)
+                };
+                if let Err(task) = parked {
+                    self.woken_early(inner, task);
+                }
+            }
+            Note::Requeue => self.push_woken(inner, task, Hint::Event),
+        }
+    }
+
+    /// A thread has left its stack for the first time: from now on a shutdown finds it.
+    #[inline(never)]
+    fn register(&self, inner: &Inner, task: &Task) {
+        inner.registry.insert(task, self.index);
+        // The lock of the registry orders this after the step to *killing*, if the shutdown has looked
+        // there before: then it leaves the thread to us.
+        if inner.is_killing() && !cfg!(panic = "abort") {
+            exception::kill(task);
+        }
+    }
+
+    /// A waker, the token or an exception was first: the thread goes on.
+    #[inline(never)]
+    pub(super) fn woken_early(&self, inner: &Arc<Inner>, task: Task) {
+        match self.seat() {
+            Some(worker) => count(&worker.counters.wakes),
+            None => {
+                inner.woken_outside.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.push_woken(inner, task, Hint::Event);
+    }
+
+    #[inline(always)]
+    pub(super) fn push_yielded(&self, inner: &Arc<Inner>, task: Task) {
+        if self.seat().is_none() && self.may_stay(inner, &task) {
+            self.stays.replace(Some(task));
+        } else if task.home.load(Ordering::Relaxed) != 0 {
+            self.private().push_yielded(task);
+        } else if let Some(worker) = self.seat() {
+            // SAFETY: the seat is held; ends with the statement.
+            unsafe { worker.core() }.push_yielded(task);
+        } else {
+            inner.inject(task);
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn push_woken(&self, inner: &Arc<Inner>, task: Task, hint: Hint) {
+        if task.home.load(Ordering::Relaxed) != 0 {
+            self.private().push(task, hint);
+        } else if let Some(worker) = self.seat() {
+            let asleep = inner.workers.len() > 1 && inner.idle.somebody_sleeps();
+            // SAFETY: the seat is held; ends with the statement.
+            let stealable = unsafe { worker.core() }.push_woken(worker, task, hint, asleep);
+            if stealable && inner.workers.len() > 1 {
+                inner.notify();
+            }
+        } else {
+            inner.inject(task);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Green threads that do not come back: how long each has lasted, and when that is reported.
+#![allow(
+    unsafe_code,
+    reason = "reads the name of a thread that is held where it is"
+)]
+
+use std::time::{Duration, Instant};
+
+use crate::blocked;
+use crate::carrier::Carrier;
+use crate::inner::Inner;
+use crate::shim::atomic::Ordering;
+use crate::trace::{Trace, Tracer};
+
+/// Between two looks; the bound on how long a slot or a poller is left alone.
+pub(super) const TICK: Duration = Duration::from_millis(1);
+
+/// A green thread may keep others waiting so long: Go's time slice. Sooner, after two looks, if
+/// events or timers wait.
+pub(super) const PATIENCE: Duration = Duration::from_millis(10);
+
+/// So long after the last seat that was taken from a hog in the kernel a siege goes on, and as long again for
+/// each seat: after a single one it is short, but long enough for two looks at the next hog.
+pub(super) const SIEGE: Duration = Duration::from_millis(2);
+
+/// The longest that becomes.
+pub(super) const LONGEST_SIEGE: Duration = Duration::from_millis(20);
+
+/// [`TICK`] is halved for each seat, so often at most: 62 us are about what giving a seat on takes.
+pub(super) const HALVINGS: u32 = 4;
+
+/// Hogs of one worker that waited inside the kernel, one soon after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Siege {
+    pub(super) seats: u32,
+    pub(super) last: Instant,
+}
+
+impl Siege {
+    pub(super) fn is_on(&self, now: Instant) -> bool {
+        let lasts = SIEGE.saturating_mul(self.seats + 1).min(LONGEST_SIEGE);
+        self.seats > 0 && now.saturating_duration_since(self.last) <= lasts
+    }
+
+    pub(super) fn lost_a_seat(&mut self, now: Instant) {
+        let seats = if self.is_on(now) { self.seats } else { 0 };
+        *self = Self {
+            seats: seats + 1,
+            last: now,
+        };
+    }
+
+    /// Until the next look.
+    pub(super) fn tick(&self) -> Duration {
+        TICK / (1 << self.seats.min(HALVINGS))
+    }
+}
+
+/// A green thread that does not come back.
+#[derive(Debug)]
+pub(super) struct Hog {
+    pub(super) carrier: usize,
+    pub(super) stretch: Stretch,
+    pub(super) since: Instant,
+    pub(super) counted: bool,
+    pub(super) reported: bool,
+    /// Where its OS thread waits; asked only if somebody wants to know.
+    pub(super) blocked: Option<Trace>,
+}
+
+/// What changes when it does come back.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stretch {
+    Seated { worker: usize, ticks: u64 },
+    Seized { losses: usize },
+}
+
+impl Hog {
+    pub(super) fn lasts(&self, inner: &Inner) -> bool {
+        let carrier = &inner.carriers[self.carrier];
+        match self.stretch {
+            Stretch::Seated { worker, ticks } => {
+                let worker = &inner.workers[worker];
+                worker.seat.holder() == Some(self.carrier)
+                    && worker.ticks.load(Ordering::Relaxed) == ticks
+                    && carrier.door.is_outside()
+            }
+            Stretch::Seized { losses } => carrier.door.losses() == losses,
+        }
+    }
+
+    /// Counts and reports it when it is time. False: it has come back.
+    pub(super) fn goes_on(
+        &mut self,
+        inner: &Inner,
+        tracer: Option<&mut Tracer>,
+        now: Instant,
+    ) -> bool {
+        let lasts = now.saturating_duration_since(self.since);
+        if !self.lasts(inner) {
+            if let Some(place) = self.blocked.take() {
+                blocked::over(place, lasts);
+            }
+            return false;
+        }
+        if let Some(tracer) = tracer
+            && self.blocked.is_none()
+            && lasts >= PATIENCE
+        {
+            self.blocked = self.where_it_waits(inner, tracer);
+            if let Some(place) = &self.blocked {
+                blocked::seen(place);
+            }
+        }
+        if !self.counted && lasts >= PATIENCE {
+            self.counted = true;
+            inner.monitor.hogs.fetch_add(1, Ordering::Relaxed);
+        }
+        if !self.reported && lasts >= inner.settings.hog_report {
+            let carrier = &inner.carriers[self.carrier];
+            self.reported = self.report(inner, carrier, now);
+        }
+        true
+    }
+
+    /// Where its OS thread waits, if it does.
+    pub(super) fn where_it_waits(&self, inner: &Inner, tracer: &mut Tracer) -> Option<Trace> {
+        let carrier = &inner.carriers[self.carrier];
+        let found = carrier.door.hold_out(|| {
+            if !self.lasts(inner) {
+                return None;
+            }
+            // SAFETY: as in `report`.
+            let header = unsafe { carrier.running.load(Ordering::Relaxed).as_ref() }?;
+            tracer.take_blocked(carrier.os_thread.load(Ordering::Relaxed), header)
+        });
+        found.flatten()
+    }
+
+    /// Logs who it is. False: it is coming back right now.
+    pub(super) fn report(&self, inner: &Inner, carrier: &Carrier, now: Instant) -> bool {
+        let who = carrier.door.hold_out(|| {
+            if !self.lasts(inner) {
+                return None;
+            }
+            // SAFETY: the carrier is held outside its door, so the thread that runs there cannot
+            // end: its carrier drops it inside.
+            let header = unsafe { carrier.running.load(Ordering::Relaxed).as_ref() }?;
+            if let Stretch::Seized { .. } = self.stretch {
+                carrier.reported.store(true, Ordering::Relaxed);
+            }
+            Some((header.name().unwrap_or("<unnamed>").to_string(), header.id))
+        });
+        let Some(Some((name, id))) = who else {
+            return false;
+        };
+        let lasts = now.saturating_duration_since(self.since);
+        log::warn!(
+            "weald: green thread {name} ({id:?}) has kept its OS thread for {lasts:?} without a \
+             blocking call of weald's"
+        );
+        true
+    }
+}

@@ -1,0 +1,115 @@
+//! What a carrier looks at between two turns: mail, injector, timers, poller, those who wait for a seat.
+#![allow(
+    unsafe_code,
+    reason = "the OS thread's own carrier, and what runs on it"
+)]
+
+use std::time::Instant;
+
+use crate::carrier::{Carrier, SLICE};
+use crate::fire::fire;
+use crate::green_thread::Task;
+use crate::inner::Inner;
+use crate::shim::clock;
+use crate::shim::sync::Arc;
+use crate::worker::{Worker, count};
+use crate::worker_timers::{DUE_BATCH, DUE_SLICE};
+
+impl Carrier {
+    /// Every 61 dispatches: the mail, a thread from the injector.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn look_outside(&self, inner: &Inner) -> Option<Task> {
+        self.take_mail();
+        inner.injector.pop()
+    }
+
+    /// Lets go of the seat for a carrier that waits for one. The queues go with it; what is the
+    /// carrier's own waits for the next one. False: nobody waits.
+    pub(super) fn pass(&self, inner: &Inner, worker: &Worker) -> bool {
+        if !inner.seats.somebody_waits() {
+            return false;
+        }
+        self.sit(None);
+        if inner.seats.pass(inner, worker.index) {
+            return true;
+        }
+        self.sit(Some(worker));
+        false
+    }
+
+    /// Timers, events, and carriers that wait for a seat. False: one of them has it now.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn look_at_clock(&self, inner: &Arc<Inner>, worker: &Worker) -> bool {
+        let now = clock::now();
+        // SAFETY: the seat is held; ends before timers and events are handled.
+        let core = unsafe { worker.core() };
+        core.saw(now);
+        let poll = core.poll_is_due(now, self.private().woken());
+        let turn_is_over = || {
+            let since = self.since.get().unwrap_or(now);
+            now.saturating_duration_since(since) >= SLICE
+        };
+        if inner.seats.somebody_waits() && turn_is_over() && self.pass(inner, worker) {
+            return false;
+        }
+        self.look(inner, worker, now, poll);
+        if !inner.starts.is_empty() {
+            self.admit(inner, worker);
+            if self.seat().is_none() {
+                return false;
+            }
+        }
+        // One thread is what this worker runs next, unless the carrier's own are before it.
+        let most = usize::from(self.private().is_empty());
+        if inner.idle.somebody_sleeps() && worker.has_stealable() && worker.queued() > most {
+            inner.notify();
+        }
+        true
+    }
+
+    /// Timers, and the poller if `poll`. Returns how many threads that may have made ready; at least
+    /// one, if there is more to do and the next look must not wait.
+    pub(super) fn look(
+        &self,
+        inner: &Arc<Inner>,
+        worker: &Worker,
+        now: Instant,
+        poll: bool,
+    ) -> usize {
+        self.take_mail();
+        // SAFETY: the seat is held; ends with the statement.
+        let remote =
+            unsafe { worker.core() }.take_remote_timers(worker, inner.start, &inner.alarms);
+        let mut found = usize::from(remote);
+        // SAFETY: as above.
+        let mut room = unsafe { worker.core() }.room_for_due(self.private().woken());
+        loop {
+            let limit = room.min(DUE_BATCH);
+            // SAFETY: as above.
+            let core = unsafe { worker.core() };
+            let (mut due, more) = core.take_due(worker, inner.start, now, limit);
+            let fired = fire(inner, &mut due);
+            // SAFETY: as above, taken anew.
+            unsafe { worker.core() }.give_back(due);
+            found += fired;
+            room -= fired;
+            if !more {
+                break;
+            }
+            if room == 0 || clock::now().saturating_duration_since(now) >= DUE_SLICE {
+                // What is due and has not fired comes at the next look: others have their turns first.
+                found += 1;
+                break;
+            }
+        }
+        if poll {
+            // SAFETY: as above.
+            unsafe { worker.core() }.polled(now);
+            count(&worker.counters.polls);
+            found += worker.poller.poll();
+        }
+        found
+    }
+}

@@ -1,0 +1,36 @@
+//! The steps by which a thread whose stack is left becomes one that waits.
+#![allow(unsafe_code, reason = "the running references of threads")]
+
+use crate::green_thread::Task;
+use crate::state::WaitKind;
+use crate::worker::{Worker, count};
+
+/// Publishes a thread as parked, unless something has ended its wait already; its stack is left. The
+/// worker is the one whose seat is held.
+#[inline(always)]
+pub(super) fn park_seated(
+    worker: &Worker,
+    task: Task,
+    epoch: u32,
+    kind: WaitKind,
+) -> Result<(), Task> {
+    count(&worker.counters.parks);
+    // SAFETY: the seat is held; ends with the statement.
+    task.left.set_time(unsafe { worker.core() }.looked_at);
+    publish(task, epoch, kind)
+}
+
+/// The step to PARKED. The thread may run elsewhere when this returns.
+#[inline(always)]
+pub(super) fn publish(task: Task, epoch: u32, kind: WaitKind) -> Result<(), Task> {
+    let header = task.into_raw();
+    // SAFETY: it came from `into_raw`; the state word owns the reference from the step to PARKED on,
+    // and until then it is ours.
+    let parked = cfg!(weald_fault = "carrier_parks_before_the_switch")
+        || unsafe { (*header).state.park(epoch, kind) }.is_ok();
+    if parked {
+        return Ok(());
+    }
+    // SAFETY: it did not park, so the reference is still ours.
+    Err(unsafe { Task::from_raw(header) })
+}

@@ -1,0 +1,196 @@
+//! A carrier's OS thread from its start to its end: turn after turn, each with the next thread to run.
+#![allow(
+    unsafe_code,
+    reason = "the OS thread's own carrier, and what runs on it"
+)]
+
+use std::io;
+use std::ptr;
+
+use crate::carrier::{self, Carrier};
+use crate::green_thread::Task;
+use crate::inner::Inner;
+use crate::last_words;
+use crate::queues::CLASS_INTERVAL;
+use crate::seat::Waited;
+use crate::shim::atomic::Ordering;
+use crate::shim::clock;
+use crate::shim::sync::Arc;
+use crate::slice::Slice;
+use crate::stack;
+use crate::thread_locals;
+use crate::threads::Which;
+use crate::worker::Worker;
+
+/// Beside threads that must stay on their carrier every fourth dispatch is for those that need not.
+/// Less would be a disadvantage for the many, more for who runs few of them. A guess.
+const OTHERS_INTERVAL: u32 = 4;
+
+/// Which dispatch of an interval begins with the carrier's own threads that gave way: none of those
+/// that are for others.
+const OWN_YIELDED: u32 = 2;
+
+/// Starts the OS thread of a carrier that was given a seat.
+pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
+    let shared = Arc::clone(inner);
+    let name = format!("{}-{index}", inner.settings.thread_name);
+    inner.threads.start(which(inner, index), name, move || {
+        let this = &shared.carriers[index];
+        this.inner.set(Inner::address(&shared));
+        this.host.pointer.set(thread_locals::host_pointer());
+        this.os_thread.store(os_thread(), Ordering::Relaxed);
+        this.slice.set(Slice::Ordinary);
+        carrier::set_here(this);
+        let alt_stack = stack::overflow::AltStack::for_this_thread();
+        let guard = AbortOnPanic;
+        if let Some(own) = shared.settings.own {
+            own.note_lent(&this.lent);
+            this.run::<true>(&shared);
+        } else {
+            this.run::<false>(&shared);
+        }
+        std::mem::forget(guard);
+        drop(alt_stack);
+        carrier::set_here(ptr::null());
+    })
+}
+
+fn which(inner: &Inner, index: usize) -> Which {
+    if index < inner.settings.workers {
+        Which::Carrier(index)
+    } else {
+        Which::Spare(index)
+    }
+}
+
+/// The system's id of the running OS thread; 0 where nobody asks for it.
+fn os_thread() -> usize {
+    #[cfg(all(target_os = "linux", not(any(loom, miri))))]
+    // SAFETY: the call has no conditions.
+    return usize::try_from(unsafe { libc::gettid() }).unwrap_or(0);
+    #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
+    0
+}
+
+/// Ends the process if the scheduler itself panics: a seat would be lost, and all who wait for it
+/// with it.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    #[cold]
+    fn drop(&mut self) {
+        last_words::abort(format_args!("a panic in the scheduler"));
+    }
+}
+
+impl Carrier {
+    /// `OWN`: green threads have thread-locals of their own. A loop for each, so that neither costs the
+    /// other anything.
+    fn run<const OWN: bool>(&self, inner: &Arc<Inner>) {
+        self.door.enter();
+        loop {
+            let Some(worker) = self.seat() else {
+                if let Some(task) = self.stays.take() {
+                    self.go_on_outside(inner, task);
+                    continue;
+                }
+                // Mail by its lock: a sender that this misses sees that there is no seat.
+                let needs = || !self.private().is_empty() || self.mail.len() > 0;
+                let keep = self.settled.get() > 0;
+                match inner.seats.wait(inner, self.index, needs, keep) {
+                    Waited::Seated(index) => {
+                        self.since.set(Some(clock::now()));
+                        self.take_over(inner);
+                        self.sit(Some(&inner.workers[index]));
+                    }
+                    Waited::Stopping => break,
+                    Waited::Retired
+                        if cfg!(weald_fault = "carrier_is_counted_out_twice")
+                            && inner.is_stopping() =>
+                    {
+                        break;
+                    }
+                    Waited::Retired => {
+                        self.retire(inner);
+                        return;
+                    }
+                }
+                continue;
+            };
+            if inner.is_stopping() {
+                self.sit(None);
+                break;
+            }
+            match self.next(inner, worker) {
+                Some(task) => {
+                    let mut next = Some(task);
+                    while let Some(task) = next {
+                        next = self.dispatch::<OWN>(inner, worker, task);
+                    }
+                }
+                None if self.seat().is_none() => {}
+                None => self.idle(inner, worker),
+            }
+        }
+        inner.seats.ended();
+    }
+
+    /// Nobody has needed this carrier for long, and its OS thread ends.
+    #[cold]
+    fn retire(&self, inner: &Inner) {
+        let before = inner.threads.retire(which(inner, self.index));
+        // From here on another OS thread may be this carrier.
+        inner.seats.retired(self.index);
+        before.join();
+    }
+
+    /// The next thread to run, if there is one without searching.
+    #[inline(always)]
+    fn next(&self, inner: &Arc<Inner>, worker: &Worker) -> Option<Task> {
+        // SAFETY: the seat is held; the reference ends before anything is run.
+        let core = unsafe { worker.core() };
+        if core.tick() {
+            let task = self.look_outside(inner);
+            if task.is_some() {
+                return task;
+            }
+        }
+        // SAFETY: as above, taken anew.
+        let core = unsafe { worker.core() };
+        if core.clock_is_due() && !self.look_at_clock(inner, worker) {
+            return None;
+        }
+        if !self.private().is_empty() {
+            return self.next_of_all(worker);
+        }
+        // SAFETY: as above, taken anew.
+        unsafe { worker.core() }.next(worker)
+    }
+
+    /// As `next`, where threads wait that must stay on this carrier.
+    #[inline(never)]
+    fn next_of_all(&self, worker: &Worker) -> Option<Task> {
+        let private = self.private();
+        // SAFETY: the seat is held; the reference ends before anything is run.
+        let core = unsafe { worker.core() };
+        let ticks = core.ticks();
+        // Its own threads have three of four dispatches, one of 16 begins with those that gave way. The
+        // fourth is the others', so these meet each of the dispatches on which their classes take turns.
+        let others_first = ticks.is_multiple_of(OTHERS_INTERVAL);
+        if others_first && let Some(task) = core.next(worker) {
+            return Some(task);
+        }
+        if ticks % CLASS_INTERVAL == OWN_YIELDED
+            && let Some(task) = private.pop_yielded()
+        {
+            return Some(task);
+        }
+        if let Some(task) = private.pop_woken() {
+            return Some(task);
+        }
+        if !others_first && let Some(task) = core.next(worker) {
+            return Some(task);
+        }
+        private.pop_yielded()
+    }
+}

@@ -1,0 +1,474 @@
+//! The monitor: one OS thread that looks at the workers while any of them runs: each millisecond, or each
+//! fourth while all of them dispatch briskly and no hogs are about.
+//!
+//! A *hog* is a green thread that computes, or blocks its OS thread in a call that weald knows
+//! nothing of: its worker dispatches nothing, so its queues, its timers and its sockets wait.
+//!
+//! | it sees                                            | it does                                  |
+//! |----------------------------------------------------|------------------------------------------|
+//! | a worker that dispatched nothing since the last    | marks it late: its poller may be drained;|
+//! | look                                               | what is in its slot goes where thieves   |
+//! |                                                    | find it (the carrier held out meanwhile) |
+//! | a late worker with events or timers that are due,  | wakes an idle worker; at the next look,  |
+//! | or with threads that wait: after `PATIENCE`, or  | or if there is none, takes the seat from |
+//! | at once if it is in `blocking`, or besieged        | the hog for a spare carrier (`door.rs`)  |
+//! | a late worker whose thread has forks that nobody   | makes a green thread of the oldest, if a |
+//! | has begun (`fork_join.rs`)                         | worker sleeps, or after `PATIENCE`     |
+//! | a hog that was alone for [`ALONE`]                 | takes the seat, so that it can sleep     |
+//! | a hog that has kept its OS thread too long         | says so, once                            |
+//! | a backlog beside a sleeping worker                 | wakes that one                           |
+//! | every worker asleep                                | sleeps until one wakes                   |
+//!
+//! A hog goes on undisturbed and without a seat; its carrier notices when the hog next enters the
+//! scheduler. If it only gives way then, it goes on there, still without a seat; the next time that it
+//! is run otherwise, its carrier gives the seat away before (`carrier/outside.rs`). If no carrier is left for the seat, the hog keeps it, and that is counted and logged.
+//!
+//! A worker is *besieged* if its seat was taken from a hog that waited inside the kernel, and that was not
+//! long ago (`hogs.rs`): then the threads behind that one may well do the same, be they a thousand that
+//! contend for a lock of std. While it is, the looks are more frequent, and a hog that waits inside the
+//! kernel loses the seat at the first look that finds it there. A hog that computes does not: it wants a
+//! CPU, and so would its successor.
+//!
+//! `monitor.rs` has its sleep. Checked by `loom-tests/tests/monitor.rs`.
+#![allow(
+    unsafe_code,
+    reason = "forks of a thread that is held where it is, slots of a worker"
+)]
+
+use std::time::{Duration, Instant};
+
+use super::hogs::{Hog, PATIENCE, Siege, Stretch, TICK};
+use crate::blocked;
+use crate::carrier::Carrier;
+use crate::inner::Inner;
+use crate::os_thread;
+use crate::seat::Shortage;
+use crate::share_forks;
+use crate::shim::atomic::{Ordering, fence};
+use crate::shim::clock;
+use crate::shim::sync::{Arc, wait_for};
+use crate::trace::Tracer;
+use crate::worker::Worker;
+
+/// Between two looks while all is well, not right after a sleep: what the first hog may add to that
+/// bound. A look costs a busy server some 20 us, as it finds nothing of its own in the cache and takes the
+/// place of what is there; each millisecond that was 2 to 4 % of an echo with 1000 connections. Go goes up
+/// to 10 ms.
+const CALM_TICK: Duration = Duration::from_millis(4);
+
+/// A worker that has dispatched so often since the last look is far from being late.
+const BRISK: u64 = 16;
+
+/// Hogs are about for so long after the last one.
+const ALERT: Duration = Duration::from_millis(100);
+
+/// After so long the seat is taken though nobody waits: whoever comes next finds a carrier at once,
+/// and the monitor need not look any more. Long beside what the hand-over costs, some 20 us.
+const ALONE: Duration = Duration::from_millis(50);
+
+/// A hog without a seat that has lasted so long is looked at only so often: there may be thousands.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// That workers stand still, or that green threads wait to enter `blocking`, is logged again after this.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
+
+/// What was seen of a worker at the last look.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    ticks: u64,
+    holder: Option<usize>,
+    /// The first look that saw this.
+    since: Instant,
+    /// Looks that saw this, since the last fork that was taken there.
+    looks: u32,
+    /// An idle worker was woken for it.
+    woke: bool,
+    /// There was no carrier to give the seat to.
+    refused: bool,
+    siege: Siege,
+}
+
+/// How a worker gets on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// It dispatches often, or sleeps.
+    Brisk,
+    /// It dispatches now and then, or has a new carrier.
+    Slow,
+    /// It has dispatched nothing since the last look.
+    Late,
+}
+
+/// What the monitor remembers from look to look.
+struct Watch {
+    seen: Vec<Seen>,
+    hogs: Vec<Hog>,
+    /// Those without a seat that have lasted for [`SETTLED`].
+    settled: Vec<Hog>,
+    /// The last look at hogs, and at settled ones.
+    looked_at: [Instant; 2],
+    /// That workers stand still was logged.
+    told: Option<Instant>,
+    /// That green threads wait to enter `blocking` was logged.
+    told_of_calls: Option<Instant>,
+    /// Hogs are about until then.
+    alert_until: Instant,
+    /// If somebody wants to know what blocks.
+    tracer: Option<Tracer>,
+}
+
+/// The monitor's OS thread.
+pub(crate) fn watch(inner: &Arc<Inner>) {
+    let this = &inner.monitor;
+    let mut watch = Watch::new(inner, clock::now());
+    let mut tick = TICK;
+    loop {
+        let stop = this.stop.lock();
+        if *stop {
+            return;
+        }
+        drop(wait_for(&this.door, stop, tick));
+        tick = watch.look(inner, clock::now());
+        if inner.all_idle() {
+            this.asleep.store(true, Ordering::Relaxed);
+            if !cfg!(weald_fault = "monitor_sleeps_without_fence") {
+                fence(Ordering::SeqCst);
+            }
+            let is_idle =
+                cfg!(weald_fault = "monitor_sleeps_without_a_second_look") || inner.all_idle();
+            // Who has begun to wait before its worker went idle is seen here.
+            if is_idle && !watch.has_to_tell_of_calls(inner, clock::now()) {
+                this.stalled.store(0, Ordering::Relaxed);
+                this.sleep(watch.next_report(inner));
+                // Who wakes up may well compute.
+                tick = TICK;
+            }
+            this.asleep.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Watch {
+    fn new(inner: &Inner, now: Instant) -> Self {
+        let nothing = Seen {
+            ticks: 0,
+            holder: None,
+            since: now,
+            looks: 0,
+            woke: false,
+            refused: false,
+            siege: Siege {
+                seats: 0,
+                last: now,
+            },
+        };
+        Self {
+            seen: vec![nothing; inner.workers.len()],
+            hogs: Vec::new(),
+            settled: Vec::new(),
+            looked_at: [now; 2],
+            told: None,
+            told_of_calls: None,
+            alert_until: now,
+            tracer: blocked::is_wanted().then(Tracer::new),
+        }
+    }
+
+    /// Returns the time until the next look.
+    fn look(&mut self, inner: &Arc<Inner>, now: Instant) -> Duration {
+        let (mut all_brisk, mut backlog) = (true, false);
+        let (mut stalled, mut soonest) = (0, TICK);
+        // Those that sleep are brisk. Since it was last seen awake, a worker that sleeps has counted a tick.
+        let _: Option<()> = inner.idle.find_awake(0, |worker| {
+            let worker = &inner.workers[worker];
+            let pace = self.look_at(inner, worker, now);
+            all_brisk &= pace == Pace::Brisk;
+            backlog |= pace == Pace::Late || worker.has_stealable();
+            let seen = &self.seen[worker.index];
+            stalled += usize::from(seen.refused);
+            if seen.siege.is_on(now) {
+                soonest = soonest.min(seen.siege.tick());
+            }
+            None
+        });
+        if inner.monitor.stalled.load(Ordering::Relaxed) != stalled {
+            inner.monitor.stalled.store(stalled, Ordering::Relaxed);
+        }
+        if backlog && inner.workers.len() > 1 && inner.idle.somebody_sleeps() {
+            inner.notify();
+        }
+        inner.seats.retry(inner);
+        if self.has_to_tell_of_calls(inner, now) {
+            self.tell_of_calls(inner, now);
+        }
+        self.look_at_hogs(inner, now);
+        if !self.hogs.is_empty() {
+            self.alert_until = now + ALERT;
+        }
+        if all_brisk && now >= self.alert_until {
+            CALM_TICK
+        } else {
+            soonest
+        }
+    }
+
+    fn look_at(&mut self, inner: &Arc<Inner>, worker: &Worker, now: Instant) -> Pace {
+        let seen = &mut self.seen[worker.index];
+        let ticks = worker.ticks.load(Ordering::Relaxed);
+        let holder = worker.seat.holder();
+        let moved = (ticks, holder) != (seen.ticks, seen.holder);
+        let sleeps = inner.idle.sleeps(worker.index);
+        if moved || sleeps {
+            let brisk = sleeps || ticks.wrapping_sub(seen.ticks) >= BRISK;
+            *seen = Seen {
+                ticks,
+                holder,
+                since: now,
+                looks: 0,
+                woke: false,
+                refused: false,
+                siege: seen.siege,
+            };
+            return if brisk { Pace::Brisk } else { Pace::Slow };
+        }
+        let stuck = now.saturating_duration_since(seen.since);
+        worker.late.store(true, Ordering::Relaxed);
+        let Some(holder) = holder else {
+            return Pace::Late;
+        };
+        let carrier = &inner.carriers[holder];
+        if !carrier.door.is_outside() || !std::ptr::eq(carrier.door.held(), worker) {
+            return Pace::Late;
+        }
+        if inner.workers.len() > 1 && worker.slot_is_full() {
+            // SAFETY: the holder of the seat is held out.
+            let _ = carrier
+                .door
+                .hold_out_of(worker, || unsafe { worker.share_slot() });
+        }
+        seen.looks += 1;
+        // Fewer and fewer looks if there is nothing: each stops all CPUs of the process for a moment.
+        if seen.looks.is_power_of_two()
+            && (stuck >= PATIENCE || inner.idle.somebody_sleeps())
+            && take_fork(inner, worker, carrier)
+        {
+            seen.looks = 0;
+        }
+        // Who has said that it blocks is believed at once; and in a siege the system, where it says so.
+        let blocks = carrier.is_away();
+        let waited_for = is_wanted(inner, worker);
+        let os_thread = carrier.os_thread.load(Ordering::Relaxed);
+        let mut in_kernel = None;
+        if waited_for && !blocks && stuck < PATIENCE && seen.siege.is_on(now) {
+            in_kernel = os_thread::waits_in_kernel(os_thread);
+        }
+        let patient = !(blocks || stuck >= PATIENCE || in_kernel == Some(true));
+        let urgent = is_urgent(inner, worker, now);
+        if !urgent && stuck < ALONE && (patient || !waited_for) {
+            if !blocks {
+                self.notice(holder, worker.index, ticks, now);
+            }
+            return Pace::Late;
+        }
+        if !seen.woke && inner.idle.somebody_sleeps() && stuck < ALONE {
+            // The caller wakes one, which takes what it can; what it cannot is here next time.
+            seen.woke = true;
+            return Pace::Late;
+        }
+        if let Err(shortage) = inner.seats.prepare(inner) {
+            if (urgent || waited_for) && !std::mem::replace(&mut seen.refused, true) {
+                inner.monitor.unrelieved.fetch_add(1, Ordering::Relaxed);
+                self.tell_of(&shortage, now);
+            }
+            if !blocks {
+                self.notice(holder, worker.index, ticks, now);
+            }
+            return Pace::Late;
+        }
+        if !blocks && in_kernel.is_none() {
+            in_kernel = os_thread::waits_in_kernel(os_thread);
+        }
+        let losses = carrier.door.losses();
+        let known = self.hogs.iter().find(|hog| hog.carrier == holder);
+        let (counted, reported, blocked) = known
+            .filter(|hog| hog.lasts(inner))
+            .map_or((false, false, None), |hog| {
+                (hog.counted, hog.reported, hog.blocked.clone())
+            });
+        if !carrier.door.seize(worker) {
+            return Pace::Late;
+        }
+        let since = seen.since;
+        if in_kernel == Some(true) {
+            seen.siege.lost_a_seat(now);
+        }
+        self.hogs.retain(|hog| hog.carrier != holder);
+        worker.late.store(false, Ordering::Relaxed);
+        if !blocks {
+            inner.monitor.handovers.fetch_add(1, Ordering::Relaxed);
+            self.hogs.push(Hog {
+                carrier: holder,
+                stretch: Stretch::Seized { losses },
+                since,
+                counted,
+                reported,
+                blocked,
+            });
+        }
+        inner.seats.give(inner, worker.index);
+        Pace::Slow
+    }
+
+    /// Green threads wait to enter `blocking`, and that is to be logged.
+    #[inline]
+    fn has_to_tell_of_calls(&self, inner: &Inner, now: Instant) -> bool {
+        inner.blocking.waiting() > 0 && may_log(self.told_of_calls, now)
+    }
+
+    /// Logs that green threads wait to enter `blocking`.
+    #[cold]
+    fn tell_of_calls(&mut self, inner: &Inner, now: Instant) {
+        self.told_of_calls = Some(now);
+        log::error!(
+            "weald: green threads wait to enter `blocking`, or a call that keeps its OS thread: {} such calls \
+             run, which is the bound (RuntimeBuilder::spare_threads); if those wait for these, all wait for ever",
+            inner.settings.spares
+        );
+    }
+
+    /// Logs that a worker stands still.
+    #[cold]
+    fn tell_of(&mut self, shortage: &Shortage, now: Instant) {
+        if *shortage == Shortage::Stopping || !may_log(self.told, now) {
+            return;
+        }
+        self.told = Some(now);
+        log::error!(
+            "weald: a worker stands still: its green thread blocks or computes, others wait, and there \
+             is no OS thread to go on with them: {shortage}"
+        );
+    }
+
+    /// Remembers a hog that keeps its seat.
+    fn notice(&mut self, carrier: usize, worker: usize, ticks: u64, now: Instant) {
+        let since = self.seen[worker].since;
+        if now.saturating_duration_since(since) < PATIENCE
+            || self.hogs.iter().any(|hog| hog.carrier == carrier)
+        {
+            return;
+        }
+        self.hogs.push(Hog {
+            carrier,
+            stretch: Stretch::Seated { worker, ticks },
+            since,
+            counted: false,
+            reported: false,
+            blocked: None,
+        });
+    }
+
+    /// Counts and reports those that go on, forgets the others. They need no more frequent looks than
+    /// one each tick, however soon workers do. But the monitor may sleep after any look, so each takes those in
+    /// that are expected: when to report the next one must be known.
+    fn look_at_hogs(&mut self, inner: &Inner, now: Instant) {
+        let expected = std::mem::take(&mut *inner.monitor.expected.lock());
+        self.hogs
+            .extend(expected.into_iter().map(|(carrier, losses)| Hog {
+                carrier,
+                stretch: Stretch::Seized { losses },
+                since: now,
+                counted: false,
+                reported: false,
+                blocked: None,
+            }));
+        let is_due = |last: &mut Instant, after: Duration| {
+            let due = now.saturating_duration_since(*last) >= after;
+            if due {
+                *last = now;
+            }
+            due
+        };
+        if !is_due(&mut self.looked_at[0], TICK) {
+            return;
+        }
+        let tracer = &mut self.tracer;
+        self.hogs
+            .retain_mut(|hog| hog.goes_on(inner, tracer.as_mut(), now));
+        let settles = |hog: &mut Hog| {
+            matches!(hog.stretch, Stretch::Seized { .. })
+                && now.saturating_duration_since(hog.since) >= SETTLED
+        };
+        self.settled.extend(self.hogs.extract_if(.., settles));
+        if is_due(&mut self.looked_at[1], SETTLED) {
+            self.settled
+                .retain_mut(|hog| hog.goes_on(inner, tracer.as_mut(), now));
+        }
+    }
+
+    /// When the next hog is to be counted or reported.
+    fn next_report(&self, inner: &Inner) -> Option<Instant> {
+        let next = |hog: &Hog| {
+            let after = if hog.counted {
+                inner.settings.hog_report
+            } else {
+                PATIENCE
+            };
+            (!hog.counted || !hog.reported)
+                .then(|| hog.since.checked_add(after))
+                .flatten()
+        };
+        let all = self.hogs.iter().chain(&self.settled);
+        all.filter_map(next).min()
+    }
+}
+
+/// Makes a green thread of the oldest fork of the thread that runs there. True: there was one.
+fn take_fork(inner: &Arc<Inner>, worker: &Worker, carrier: &Carrier) -> bool {
+    let taken = carrier.door.hold_out_of(worker, || {
+        // SAFETY: the carrier is held out, so the thread that runs there cannot end; and the monitor's OS
+        // thread is no carrier.
+        unsafe {
+            let header = carrier.running.load(Ordering::Relaxed).as_ref();
+            header.is_some_and(|header| share_forks::take_from(header, inner))
+        }
+    });
+    taken == Some(true)
+}
+
+/// What was logged then, if it was, may be logged now.
+fn may_log(told: Option<Instant>, now: Instant) -> bool {
+    told.is_none_or(|told| now.saturating_duration_since(told) >= LOG_AGAIN)
+}
+
+/// Events or timers wait there.
+fn is_urgent(inner: &Inner, worker: &Worker, now: Instant) -> bool {
+    worker.has_due_timers(inner.start, now) || worker.poller.has_events()
+}
+
+/// Green threads wait there, or could run there.
+fn is_wanted(inner: &Inner, worker: &Worker) -> bool {
+    worker.queued() > 0 || !inner.injector.is_empty() || inner.seats.somebody_waits()
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+mod tests {
+    use super::{Inner, TICK, Watch, clock};
+    use crate::RuntimeBuilder;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no poller")]
+    fn a_hog_that_is_expected_is_known_after_any_look() {
+        let builder = RuntimeBuilder::new().workers(1).spare_threads(1);
+        let nobody = |_: &_, _| Ok(());
+        let inner = Inner::new(builder.settings().unwrap(), nobody).unwrap();
+        let mut watch = Watch::new(&inner, clock::now());
+        let now = clock::now() + TICK;
+        watch.look_at_hogs(&inner, now);
+        assert_eq!(watch.next_report(&inner), None);
+        inner.monitor.expect(0, inner.carriers[0].door.losses());
+        // As in a siege, and then the monitor sleeps.
+        watch.look_at_hogs(&inner, now + TICK / 16);
+        assert!(watch.next_report(&inner).is_some());
+    }
+}
