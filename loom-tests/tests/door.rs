@@ -1,25 +1,30 @@
-//! Models of `scheduler/src/door.rs`: a carrier that enters and leaves against a monitor that takes
+//! Models of `scheduler/src/parts/door.rs`: a carrier that enters and leaves against a monitor that takes
 //! its seat.
 //!
 //! Invariant 1: the seat has one user at a time, and each sees what the one before did.
 //! Invariant 2: the seat is never nobody's: either the owner still has it or the monitor got it.
 //! Invariant 3: an owner that gave its seat away is not robbed of it.
 //! Invariant 4: while an owner is held out, it touches nothing.
-//! Invariant 5: what lies in the slot of a worker (`scheduler/src/queue/slot.rs`) is found once, by its
+//! Invariant 5: what lies in the slot of a worker (`scheduler/src/green/queue/slot.rs`) is found once, by its
 //! owner or by who holds that one out to move it to where thieves find it.
 #![allow(unsafe_code, reason = "a seat without a lock is what is checked")]
 
-#[path = "../../scheduler/src/door.rs"]
+#[path = "../../scheduler/src/parts/door.rs"]
 #[allow(dead_code, reason = "the hints have no model")]
 mod door;
 mod message;
-#[path = "../../scheduler/src/queue/slot.rs"]
+#[path = "../../scheduler/src/green/queue/slot.rs"]
 #[allow(
     dead_code,
     clippy::drop_non_drop,
     reason = "who only asks has no model; a double counts nothing when it is dropped"
 )]
 mod slot;
+
+/// The floor that a slot is on.
+mod green {
+    pub(crate) use super::green_thread;
+}
 
 /// What lies in a slot.
 mod green_thread {

@@ -1,4 +1,4 @@
-//! Models of `scheduler/src/ends.rs`: threads that end, what they leave behind, and a shutdown that asks
+//! Models of `scheduler/src/parts/ends.rs`: threads that end, what they leave behind, and a shutdown that asks
 //! whether all have ended.
 //!
 //! Invariant: a shutdown that hears that all have ended sees what the last one has done.
@@ -7,7 +7,7 @@
     reason = "what a thread leaves, without a lock, is what is checked"
 )]
 
-#[path = "../../scheduler/src/ends.rs"]
+#[path = "../../scheduler/src/parts/ends.rs"]
 mod ends;
 mod shim {
     pub(crate) use weald_loom_tests::sync::atomic;

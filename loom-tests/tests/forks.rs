@@ -1,5 +1,5 @@
-//! Models of `scheduler/src/forks.rs`: a green thread that forks against the monitor, which holds its
-//! carrier out of its door (`scheduler/src/door.rs`) and takes forks.
+//! Models of `scheduler/src/parts/forks.rs`: a green thread that forks against the monitor, which holds its
+//! carrier out of its door (`scheduler/src/parts/door.rs`) and takes forks.
 //!
 //! Invariant 1: each fork is run once, by its thread or by who has taken it.
 //! Invariant 2: a thread that finds its fork taken sees what the taker did with it.
@@ -9,10 +9,10 @@
     reason = "forks lie in frames, the right to take is a door's"
 )]
 
-#[path = "../../scheduler/src/door.rs"]
+#[path = "../../scheduler/src/parts/door.rs"]
 #[allow(dead_code, reason = "the hints have no model")]
 mod door;
-#[path = "../../scheduler/src/forks.rs"]
+#[path = "../../scheduler/src/parts/forks.rs"]
 #[allow(dead_code, reason = "who only asks has no model")]
 mod forks;
 mod message;

@@ -1,4 +1,4 @@
-//! Models of `scheduler/src/idle.rs`: a pusher against a worker that goes to sleep.
+//! Models of `scheduler/src/parts/idle.rs`: a pusher against a worker that goes to sleep.
 //!
 //! The workers here do what `Carrier::idle` does, over a count of tasks in place of the queues.
 //!
@@ -9,7 +9,7 @@
 //! Invariant 4: the last searcher that finds work wakes the next one.
 //! Invariant 5: who passes over workers that sleep misses no work.
 
-#[path = "../../scheduler/src/idle.rs"]
+#[path = "../../scheduler/src/parts/idle.rs"]
 #[allow(dead_code, reason = "the hints have no model")]
 mod idle;
 #[cfg_attr(loom, path = "../../scheduler/src/shim/loom.rs")]

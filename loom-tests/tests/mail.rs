@@ -1,4 +1,4 @@
-//! Models of `scheduler/src/carrier/mail.rs`: what is sent to a carrier that is about to get a seat.
+//! Models of `scheduler/src/engine/carrier/mail.rs`: what is sent to a carrier that is about to get a seat.
 //!
 //! Door, seats and idle protocol are production code; a carrier does what `Carrier::run` and
 //! `Carrier::idle` do until it has got its mail.
@@ -9,16 +9,16 @@
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "seats by their address, and what has no lock")]
 
-#[path = "../../scheduler/src/door.rs"]
+#[path = "../../scheduler/src/parts/door.rs"]
 #[allow(dead_code, reason = "nobody seizes")]
 mod door;
-#[path = "../../scheduler/src/idle.rs"]
+#[path = "../../scheduler/src/parts/idle.rs"]
 #[allow(dead_code, reason = "there is one worker")]
 mod idle;
-#[path = "../../scheduler/src/carrier/mail.rs"]
+#[path = "../../scheduler/src/engine/carrier/mail.rs"]
 mod mail;
 mod message;
-#[path = "../../scheduler/src/seat.rs"]
+#[path = "../../scheduler/src/engine/seat.rs"]
 #[allow(dead_code, reason = "no carrier retires")]
 mod seat;
 #[path = "../../scheduler/src/shim/loom.rs"]

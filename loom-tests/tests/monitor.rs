@@ -1,4 +1,4 @@
-//! Models of `scheduler/src/monitor.rs` and `scheduler/src/run/watch.rs`: the monitor's sleep against the first worker that wakes.
+//! Models of `scheduler/src/engine/monitor.rs` and `scheduler/src/run/watch.rs`: the monitor's sleep against the first worker that wakes.
 //!
 //! The monitor, the idle protocol, the seats and the doors are production code; a worker is a thread
 //! that sleeps until there is something to do, and then runs a hog: it does not come back until its
@@ -13,21 +13,21 @@
     reason = "the doubles have the signatures of what they double"
 )]
 
-#[path = "../../scheduler/src/door.rs"]
+#[path = "../../scheduler/src/parts/door.rs"]
 #[allow(dead_code, reason = "the carriers here do not go in and out")]
 mod door;
-#[path = "../../scheduler/src/idle.rs"]
+#[path = "../../scheduler/src/parts/idle.rs"]
 #[allow(dead_code, reason = "nobody searches")]
 mod idle;
 #[path = "../../scheduler/src/run/hogs.rs"]
 mod hogs;
-#[path = "../../scheduler/src/monitor.rs"]
+#[path = "../../scheduler/src/engine/monitor.rs"]
 #[allow(dead_code, reason = "its counters have no reader here")]
 mod monitor;
 #[path = "../../scheduler/src/shim/loom.rs"]
 #[allow(dead_code, unused_imports, reason = "only a part is used")]
 mod plain_shim;
-#[path = "../../scheduler/src/seat.rs"]
+#[path = "../../scheduler/src/engine/seat.rs"]
 #[allow(dead_code, reason = "no carrier comes back")]
 mod seat;
 #[path = "../../scheduler/src/run/watch.rs"]
@@ -67,6 +67,17 @@ mod shim {
             crate::plain_shim::sync::wait(door, guard)
         }
     }
+}
+
+/// The floors that these parts are on.
+mod parts {
+    pub(crate) use super::os_thread;
+}
+mod green {
+    pub(crate) use super::{blocked, trace};
+}
+mod engine {
+    pub(crate) use super::{carrier, inner, seat, share_forks, worker};
 }
 
 /// The system does not tell.

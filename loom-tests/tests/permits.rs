@@ -1,21 +1,28 @@
-//! Models of `scheduler/src/permits.rs` and `scheduler/src/permits_wait.rs`.
+//! Models of `scheduler/src/engine/permits.rs` and `scheduler/src/wait/permits_wait.rs`.
 //!
 //! Invariant 1: each who waits gets a permit; none is lost, and none is had twice.
 //! Invariant 2: who comes while somebody waits does not pass.
 #![cfg(loom)]
 
-#[path = "../../scheduler/src/permits.rs"]
+#[path = "../../scheduler/src/engine/permits.rs"]
 mod permits;
-#[path = "../../scheduler/src/permits_wait.rs"]
+#[path = "../../scheduler/src/wait/permits_wait.rs"]
 mod permits_wait;
 mod shim {
     pub(crate) use weald_loom_tests::sync::atomic;
 }
-mod wait_list {
-    pub(crate) use weald_scheduler::io::WaitQueue;
+mod engine {
+    pub(crate) use super::permits;
 }
-mod wait_queue {
-    pub(crate) use weald_scheduler::io::{Interrupt, Woken};
+mod green {
+    pub(crate) mod wait_list {
+        pub(crate) use weald_scheduler::io::WaitQueue;
+    }
+}
+mod wait {
+    pub(crate) mod wait_queue {
+        pub(crate) use weald_scheduler::io::{Interrupt, Woken};
+    }
 }
 
 use weald_loom_tests::sync::Arc;

@@ -1,9 +1,9 @@
-//! Models of `scheduler/src/place.rs`: a worker that puts a call into its wheel, and a canceller.
+//! Models of `scheduler/src/parts/place.rs`: a worker that puts a call into its wheel, and a canceller.
 //!
 //! Invariant 1: a call that was cancelled leaves no entry behind.
 //! Invariant 2: the runtime's number of entries on the way is right in the end.
 
-#[path = "../../scheduler/src/place.rs"]
+#[path = "../../scheduler/src/parts/place.rs"]
 #[allow(dead_code, reason = "the call that is never due has no model")]
 mod place;
 

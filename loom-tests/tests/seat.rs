@@ -1,4 +1,4 @@
-//! Models of `scheduler/src/seat.rs` and of the doors to it: who gets the worker of a green thread
+//! Models of `scheduler/src/engine/seat.rs` and of the doors to it: who gets the worker of a green thread
 //! that does not come back, and how that thread's carrier gets one again.
 //!
 //! The carriers of the first models do what `Carrier::run` and `Carrier::idle` do, over a count in
@@ -13,13 +13,13 @@
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "a core without a lock is what is checked")]
 
-#[path = "../../scheduler/src/door.rs"]
+#[path = "../../scheduler/src/parts/door.rs"]
 #[allow(dead_code, reason = "what only the monitor's reports need")]
 mod door;
-#[path = "../../scheduler/src/idle.rs"]
+#[path = "../../scheduler/src/parts/idle.rs"]
 #[allow(dead_code, reason = "there is one worker")]
 mod idle;
-#[path = "../../scheduler/src/seat.rs"]
+#[path = "../../scheduler/src/engine/seat.rs"]
 #[allow(dead_code, reason = "mail has no model")]
 mod seat;
 #[path = "../../scheduler/src/shim/loom.rs"]

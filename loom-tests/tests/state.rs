@@ -1,4 +1,4 @@
-//! Models of `scheduler/src/state.rs`: who may resume a green thread.
+//! Models of `scheduler/src/parts/state.rs`: who may resume a green thread.
 //!
 //! A cell stands for the thread's stack: whoever runs the thread touches it, so two that run it at
 //! once, or one that does not see what the one before left there, is a reported race.
@@ -15,7 +15,7 @@
 #[cfg_attr(not(loom), path = "../../scheduler/src/shim/std.rs")]
 #[allow(dead_code, unused_imports, reason = "only the atomics are used")]
 mod shim;
-#[path = "../../scheduler/src/state.rs"]
+#[path = "../../scheduler/src/parts/state.rs"]
 #[allow(dead_code, reason = "the hints have no model")]
 mod state;
 

@@ -1,4 +1,4 @@
-//! Models of `scheduler/src/threads.rs`: OS threads that start others and retire, against who waits for all.
+//! Models of `scheduler/src/parts/threads.rs`: OS threads that start others and retire, against who waits for all.
 //!
 //! Invariant: when `join_all` returns, all have ended; nobody's handle is lost.
 #![cfg(loom)]
@@ -6,7 +6,7 @@
 #[path = "../../scheduler/src/shim/loom.rs"]
 #[allow(dead_code, unused_imports, reason = "only a part is used")]
 mod shim;
-#[path = "../../scheduler/src/threads.rs"]
+#[path = "../../scheduler/src/parts/threads.rs"]
 mod threads;
 
 use weald_loom_tests::sync::Arc;

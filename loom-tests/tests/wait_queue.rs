@@ -1,4 +1,4 @@
-//! Models of `scheduler/src/wait_queue.rs`, with what stands behind it: the state word, the parker of
+//! Models of `scheduler/src/wait/wait_queue.rs`, with what stands behind it: the state word, the parker of
 //! an OS thread, exceptions. The threads are OS threads, which wait in place; `whole.rs` has green
 //! ones.
 //!

@@ -15,20 +15,20 @@ use std::fmt::Write as _;
 use std::mem::size_of;
 use std::thread::Result;
 
-use crate::blocking_calls::Blocking;
-use crate::builder::RuntimeBuilder;
-use crate::coroutine::Control;
-use crate::current;
-use crate::end;
-use crate::engine::Scheduler;
-use crate::exception::{self, Exception};
-use crate::green_thread::{Header, Settings, Task};
-use crate::id::GreenThreadId;
-use crate::inner::Inner;
-use crate::join::Packet;
-use crate::random::Random;
-use crate::request::Request;
+use crate::engine::blocking_calls::Blocking;
+use crate::engine::inner::Inner;
+use crate::green::current;
+use crate::green::green_thread::{Header, Settings, Task};
+use crate::green::id::GreenThreadId;
+use crate::green::request::Request;
+use crate::parts::coroutine::Control;
+use crate::parts::random::Random;
 use crate::shim::sync::{Arc, end_timed_waits};
+use crate::verbs::builder::RuntimeBuilder;
+use crate::verbs::join::Packet;
+use crate::wait::end;
+use crate::wait::exception::{self, Exception};
+use crate::wait::scheduler::Scheduler;
 
 pub use crate::shim::doom::{Step, doom};
 

@@ -6,7 +6,7 @@
 //! | EMFILE, no descriptors left in the process | `tests/descriptor_exhaustion.rs`; `refusals::emfile_*` |
 //! | ENFILE, none in the system | `refusals::enfile_*` |
 //! | ENOBUFS, ENOMEM of the kernel | `refusals::{enobufs_*, enomem_a_runtime_*}` |
-//! | ENOMEM for stacks | `refusals::enomem_a_green_thread_*`; `scheduler/src/stack/cache.rs` |
+//! | ENOMEM for stacks | `refusals::enomem_a_green_thread_*`; `scheduler/src/parts/stack/cache.rs` |
 //! | EAGAIN, no OS thread to be had | `refusals::eagain_*` |
 //! | EINTR | `signals::eintr_*`; ten times as often: `tests/it/net_faults.rs`, `a_storm_of_signals_*` |
 //! | ECONNABORTED | `refusals::econnaborted_*` |

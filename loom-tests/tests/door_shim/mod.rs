@@ -1,4 +1,4 @@
-//! What `scheduler/src/door.rs`, and what has its right from the door, takes from the scheduler's shim.
+//! What `scheduler/src/parts/door.rs`, and what has its right from the door, takes from the scheduler's shim.
 
 pub(crate) mod atomic {
     pub(crate) use weald_loom_tests::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};

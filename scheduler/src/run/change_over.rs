@@ -6,7 +6,7 @@
 //!
 //! | on the block of   | the carrier                                                          |
 //! |-------------------|----------------------------------------------------------------------|
-//! | who left          | chooses the next one ([`Core::next_at_hand`](crate::worker::Core))   |
+//! | who left          | chooses the next one ([`Core::next_at_hand`](crate::engine::worker::Core))   |
 //! | who comes next    | publishes who left, as parked or in the queue of those that gave way |
 //! | the carrier       | does everything else                                                 |
 //!
@@ -24,14 +24,14 @@
 
 use std::mem;
 
-use crate::carrier::Carrier;
-use crate::coroutine::Resumed;
-use crate::green_thread::{Header, Note, Task};
-use crate::inner::Inner;
+use crate::engine::carrier::Carrier;
+use crate::engine::inner::Inner;
+use crate::engine::worker::Worker;
+use crate::green::green_thread::{Header, Note, Task};
+use crate::parts::coroutine::Resumed;
+use crate::parts::thread_locals::{Block, Own};
 use crate::shim::atomic::Ordering;
 use crate::shim::sync::Arc;
-use crate::thread_locals::{Block, Own};
-use crate::worker::Worker;
 
 use super::publish::park_seated;
 

@@ -7,16 +7,16 @@
 use std::ptr;
 
 use super::publish::{park_seated, publish};
-use crate::carrier::Carrier;
-use crate::coroutine::Resumed;
-use crate::current;
-use crate::exception;
-use crate::green_thread::{Header, Hint, Note, Task};
-use crate::inner::Inner;
+use crate::engine::carrier::Carrier;
+use crate::engine::inner::Inner;
+use crate::engine::worker::{Worker, count, millis_since};
+use crate::green::current;
+use crate::green::green_thread::{Header, Hint, Note, Task};
+use crate::parts::coroutine::Resumed;
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
-use crate::worker::{Worker, count, millis_since};
+use crate::wait::exception;
 
 impl Carrier {
     /// Runs a green thread until it leaves its stack, and does what its note asks for. With

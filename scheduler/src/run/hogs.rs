@@ -6,11 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::blocked;
-use crate::carrier::Carrier;
-use crate::inner::Inner;
+use crate::engine::carrier::Carrier;
+use crate::engine::inner::Inner;
+use crate::green::blocked;
+use crate::green::trace::{Trace, Tracer};
 use crate::shim::atomic::Ordering;
-use crate::trace::{Trace, Tracer};
 
 /// Between two looks; the bound on how long a slot or a poller is left alone.
 pub(super) const TICK: Duration = Duration::from_millis(1);

@@ -6,14 +6,14 @@
 
 use std::time::Instant;
 
-use crate::carrier::{Carrier, SLICE};
-use crate::fire::fire;
-use crate::green_thread::Task;
-use crate::inner::Inner;
+use crate::engine::carrier::{Carrier, SLICE};
+use crate::engine::inner::Inner;
+use crate::engine::worker::timers::{DUE_BATCH, DUE_SLICE};
+use crate::engine::worker::{Worker, count};
+use crate::green::green_thread::Task;
+use crate::run::fire::fire;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
-use crate::worker::{Worker, count};
-use crate::worker_timers::{DUE_BATCH, DUE_SLICE};
 
 impl Carrier {
     /// Every 61 dispatches: the mail, a thread from the injector.

@@ -17,14 +17,16 @@
 //! Threads that must not migrate, once started, are in their carrier's private queues. Others reach
 //! those through its mail (`mail.rs`).
 
+mod afterwards;
+pub(crate) mod birth;
 mod change_over;
 mod dispatch;
-mod end;
+pub(crate) mod fire;
 mod hogs;
-mod idle;
 mod look;
 mod outside;
 mod publish;
+mod search;
 mod start;
 mod turns;
 mod watch;

@@ -11,17 +11,17 @@
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use crate::carrier::Carrier;
-use crate::coroutine::{Coroutine, Resumed};
-use crate::current;
-use crate::green_thread::{Header, Note, Task};
-use crate::inner::Inner;
+use crate::engine::carrier::Carrier;
+use crate::engine::inner::Inner;
+use crate::green::current;
+use crate::green::green_thread::{Header, Note, Task};
+use crate::green::trace::Tracer;
+use crate::parts::coroutine::{Coroutine, Resumed};
+use crate::parts::slice::{self, Slice};
+use crate::parts::thread_locals::{Block, Own};
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
-use crate::slice::{self, Slice};
-use crate::thread_locals::{Block, Own};
-use crate::trace::Tracer;
 
 /// A thread that comes back within this is no hog any more.
 const BRIEF: Duration = Duration::from_millis(2);

@@ -1,9 +1,9 @@
 //! The steps by which a thread whose stack is left becomes one that waits.
 #![allow(unsafe_code, reason = "the running references of threads")]
 
-use crate::green_thread::Task;
-use crate::state::WaitKind;
-use crate::worker::{Worker, count};
+use crate::engine::worker::{Worker, count};
+use crate::green::green_thread::Task;
+use crate::parts::state::WaitKind;
 
 /// Publishes a thread as parked, unless something has ended its wait already; its stack is left. The
 /// worker is the one whose seat is held.

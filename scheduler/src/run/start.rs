@@ -7,17 +7,17 @@
 use std::io;
 use std::ptr;
 
-use crate::carrier::{self, Carrier};
-use crate::coroutine::{Coroutine, Suspender};
-use crate::current;
-use crate::end;
-use crate::exception;
-use crate::green_thread::{Header, Hint, Note, Task, stack_payload};
-use crate::inner::Inner;
+use crate::engine::carrier::{self, Carrier};
+use crate::engine::inner::Inner;
+use crate::engine::worker::Worker;
+use crate::green::current;
+use crate::green::green_thread::{Header, Hint, Note, Task, stack_payload};
+use crate::parts::coroutine::{Coroutine, Suspender};
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
-use crate::worker::Worker;
+use crate::wait::end;
+use crate::wait::exception;
 
 /// What became of a thread that was to start.
 #[derive(Debug)]

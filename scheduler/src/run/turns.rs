@@ -7,20 +7,20 @@
 use std::io;
 use std::ptr;
 
-use crate::carrier::{self, Carrier};
-use crate::green_thread::Task;
-use crate::inner::Inner;
-use crate::last_words;
-use crate::queues::CLASS_INTERVAL;
-use crate::seat::Waited;
+use crate::engine::carrier::{self, Carrier};
+use crate::engine::inner::Inner;
+use crate::engine::seat::Waited;
+use crate::engine::worker::Worker;
+use crate::engine::worker::queues::CLASS_INTERVAL;
+use crate::green::green_thread::Task;
+use crate::parts::last_words;
+use crate::parts::slice::Slice;
+use crate::parts::stack;
+use crate::parts::thread_locals;
+use crate::parts::threads::Which;
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
-use crate::slice::Slice;
-use crate::stack;
-use crate::thread_locals;
-use crate::threads::Which;
-use crate::worker::Worker;
 
 /// Beside threads that must stay on their carrier every fourth dispatch is for those that need not.
 /// Less would be a disadvantage for the many, more for who runs few of them. A guess.

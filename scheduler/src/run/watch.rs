@@ -38,17 +38,17 @@
 use std::time::{Duration, Instant};
 
 use super::hogs::{Hog, PATIENCE, Siege, Stretch, TICK};
-use crate::blocked;
-use crate::carrier::Carrier;
-use crate::inner::Inner;
-use crate::os_thread;
-use crate::seat::Shortage;
-use crate::share_forks;
+use crate::engine::carrier::Carrier;
+use crate::engine::inner::Inner;
+use crate::engine::seat::Shortage;
+use crate::engine::share_forks;
+use crate::engine::worker::Worker;
+use crate::green::blocked;
+use crate::green::trace::Tracer;
+use crate::parts::os_thread;
 use crate::shim::atomic::{Ordering, fence};
 use crate::shim::clock;
 use crate::shim::sync::{Arc, wait_for};
-use crate::trace::Tracer;
-use crate::worker::Worker;
 
 /// Between two looks while all is well, not right after a sleep: what the first hog may add to that
 /// bound. A look costs a busy server some 20 us, as it finds nothing of its own in the cache and takes the

@@ -1,0 +1,156 @@
+//! A carrier: one OS thread's part in a runtime. `run/` has its loop.
+//!
+//! Invariant 1: `private` and the cells are touched only on the carrier's OS thread.
+//! Invariant 2: who touches a worker's core is inside the door (`door.rs`) and has asked for the
+//! seat there: the loop, which leaves it only to run a green thread, or a [`with_core`] of that
+//! thread. So the monitor may take the seat from a thread that does not come back.
+#![allow(
+    unsafe_code,
+    reason = "the OS thread's own carrier, and what runs on it"
+)]
+
+mod away;
+mod budget;
+mod mail;
+mod own;
+mod schedule;
+mod spend;
+mod table;
+mod unwinding;
+mod wait_timer;
+
+use std::cell::{Cell, RefCell};
+use std::ptr;
+use std::time::Instant;
+
+use crate::engine::private::Private;
+use crate::engine::worker::Worker;
+use crate::green::green_thread::{AnyRuntime, Header, Task};
+use crate::parts::door::Door;
+use crate::parts::ends::Ending;
+use crate::parts::slice::Slice;
+use crate::parts::thread_locals::Lent;
+use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use crate::shim::cell::UnsafeCell;
+use crate::shim::here::Host;
+use crate::shim::sync::Arc;
+
+use self::budget::Budget;
+use self::mail::Mail;
+
+pub(crate) use self::away::{Away, leave_seat_in_place};
+pub(crate) use self::budget::SLICE;
+pub(crate) use self::own::{
+    carrier_of, current_runtime, here, here_and_thread, set_here, with_cells, with_core,
+    with_runtime,
+};
+pub(crate) use self::schedule::schedule;
+pub(crate) use self::spend::{give_way_from, spend, spend_from, spend_time};
+pub(crate) use self::table::Carriers;
+pub(crate) use self::unwinding::{Unwinding, can_suspend};
+pub(crate) use self::wait_timer::arm;
+
+/// One OS thread's part in a runtime.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Carrier {
+    /// What the floors below know of it; they have the carrier's address for that of this field.
+    pub(crate) host: Host,
+    pub(crate) index: usize,
+    pub(crate) inner: Cell<*const AnyRuntime>,
+    /// The system's id of its OS thread.
+    pub(crate) os_thread: AtomicUsize,
+    /// Its way to the worker whose seat it holds.
+    pub(crate) door: Door<Worker>,
+    /// It is in a blocking call: what runs must not leave this OS thread. Its own; others may look.
+    pub(crate) away: AtomicBool,
+    /// When it was given its seat.
+    pub(crate) since: Cell<Option<Instant>>,
+    /// The monitor has reported the thread that runs here, without a seat, as a hog.
+    pub(crate) reported: AtomicBool,
+    /// Who runs here while the door stands open; others look only while they hold the carrier out.
+    pub(crate) running: AtomicPtr<Header>,
+    pub(crate) private: UnsafeCell<Private>,
+    pub(crate) private_len: Arc<AtomicUsize>,
+    pub(crate) mail: Mail<Task>,
+    /// Started threads that must stay here and have not ended.
+    pub(crate) settled: Cell<usize>,
+    /// A hog that has given way here without a seat, and goes on here (`outside.rs`).
+    pub(crate) stays: RefCell<Option<Task>>,
+    /// What it lends to the green threads that run on it.
+    pub(crate) lent: Lent,
+    pub(crate) budget: Budget,
+    /// The green thread that runs here is about to be DONE.
+    pub(crate) ending: Ending,
+    /// What its OS thread has asked the kernel for.
+    pub(crate) slice: Cell<Slice>,
+    /// When a thread that runs here last gave a fork to others (`fork_join.rs`).
+    pub(crate) shared: Cell<Option<Instant>>,
+}
+
+// SAFETY: cells and `private` belong to the carrier's OS thread (invariant 1), the rest is shared.
+unsafe impl Sync for Carrier {}
+// SAFETY: nothing in it belongs to an OS thread before one was started for it.
+unsafe impl Send for Carrier {}
+
+impl Carrier {
+    pub(crate) fn new(index: usize) -> Self {
+        let private = Private::default();
+        Self {
+            host: Host {
+                pointer: Cell::new(0),
+            },
+            index,
+            inner: Cell::new(ptr::null()),
+            os_thread: AtomicUsize::new(0),
+            door: Door::new(),
+            away: AtomicBool::new(false),
+            since: Cell::new(None),
+            reported: AtomicBool::new(false),
+            running: AtomicPtr::new(ptr::null_mut()),
+            private_len: private.told_len(),
+            private: UnsafeCell::new(private),
+            mail: Mail::new(),
+            settled: Cell::new(0),
+            stays: RefCell::new(None),
+            lent: Lent::default(),
+            budget: Budget::new(),
+            ending: Ending::new(),
+            slice: Cell::new(Slice::Ordinary),
+            shared: Cell::new(None),
+        }
+    }
+
+    /// The worker whose seat this carrier holds; inside the door.
+    #[inline(always)]
+    pub(crate) fn seat(&self) -> Option<&Worker> {
+        // SAFETY: workers live as long as the runtime, which the carrier's OS thread keeps.
+        unsafe { self.door.seat().as_ref() }
+    }
+
+    /// A green thread has said that it blocks this OS thread; for others a hint.
+    #[inline]
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    /// Threads that are ready and must run here; a moment ago.
+    pub(crate) fn queued(&self) -> usize {
+        self.private_len.load(Ordering::Relaxed) + self.mail.len()
+    }
+
+    /// Takes a seat, or lets go of it; inside the door.
+    pub(crate) fn sit(&self, worker: Option<&Worker>) {
+        self.door.sit(worker.map_or(ptr::null(), ptr::from_ref));
+    }
+
+    #[inline(always)]
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "the OS thread's own, held for a statement"
+    )]
+    pub(crate) fn private(&self) -> &mut Private {
+        // SAFETY: only this OS thread gets here (invariant 1), and no reference is kept.
+        self.private.with_mut(|private| unsafe { &mut *private })
+    }
+}

@@ -1,0 +1,144 @@
+//! The carrier, worker and runtime of the OS thread that asks.
+#![allow(unsafe_code, reason = "the OS thread's own carrier")]
+
+use std::ptr;
+use std::time::Duration;
+
+use crate::engine::inner::Inner;
+use crate::engine::worker::{Core, Worker};
+use crate::green::cells::Cells;
+use crate::green::green_thread::{AnyRuntime, Header, Task};
+use crate::shim::atomic::Ordering;
+use crate::shim::clock;
+use crate::shim::here as words;
+use crate::shim::sync::Arc;
+
+use super::Carrier;
+
+/// The running thread's carrier, if it is one of the given runtime's.
+#[inline(always)]
+pub(crate) fn carrier_of<'a>(runtime: *const AnyRuntime) -> Option<&'a Carrier> {
+    let carrier = here();
+    if carrier.is_null() {
+        return None;
+    }
+    // SAFETY: a carrier outlives what runs on its OS thread.
+    let carrier = unsafe { &*carrier };
+    ptr::eq(carrier.inner.get(), runtime).then_some(carrier)
+}
+
+/// Calls `f`, inside the door, with the running carrier's worker and its core, if it holds a seat
+/// of the given runtime. `f` must not suspend.
+#[inline(always)]
+pub(crate) fn with_core<R>(
+    runtime: *const AnyRuntime,
+    f: impl FnOnce(&Worker, &mut Core) -> R,
+) -> Option<R> {
+    let carrier = carrier_of(runtime)?;
+    let _inside = carrier.door.section();
+    let worker = carrier.seat()?;
+    // SAFETY: the seat is held; `f` is ours and runs nothing of the user's.
+    Some(f(worker, unsafe { worker.core() }))
+}
+
+/// A fork is given to a sleeping worker no sooner after the last one. To make a green thread of it and to
+/// wake an OS thread takes some microseconds, which a program whose halves are tiny must not pay each time.
+const SHARE_PAUSE: Duration = Duration::from_micros(20);
+
+/// The carrier that this OS thread is, or null.
+#[inline(always)]
+pub(crate) fn here() -> *const Carrier {
+    words::carrier().cast()
+}
+
+#[inline(always)]
+pub(crate) fn set_here(carrier: *const Carrier) {
+    words::set_carrier(carrier.cast());
+}
+
+/// The carrier that this OS thread is, and what runs here, in one look; either may be null.
+#[inline(always)]
+pub(crate) fn here_and_thread() -> (*const Carrier, *const Header) {
+    let (carrier, running) = words::carrier_and_running();
+    (carrier.cast(), running.cast())
+}
+
+impl Carrier {
+    /// Its runtime; null before its OS thread has begun.
+    #[inline(always)]
+    pub(crate) fn inner(&self) -> *const Inner {
+        self.inner.get().cast()
+    }
+
+    /// Whether the thread that runs here may give one of its forks to a worker that sleeps.
+    pub(crate) fn may_share(&self) -> bool {
+        let now = clock::now();
+        let recently = |last| now.saturating_duration_since(last) < SHARE_PAUSE;
+        if self.shared.get().is_some_and(recently) {
+            return false;
+        }
+        self.shared.set(Some(now));
+        true
+    }
+
+    /// Calls `f` with the carrier inside its door, with or without a seat. `f` must not suspend.
+    pub(crate) fn inside<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _inside = self.door.section();
+        f()
+    }
+}
+
+/// Calls `f`, inside the door, with the memory that the running carrier's worker keeps for green threads, if it
+/// holds a seat of the given runtime.
+#[inline(always)]
+pub(crate) fn with_cells(runtime: *const AnyRuntime, f: impl FnOnce(&mut Cells)) {
+    if let Some(carrier) = carrier_of(runtime) {
+        let _inside = carrier.door.section();
+        if let Some(worker) = carrier.seat() {
+            // SAFETY: the seat is held; `f` is ours and runs nothing of the user's.
+            f(unsafe { worker.cells() });
+        }
+    }
+}
+
+/// The runtime of this OS thread's carrier, if it is one.
+pub(crate) fn current_runtime() -> Option<Arc<Inner>> {
+    let carrier = here();
+    if carrier.is_null() {
+        return None;
+    }
+    // SAFETY: a carrier outlives what runs on its OS thread, and the thread keeps the runtime, so
+    // the count is above zero.
+    unsafe {
+        let inner = (*carrier).inner();
+        Arc::increment_strong_count(inner);
+        Some(Arc::from_raw(inner))
+    }
+}
+
+/// Calls `f` with the runtime of this OS thread's carrier.
+pub(crate) fn with_runtime<R>(f: impl FnOnce(&Inner) -> R) -> Option<R> {
+    let carrier = here();
+    if carrier.is_null() {
+        return None;
+    }
+    // SAFETY: as in `current_runtime`, for the call.
+    Some(f(unsafe { &*(*carrier).inner() }))
+}
+
+impl Carrier {
+    /// The green thread that runs on a carrier. It may never have left its stack, and is in no registry then.
+    pub(crate) fn running_thread(&self) -> Option<Task> {
+        let carrier = self;
+        if !carrier.door.is_outside() || carrier.running.load(Ordering::Relaxed).is_null() {
+            return None;
+        }
+        let running = carrier.door.hold_out(|| {
+            // SAFETY: the carrier is held outside its door, so the thread that runs there cannot end: its
+            // carrier drops it inside.
+            let header = unsafe { carrier.running.load(Ordering::Relaxed).as_ref() };
+            header.map(Task::from_header)
+        });
+        running.flatten()
+    }
+}

@@ -1,0 +1,83 @@
+//! Blocking calls that do not wait spend from the running thread's budget; when that is used up, the thread gives way.
+#![allow(unsafe_code, reason = "the OS thread's own carrier")]
+
+use std::time::Instant;
+
+use super::{Carrier, can_suspend, here};
+use crate::green::current;
+use crate::green::green_thread::{Header, Note};
+use crate::green::switch_out::switch_out;
+use crate::shim::clock;
+
+/// See `waiter::spend`.
+#[inline]
+pub(crate) fn spend() {
+    let carrier = here();
+    if carrier.is_null() {
+        return;
+    }
+    // SAFETY: a carrier outlives what runs on its OS thread.
+    let carrier = unsafe { &*carrier };
+    if !spend_from(carrier) {
+        spend_slow(carrier);
+    }
+}
+
+/// As `spend`, of the thread that runs on this carrier. False: nothing was spent, and `spend` must be
+/// called, which may suspend.
+#[inline]
+pub(crate) fn spend_from(carrier: &Carrier) -> bool {
+    carrier.budget.passes()
+}
+
+/// As `spend`, of a call of which a turn may have as many as there is time for: it costs a few nanoseconds.
+pub(crate) fn spend_time() {
+    let carrier = here();
+    if carrier.is_null() {
+        return;
+    }
+    // SAFETY: a carrier outlives what runs on its OS thread.
+    let carrier = unsafe { &*carrier };
+    if !spend_from(carrier) && (carrier.budget).look_at_time(clock::now(), || carrier.last_look()) {
+        give_way();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn spend_slow(carrier: &Carrier) {
+    // When its turn began is not known, but when the carrier last saw the clock before; without a seat not
+    // even that.
+    if carrier.budget.look(clock::now, || carrier.last_look()) {
+        give_way();
+    }
+}
+
+impl Carrier {
+    /// When the worker last looked at the clock, if a seat is held.
+    fn last_look(&self) -> Option<Instant> {
+        let _inside = self.door.section();
+        // SAFETY: the seat is held; ends with the statement.
+        self.seat()
+            .map(|worker| unsafe { worker.core() }.last_look())
+    }
+}
+
+/// Lets the others run; raises nothing.
+fn give_way() {
+    // SAFETY: the running thread's header is alive.
+    match unsafe { current::running().as_ref() } {
+        Some(header) => give_way_from(header),
+        None => crate::shim::thread::yield_now(),
+    }
+}
+
+/// As `give_way`, for the running thread's header.
+#[inline]
+pub(crate) fn give_way_from(header: &Header) {
+    if !std::thread::panicking() && can_suspend(header) {
+        switch_out(header, Note::Yield);
+    } else if !header.is_green() || (cfg!(loom) && here().is_null()) {
+        crate::shim::thread::yield_now();
+    }
+}

@@ -1,0 +1,75 @@
+//! Who may leave its stack, and those who do so in the middle of unwinding.
+//!
+//! std counts panics per OS thread. A green thread takes its own off that count before it leaves its
+//! stack, and puts them on the count of the OS thread where it goes on (`panic_count.rs`); with
+//! thread-locals of its own it has a count of its own. So whoever runs is unwinding if and only if std
+//! says so.
+#![allow(
+    unsafe_code,
+    reason = "the OS thread's own carrier, and what runs on it"
+)]
+
+use super::here;
+use crate::engine::inner::Inner;
+use crate::green::green_thread::Header;
+#[cfg(not(any(loom, miri)))]
+use crate::parts::panic_count;
+
+/// True if the running thread may leave its stack and others may run on its OS thread.
+#[inline]
+pub(crate) fn can_suspend(header: &Header) -> bool {
+    if !header.is_green() {
+        return false;
+    }
+    let carrier = here();
+    #[cfg(loom)]
+    if carrier.is_null() {
+        // One of `thin.rs`, an OS thread of its own.
+        return false;
+    }
+    // SAFETY: a green thread runs on a carrier.
+    !unsafe { (*carrier).is_away() }
+}
+
+/// The green thread's panic count goes with it, so that it may unwind anywhere.
+fn owns_locals(header: &Header) -> bool {
+    // SAFETY: a thread that runs keeps its runtime.
+    unsafe { Inner::of(header) }.settings.own.is_some()
+}
+
+/// Keeps the panics of a thread that has left its stack; made before the switch, dropped after it.
+#[derive(Debug)]
+pub(crate) struct Unwinding {
+    panics: usize,
+}
+
+impl Unwinding {
+    /// For a thread that is about to leave its stack. `None`: it must not.
+    #[inline]
+    pub(crate) fn leave(header: &Header) -> Option<Self> {
+        if std::thread::panicking() && !owns_locals(header) {
+            panic_count::take().map(|panics| Self { panics })
+        } else {
+            Some(Self { panics: 0 })
+        }
+    }
+}
+
+impl Drop for Unwinding {
+    #[inline]
+    fn drop(&mut self) {
+        if self.panics > 0 {
+            panic_count::give_back(self.panics);
+        }
+    }
+}
+
+/// All threads of a model run on one OS thread, whose count is nobody's; Miri runs no coroutines.
+#[cfg(any(loom, miri))]
+mod panic_count {
+    pub(super) fn take() -> Option<usize> {
+        cfg!(loom).then_some(0)
+    }
+
+    pub(super) fn give_back(_panics: usize) {}
+}

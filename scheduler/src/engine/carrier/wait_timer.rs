@@ -1,0 +1,56 @@
+//! The timers of waits, in the wheel of the worker that the waiting thread was on.
+#![allow(unsafe_code, reason = "workers of the running thread's runtime")]
+
+use std::ptr;
+use std::time::Instant;
+
+use weald_timer::Key;
+
+use crate::engine::inner::Inner;
+use crate::engine::worker::Worker;
+use crate::green::green_thread::{Header, Note};
+use crate::green::switch_out::switch_out;
+
+use super::with_core;
+
+/// A timer of a wait, to be cancelled if something else ends the wait.
+#[derive(Debug)]
+pub(crate) struct Armed {
+    worker: *const Worker,
+    key: Key,
+}
+
+/// Arms a timer for a wait of the running green thread, which may suspend: it does if its carrier
+/// has lost its seat, and goes on where there is one.
+#[inline]
+pub(crate) fn arm(header: &Header, epoch: u32, at: Instant) -> Armed {
+    // SAFETY: a thread that runs keeps its runtime.
+    let start = unsafe { Inner::of(header) }.start;
+    loop {
+        let armed = with_core(header.runtime, |worker, core| Armed {
+            worker,
+            key: core.arm(worker, start, header, epoch, at),
+        });
+        match armed {
+            Some(armed) => return armed,
+            None => switch_out(header, Note::Requeue),
+        }
+    }
+}
+
+impl Armed {
+    /// Cancels it; here if the thread is still on the same worker, else from outside.
+    #[inline]
+    pub(crate) fn cancel(self, header: &Header) {
+        // SAFETY: a thread that runs keeps its runtime, hence its workers.
+        let worker = unsafe { &*self.worker };
+        let here = with_core(header.runtime, |own, core| {
+            ptr::eq(own, worker).then(|| core.disarm(self.key))
+        });
+        // What comes out is dropped here, outside the door.
+        match here.flatten() {
+            Some(entry) => drop(entry),
+            None => drop(worker.timers.cancel(self.key)),
+        }
+    }
+}

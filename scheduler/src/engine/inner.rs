@@ -1,0 +1,231 @@
+//! What the workers of a runtime share. `runtime.rs` starts it and shuts it down.
+#![allow(
+    unsafe_code,
+    reason = "the runtime at the address that its threads have"
+)]
+
+use std::io;
+use std::time::Instant;
+
+use crate::engine::blocking_calls::Blocking;
+use crate::engine::carrier::Carriers;
+use crate::engine::monitor::Monitor;
+use crate::engine::seat::{House, Seat, Seats};
+use crate::engine::settings::Settings;
+use crate::engine::starts::Starts;
+use crate::engine::worker::Worker;
+use crate::green::call::Call;
+use crate::green::green_thread::{AnyRuntime, Header, Task};
+use crate::green::queue::Injector;
+use crate::green::registry::Registry;
+use crate::green::wait_list::WaitQueue;
+use crate::parts::ends;
+use crate::parts::idle::Idle;
+use crate::parts::threads::Threads;
+use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::shim::clock;
+use crate::shim::sync::{Arc, Mutex};
+
+/// Shards of the registry beside one for each worker: only the first carriers are busy for long.
+const SHARDS: usize = 64;
+
+pub(crate) const RUNNING: usize = 0;
+pub(crate) const CLOSING: usize = 1;
+pub(crate) const KILLING: usize = 2;
+pub(crate) const STOPPING: usize = 3;
+
+/// A runtime, as its carriers and handles see it.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    /// Starts the OS thread of a carrier that was given a seat; handed down at the start.
+    start_carrier: StartCarrier,
+    /// The process in which it has its OS threads: not the child of a fork.
+    pub(crate) process: u32,
+    pub(crate) start: Instant,
+    pub(crate) workers: Box<[Worker]>,
+    pub(crate) carriers: Carriers,
+    pub(crate) injector: Injector,
+    pub(crate) idle: Idle,
+    pub(crate) seats: Seats,
+    pub(crate) monitor: Monitor,
+    pub(crate) registry: Registry,
+    pub(crate) threads: Threads,
+    /// RUNNING, CLOSING, KILLING, STOPPING; only ever grows.
+    pub(crate) phase: AtomicUsize,
+    /// Who waits for the last green thread to end.
+    pub(crate) ending: WaitQueue,
+    pub(crate) spawned_outside: AtomicU64,
+    pub(crate) ended_outside: AtomicU64,
+    pub(crate) woken_outside: AtomicU64,
+    pub(crate) parked_outside: AtomicU64,
+    /// `exc_after`s and remote `call_after`s that are live, but for what the workers have counted
+    /// (`worker::Counters`); modulo its range.
+    pub(crate) alarms: AtomicUsize,
+    /// Green threads that may still enter a `blocking` call.
+    pub(crate) blocking: Blocking,
+    /// Green threads that wait for a stack.
+    pub(crate) starts: Starts,
+    /// Calls that were due when the runtime had begun to close.
+    pub(crate) unfired: Mutex<Vec<Arc<Call>>>,
+    /// Chooses a worker for what comes from outside.
+    turn: AtomicUsize,
+}
+
+/// See [`Inner::new`].
+pub(crate) type StartCarrier = fn(&Arc<Inner>, usize) -> io::Result<()>;
+
+impl Inner {
+    /// The address of a runtime, as its threads have it.
+    #[inline(always)]
+    pub(crate) fn address(this: &Arc<Self>) -> *const AnyRuntime {
+        Arc::as_ptr(this).cast()
+    }
+
+    /// The runtime of a green thread.
+    ///
+    /// # Safety
+    /// The thread is a green one; and as long as the reference is used it is not DONE, or something else keeps its
+    /// runtime.
+    #[inline(always)]
+    pub(crate) unsafe fn of<'a>(header: &Header) -> &'a Self {
+        // SAFETY: by contract; only `address` makes such addresses.
+        unsafe { &*header.runtime.cast::<Self>() }
+    }
+
+    /// As `of`; `None` for an OS thread.
+    ///
+    /// # Safety
+    /// As for `of`, if it is a green thread.
+    #[inline(always)]
+    pub(crate) unsafe fn of_any<'a>(header: &Header) -> Option<&'a Self> {
+        // SAFETY: by contract.
+        unsafe { header.runtime.cast::<Self>().as_ref() }
+    }
+
+    pub(crate) fn new(settings: Settings, start_carrier: StartCarrier) -> io::Result<Self> {
+        let workers = settings.workers;
+        let carriers = workers + settings.spares;
+        let start = clock::now();
+        Ok(Self {
+            process: std::process::id(),
+            start,
+            workers: (0..workers)
+                .map(|i| Worker::new(i, workers == 1, settings.guard, start))
+                .collect::<io::Result<_>>()?,
+            carriers: Carriers::new(carriers),
+            injector: Injector::new(),
+            unfired: Mutex::new(Vec::new()),
+            idle: Idle::new(workers),
+            seats: Seats::new(carriers),
+            monitor: Monitor::new(),
+            registry: Registry::new(carriers.min(workers + SHARDS)),
+            threads: Threads::default(),
+            phase: AtomicUsize::new(RUNNING),
+            ending: WaitQueue::new(),
+            spawned_outside: AtomicU64::new(0),
+            ended_outside: AtomicU64::new(0),
+            woken_outside: AtomicU64::new(0),
+            parked_outside: AtomicU64::new(0),
+            alarms: AtomicUsize::new(0),
+            blocking: Blocking::new(settings.spares),
+            starts: Starts::new(),
+            turn: AtomicUsize::new(0),
+            start_carrier,
+            settings,
+        })
+    }
+
+    /// Wakes a worker if one sleeps and nobody searches; after a push.
+    #[inline]
+    pub(crate) fn notify(&self) {
+        if let Some(worker) = self.idle.notify() {
+            self.workers[worker].poller.unpark();
+        }
+    }
+
+    /// Queues a thread from outside the workers.
+    pub(crate) fn inject(&self, task: Task) {
+        match self.injector.push(task) {
+            Ok(()) => self.notify(),
+            // The runtime has stopped: only a thread that shutdown gave up gets here. Nobody can
+            // resume it any more, so its stack is left as it is.
+            Err(task) => std::mem::forget(task),
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.phase.load(Ordering::Acquire) >= CLOSING
+    }
+
+    pub(crate) fn is_killing(&self) -> bool {
+        self.phase.load(Ordering::Acquire) >= KILLING
+    }
+
+    #[inline]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.phase.load(Ordering::Acquire) >= STOPPING
+    }
+
+    /// Every worker sleeps.
+    pub(crate) fn all_idle(&self) -> bool {
+        self.idle.all_sleep()
+    }
+
+    /// Green threads that were spawned and have not ended. Too low, if ever, by those that the last ones
+    /// leave behind (`ends.rs`): ends are read first.
+    pub(crate) fn live(&self) -> u64 {
+        let ended = self.ended();
+        self.spawned().saturating_sub(ended)
+    }
+
+    /// No green thread is left, nor is one to come that they leave behind.
+    pub(crate) fn all_ended(&self) -> bool {
+        let carriers = self.carriers.iter().map(|carrier| &carrier.ending);
+        ends::all_ended(|| self.ended(), || self.spawned(), carriers)
+    }
+
+    pub(crate) fn ended(&self) -> u64 {
+        self.workers
+            .iter()
+            .map(|worker| worker.counters.ended.load(Ordering::Acquire))
+            .sum::<u64>()
+            + self.ended_outside.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn spawned(&self) -> u64 {
+        self.workers
+            .iter()
+            .map(|worker| worker.counters.spawned.load(Ordering::Acquire))
+            .sum::<u64>()
+            + self.spawned_outside.load(Ordering::Acquire)
+    }
+
+    /// The worker whose turn it is to take something from outside.
+    pub(crate) fn any_worker(&self) -> &Worker {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        &self.workers[turn % self.workers.len()]
+    }
+
+    pub(crate) fn enter_phase(&self, phase: usize) {
+        self.phase.fetch_max(phase, Ordering::AcqRel);
+    }
+}
+
+impl House for Inner {
+    fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    fn seat(&self, worker: usize) -> &Seat {
+        &self.workers[worker].seat
+    }
+
+    fn notify(&self) {
+        self.notify();
+    }
+
+    fn start(this: &Arc<Self>, carrier: usize) -> io::Result<()> {
+        (this.start_carrier)(this, carrier)
+    }
+}

@@ -1,0 +1,13 @@
+//! What the workers of a runtime share, and how a thread is made ready: workers, carriers, seats, the door to a core.
+
+pub(crate) mod blocking_calls;
+pub(crate) mod carrier;
+pub(crate) mod inner;
+pub(crate) mod monitor;
+pub(crate) mod permits;
+pub(crate) mod private;
+pub(crate) mod seat;
+pub(crate) mod settings;
+pub(crate) mod share_forks;
+pub(crate) mod starts;
+pub(crate) mod worker;

@@ -1,0 +1,96 @@
+//! A carrier's private queues: started threads that must stay on its OS thread.
+
+use std::collections::VecDeque;
+
+use crate::green::green_thread::{Hint, Task};
+use crate::green::queue::shrink;
+use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::shim::sync::Arc;
+
+/// Dispatches from the slot in a row: a pair that wakes each other leaves room for the others after
+/// as many. Between tokio's 3, low for a request and its answer, and Go's 10 ms. A guess.
+pub(crate) const SLOT_STREAK: u32 = 16;
+
+/// A carrier's own queue of threads that stay with it.
+#[derive(Debug, Default)]
+pub(crate) struct Private {
+    next: Option<Task>,
+    woken: VecDeque<Task>,
+    yielded: VecDeque<Task>,
+    streak: u32,
+    count: usize,
+    /// How many there are, for others.
+    len: Arc<AtomicUsize>,
+}
+
+impl Private {
+    /// The length, for others: old as soon as it is told.
+    pub(crate) fn told_len(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.len)
+    }
+
+    #[inline]
+    fn tell(&mut self) {
+        self.count = usize::from(self.next.is_some()) + self.woken.len() + self.yielded.len();
+        self.len.store(self.count, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, task: Task, hint: Hint) {
+        match hint {
+            Hint::Event => self.woken.push_back(task),
+            Hint::Peer => {
+                if let Some(old) = self.next.replace(task) {
+                    self.woken.push_back(old);
+                }
+            }
+        }
+        self.tell();
+    }
+
+    #[inline]
+    pub(crate) fn push_yielded(&mut self, task: Task) {
+        self.yielded.push_back(task);
+        self.tell();
+    }
+
+    /// The next that was woken.
+    #[inline]
+    pub(crate) fn pop_woken(&mut self) -> Option<Task> {
+        if let Some(task) = self.next.take() {
+            if self.streak < SLOT_STREAK {
+                self.streak += 1;
+                self.tell();
+                return Some(task);
+            }
+            self.woken.push_back(task);
+        }
+        self.streak = 0;
+        let task = self.woken.pop_front()?;
+        self.tell();
+        Some(task)
+    }
+
+    #[inline]
+    pub(crate) fn pop_yielded(&mut self) -> Option<Task> {
+        let task = self.yielded.pop_front()?;
+        self.tell();
+        Some(task)
+    }
+
+    /// Gives back the room of a list that had been long.
+    pub(crate) fn shrink(&mut self) {
+        shrink(&mut self.woken);
+        shrink(&mut self.yielded);
+    }
+
+    /// How many were woken and run before those that gave way.
+    pub(crate) fn woken(&self) -> usize {
+        self.woken.len()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}

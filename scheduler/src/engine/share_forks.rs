@@ -1,0 +1,116 @@
+//! Making green threads of forks, the second halves of `join`s (`forks.rs` has the list, `fork_join.rs` the halves and
+//! the table of who does this when).
+#![allow(
+    unsafe_code,
+    reason = "closures on the stack of a thread that waits until they have ended"
+)]
+
+use std::mem::ManuallyDrop;
+
+use crate::engine::carrier;
+use crate::engine::inner::Inner;
+use crate::green::green_thread::Header;
+use crate::green::request::Request;
+use crate::parts::coroutine::Control;
+use crate::parts::forks::Fork;
+use crate::shim::sync::Arc;
+
+/// What is known of a half once its type is gone.
+#[repr(C)]
+pub(crate) struct Head {
+    pub(crate) fork: Fork,
+    /// Makes a green thread of it.
+    pub(crate) start: unsafe fn(*const Head, &Arc<Inner>, Request),
+}
+
+/// A fork was popped: had somebody taken it?
+#[cold]
+#[inline(never)]
+pub(crate) fn is_taken(header: &Header, fork: *const Fork, number: usize) -> bool {
+    // SAFETY: the thread itself, with the right to take.
+    with_right(|| unsafe { header.forks.settle(fork, number) })
+}
+
+/// Calls `f`, which is short and runs nothing of the user's, as the running green thread with the right to
+/// take from its forks.
+fn with_right<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: a green thread runs on a carrier.
+    let carrier = unsafe { &*carrier::here() };
+    carrier.inside(f)
+}
+
+/// A worker has nothing to do: makes a green thread of the oldest fork, unless that was done just now.
+#[cold]
+#[inline(never)]
+pub(crate) fn feed(header: &Header) {
+    // SAFETY: a green thread runs on a carrier.
+    if unsafe { &*carrier::here() }.may_share() {
+        share(header, true);
+    }
+}
+
+/// Makes a green thread of the oldest fork. `is_for_others`: this worker has enough to do. If it began that
+/// thread at the next opportunity, the worker that has been woken would find nothing; in `Pinned` nobody could
+/// take it away any more.
+fn share(header: &Header, is_for_others: bool) {
+    // SAFETY: the thread itself, with the right to take.
+    let fork = with_right(|| unsafe { header.forks.take_own() });
+    if let Some(fork) = fork {
+        // SAFETY: a green thread that runs keeps its runtime, which this borrows.
+        let inner = unsafe { ManuallyDrop::new(Arc::from_raw(header.runtime.cast::<Inner>())) };
+        // SAFETY: it has just been taken, and it lies on this stack, below.
+        unsafe { start(fork, &inner, header, Control::current(), is_for_others) };
+    }
+}
+
+/// The running thread is about to wait, or gives way: what it has forked must not wait with it.
+#[cold]
+#[inline(never)]
+pub(crate) fn share_all(header: &Header) {
+    while header.forks.has_any() {
+        share(header, false);
+    }
+}
+
+/// Takes the oldest fork of the thread that runs on a carrier and makes a green thread of it. True: there
+/// was one.
+///
+/// # Safety
+/// The caller holds the thread's carrier out of its door, and is on no carrier.
+#[cold]
+pub(crate) unsafe fn take_from(header: &Header, inner: &Arc<Inner>) -> bool {
+    if inner.is_stopping() {
+        return false;
+    }
+    // SAFETY: that gives the right to take, and the thread cannot end meanwhile.
+    let Some(fork) = (unsafe { header.forks.take() }) else {
+        return false;
+    };
+    // Its floating-point control is in the registers of a processor that is out of reach.
+    // SAFETY: it has just been taken; its thread waits for the right before it leaves the frame.
+    unsafe { start(fork, inner, header, header.control, true) };
+    true
+}
+
+/// # Safety
+/// The caller has taken this fork of that thread, which will wait for it.
+unsafe fn start(
+    fork: *const Fork,
+    inner: &Arc<Inner>,
+    header: &Header,
+    control: Control,
+    is_for_others: bool,
+) {
+    let request = Request {
+        stack_size: Some(header.stack_size()),
+        #[cfg(not(loom))]
+        patched: header.patched.into(),
+        is_half: true,
+        is_for_others,
+        control: Some(control),
+        ..Request::default()
+    };
+    let head: *const Head = fork.cast();
+    // SAFETY: each fork is the first part of a half's head.
+    unsafe { ((*head).start)(head, inner, request) };
+}

@@ -1,0 +1,110 @@
+//! A function that waits for its time: what `call_after` leaves with a worker.
+//!
+//! | state     | closure is                    | leaves by                                       |
+//! |-----------|-------------------------------|-------------------------------------------------|
+//! | WAITING   | in the cell                   | `fire` -> FIRED, `cancel` -> CANCELLED          |
+//! | FIRED     | the new green thread's        | never                                           |
+//! | CANCELLED | dropped by who cancelled; if  | never                                           |
+//! |           | a carrier did, by a new green |                                                 |
+//! |           | thread                        |                                                 |
+//!
+//! Invariant: the step out of WAITING is one compare-and-swap, and its winner owns the closure.
+//! The entry in a wheel is only the alarm clock: it goes at once if the canceller knows it.
+#![allow(unsafe_code, reason = "the closure belongs to the winner of a step")]
+
+use std::fmt;
+
+use weald_timer::Key;
+
+use crate::green::green_thread::Task;
+use crate::parts::coroutine::Control;
+use crate::parts::place::Place;
+use crate::parts::quietly::drop_quietly;
+use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::shim::cell::UnsafeCell;
+
+const WAITING: usize = 0;
+pub(crate) const FIRED: usize = 1;
+pub(crate) const CANCELLED: usize = 2;
+
+/// A function that waits for its time.
+pub(crate) struct Call {
+    state: AtomicUsize,
+    body: UnsafeCell<Option<Box<dyn FnOnce() + Send>>>,
+    /// `call_after_local`: not if this thread has ended.
+    owner: Option<Task>,
+    /// The floating-point control of who asked for it.
+    pub(crate) control: Control,
+    /// Where its entry is.
+    pub(crate) place: Place,
+}
+
+// SAFETY: the body is `Send` and belongs to the winner of the step out of WAITING.
+unsafe impl Sync for Call {}
+// SAFETY: as above.
+unsafe impl Send for Call {}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Call {
+    /// One that waits.
+    pub(crate) fn new(owner: Option<Task>, body: Box<dyn FnOnce() + Send>, place: Place) -> Self {
+        Self {
+            state: AtomicUsize::new(WAITING),
+            body: UnsafeCell::new(Some(body)),
+            owner,
+            control: Control::current(),
+            place,
+        }
+    }
+
+    /// Takes the closure; for the winner.
+    pub(crate) fn claim(&self, state: usize) -> Option<Box<dyn FnOnce() + Send>> {
+        if cfg!(weald_fault = "call_is_claimed_by_store")
+            && self.state.load(Ordering::Acquire) == WAITING
+        {
+            self.state.store(state, Ordering::Release);
+            // SAFETY: none: this is the fault.
+            return self.body.with_mut(|body| unsafe { (*body).take() });
+        }
+        self.state
+            .compare_exchange(WAITING, state, Ordering::AcqRel, Ordering::Acquire)
+            .ok()
+            // SAFETY: the step makes the closure ours.
+            .and_then(|_| self.body.with_mut(|body| unsafe { (*body).take() }))
+    }
+
+    /// Its entry is in a wheel now. False: it was cancelled meanwhile.
+    pub(crate) fn armed(&self, worker: usize, key: Key) -> bool {
+        self.place.settle(worker, key.to_bits())
+    }
+
+    /// Drops the closure of a call that will not come any more, unless it was cancelled.
+    pub(crate) fn drop_closure(&self) {
+        if let Some(body) = self.claim(CANCELLED) {
+            drop_quietly(body);
+        }
+    }
+
+    /// `call_after_local`: the thread that asked has ended.
+    pub(crate) fn owner_has_ended(&self) -> bool {
+        (self.owner.as_ref()).is_some_and(|owner| owner.state.is_done())
+    }
+
+    /// Its time has come, in the thread that waited for it.
+    #[cfg(loom)]
+    pub(crate) fn run_here(&self) {
+        let late = self.owner_has_ended();
+        match self.claim(if late { CANCELLED } else { FIRED }) {
+            Some(body) if late => drop_quietly(body),
+            Some(body) => body(),
+            None => {}
+        }
+    }
+}

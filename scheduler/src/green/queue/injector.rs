@@ -1,0 +1,110 @@
+//! The shared queue for work that does not come from a worker: a list behind a short lock, and its
+//! length beside it so that looking for work takes no lock.
+//!
+//! Invariant 1: after `close` nothing gets in, so the last drain is the last.
+//! Invariant 2: the length is stored under the lock; one that is seen without it may be old. Who
+//! goes to sleep looks after its own fence (`idle.rs`), who pushes fences afterwards, so one of
+//! them sees the other.
+//! Checked by `loom-tests/tests/idle.rs`.
+
+use std::collections::VecDeque;
+
+use super::shrink;
+use crate::green::green_thread::Task;
+use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::shim::sync::Mutex;
+
+#[derive(Debug)]
+pub(crate) struct Injector {
+    list: Mutex<List>,
+    len: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct List {
+    tasks: VecDeque<Task>,
+    closed: bool,
+}
+
+impl Injector {
+    pub(crate) fn new() -> Self {
+        Self {
+            list: Mutex::new(List {
+                tasks: VecDeque::new(),
+                closed: false,
+            }),
+            len: AtomicUsize::new(0),
+        }
+    }
+
+    /// Appends; gives the thread back if the injector is closed.
+    pub(crate) fn push(&self, task: Task) -> Result<(), Task> {
+        let mut list = self.list.lock();
+        if list.closed {
+            return Err(task);
+        }
+        list.tasks.push_back(task);
+        self.len.store(list.tasks.len(), Ordering::Release);
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<Task> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut list = self.list.lock();
+        let task = list.tasks.pop_front();
+        self.len.store(list.tasks.len(), Ordering::Release);
+        task
+    }
+
+    /// Takes a fair share for one of `workers`: the first to run now, the others into `rest`.
+    pub(crate) fn pop_batch(&self, workers: usize, mut rest: impl FnMut(Task)) -> Option<Task> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut list = self.list.lock();
+        let share = (list.tasks.len() / workers + 1).min(MOST_AT_ONCE);
+        let first = list.tasks.pop_front();
+        for _ in 1..share {
+            match list.tasks.pop_front() {
+                Some(task) => rest(task),
+                None => break,
+            }
+        }
+        self.len.store(list.tasks.len(), Ordering::Release);
+        first
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// Gives back the room of a list that had been long.
+    pub(crate) fn shrink(&self) {
+        if self.is_empty() {
+            shrink(&mut self.list.lock().tasks);
+        }
+    }
+
+    /// Nothing gets in any more. Returns what was there.
+    pub(crate) fn close(&self) -> VecDeque<Task> {
+        let mut list = self.list.lock();
+        list.closed = true;
+        self.len.store(0, Ordering::Release);
+        std::mem::take(&mut list.tasks)
+    }
+}
+
+/// A worker takes no more than this at once; tokio and Go take half a ring of 256.
+#[cfg(not(loom))]
+const MOST_AT_ONCE: usize = 128;
+#[cfg(loom)]
+const MOST_AT_ONCE: usize = 2;

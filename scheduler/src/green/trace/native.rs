@@ -1,0 +1,129 @@
+//! Taking traces on Linux.
+#![allow(unsafe_code, reason = "reads registers")]
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use framehop::{CacheNative, MayAllocateDuringUnwind, UnwindRegsNative, Unwinder as _};
+
+mod frame_info;
+
+use super::Trace;
+use crate::green::green_thread::Header;
+use crate::green::left::Left;
+use crate::shim::atomic::{Ordering, fence};
+
+/// Deeper stacks are told in part.
+const DEPTH: usize = 128;
+/// So much of a stack is copied at most.
+const BYTES: usize = 256 << 10;
+
+/// Takes traces of any number of threads.
+pub(crate) struct Tracer {
+    unwinder: frame_info::Unwinder,
+    cache: CacheNative<MayAllocateDuringUnwind>,
+    /// The memory of this process, as a file.
+    memory: Option<File>,
+    copy: Vec<u8>,
+    found: Vec<usize>,
+}
+
+impl Tracer {
+    pub(crate) fn new() -> Self {
+        Self {
+            unwinder: frame_info::unwinder(),
+            cache: CacheNative::new(),
+            memory: File::open("/proc/self/mem").ok(),
+            copy: Vec::new(),
+            found: Vec::new(),
+        }
+    }
+
+    /// The trace of a thread that waits; an empty one if it does not, or not all the while.
+    pub(crate) fn take(&mut self, header: &Header) -> Trace {
+        let Some(wait) = header.state.parked_epoch() else {
+            return Trace::default();
+        };
+        let left = self.copy_left(header);
+        fence(Ordering::Acquire);
+        match left {
+            Some(left) if header.state.parked_epoch() == Some(wait) => self.unwind(left),
+            _ => Trace::default(),
+        }
+    }
+
+    /// The trace of a thread that has left its stack.
+    ///
+    /// The caller holds the running reference, or the trace is nonsense.
+    pub(crate) fn take_suspended(&mut self, header: &Header) -> Trace {
+        self.copy_left(header)
+            .map_or_else(Trace::default, |left| self.unwind(left))
+    }
+
+    /// The trace of a thread that runs on an OS thread which waits for the system. `None`: it computes,
+    /// or the system does not tell.
+    ///
+    /// The caller sees to it that the thread does not end. As the frame pointer is not told, the
+    /// trace ends early at a function that has its frame by it.
+    pub(crate) fn take_blocked(&mut self, os_thread: usize, header: &Header) -> Option<Trace> {
+        let path = format!("/proc/self/task/{os_thread}/syscall");
+        let ask = || std::fs::read_to_string(&path).ok();
+        let before = ask()?;
+        let mut words = before.split_whitespace().rev();
+        let mut word = || {
+            let digits = words.next()?.strip_prefix("0x")?;
+            usize::from_str_radix(digits, 16).ok()
+        };
+        let (code, stack) = (word()?, word()?);
+        let left = self.copy(header, [code, stack, 0])?;
+        (ask()? == before).then(|| self.unwind(left))
+    }
+
+    /// Copies the stack from where the thread left it. Returns code address, stack and frame pointer.
+    ///
+    /// The copy is good only if the thread was suspended all the while.
+    fn copy_left(&mut self, header: &Header) -> Option<[usize; 3]> {
+        let Left {
+            code, stack, frame, ..
+        } = &header.left;
+        let left = [code, stack, frame].map(|word| word.load(Ordering::Relaxed));
+        self.copy(header, left)
+    }
+
+    fn copy(&mut self, header: &Header, left: [usize; 3]) -> Option<[usize; 3]> {
+        let end = header.left.end.load(Ordering::Relaxed);
+        let length = end.saturating_sub(left[1]).min(BYTES);
+        self.copy.clear();
+        self.copy.resize(length, 0);
+        let memory = self.memory.as_ref()?;
+        let copied = memory.read_exact_at(&mut self.copy, left[1] as u64);
+        (length > 0 && copied.is_ok()).then_some(left)
+    }
+
+    fn unwind(&mut self, left: [usize; 3]) -> Trace {
+        let [code, stack, frame] = left.map(|word| word as u64);
+        #[cfg(target_arch = "x86_64")]
+        let registers = UnwindRegsNative::new(code, stack, frame);
+        // The link register was saved by whoever left, who has made calls.
+        #[cfg(target_arch = "aarch64")]
+        let registers = UnwindRegsNative::new(0, stack, frame);
+        let copy = &self.copy;
+        let mut read = |address: u64| {
+            let offset = address.checked_sub(stack).ok_or(())?;
+            let offset = usize::try_from(offset).map_err(drop)?;
+            let word = copy.get(offset..).and_then(|rest| rest.first_chunk());
+            word.copied().map(u64::from_ne_bytes).ok_or(())
+        };
+        let mut frames = self
+            .unwinder
+            .iter_frames(code, registers, &mut self.cache, &mut read);
+        self.found.clear();
+        // It ends by an error where the copy ends.
+        while let Ok(Some(found)) = frames.next()
+            && self.found.len() < DEPTH
+        {
+            self.found.extend(usize::try_from(found.address()));
+        }
+        Trace(self.found.as_slice().into())
+    }
+}

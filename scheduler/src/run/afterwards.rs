@@ -1,0 +1,108 @@
+//! The end of a green thread, off its stack: what it had goes back, and who joins it goes on.
+#![allow(
+    unsafe_code,
+    reason = "the OS thread's own carrier, and what runs on it"
+)]
+
+use crate::engine::carrier::Carrier;
+use crate::engine::inner::Inner;
+use crate::engine::worker::{Worker, count};
+use crate::green::green_thread::{Header, Task};
+use crate::parts::stack;
+use crate::parts::thread_locals::{self, Block};
+use crate::run::birth::{self, Birth};
+use crate::shim::atomic::Ordering;
+use crate::shim::sync::Arc;
+use crate::wait::end::{self, Orphan, Rest};
+
+impl Carrier {
+    #[inline(always)]
+    pub(super) fn finished(&self, inner: &Arc<Inner>, task: &Task) {
+        // SAFETY: the running reference is ours.
+        let coroutine = unsafe { (*task.coroutine.get()).take() };
+        let stack = coroutine.expect("it has just run").into_stack();
+        // SAFETY: as above.
+        let block = unsafe { (*task.block.get()).take() };
+        match self.seat() {
+            Some(worker) => {
+                // SAFETY: the seat is held; ends with the block.
+                let core = unsafe { worker.core() };
+                core.stacks.put(stack);
+                if let Some(block) = block {
+                    core.blocks.put(block);
+                }
+            }
+            None => Self::release(inner, stack, block),
+        }
+        if task.home.load(Ordering::Relaxed) != 0 {
+            self.settled.set(self.settled.get() - 1);
+        }
+        if task.registered.get() {
+            inner.registry.remove(task);
+        }
+        self.see_to_rest(inner, task);
+    }
+
+    /// Leaves to all what a thread has had that has ended without a seat.
+    #[cold]
+    #[inline(never)]
+    fn release(inner: &Inner, stack: stack::Stack, block: Option<Block>) {
+        stack::release(stack);
+        block.into_iter().for_each(thread_locals::release);
+        // If all workers sleep, nobody would give it back to the system. No model has memory.
+        if !cfg!(loom) {
+            inner.notify();
+        }
+    }
+
+    /// Wakes who joins a thread that is DONE, and sees to what it has left to nobody.
+    #[inline(always)]
+    pub(super) fn see_to_rest(&self, inner: &Arc<Inner>, task: &Task) {
+        let left = task.state.left();
+        if left.joiners {
+            self.wake_joiners(inner, task);
+        }
+        if left.result || left.errors {
+            Self::adopt(inner, task);
+        }
+        inner.one_ended();
+    }
+
+    /// Starts the thread that drops what nobody else does; it has been counted.
+    #[cold]
+    #[inline(never)]
+    fn adopt(inner: &Arc<Inner>, task: &Task) {
+        if let Some(orphan) = Orphan::of(task) {
+            birth::start_detached(inner, Birth::Counted, move || drop(orphan));
+        }
+    }
+
+    #[inline(never)]
+    fn wake_joiners(&self, inner: &Arc<Inner>, task: &Task) {
+        end::wake_joiners(task);
+        if inner.workers.len() > 1 && self.seat().is_some_and(Worker::has_stealable) {
+            inner.notify();
+        }
+    }
+
+    /// Counts a thread that has wound up as ended, and makes it DONE. On the thread, which waits no more;
+    /// nor does it allocate or wake anybody: what that would leave in its thread-locals, nobody would
+    /// clean up.
+    pub(super) fn end(&self, inner: &Inner, task: &Header, rest: Rest) {
+        self.ending.begin();
+        {
+            let _inside = self.door.section();
+            match self.seat() {
+                Some(worker) => count(&worker.counters.ended),
+                None => {
+                    inner.ended_outside.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+        }
+        if end::finish(task, rest) {
+            // For the thread that drops what it leaves.
+            inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
+        }
+        self.ending.end();
+    }
+}

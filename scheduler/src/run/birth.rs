@@ -1,0 +1,115 @@
+//! How a green thread comes into its queue; and those that nobody holds a handle of, which the carriers' loop starts.
+#![allow(unsafe_code, reason = "threads that have not started, by their makers")]
+
+use crate::engine::carrier;
+use crate::engine::inner::Inner;
+use crate::engine::worker::{Worker, count};
+use crate::green::cells::Piece;
+use crate::green::green_thread::{Settings, Task};
+use crate::green::id::GreenThreadId;
+use crate::parts::coroutine::Control;
+use crate::shim::atomic::Ordering;
+use crate::shim::sync::Arc;
+use crate::wait::end;
+use crate::wait::exception;
+use crate::wait::scheduler::Scheduler;
+
+/// Memory that this worker has kept for such a thread. Inside the door.
+#[inline(always)]
+pub(crate) fn kept<F: FnOnce() -> T, T>(worker: &Worker) -> Option<Piece> {
+    let class = Task::class::<F, T>()?;
+    // SAFETY: the caller holds the seat, inside the door; the reference ends with the statement.
+    unsafe { worker.cells() }.get(class)
+}
+
+/// Queues a thread that has not started. `here`: in the worker's own queue, as the caller holds a seat, or
+/// did so just now.
+#[inline(always)]
+pub(crate) fn queue(inner: &Arc<Inner>, task: Task, here: bool) {
+    let mut task = Some(task);
+    if here {
+        carrier::with_core(Inner::address(inner), |_, core| {
+            core.push_fresh(task.take().expect("once"));
+        });
+    }
+    // There is no seat here, or it has just been seized, or others are to have it.
+    if let Some(task) = task {
+        if let Err(task) = inner.injector.push(task) {
+            refuse(inner, &task);
+        } else {
+            inner.notify();
+        }
+        return;
+    }
+    if inner.workers.len() > 1 && !cfg!(weald_fault = "spawn_tells_no_other_worker") {
+        inner.notify();
+    }
+}
+
+/// Starts a green thread without a handle that drops something of the user's: as its destructor may wait,
+/// the carriers' loop hands it over. No exception interrupts it, nor does a shutdown.
+pub(crate) fn discard<T: Send + 'static>(inner: &Arc<Inner>, value: T) {
+    start_detached(inner, Birth::Doomed, move || drop(value));
+}
+
+/// What is said of a thread without a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Birth {
+    /// Nothing in particular.
+    Ordinary,
+    /// Its body is only to be dropped.
+    Doomed,
+    /// As `Doomed`; and it has been counted as spawned.
+    Counted,
+}
+
+/// Starts a green thread without a handle: from the carriers' loop, which must not drop one, as the thread
+/// may have ended by then and its result would be the handle's.
+pub(crate) fn start_detached<F>(inner: &Arc<Inner>, birth: Birth, body: F)
+where
+    F: FnOnce() + Send + 'static,
+{
+    let runtime = Inner::address(inner);
+    let here = carrier::with_core(runtime, |worker, core| {
+        if birth != Birth::Counted {
+            count(&worker.counters.spawned);
+        }
+        (core.next_id(), kept::<F, ()>(worker))
+    });
+    if here.is_none() && birth != Birth::Counted {
+        inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
+    }
+    let is_here = here.is_some();
+    let (id, kept) = here.unwrap_or_else(|| (GreenThreadId::next(), None));
+    let settings = Settings {
+        id,
+        runtime,
+        name: None,
+        stack_size: inner.settings.stack_size,
+        pinned: false,
+        patched: match inner.settings.own {
+            Some(_) => inner.settings.patched,
+            None => Some(false),
+        },
+        control: Control::current(),
+    };
+    // SAFETY: the body is `'static`; the runtime is there as in `start`.
+    let task = unsafe { Task::new::<Scheduler, _, _>(body, settings, false, kept) };
+    task.doomed.set(birth != Birth::Ordinary);
+    queue(inner, task, is_here);
+}
+
+/// Ends a thread that has not started and that nobody will run any more, since the runtime has stopped:
+/// here, in a thread that outlives it.
+#[cold]
+pub(crate) fn refuse(inner: &Inner, task: &Task) {
+    let _hold = exception::Hold::new();
+    task.doomed.set(true);
+    // SAFETY: the caller holds the running reference of a thread that has not started, so nobody else is
+    // the thread.
+    unsafe { Task::run_body(task) };
+    let rest = end::wind_up(task, || (), || ());
+    inner.ended_outside.fetch_add(1, Ordering::AcqRel);
+    end::end(task, rest);
+    inner.one_ended();
+}

@@ -1,0 +1,235 @@
+//! A worker with nothing in its own queues: it searches, announces its sleep, looks once more, sleeps.
+//!
+//! The protocol is that of `crate::idle`, where its invariants are.
+#![allow(unsafe_code, reason = "the worker whose seat is held")]
+
+use std::time::{Duration, Instant};
+
+use crate::engine::carrier::Carrier;
+use crate::engine::inner::Inner;
+use crate::engine::worker::{Core, Worker, count};
+use crate::green::queue::Steal;
+use crate::parts::stack;
+use crate::parts::thread_locals;
+use crate::shim::atomic::Ordering;
+use crate::shim::clock;
+use crate::shim::sync::Arc;
+
+/// A worker that will sleep longer than this leaves its spare stacks to all first.
+const LONG_SLEEP: Duration = Duration::from_millis(50);
+
+/// One that sleeps for shorter times does so once in a while.
+const TIDY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long a worker may give memory back before it sleeps: what wakes it meanwhile waits for as long.
+const TRIM_TIME: Duration = Duration::from_micros(500);
+/// The same for one that sleeps only briefly: it has something to do.
+const BRIEF_TRIM_TIME: Duration = Duration::from_micros(100);
+
+/// Passes over all victims before a searcher gives up; a thief may lose a race that often.
+const PASSES: usize = 2;
+
+impl Carrier {
+    /// Nothing in the own queues: look everywhere, then sleep.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn idle(&self, inner: &Arc<Inner>, worker: &Worker) {
+        worker.ticks.fetch_add(1, Ordering::Relaxed);
+        if self.pass(inner, worker) {
+            return;
+        }
+        let now = clock::now();
+        // SAFETY: the seat is held; ends with the statement.
+        unsafe { worker.core() }.saw(now);
+        if self.take_mail()
+            || self.look(inner, worker, now, true) > 0
+            || Self::take_injected(inner, worker)
+            || (!inner.starts.is_empty() && self.admit(inner, worker) > 0)
+        {
+            Self::share(inner, worker);
+            return;
+        }
+        let searching = inner.workers.len() > 1 && inner.idle.start_search();
+        if searching && Self::search(inner, worker) {
+            if inner.idle.found() {
+                inner.notify();
+            }
+            return;
+        }
+        inner.idle.sleep(worker.index, searching);
+        let in_sight = self.work_in_sight(inner, worker);
+        let searches = if in_sight {
+            inner.idle.stay(worker.index);
+            true
+        } else {
+            self.sleep(inner, worker);
+            inner.idle.wake(worker.index)
+        };
+        // Also if it did not sleep: the monitor may have taken its bit for sleep.
+        inner.monitor.poke();
+        if !in_sight {
+            let now = clock::now();
+            // SAFETY: the seat is held; ends before timers are handled.
+            let core = unsafe { worker.core() };
+            core.woke_up();
+            core.saw(now);
+            core.polled(now);
+            self.look(inner, worker, now, false);
+        }
+        if searches {
+            // Whatever was left to it must be found, or the last look repeated.
+            let found = self.has_own_work(worker)
+                || Self::take_injected(inner, worker)
+                || Self::search(inner, worker);
+            if inner.idle.found() && found {
+                inner.notify();
+            }
+        } else {
+            Self::share(inner, worker);
+        }
+    }
+
+    /// Sleeps in the poller until an event, a timer or a wake-up, or until there is something to do
+    /// about memory.
+    fn sleep(&self, inner: &Inner, worker: &Worker) {
+        let now = clock::now();
+        // SAFETY: the seat is held; ends with the statement.
+        let limit = unsafe { worker.core() }.sleep_limit(inner.start, now);
+        let tidies = if cfg!(loom) {
+            None
+        } else {
+            self.tidy(inner, worker, limit, now)
+        };
+        let limit = match (limit, tidies) {
+            (Some(limit), Some(pause)) => Some(limit.min(pause)),
+            (limit, pause) => limit.or(pause),
+        };
+        count(&worker.counters.polls);
+        worker.poller.sleep(limit);
+    }
+
+    /// Gives memory back that nobody has needed for a while. Returns after how long to come again:
+    /// `None` if there is nothing more to give back and nobody waits for a stack, so that a process
+    /// that has become idle comes to rest.
+    ///
+    /// `limit`: how long the worker will sleep.
+    fn tidy(
+        &self,
+        inner: &Inner,
+        worker: &Worker,
+        limit: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let long = limit.is_none_or(|limit| limit > LONG_SLEEP);
+        // SAFETY: the seat is held; ends before the sleep, and nothing of the user's runs.
+        let core = unsafe { worker.core() };
+        let wanted = inner.starts.pause(now);
+        let is_due = long || wanted.is_some() || core.tidy_is_due(now, TIDY_INTERVAL);
+        if is_due {
+            core.tidied(now);
+            core.leave_spares();
+            // SAFETY: as above.
+            unsafe { worker.cells() }.flush();
+            core.shrink_queues();
+            self.private().shrink();
+            inner.injector.shrink();
+        }
+        let most = if long { TRIM_TIME } else { BRIEF_TRIM_TIME };
+        let is_over = || worker.poller.is_notified() || now.elapsed() >= most;
+        let timers = if is_due || core.has_spare_timers() {
+            core.trim_timers(now, is_over)
+        } else {
+            None
+        };
+        let pauses = [
+            stack::trim(now, is_over),
+            thread_locals::trim(now, is_over),
+            timers,
+            wanted,
+        ];
+        pauses.into_iter().flatten().min()
+    }
+
+    /// More was made ready than this worker runs next: another may come.
+    fn share(inner: &Inner, worker: &Worker) {
+        if inner.workers.len() > 1 && worker.queued() > 1 {
+            inner.notify();
+        }
+    }
+
+    fn has_own_work(&self, worker: &Worker) -> bool {
+        worker.queued() > 0 || !self.private().is_empty()
+    }
+
+    fn take_injected(inner: &Inner, worker: &Worker) -> bool {
+        // SAFETY: the seat is held; the closure runs nothing of the user's.
+        let core = unsafe { worker.core() };
+        match inner
+            .injector
+            .pop_batch(inner.workers.len(), |task| core.push_ready(task))
+        {
+            Some(task) => {
+                // SAFETY: as above, taken anew.
+                unsafe { worker.core() }.push_ready(task);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Steals from the others, and drains the pollers of those that are late.
+    fn search(inner: &Inner, worker: &Worker) -> bool {
+        let workers = &inner.workers;
+        for _ in 0..PASSES {
+            // SAFETY: the seat is held; ends with the statement.
+            let first = unsafe { worker.core() }.random(workers.len());
+            let mut retry = false;
+            let found = inner.idle.find_awake(first, |victim| {
+                let victim = &workers[victim];
+                if victim.index == worker.index {
+                    return None;
+                }
+                // SAFETY: the seat is held; stealing runs nothing of the user's.
+                let core: &mut Core = unsafe { worker.core() };
+                match victim.steal(core) {
+                    Steal::Success(task) => {
+                        core.push_ready(task);
+                        count(&worker.counters.steals);
+                        return Some(());
+                    }
+                    Steal::Retry => retry = true,
+                    Steal::Empty => {}
+                }
+                let adopts = victim.late.load(Ordering::Relaxed) && victim.poller.adopt() > 0;
+                adopts.then_some(())
+            });
+            if found.is_some() {
+                return true;
+            }
+            if Self::take_injected(inner, worker) {
+                return true;
+            }
+            if !retry {
+                break;
+            }
+        }
+        false
+    }
+
+    /// A worker that does not sleep has something that could be stolen.
+    fn sees_stealable(inner: &Inner) -> bool {
+        let has_some = |worker: usize| inner.workers[worker].has_stealable().then_some(());
+        inner.idle.find_awake(0, has_some).is_some()
+    }
+
+    /// The second look before sleep.
+    fn work_in_sight(&self, inner: &Inner, worker: &Worker) -> bool {
+        self.mail.is_there()
+            || inner.is_stopping()
+            || (!inner.injector.is_empty()
+                && !cfg!(weald_fault = "carrier_sleeps_over_the_injector"))
+            || inner.seats.somebody_waits()
+            || Self::sees_stealable(inner)
+            || !worker.slot.is_empty()
+    }
+}

@@ -1,0 +1,195 @@
+//! `blocking`: a call that blocks the OS thread, in place, while the others go on.
+//!
+//! If others wait, the worker goes to a spare carrier at once; else its carrier keeps it until
+//! somebody does, which the monitor sees within two looks.
+//!
+//! There are two kinds of calls, and permits for each ([`Lasts`]): those that end by themselves, as a
+//! read of a file does, and those that may last until another green thread has done something, as a
+//! wait for a lock does. One kind never waits for a permit of the other: who holds the lock can write its
+//! file, however many wait for the lock. At most as many calls of the second kind run at a time as
+//! there are spare carriers, so each worker keeps a carrier; one more waits as a green thread, behind those
+//! that came before it (`permits.rs`). Calls of the first kind need no carriers of their own: where none is left the worker waits with the call, which
+//! ends soon.
+#![allow(unsafe_code, reason = "the running thread's own part")]
+
+use crate::engine::blocking_calls::Lasts;
+use crate::engine::carrier::{self, Away};
+use crate::engine::inner::Inner;
+use crate::engine::permits::Permits;
+use crate::engine::share_forks;
+use crate::green::green_thread::Header;
+use crate::wait::exception::Hold;
+use crate::wait::os_header;
+use crate::wait::wait_queue::Interrupt;
+use crate::wait::waiter;
+
+/// Undoes what `blocking` set up, in the right order, also when `f` panics.
+struct Inside<'a> {
+    header: &'a Header,
+    away: Option<Away>,
+    permits: &'a Permits,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the running thread's own part, held for this statement.
+        unsafe { self.header.local() }.blocking -= 1;
+        // May leave the OS thread: the seat may be gone.
+        drop(self.away.take());
+        self.permits.give();
+    }
+}
+
+/// Runs `f`, which may block its OS thread: a call into C, a file, a foreign lock. The other green
+/// threads go on meanwhile.
+///
+/// `f` runs in place, on the same OS thread from beginning to end, so it needs neither `Send` nor
+/// `'static`. Weald's calls work inside it as outside; an exception is raised before it begins or
+/// after it has ended, inside only that of a [`timeout`](crate::timeout()) that `f` has entered. How soon the others go on: at once if some were waiting, else
+/// within some milliseconds. In a runtime that pins ([`ThreadLocals::Pinned`](crate::ThreadLocals))
+/// the green threads that were started on this OS thread wait until `f` has ended.
+///
+/// At most [`RuntimeBuilder::spare_threads`](crate::RuntimeBuilder::spare_threads) such calls run at a time, and one more
+/// waits until one of them ends. So an `f` that waits for a green thread that enters `blocking` itself waits for
+/// ever if all those calls do the same; the bound's docs say how that is told.
+///
+/// On a plain OS thread it just calls `f`.
+///
+/// # Examples
+/// ```
+/// let text = weald_scheduler::blocking(|| std::fs::read_to_string("Cargo.toml"));
+/// assert!(text?.contains("[package]"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
+    call(Lasts::UntilOthersAct, f)
+}
+
+/// As [`blocking`], for a call of either kind.
+pub(crate) fn call<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
+    waiter::enter();
+    call_entered(lasts, f).unwrap_or_else(|interrupt| interrupt.unwind())
+}
+
+/// As [`call`], after the look for exceptions that begins a blocking call. `Err`: an exception has ended the wait
+/// for a permit; `f` has not begun.
+#[inline]
+pub(crate) fn call_entered<T>(lasts: Lasts, f: impl FnOnce() -> T) -> Result<T, Interrupt> {
+    // SAFETY: the running thread's header is alive.
+    let header = unsafe { &*os_header::header() };
+    if is_plain(header) {
+        return Ok(f());
+    }
+    if header.forks.is_used() {
+        share_forks::share_all(header);
+    }
+    // SAFETY: a green thread that runs keeps its runtime.
+    let permits = unsafe { Inner::of(header) }.blocking.permits(lasts);
+    permits.take()?;
+    Ok(with_permit(header, permits, f))
+}
+
+/// As [`call`] of a call that may last until others act, if it can begin at once and leave a permit for another such call. `Err`:
+/// it cannot.
+#[cfg(not(loom))]
+pub(crate) fn call_if_spare<T, F: FnOnce() -> T>(f: F) -> Result<T, F> {
+    // SAFETY: the running thread's header is alive.
+    let header = unsafe { &*os_header::header() };
+    if is_plain(header) {
+        return Ok(f());
+    }
+    // SAFETY: a green thread that runs keeps its runtime.
+    let permits = unsafe { Inner::of(header) }
+        .blocking
+        .permits(Lasts::UntilOthersAct);
+    if !permits.try_take_but_the_last() {
+        return Err(f);
+    }
+    Ok(with_permit(header, permits, f))
+}
+
+/// Its call of `blocking` just calls: it is no green thread, or in `blocking` already.
+fn is_plain(header: &Header) -> bool {
+    !header.is_green()
+        || carrier::here().is_null()
+        // SAFETY: the running thread's own part, held for this statement.
+        || unsafe { header.local() }.blocking > 0
+}
+
+/// Runs `f` by a permit that was taken for it.
+fn with_permit<T>(header: &Header, permits: &Permits, f: impl FnOnce() -> T) -> T {
+    let hold = Hold::new();
+    // SAFETY: as above.
+    unsafe { header.local() }.blocking += 1;
+    let inside = Inside {
+        header,
+        away: Away::begin(),
+        permits,
+    };
+    // What `f` calls is meant for the system.
+    #[cfg(not(loom))]
+    let bypass = crate::shim::bypass::Bypass::enter();
+    let value = f();
+    #[cfg(not(loom))]
+    drop(bypass);
+    drop(inside);
+    drop(hold);
+    value
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::{Lasts, call};
+    use crate::{Runtime, RuntimeBuilder, ThreadLocals};
+
+    fn each_mode(check: impl Fn(&Runtime)) {
+        let pinned: fn(RuntimeBuilder) -> RuntimeBuilder =
+            |builder| builder.thread_locals(ThreadLocals::Pinned);
+        // SAFETY: the threads of these tests use no thread-locals.
+        let shared: fn(RuntimeBuilder) -> RuntimeBuilder =
+            |builder| unsafe { builder.share_thread_locals() };
+        for mode in [|builder| builder, pinned, shared] {
+            for workers in [1, 2] {
+                let builder = Runtime::builder().workers(workers).spare_threads(2);
+                check(&mode(builder).build().unwrap());
+            }
+        }
+    }
+
+    /// Two calls of the first kind last until one of the second kind has ended, and the same number
+    /// more wait for a permit.
+    fn check_that_they_go_on(rt: &Runtime, that_wait: Lasts, that_ends: Lasts) {
+        let (begun, wait_for_both) = mpsc::channel();
+        let mut releases = Vec::new();
+        let waiting: Vec<_> = (0..4)
+            .map(|_| {
+                let (release, until) = mpsc::channel::<()>();
+                releases.push(release);
+                let begun = begun.clone();
+                rt.spawn(move || {
+                    call(that_wait, || {
+                        begun.send(()).unwrap();
+                        until.recv().unwrap_err();
+                    });
+                })
+            })
+            .collect();
+        wait_for_both.recv().unwrap();
+        wait_for_both.recv().unwrap();
+        rt.spawn(move || call(that_ends, || ())).join().unwrap();
+        drop(releases);
+        for thread in waiting {
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
+    fn calls_that_wait_for_others_never_use_up_what_brief_ones_need_nor_the_other_way_round() {
+        each_mode(|rt| check_that_they_go_on(rt, Lasts::UntilOthersAct, Lasts::Briefly));
+        each_mode(|rt| check_that_they_go_on(rt, Lasts::Briefly, Lasts::UntilOthersAct));
+    }
+}

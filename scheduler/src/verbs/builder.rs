@@ -1,0 +1,447 @@
+//! Settings with their units, bounds and defaults.
+
+use std::io;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use crate::engine::settings::{
+    Hooks, NEEDS_OWN, Settings, checked_stack_size, out_of_range, unsupported,
+};
+use crate::green::handle::GreenThread;
+use crate::parts::cpus;
+use crate::parts::shadow_stack;
+use crate::parts::stack;
+use crate::parts::thread_locals;
+use crate::verbs::runtime::Runtime;
+
+/// Workers of one runtime; a bit each in the idle words, and far more than a machine has cores.
+const WORKERS: std::ops::RangeInclusive<usize> = 1..=1024;
+
+/// Carriers beside the workers' own, for hogs, green threads in `blocking`, and those that have
+/// pinned threads and no seat: Go's bound on OS threads. At the bound nobody goes on any more, so it is
+/// there against programs that lose threads, and far from what others need.
+const SPARES: usize = 10_000;
+
+/// Linux gives a process some 65,000 mappings, of which an OS thread takes two for its stack and some
+/// more for what the C library allocates on it.
+const SPARE_THREADS: std::ops::RangeInclusive<usize> = 1..=30_000;
+
+/// Far beyond what a green thread computes between two blocking calls on purpose.
+const HOG_REPORT: Duration = Duration::from_secs(1);
+
+/// What a `thread_local!` belongs to in a runtime, and whether started green threads migrate.
+///
+/// The third way, [`RuntimeBuilder::share_thread_locals`], is `unsafe` and so not a value here.
+///
+/// # Examples
+/// ```
+/// use weald_scheduler::{Runtime, ThreadLocals};
+/// let rt = Runtime::builder().thread_locals(ThreadLocals::Pinned).workers(1).build()?;
+/// # drop(rt);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ThreadLocals {
+    /// To the green thread: each has its own, and migrates freely. The default where it works: for glibc on x86-64 Linux, if
+    /// the test at the first such runtime finds nothing unexpected; else `build` answers
+    /// `Unsupported` with the reason.
+    Own,
+    /// To the OS thread, which a started green thread never leaves; only those that have not
+    /// started are stolen. The default elsewhere, with a warning of the `log` crate that says why.
+    Pinned,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Locals {
+    Own,
+    Pinned,
+    Shared,
+}
+
+/// Settings for a [`Runtime`]; made by [`Runtime::builder`].
+///
+/// # Examples
+/// ```
+/// let rt = weald_scheduler::Runtime::builder()
+///     .workers(2)
+///     .stack_size(128 << 10)
+///     .thread_name("crawler")
+///     .build()?;
+/// assert_eq!(rt.metrics().workers, 2);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "settings do nothing before `build` or `install`"]
+pub struct RuntimeBuilder {
+    workers: Option<usize>,
+    stack_size: usize,
+    guard_size: usize,
+    thread_name: String,
+    locals: Option<Locals>,
+    spares: usize,
+    hog_report: Duration,
+    dump_on_sigquit: bool,
+    hooks: Hooks,
+    patched: Option<bool>,
+}
+
+impl RuntimeBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            workers: None,
+            stack_size: stack::DEFAULT_STACK,
+            guard_size: stack::DEFAULT_GUARD,
+            thread_name: String::from("weald"),
+            locals: None,
+            spares: SPARES,
+            hog_report: HOG_REPORT,
+            dump_on_sigquit: false,
+            hooks: Hooks::default(),
+            patched: None,
+        }
+    }
+
+    /// The settings of the default runtime: those of the environment.
+    pub(crate) fn from_environment() -> io::Result<Self> {
+        let mut builder = Self::new();
+        if let Some(workers) = variable("WEALD_WORKERS", &WORKERS)? {
+            builder = builder.workers(workers);
+        }
+        let sizes = stack::MIN_STACK..=stack::MAX_STACK;
+        if let Some(size) = variable("WEALD_STACK_SIZE", &sizes)? {
+            builder = builder.stack_size(size);
+        }
+        Ok(builder)
+    }
+
+    /// How many workers: green threads that run at the same time. 1 to 1024; the default is the
+    /// number of cores.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// The stack of a green thread in bytes: 16 KiB to 1 GiB, rounded up to pages; 256 KiB if not
+    /// said. It is address space: only the pages that are touched cost memory.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = bytes;
+        self
+    }
+
+    /// The guard below each stack in bytes: 4 KiB to 1 GiB; 64 KiB if not said. It is rounded up to a
+    /// power of two of pages, and one page more.
+    ///
+    /// A green thread that goes beyond its stack touches the guard, which ends the process with a
+    /// message that names the thread. Code from a Rust compiler never steps over a guard, however
+    /// large its frames. C code that was compiled without `-fstack-clash-protection` can, if a
+    /// frame is larger than the guard and its far end is touched first: it would then write to
+    /// another green thread's stack. So a program that calls such code sets this to the largest
+    /// frame that there may be.
+    ///
+    /// The guard is not part of the stack: all of [`stack_size`](Self::stack_size) can be used. It
+    /// costs address space only. A guard of any size is one marker per page in the page tables where
+    /// the kernel has `MADV_GUARD_INSTALL` (Linux from 6.13), and two of the process's
+    /// `vm.max_map_count` mappings elsewhere. Where the kernel counts every mapped byte
+    /// (`vm.overcommit_memory = 2`), or `RLIMIT_AS` is set, guards count as well.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).guard_size(1 << 20).build()?;
+    /// assert_eq!(rt.run(|| 6 * 7), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn guard_size(mut self, bytes: usize) -> Self {
+        self.guard_size = bytes;
+        self
+    }
+
+    /// The beginning of the names of the runtime's OS threads; `weald` if not said.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// How many OS threads there may be beside one for each worker: 1 to 30,000; 10,000 if not said.
+    ///
+    /// They take over the workers of green threads that compute, or block their OS thread, for
+    /// long, or that are in [`blocking`](crate::blocking()). Each starts when it is needed and ends when it
+    /// has been idle for ten seconds. A thousand that are blocked cost some 20 MiB of memory and 2 GiB of address space.
+    ///
+    /// When the bound is reached, or the system refuses an OS thread, a worker whose green thread does
+    /// not come back stands still, and the threads that wait for it with it. Then there is a line in the
+    /// log, at most one a minute, [`Metrics::stalled`](crate::Metrics::stalled) says how many workers that
+    /// are and [`Dump`](crate::Dump) why; [`Metrics::unrelieved`](crate::Metrics::unrelieved) counts such cases. When as
+    /// many calls of [`blocking`](crate::blocking()) run as the bound allows, one more waits as a green thread: that is a line in the log, too, and
+    /// [`Metrics::waiting_to_block`](crate::Metrics::waiting_to_block) and [`Dump`](crate::Dump) say how many wait. The
+    /// system's own bounds are `ulimit -u`, `pids.max` of a control group, `kernel.threads-max` and
+    /// `vm.max_map_count` (Linux).
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).spare_threads(100).build()?;
+    /// assert_eq!(rt.metrics().spare_threads, 100);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn spare_threads(mut self, spares: usize) -> Self {
+        self.spares = spares;
+        self
+    }
+
+    /// A green thread that has kept its OS thread for so long without a blocking call of weald's is
+    /// logged, once, as a warning of the `log` crate with its name. One second if not said;
+    /// [`Duration::MAX`]: never. Its neighbours do not wait for that: they go on after some
+    /// milliseconds.
+    ///
+    /// Where it was can be told only when it makes its next blocking call: that is a second record,
+    /// with the calls that it was in as in [`Trace`](crate::Trace); after at least 50 ms.
+    pub fn hog_report(mut self, after: Duration) -> Self {
+        self.hog_report = after;
+        self
+    }
+
+    /// Writes what [`dump`](crate::dump()) tells of this runtime to standard error when the process gets
+    /// `SIGQUIT` (Ctrl-\\ at a terminal), which then no longer ends it. Not so if not said. A handler that the
+    /// program has set before is called as well.
+    ///
+    /// Handler and the OS thread that writes stay until the process ends; `build` fails with the
+    /// system's error if they cannot be had.
+    pub fn dump_on_sigquit(mut self, on: bool) -> Self {
+        self.dump_on_sigquit = on;
+        self
+    }
+
+    /// What thread-locals belong to. Of several settings the last wins; if there is none, the
+    /// environment's: `WEALD_THREAD_LOCALS`, `own` or `pinned`.
+    pub fn thread_locals(mut self, locals: ThreadLocals) -> Self {
+        self.locals = Some(match locals {
+            ThreadLocals::Own => Locals::Own,
+            ThreadLocals::Pinned => Locals::Pinned,
+        });
+        self
+    }
+
+    /// Lets started green threads migrate although thread-locals belong to the OS threads. The
+    /// cheapest way, for programs of millions of green threads.
+    ///
+    /// # Safety
+    /// No green thread of the runtime may hold anything that belongs to an OS thread over a
+    /// blocking call: a reference into a `thread_local!`, a value taken out of one (`Rc`, a random
+    /// generator), a guard of `std::sync` or of a reentrant lock such as stdout's, `errno`. And the
+    /// compiler may keep the *address* of a thread-local over a blocking call in the same function,
+    /// so a function that makes blocking calls reads thread-locals only through functions that are
+    /// not inlined. Both hold for all code that the green threads run, libraries included.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_scheduler::Runtime;
+    /// // SAFETY: the green threads below use no thread-locals.
+    /// let rt = unsafe { Runtime::builder().workers(1).share_thread_locals() }.build()?;
+    /// assert_eq!(rt.run(|| 6 * 7), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[allow(
+        unsafe_code,
+        reason = "the caller promises what the compiler cannot check"
+    )]
+    pub unsafe fn share_thread_locals(mut self) -> Self {
+        self.locals = Some(Locals::Shared);
+        self
+    }
+
+    /// Calls `hook` on the OS thread each time a green thread has left its stack. It must not
+    /// block; a panic in it is logged and ignored. Costs nothing if not set.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    /// let count = Arc::new(AtomicUsize::new(0));
+    /// let (a, b, c) = (count.clone(), count.clone(), count.clone());
+    /// let rt = weald_scheduler::Runtime::builder()
+    ///     .workers(1)
+    ///     .on_resume(move |_| { a.fetch_add(1, Relaxed); })
+    ///     .on_suspend(move |_| { b.fetch_add(10, Relaxed); })
+    ///     .on_end(move |_| { c.fetch_add(100, Relaxed); })
+    ///     .build()?;
+    /// rt.run(weald_scheduler::yield_now);
+    /// assert_eq!(count.load(Relaxed), 112);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn on_suspend(mut self, hook: impl Fn(&GreenThread) + Send + Sync + 'static) -> Self {
+        self.hooks.suspend = Some(Arc::new(hook));
+        self
+    }
+
+    /// Calls `hook` on the OS thread each time before a green thread runs (on). As
+    /// [`on_suspend`](Self::on_suspend).
+    pub fn on_resume(mut self, hook: impl Fn(&GreenThread) + Send + Sync + 'static) -> Self {
+        self.hooks.resume = Some(Arc::new(hook));
+        self
+    }
+
+    /// Calls `hook` in each green thread when its body has ended and its locals are dropped. As
+    /// [`on_suspend`](Self::on_suspend).
+    pub fn on_end(mut self, hook: impl Fn(&GreenThread) + Send + Sync + 'static) -> Self {
+        self.hooks.end = Some(Arc::new(hook));
+        self
+    }
+
+    /// Whether calls of libc that would block suspend a green thread of this runtime instead, where
+    /// the program is linked with `weald-patch`; see there. Without a word it is as the process
+    /// says. [`Builder::patched`](crate::Builder::patched) overrides it for one thread.
+    ///
+    /// It needs [`ThreadLocals::Own`], without which `build` fails with `Unsupported`: locks and
+    /// channels of std know a thread by its thread-locals.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).patched(false).build()?;
+    /// # rt.run(|| ());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn patched(mut self, patched: bool) -> Self {
+        self.patched = Some(patched);
+        self
+    }
+
+    pub(crate) fn settings(self) -> io::Result<Settings> {
+        shadow_stack::check()?;
+        let workers = self
+            .workers
+            .unwrap_or_else(|| cpus::usable().min(*WORKERS.end()));
+        if !WORKERS.contains(&workers) {
+            return Err(out_of_range("workers", workers, WORKERS));
+        }
+        let stack_size = checked_stack_size(self.stack_size)?;
+        let guards = stack::MIN_GUARD..=stack::MAX_GUARD;
+        if !guards.contains(&self.guard_size) {
+            return Err(out_of_range("guard size in bytes", self.guard_size, guards));
+        }
+        let guard = stack::Guard::of(self.guard_size);
+        stack::check_settings()?;
+        stack::check_limit(stack_size, guard)?;
+        if !SPARE_THREADS.contains(&self.spares) {
+            return Err(out_of_range("spare_threads", self.spares, SPARE_THREADS));
+        }
+        let said = match self.locals {
+            Some(locals) => Some(locals),
+            None => locals_variable()?,
+        };
+        let own = match said {
+            Some(Locals::Own) => Some(thread_locals::support().map_err(unsupported)?),
+            Some(Locals::Pinned | Locals::Shared) => None,
+            None => thread_locals::support().map_err(fall_back).ok(),
+        };
+        if self.patched == Some(true) && own.is_none() {
+            let reason = thread_locals::support().err();
+            return Err(unsupported(reason.unwrap_or(NEEDS_OWN)));
+        }
+        let hooks = self.hooks;
+        let any = hooks.suspend.is_some() || hooks.resume.is_some() || hooks.end.is_some();
+        Ok(Settings {
+            workers,
+            stack_size,
+            guard,
+            thread_name: self.thread_name,
+            pins: own.is_none() && said != Some(Locals::Shared),
+            own,
+            spares: self.spares,
+            hog_report: self.hog_report,
+            dump_on_sigquit: self.dump_on_sigquit,
+            hooks: any.then_some(hooks),
+            patched: self.patched,
+        })
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a value out of its range, with value and bound in the text;
+    /// `Unsupported` for thread-locals that cannot be had, and where the processor keeps shadow stacks
+    /// (x86 CET, AArch64 GCS), on which green threads cannot run; the system's if an OS thread or a poller
+    /// cannot be made.
+    pub fn build(self) -> io::Result<Runtime> {
+        if cfg!(panic = "abort") {
+            log::warn!(
+                "weald: in a program that is built with panic = \"abort\" an exception that must unwind ends the process"
+            );
+        }
+        Runtime::start(self.settings()?)
+    }
+}
+
+impl Runtime {
+    /// Settings for a new runtime.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::new()
+    }
+
+    /// What thread-locals belong to in this runtime. `None`: to the OS threads, although started
+    /// green threads migrate
+    /// ([`share_thread_locals`](RuntimeBuilder::share_thread_locals)).
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_scheduler::{Runtime, ThreadLocals};
+    /// let rt = Runtime::builder().workers(1).thread_locals(ThreadLocals::Pinned).build()?;
+    /// assert_eq!(rt.thread_locals(), Some(ThreadLocals::Pinned));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn thread_locals(&self) -> Option<ThreadLocals> {
+        let settings = &self.inner.settings;
+        match (settings.own, settings.pins) {
+            (Some(_), _) => Some(ThreadLocals::Own),
+            (None, true) => Some(ThreadLocals::Pinned),
+            (None, false) => None,
+        }
+    }
+}
+
+/// Says once why green threads are pinned.
+fn fall_back(reason: &str) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        log::warn!(
+            "weald: green threads are pinned to OS threads once they have started, as they cannot \
+             have thread-locals of their own here: {reason}"
+        );
+    });
+}
+
+/// What `WEALD_THREAD_LOCALS` says, for runtimes of which nothing was said.
+fn locals_variable() -> io::Result<Option<Locals>> {
+    let Some(value) = std::env::var_os("WEALD_THREAD_LOCALS") else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Some("own") => Ok(Some(Locals::Own)),
+        Some("pinned") => Ok(Some(Locals::Pinned)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "WEALD_THREAD_LOCALS must be \"own\" or \"pinned\", not {:?}",
+                value.to_string_lossy()
+            ),
+        )),
+    }
+}
+
+/// A number from the environment.
+fn variable(name: &str, range: &std::ops::RangeInclusive<usize>) -> io::Result<Option<usize>> {
+    let Some(value) = std::env::var_os(name) else {
+        return Ok(None);
+    };
+    let text = value.to_string_lossy();
+    match text.trim().parse::<usize>() {
+        Ok(number) if range.contains(&number) => Ok(Some(number)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{name} must be a number between {} and {}, not {text:?}",
+                range.start(),
+                range.end()
+            ),
+        )),
+    }
+}

@@ -1,0 +1,125 @@
+//! The runtime that the free functions use: that of the caller, or the default one, which starts when somebody needs it.
+#![allow(unsafe_code, reason = "the OS thread's own carrier")]
+
+use crate::engine::carrier;
+use crate::engine::inner::Inner;
+use crate::shim::sync::Arc;
+use crate::verbs::builder::RuntimeBuilder;
+use crate::verbs::error::InstallError;
+use crate::verbs::runtime::Runtime;
+use crate::watch::dump::{self, Dump};
+
+impl RuntimeBuilder {
+    /// Starts the runtime and makes it the process-wide default: the one of
+    /// [`spawn`](crate::spawn()) and its like outside green threads. It is never shut down.
+    ///
+    /// # Errors
+    /// If a default runtime runs already, be it only because something used one
+    /// ([`InstallError::is_already_running`]); or what `build` would return.
+    ///
+    /// # Examples
+    /// ```
+    /// weald_scheduler::Runtime::builder().workers(1).install()?;
+    /// let again = weald_scheduler::Runtime::builder().install().unwrap_err();
+    /// assert!(again.is_already_running());
+    /// # Ok::<(), weald_scheduler::InstallError>(())
+    /// ```
+    pub fn install(self) -> Result<(), InstallError> {
+        if has_default() {
+            return Err(InstallError::already_running());
+        }
+        let runtime = self.build().map_err(InstallError::starting)?;
+        set_default(runtime).map_err(|_| InstallError::already_running())
+    }
+}
+
+/// The green threads of the caller's runtime, or of the default one, that have started and have not
+/// ended; those that have not started are in [`Metrics::live`](crate::Metrics::live) only.
+///
+/// Stops nobody: each entry is right for some moment during the call, together they are not of one.
+/// It may be called from anywhere and does not block the green thread; 100,000 of them take some tenths
+/// of a second. [`RuntimeBuilder::dump_on_sigquit`](crate::RuntimeBuilder::dump_on_sigquit) writes one
+/// when a signal comes.
+///
+/// # Platform-specific behavior
+/// There are traces on Linux on x86-64 and AArch64, with the feature `traces`, on by default. They
+/// need no frame pointers. Elsewhere [`DumpedThread::trace`] is empty.
+///
+/// # Examples
+/// ```
+/// use weald_scheduler::{Builder, Doing, Runtime, dump, yield_now};
+/// let rt = Runtime::builder().workers(1).build()?;
+/// rt.run(|| {
+///     let builder = Builder::new().name("sleeper".to_string());
+///     let sleeper = builder.spawn(weald_scheduler::park).unwrap();
+///     let asleep = || dump().threads.iter().any(|t| t.doing == Doing::Parks);
+///     while !asleep() {
+///         yield_now();
+///     }
+///     assert!(dump().to_string().contains("parks  sleeper"));
+///     sleeper.thread().unpark();
+///     sleeper.join().unwrap();
+/// });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn dump() -> Dump {
+    dump::of(&here())
+}
+
+/// Calls `f` with the caller's runtime, or the default one; without counting if it is on a carrier.
+#[inline]
+pub(crate) fn with_runtime_arc<R>(f: impl FnOnce(&Arc<Inner>) -> R) -> R {
+    let carrier = carrier::here();
+    if carrier.is_null() {
+        return f(&default());
+    }
+    // SAFETY: the carrier's OS thread keeps a reference to its runtime for all that runs on it;
+    // this borrows that one, and never drops it.
+    let inner = unsafe { std::mem::ManuallyDrop::new(Arc::from_raw((*carrier).inner())) };
+    f(&inner)
+}
+
+/// The runtime that the free functions use: the running green thread's, else the default one.
+pub(crate) fn here() -> Arc<Inner> {
+    carrier::current_runtime().unwrap_or_else(default)
+}
+
+#[cfg(not(loom))]
+static DEFAULT: std::sync::OnceLock<Runtime> = std::sync::OnceLock::new();
+
+/// The default runtime, started now if it was not.
+#[cfg(not(loom))]
+pub(crate) fn default() -> Arc<Inner> {
+    let runtime = DEFAULT.get_or_init(|| {
+        let builder = RuntimeBuilder::from_environment();
+        match builder.and_then(RuntimeBuilder::build) {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("weald's default runtime cannot start: {error}"),
+        }
+    });
+    Arc::clone(&runtime.inner)
+}
+
+#[cfg(loom)]
+pub(crate) fn default() -> Arc<Inner> {
+    crate::thin::runtime().expect("a model has no default runtime: it makes its own")
+}
+
+/// A default runtime runs.
+pub(crate) fn has_default() -> bool {
+    #[cfg(not(loom))]
+    return DEFAULT.get().is_some();
+    #[cfg(loom)]
+    false
+}
+
+/// Makes a runtime the default one; gives it back if there is one already.
+#[cfg(not(loom))]
+pub(crate) fn set_default(runtime: Runtime) -> Result<(), Runtime> {
+    DEFAULT.set(runtime)
+}
+
+#[cfg(loom)]
+pub(crate) fn set_default(runtime: Runtime) -> Result<(), Runtime> {
+    Err(runtime)
+}

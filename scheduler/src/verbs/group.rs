@@ -1,0 +1,300 @@
+//! Groups: scoped green threads that are ended together.
+//!
+//! A group is a [`Scope`] that knows its members, so that it can kill them.
+//!
+//! 1. Who is to be killed is decided under the lock of `members`: a child is in the list before `spawn` returns. A
+//!    child that comes after the cancelling is made so that its body never runs: a kill would be too late, as another
+//!    worker may begin the child at once. If the group is cancelled while `spawn` runs, `spawn` kills the child.
+//! 2. The group ends when all its children have ended, whatever ends it: that is the scope's rule, and what lets them
+//!    borrow.
+//! 3. Only the first wait at the end can be interrupted. The exception is kept until the children, killed by then, have
+//!    ended.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use crate::green::handle::GreenThread;
+use crate::green::request::Request;
+use crate::parts::quietly::drop_quietly;
+use crate::shim::sync::{Arc, Mutex};
+use crate::verbs::default_runtime::with_runtime_arc;
+use crate::verbs::outcome::Body;
+use crate::verbs::scope::{self, Scope, ScopedJoinHandle};
+use crate::wait::exception;
+use crate::wait::os_header;
+
+/// A group of green threads that borrow and end together; see [`group`].
+pub struct Group<'scope, 'env: 'scope> {
+    scope: Scope<'scope, 'env>,
+    members: Arc<Members>,
+}
+
+/// What children and group share.
+struct Members {
+    scope: Arc<scope::Shared>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    threads: Vec<GreenThread>,
+    /// When the list is this long, those that have ended are taken out.
+    full: usize,
+    cancelled: bool,
+    cancel_on_error: bool,
+    /// A child has failed.
+    failed: bool,
+}
+
+/// Shorter lists are not looked through.
+const LEAST: usize = 16;
+
+impl Members {
+    fn is_cancelled(&self) -> bool {
+        self.state.lock().cancelled
+    }
+
+    /// A new child. False: it comes too late, and is the caller's to kill.
+    fn add(&self, thread: &GreenThread) -> bool {
+        let mut state = self.state.lock();
+        if state.cancelled {
+            return false;
+        }
+        if state.threads.len() >= state.full {
+            // Dropped outside the lock: it may be the last reference.
+            let ended: Vec<_> = state.threads.extract_if(.., |it| it.has_ended()).collect();
+            state.full = LEAST.max(2 * state.threads.len());
+            state.threads.push(thread.clone());
+            drop(state);
+            drop(ended);
+        } else {
+            state.threads.push(thread.clone());
+        }
+        true
+    }
+
+    /// The thread that calls is spared: it has failed and ends of itself.
+    fn cancel_others(&self) {
+        let caller = os_header::header();
+        for thread in self.close() {
+            if !ptr::eq(&raw const *thread.0, caller) {
+                thread.kill();
+            }
+        }
+    }
+
+    fn cancel(&self) {
+        for thread in self.close() {
+            thread.kill();
+        }
+    }
+
+    /// Takes all children out and lets none in any more.
+    fn close(&self) -> Vec<GreenThread> {
+        self.scope.expect_kills();
+        let mut state = self.state.lock();
+        state.cancelled = true;
+        std::mem::take(&mut state.threads)
+    }
+
+    fn cancel_on_error(&self) {
+        let mut state = self.state.lock();
+        state.cancel_on_error = true;
+        let failed = state.failed;
+        drop(state);
+        if failed {
+            self.cancel();
+        }
+    }
+
+    fn child_failed(&self) {
+        let mut state = self.state.lock();
+        state.failed = true;
+        let cancels = state.cancel_on_error && !state.cancelled;
+        drop(state);
+        if cancels {
+            self.cancel_others();
+        }
+    }
+}
+
+/// A child has failed if this is dropped before it is said that it has not: it unwinds.
+struct Unless<'a>(Option<&'a Members>);
+
+impl Drop for Unless<'_> {
+    fn drop(&mut self) {
+        if let Some(members) = self.0 {
+            members.child_failed();
+        }
+    }
+}
+
+/// Runs `f`, which may start green threads that borrow from the caller, and ends when they all have ended. Those that
+/// still run are [killed](GreenThread::kill) if `f` unwinds, if [`Group::cancel`] was called, or if an exception comes for
+/// the caller, such as that of a passed [`timeout`](crate::timeout()).
+///
+/// [`scope`](crate::scope()) waits for its children where a group kills them. A blocking call. A killed child ends in
+/// its next blocking call; one that computes and makes none is waited for.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// // Two sources; the first answer is good enough.
+/// let answer = weald_scheduler::group(|g| {
+///     let (send, receive) = std::sync::mpsc::channel();
+///     for delay in [1, 10_000] {
+///         let send = send.clone();
+///         g.spawn(move || {
+///             weald_scheduler::sleep(Duration::from_millis(delay));
+///             send.send(delay).is_ok()
+///         });
+///     }
+///     let first = weald_scheduler::blocking(|| receive.recv());
+///     g.cancel();
+///     first
+/// });
+/// assert_eq!(answer, Ok(1));
+///
+/// // A limit holds for all.
+/// let late = weald_scheduler::timeout(Duration::from_millis(5), || {
+///     weald_scheduler::group(|g| {
+///         g.spawn(|| weald_scheduler::sleep(Duration::MAX));
+///     })
+/// });
+/// assert!(late.is_err());
+/// ```
+///
+/// # Panics
+/// With the panic of `f`, or if a child that was not joined has panicked. A child that the group has killed is not counted.
+pub fn group<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Group<'scope, 'env>) -> T,
+{
+    exception::check_may_wait();
+    let scope = Scope::new();
+    let members = Arc::new(Members {
+        scope: Arc::clone(scope.shared()),
+        state: Mutex::new(State::default()),
+    });
+    let group = Group { scope, members };
+    let result = catch_unwind(AssertUnwindSafe(|| f(&group)));
+    let interrupted = if result.is_err() {
+        // An exception that comes now is not taken: the next blocking call raises it.
+        group.cancel();
+        group.scope.wait();
+        Ok(())
+    } else {
+        group.scope.wait_unless_interrupted()
+    };
+    if interrupted.is_err() {
+        group.cancel();
+        group.scope.wait();
+    }
+    match (result, interrupted) {
+        (Err(payload), _) => exception::go_on(payload),
+        (Ok(value), Err(interrupt)) => {
+            // Before the stack unwinds, where a panic of its destructor would end the process.
+            drop_quietly(value);
+            interrupt.unwind()
+        }
+        (Ok(_), Ok(())) if group.scope.has_unwound() => {
+            panic!("a green thread of a group panicked")
+        }
+        (Ok(value), Ok(())) => value,
+    }
+}
+
+impl<'scope> Group<'scope, '_> {
+    /// Starts a green thread that may borrow what outlives the group. In a group that was cancelled it never runs its
+    /// body, and `join` gives the exception [`Killed`](crate::Killed).
+    ///
+    /// # Examples
+    /// ```
+    /// let words = ["a", "bc"];
+    /// let lengths: Vec<usize> = weald_scheduler::group(|g| {
+    ///     let children = words.map(|word| g.spawn(move || word.len()));
+    ///     children.map(|child| child.join().unwrap()).into()
+    /// });
+    /// assert_eq!(lengths, [1, 2]);
+    /// ```
+    ///
+    /// A body may also never return, as `|| panic!()`.
+    pub fn spawn<F, Ends>(&'scope self, f: F) -> ScopedJoinHandle<'scope, F::Value>
+    where
+        F: Body<Ends> + Send + 'scope,
+        F::Value: Send + 'scope,
+    {
+        let members = Arc::clone(&self.members);
+        let body = move || {
+            let mut unless = Unless(Some(&members));
+            let (value, has_failed) = f.run();
+            if !has_failed {
+                unless.0 = None;
+            }
+            value
+        };
+        let request = Request {
+            is_doomed: self.members.is_cancelled(),
+            ..Request::default()
+        };
+        let child = with_runtime_arc(|inner| self.scope.start(inner, request, body));
+        if !self.members.add(child.thread()) {
+            child.thread().kill();
+        }
+        child
+    }
+
+    /// Kills the children that still run, and each one that comes later. Returns at once.
+    ///
+    /// # Examples
+    /// ```
+    /// weald_scheduler::group(|g| {
+    ///     let child = g.spawn(|| weald_scheduler::park());
+    ///     g.cancel();
+    ///     assert!(child.join().is_err());
+    /// });
+    /// ```
+    pub fn cancel(&self) {
+        self.members.cancel();
+    }
+
+    /// From now on a child that panics, is killed or returns an error (see [`Outcome`](crate::Outcome)) cancels the group. If one has done
+    /// so already, the group is cancelled at once.
+    ///
+    /// # Examples
+    /// ```
+    /// let results = weald_scheduler::group(|g| {
+    ///     g.cancel_on_error();
+    ///     let waits = g.spawn(|| weald_scheduler::park());
+    ///     let fails = g.spawn(|| Err::<(), _>("no"));
+    ///     (waits.join().is_err(), fails.join().unwrap())
+    /// });
+    /// assert_eq!(results, (true, Err("no")));
+    /// ```
+    pub fn cancel_on_error(&self) {
+        self.members.cancel_on_error();
+    }
+}
+
+impl fmt::Debug for Group<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::{LEAST, group};
+
+    #[test]
+    fn children_that_have_ended_are_not_kept() {
+        group(|g| {
+            for _ in 0..1000 {
+                g.spawn(|| ()).join().expect("it does not panic");
+            }
+            assert!(g.members.state.lock().threads.len() <= 2 * LEAST);
+        });
+    }
+}

@@ -1,0 +1,232 @@
+//! What `net` needs of the scheduler: registering descriptors, waiting for them. Not for users.
+#![allow(
+    missing_docs,
+    reason = "hidden from users; the types say what they are"
+)]
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Instant;
+
+pub use crate::green::wait_list::WaitQueue;
+#[cfg(not(loom))]
+pub use crate::parts::local_names::{is_in_hosts_file, is_localhost, lane_of};
+#[cfg(not(loom))]
+pub use crate::parts::offload::{Lane, Offloaded, offload};
+pub use crate::parts::poller::{EventSlot, Readiness};
+pub use crate::verbs::selection::{Place, Pollable, Selected, Selection, Waitable};
+pub use crate::wait::exception::{defer, is_deferred};
+pub use crate::wait::wait_queue::{Interrupt, Woken};
+
+#[cfg(not(loom))]
+use crate::engine::blocking_calls::Lasts;
+use crate::engine::carrier;
+use crate::engine::inner::Inner;
+use crate::shim::sync::Arc;
+#[cfg(not(loom))]
+use crate::verbs::blocking;
+use crate::verbs::default_runtime;
+use crate::wait::exception;
+use crate::wait::waiter;
+#[cfg(not(loom))]
+use crate::wait::waiter::{Ended, Waiting};
+
+/// The poller of one worker. Keeps the runtime's memory, not the runtime, alive.
+#[derive(Clone, Debug)]
+pub struct PollerHandle {
+    inner: Arc<Inner>,
+    worker: usize,
+}
+
+impl PollerHandle {
+    /// The running worker's poller; from elsewhere, one of the default runtime's.
+    pub fn here() -> Self {
+        let inner = default_runtime::here();
+        let own = carrier::with_core(Inner::address(&inner), |worker, _| worker.index);
+        let worker = own.unwrap_or_else(|| inner.any_worker().index);
+        Self { inner, worker }
+    }
+
+    /// Registers a descriptor for good, edge-triggered, in both directions.
+    ///
+    /// # Errors
+    /// The system's; `NotConnected` if the poller has closed meanwhile.
+    pub fn register(&self, fd: RawFd, slot: &'static EventSlot, generation: u16) -> io::Result<()> {
+        self.inner.workers[self.worker]
+            .poller
+            .register(fd, slot, generation)
+    }
+
+    /// Undoes `register`, while the descriptor is still open.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn deregister(
+        &self,
+        fd: RawFd,
+        slot: &'static EventSlot,
+        generation: u16,
+    ) -> io::Result<()> {
+        self.inner.workers[self.worker]
+            .poller
+            .deregister(fd, slot, generation)
+    }
+}
+
+/// The beginning of a blocking call that returns `io::Result`.
+///
+/// # Errors
+/// The exception that waits to be raised. One that was reported before unwinds.
+#[inline]
+#[allow(unsafe_code, reason = "the running thread's own header")]
+pub fn enter() -> io::Result<()> {
+    let header = crate::wait::os_header::header();
+    // SAFETY: the running thread's header is alive.
+    match exception::check(unsafe { &*header }) {
+        None => Ok(()),
+        Some(raise) => Err(raise.into_io()),
+    }
+}
+
+/// The beginning of a blocking call that unwinds with its exceptions.
+#[inline]
+pub fn enter_unwinding() {
+    waiter::enter();
+}
+
+/// [`enter_unwinding`] and [`spend`] at once: the beginning of a call that mostly will not wait.
+#[inline]
+pub fn enter_and_spend() {
+    waiter::enter_and_spend();
+}
+
+/// As [`enter_and_spend`]. It may let others run, and then calls `first` before: to note the time from
+/// which a limit counts.
+#[inline]
+pub fn enter_and_spend_after(first: impl FnOnce()) {
+    waiter::enter_and_spend_after(first);
+}
+
+/// True while the calling thread unwinds, by a panic or an exception of its own.
+#[inline]
+pub fn is_unwinding() -> bool {
+    exception::is_unwinding()
+}
+
+/// The running thread cannot leave its stack to wait (it is an OS thread, or inside `blocking`): a wait
+/// blocks its OS thread.
+#[allow(unsafe_code, reason = "the running thread's own header")]
+pub fn waits_in_place() -> bool {
+    // SAFETY: the running thread's header is alive.
+    !carrier::can_suspend(unsafe { &*crate::wait::os_header::header() })
+}
+
+/// Blocks the OS thread in poll(2), of a thread that [waits in place](waits_in_place): until there is
+/// something to say of one of the descriptors (`Ready`), which the caller finds out, or until the
+/// deadline or an exception. Adds one descriptor for a while.
+///
+/// # Errors
+/// The system's: no more descriptors.
+#[cfg(not(loom))]
+#[allow(unsafe_code, reason = "the running thread's own header")]
+pub fn poll_in_place(fds: &mut Vec<libc::pollfd>, deadline: Option<Instant>) -> io::Result<Woken> {
+    // SAFETY: the running thread's header is alive.
+    let parker = Arc::clone(unsafe { &(*crate::wait::os_header::header()).cold().parker });
+    fds.push(parker.wake_fd()?);
+    let ended = Waiting::begin().block(deadline, &mut |parker, until| parker.poll(fds, until));
+    fds.pop();
+    Ok(match ended {
+        Ended::Woken(_) => Woken::Notified,
+        Ended::TimedOut => Woken::TimedOut,
+        Ended::Raised(raise) => Woken::Interrupted(Interrupt(raise)),
+        Ended::Pending | Ended::Again => Woken::Ready,
+    })
+}
+
+/// Gives the memory below the running green thread's stack pointer back to the system: after a call that
+/// went deep and before waits that may be long. Nothing on a thread that [waits in place](waits_in_place).
+#[cfg(not(loom))]
+#[inline(never)]
+#[allow(unsafe_code, reason = "the running thread's own header and stack")]
+pub fn release_stack() {
+    // SAFETY: the running thread's header is alive.
+    let header = unsafe { &*crate::wait::os_header::header() };
+    let way_out = header.suspender.get().addr();
+    if waits_in_place() || way_out == 0 {
+        return;
+    }
+    // SAFETY: no pointers.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let Ok(page) = usize::try_from(page) else {
+        return;
+    };
+    let here = std::ptr::from_ref(&page).addr();
+    // What calls from here need, signals' frames included if they are small, lies in the page that is left.
+    let high = (here & !(page - 1)).saturating_sub(page);
+    // The way out lies at the top of the stack, less than a page below its end (`Coroutine::new` gets a
+    // body of two words). So this is above the lowest usable byte.
+    let low = ((way_out & !(page - 1)) + 2 * page).saturating_sub(header.stack_size());
+    if high <= low || !(low..way_out).contains(&here) {
+        return;
+    }
+    // SAFETY: the range lies in the running thread's stack and below all of its frames: nobody has
+    // anything there. What is touched again is zero.
+    let _ = unsafe {
+        libc::madvise(
+            std::ptr::with_exposed_provenance_mut(low),
+            high - low,
+            libc::MADV_DONTNEED,
+        )
+    };
+}
+
+/// The end of a blocking call that did not wait.
+#[inline]
+pub fn spend() {
+    waiter::spend();
+}
+
+/// A number that is random enough for a fair choice; a sequence of the running thread's own.
+#[cfg(not(loom))]
+#[allow(unsafe_code, reason = "the running thread's own header")]
+pub fn random() -> u64 {
+    // SAFETY: the running thread's header is alive.
+    unsafe { &*crate::wait::os_header::header() }.random.next()
+}
+
+/// As [`blocking`](crate::blocking()), of a call that returns `io::Result` and so returns its exceptions. `is_brief`:
+/// it ends by itself, soon, as a call about an ordinary file does; no other green thread has to do something first.
+///
+/// # Errors
+/// Those of `f`; an exception, and then `f` has not begun.
+#[cfg(not(loom))]
+pub fn blocking<T>(is_brief: bool, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    enter()?;
+    let lasts = if is_brief {
+        Lasts::Briefly
+    } else {
+        Lasts::UntilOthersAct
+    };
+    blocking::call_entered(lasts, f).map_err(Interrupt::into_io)?
+}
+
+/// Waits until a thread has ended, without taking its result.
+///
+/// # Errors
+/// An exception has ended the wait.
+pub fn wait_for_end<T>(thread: &crate::JoinHandle<T>) -> Result<(), Interrupt> {
+    thread.wait_only()
+}
+
+/// The result of a thread that has ended.
+///
+/// # Errors
+/// As `join`.
+pub fn take_result<T>(thread: crate::JoinHandle<T>) -> std::thread::Result<T> {
+    thread.wait_to_end()
+}
+
+/// The end of a duration that begins now; `None`: never.
+pub fn deadline(limit: std::time::Duration) -> Option<Instant> {
+    crate::verbs::sleep::deadline(limit)
+}

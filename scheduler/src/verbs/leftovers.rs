@@ -1,0 +1,37 @@
+//! The memory that a runtime leaves to the process when it ends: the stacks and blocks of thread-locals that its
+//! green threads have had.
+//!
+//! Workers give such memory back before they sleep (`carrier/idle.rs`). The workers of a runtime that has
+//! ended do nothing any more, and those of the others may sleep for ever. So a runtime that ends wakes
+//! a worker of each other one that has a sleeping worker. If there is no other runtime, it gives all back itself.
+
+use std::sync::PoisonError;
+
+use crate::engine::inner::Inner;
+use crate::parts::{stack, thread_locals};
+use crate::shim::plain::Mutex;
+use crate::shim::sync::{Arc, Weak};
+
+/// The runtimes that have started and not stopped.
+static RUNNING: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+
+/// A runtime has started.
+pub(crate) fn has_started(inner: &Arc<Inner>) {
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    running.push(Arc::downgrade(inner));
+}
+
+/// A runtime has stopped, and its workers have left what they had to the process.
+pub(crate) fn has_stopped(inner: &Arc<Inner>) {
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    running.retain(|it| !std::ptr::eq(it.as_ptr(), Arc::as_ptr(inner)));
+    let others: Vec<_> = running.iter().filter_map(Weak::upgrade).collect();
+    drop(running);
+    if others.is_empty() {
+        stack::give_back_all();
+        thread_locals::give_back_all();
+    }
+    for other in others {
+        other.notify();
+    }
+}

@@ -1,0 +1,89 @@
+//! Making a green thread with a handle; what all that start threads for users stand on.
+#![allow(
+    unsafe_code,
+    reason = "one door for threads that borrow and threads that do not"
+)]
+
+use crate::engine::carrier;
+use crate::engine::inner::Inner;
+use crate::engine::worker::count;
+use crate::green::green_thread::{Settings, Task};
+use crate::green::id::GreenThreadId;
+use crate::green::request::Request;
+use crate::parts::coroutine::Control;
+use crate::run::birth::{kept, queue, refuse};
+use crate::shim::atomic::Ordering;
+use crate::shim::sync::Arc;
+use crate::verbs::join::Packet;
+use crate::wait::scheduler::Scheduler;
+
+/// Makes a green thread and queues it. In a runtime that closes its body never runs, unless it is half
+/// of a `join`.
+///
+/// # Safety
+/// What `body` and its result borrow outlives the thread, and the result is taken or dropped while
+/// it is valid.
+pub(crate) unsafe fn start<F, T>(inner: &Arc<Inner>, request: Request, body: F) -> Packet<T>
+where
+    F: FnOnce() -> T,
+{
+    #[cfg(loom)]
+    if crate::thin::is_active() {
+        // SAFETY: by contract.
+        return unsafe { crate::thin::start(request, body) };
+    }
+    let runtime = Inner::address(inner);
+    // Hooked calls tell threads apart by their thread-locals.
+    let patched = match inner.settings.own {
+        Some(_) => request.patched.or(inner.settings.patched),
+        None => Some(false),
+    };
+    #[cfg(not(loom))]
+    if patched == Some(true) {
+        crate::parts::patching::prepare();
+    }
+    let settings = |id: GreenThreadId| Settings {
+        id,
+        runtime,
+        name: request.name,
+        stack_size: request.stack_size.unwrap_or(inner.settings.stack_size),
+        pinned: request.pinned,
+        patched,
+        control: request.control.unwrap_or_else(Control::current),
+    };
+    let closing = inner.is_closing() && (!request.is_half || inner.is_stopping());
+    let here = carrier::with_core(runtime, |worker, core| {
+        count(&worker.counters.spawned);
+        (core.next_id(), kept::<F, T>(worker))
+    });
+    if here.is_none() {
+        inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
+    }
+    let is_here = here.is_some();
+    let (id, kept) = here.unwrap_or_else(|| (GreenThreadId::next(), None));
+    // SAFETY: by contract; the runtime is alive until the thread is DONE because it waits for all
+    // that were counted above or below, and stays for ever if it does so in vain.
+    let task = unsafe { Task::new::<Scheduler, _, _>(body, settings(id), true, kept) };
+    // SAFETY: the thread was made with a handle, once.
+    let packet = unsafe { Packet::new(task.handle_reference()) };
+    if closing && !doom(inner, &task) {
+        return packet;
+    }
+    if request.is_doomed {
+        task.doomed.set(true);
+    }
+    queue(inner, task, is_here && !request.is_for_others);
+    packet
+}
+
+/// In a runtime that closes: the thread's body is only to be dropped, by the thread. False: the
+/// runtime has stopped, and that has been done here.
+#[cold]
+fn doom(inner: &Arc<Inner>, task: &Task) -> bool {
+    if inner.is_stopping() {
+        refuse(inner, task);
+        return false;
+    }
+    task.doomed.set(true);
+    true
+}

@@ -1,0 +1,396 @@
+//! What the workers share; start and shutdown, step by step.
+//!
+//! Shutdown:
+//! 1. *closing*: a spawn makes a thread that only drops its body, `call_after` starts nothing;
+//! 2. the grace passes, or the last green thread ends;
+//! 3. *killing*: every thread that is in the registry is killed, once. One that enters it from then on, as
+//!    it leaves its stack for the first time, is killed by its carrier; the lock of the registry decides
+//!    which of the two it is. One that starts from then on only drops its body;
+//! 4. at the latest when no thread has ended for [`HOG_LIMIT`]: *stopping*. The injector is closed, the
+//!    carriers leave their loops, the pollers close (who waits on a socket here looks for another
+//!    runtime);
+//! 5. the OS threads are joined, and what timers still hold is dropped by the caller. But if a
+//!    green thread is left, one that only computes or one that does not come back from a wait, nothing is
+//!    given back: wakers, timers and queues point to it, and it to the runtime, whose memory
+//!    stays for ever.
+//!
+//! A spawn that passed the look at *closing* is counted before it is queued, so step 2 waits for
+//! it. `ends.rs` tells how it is known that all have ended.
+#![allow(
+    unsafe_code,
+    reason = "a closure that borrows, run to its end before `run` returns"
+)]
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::engine::carrier;
+#[cfg(not(loom))]
+use crate::engine::carrier::Carrier;
+use crate::engine::inner::{CLOSING, Inner, KILLING, STOPPING};
+use crate::engine::settings::Settings;
+use crate::green::current;
+use crate::green::green_thread::Task;
+use crate::green::request::Request;
+use crate::parts::ends;
+use crate::parts::stack;
+use crate::parts::threads::Which;
+use crate::run;
+use crate::run::birth;
+use crate::shim::barrier;
+use crate::shim::clock;
+use crate::shim::sync::Arc;
+use crate::verbs::join::JoinHandle;
+use crate::verbs::make;
+use crate::wait::exception;
+use crate::wait::wait_queue::Woken;
+use crate::watch::dump::{self, Dump};
+use crate::watch::metrics::Metrics;
+
+/// How long shutdown waits for green threads that were killed, after the last one that ended: DESIGN 4.1.
+const HOG_LIMIT: Duration = Duration::from_secs(5);
+
+/// Shutdown looks again after this whether threads have ended. It is mostly woken by the last one, but a
+/// thread that ends does without the fence that would be needed for always.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+impl Inner {
+    /// Waits until no green thread is left, at most until the deadline. True: none is.
+    fn wait_for_end(&self, deadline: Instant) -> bool {
+        loop {
+            if self.all_ended() {
+                return true;
+            }
+            let now = clock::now();
+            if now >= deadline {
+                return false;
+            }
+            let next = (now + LOOK_AGAIN).min(deadline);
+            // However it ends: the loop looks again.
+            let _: Woken = self.ending.wait(|| self.live() == 0, Some(next), false);
+        }
+    }
+}
+
+/// Worker threads that run green threads, with everything that they share.
+///
+/// Most programs need no value of this type: [`spawn`](crate::spawn()) and the other free functions
+/// use the runtime of the running green thread, else the default one, which starts at its first use
+/// with a worker for each CPU that the process may use. `WEALD_WORKERS` and `WEALD_STACK_SIZE` (bytes) override its
+/// settings; a bad value panics at the first use. Any number of runtimes may live in one process.
+///
+/// Dropping a runtime is [`shutdown`](Runtime::shutdown) without a grace: its green threads are
+/// killed. In a program that is built with `panic = "abort"` they stay where they wait instead.
+///
+/// # Examples
+/// ```
+/// use weald_scheduler::Runtime;
+///
+/// let rt = Runtime::builder().workers(2).build()?;
+/// let answer = rt.run(|| weald_scheduler::spawn(|| 42).join().unwrap());
+/// assert_eq!(answer, 42);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Runtime {
+    pub(crate) inner: Arc<Inner>,
+    shut: bool,
+}
+
+impl Runtime {
+    pub(crate) fn start(settings: Settings) -> io::Result<Self> {
+        #[cfg(not(loom))]
+        {
+            crate::verbs::panic_hook::install();
+            crate::shim::os_threads::prepare();
+        }
+        if let Err(error) = stack::overflow::install() {
+            log::warn!("weald: a stack overflow will not be told as such: {error}");
+        }
+        stack::overflow::set_describe(describe_running);
+        barrier::prepare();
+        let inner = Arc::new(Inner::new(settings, run::start)?);
+        let runtime = Self {
+            inner: Arc::clone(&inner),
+            shut: false,
+        };
+        inner.seats.open(&inner)?;
+        #[cfg(not(loom))]
+        crate::verbs::leftovers::has_started(&inner);
+        #[cfg(not(loom))]
+        if inner.settings.dump_on_sigquit {
+            crate::watch::sigquit::watch(&inner)?;
+        }
+        // A model has few threads; the monitor has models of its own.
+        if !cfg!(loom) {
+            let watched = Arc::clone(&inner);
+            let name = format!("{}-monitor", inner.settings.thread_name);
+            let run = move || run::watch(&watched);
+            inner.threads.start(Which::Monitor, name, run)?;
+        }
+        Ok(runtime)
+    }
+
+    /// Runs `f` as a green thread of this runtime while the caller waits, and returns its value.
+    ///
+    /// `f` may borrow from the caller. A plain OS thread waits by blocking, a green thread, of this
+    /// or any other runtime, by parking. The wait cannot be interrupted: an exception for the
+    /// caller is held until `f` has ended. If all green threads wait for each other, so does the
+    /// caller, for ever, as it would for OS threads; [`metrics`](Self::metrics) then tells as many
+    /// parked as live.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// let words = vec!["plain", "blocking", "Rust"];
+    /// let letters: usize = rt.run(|| words.iter().map(|word| word.len()).sum());
+    /// assert_eq!(letters, 17);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// With the panic of `f`; or if the runtime is being shut down, so that `f` cannot run.
+    pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        exception::check_may_wait();
+        // SAFETY: this function returns only when the thread has ended, so what `f` borrows is
+        // there as long as it runs; the result is taken here.
+        let handle = unsafe { make::start(&self.inner, Request::default(), f) };
+        match handle.wait_to_end() {
+            Ok(value) => value,
+            Err(payload) => exception::go_on(payload),
+        }
+    }
+
+    /// Starts a green thread in this runtime. As [`spawn`](crate::spawn()).
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// assert_eq!(rt.spawn(|| 1 + 1).join().unwrap(), 2);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: `f` and its result are `'static`.
+        unsafe { make::start(&self.inner, Request::default(), f) }
+    }
+
+    /// Ends the runtime: no new green thread starts and no timer fires from now on, those that run
+    /// may go on during the grace, then they are killed. Returns when all have ended, with all their
+    /// destructors. If none has ended for 5 s, those that are left, which only compute or wait in a
+    /// destructor, are left behind: those that wait do not go on, and the memory of the runtime is never
+    /// given back. The closures of timers that have not fired are dropped at the end, by the caller.
+    ///
+    /// In a program that is built with `panic = "abort"` nothing can be killed: green threads that have
+    /// started and not ended after the grace stay where they wait. They never run again, nor do their
+    /// destructors, what they hold is not freed, and a `join` of one of them waits for ever.
+    ///
+    /// In the child of a bare fork(2), which has none of the runtime's OS threads, it does nothing and returns
+    /// false.
+    ///
+    /// True if nothing had to be killed. Blocks the caller: an OS thread, or a green thread of
+    /// another runtime. Exceptions for the caller are held meanwhile.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// let waits = rt.spawn(weald_scheduler::park);
+    /// assert!(!rt.shutdown(Duration::ZERO));
+    /// assert!(waits.join().is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If called by one of the runtime's own green threads, which could not wait for itself.
+    pub fn shutdown(mut self, grace: Duration) -> bool {
+        self.shut(grace)
+    }
+
+    fn is_own_thread(&self) -> bool {
+        carrier::with_runtime(|inner| std::ptr::eq(inner, Arc::as_ptr(&self.inner))) == Some(true)
+    }
+
+    fn shut(&mut self, grace: Duration) -> bool {
+        self.shut = true;
+        let inner = &self.inner;
+        if inner.process != std::process::id() {
+            // Its OS threads are the parent's: none of its green threads comes to an end here, and nobody
+            // lets go of a lock that was held when the process forked.
+            std::mem::forget(Arc::clone(inner));
+            return false;
+        }
+        assert!(
+            !self.is_own_thread(),
+            "a runtime cannot be shut down by one of its own green threads"
+        );
+        inner.enter_phase(CLOSING);
+        let deadline = clock::now().checked_add(grace).unwrap_or_else(far_future);
+        let clean = inner.wait_for_end(deadline);
+        let ended = clean || self.kill_all();
+        if !ended {
+            log::warn!(
+                "weald: {} green threads outlive their runtime, whose memory is not given back",
+                inner.live()
+            );
+        }
+        self.stop(ended) && clean
+    }
+
+    /// Kills what is left and waits for it, as long as threads end. False: some do not, or nothing can unwind.
+    fn kill_all(&self) -> bool {
+        let inner = &self.inner;
+        inner.enter_phase(KILLING);
+        if cfg!(panic = "abort") {
+            // An exception would end the process. What has started stays where it is.
+            return false;
+        }
+        for task in inner.registry.all() {
+            exception::kill(&task);
+        }
+        inner.notify();
+        let mut ended = inner.ended();
+        let mut limit = clock::now() + HOG_LIMIT;
+        loop {
+            // One that has never left its stack may make blocking calls that need not wait.
+            #[cfg(not(loom))]
+            for task in inner.carriers.iter().filter_map(Carrier::running_thread) {
+                exception::kill(&task);
+            }
+            if inner.wait_for_end((clock::now() + LOOK_AGAIN).min(limit)) {
+                return true;
+            }
+            let now = clock::now();
+            let ended_since = inner.ended();
+            if ended_since != ended {
+                ended = ended_since;
+                limit = now + HOG_LIMIT;
+            } else if now >= limit {
+                return false;
+            }
+        }
+    }
+
+    /// True if no green thread is left.
+    fn stop(&self, ended: bool) -> bool {
+        let inner = &self.inner;
+        inner.enter_phase(STOPPING);
+        let injected = inner.injector.close();
+        inner.seats.stop();
+        inner.monitor.stop();
+        for worker in &inner.workers {
+            worker.poller.unpark();
+        }
+        if ended {
+            inner.threads.join_all();
+            self.drop_rest(injected);
+        } else {
+            std::mem::forget(injected);
+        }
+        // Also if all had ended before: a timer that had looked at the phase by then may have started one.
+        let left = ends::some_are_left(ended, || inner.live());
+        if left {
+            // That thread points to the runtime, and its queues to the thread.
+            std::mem::forget(Arc::clone(inner));
+        }
+        for worker in &inner.workers {
+            worker.poller.close();
+        }
+        #[cfg(not(loom))]
+        crate::verbs::leftovers::has_stopped(inner);
+        !left
+    }
+
+    /// Drops what is the user's and left in queues and timers. All OS threads that drove the workers
+    /// have ended.
+    fn drop_rest(&self, injected: impl IntoIterator<Item = Task>) {
+        let inner = &self.inner;
+        let _hold = exception::Hold::new();
+        let refuse = |task: Task| {
+            // SAFETY: it came out of a queue, so the running reference is ours.
+            if unsafe { (*task.coroutine.get()).is_some() } {
+                // It has started, so its stack may not be dropped; it counts as live for ever.
+                std::mem::forget(task);
+            } else {
+                birth::refuse(inner, &task);
+            }
+        };
+        injected.into_iter().for_each(refuse);
+        inner.starts.take_all().into_iter().for_each(refuse);
+        for worker in &inner.workers {
+            // SAFETY: nobody holds the seat any more, and the caller alone shuts the runtime down; the
+            // reference ends before anything of the user's runs.
+            let core = unsafe { worker.core() };
+            core.leave_spares();
+            // SAFETY: as above.
+            unsafe { worker.cells() }.flush();
+            let (tasks, timers) = core.take_rest(worker);
+            tasks.into_iter().for_each(refuse);
+            for timer in timers {
+                timer.drop_closure();
+            }
+        }
+        let unfired = std::mem::take(&mut *inner.unfired.lock());
+        for call in unfired {
+            call.drop_closure();
+        }
+    }
+
+    /// What [`dump`](crate::dump()) tells, of this runtime, from any thread.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// assert!(rt.dump().stalled.is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn dump(&self) -> Dump {
+        dump::of(&self.inner)
+    }
+
+    /// Counters of the runtime, read without stopping anyone: each is right, together they are not
+    /// of one instant.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(3).build()?;
+    /// assert_eq!(rt.metrics().workers, 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn metrics(&self) -> Metrics {
+        Metrics::of(&self.inner)
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if self.shut {
+            return;
+        }
+        if self.is_own_thread() && std::thread::panicking() {
+            // Neither may this thread wait for itself nor may it panic again.
+            self.inner.enter_phase(KILLING);
+            log::error!("weald: a runtime was dropped by one of its own green threads");
+            return;
+        }
+        self.shut(Duration::ZERO);
+    }
+}
+
+/// What `Duration::MAX` from now means.
+fn far_future() -> Instant {
+    clock::now() + Duration::from_secs(u64::from(u32::MAX))
+}
+
+/// Tells the overflow handler who runs on this OS thread.
+fn describe_running(tell: &mut dyn FnMut(&str, u64)) {
+    if let Some(header) = current::green() {
+        // SAFETY: what runs here is alive.
+        let header = unsafe { &*header };
+        tell(header.name().unwrap_or("<unnamed>"), header.id.get());
+    }
+}

@@ -1,0 +1,174 @@
+//! The end of a thread. `join.rs` waits for it.
+//!
+//! 1. The body has ended, or was dropped if it was not to run. From here on nothing is raised in the
+//!    thread, so no destructor is cut short.
+//! 2. If there is no handle, the result is dropped. Then go the thread's values of `green_local!`, what
+//!    was to be raised in it, its own thread-locals, and again what those have made (`wind_up`).
+//!    Meanwhile it is a thread like any other: it may wait, is counted, and shows in `dump`.
+//! 3. It is counted as ended and steps to DONE (`state.rs`, `ends.rs`). It does not wait any more.
+//! 4. Its carrier, off its stack, takes stack and block back, and wakes who joins it. A joiner has put
+//!    itself in the queue and then announced itself by a step of the state word, which says whether
+//!    DONE came first.
+//!
+//! So a thread that nobody waits for ends with one read-modify-write, and nothing of the user's runs
+//! after it: the result belongs to the handle if there is one at DONE. A handle that was dropped between
+//! 2 and 3 leaves the result to nobody, as does an error that was thrown between them. The carrier
+//! starts a thread of its own to drop those ([`Orphan`]).
+#![allow(
+    unsafe_code,
+    reason = "who may touch the result is decided by the state word"
+)]
+
+use crate::engine::inner::{Inner, RUNNING};
+use crate::green::green_thread::{Header, Task};
+use crate::parts::quietly::drop_quietly;
+use crate::parts::state::Left;
+use crate::shim::atomic::Ordering;
+use crate::wait::exception;
+
+/// What a thread still has when it has wound up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    /// Its result, as there was a handle.
+    kept: bool,
+    /// It has not said that it looks at no exception any more: nobody had raised any.
+    listens: bool,
+}
+
+/// Drops what is the user's and ends with the thread. On the thread, whose body has ended.
+///
+/// `hook`: to be called when the thread's values are gone. `destroy`: runs the destructors of
+/// its own thread-locals.
+#[inline]
+pub(crate) fn wind_up(header: &Header, hook: impl FnOnce(), destroy: impl Fn()) -> Rest {
+    header.ending.set(true);
+    let kept = header.state.has_handle();
+    if !kept {
+        // Nobody will take it. As its destructor may use the thread's values, it goes first.
+        // SAFETY: without a handle the result is the thread's until DONE.
+        unsafe { Task::drop_result(header) };
+    }
+    // SAFETY: the thread itself.
+    unsafe { clear_locals(header) };
+    hook();
+    loop {
+        let closed = exception::close(header);
+        destroy();
+        // What the destructors have made.
+        if header.cold_if_any().is_none() {
+            return Rest {
+                kept,
+                listens: true,
+            };
+        }
+        // SAFETY: the thread itself.
+        unsafe {
+            if closed && has_no_locals(header) {
+                return Rest {
+                    kept,
+                    listens: false,
+                };
+            }
+            clear_locals(header);
+        }
+    }
+}
+
+/// Steps to DONE. True: somebody has to see to what is left, as [`State::left`](crate::parts::state::State::left) tells.
+#[inline]
+pub(crate) fn finish(header: &Header, rest: Rest) -> bool {
+    header.state.finish(rest.kept, rest.listens)
+}
+
+/// Wakes who waits for a thread that is DONE.
+pub(crate) fn wake_joiners(header: &Header) {
+    if !cfg!(weald_fault = "join_wakes_nobody") {
+        header.joiners.wake_all();
+    }
+}
+
+/// Ends a thread that has wound up on an OS thread, without a carrier to see to what it leaves.
+pub(crate) fn end(header: &Header, rest: Rest) {
+    finish(header, rest);
+    let left = header.state.left();
+    if left.joiners {
+        wake_joiners(header);
+    }
+    drop(Orphan::of(header));
+}
+
+/// What a thread that is DONE has left to nobody. Dropping it drops that.
+#[derive(Debug)]
+pub(crate) struct Orphan {
+    task: Task,
+    left: Left,
+}
+
+impl Orphan {
+    /// For who has ended the thread, once. `None`: there is nothing.
+    pub(crate) fn of(header: &Header) -> Option<Self> {
+        let left = header.state.left();
+        (left.result || left.errors).then(|| Self {
+            task: Task::from_header(header),
+            left,
+        })
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        if self.left.errors {
+            exception::close(&self.task);
+        }
+        if self.left.result {
+            // SAFETY: ORPHAN was set, and told to the one that made this.
+            unsafe { Task::drop_result(&self.task) };
+        }
+    }
+}
+
+/// Drops the thread's values, the last one first, and those that the destructors make.
+///
+/// # Safety
+/// The caller runs on the thread.
+#[inline]
+unsafe fn clear_locals(header: &Header) {
+    if header.cold_if_any().is_some() {
+        // SAFETY: by contract.
+        unsafe { clear_all_locals(header) };
+    }
+}
+
+/// # Safety
+/// As `clear_locals`.
+#[inline(never)]
+unsafe fn clear_all_locals(header: &Header) {
+    loop {
+        // SAFETY: by contract; not held over the destructor.
+        let value = match unsafe { header.local_if_any() } {
+            None => return,
+            Some(local) => local.locals.take_last(),
+        };
+        let Some(value) = value else { return };
+        drop_quietly(value);
+    }
+}
+
+/// The thread has no values.
+///
+/// # Safety
+/// The caller runs on the thread.
+unsafe fn has_no_locals(header: &Header) -> bool {
+    // SAFETY: by contract.
+    unsafe { header.local_if_any() }.is_none_or(|local| local.locals.is_empty())
+}
+
+impl Inner {
+    /// A green thread has been counted as ended.
+    #[inline]
+    pub(crate) fn one_ended(&self) {
+        if self.phase.load(Ordering::Acquire) != RUNNING && self.live() == 0 {
+            self.ending.wake_all();
+        }
+    }
+}

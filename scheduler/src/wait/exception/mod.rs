@@ -1,0 +1,41 @@
+//! Errors raised *in* a thread by someone else: where they wait, in which order and how often they
+//! are raised.
+//!
+//! A thread is its own alarm clock: `timeout` puts its deadline in the thread's [`Local`] and
+//! `exc_after` in its [`Inbox`]; a wait ends at the earliest of them (so the wheel holds an entry
+//! only while the thread waits), and a blocking call that need not wait compares the clock with the
+//! earliest, if there is one. It is the same on a green and on an OS thread. What others raise
+//! (`throw`, `kill`) goes through the inbox, a lock, and the state word's PENDING.
+//!
+//! | source       | raised                          | tag        |
+//! |--------------|---------------------------------|------------|
+//! | `kill`       | in every blocking call          | `Kill`     |
+//! | `timeout`    | in every one inside the closure | `Scope(n)` |
+//! | the others   | in one                          | `Once`     |
+//!
+//! Invariant 1: `Local` is touched by its own thread alone. An `exc_after` is live as long as it is
+//! in the inbox: who takes it out, to raise or to cancel it, has won.
+//! Invariant 2: nothing is raised while the thread unwinds; and while it holds exceptions (`hold`)
+//! only the timeouts that were entered since.
+//! Invariant 3: PENDING is set and cleared under the inbox's lock, so it is set whenever the inbox
+//! holds something to raise.
+
+mod catch;
+mod defer;
+mod pending;
+mod raise;
+
+pub use self::catch::catch;
+pub(crate) use self::catch::{go_on, or_told};
+pub(crate) use self::defer::Hold;
+pub use self::defer::{defer, is_deferred};
+#[cfg(not(loom))]
+pub use self::pending::Pending;
+pub(crate) use self::pending::{
+    Raise, admits, check, check_may_wait, holds, is_due, is_quiet, is_unwinding,
+};
+#[cfg(not(loom))]
+pub(crate) use self::pending::{overslept, peek};
+pub(crate) use self::raise::{cancel_alarm, close, is_killed, kill};
+pub(crate) use crate::green::exception::{AlarmKey, Tag, is_kill};
+pub use crate::green::exception::{Elapsed, Exception, Killed};

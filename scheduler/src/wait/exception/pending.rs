@@ -1,0 +1,381 @@
+//! What a thread is to raise, and when: its own deadlines, and what its inbox holds.
+#![allow(unsafe_code, reason = "the thread's own part of its header")]
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::panic::resume_unwind;
+use std::time::Instant;
+
+use crate::green::exception::AlarmKey;
+use crate::green::exception::{BoxError, Elapsed, Exception, Tag};
+use crate::green::exception::{Local, Scope};
+use crate::green::green_thread::Header;
+use crate::parts::last_words;
+use crate::shim::clock;
+use crate::wait::os_header;
+
+/// Stands for an exception that stays pending.
+#[derive(Debug)]
+pub(super) struct Deferred;
+
+impl fmt::Display for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an exception waits to be raised")
+    }
+}
+
+impl Error for Deferred {}
+
+/// An exception on its way into its thread.
+pub(crate) struct Raise {
+    exception: Exception,
+    /// It was reported before: it unwinds, whatever the call would return.
+    again: bool,
+}
+
+impl fmt::Debug for Raise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.exception.fmt(f)
+    }
+}
+
+impl Raise {
+    /// In place of one that stays pending.
+    fn deferred() -> Self {
+        let error = Box::new(Deferred);
+        let tag = Tag::Once;
+        Self {
+            exception: Exception { error, tag },
+            again: false,
+        }
+    }
+
+    /// Unwinds; where nothing can, ends the process.
+    pub(crate) fn unwind(self) -> ! {
+        if cfg!(panic = "abort") {
+            self.abort();
+        }
+        note_exception();
+        resume_unwind(Box::new(self.exception))
+    }
+
+    /// As a panic would, but not without a word: this has no message of its own.
+    #[cold]
+    fn abort(self) -> ! {
+        // SAFETY: the thread asks about itself.
+        let header = unsafe { &*os_header::header() };
+        let kind = if header.is_green() { "green" } else { "OS" };
+        let (name, id) = (header.name().unwrap_or("<unnamed>"), header.id.get());
+        last_words::abort(format_args!(
+            "an exception was raised in {kind} thread '{name}' (id {id}): \"{}\". The program is built with \
+             panic = \"abort\", so that it cannot unwind",
+            self.exception
+        ))
+    }
+
+    /// Becomes the error of a call that returns `io::Result`, or unwinds if it was reported before.
+    pub(crate) fn into_io(self) -> io::Error {
+        if self.again {
+            self.unwind()
+        }
+        let kind = if self.exception.downcast_ref::<Elapsed>().is_some() {
+            io::ErrorKind::TimedOut
+        } else {
+            io::ErrorKind::Other
+        };
+        io::Error::new(kind, self.exception.error)
+    }
+}
+
+impl Local {
+    /// How many of `scopes`, the outermost ones, are held with all else. `None`: nothing is held.
+    fn held(&self, header: &Header) -> Option<usize> {
+        if self.hold > 0 {
+            return Some(self.held);
+        }
+        // Nothing could catch what a destructor of a thread-local lets out.
+        header.ending.get().then_some(0)
+    }
+
+    /// A wait may last until here at most.
+    pub(crate) fn earliest(&self, header: &Header) -> Option<Instant> {
+        let Some(held) = self.held(header) else {
+            return self.earliest;
+        };
+        let inner = self.scopes.iter().skip(held);
+        inner.filter(|s| !s.raised).filter_map(|s| s.deadline).min()
+    }
+
+    /// The limits that have passed count as raised: a call of patched code was told of them.
+    #[cfg(not(loom))]
+    fn tell_limits(&mut self, header: &Header) {
+        if self.earliest.is_none() {
+            return;
+        }
+        let now = clock::now();
+        let first = self.held(header).unwrap_or(0);
+        for scope in self.scopes.iter_mut().skip(first) {
+            scope.told |= scope.deadline.is_some_and(|deadline| deadline <= now);
+        }
+    }
+
+    /// Adds an `exc_after` to the thread's inbox. The error comes back if the thread's body has ended: it
+    /// will never be raised.
+    pub(crate) fn add_alarm(
+        &mut self,
+        header: &Header,
+        deadline: Instant,
+        error: BoxError,
+    ) -> (AlarmKey, Option<BoxError>) {
+        let key = (deadline, self.number());
+        let late = header.cold().inbox.lock().add_alarm(header, key, error);
+        if late.is_none() {
+            self.alarm = Some(self.alarm.map_or(deadline, |e| e.min(deadline)));
+            self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
+        }
+        (key, late)
+    }
+
+    /// The next exception to raise, in the order of rule 8.
+    fn next(&mut self, header: &Header) -> Option<Raise> {
+        self.told = false;
+        let held = self.held(header);
+        if held.is_none() && header.state.is_pending() && header.cold().inbox.lock().is_killed() {
+            let again = std::mem::replace(&mut self.kill_raised, true);
+            return Some(Raise {
+                exception: Exception::killed(),
+                again,
+            });
+        }
+        let now = if self.earliest.is_some() {
+            Some(clock::now())
+        } else {
+            None
+        };
+        if self.scope_raised || now.is_some() {
+            let first = held.unwrap_or(0);
+            let passed = self.scopes.iter_mut().skip(first).find(|scope| {
+                scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
+            });
+            if let Some(scope) = passed {
+                let again = std::mem::replace(&mut scope.raised, true);
+                let tag = Tag::Scope(scope.id);
+                self.scope_raised = true;
+                if !again {
+                    self.find_earliest();
+                }
+                let error = Box::new(Elapsed(()));
+                return Some(Raise {
+                    exception: Exception { error, tag },
+                    again,
+                });
+            }
+        }
+        if held.is_some() {
+            None
+        } else {
+            self.next_once(header, now)
+        }
+    }
+
+    /// Of what is due, is the exception of a `timeout` the first?
+    #[cfg(not(loom))]
+    fn is_timeout_due(&self, header: &Header) -> bool {
+        let held = self.held(header);
+        if held.is_none() && header.state.is_pending() && header.cold().inbox.lock().is_killed() {
+            return false;
+        }
+        let now = self.earliest.map(|_| clock::now());
+        let first = held.unwrap_or(0);
+        self.scopes.iter().skip(first).any(|scope| {
+            scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
+        })
+    }
+
+    /// True if `next` would find something. Takes nothing out.
+    fn is_due(&mut self, header: &Header) -> bool {
+        let held = self.held(header);
+        let now = self.earliest.map(|_| clock::now());
+        let first = held.unwrap_or(0);
+        let passed = |scope: &Scope| {
+            scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
+        };
+        if self.scopes.iter().skip(first).any(passed) {
+            return true;
+        }
+        if held.is_some() || (now.is_none() && !header.state.is_pending()) {
+            return false;
+        }
+        let inbox = header.cold().inbox.lock();
+        let alarm = inbox.first_alarm();
+        let others = inbox.is_pending();
+        drop(inbox);
+        self.set_alarm(alarm);
+        others || matches!((alarm, now), (Some(alarm), Some(now)) if alarm <= now)
+    }
+
+    /// The next one-shot exception: the earliest of those thrown and those due by themselves.
+    fn next_once(&mut self, header: &Header, now: Option<Instant>) -> Option<Raise> {
+        if now.is_none() && !header.state.is_pending() {
+            return None;
+        }
+        let mut inbox = header.cold().inbox.lock();
+        let error = inbox.take_once(header, now);
+        let next = inbox.first_alarm();
+        drop(inbox);
+        self.set_alarm(next);
+        let exception = Exception {
+            error: error?,
+            tag: Tag::Once,
+        };
+        Some(Raise {
+            exception,
+            again: false,
+        })
+    }
+}
+
+/// True while the calling thread unwinds.
+#[inline]
+pub(crate) fn is_unwinding() -> bool {
+    // Those that wait in the middle of unwinding have taken their panics along (`carrier/unwinding.rs`).
+    let panicking = std::thread::panicking();
+    #[cfg(loom)]
+    return crate::thin::unwinds(panicking);
+    #[cfg(not(loom))]
+    panicking
+}
+
+/// Says that an exception is about to unwind, for which no hook is called.
+pub(crate) fn note_exception() {
+    #[cfg(loom)]
+    crate::thin::exception_unwinds();
+}
+
+/// May exceptions be raised in the calling thread now?
+#[inline]
+pub(crate) fn admits() -> bool {
+    !is_unwinding()
+}
+
+/// The thread holds exceptions: only the timeouts that it entered since may end a wait.
+#[inline]
+pub(crate) fn holds(header: &Header) -> bool {
+    // SAFETY: the thread asks about itself.
+    header.ending.get() || unsafe { header.local_if_any() }.is_some_and(|local| local.hold > 0)
+}
+
+/// There is nothing to raise, as a few instructions can tell.
+#[inline]
+pub(crate) fn is_quiet(header: &Header) -> bool {
+    header.cold_if_any().is_none() && !header.state.is_pending()
+}
+
+/// What every blocking call does first: is there an exception to raise?
+#[inline]
+pub(crate) fn check(header: &Header) -> Option<Raise> {
+    if is_quiet(header) {
+        None
+    } else {
+        check_slow(header)
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn check_slow(header: &Header) -> Option<Raise> {
+    // SAFETY: the thread asks about itself.
+    let local = unsafe { header.local() };
+    if local.never_waits > 0 {
+        refuse_to_wait();
+    }
+    if local.is_quiet() && !header.state.is_pending() {
+        return None;
+    }
+    if is_unwinding() {
+        return None;
+    }
+    if local.defers > 0 {
+        return local.is_due(header).then(Raise::deferred);
+    }
+    local.next(header)
+}
+
+#[cold]
+fn refuse_to_wait() -> ! {
+    panic!("a blocking call of weald in `on_os_thread`, whose closure must not wait");
+}
+
+/// Panics in `on_os_thread`: before a wait that no exception can interrupt, which asks for none.
+pub(crate) fn check_may_wait() {
+    // SAFETY: the running thread's header is alive, and it asks about itself.
+    let local = unsafe { (*os_header::header()).local_if_any() };
+    if local.is_some_and(|local| local.never_waits > 0) {
+        refuse_to_wait();
+    }
+}
+
+/// An exception that waits to be raised.
+#[cfg(not(loom))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// That of a `timeout`.
+    Elapsed,
+    /// Any other.
+    Other,
+}
+
+/// What a blocking call would raise now; it stays. The caller is going to fail because of it, which
+/// counts as raised for a `timeout`.
+#[cfg(not(loom))]
+pub(crate) fn peek(header: &Header) -> Option<Pending> {
+    if !is_due(header) {
+        return None;
+    }
+    // SAFETY: the thread asks about itself.
+    let local = unsafe { header.local() };
+    local.tell_limits(header);
+    Some(if local.is_timeout_due(header) {
+        Pending::Elapsed
+    } else {
+        local.told = true;
+        Pending::Other
+    })
+}
+
+/// A call of patched code that no exception can end has waited, perhaps beyond a limit.
+#[cfg(not(loom))]
+pub(crate) fn overslept(header: &Header) {
+    if is_quiet(header) || is_unwinding() {
+        return;
+    }
+    // SAFETY: the thread asks about itself.
+    let local = unsafe { header.local() };
+    local.tell_limits(header);
+    // A kill must not be forgotten by a thread that ends without another call of weald.
+    local.told |= local.held(header).is_none() && header.state.is_pending();
+}
+
+/// What a thread's body must not end without: an exception that a call of patched code has failed
+/// because of, and that nothing has raised since.
+#[cfg(not(loom))]
+pub(crate) fn told(header: &Header) -> Option<Exception> {
+    if is_quiet(header) {
+        return None;
+    }
+    // SAFETY: the thread asks about itself.
+    if !unsafe { header.local() }.told {
+        return None;
+    }
+    check(header).map(|raise| raise.exception)
+}
+
+/// True if a blocking call would raise something now; it stays.
+pub(crate) fn is_due(header: &Header) -> bool {
+    match header.cold_if_any() {
+        None if !header.state.is_pending() => false,
+        // SAFETY: the thread asks about itself.
+        _ => !is_unwinding() && unsafe { header.local() }.is_due(header),
+    }
+}

@@ -1,0 +1,11 @@
+//! Waiting and being woken, exceptions, the end of a thread: the rules about what `green` holds.
+
+pub(crate) mod end;
+pub(crate) mod exception;
+pub(crate) mod green_local;
+pub(crate) mod os_header;
+pub(crate) mod permits_wait;
+pub(crate) mod scheduler;
+pub(crate) mod wait_queue;
+pub(crate) mod waiter;
+pub(crate) mod wake;

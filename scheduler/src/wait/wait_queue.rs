@@ -1,0 +1,199 @@
+//! Waiting in a queue: `wait`, and the places of selections.
+//!
+//! `wait_list.rs` has the list and its invariants 1 and 2, `wake.rs` the other side.
+//!
+//! Invariant 3: a wake-up goes to the first waiter whose wait it ends. One whose deadline or
+//! exception was first is passed over, so it takes no wake-up with it; and one that *was* woken
+//! reports `Notified` even if an exception waits as well.
+//!
+//! Orderings: the lock's. Who waits enqueues and then looks at the condition again; who wakes makes
+//! the condition true and then takes the lock: one of the two sees the other.
+//! Checked by `loom-tests/tests/wait_queue.rs`.
+#![allow(unsafe_code, reason = "nodes on the waiters' stacks")]
+
+use std::cell::UnsafeCell;
+#[cfg(loom)]
+use std::ptr;
+use std::time::Instant;
+
+use crate::green::green_thread::Header;
+use crate::green::wait_list::{Node, WaitQueue, unlink};
+use crate::parts::state::Why;
+#[cfg(loom)]
+use crate::thin::{Wait, Waits};
+use crate::wait::exception::Raise;
+use crate::wait::waiter::{Admit, Ended, Waiting};
+
+/// A place in a queue for a selection, which may have several in as many queues.
+#[derive(Debug)]
+pub struct Place(UnsafeCell<Node>);
+
+impl Place {
+    /// In no queue.
+    pub const fn new() -> Self {
+        Self(UnsafeCell::new(Node::new()))
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How a wait in a queue ended.
+#[derive(Debug)]
+pub enum Woken {
+    /// A `wake_one` or `wake_all` was meant for this waiter.
+    Notified,
+    /// The second look said that there is nothing to wait for.
+    Ready,
+    /// The deadline passed.
+    TimedOut,
+    /// An exception is to be raised.
+    Interrupted(Interrupt),
+    /// For no reason that holds any more: look again.
+    Again,
+}
+
+/// An exception that ended a wait and is to be raised by the caller.
+#[derive(Debug)]
+pub struct Interrupt(pub(crate) Raise);
+
+impl Interrupt {
+    /// Raises it by unwinding.
+    pub fn unwind(self) -> ! {
+        self.0.unwind()
+    }
+
+    /// Returns it as the error of an `io::Result`; unwinds if it was reported before.
+    pub fn into_io(self) -> std::io::Error {
+        self.0.into_io()
+    }
+}
+
+impl WaitQueue {
+    /// Waits at the end of the queue until woken or until the deadline. `ready` is asked once the
+    /// waiter can be found: if it says true, there is no waiting. It must not wait for anything of
+    /// weald's itself: the thread is in a wait already, and its waker would end both.
+    ///
+    /// Exceptions end the wait only if `interruptible`.
+    pub fn wait(
+        &self,
+        ready: impl FnOnce() -> bool,
+        deadline: Option<Instant>,
+        interruptible: bool,
+    ) -> Woken {
+        let admit = if interruptible {
+            Admit::Exceptions
+        } else {
+            Admit::NoExceptions
+        };
+        match self.wait_for(ready, deadline, admit) {
+            Ok(woken) => woken,
+            Err(Ended::TimedOut) => Woken::TimedOut,
+            Err(Ended::Raised(raise)) => Woken::Interrupted(Interrupt(raise)),
+            Err(Ended::Woken(_) | Ended::Again | Ended::Pending) => Woken::Again,
+        }
+    }
+
+    /// As `wait`. `Err`: neither notified nor ready.
+    pub(crate) fn wait_for(
+        &self,
+        ready: impl FnOnce() -> bool,
+        deadline: Option<Instant>,
+        admit: Admit,
+    ) -> Result<Woken, Ended> {
+        let waiting = Waiting::begin();
+        let mut node = Node::new();
+        node.waiter = waiting.header().cast();
+        node.epoch = waiting.epoch();
+        let node: *mut Node = &raw mut node;
+        let late = cfg!(weald_fault = "wait_queue_looks_before_it_enters");
+        if !late {
+            // SAFETY: the node is on this stack and leaves the list before this function returns: by
+            // the waker (invariant 2) or by `Leave`, also if `ready` unwinds.
+            unsafe { self.push_back(node) };
+        }
+        let leave = Leave { queue: self, node };
+        let is_ready = {
+            // A wait for a lock there would be one inside of this one, with the same epoch: its waker
+            // would end both, and the node would stay.
+            // SAFETY: the running thread's header is alive.
+            #[cfg(not(loom))]
+            let _bypass = crate::shim::bypass::Bypass::of(unsafe { &(*waiting.header()).front });
+            ready()
+        };
+        if is_ready {
+            let early = waiting.abandon();
+            drop(leave);
+            return Ok(if early == Some(Why::NOTIFIED) {
+                Woken::Notified
+            } else {
+                Woken::Ready
+            });
+        }
+        if late {
+            // SAFETY: as above.
+            unsafe { self.push_back(node) };
+        }
+        #[cfg(loom)]
+        let _waits = Waits::begin(Wait::Queue(ptr::from_ref(self) as usize, self.1));
+        let ended = waiting.park(deadline, false, admit);
+        if let Ended::Woken(Why::NOTIFIED) = ended {
+            // The waker took the node out.
+            std::mem::forget(leave);
+            return Ok(Woken::Notified);
+        }
+        drop(leave);
+        Err(ended)
+    }
+
+    /// Puts a place of a selection in.
+    ///
+    /// # Safety
+    /// The place stays where it is until it has left, and the header's thread does not end before.
+    pub(crate) unsafe fn enter(&self, place: &mut Place, header: *const Header, epoch: u32) {
+        let node = place.0.get();
+        // SAFETY: by contract; nobody else knows of a place that is in no queue.
+        unsafe {
+            debug_assert!(!(*node).queued, "a place is in one queue at a time");
+            (*node).waiter = header.cast();
+            (*node).epoch = epoch;
+            self.push_back(node);
+        }
+    }
+
+    /// Takes a place out. True: a waker has done so already; unless what it announced was used, it
+    /// must be passed on.
+    pub fn leave(&self, place: &mut Place) -> bool {
+        let node = place.0.get();
+        let mut first = self.0.lock();
+        // SAFETY: the lock is held, and a place that is queued is in this queue.
+        unsafe {
+            if (*node).queued {
+                unlink(&mut first, node);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Takes a node out when its waiter goes, if no waker did.
+struct Leave<'a> {
+    queue: &'a WaitQueue,
+    node: *mut Node,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        let mut first = self.queue.0.lock();
+        // SAFETY: the node is on the stack below; whether it is in the list is read under the lock.
+        unsafe {
+            if (*self.node).queued && !cfg!(weald_fault = "wait_queue_leaves_its_node") {
+                unlink(&mut first, self.node);
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Waiting: the one way into sleep for everything that blocks, on green and OS threads alike.
+//!
+//! 1. `Waiting::begin` takes the number of the wait, its *epoch*.
+//! 2. The caller leaves epoch and header wherever its wakers will look, then looks once more
+//!    whether it must wait at all; if not, `abandon`.
+//! 3. `park` leaves the stack. The carrier publishes PARKED; from then on a waker may resume the
+//!    thread anywhere. A waker that came between 2 and 3 was early: the thread is queued at once.
+//!
+//! A deadline is an entry in the wheel of the worker that the thread runs on, made before the
+//! switch and cancelled after it, from another worker if the thread migrated. Where there is no
+//! worker (an OS thread, the inside of `blocking`), the OS thread blocks instead: *in place*.
+#![allow(unsafe_code, reason = "the running thread's own header")]
+
+use std::time::Instant;
+
+use crate::engine::carrier::{self, Unwinding};
+use crate::engine::inner::Inner;
+use crate::engine::share_forks;
+use crate::engine::worker::millis_since;
+use crate::green::green_thread::{Header, Note};
+use crate::green::switch_out::switch_out;
+use crate::parts::os_parker::Parker;
+use crate::parts::state::{WaitKind, Wake, Why};
+use crate::shim::clock;
+#[cfg(loom)]
+use crate::thin::{Wait, Waits};
+use crate::wait::exception::{self, Raise};
+use crate::wait::os_header;
+
+/// How a wait ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// A waker ended it, for this reason.
+    Woken(Why),
+    /// The caller's deadline passed.
+    TimedOut,
+    /// An exception is to be raised; the wait was not satisfied.
+    Raised(Raise),
+    /// An exception is to be raised, and stays ([`Admit::Reported`]).
+    Pending,
+    /// For no reason that holds any more (a cancelled exception): look again.
+    Again,
+}
+
+/// What a wait admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admit {
+    /// Exceptions end it, unless the thread holds them or unwinds.
+    Exceptions,
+    /// As `Exceptions`, but they are only reported: they stay to be raised.
+    Reported,
+    /// Only its wakers end it.
+    NoExceptions,
+}
+
+/// A wait that has begun.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    header: *const Header,
+    epoch: u32,
+}
+
+impl Waiting {
+    /// Begins a wait of the running thread.
+    #[inline]
+    pub(crate) fn begin() -> Self {
+        let header = os_header::header();
+        // SAFETY: the running thread's header is alive as long as it runs.
+        let running = unsafe { &*header };
+        if running.forks.is_used() {
+            share_forks::share_all(running);
+        }
+        let epoch = running.state.next_epoch();
+        Self { header, epoch }
+    }
+
+    /// A wait of the running thread that has begun and not ended.
+    pub(crate) fn resume(header: *const Header, epoch: u32) -> Self {
+        Self { header, epoch }
+    }
+
+    pub(crate) fn header(&self) -> *const Header {
+        self.header
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Ends it before it parked. `Some`: a waker was first.
+    #[inline]
+    pub(crate) fn abandon(self) -> Option<Why> {
+        // SAFETY: as in `begin`.
+        unsafe { (*self.header).state.abandon(self.epoch) }
+    }
+
+    /// Leaves the stack until a waker, the deadline or an exception ends the wait.
+    #[inline]
+    pub(crate) fn park(self, deadline: Option<Instant>, by_token: bool, admit: Admit) -> Ended {
+        // SAFETY: as in `begin`.
+        let header = unsafe { &*self.header };
+        let (admitted, kind, until) = terms(header, deadline, by_token, admit);
+        let why = match until {
+            None if carrier::can_suspend(header) && !std::thread::panicking() => {
+                switch_out(
+                    header,
+                    Note::Park {
+                        epoch: self.epoch,
+                        kind,
+                    },
+                );
+                header.state.why()
+            }
+            _ => park_slow(header, self.epoch, kind, until),
+        };
+        match why {
+            Why::TIMED_OUT | Why::EXCEPTION => {
+                ended_early(header, why, deadline, admitted.then_some(admit))
+            }
+            why => Ended::Woken(why),
+        }
+    }
+
+    /// As [`park`](Self::park), of a thread that cannot leave its stack and blocks its OS thread by
+    /// `block`: until the parker is notified (true), or something else ends it (false), the moment
+    /// that it is given at the latest.
+    #[cold]
+    #[cfg(not(loom))]
+    pub(crate) fn block(
+        self,
+        deadline: Option<Instant>,
+        block: &mut dyn FnMut(&Parker, Option<Instant>) -> bool,
+    ) -> Ended {
+        // SAFETY: as in `begin`.
+        let header = unsafe { &*self.header };
+        let (admitted, kind, until) = terms(header, deadline, false, Admit::Exceptions);
+        match park_in_place(header, self.epoch, kind, until, block) {
+            why @ (Why::TIMED_OUT | Why::EXCEPTION) => {
+                let admitted = admitted.then_some(Admit::Exceptions);
+                ended_early(header, why, deadline, admitted)
+            }
+            why => Ended::Woken(why),
+        }
+    }
+}
+
+/// Whether exceptions end the wait, what else there is to say of it, and when it ends at the latest.
+#[inline(always)]
+fn terms(
+    header: &Header,
+    deadline: Option<Instant>,
+    by_token: bool,
+    admit: Admit,
+) -> (bool, WaitKind, Option<Instant>) {
+    let admitted = admit != Admit::NoExceptions && exception::admits();
+    let interruptible = admitted && !exception::holds(header);
+    let alarm = if admitted {
+        // SAFETY: the thread asks about itself.
+        unsafe { header.local_if_any() }.and_then(|local| local.earliest(header))
+    } else {
+        None
+    };
+    let until = match (deadline, alarm) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    let kind = WaitKind {
+        by_token,
+        interruptible,
+        in_place: false,
+    };
+    (admitted, kind, until)
+}
+
+/// The wait ended by a deadline or an exception: whose?
+#[cold]
+fn ended_early(
+    header: &Header,
+    why: Why,
+    deadline: Option<Instant>,
+    admitted: Option<Admit>,
+) -> Ended {
+    match admitted {
+        Some(Admit::Exceptions) => {
+            if let Some(raise) = exception::check(header) {
+                return Ended::Raised(raise);
+            }
+        }
+        Some(Admit::Reported) => {
+            if exception::is_due(header) {
+                return Ended::Pending;
+            }
+        }
+        Some(Admit::NoExceptions) | None => {}
+    }
+    if why == Why::TIMED_OUT && deadline.is_some_and(|deadline| clock::now() >= deadline) {
+        return Ended::TimedOut;
+    }
+    Ended::Again
+}
+
+/// A wait with a deadline, one in the middle of unwinding, or one that must not leave its OS thread.
+#[inline(never)]
+fn park_slow(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>) -> Why {
+    let unwinding = if carrier::can_suspend(header) {
+        Unwinding::leave(header)
+    } else {
+        None
+    };
+    let Some(unwinding) = unwinding else {
+        return park_in_place(header, epoch, kind, until, &mut Parker::wait);
+    };
+    let armed = until.map(|until| carrier::arm(header, epoch, until));
+    switch_out(header, Note::Park { epoch, kind });
+    drop(unwinding);
+    let why = header.state.why();
+    if why != Why::TIMED_OUT
+        && !cfg!(weald_fault = "waiter_leaves_its_timer")
+        && let Some(armed) = armed
+    {
+        armed.cancel(header);
+    }
+    why
+}
+
+/// Blocks the OS thread.
+#[cold]
+fn park_in_place(
+    header: &Header,
+    epoch: u32,
+    kind: WaitKind,
+    until: Option<Instant>,
+    block: &mut dyn FnMut(&Parker, Option<Instant>) -> bool,
+) -> Why {
+    let parker = crate::shim::sync::Arc::clone(&header.cold().parker);
+    let away = carrier::leave_seat_in_place(header);
+    note_in_place(header);
+    let kind = WaitKind {
+        in_place: true,
+        ..kind
+    };
+    let why = match header.state.park(epoch, kind) {
+        Err(why) => why,
+        Ok(()) => {
+            if block(&parker, until) {
+                header.state.why()
+            } else {
+                // The deadline (or what else `block` waits for), unless somebody else has won and will notify: that must not be
+                // left for the next wait.
+                if header.state.wake(epoch, Why::TIMED_OUT) != Wake::WonInPlace {
+                    parker.wait(None);
+                }
+                header.state.why()
+            }
+        }
+    };
+    drop(away);
+    why
+}
+
+/// For `dump`, what else happens where a thread leaves its stack.
+#[inline(always)]
+fn note_in_place(header: &Header) {
+    header.left.note();
+    // SAFETY: a runtime is there as long as its threads; an OS thread has none.
+    if let Some(inner) = unsafe { Inner::of_any(header) } {
+        header
+            .left
+            .set_time(millis_since(inner.start, clock::now()));
+    }
+}
+
+/// The prologue of every blocking call that unwinds with its exceptions.
+#[inline]
+pub(crate) fn enter() -> *const Header {
+    let header = os_header::header();
+    // SAFETY: the running thread's header is alive.
+    if let Some(raise) = exception::check(unsafe { &*header }) {
+        raise.unwind();
+    }
+    header
+}
+
+/// The end of a blocking call that did not wait: it spends from the thread's budget, and the
+/// thread gives way when that is used up.
+#[inline]
+pub(crate) fn spend() {
+    carrier::spend();
+}
+
+/// `enter` and `spend` at once: before a call that will mostly not wait.
+#[inline]
+pub(crate) fn enter_and_spend() {
+    enter_and_spend_after(|| {});
+}
+
+/// As `enter_and_spend`; before anything else is let run, `first` is.
+#[inline]
+pub(crate) fn enter_and_spend_after(first: impl FnOnce()) {
+    let (carrier, header) = carrier::here_and_thread();
+    // SAFETY: what runs here is alive, and a carrier outlives what runs on its OS thread.
+    let quick = unsafe {
+        !carrier.is_null()
+            && !header.is_null()
+            && exception::is_quiet(&*header)
+            && carrier::spend_from(&*carrier)
+    };
+    if !quick {
+        first();
+        enter_and_spend_slow();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn enter_and_spend_slow() {
+    enter();
+    spend();
+}
+
+/// Sleeps until the deadline (`None`: for ever); exceptions unwind.
+pub(crate) fn sleep_until(deadline: Option<Instant>) {
+    enter();
+    loop {
+        if deadline.is_some_and(|deadline| clock::now() >= deadline) {
+            return;
+        }
+        #[cfg(loom)]
+        let _waits = Waits::begin(Wait::Time);
+        match Waiting::begin().park(deadline, false, Admit::Exceptions) {
+            Ended::TimedOut => return,
+            Ended::Raised(raise) => raise.unwind(),
+            Ended::Woken(_) | Ended::Again | Ended::Pending => {}
+        }
+    }
+}
+
+/// Waits for the user's token, at most until the deadline.
+#[inline]
+pub(crate) fn park_until(deadline: Option<Instant>) {
+    let header = enter();
+    // SAFETY: the running thread's header is alive.
+    if unsafe { (*header).state.take_token() } {
+        spend();
+        return;
+    }
+    #[cfg(loom)]
+    let _waits = Waits::begin(Wait::Unpark);
+    loop {
+        match Waiting::begin().park(deadline, true, Admit::Exceptions) {
+            Ended::Woken(_) | Ended::TimedOut => return,
+            Ended::Raised(raise) => raise.unwind(),
+            Ended::Again | Ended::Pending => {}
+        }
+    }
+}
