@@ -1,18 +1,18 @@
 //! The scheduler of weald: green threads on all cores, timers, exceptions.
 //!
 //! This crate is the lower half of `weald`, which re-exports what programs use; see there for the
-//! tour. Its parts, from below:
+//! tour. Each folder is a floor, and names only itself and those below it. From the top:
 //!
-//! | part                                             | knows of                                |
-//! |--------------------------------------------------|-----------------------------------------|
-//! | `shim`                                           | atomics, locks, OS threads: std or loom |
-//! | `queue`, `poller`, `stack`, `coroutine`          | nothing of green threads but a pointer  |
-//! | `state`, `green_thread`, `waiter`, `wait_queue`, | one unit of work                        |
-//! | `exception`, `locals`, `current`                 |                                         |
-//! | `worker`, `carrier`, `seat`, `idle`, `monitor`,  | who runs what, where, when              |
-//! | `registry`, `runtime`, `builder`                 |                                         |
-//! | `spawn`, `join`, `scope`, `sleep`, `call_after`, | the verbs that programs call            |
-//! | `exc_after`, `timeout`, `blocking`, `fork_join`  |                                         |
+//! | floor    | knows of                                                  |
+//! |----------|-----------------------------------------------------------|
+//! | `verbs`  | what programs call                                        |
+//! | `watch`  | looking at a runtime from outside                         |
+//! | `run`    | the loops: who runs next, the start and end of a thread   |
+//! | `wait`   | the rules of waiting, wake-ups, exceptions, ends          |
+//! | `engine` | what workers share; how a thread is made ready            |
+//! | `green`  | a green thread as it lies in memory                       |
+//! | `parts`  | nothing of green threads                                  |
+//! | `shim`   | atomics, locks, OS threads: std or loom                   |
 
 #![cfg_attr(
     loom,

@@ -7,13 +7,13 @@ use std::io;
 use std::panic::resume_unwind;
 use std::time::Instant;
 
+use crate::green::current;
 use crate::green::exception::AlarmKey;
 use crate::green::exception::{BoxError, Elapsed, Exception, Tag};
 use crate::green::exception::{Local, Scope};
 use crate::green::green_thread::Header;
 use crate::parts::last_words;
 use crate::shim::clock;
-use crate::wait::os_header;
 
 /// Stands for an exception that stays pending.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ impl Raise {
     /// As a panic would, but not without a word: this has no message of its own.
     #[cold]
     fn abort(self) -> ! {
-        // SAFETY: the thread asks about itself.
-        let header = unsafe { &*os_header::header() };
+        // SAFETY: who was asked for its exceptions has a header, and runs.
+        let header = unsafe { &*current::running() };
         let kind = if header.is_green() { "green" } else { "OS" };
         let (name, id) = (header.name().unwrap_or("<unnamed>"), header.id.get());
         last_words::abort(format_args!(
@@ -309,8 +309,8 @@ fn refuse_to_wait() -> ! {
 
 /// Panics in `on_os_thread`: before a wait that no exception can interrupt, which asks for none.
 pub(crate) fn check_may_wait() {
-    // SAFETY: the running thread's header is alive, and it asks about itself.
-    let local = unsafe { (*os_header::header()).local_if_any() };
+    // SAFETY: the running thread's header is alive, and it asks about itself. An OS thread without one holds nothing.
+    let local = unsafe { current::running().as_ref().and_then(|it| it.local_if_any()) };
     if local.is_some_and(|local| local.never_waits > 0) {
         refuse_to_wait();
     }

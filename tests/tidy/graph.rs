@@ -1,0 +1,521 @@
+//! Which file of a crate names what of which other file: from `use` lines and from paths in the code.
+//!
+//! A name counts as its file's that defines it, whatever re-exports it on the way: a `mod.rs` and a `lib.rs` that
+//! only re-export are transparent. A call of a method names nothing. What is `cfg(test)` is left out; what is
+//! there for one platform, feature or tool counts as if it were always there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// For each file, below the crate's `src`, the files that it names.
+pub type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// The graph of the crate whose `src` this is.
+pub fn of(src: &Path) -> Graph {
+    let mut found = Crate::default();
+    found.load(&src.join("lib.rs"), &[]);
+    let name = |file: usize| {
+        let path = found.files[file].strip_prefix(src).unwrap();
+        path.to_str().unwrap().replace('\\', "/")
+    };
+    let mut graph: Graph = (0..found.files.len())
+        .map(|file| (name(file), BTreeSet::new()))
+        .collect();
+    for (module, path) in &found.paths {
+        let from = found.modules[*module].file;
+        for to in found.resolve(*module, path, 0) {
+            if let Meaning::Name(to) = to
+                && to != from
+            {
+                graph.get_mut(&name(from)).unwrap().insert(name(to));
+            }
+        }
+    }
+    graph
+}
+
+/// The files that name each other in circles, each circle sorted.
+pub fn circles(graph: &Graph) -> Vec<Vec<String>> {
+    // From each file what can be reached; the graphs are small.
+    let reach: BTreeMap<&str, BTreeSet<&str>> = graph
+        .keys()
+        .map(|from| {
+            let mut seen = BTreeSet::new();
+            let mut next = vec![from.as_str()];
+            while let Some(file) = next.pop() {
+                for to in &graph[file] {
+                    if seen.insert(to.as_str()) {
+                        next.push(to);
+                    }
+                }
+            }
+            (from.as_str(), seen)
+        })
+        .collect();
+    let mut circles = Vec::new();
+    for file in graph.keys() {
+        let circle: Vec<String> = (graph.keys())
+            .filter(|other| {
+                reach[file.as_str()].contains(other.as_str())
+                    && reach[other.as_str()].contains(file.as_str())
+            })
+            .cloned()
+            .collect();
+        if circle.first() == Some(file) && circle.len() > 1 {
+            circles.push(circle);
+        }
+    }
+    circles
+}
+
+#[derive(Default)]
+struct Crate {
+    files: Vec<PathBuf>,
+    modules: Vec<Module>,
+    /// Each use of a path, with the module that it is in.
+    paths: Vec<(usize, Vec<String>)>,
+}
+
+#[derive(Default)]
+struct Module {
+    path: Vec<String>,
+    file: usize,
+    /// What a name means here; more than one where `cfg` chooses.
+    names: BTreeMap<String, Vec<Entry>>,
+    globs: Vec<Vec<String>>,
+}
+
+#[derive(Clone)]
+enum Entry {
+    Defined,
+    Module,
+    Used(Vec<String>),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    /// A module of this path.
+    Module(Vec<String>),
+    /// Something that this file defines.
+    Name(usize),
+}
+
+impl Crate {
+    fn load(&mut self, file: &Path, path: &[String]) {
+        let text = fs::read_to_string(file)
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        self.files.push(file.to_path_buf());
+        let number = self.files.len() - 1;
+        let words = words(&text);
+        let mut at = 0;
+        self.module(&words, &mut at, path, number);
+    }
+
+    /// Reads the inside of a module, to its closing brace or to the end.
+    fn module(&mut self, words: &[String], at: &mut usize, path: &[String], file: usize) {
+        let module = self.modules.len();
+        self.modules.push(Module {
+            path: path.to_vec(),
+            file,
+            ..Module::default()
+        });
+        let mut depth = 0;
+        let mut attributes: Vec<String> = Vec::new();
+        let mut is_public = false;
+        while *at < words.len() {
+            let word = words[*at].as_str();
+            let next = words.get(*at + 1).map_or("", String::as_str);
+            match word {
+                "#" => {
+                    let end = closing(words, *at + if next == "!" { 2 } else { 1 });
+                    if next != "!" {
+                        attributes.push(words[*at..end].concat());
+                    }
+                    *at = end;
+                    continue;
+                }
+                "pub" => {
+                    is_public = true;
+                    *at = if next == "(" { closing(words, *at + 1) } else { *at + 1 };
+                    continue;
+                }
+                _ if attributes.iter().any(|it| is_for_tests(it)) => {
+                    *at = end_of_item(words, *at);
+                }
+                "mod" if is_name(next) => {
+                    let name = next.to_owned();
+                    let mut path = path.to_vec();
+                    path.push(name.clone());
+                    self.enter(module, &name, Entry::Module);
+                    *at += 3;
+                    if words[*at - 1] == "{" {
+                        self.module(words, at, &path, file);
+                    } else {
+                        for file in self.files_of(file, &path, &attributes) {
+                            self.load(&file, &path);
+                        }
+                    }
+                }
+                "use" => {
+                    *at += 1;
+                    let mut used = Vec::new();
+                    tree(words, at, &mut Vec::new(), &mut used);
+                    for (path, name) in used {
+                        if name == "*" {
+                            self.modules[module].globs.push(path.clone());
+                        } else {
+                            self.enter(module, &name, Entry::Used(path.clone()));
+                        }
+                        if !is_public {
+                            self.paths.push((module, path));
+                        }
+                    }
+                }
+                // `*const T` defines nothing, and `const fn` is told by its `fn`.
+                "fn" | "struct" | "enum" | "union" | "trait" | "type" | "const" | "static"
+                    if depth == 0
+                        && is_name(next)
+                        && !["fn", "unsafe", "extern", "mut"].contains(&next)
+                        && (*at == 0 || words[*at - 1] != "*") =>
+                {
+                    self.enter(module, next, Entry::Defined);
+                    *at += 2;
+                }
+                "macro_rules" if next == "!" => {
+                    self.enter(module, &words[*at + 2].clone(), Entry::Defined);
+                    *at += 3;
+                }
+                "{" => {
+                    depth += 1;
+                    *at += 1;
+                }
+                "}" if depth == 0 => {
+                    *at += 1;
+                    return;
+                }
+                "}" => {
+                    depth -= 1;
+                    *at += 1;
+                }
+                _ if is_name(word) && next == "::" => {
+                    let mut path = vec![word.trim_start_matches('$').to_owned()];
+                    *at += 1;
+                    while words.get(*at).is_some_and(|it| it == "::")
+                        && words.get(*at + 1).is_some_and(|it| is_name(it))
+                    {
+                        path.push(words[*at + 1].clone());
+                        *at += 2;
+                    }
+                    self.paths.push((module, path));
+                }
+                // The rest of a path that begins elsewhere: `<T>::name`.
+                "::" => *at += 2,
+                _ => *at += 1,
+            }
+            attributes.clear();
+            is_public = false;
+        }
+    }
+
+    fn enter(&mut self, module: usize, name: &str, entry: Entry) {
+        let names = &mut self.modules[module].names;
+        names.entry(name.to_owned()).or_default().push(entry);
+    }
+
+    /// Where a module of a file lies; more than one place where `cfg_attr` chooses.
+    fn files_of(&self, file: usize, path: &[String], attributes: &[String]) -> Vec<PathBuf> {
+        let parent = &self.files[file];
+        let folder = parent.parent().unwrap();
+        let said: Vec<_> = attributes
+            .iter()
+            .filter_map(|it| it.split_once("path=\""))
+            .map(|(_, said)| folder.join(said.split('"').next().unwrap()))
+            .collect();
+        if !said.is_empty() && attributes.iter().all(|it| !it.starts_with("#[cfg_attr(loom")) {
+            return said;
+        }
+        let name = path.last().unwrap();
+        let stem = parent.file_stem().unwrap().to_str().unwrap();
+        let folder = match stem {
+            "lib" | "mod" => folder.to_path_buf(),
+            stem => folder.join(stem),
+        };
+        let alone = folder.join(format!("{name}.rs"));
+        let file = if alone.exists() {
+            alone
+        } else {
+            folder.join(name).join("mod.rs")
+        };
+        said.into_iter().chain([file]).collect()
+    }
+
+    fn modules_of<'a>(&'a self, path: &'a [String]) -> impl Iterator<Item = usize> + 'a {
+        (0..self.modules.len()).filter(move |&at| self.modules[at].path == path)
+    }
+
+    /// What a path means that is written in this module.
+    fn resolve(&self, module: usize, path: &[String], depth: usize) -> Vec<Meaning> {
+        if depth > 12 {
+            return Vec::new();
+        }
+        let here = &self.modules[module];
+        let mut base = here.path.clone();
+        let mut rest = path;
+        match path[0].as_str() {
+            "crate" => {
+                base.clear();
+                rest = &path[1..];
+            }
+            "self" => rest = &path[1..],
+            "super" => {
+                while rest.first().is_some_and(|it| it == "super") {
+                    base.pop();
+                    rest = &rest[1..];
+                }
+            }
+            name => {
+                let is_known = here.names.contains_key(name)
+                    || (here.globs.iter()).any(|glob| self.has(module, glob, name, depth));
+                if !is_known {
+                    return Vec::new();
+                }
+                return self.names_in(&[module], rest, depth);
+            }
+        }
+        let Some(_) = rest.first() else {
+            return vec![Meaning::Module(base)];
+        };
+        let modules: Vec<_> = self.modules_of(&base).collect();
+        self.names_in(&modules, rest, depth)
+    }
+
+    fn has(&self, module: usize, glob: &[String], name: &str, depth: usize) -> bool {
+        let found = self.resolve(module, glob, depth + 1);
+        found.iter().any(|it| match it {
+            Meaning::Module(path) => self
+                .modules_of(path)
+                .any(|at| self.modules[at].names.contains_key(name)),
+            Meaning::Name(_) => false,
+        })
+    }
+
+    /// What a path means that begins in one of these modules, which all have the same path.
+    fn names_in(&self, modules: &[usize], path: &[String], depth: usize) -> Vec<Meaning> {
+        let mut found = Vec::new();
+        let (name, rest) = (&path[0], &path[1..]);
+        for &at in modules {
+            let module = &self.modules[at];
+            for entry in module.names.get(name).into_iter().flatten() {
+                match entry {
+                    Entry::Defined => found.push(Meaning::Name(module.file)),
+                    Entry::Module => {
+                        let mut path = module.path.clone();
+                        path.push(name.clone());
+                        found.extend(self.go_on(path, rest, depth));
+                    }
+                    Entry::Used(used) if used.len() == 1 && used[0] == *name => {}
+                    Entry::Used(used) => {
+                        for meaning in self.resolve(at, used, depth + 1) {
+                            match meaning {
+                                Meaning::Module(path) => {
+                                    found.extend(self.go_on(path, rest, depth));
+                                }
+                                name @ Meaning::Name(_) => found.push(name),
+                            }
+                        }
+                    }
+                }
+            }
+            if module.names.contains_key(name) {
+                continue;
+            }
+            for glob in &module.globs {
+                if self.has(at, glob, name, depth) {
+                    for meaning in self.resolve(at, glob, depth + 1) {
+                        if let Meaning::Module(path) = meaning {
+                            found.extend(self.go_on_to(path, name, rest, depth));
+                        }
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    fn go_on(&self, path: Vec<String>, rest: &[String], depth: usize) -> Vec<Meaning> {
+        if rest.is_empty() {
+            return vec![Meaning::Module(path)];
+        }
+        let modules: Vec<_> = self.modules_of(&path).collect();
+        self.names_in(&modules, rest, depth + 1)
+    }
+
+    fn go_on_to(&self, path: Vec<String>, name: &str, rest: &[String], depth: usize) -> Vec<Meaning> {
+        let mut all = vec![name.to_owned()];
+        all.extend_from_slice(rest);
+        self.go_on(path, &all, depth)
+    }
+}
+
+fn is_for_tests(attribute: &str) -> bool {
+    attribute.starts_with("#[cfg(test") || attribute.starts_with("#[cfg(all(test")
+}
+
+fn is_name(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '$')
+}
+
+/// Behind the bracket that closes the one at `at`.
+fn closing(words: &[String], at: usize) -> usize {
+    let mut depth = 0;
+    for (index, word) in words.iter().enumerate().skip(at) {
+        match word.as_str() {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return index + 1;
+        }
+    }
+    words.len()
+}
+
+/// Behind the item that begins at `at`.
+fn end_of_item(words: &[String], at: usize) -> usize {
+    let is_use = words[at] == "use";
+    let mut index = at;
+    while index < words.len() {
+        match words[index].as_str() {
+            ";" => return index + 1,
+            "{" if !is_use => return closing(words, index),
+            "(" | "[" | "{" => index = closing(words, index),
+            // A field or a variant.
+            "," => return index + 1,
+            "}" => return index,
+            _ => index += 1,
+        }
+    }
+    index
+}
+
+/// Reads a tree of `use`, and its semicolon: paths, and the name that each has here.
+fn tree(
+    words: &[String],
+    at: &mut usize,
+    before: &mut Vec<String>,
+    into: &mut Vec<(Vec<String>, String)>,
+) {
+    let length = before.len();
+    loop {
+        let word = words[*at].clone();
+        *at += 1;
+        match word.as_str() {
+            "::" => {}
+            "{" => {
+                while words[*at] != "}" {
+                    tree(words, at, before, into);
+                }
+                *at += 1;
+            }
+            "*" => into.push((before.clone(), "*".to_owned())),
+            "," | ";" => break,
+            "as" => {
+                into.last_mut().unwrap().1.clone_from(&words[*at]);
+                *at += 1;
+            }
+            name => {
+                before.push(name.to_owned());
+                if words[*at] != "::" {
+                    let mut path = before.clone();
+                    if name == "self" && path.len() > 1 {
+                        path.pop();
+                    }
+                    let name = path.last().unwrap().clone();
+                    into.push((path, name));
+                }
+            }
+        }
+        // The last of a list without a comma.
+        if words[*at] == "}" {
+            break;
+        }
+    }
+    before.truncate(length);
+}
+
+/// The words of a text, without comments; of strings only their text, and of those with blanks not even that.
+fn words(text: &str) -> Vec<String> {
+    let chars: Vec<char> = text.chars().collect();
+    let starts = |at: usize, what: &str| {
+        what.chars().enumerate().all(|(index, c)| chars.get(at + index) == Some(&c))
+    };
+    let mut words = Vec::new();
+    let mut at = 0;
+    while at < chars.len() {
+        let c = chars[at];
+        if starts(at, "//") {
+            while at < chars.len() && chars[at] != '\n' {
+                at += 1;
+            }
+        } else if starts(at, "/*") {
+            while !starts(at, "*/") {
+                at += 1;
+            }
+            at += 2;
+        } else if c.is_whitespace() {
+            at += 1;
+        } else if let Some(hashes) = raw_string(&chars[at..]) {
+            let end = format!("\"{}", "#".repeat(hashes));
+            at += chars[at..].iter().position(|&c| c == '"').unwrap() + 1;
+            while !starts(at, &end) {
+                at += 1;
+            }
+            at += end.len();
+            words.push("\"\"".to_owned());
+        } else if c == '"' {
+            let from = at;
+            at += 1;
+            while chars[at] != '"' {
+                at += if chars[at] == '\\' { 2 } else { 1 };
+            }
+            at += 1;
+            let string: String = chars[from..at].iter().collect();
+            let is_plain = !string.contains(char::is_whitespace);
+            words.push(if is_plain { string } else { "\"\"".to_owned() });
+        } else if c == '\'' {
+            let is_char = chars.get(at + 1) == Some(&'\\') || chars.get(at + 2) == Some(&'\'');
+            at += 1;
+            if is_char {
+                while chars[at] != '\'' {
+                    at += if chars[at] == '\\' { 2 } else { 1 };
+                }
+                at += 1;
+            }
+        } else if is_name(&c.to_string()) || c.is_ascii_digit() {
+            let from = at;
+            while at < chars.len() && (chars[at].is_alphanumeric() || "_$".contains(chars[at])) {
+                at += 1;
+            }
+            words.push(chars[from..at].iter().collect());
+        } else if starts(at, "::") {
+            words.push("::".to_owned());
+            at += 2;
+        } else {
+            words.push(c.to_string());
+            at += 1;
+        }
+    }
+    words
+}
+
+/// The number of hashes of the raw string that begins here, if one does.
+fn raw_string(chars: &[char]) -> Option<usize> {
+    let rest = match chars {
+        ['b' | 'c', 'r', rest @ ..] | ['r', rest @ ..] => rest,
+        _ => return None,
+    };
+    let hashes = rest.iter().take_while(|&&c| c == '#').count();
+    (rest.get(hashes) == Some(&'"')).then_some(hashes)
+}
