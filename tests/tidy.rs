@@ -66,7 +66,12 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "patch",
-        &["hooks/descriptor.rs", "hooks/poll.rs", "hooks/socket.rs", "wait.rs"],
+        &[
+            "hooks/descriptor.rs",
+            "hooks/poll.rs",
+            "hooks/socket.rs",
+            "wait.rs",
+        ],
         "the hooks wait by `wait`, which asks by hooks of other calls whether a descriptor blocks",
     ),
     (
@@ -200,7 +205,11 @@ fn no_files_name_each_other_in_a_circle() {
                 "{name}: these name each other in a circle: {circle:?}"
             );
         }
-        assert_eq!(found.len(), known.len(), "{name}: a circle is gone, so its entry goes");
+        assert_eq!(
+            found.len(),
+            known.len(),
+            "{name}: a circle is gone, so its entry goes"
+        );
     }
     assert!(seen > 700, "imports are found: {seen}");
 }
@@ -270,6 +279,31 @@ fn every_file_says_what_it_is() {
 }
 
 #[test]
+fn a_file_that_a_comment_names_is_there() {
+    let all: Vec<_> = files(root())
+        .iter()
+        .map(|file| format!("/{}", file.display()))
+        .collect();
+    let is_name = |c: char| c.is_alphanumeric() || "_/-.".contains(c);
+    let mut seen = 0;
+    for file in sources() {
+        let text = read(&file);
+        let comments = text.lines().filter_map(|line| line.split_once("//"));
+        let words = comments.flat_map(|(_, comment)| comment.split(|c| !is_name(c)));
+        for name in words.filter(|word| word.ends_with(".rs") && *word != "//docs.rs") {
+            let end = format!("/{}", name.trim_start_matches(['.', '/']));
+            assert!(
+                all.iter().any(|file| file.ends_with(&end)),
+                "{} names {name}, which is nowhere",
+                file.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 200, "files are named: {seen}");
+}
+
+#[test]
 fn a_file_with_a_model_takes_its_primitives_from_the_shim() {
     let mut checked = 0;
     for file in sources() {
@@ -290,6 +324,21 @@ fn a_file_with_a_model_takes_its_primitives_from_the_shim() {
         checked += 1;
     }
     assert!(checked > 5, "models are named: {checked}");
+}
+
+#[test]
+fn no_build_output_is_kept() {
+    let kept = std::process::Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(root())
+        .output();
+    // A tree without git has nothing that is kept.
+    let Ok(kept) = kept else { return };
+    let kept = String::from_utf8(kept.stdout).unwrap();
+    for file in kept.split('\0') {
+        let is_output = file.split('/').any(|folder| folder == "target");
+        assert!(!is_output, "{file} is output of a build");
+    }
 }
 
 #[test]

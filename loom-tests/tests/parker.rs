@@ -1,4 +1,4 @@
-//! Models of the wake word of `scheduler/src/parts/poller.rs`, with a double of the waiting: a worker that
+//! Models of the wake word of `scheduler/src/parts/poller/mod.rs`, with a double of the waiting: a worker that
 //! sleeps in its poller against those who wake it, and one that drains it.
 //!
 //! Invariant 1: what was written before a wake-up is seen by who is woken, and no wake-up is lost.
@@ -6,7 +6,7 @@
 //! Invariant 3: an adopter that meets the wake-up passes it on.
 #![cfg(loom)]
 
-#[path = "../../scheduler/src/parts/poller.rs"]
+#[path = "../../scheduler/src/parts/poller/mod.rs"]
 #[allow(
     dead_code,
     unreachable_pub,

@@ -4,7 +4,7 @@
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "slots are found by their address")]
 
-#[path = "../../scheduler/src/parts/poller.rs"]
+#[path = "../../scheduler/src/parts/poller/mod.rs"]
 #[allow(
     dead_code,
     unreachable_pub,

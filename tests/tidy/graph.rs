@@ -9,10 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each file, below the crate's `src`, the files that it names.
-pub type Graph = BTreeMap<String, BTreeSet<String>>;
+pub(crate) type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// The graph of the crate whose `src` this is.
-pub fn of(src: &Path) -> Graph {
+pub(crate) fn of(src: &Path) -> Graph {
     let mut found = Crate::default();
     found.load(&src.join("lib.rs"), &[]);
     let name = |file: usize| {
@@ -36,7 +36,7 @@ pub fn of(src: &Path) -> Graph {
 }
 
 /// The files that name each other in circles, each circle sorted.
-pub fn circles(graph: &Graph) -> Vec<Vec<String>> {
+pub(crate) fn circles(graph: &Graph) -> Vec<Vec<String>> {
     // From each file what can be reached; the graphs are small.
     let reach: BTreeMap<&str, BTreeSet<&str>> = graph
         .keys()
@@ -103,8 +103,8 @@ enum Meaning {
 
 impl Crate {
     fn load(&mut self, file: &Path, path: &[String]) {
-        let text = fs::read_to_string(file)
-            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let text =
+            fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         self.files.push(file.to_path_buf());
         let number = self.files.len() - 1;
         let words = words(&text);
@@ -137,7 +137,11 @@ impl Crate {
                 }
                 "pub" => {
                     is_public = true;
-                    *at = if next == "(" { closing(words, *at + 1) } else { *at + 1 };
+                    *at = if next == "(" {
+                        closing(words, *at + 1)
+                    } else {
+                        *at + 1
+                    };
                     continue;
                 }
                 _ if attributes.iter().any(|it| is_for_tests(it)) => {
@@ -232,7 +236,11 @@ impl Crate {
             .filter_map(|it| it.split_once("path=\""))
             .map(|(_, said)| folder.join(said.split('"').next().unwrap()))
             .collect();
-        if !said.is_empty() && attributes.iter().all(|it| !it.starts_with("#[cfg_attr(loom")) {
+        if !said.is_empty()
+            && attributes
+                .iter()
+                .all(|it| !it.starts_with("#[cfg_attr(loom"))
+        {
             return said;
         }
         let name = path.last().unwrap();
@@ -351,7 +359,13 @@ impl Crate {
         self.names_in(&modules, rest, depth + 1)
     }
 
-    fn go_on_to(&self, path: Vec<String>, name: &str, rest: &[String], depth: usize) -> Vec<Meaning> {
+    fn go_on_to(
+        &self,
+        path: Vec<String>,
+        name: &str,
+        rest: &[String],
+        depth: usize,
+    ) -> Vec<Meaning> {
         let mut all = vec![name.to_owned()];
         all.extend_from_slice(rest);
         self.go_on(path, &all, depth)
@@ -388,11 +402,10 @@ fn end_of_item(words: &[String], at: usize) -> usize {
     let mut index = at;
     while index < words.len() {
         match words[index].as_str() {
-            ";" => return index + 1,
+            // A comma ends a field or a variant.
+            ";" | "," => return index + 1,
             "{" if !is_use => return closing(words, index),
             "(" | "[" | "{" => index = closing(words, index),
-            // A field or a variant.
-            "," => return index + 1,
             "}" => return index,
             _ => index += 1,
         }
@@ -449,7 +462,9 @@ fn tree(
 fn words(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let starts = |at: usize, what: &str| {
-        what.chars().enumerate().all(|(index, c)| chars.get(at + index) == Some(&c))
+        what.chars()
+            .enumerate()
+            .all(|(index, c)| chars.get(at + index) == Some(&c))
     };
     let mut words = Vec::new();
     let mut at = 0;
@@ -512,9 +527,8 @@ fn words(text: &str) -> Vec<String> {
 
 /// The number of hashes of the raw string that begins here, if one does.
 fn raw_string(chars: &[char]) -> Option<usize> {
-    let rest = match chars {
-        ['b' | 'c', 'r', rest @ ..] | ['r', rest @ ..] => rest,
-        _ => return None,
+    let (['b' | 'c', 'r', rest @ ..] | ['r', rest @ ..]) = chars else {
+        return None;
     };
     let hashes = rest.iter().take_while(|&&c| c == '#').count();
     (rest.get(hashes) == Some(&'"')).then_some(hashes)

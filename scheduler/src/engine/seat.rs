@@ -30,14 +30,19 @@
 //! Orderings: the door and the lock pass the core on.
 //! Checked by `loom-tests/tests/seat.rs`, the door by `loom-tests/tests/door.rs`.
 
+// By its path, as models take this file by its own.
+#[path = "shortage.rs"]
+mod shortage;
+
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Condvar, Mutex, MutexGuard, wait, wait_for};
+
+pub(crate) use self::shortage::Shortage;
 
 /// A spare carrier that nobody needs for so long lets its OS thread go.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -55,9 +60,8 @@ pub(crate) struct Seat {
 
 impl Seat {
     pub(crate) fn new() -> Self {
-        Self {
-            holder: AtomicUsize::new(0),
-        }
+        let holder = AtomicUsize::new(0);
+        Self { holder }
     }
 
     /// The carrier that holds it; a hint.
@@ -87,40 +91,13 @@ pub(crate) enum Waited {
     Retired,
 }
 
-/// Why there is no carrier for one more seat.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shortage {
-    /// The runtime stops.
-    Stopping,
-    /// So many carriers are in use, which is the bound.
-    Bound(usize),
-    /// The system has refused an OS thread.
-    Refused(String),
-}
-
-impl fmt::Display for Shortage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stopping => f.write_str("the runtime stops"),
-            Self::Bound(bound) => write!(
-                f,
-                "all {bound} OS threads are in use (`RuntimeBuilder::spare_threads` is the bound)"
-            ),
-            Self::Refused(error) => write!(f, "the system refuses an OS thread: {error}"),
-        }
-    }
-}
-
 /// What is asked of the runtime whose seats these are.
 pub(crate) trait House: Sized {
     /// How many workers, hence seats.
     fn workers(&self) -> usize;
-
     fn seat(&self, worker: usize) -> &Seat;
-
     /// A sleeping worker is to come and look whether somebody wants its seat.
     fn notify(&self);
-
     /// Starts the OS thread of a carrier.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Memory of green threads that are over, for the next ones.
 //!
-//! A green thread is one allocation (`green_thread.rs`). Programs that start many make and free many of the
+//! A green thread is one allocation (`green_thread/`). Programs that start many make and free many of the
 //! same few sizes, and a general allocator is slow when hundreds are freed before the next is made: glibc's keeps
 //! seven of a size at hand. So each worker keeps some. Malloc and free were 45 of the 150 ns that it takes to start
 //! and join a green thread.

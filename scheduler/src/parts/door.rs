@@ -19,7 +19,7 @@
 //!
 //! It is Dekker's handshake, asymmetric: the light fence only holds the compiler, the heavy one is
 //! `membarrier(2)`, which puts a fence into every thread of the process; where the kernel has none
-//! both are real fences (`shim/fence.rs`). Either the owner sees the tag, or the monitor sees
+//! both are real fences (`shim/barrier.rs`). Either the owner sees the tag, or the monitor sees
 //! `entered`.
 //!
 //! Invariant 1: while `entered` is set and the owner has passed step 3, nobody takes its seat.

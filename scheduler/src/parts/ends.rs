@@ -2,7 +2,7 @@
 //!
 //! A thread is counted as ended before it steps to DONE: whoever finds it DONE finds it counted. But
 //! only that step says whether it leaves something behind that another thread has to drop
-//! (`join.rs`), and that thread is counted as spawned after it. So for a moment the two numbers can be equal
+//! (`wait/end.rs`), and that thread is counted as spawned after it. So for a moment the two numbers can be equal
 //! although a thread is still to come. Each carrier says when its green thread is between these steps:
 //!
 //! | a thread that ends, on its carrier                | whoever asks whether all have ended     |

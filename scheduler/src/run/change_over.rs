@@ -41,7 +41,7 @@ use super::publish::park_seated;
 /// The caller has the running reference, and lets go of the block before that.
 #[inline(always)]
 unsafe fn block(task: &Header) -> Option<&Block> {
-    // SAFETY: by contract (green_thread.rs 2).
+    // SAFETY: by contract (green_thread 2).
     unsafe { (*task.block.get()).as_ref() }
 }
 
@@ -62,7 +62,7 @@ impl Carrier {
         calm: bool,
         next: &mut Option<Task>,
     ) -> (Resumed<Note>, bool) {
-        // SAFETY: the running reference is ours (green_thread.rs 2), here and below; the block is that
+        // SAFETY: the running reference is ours (green_thread 2), here and below; the block is that
         // of the thread that is resumed next.
         unsafe {
             own.arrive(

@@ -30,7 +30,7 @@ impl Carrier {
         mut task: Task,
     ) -> Option<Task> {
         self.note_turn(worker);
-        // SAFETY: the running reference is ours, hence the coroutine as well (green_thread.rs 2).
+        // SAFETY: the running reference is ours, hence the coroutine as well (green_thread 2).
         let coroutine = unsafe { &mut *task.coroutine.get() };
         let coroutine = match coroutine {
             Some(coroutine) => coroutine,

@@ -4,10 +4,10 @@
 //! loop {
 //!     no seat?            wait for one (seat.rs)
 //!     every 61 dispatches the injector; every few, by the clock: timers, poller
-//!     own queues          the carrier's private ones, the worker's (worker.rs)
+//!     own queues          the carrier's private ones, the worker's (engine/worker/)
 //!     nothing there       mail, injector, timers, poller
 //!     still nothing       search: steal from the others, drain the pollers of late ones
-//!     still nothing       announce sleep, look everywhere once more (idle.rs), sleep in the poller
+//!     still nothing       announce sleep, look everywhere once more (parts/idle.rs), sleep in the poller
 //! }
 //! ```
 //!

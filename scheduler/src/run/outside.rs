@@ -86,7 +86,7 @@ impl Carrier {
         self.slice(Slice::Long);
         let start = clock::now();
         // SAFETY: the running reference is ours, hence the coroutine and the block as well
-        // (green_thread.rs 2).
+        // (green_thread 2).
         let (coroutine, block) = unsafe {
             (
                 (*task.coroutine.get()).as_mut(),

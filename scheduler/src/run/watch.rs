@@ -21,7 +21,7 @@
 //!
 //! A hog goes on undisturbed and without a seat; its carrier notices when the hog next enters the
 //! scheduler. If it only gives way then, it goes on there, still without a seat; the next time that it
-//! is run otherwise, its carrier gives the seat away before (`carrier/outside.rs`). If no carrier is left for the seat, the hog keeps it, and that is counted and logged.
+//! is run otherwise, its carrier gives the seat away before (`outside.rs`). If no carrier is left for the seat, the hog keeps it, and that is counted and logged.
 //!
 //! A worker is *besieged* if its seat was taken from a hog that waited inside the kernel, and that was not
 //! long ago (`hogs.rs`): then the threads behind that one may well do the same, be they a thousand that

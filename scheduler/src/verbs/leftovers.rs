@@ -1,7 +1,7 @@
 //! The memory that a runtime leaves to the process when it ends: the stacks and blocks of thread-locals that its
 //! green threads have had.
 //!
-//! Workers give such memory back before they sleep (`carrier/idle.rs`). The workers of a runtime that has
+//! Workers give such memory back before they sleep (`run/search.rs`). The workers of a runtime that has
 //! ended do nothing any more, and those of the others may sleep for ever. So a runtime that ends wakes
 //! a worker of each other one that has a sleeping worker. If there is no other runtime, it gives all back itself.
 

@@ -5,7 +5,7 @@
 //! `thread_local!`.
 //!
 //! The values need not be `Send`, so they are dropped by their thread, as the last but one thing that it
-//! does (`end.rs`; an OS thread in `current.rs`). Their destructors may make others, which are dropped in
+//! does (`end.rs`; an OS thread in `os_header.rs`). Their destructors may make others, which are dropped in
 //! turn. A destructor that uses the key of its own value makes a new one each time, so a key is made
 //! again only so often (`locals.rs`).
 #![allow(unsafe_code, reason = "the running thread's own values")]

@@ -1,6 +1,6 @@
 //! The queues of a worker, as its owner uses them: what runs next, and when to look elsewhere.
 //!
-//! `worker.rs` tells which queues there are.
+//! `mod.rs` tells which queues there are.
 #![allow(unsafe_code, reason = "who has the core is the slot's owner")]
 
 use std::time::{Duration, Instant};

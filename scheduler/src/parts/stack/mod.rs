@@ -20,7 +20,7 @@
 //! 4. Nothing promises what the bytes hold: they may be zero or left from the last user.
 //! 5. Regions are never unmapped, so an address that once belonged to a slot always does.
 //!
-//! From the user down: [`Cache`], one per worker and free of locks; the depot in `cache.rs`, one
+//! From the user down: [`Cache`], one per worker and free of locks; the depot in `depot.rs`, one
 //! per process; the regions in `region.rs`, which make slots, guard them and give their pages back.
 //! `overflow.rs` tells whose stack ran out.
 //!
@@ -35,16 +35,19 @@
 
 mod cache;
 mod count;
+mod depot;
+mod excess;
 pub(crate) mod overflow;
 mod page;
 mod region;
 mod settings;
 mod slot;
 
-#[cfg(not(loom))]
-pub(crate) use self::cache::give_back_all;
-pub(crate) use self::cache::{Cache, release, trim};
+pub(crate) use self::cache::{Cache, release};
 pub(crate) use self::count::stack_bytes;
+#[cfg(not(loom))]
+pub(crate) use self::excess::give_back_all;
+pub(crate) use self::excess::trim;
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 pub(crate) use self::page::page_size;
 pub(crate) use self::region::{check_limit, check_settings};

@@ -14,8 +14,8 @@
 //! address of a thread-local over a switch, and what came out of one stays with who took it.
 //!
 //! 1. The carrier's loop runs on its own block, but for the few steps from one green thread to the
-//!    next (`carrier/change_over.rs`). Nobody else can run on a block meanwhile.
-//! 2. What a green thread must know of its carrier (`current.rs`) is written into its block before
+//!    next (`run/change_over.rs`). Nobody else can run on a block meanwhile.
+//! 2. What a green thread must know of its carrier (`shim/here.rs`) is written into its block before
 //!    each switch.
 //! 3. When the body has ended, still on its stack and its block, the destructors of its
 //!    thread-locals run, then those of its pthread keys; nothing is raised in them.

@@ -1,0 +1,294 @@
+//! The header of a thread: what does not depend on its closure.
+#![allow(unsafe_code, reason = "parts that belong to one of several at a time")]
+
+use std::cell::{Cell as StdCell, UnsafeCell};
+use std::ptr::{self, NonNull};
+
+use crate::green::exception::{Inbox, Local};
+use crate::green::id::GreenThreadId;
+use crate::green::left::Left;
+use crate::green::wait_list::WaitQueue;
+use crate::parts::coroutine::{Control, Coroutine, Suspender};
+use crate::parts::forks::Forks;
+use crate::parts::os_parker::Parker;
+#[cfg(not(loom))]
+use crate::parts::random::Random;
+use crate::parts::state::{State, WaitKind};
+use crate::parts::thread_locals::Block;
+use crate::shim::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use crate::shim::here::Front;
+use crate::shim::sync::{Arc, Mutex};
+
+/// What a green thread tells its carrier when it leaves its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// It goes on later.
+    Yield,
+    /// It waits: publish it as parked.
+    Park { epoch: u32, kind: WaitKind },
+    /// Its carrier may have lost its seat; go on wherever there is one.
+    Requeue,
+}
+
+/// Which kind of thread a header stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Green,
+    Os,
+}
+
+/// Stands for a runtime, which this floor knows only by its address: `Inner::of` says what is there.
+#[derive(Debug)]
+pub(crate) struct AnyRuntime(());
+
+/// What is known of a thread's type once the type is gone.
+pub(crate) struct Vtable {
+    /// Runs the body, or drops it if the thread is doomed, and leaves the result in the stage.
+    pub(super) run: unsafe fn(NonNull<Header>),
+    /// Drops the result.
+    pub(super) drop_result: unsafe fn(NonNull<Header>),
+    /// Moves the result to `into`, a `*mut Option<thread::Result<T>>`.
+    pub(super) take_result: unsafe fn(NonNull<Header>, *mut ()),
+    /// Frees the cell.
+    pub(super) free: unsafe fn(NonNull<Header>),
+}
+
+/// The part of a green thread that does not depend on its closure.
+#[repr(C)]
+pub(crate) struct Header {
+    // What each wait touches comes first, in as few cache lines as may be.
+    /// What the floors below know of it; they have the header's address for that of this field.
+    pub(crate) front: Front,
+    /// Usable bytes of its stack in units of 4 KiB.
+    stack_pages: u32,
+    pub(crate) state: State,
+    /// The runtime it belongs to; null for an OS thread. Alive until the thread is DONE, for ever if that
+    /// never comes: `runtime.rs`.
+    pub(crate) runtime: *const AnyRuntime,
+    /// Index + 1 of the carrier that a pinned, started thread belongs to; 0: none.
+    pub(crate) home: AtomicUsize,
+    /// What most threads never need, made when first needed.
+    cold: AtomicPtr<Cold>,
+    /// The way out of its stack; set at the first run, read by the thread itself.
+    pub(crate) suspender: StdCell<*const Suspender<(), Note>>,
+    /// Bound at the first run (invariant 2).
+    pub(crate) coroutine: UnsafeCell<Option<Coroutine<(), Note>>>,
+    /// Its thread-locals, in `Own`; bound with the coroutine (invariant 2).
+    pub(crate) block: UnsafeCell<Option<Block>>,
+    /// It did not come back for long when it last ran; its carrier's.
+    pub(crate) hog: StdCell<bool>,
+    /// In the registry; owner's while it runs.
+    pub(crate) registered: StdCell<bool>,
+    /// Whether they suspend it otherwise.
+    #[cfg(not(loom))]
+    pub(crate) patched: crate::parts::patching::Choice,
+    kind: Kind,
+    /// Its body has ended, and destructors run: nothing is raised any more but the timeouts that they
+    /// enter. Its own.
+    pub(crate) ending: StdCell<bool>,
+    /// Its body is not to run, only to be dropped; said before it starts by who holds the running reference.
+    pub(crate) doomed: StdCell<bool>,
+    /// Never migrates once started, whatever the runtime's mode.
+    pub(crate) pinned: bool,
+    /// How many sleeps the exception that is pending may still end, or `FRESH`; its own.
+    #[cfg(not(loom))]
+    pub(crate) sleeps_to_end: StdCell<u8>,
+    /// Where it was when it left its stack.
+    pub(crate) left: Left,
+    /// The second halves of its joins; its own, but for who has the right to take (`forks.rs`).
+    pub(crate) forks: Forks,
+    // What it does not touch.
+    pub(super) refs: AtomicUsize,
+    pub(super) vtable: &'static Vtable,
+    pub(crate) id: GreenThreadId,
+    /// Who waits for its end.
+    pub(crate) joiners: WaitQueue,
+    /// Its place in the registry of started threads; under the registry's lock.
+    pub(crate) links: UnsafeCell<Links>,
+    /// For fair choices; the thread's own.
+    #[cfg(not(loom))]
+    pub(crate) random: Random,
+    /// The floating-point control that it begins with.
+    pub(crate) control: Control,
+    /// The shard of the registry that it is in.
+    pub(crate) shard: StdCell<u16>,
+}
+
+impl Header {
+    /// The bytes at its beginning that each wait touches, the first word of `forks` among them.
+    pub(crate) const TOUCHED: usize = std::mem::offset_of!(Header, forks) + size_of::<usize>();
+}
+
+/// Links of the registry's list.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) next: *const Header,
+    pub(crate) prev: *const Header,
+}
+
+/// What most threads never need: a name, exceptions, locals, an OS-level parker.
+pub(crate) struct Cold {
+    name: Option<Box<str>>,
+    /// What others raise in it.
+    pub(crate) inbox: Mutex<Inbox>,
+    /// Its own deadlines, scopes and locals; only the thread itself touches it.
+    pub(crate) local: UnsafeCell<Local>,
+    /// Blocks its OS thread when it waits in place.
+    pub(crate) parker: Arc<Parker>,
+}
+
+/// What a new thread is made of besides its body.
+pub(crate) struct Settings {
+    pub(crate) id: GreenThreadId,
+    pub(crate) runtime: *const AnyRuntime,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) stack_size: usize,
+    pub(crate) pinned: bool,
+    #[cfg_attr(loom, allow(dead_code, reason = "a model has no libc to patch"))]
+    pub(crate) patched: Option<bool>,
+    /// The floating-point control that it begins with.
+    pub(crate) control: Control,
+}
+
+impl Header {
+    #[inline]
+    pub(super) fn new(
+        kind: Kind,
+        settings: Settings,
+        refs: usize,
+        vtable: &'static Vtable,
+        handle: bool,
+    ) -> Self {
+        let cold = match settings.name {
+            None => ptr::null_mut(),
+            Some(name) => Box::into_raw(Box::new(Cold::new(Some(name)))),
+        };
+        Self {
+            front: Front::new(),
+            state: State::new(handle),
+            refs: AtomicUsize::new(refs),
+            vtable,
+            id: settings.id,
+            runtime: settings.runtime,
+            coroutine: UnsafeCell::new(None),
+            block: UnsafeCell::new(None),
+            suspender: StdCell::new(ptr::null()),
+            left: Left::new(),
+            home: AtomicUsize::new(0),
+            joiners: WaitQueue::of("the end of a green thread"),
+            cold: AtomicPtr::new(cold),
+            links: UnsafeCell::new(Links {
+                next: ptr::null(),
+                prev: ptr::null(),
+            }),
+            stack_pages: u32::try_from(settings.stack_size >> 12).unwrap_or(u32::MAX),
+            kind,
+            pinned: settings.pinned,
+            #[cfg(not(loom))]
+            patched: settings.patched.into(),
+            #[cfg(not(loom))]
+            sleeps_to_end: StdCell::new(crate::parts::patching::FRESH),
+            #[cfg(not(loom))]
+            random: Random::new(settings.id.get()),
+            hog: StdCell::new(false),
+            ending: StdCell::new(false),
+            doomed: StdCell::new(false),
+            registered: StdCell::new(false),
+            control: settings.control,
+            forks: Forks::new(),
+            shard: StdCell::new(0),
+        }
+    }
+
+    pub(crate) fn is_green(&self) -> bool {
+        self.kind == Kind::Green
+    }
+
+    pub(crate) fn stack_size(&self) -> usize {
+        (self.stack_pages as usize) << 12
+    }
+
+    /// The cold part, if it was ever needed.
+    #[inline]
+    pub(crate) fn cold_if_any(&self) -> Option<&Cold> {
+        // SAFETY: once set, the pointer stays until the header is freed.
+        unsafe { self.cold.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// The cold part, made now if it was never needed.
+    pub(crate) fn cold(&self) -> &Cold {
+        if let Some(cold) = self.cold_if_any() {
+            return cold;
+        }
+        let new = Box::into_raw(Box::new(Cold::new(None)));
+        match self
+            .cold
+            .compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire)
+        {
+            // SAFETY: it is in place now and stays until the header is freed.
+            Ok(_) => unsafe { &*new },
+            Err(other) => {
+                // SAFETY: `new` was never shared.
+                drop(unsafe { Box::from_raw(new) });
+                // SAFETY: `other` is in place and stays until the header is freed.
+                unsafe { &*other }
+            }
+        }
+    }
+
+    /// The thread's own part of the cold part.
+    ///
+    /// # Safety
+    /// The caller runs on the thread, and keeps no other reference to it meanwhile.
+    #[allow(clippy::mut_from_ref, reason = "the caller's promise makes it unique")]
+    pub(crate) unsafe fn local(&self) -> &mut Local {
+        // SAFETY: by contract.
+        unsafe { &mut *self.cold().local.get() }
+    }
+
+    /// As `local`, if there is one.
+    ///
+    /// # Safety
+    /// As for `local`.
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "the caller's promise makes it unique")]
+    pub(crate) unsafe fn local_if_any(&self) -> Option<&mut Local> {
+        // SAFETY: by contract.
+        self.cold_if_any()
+            .map(|cold| unsafe { &mut *cold.local.get() })
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.cold_if_any().and_then(|cold| cold.name.as_deref())
+    }
+}
+
+/// What woke a thread, for the choice of its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// Another thread did: it probably waits for this one next, so run it soon and here.
+    Peer,
+    /// A timer, a descriptor, the end of a thread.
+    Event,
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        let cold = self.cold.load(Ordering::Acquire);
+        if !cold.is_null() {
+            // SAFETY: it came from `Box::into_raw`, and nobody has the header any more.
+            drop(unsafe { Box::from_raw(cold) });
+        }
+    }
+}
+
+impl Cold {
+    fn new(name: Option<Box<str>>) -> Self {
+        Self {
+            name,
+            inbox: Mutex::new(Inbox::default()),
+            local: UnsafeCell::new(Local::default()),
+            parker: Arc::new(Parker::new()),
+        }
+    }
+}

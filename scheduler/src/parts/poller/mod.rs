@@ -1,0 +1,300 @@
+//! What a worker sleeps in and hears of descriptors from: one per worker, over mio.
+//!
+//! Descriptors are registered once, edge-triggered, for both directions; an event names an
+//! [`EventSlot`] by address and generation, so one that is handled late, when the slot belongs to
+//! another descriptor, is dropped by the slot. `Poll` and the event buffer lie behind a try-lock
+//! that the owner's sleep holds; anybody else may drain the poller of a worker that is late (an
+//! *adopter*, with a small buffer of its own).
+//!
+//! | wake word | meaning                     | leaves by                                   |
+//! |-----------|-----------------------------|---------------------------------------------|
+//! | EMPTY     | awake, nothing to tell      | `unpark` -> NOTIFIED, `sleep` -> ASLEEP     |
+//! | NOTIFIED  | something to look at        | `sleep`, which then only polls -> EMPTY     |
+//! | ASLEEP    | in the poller or on the way | `unpark` -> NOTIFIED and writes; waking up  |
+//!
+//! Invariant 1: a wake-up is never lost: `unpark` swaps NOTIFIED in after what it announces was
+//! written; the sleeper takes it out by a swap, before it looks.
+//! Invariant 2: at most one write per sleep: only the swap that finds ASLEEP writes.
+//! Invariant 3: an adopter that meets the wake-up event writes it again: it was for the owner.
+//!
+//! mio waits in whole milliseconds, rounded up. A sleep whose deadline is under 4 ms away is
+//! ended by a timerfd instead, one per poller, if the system gives one.
+//! Checked by `loom-tests/tests/parker.rs` with a double of the waiting.
+#![allow(
+    unsafe_code,
+    reason = "event slots by address, a try-lock around the kernel's poll"
+)]
+
+mod event;
+#[cfg_attr(loom, path = "kernel_loom.rs")]
+mod kernel;
+#[cfg(not(loom))]
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android")),
+    path = "timer_fd_none.rs"
+)]
+mod timer_fd;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+#[cfg(not(loom))]
+use crate::shim::atomic::AtomicUsize;
+use crate::shim::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::shim::cell::UnsafeCell;
+use crate::shim::sync::Mutex;
+
+use self::event::{tell, token};
+
+pub use self::event::{EventSlot, Readiness};
+
+const EMPTY: u64 = 0;
+const NOTIFIED: u64 = 1;
+const ASLEEP: u64 = 2;
+
+/// Room for so many registered descriptors is kept.
+const LEAST_ROOM: usize = 1024;
+
+/// A worker's poller.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    wake_word: AtomicU64,
+    /// Set while somebody is inside `turn`.
+    locked: AtomicBool,
+    turn: UnsafeCell<kernel::Turn>,
+    waker: kernel::Waker,
+    registry: kernel::Registry,
+    /// What is registered, so that a poller that closes can tell those who wait.
+    registered: Mutex<Registered>,
+    #[cfg(not(loom))]
+    id: u32,
+}
+
+/// The last poller's `id`.
+#[cfg(not(loom))]
+static LAST_ID: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Debug, Default)]
+struct Registered {
+    tokens: HashMap<RawFd, usize>,
+    /// Told of each descriptor that `arm` had and `register` has taken.
+    lost: Option<fn(RawFd)>,
+    closed: bool,
+}
+
+// SAFETY: `turn` is touched only by who has set `locked`.
+unsafe impl Sync for Poller {}
+// SAFETY: nothing in it belongs to a thread.
+unsafe impl Send for Poller {}
+
+struct Unlock<'a>(&'a AtomicBool);
+
+impl Drop for Unlock<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (turn, waker, registry) = kernel::new()?;
+        Ok(Self {
+            wake_word: AtomicU64::new(EMPTY),
+            locked: AtomicBool::new(false),
+            turn: UnsafeCell::new(turn),
+            waker,
+            registry,
+            registered: Mutex::new(Registered::default()),
+            #[cfg(not(loom))]
+            id: u32::try_from(LAST_ID.fetch_add(1, Ordering::Relaxed) + 1)
+                .map_err(io::Error::other)?,
+        })
+    }
+
+    fn try_lock(&self) -> Option<Unlock<'_>> {
+        let acquire = if cfg!(weald_fault = "poller_relaxed_lock") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Acquire
+        };
+        let free = self
+            .locked
+            .compare_exchange(false, true, acquire, Ordering::Relaxed)
+            .is_ok();
+        free.then(|| Unlock(&self.locked))
+    }
+
+    /// Hands on what has happened, without waiting. Returns the number of events.
+    pub(crate) fn poll(&self) -> usize {
+        let Some(_unlock) = self.try_lock() else {
+            return 0;
+        };
+        // SAFETY: `locked` is ours.
+        self.turn
+            .with_mut(|turn| unsafe { (*turn).wait(Some(Duration::ZERO), false) })
+    }
+
+    /// As `poll`, by somebody else's worker. Returns the number of events.
+    pub(crate) fn adopt(&self) -> usize {
+        let Some(_unlock) = self.try_lock() else {
+            return 0;
+        };
+        // SAFETY: `locked` is ours.
+        let (events, woken) = self.turn.with_mut(|turn| unsafe { (*turn).adopt() });
+        if woken && !cfg!(weald_fault = "poller_adopter_keeps_the_wake_up") {
+            self.waker.wake();
+        }
+        events
+    }
+
+    /// Something has happened that nobody was told of yet; a hint, takes nothing away.
+    pub(crate) fn has_events(&self) -> bool {
+        self.registry.has_events()
+    }
+
+    /// Sleeps until something happens, `unpark` or the limit; the owner's.
+    pub(crate) fn sleep(&self, limit: Option<Duration>) -> usize {
+        let asleep = self
+            .wake_word
+            .compare_exchange(EMPTY, ASLEEP, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
+        let limit = if asleep { limit } else { Some(Duration::ZERO) };
+        // An adopter that has the lock is quick; the owner must not sleep elsewhere.
+        let unlock = loop {
+            match self.try_lock() {
+                Some(unlock) => break unlock,
+                None => crate::shim::thread::yield_now(),
+            }
+        };
+        // SAFETY: `locked` is ours.
+        let events = self
+            .turn
+            .with_mut(|turn| unsafe { (*turn).wait(limit, true) });
+        drop(unlock);
+        if cfg!(weald_fault = "poller_wakes_relaxed") {
+            self.wake_word.swap(EMPTY, Ordering::Relaxed);
+        } else {
+            self.wake_word.swap(EMPTY, Ordering::AcqRel);
+        }
+        events
+    }
+
+    /// The owner's next sleep will be none, as things stand.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.wake_word.load(Ordering::Relaxed) == NOTIFIED
+    }
+
+    /// Ends the owner's sleep, or keeps it from the next one.
+    pub(crate) fn unpark(&self) {
+        let before = if cfg!(weald_fault = "poller_store_for_swap") {
+            let before = self.wake_word.load(Ordering::Relaxed);
+            self.wake_word.store(NOTIFIED, Ordering::Release);
+            before
+        } else {
+            self.wake_word.swap(NOTIFIED, Ordering::AcqRel)
+        };
+        if before == ASLEEP {
+            self.waker.wake();
+        }
+    }
+
+    /// Registers a descriptor for all that can be told of it. If `arm` has it, whoever waits there
+    /// hears nothing from here any more, and is told so.
+    ///
+    /// # Errors
+    /// The system's, so `AlreadyExists` if it is registered; `NotConnected` if the poller has closed.
+    pub(crate) fn register(
+        &self,
+        fd: RawFd,
+        slot: &'static EventSlot,
+        generation: u16,
+    ) -> io::Result<()> {
+        let token = token(slot, generation);
+        let mut registered = self.registered.lock();
+        if registered.closed && !cfg!(weald_fault = "poller_registers_after_its_end") {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let may_be_armed = !registered.tokens.contains_key(&fd);
+        let was_armed = self.registry.register(fd, token, may_be_armed)?;
+        registered.tokens.insert(fd, token);
+        let lost = registered.lost;
+        drop(registered);
+        if was_armed && let Some(lost) = lost {
+            lost(fd);
+        }
+        Ok(())
+    }
+
+    /// Has the slot told what the descriptor is ready for, now and whenever that changes. Nobody need
+    /// undo it: the system forgets the descriptor when it is closed.
+    ///
+    /// `interest` says which of [`Readiness::READABLE`] and [`Readiness::WRITABLE`] is waited for. It is
+    /// asked under the lock, so of several that arm one descriptor the last one asks for all of them;
+    /// `armed` is told under the lock what it is armed for. `lost` is called if `register` takes the descriptor.
+    ///
+    /// # Errors
+    /// The system's; `AlreadyExists` for a descriptor that is somebody's by `register`, who would
+    /// hear nothing any more.
+    #[cfg(not(loom))]
+    pub(crate) fn arm(
+        &self,
+        fd: RawFd,
+        slot: &'static EventSlot,
+        interest: impl FnOnce() -> u8,
+        armed: impl FnOnce(u8),
+        lost: fn(RawFd),
+    ) -> io::Result<()> {
+        let mut registered = self.registered.lock();
+        if registered.tokens.contains_key(&fd) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        registered.lost = Some(lost);
+        let interest = interest();
+        self.registry.arm(fd, token(slot, 0), interest)?;
+        armed(interest);
+        Ok(())
+    }
+
+    /// No other poller of this process has it, before or after. Never 0.
+    #[cfg(not(loom))]
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Undoes `register`; of a descriptor that is still open. If somebody has closed it, its number
+    /// may be another's, who has registered it since: that stays.
+    pub(crate) fn deregister(
+        &self,
+        fd: RawFd,
+        slot: &'static EventSlot,
+        generation: u16,
+    ) -> io::Result<()> {
+        let mut registered = self.registered.lock();
+        if registered.tokens.get(&fd) != Some(&token(slot, generation)) {
+            return Ok(());
+        }
+        registered.tokens.remove(&fd);
+        // A burst of descriptors is over: amortised over those that went.
+        let (len, room) = (registered.tokens.len(), registered.tokens.capacity());
+        if room > LEAST_ROOM && len < room / 8 {
+            registered.tokens.shrink_to(LEAST_ROOM.max(2 * len));
+        }
+        self.registry.deregister(fd)
+    }
+
+    /// Takes no more descriptors and tells all who wait here to look again, elsewhere.
+    pub(crate) fn close(&self) {
+        let tokens = {
+            let mut registered = self.registered.lock();
+            registered.closed = true;
+            std::mem::take(&mut registered.tokens)
+        };
+        for (fd, token) in tokens {
+            let _ = self.registry.deregister(fd);
+            // SAFETY: it was made by `token`.
+            unsafe { tell(token, Readiness(Readiness::ALL)) };
+        }
+    }
+}
