@@ -79,6 +79,11 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
         &["members.rs", "slot.rs"],
         "a slot knows the sets that it is a member of",
     ),
+    (
+        "weald",
+        &["fs/file.rs", "fs/open.rs"],
+        "as in std: `File::open` uses `OpenOptions`, which open a `File`",
+    ),
 ];
 
 /// Crates whose circles are not looked at, each with a reason.
