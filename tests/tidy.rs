@@ -84,6 +84,11 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
         &["fs/file.rs", "fs/open.rs"],
         "as in std: `File::open` uses `OpenOptions`, which open a `File`",
     ),
+    (
+        "weald",
+        &["fs/folder.rs", "fs/mod.rs"],
+        "the functions are in `mod.rs`, with how a brief call is made",
+    ),
 ];
 
 /// Crates whose circles are not looked at, each with a reason.
