@@ -147,35 +147,8 @@ impl Crate {
                 _ if attributes.iter().any(|it| is_for_tests(it)) => {
                     *at = end_of_item(words, *at);
                 }
-                "mod" if is_name(next) => {
-                    let name = next.to_owned();
-                    let mut path = path.to_vec();
-                    path.push(name.clone());
-                    self.enter(module, &name, Entry::Module);
-                    *at += 3;
-                    if words[*at - 1] == "{" {
-                        self.module(words, at, &path, file);
-                    } else {
-                        for file in self.files_of(file, &path, &attributes) {
-                            self.load(&file, &path);
-                        }
-                    }
-                }
-                "use" => {
-                    *at += 1;
-                    let mut used = Vec::new();
-                    tree(words, at, &mut Vec::new(), &mut used);
-                    for (path, name) in used {
-                        if name == "*" {
-                            self.modules[module].globs.push(path.clone());
-                        } else {
-                            self.enter(module, &name, Entry::Used(path.clone()));
-                        }
-                        if !is_public {
-                            self.paths.push((module, path));
-                        }
-                    }
-                }
+                "mod" if is_name(next) => self.child(words, at, module, &attributes),
+                "use" => self.used(words, at, module, is_public),
                 // `*const T` defines nothing, and `const fn` is told by its `fn`.
                 "fn" | "struct" | "enum" | "union" | "trait" | "type" | "const" | "static"
                     if depth == 0
@@ -219,6 +192,40 @@ impl Crate {
             }
             attributes.clear();
             is_public = false;
+        }
+    }
+
+    /// Reads a `mod`, with its file or its inside.
+    fn child(&mut self, words: &[String], at: &mut usize, module: usize, attributes: &[String]) {
+        let name = words[*at + 1].clone();
+        let file = self.modules[module].file;
+        let mut path = self.modules[module].path.clone();
+        path.push(name.clone());
+        self.enter(module, &name, Entry::Module);
+        *at += 3;
+        if words[*at - 1] == "{" {
+            self.module(words, at, &path, file);
+        } else {
+            for file in self.files_of(file, &path, attributes) {
+                self.load(&file, &path);
+            }
+        }
+    }
+
+    /// Reads a `use`. One that re-exports names nothing.
+    fn used(&mut self, words: &[String], at: &mut usize, module: usize, is_public: bool) {
+        *at += 1;
+        let mut used = Vec::new();
+        tree(words, at, &mut Vec::new(), &mut used);
+        for (path, name) in used {
+            if name == "*" {
+                self.modules[module].globs.push(path.clone());
+            } else {
+                self.enter(module, &name, Entry::Used(path.clone()));
+            }
+            if !is_public {
+                self.paths.push((module, path));
+            }
         }
     }
 
