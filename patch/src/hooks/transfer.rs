@@ -72,6 +72,7 @@ impl Ends {
                     Direction::Write => libc::POLLOUT,
                 };
                 let fd = end.fd();
+                let mut woken = false;
                 loop {
                     let ready = end.attempt(|| isize::from(wait::told(fd, events)));
                     if ready < 0 {
@@ -79,6 +80,10 @@ impl Ends {
                     }
                     if ready != 0 || end.is_nonblocking() {
                         break;
+                    }
+                    // The call fails at once, though poll(2) never says so.
+                    if woken && at == Direction::Write && is_shut_down(fd) {
+                        return Ok(());
                     }
                     if !std::mem::replace(&mut self.is_checked, true) && is_error() {
                         return Err(Over::IsError);
@@ -89,7 +94,7 @@ impl Ends {
                     }
                     let deadline = end.deadline();
                     match end.wait(deadline) {
-                        Ended::Woken => {}
+                        Ended::Woken => woken = true,
                         Ended::Plain | Ended::Unpollable => break,
                         Ended::TimedOut => return Err(Over::Failed(AGAIN)),
                         Ended::Failed(errno) => return Err(failed(errno)),
@@ -195,6 +200,28 @@ fn is_pipe(fd: RawFd) -> bool {
 fn room(fd: RawFd) -> Option<usize> {
     let buffer = super::socket::option(fd, libc::SO_SNDBUF)?;
     Some(usize::try_from(buffer / 8).unwrap_or(0).max(4096))
+}
+
+/// A Unix stream whose own writing side was shut down. If it is full, poll(2) does not tell.
+fn is_shut_down(fd: RawFd) -> bool {
+    let is = |name, value| super::socket::option(fd, name) == Some(value);
+    if !is(libc::SO_DOMAIN, libc::AF_UNIX) || !is(libc::SO_TYPE, libc::SOCK_STREAM) {
+        return false;
+    }
+    let (nothing, flags) = ([0_u8; 0], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    // SAFETY: no bytes are read. A stream takes nothing for it, and has no address.
+    let sent = unsafe {
+        sys!(
+            SYS_sendto,
+            fd,
+            nothing.as_ptr(),
+            0_usize,
+            flags,
+            0_usize,
+            0_usize
+        )
+    };
+    sent == -(libc::EPIPE as isize)
 }
 
 /// splice(2).
