@@ -18,6 +18,50 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Checks that the median stays below the bound. On a machine that is busy with other things, that it is not much above what OS threads get
+/// there, which `twin` measures.
+fn check_median(bound: Duration, measure: impl Fn() -> Vec<Duration>, twin: fn() -> Vec<Duration>) {
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let late = measure();
+        if median(late.clone()) < bound {
+            return;
+        }
+        let plain = median(twin());
+        if median(late.clone()) < 3 * plain {
+            eprintln!(
+                "the machine is busy: {:?}, OS threads {plain:?}",
+                median(late)
+            );
+            return;
+        }
+        seen.push((plain, late));
+    }
+    panic!("OS threads, and what was measured: {seen:?}");
+}
+
+/// How late an OS thread runs that another one has woken.
+fn wake_ups() -> Vec<Duration> {
+    let (sender, receiver) = std::sync::mpsc::channel::<Instant>();
+    let woken = std::thread::spawn(move || receiver.iter().map(|at| at.elapsed()).collect());
+    for _ in 0..50 {
+        std::thread::sleep(2 * MS);
+        sender.send(Instant::now()).unwrap();
+    }
+    drop(sender);
+    woken.join().unwrap()
+}
+
+/// How long a sleep of 200 microseconds lasts.
+fn short_sleeps() -> Vec<Duration> {
+    let sleep = |_| {
+        let start = Instant::now();
+        std::thread::sleep(Duration::from_micros(200));
+        start.elapsed()
+    };
+    (0..100).map(sleep).collect()
+}
+
 /// When something happened, told by the one to whom it did.
 #[derive(Clone, Default)]
 struct When(Arc<Mutex<Option<Instant>>>);
@@ -162,14 +206,12 @@ fn p8_one_that_is_unparked_by_a_worker_that_goes_on_computing_starts_on_the_idle
 fn a_spawn_from_an_os_thread_starts_at_once_on_a_sleeping_worker() {
     let _alone = alone();
     each_mode_on(1, |rt| {
-        let late: Vec<_> = (0..50)
-            .map(|_| {
-                std::thread::sleep(2 * MS);
-                let start = Instant::now();
-                rt.spawn(move || start.elapsed()).join().unwrap()
-            })
-            .collect();
-        assert!(median(late.clone()) < 5 * MS, "{late:?}");
+        let spawn = |_| {
+            std::thread::sleep(2 * MS);
+            let start = Instant::now();
+            rt.spawn(move || start.elapsed()).join().unwrap()
+        };
+        check_median(5 * MS, || (0..50).map(spawn).collect(), wake_ups);
     });
 }
 
@@ -178,20 +220,19 @@ fn sleeps_below_a_millisecond_are_not_rounded_up_to_one() {
     let _alone = alone();
     each_mode_on(1, |rt| {
         let time = Duration::from_micros(200);
-        let lasted = rt.run(|| {
-            let sleep = |_| {
-                let start = Instant::now();
-                weald::sleep(time);
-                start.elapsed()
-            };
-            (0..200).map(sleep).collect::<Vec<_>>()
-        });
-        assert!(lasted.iter().all(|&t| t >= time));
-        assert!(
-            median(lasted.clone()) < 900 * MS / 1000,
-            "median {:?}",
-            median(lasted)
-        );
+        let sleeps = || {
+            let lasted = rt.run(|| {
+                let sleep = |_| {
+                    let start = Instant::now();
+                    weald::sleep(time);
+                    start.elapsed()
+                };
+                (0..200).map(sleep).collect::<Vec<_>>()
+            });
+            assert!(lasted.iter().all(|&t| t >= time));
+            lasted
+        };
+        check_median(900 * MS / 1000, sleeps, short_sleeps);
     });
 }
 
@@ -200,31 +241,24 @@ fn limits_and_socket_timeouts_below_a_millisecond_are_not_rounded_up_to_one() {
     let _alone = alone();
     each_mode_on(1, |rt| {
         let time = Duration::from_micros(200);
-        let (limits, sockets) = rt.run(|| {
-            let timed = |f: &dyn Fn()| {
+        let hundred = |f: &dyn Fn()| -> Vec<_> {
+            let timed = |_| {
                 let start = Instant::now();
                 f();
                 start.elapsed()
             };
-            let limits: Vec<_> = (0..100)
-                .map(|_| timed(&|| assert!(weald::timeout(time, weald::park).is_err())))
-                .collect();
-            let (near, _far) = support::green_pair(support::v4());
-            near.set_read_timeout(Some(time)).unwrap();
-            let read = || assert!(std::io::Read::read(&mut &near, &mut [0]).is_err());
-            let sockets: Vec<_> = (0..100).map(|_| timed(&read)).collect();
-            (limits, sockets)
-        });
-        assert!(
-            median(limits.clone()) < 900 * MS / 1000,
-            "median {:?}",
-            median(limits)
-        );
-        assert!(
-            median(sockets.clone()) < 900 * MS / 1000,
-            "median {:?}",
-            median(sockets)
-        );
+            (0..100).map(timed).collect()
+        };
+        let limits = || rt.run(|| hundred(&|| assert!(weald::timeout(time, weald::park).is_err())));
+        let sockets = || {
+            rt.run(|| {
+                let (near, _far) = support::green_pair(support::v4());
+                near.set_read_timeout(Some(time)).unwrap();
+                hundred(&|| assert!(std::io::Read::read(&mut &near, &mut [0]).is_err()))
+            })
+        };
+        check_median(900 * MS / 1000, limits, short_sleeps);
+        check_median(900 * MS / 1000, sockets, short_sleeps);
     });
 }
 
@@ -240,8 +274,7 @@ fn a_byte_wakes_the_reader_of_an_idle_worker_at_once() {
                 notes.now();
             }
         });
-        let mut late = Vec::new();
-        for _ in 0..50 {
+        let write = |_| {
             std::thread::sleep(2 * MS);
             let start = Instant::now();
             std::io::Write::write_all(&mut &far, b"t").unwrap();
@@ -251,11 +284,11 @@ fn a_byte_wakes_the_reader_of_an_idle_worker_at_once() {
                 }
                 std::thread::yield_now();
             };
-            late.push(at - start);
-        }
+            at - start
+        };
+        check_median(5 * MS, || (0..50).map(write).collect(), wake_ups);
         drop(far);
         reader.join().unwrap();
-        assert!(median(late.clone()) < 5 * MS, "{late:?}");
     });
 }
 
@@ -265,21 +298,20 @@ fn an_exception_reaches_one_that_waits_at_once() {
     for mode in MODES {
         with_deadline(LIMIT, || {
             let rt = runtime(1, mode);
-            let late: Vec<_> = (0..50)
-                .map(|_| {
-                    let sleeper = rt.spawn(|| weald::sleep(support::HOUR));
-                    std::thread::sleep(2 * MS);
-                    let start = Instant::now();
-                    sleeper.thread().kill();
-                    let _ = sleeper.join();
-                    start.elapsed()
-                })
-                .collect();
-            assert!(median(late.clone()) < 5 * MS, "{late:?}");
+            let kill = |_| {
+                let sleeper = rt.spawn(|| weald::sleep(support::HOUR));
+                std::thread::sleep(2 * MS);
+                let start = Instant::now();
+                sleeper.thread().kill();
+                let _ = sleeper.join();
+                start.elapsed()
+            };
+            check_median(5 * MS, || (0..50).map(kill).collect(), wake_ups);
         });
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn setting_and_cancelling_a_limit_that_never_passes_is_cheap() {
     let _alone = alone();
@@ -287,13 +319,14 @@ fn setting_and_cancelling_a_limit_that_never_passes_is_cheap() {
         // The goal is tens of nanoseconds in release; a lock or a system call each time would be thousands.
         let each = rt.run(|| {
             let batch = |_| {
-                let start = Instant::now();
+                let start = cpu_time();
                 for i in 0..10_000 {
                     let _ = std::hint::black_box(weald::timeout(support::HOUR, || i));
                 }
-                start.elapsed() / 10_000
+                let end = cpu_time();
+                (start.0 == end.0).then(|| end.1.saturating_sub(start.1) / 10_000)
             };
-            median((0..11).map(batch).collect())
+            median((0..).filter_map(batch).take(11).collect())
         });
         assert!(each < Duration::from_micros(20), "{each:?} each");
     });

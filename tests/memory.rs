@@ -15,26 +15,42 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{
-    Count, Flag, HOUR, LIMIT, MODES, MS, Mode, in_child, panic_text, runtime, wait_until,
+    Count, Flag, HOUR, LIMIT, MODES, MS, Mode, in_child, is_child, panic_text, runtime, wait_until,
 };
 use weald::{Builder, JoinHandle, Runtime};
 
-/// Calls the check in a child process for each mode and number of workers.
+/// Calls the check in a child process for each mode and number of workers. Those of all modes run at the same time, as they wait most
+/// of theirs.
 fn each_mode_in_child(test: &str, env: &[(&str, &str)], body: impl Fn(Mode, usize) + Sync) {
-    for (index, mode) in MODES.iter().enumerate() {
-        for workers in ["1", "2"] {
+    let run = |env: &[(&str, &str)]| {
+        in_child(test, env, || {
+            let said = |name| std::env::var(name).unwrap().parse::<usize>().unwrap();
+            body(MODES[said("MODE_OF_THE_TEST")], said("WORKERS_OF_THE_TEST"));
+        })
+    };
+    if is_child() {
+        run(&[]);
+    }
+    for workers in ["1", "2"] {
+        let run = |index: usize| {
             let number = index.to_string();
             let mut env = env.to_vec();
             env.extend([
                 ("MODE_OF_THE_TEST", &*number),
                 ("WORKERS_OF_THE_TEST", workers),
             ]);
-            let child = in_child(test, &env, || {
-                let said = |name| std::env::var(name).unwrap().parse::<usize>().unwrap();
-                body(MODES[said("MODE_OF_THE_TEST")], said("WORKERS_OF_THE_TEST"));
-            });
-            assert!(child.success, "{mode:?}, {workers} workers: {child:?}");
-        }
+            let child = run(&env);
+            assert!(
+                child.success,
+                "{:?}, {workers} workers: {child:?}",
+                MODES[index]
+            );
+        };
+        std::thread::scope(|scope| {
+            for index in 0..MODES.len() {
+                scope.spawn(move || run(index));
+            }
+        });
     }
 }
 

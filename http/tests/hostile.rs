@@ -143,6 +143,8 @@ fn what_clients_do_wrong_leaves_nothing_behind() {
         }
         // What a green thread has as its own goes back a little later than the connection.
         std::thread::sleep(second);
+    };
+    let counts = || {
         let live = weald::spawn(|| weald::dump().threads.len()).join().unwrap();
         (
             count("/proc/self/fd"),
@@ -152,16 +154,27 @@ fn what_clients_do_wrong_leaves_nothing_behind() {
         )
     };
     // What is made once is made by the first round.
-    let before = round(1);
-    let after = round(2);
+    round(1);
+    let before = counts();
+    round(2);
+    // On a busy machine some of it goes back later.
+    let start = Instant::now();
+    let after = loop {
+        let after = counts();
+        let is_back = after.0 <= before.0
+            && after.1 <= before.1 + 4
+            && after.2 <= before.2
+            && after.3 < before.3 + 8 * 1024;
+        if is_back || start.elapsed() > 20 * second {
+            assert!(
+                is_back,
+                "descriptors, OS threads, green threads, KiB: {before:?}, then {after:?}"
+            );
+            break after;
+        }
+        std::thread::sleep(second / 10);
+    };
     println!("descriptors, OS threads, green threads, KiB: {before:?}, then {after:?}");
-    assert_eq!(after.0, before.0, "descriptors");
-    assert!(after.1 <= before.1 + 4, "OS threads: {before:?}, {after:?}");
-    assert_eq!(after.2, before.2, "green threads");
-    assert!(
-        after.3 < before.3 + 8 * 1024,
-        "memory: {before:?}, {after:?}"
-    );
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weald::signal::{Signal, Signals};
 use weald_http::Server;
@@ -17,11 +17,14 @@ fn a_server_ends_well_by_sigterm() {
     // The handler is there from now on, so the signal does not end the process.
     let _handler = Signals::new([Signal::SIGTERM]).unwrap();
     let runs = Arc::new(AtomicBool::new(false));
-    let begins = Arc::clone(&runs);
+    let goes_on = Arc::new(AtomicBool::new(false));
+    let (begins, waits) = (Arc::clone(&runs), Arc::clone(&goes_on));
     let listener = weald::tcp_listener("127.0.0.1:0").unwrap();
     let server = Server::new(listener).serve(move |_request| {
         begins.store(true, Ordering::SeqCst);
-        weald::sleep(Duration::from_millis(300));
+        while !waits.load(Ordering::SeqCst) {
+            weald::sleep(Duration::from_millis(1));
+        }
         "well"
     });
     let addr = server.local_addr();
@@ -31,12 +34,18 @@ fn a_server_ends_well_by_sigterm() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let ends = std::thread::spawn(move || server.until_shutdown(Duration::from_secs(20)));
-    // It accepts until it has been told, which may be before it waits to be. A second signal would end the wait.
+    // It accepts until it has been told. It may wait for that only after the first signal, so there is another one; but late, as a
+    // second signal ends the grace.
     while TcpStream::connect(addr).is_ok() {
+        std::thread::sleep(Duration::from_millis(100));
         // SAFETY: the signal has a handler.
         assert_eq!(unsafe { libc::raise(libc::SIGTERM) }, 0);
-        std::thread::sleep(Duration::from_millis(100));
+        let raised = Instant::now();
+        while TcpStream::connect(addr).is_ok() && raised.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
+    goes_on.store(true, Ordering::SeqCst);
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(

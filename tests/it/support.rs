@@ -370,6 +370,11 @@ pub(crate) struct Child {
     pub(crate) stderr: String,
 }
 
+/// Whether this process is one that `in_child` has started.
+pub(crate) fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
 /// This test binary again; by what `WEALD_TEST_RUNNER` says where the system cannot start it by itself, as that of another processor.
 pub(crate) fn this_program() -> std::process::Command {
     let program = std::env::current_exe().unwrap();
@@ -388,7 +393,7 @@ pub(crate) fn this_program() -> std::process::Command {
 /// In the child the call runs `body` and exits, so a test's first call must be to this; in the parent it returns what came out.
 pub(crate) fn in_child(test: &str, env: &[(&str, &str)], body: impl FnOnce() + Send) -> Child {
     use std::os::unix::process::ExitStatusExt as _;
-    if std::env::var_os(CHILD).is_some() {
+    if is_child() {
         with_deadline(LIMIT / 2, body);
         std::process::exit(0);
     }

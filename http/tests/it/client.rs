@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use weald_http::{Body, Request, Response, StatusCode, client};
 
-use crate::support::{each_mode, serve};
+use crate::support::{each_mode, serve, serve_alone};
 
 #[test]
 fn a_client_asks_in_every_mode() {
     each_mode(|rt| {
         rt.run(|| {
-            let server = serve(|mut request: Request| match request.path() {
+            let server = serve_alone(3, |mut request: Request| match request.path() {
                 "/echo" => Ok(Response::new(Body::from(request.read_text()?))),
                 "/away" => Ok(Response::new("")
                     .status(StatusCode::FOUND)

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use weald_http::{Request, Response};
 
-use crate::support::{LONG, body, connect, each_mode, read_all, read_one, serve, wait_until};
+use crate::support::{
+    LONG, body, connect, each_mode, read_all, read_one, serve, serve_alone, wait_until,
+};
 
 /// Tells of its end.
 struct Tells(Arc<AtomicBool>);
@@ -22,12 +24,15 @@ impl Drop for Tells {
 fn what_is_idle_ends_at_once_and_what_runs_within_its_grace() {
     each_mode(|rt| {
         let runs = Arc::new(AtomicBool::new(false));
-        let tells = Arc::clone(&runs);
+        let goes_on = Arc::new(AtomicBool::new(false));
+        let (tells, waits) = (Arc::clone(&runs), Arc::clone(&goes_on));
         let server = rt.run(|| {
-            serve(move |request: Request| {
+            serve_alone(2, move |request: Request| {
                 if request.path() == "/slow" {
                     tells.store(true, Ordering::SeqCst);
-                    weald::sleep(Duration::from_millis(200));
+                    while !waits.load(Ordering::SeqCst) {
+                        weald::sleep(Duration::from_millis(1));
+                    }
                 }
                 "well"
             })
@@ -44,6 +49,8 @@ fn what_is_idle_ends_at_once_and_what_runs_within_its_grace() {
         let ends = rt.spawn(move || server.shutdown(LONG));
         assert_eq!(read_all(&mut fresh), "");
         assert_eq!(read_all(&mut kept), "");
+        // So the server has begun to end.
+        goes_on.store(true, Ordering::SeqCst);
         let answer = read_all(&mut slow);
         assert!(
             answer.contains("connection: close") && body(&answer) == "well",

@@ -17,9 +17,10 @@ const MUCH: usize = 24 << 20;
 
 #[test]
 fn a_client_that_takes_its_answer_slowly_is_not_idle() {
-    // The head of its next request may have begun to come meanwhile.
-    for early in ["", "GET /next HTTP/1.1\r\nHo"] {
-        let limits = Limits::new().keep_alive(SHORT).head_time(2 * SHORT);
+    // The head of its next request may have begun to come meanwhile. On a busy machine it takes some time to send the rest.
+    let head = Duration::from_secs(2);
+    for (early, pause) in [("", SHORT / 2), ("GET /next HTTP/1.1\r\nHo", head / 6)] {
+        let limits = Limits::new().keep_alive(SHORT).head_time(head);
         let server = serve_with(limits, |request: Request| match request.path() {
             "/" => Response::new(vec![b'x'; MUCH]),
             _ => Response::new("next"),
@@ -35,7 +36,7 @@ fn a_client_that_takes_its_answer_slowly_is_not_idle() {
             left = left.saturating_sub(count);
             if slow > 0 {
                 slow -= 1;
-                std::thread::sleep(SHORT / 2);
+                std::thread::sleep(pause);
             }
         }
         if !early.is_empty() {
@@ -128,9 +129,12 @@ fn streams_that_are_reset_do_not_heap_up_handlers() {
         })
     };
     let mut stream = connect(server.local_addr());
-    stream.write_all(&begin()).unwrap();
+    // The first one is not reset before its handler runs.
+    stream.write_all(&[begin(), get(1)].concat()).unwrap();
     let reader = ends(&stream);
-    for number in 0..100 {
+    wait_until(|| most.load(Ordering::SeqCst) == 1);
+    stream.write_all(&frame(3, 0, 1, &[0, 0, 0, 8])).unwrap();
+    for number in 1..100 {
         let number = 2 * number + 1;
         if stream
             .write_all(&[get(number), frame(3, 0, number, &[0, 0, 0, 8])].concat())
@@ -140,7 +144,7 @@ fn streams_that_are_reset_do_not_heap_up_handlers() {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert!((1..=10).contains(&most.load(Ordering::SeqCst)), "{most:?}");
+    assert!(most.load(Ordering::SeqCst) <= 10, "{most:?}");
     goes_on.store(true, Ordering::SeqCst);
     drop(stream.shutdown(std::net::Shutdown::Both));
     reader.join().unwrap();
@@ -190,7 +194,12 @@ fn a_stream_that_is_reset_ends_what_writes_its_body() {
 fn an_answer_by_http_2_goes_on_beyond_the_time_of_keep_alive() {
     const SIZE: usize = 512 * 1024;
     for is_closing in [false, true] {
-        let keep = if is_closing { LONG } else { SHORT };
+        // The answer takes longer than that; the client's request does not, however busy the machine is.
+        let keep = if is_closing {
+            LONG
+        } else {
+            Duration::from_secs(1)
+        };
         let server = serve_with(Limits::new().keep_alive(keep), |_request| {
             Response::new(vec![b'x'; SIZE])
         });

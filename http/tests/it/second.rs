@@ -210,11 +210,16 @@ fn a_stream_that_is_reset_ends_its_handler_and_no_other() {
 fn a_server_that_ends_says_goaway_and_answers_what_runs() {
     each_mode(|rt| {
         let begun = Arc::new(AtomicBool::new(false));
-        let begins = Arc::clone(&begun);
+        let goes_on = Arc::new(AtomicBool::new(false));
+        let (begins, waits) = (Arc::clone(&begun), Arc::clone(&goes_on));
         let server = rt.run(|| {
-            serve(move |_request| {
-                begins.store(true, Ordering::SeqCst);
-                weald::sleep(Duration::from_millis(100));
+            serve(move |request: Request| {
+                if request.path() == "/wait" {
+                    begins.store(true, Ordering::SeqCst);
+                    while !waits.load(Ordering::SeqCst) {
+                        weald::sleep(Duration::from_millis(1));
+                    }
+                }
                 "well"
             })
         });
@@ -222,14 +227,16 @@ fn a_server_that_ends_says_goaway_and_answers_what_runs() {
         let rt = &rt;
         with_client(addr, |send| async move {
             let exchanges = send.clone();
-            let running = tokio::task::spawn(async move { exchange(&exchanges, "/", b"").await });
+            let running =
+                tokio::task::spawn(async move { exchange(&exchanges, "/wait", b"").await });
             while !begun.load(Ordering::SeqCst) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             let ends = rt.spawn(move || server.shutdown(LONG));
+            // Until it has heard of the end it is answered.
+            while exchange(&send, "/", b"").await.is_ok() {}
+            goes_on.store(true, Ordering::SeqCst);
             assert_eq!(running.await.unwrap().unwrap().1, b"well");
-            let refused = exchange(&send, "/", b"").await;
-            assert!(refused.is_err());
             while !ends.is_finished() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -244,7 +251,8 @@ fn limits_hold_for_streams() {
         .body_size(10)
         .streams(3)
         .write_time(Duration::from_millis(150))
-        .keep_alive(Duration::from_millis(300));
+        // On a busy machine the client takes some time between two requests.
+        .keep_alive(Duration::from_secs(2));
     let server = serve_with(limits, |mut request: Request| {
         if request.path() == "/large" {
             return Ok(Response::new(vec![b'x'; 10 << 20]));

@@ -25,6 +25,18 @@ pub(crate) fn serve_with<R: IntoResponse>(
     Server::new(listener).limits(limits).serve(handler)
 }
 
+/// A server at an address where no other test's server listens. When it has ended nobody listens there, as long as
+/// each test takes another number.
+pub(crate) fn serve_alone<R: IntoResponse>(
+    number: u8,
+    handler: impl Fn(Request) -> R + Send + Sync + 'static,
+) -> ServerHandle {
+    // All of 127.0.0.0/8 is this machine on Linux; elsewhere it is one address.
+    let host = if cfg!(target_os = "linux") { number } else { 1 };
+    let listener = weald::tcp_listener((std::net::Ipv4Addr::new(127, 0, 0, host), 0)).unwrap();
+    Server::new(listener).serve(handler)
+}
+
 /// Runs the check in a runtime of each mode, with 1 and with 2 workers.
 pub(crate) fn each_mode(check: impl Fn(&Runtime)) {
     for workers in [1, 2] {

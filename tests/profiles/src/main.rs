@@ -5,6 +5,7 @@
 
 use std::io::Read as _;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use weald::{Builder, Runtime};
@@ -111,11 +112,23 @@ fn limit_a_read() {
     });
 }
 
+/// A thread that is to be killed or ended has begun: one that has not would never begin.
+static BEGUN: AtomicBool = AtomicBool::new(false);
+
+fn wait_until_it_has_begun() {
+    while !BEGUN.load(Ordering::SeqCst) {
+        weald::sleep(MS);
+    }
+}
+
 fn kill_a_reader() {
     runtime().run(|| {
         let (mut near, _far) = silent();
-        let reader = weald::spawn(move || near.read(&mut [0]).is_err());
-        weald::sleep(MS);
+        let reader = weald::spawn(move || {
+            BEGUN.store(true, Ordering::SeqCst);
+            near.read(&mut [0]).is_err()
+        });
+        wait_until_it_has_begun();
         reader.thread().kill();
         assert!(reader.join().expect("it returned"));
     });
@@ -125,6 +138,7 @@ fn stop_server() {
     let serve = || {
         let listener = weald::tcp_listener("127.0.0.1:0").expect("there is a port");
         weald::tcp_server(listener, |mut stream, _| {
+            BEGUN.store(true, Ordering::SeqCst);
             let _ended = stream.read(&mut [0]);
         })
     };
@@ -133,16 +147,19 @@ fn stop_server() {
         assert!(serve().shutdown(MS));
         let server = serve();
         let _client = weald::connect_tcp(server.local_addr()).expect("it listens");
-        weald::sleep(10 * MS);
+        wait_until_it_has_begun();
         assert!(!server.shutdown(MS), "a handler is left");
     });
 }
 
 fn kill() {
     runtime().run(|| {
-        let sleeper = Builder::new().name("sleeper".to_owned()).spawn(weald::park);
+        let sleeper = Builder::new().name("sleeper".to_owned()).spawn(|| {
+            BEGUN.store(true, Ordering::SeqCst);
+            weald::park();
+        });
         let sleeper = sleeper.expect("there is room");
-        weald::sleep(MS);
+        wait_until_it_has_begun();
         sleeper.thread().kill();
         let _never = sleeper.join();
     });
