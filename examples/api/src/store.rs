@@ -1,0 +1,29 @@
+//! Where trees are kept. Each call takes a connection of the pool, and blocks the green thread.
+
+use std::time::Duration;
+
+use crate::failure::Failure;
+use crate::trees::{NewTree, Tree};
+
+/// So long a request waits for a connection of the pool.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A database.
+pub trait Store: Send + Sync {
+    /// Trees with numbers above `after`, in order; of one species if it is named.
+    fn list(&self, species: Option<&str>, after: i64, most: i64) -> Result<Vec<Tree>, Failure>;
+    fn get(&self, id: i64) -> Result<Option<Tree>, Failure>;
+    fn insert(&self, new: &NewTree) -> Result<Tree, Failure>;
+    /// False: there is no such tree.
+    fn replace(&self, id: i64, new: &NewTree) -> Result<bool, Failure>;
+    /// False: there was no such tree.
+    fn delete(&self, id: i64) -> Result<bool, Failure>;
+}
+
+/// A connection of the pool.
+pub(crate) fn connection<M: r2d2::ManageConnection>(
+    pool: &r2d2::Pool<M>,
+) -> Result<r2d2::PooledConnection<M>, Failure> {
+    pool.get_timeout(PATIENCE)
+        .map_err(|_| Failure::Busy("no connection to the database is free"))
+}
