@@ -7,7 +7,7 @@
 //!
 //! All threads of a model run on one OS thread, so one thread-local of std has the state of the current
 //! permutation. It is never borrowed over one of loom's steps.
-#![allow(unsafe_code, reason = "starts threads, as `carrier.rs` does")]
+#![allow(unsafe_code, reason = "starts threads, as `run/start.rs` does")]
 
 use std::any::Any;
 use std::cell::RefCell;

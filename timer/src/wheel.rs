@@ -20,11 +20,11 @@
 //! A slot may hold a million timers, so its cascade can stop after any of them. Until the last one
 //! has moved, time stands one tick before the slot: timers that are inserted for the slot meanwhile
 //! still go to its end, and those that have moved are where they belong once time reaches the slot
-//! ([`Wheel::place_below`]).
+//! ([`Wheel::spot_below`]).
 //!
 //! Invariant 1: a timer with a deadline at or before `elapsed` is in `due`, any other in the slot
 //! that [`Wheel::place`] computes; but while a slot cascades, a timer that `place` puts there is
-//! either still there or where `place_below` says. So no entry says where it is, and nothing fires
+//! either still there or where `spot_below` says. So no entry says where it is, and nothing fires
 //! early.
 //! Invariant 2: `elapsed` moves only while `due` is empty, and never over an occupied slot.
 //! Invariant 3: bit `l` of `occupied` is set exactly if level `l` holds an entry.
@@ -108,7 +108,7 @@ pub struct Wheel<T> {
 
 /// Where in the wheel a deadline belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Spot {
     Due,
     Slot { level: usize, slot: u32 },
 }
@@ -123,8 +123,8 @@ struct Cascading {
 }
 
 impl Cascading {
-    fn place(self) -> Place {
-        Place::Slot {
+    fn spot(self) -> Spot {
+        Spot::Slot {
             level: self.level,
             slot: self.slot,
         }
@@ -228,10 +228,10 @@ impl<T> Wheel<T> {
             return false;
         };
         let links = self.owner.links(index);
-        let from = self.place(links.deadline);
-        let cascades = self.cascading.is_some_and(|slot| slot.place() == from);
-        if from == self.place(deadline) && !cascades {
-            if from == Place::Due {
+        let from = self.spot(links.deadline);
+        let cascades = self.cascading.is_some_and(|slot| slot.spot() == from);
+        if from == self.spot(deadline) && !cascades {
+            if from == Spot::Due {
                 self.due_first = self.due_first.min(deadline);
             }
             self.owner

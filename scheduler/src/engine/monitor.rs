@@ -15,7 +15,7 @@ pub(crate) struct Monitor {
     /// It sleeps, or is about to.
     pub(crate) asleep: AtomicBool,
     pub(crate) stop: Mutex<bool>,
-    pub(crate) door: Condvar,
+    pub(crate) bell: Condvar,
     /// Carriers that run a thread that was a hog before, without a seat, and how often they had come
     /// back without one until then.
     pub(crate) expected: Mutex<Vec<(usize, usize)>>,
@@ -34,7 +34,7 @@ impl Monitor {
         Self {
             asleep: AtomicBool::new(false),
             stop: Mutex::new(false),
-            door: Condvar::new(),
+            bell: Condvar::new(),
             expected: Mutex::new(Vec::new()),
             hogs: AtomicU64::new(0),
             handovers: AtomicU64::new(0),
@@ -60,7 +60,7 @@ impl Monitor {
         let stop = locks.then(|| self.stop.lock());
         self.asleep.store(false, Ordering::Relaxed);
         drop(stop);
-        self.door.notify_one();
+        self.bell.notify_one();
     }
 
     /// A carrier gives its seat away for a thread that was a hog the last time.
@@ -76,7 +76,7 @@ impl Monitor {
 
     pub(crate) fn stop(&self) {
         *self.stop.lock() = true;
-        self.door.notify_one();
+        self.bell.notify_one();
     }
 
     /// Until a worker wakes, or until a hog that runs without a seat is to be reported.
@@ -86,9 +86,9 @@ impl Monitor {
             && (cfg!(weald_fault = "monitor_sleeps_over_the_stop") || !*stop)
         {
             match limit.map(|limit| limit.saturating_duration_since(clock::now())) {
-                None => stop = wait(&self.door, stop),
+                None => stop = wait(&self.bell, stop),
                 Some(Duration::ZERO) => return,
-                Some(left) => stop = wait_for(&self.door, stop, left),
+                Some(left) => stop = wait_for(&self.bell, stop, left),
             }
         }
     }

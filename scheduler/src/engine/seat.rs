@@ -127,7 +127,7 @@ struct Lists {
     /// Those that have retired, or whose OS thread was refused.
     unborn: Vec<usize>,
     /// Of all that have ever been hired; the others are unborn as well.
-    places: Vec<Place>,
+    hired: Vec<Hired>,
     /// Carriers there may be.
     bound: usize,
     stopping: bool,
@@ -139,9 +139,9 @@ struct Lists {
 
 /// A carrier, as the lists see it.
 #[derive(Debug)]
-struct Place {
+struct Hired {
     /// It sleeps here without a seat.
-    door: std::sync::Arc<Condvar>,
+    bell: std::sync::Arc<Condvar>,
     /// The seat that it was given and has not taken yet.
     assigned: Option<usize>,
     line: Line,
@@ -166,13 +166,13 @@ impl Lists {
             None => self.spares.pop(),
         };
         if let Some(carrier) = next {
-            self.places[carrier].line = Line::None;
+            self.hired[carrier].line = Line::None;
         }
         next
     }
 
     fn leave_line(&mut self, seats: &Seats, carrier: usize) {
-        match std::mem::replace(&mut self.places[carrier].line, Line::None) {
+        match std::mem::replace(&mut self.hired[carrier].line, Line::None) {
             Line::None => {}
             Line::Waiting => {
                 self.waiting.retain(|&c| c != carrier);
@@ -187,7 +187,7 @@ impl Lists {
         if self.stopping {
             return Some(Shortage::Stopping);
         }
-        if self.unborn.is_empty() && self.places.len() >= self.bound {
+        if self.unborn.is_empty() && self.hired.len() >= self.bound {
             return Some(Shortage::Bound(self.bound));
         }
         let (at, error) = self.refused.as_ref()?;
@@ -201,12 +201,12 @@ impl Lists {
             return Err(shortage);
         }
         let carrier = self.unborn.pop().unwrap_or_else(|| {
-            self.places.push(Place {
-                door: std::sync::Arc::new(Condvar::new()),
+            self.hired.push(Hired {
+                bell: std::sync::Arc::new(Condvar::new()),
                 assigned: None,
                 line: Line::None,
             });
-            self.places.len() - 1
+            self.hired.len() - 1
         });
         self.alive += 1;
         Ok(carrier)
@@ -236,7 +236,7 @@ impl Seats {
                 waiting: VecDeque::new(),
                 spares: Vec::new(),
                 unborn: Vec::new(),
-                places: Vec::new(),
+                hired: Vec::new(),
                 bound: carriers,
                 stopping: false,
                 refused: None,
@@ -282,7 +282,7 @@ impl Seats {
             return Ok(());
         }
         let carrier = lists.hire()?;
-        lists.places[carrier].line = Line::Spares;
+        lists.hired[carrier].line = Line::Spares;
         lists.spares.push(carrier);
         drop(lists);
         self.start(house, carrier)
@@ -300,7 +300,7 @@ impl Seats {
             return;
         };
         house.seat(worker).seat(carrier);
-        lists.places[carrier].assigned = Some(worker);
+        lists.hired[carrier].assigned = Some(worker);
         drop(lists);
         let _ = self.start(house, carrier);
     }
@@ -319,7 +319,7 @@ impl Seats {
         lists.unborn.push(carrier);
         // Invariant 3.
         if !cfg!(weald_fault = "seat_stays_with_a_refused_spare")
-            && let Some(worker) = lists.places[carrier].assigned.take()
+            && let Some(worker) = lists.hired[carrier].assigned.take()
         {
             house.seat(worker).release();
             match lists.next_idle(self) {
@@ -332,9 +332,9 @@ impl Seats {
 
     fn assign(house: &impl House, lists: &mut Lists, carrier: usize, worker: usize) {
         house.seat(worker).seat(carrier);
-        let place = &mut lists.places[carrier];
-        place.assigned = Some(worker);
-        place.door.notify_one();
+        let its = &mut lists.hired[carrier];
+        its.assigned = Some(worker);
+        its.bell.notify_one();
     }
 
     /// Tries again to find a carrier for a seat that found none; the monitor does so now and then.
@@ -405,9 +405,9 @@ impl Seats {
         keep: bool,
     ) -> Waited {
         let mut lists = self.lists.lock();
-        let door = std::sync::Arc::clone(&lists.places[carrier].door);
+        let bell = std::sync::Arc::clone(&lists.hired[carrier].bell);
         loop {
-            if let Some(worker) = lists.places[carrier].assigned.take() {
+            if let Some(worker) = lists.hired[carrier].assigned.take() {
                 return Waited::Seated(worker);
             }
             if lists.stopping {
@@ -421,15 +421,15 @@ impl Seats {
                 return Waited::Seated(worker);
             }
             if needs() {
-                lists = self.ask(&**house, lists, carrier, &door);
+                lists = self.ask(&**house, lists, carrier, &bell);
             } else {
-                if lists.places[carrier].line == Line::None {
-                    lists.places[carrier].line = Line::Spares;
+                if lists.hired[carrier].line == Line::None {
+                    lists.hired[carrier].line = Line::Spares;
                     lists.spares.push(carrier);
                 }
                 let started = clock::now();
-                lists = wait_for(&door, lists, KEEP_ALIVE);
-                let seated = lists.places[carrier].assigned.is_some()
+                lists = wait_for(&bell, lists, KEEP_ALIVE);
+                let seated = lists.hired[carrier].assigned.is_some()
                     && !cfg!(weald_fault = "seat_retires_with_a_seat");
                 let idle = !lists.stopping && !needs() && !seated;
                 let waited = clock::now().saturating_duration_since(started);
@@ -451,13 +451,13 @@ impl Seats {
         house: &impl House,
         mut lists: MutexGuard<'a, Lists>,
         carrier: usize,
-        door: &Condvar,
+        bell: &Condvar,
     ) -> MutexGuard<'a, Lists> {
-        if lists.places[carrier].line == Line::Waiting {
-            return wait(door, lists);
+        if lists.hired[carrier].line == Line::Waiting {
+            return wait(bell, lists);
         }
         lists.leave_line(self, carrier);
-        lists.places[carrier].line = Line::Waiting;
+        lists.hired[carrier].line = Line::Waiting;
         lists.waiting.push_back(carrier);
         if cfg!(weald_fault = "seat_asks_before_it_is_counted") {
             house.notify();
@@ -479,18 +479,18 @@ impl Seats {
     /// A thread of a carrier was made ready from elsewhere: if it has no seat it must ask for one.
     pub(crate) fn call(&self, carrier: usize) {
         let lists = self.lists.lock();
-        let door = std::sync::Arc::clone(&lists.places[carrier].door);
+        let bell = std::sync::Arc::clone(&lists.hired[carrier].bell);
         // It looks again at what it needs; if it is seated or in a blocking call, at its next turn.
         drop(lists);
-        door.notify_one();
+        bell.notify_one();
     }
 
     /// No seat is given any more; all who wait for one end.
     pub(crate) fn stop(&self) {
         let mut lists = self.lists.lock();
         lists.stopping = true;
-        for place in &lists.places {
-            place.door.notify_one();
+        for its in &lists.hired {
+            its.bell.notify_one();
         }
     }
 

@@ -19,13 +19,13 @@ use crate::shim::here::Front;
 use crate::shim::sync::Mutex;
 
 /// A first-in, first-out queue of waiting threads, green or not.
-pub struct WaitQueue(pub(crate) Mutex<First>, pub(crate) Kind);
+pub struct WaitQueue(pub(crate) Mutex<First>, pub(crate) Label);
 
 /// What a queue is part of, for a model's report of a deadlock.
 #[cfg(loom)]
-pub(crate) type Kind = &'static str;
+pub(crate) type Label = &'static str;
 #[cfg(not(loom))]
-pub(crate) type Kind = ();
+pub(crate) type Label = ();
 
 #[derive(Clone, Copy)]
 pub(crate) struct First(pub(crate) *mut Node);

@@ -118,7 +118,7 @@ pub(crate) enum Wake {
 
 /// What a thread that has ended leaves for others to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Left {
+pub(crate) struct Remains {
     /// Somebody waits for the end.
     pub(crate) joiners: bool,
     /// The result, which nobody will take.
@@ -340,9 +340,9 @@ impl State {
 
     /// What is left to do for a thread that has stepped to DONE here.
     #[inline]
-    pub(crate) fn left(&self) -> Left {
+    pub(crate) fn left(&self) -> Remains {
         let word = self.0.load(Ordering::Relaxed);
-        Left {
+        Remains {
             joiners: word & JOINERS != 0,
             result: word & ORPHAN != 0,
             errors: word & LATE != 0,

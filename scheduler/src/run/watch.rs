@@ -127,7 +127,7 @@ pub(crate) fn watch(inner: &Arc<Inner>) {
         if *stop {
             return;
         }
-        drop(wait_for(&this.door, stop, tick));
+        drop(wait_for(&this.bell, stop, tick));
         tick = watch.look(inner, clock::now());
         if inner.all_idle() {
             this.asleep.store(true, Ordering::Relaxed);

@@ -43,7 +43,7 @@ impl RuntimeBuilder {
 ///
 /// # Platform-specific behavior
 /// There are traces on Linux on x86-64 and AArch64, with the feature `traces`, on by default. They
-/// need no frame pointers. Elsewhere [`DumpedThread::trace`] is empty.
+/// need no frame pointers. Elsewhere [`DumpedThread::trace`](crate::DumpedThread::trace) is empty.
 ///
 /// # Examples
 /// ```

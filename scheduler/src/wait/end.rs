@@ -22,7 +22,7 @@
 use crate::engine::inner::{Inner, RUNNING};
 use crate::green::green_thread::{Header, Task};
 use crate::parts::quietly::drop_quietly;
-use crate::parts::state::Left;
+use crate::parts::state::Remains;
 use crate::shim::atomic::Ordering;
 use crate::wait::exception;
 
@@ -101,7 +101,7 @@ pub(crate) fn end(header: &Header, rest: Rest) {
 #[derive(Debug)]
 pub(crate) struct Orphan {
     task: Task,
-    left: Left,
+    left: Remains,
 }
 
 impl Orphan {

@@ -42,7 +42,7 @@ impl fmt::Display for Doing {
     }
 }
 
-/// One green thread, as [`dump`] saw it.
+/// One green thread, as [`dump`](crate::dump()) saw it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DumpedThread {
@@ -59,7 +59,7 @@ pub struct DumpedThread {
     pub trace: Trace,
 }
 
-/// The green threads of a runtime; from [`dump`]. Its `Display` is a line for each, and
+/// The green threads of a runtime; from [`dump`](crate::dump()). Its `Display` is a line for each, and
 /// below those that are in the same place the calls that led there.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

@@ -1,6 +1,6 @@
 //! How time passes, and where a timer lies: the moves between slots. `wheel.rs` has the invariants.
 
-use super::{Cascading, Place, Wheel};
+use super::{Cascading, Spot, Wheel};
 use crate::Tick;
 use crate::entry::{Index, Links};
 use crate::level::{SLOT_BITS, SLOTS};
@@ -57,7 +57,7 @@ impl<T> Wheel<T> {
                 self.reach(from.start, 0);
                 return;
             };
-            let (level, slot) = Self::place_below(from.start, deadline);
+            let (level, slot) = Self::spot_below(from.start, deadline);
             self.levels[level].push_back(&mut self.owner, slot, index, deadline);
             self.occupied |= 1 << level;
             *left -= 1;
@@ -67,7 +67,7 @@ impl<T> Wheel<T> {
     /// Where a timer of a slot that begins at `start` moves to: where it belongs when that is the
     /// time, and what is due then to the first slot of level 0, which no other timer can be in.
     #[inline]
-    fn place_below(start: Tick, deadline: Tick) -> (usize, u32) {
+    fn spot_below(start: Tick, deadline: Tick) -> (usize, u32) {
         match start.get() ^ deadline.get() {
             0 => (0, 0),
             differing => {
@@ -79,12 +79,12 @@ impl<T> Wheel<T> {
 
     /// Where a deadline belongs at the present time (invariant 1).
     #[inline]
-    pub(super) fn place(&self, deadline: Tick) -> Place {
+    pub(super) fn spot(&self, deadline: Tick) -> Spot {
         if deadline <= self.elapsed {
-            return Place::Due;
+            return Spot::Due;
         }
         let level = (deadline.get() ^ self.elapsed.get()).ilog2() / SLOT_BITS;
-        Place::Slot {
+        Spot::Slot {
             level: level as usize,
             slot: digit(deadline, level),
         }
@@ -93,12 +93,12 @@ impl<T> Wheel<T> {
     /// Puts an entry that is in no list where it belongs.
     #[inline]
     pub(super) fn link(&mut self, index: Index, deadline: Tick) {
-        match self.place(deadline) {
-            Place::Due => {
+        match self.spot(deadline) {
+            Spot::Due => {
                 self.due_first = self.due_first.min(deadline);
                 self.due.push_back(&mut self.owner, index, deadline);
             }
-            Place::Slot { level, slot } => {
+            Spot::Slot { level, slot } => {
                 self.levels[level].push_back(&mut self.owner, slot, index, deadline);
                 self.occupied |= 1 << level;
             }
@@ -108,14 +108,14 @@ impl<T> Wheel<T> {
     /// Takes an entry, which has these links, out of its list.
     #[inline]
     pub(super) fn unlink(&mut self, index: Index, links: Links) {
-        match self.place(links.deadline) {
-            Place::Due => {
+        match self.spot(links.deadline) {
+            Spot::Due => {
                 self.due.unlink(&mut self.owner, links);
             }
-            Place::Slot { level, slot } => {
+            Spot::Slot { level, slot } => {
                 let (level, slot) = match self.cascading {
                     Some(from) if from.level == level && from.slot == slot => {
-                        self.place_while_cascading(from, index, links)
+                        self.spot_while_cascading(from, index, links)
                     }
                     _ => (level, slot),
                 };
@@ -128,12 +128,12 @@ impl<T> Wheel<T> {
     /// Where an entry of a slot that cascades is. Of one that is neither first nor last in its list
     /// that cannot be told, nor need it be: its neighbours alone know it.
     #[cold]
-    fn place_while_cascading(&self, from: Cascading, index: Index, links: Links) -> (usize, u32) {
+    fn spot_while_cascading(&self, from: Cascading, index: Index, links: Links) -> (usize, u32) {
         let list = self.levels[from.level].slot(from.slot);
         let has_moved = (links.prev.is_none() && !list.begins_with(index))
             || (links.next.is_none() && !list.ends_with(index));
         if has_moved {
-            Self::place_below(from.start, links.deadline)
+            Self::spot_below(from.start, links.deadline)
         } else {
             (from.level, from.slot)
         }

@@ -37,7 +37,7 @@ mod native;
     any(target_arch = "x86_64", target_arch = "aarch64"),
     not(any(loom, miri))
 ))]
-use self::names as told;
+use self::names as lines;
 #[cfg(all(
     feature = "traces",
     target_os = "linux",
@@ -66,7 +66,7 @@ mod none;
     any(target_arch = "x86_64", target_arch = "aarch64"),
     not(any(loom, miri))
 )))]
-use self::addresses as told;
+use self::addresses as lines;
 #[cfg(not(all(
     feature = "traces",
     target_os = "linux",
@@ -99,6 +99,6 @@ impl Trace {
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        told::write(f, &self.0)
+        lines::write(f, &self.0)
     }
 }

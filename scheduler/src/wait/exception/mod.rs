@@ -1,8 +1,8 @@
 //! Errors raised *in* a thread by someone else: where they wait, in which order and how often they
 //! are raised.
 //!
-//! A thread is its own alarm clock: `timeout` puts its deadline in the thread's [`Local`] and
-//! `exc_after` in its [`Inbox`]; a wait ends at the earliest of them (so the wheel holds an entry
+//! A thread is its own alarm clock: `timeout` puts its deadline in the thread's [`Local`](crate::green::exception::Local) and
+//! `exc_after` in its [`Inbox`](crate::green::exception::Inbox); a wait ends at the earliest of them (so the wheel holds an entry
 //! only while the thread waits), and a blocking call that need not wait compares the clock with the
 //! earliest, if there is one. It is the same on a green and on an OS thread. What others raise
 //! (`throw`, `kill`) goes through the inbox, a lock, and the state word's PENDING.
