@@ -23,7 +23,7 @@
 //! ([`Wheel::spot_below`]).
 //!
 //! Invariant 1: a timer with a deadline at or before `elapsed` is in `due`, any other in the slot
-//! that [`Wheel::place`] computes; but while a slot cascades, a timer that `place` puts there is
+//! that [`Wheel::spot`] computes; but while a slot cascades, a timer that `spot` puts there is
 //! either still there or where `spot_below` says. So no entry says where it is, and nothing fires
 //! early.
 //! Invariant 2: `elapsed` moves only while `due` is empty, and never over an occupied slot.
