@@ -16,6 +16,8 @@ pub use crate::parts::offload::{Lane, Offloaded, offload};
 pub use crate::parts::poller::{EventSlot, Readiness};
 pub use crate::verbs::selection::{Place, Pollable, Selected, Selection, Waitable};
 pub use crate::wait::exception::{defer, is_deferred};
+#[cfg(not(loom))]
+pub use crate::wait::flights::{Flights, Passenger};
 pub use crate::wait::wait_queue::{Interrupt, Woken};
 
 #[cfg(not(loom))]

@@ -2,6 +2,8 @@
 
 pub(crate) mod end;
 pub(crate) mod exception;
+#[cfg(not(loom))]
+pub(crate) mod flights;
 pub(crate) mod green_local;
 pub(crate) mod os_header;
 pub(crate) mod permits_wait;
