@@ -332,6 +332,13 @@ impl Home {
     }
 }
 
+/// Has the poller with this [`Home::id`] forget a descriptor that [`Home::arm`] has armed and that is about to be closed; `None`: each
+/// poller of the process. It never waits.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn forget(fd: RawFd, poller: Option<u32>) {
+    crate::parts::poller::forget(fd, poller);
+}
+
 /// The calls that were seen to block an OS thread, if `WEALD_PATCH_REPORT` asks for them.
 pub fn blocked_calls() -> u64 {
     crate::green::blocked::count()

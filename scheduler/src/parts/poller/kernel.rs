@@ -91,6 +91,11 @@ impl Registry {
         self.0.deregister(&mut SourceFd(&fd))
     }
 
+    /// The poller's own.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.1
+    }
+
     /// A poller's descriptor is readable while events lie in it: epoll(7), kqueue(2).
     pub(super) fn has_events(&self) -> bool {
         let mut fd = libc::pollfd {

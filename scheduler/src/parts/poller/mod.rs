@@ -29,6 +29,8 @@ mod event;
 #[cfg_attr(loom, path = "kernel_loom.rs")]
 mod kernel;
 #[cfg(not(loom))]
+mod open;
+#[cfg(not(loom))]
 #[cfg_attr(
     not(any(target_os = "linux", target_os = "android")),
     path = "timer_fd_none.rs"
@@ -40,8 +42,6 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-#[cfg(not(loom))]
-use crate::shim::atomic::AtomicUsize;
 use crate::shim::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::sync::Mutex;
@@ -49,6 +49,8 @@ use crate::shim::sync::Mutex;
 use self::event::{tell, token};
 
 pub use self::event::{EventSlot, Readiness};
+#[cfg(all(not(loom), any(target_os = "linux", target_os = "android")))]
+pub(crate) use self::open::forget;
 
 const EMPTY: u64 = 0;
 const NOTIFIED: u64 = 1;
@@ -60,6 +62,9 @@ const LEAST_ROOM: usize = 1024;
 /// A worker's poller.
 #[derive(Debug)]
 pub(crate) struct Poller {
+    /// Before what it tells of: it goes first.
+    #[cfg(not(loom))]
+    entry: open::Entry,
     wake_word: AtomicU64,
     /// Set while somebody is inside `turn`.
     locked: AtomicBool,
@@ -68,13 +73,7 @@ pub(crate) struct Poller {
     registry: kernel::Registry,
     /// What is registered, so that a poller that closes can tell those who wait.
     registered: Mutex<Registered>,
-    #[cfg(not(loom))]
-    id: u32,
 }
-
-/// The last poller's `id`.
-#[cfg(not(loom))]
-static LAST_ID: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Debug, Default)]
 struct Registered {
@@ -101,15 +100,14 @@ impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
         let (turn, waker, registry) = kernel::new()?;
         Ok(Self {
+            #[cfg(not(loom))]
+            entry: open::Entry::new(registry.descriptor())?,
             wake_word: AtomicU64::new(EMPTY),
             locked: AtomicBool::new(false),
             turn: UnsafeCell::new(turn),
             waker,
             registry,
             registered: Mutex::new(Registered::default()),
-            #[cfg(not(loom))]
-            id: u32::try_from(LAST_ID.fetch_add(1, Ordering::Relaxed) + 1)
-                .map_err(io::Error::other)?,
         })
     }
 
@@ -260,7 +258,7 @@ impl Poller {
     /// No other poller of this process has it, before or after. Never 0.
     #[cfg(not(loom))]
     pub(crate) fn id(&self) -> u32 {
-        self.id
+        self.entry.id
     }
 
     /// Undoes `register`; of a descriptor that is still open. If somebody has closed it, its number

@@ -1,0 +1,65 @@
+//! The pollers that there are, each by its number: for those that know no more of one.
+//!
+//! Invariant: an entry goes before its poller's descriptor is closed, and stays while somebody uses it, by the lock. So
+//! the descriptor that is found is the poller's.
+#![cfg_attr(
+    any(target_os = "linux", target_os = "android"),
+    allow(unsafe_code, reason = "epoll")
+)]
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::{PoisonError, RwLock};
+
+use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::shim::bypass::Bypass;
+
+/// The last poller's number.
+static LAST_ID: AtomicUsize = AtomicUsize::new(0);
+
+/// Numbers and descriptors.
+static OPEN: RwLock<Vec<(u32, RawFd)>> = RwLock::new(Vec::new());
+
+/// A poller's entry.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// No other poller of this process has it, before or after. Never 0.
+    pub(super) id: u32,
+}
+
+impl Entry {
+    /// Of a poller with this descriptor.
+    pub(super) fn new(poller: RawFd) -> io::Result<Self> {
+        let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = u32::try_from(id).map_err(io::Error::other)?;
+        let _bypass = Bypass::enter();
+        let mut open = OPEN.write().unwrap_or_else(PoisonError::into_inner);
+        open.push((id, poller));
+        Ok(Self { id })
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let _bypass = Bypass::enter();
+        let mut open = OPEN.write().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(id, _)| *id != self.id);
+    }
+}
+
+/// Has the poller with this number (`None`: each poller) forget a descriptor that is about to be closed. Without that the poller
+/// keeps it, and tells of it, for as long as a duplicate is open.
+///
+/// It never waits, as a signal handler may close a descriptor: while a poller is made or dropped, it may do nothing.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn forget(fd: RawFd, id: Option<u32>) {
+    let Ok(open) = OPEN.try_read() else { return };
+    let chosen = open
+        .iter()
+        .filter(|(other, _)| id.is_none_or(|id| id == *other));
+    for (_, poller) in chosen {
+        let nothing = std::ptr::null_mut();
+        // SAFETY: the poller's descriptor is open (the invariant), and no memory is touched.
+        unsafe { libc::epoll_ctl(*poller, libc::EPOLL_CTL_DEL, fd, nothing) };
+    }
+}
