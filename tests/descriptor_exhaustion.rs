@@ -162,6 +162,72 @@ fn waits_for_several_descriptors_need_none_of_their_own() {
     );
 }
 
+#[test]
+fn waits_for_several_descriptors_never_use_up_those_of_the_process() {
+    const LIMIT: libc::rlim_t = 240;
+    const WAITERS: usize = 200;
+    let name = "waits_for_several_descriptors_never_use_up_those_of_the_process";
+    let child = in_child(name, &[], || {
+        set_limit(LIMIT);
+        for (mode, workers) in support::MODES.into_iter().flat_map(|m| [(m, 1), (m, 2)]) {
+            let rt = support::runtime(workers, mode);
+            let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            let (other, _other) = std::io::pipe().unwrap();
+            let both = std::sync::Arc::new((reader, other));
+            // What the runtime itself needs is opened first.
+            rt.run(|| weald::sleep(support::MS));
+            let before = open();
+            let asking = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let start = || -> Vec<_> {
+                (0..WAITERS)
+                    .map(|_| {
+                        let (both, asking) = (both.clone(), asking.clone());
+                        rt.spawn(move || {
+                            asking.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                            weald::select(&[&both.0, &both.1], &[], &[], None)
+                        })
+                    })
+                    .collect()
+            };
+            let settle = |count| {
+                while asking.load(std::sync::atomic::Ordering::SeqCst) < count {
+                    std::thread::yield_now();
+                }
+                // They are on their way to wait.
+                std::thread::sleep(Duration::from_millis(50));
+            };
+            let told = start();
+            settle(WAITERS);
+            let used = open().saturating_sub(before);
+            let eighth = usize::try_from(LIMIT / 8).unwrap();
+            assert!(used <= eighth, "{used} descriptors");
+            writer.write_all(b"!").unwrap();
+            for waiter in told {
+                assert_eq!(waiter.join().unwrap().unwrap().read, [0]);
+            }
+            (&both.0).read_exact(&mut [0]).unwrap();
+            let killed = start();
+            settle(2 * WAITERS);
+            for waiter in &killed {
+                waiter.thread().kill();
+            }
+            for waiter in killed {
+                assert!(
+                    !matches!(waiter.join(), Ok(Ok(_))),
+                    "an exception ends each"
+                );
+            }
+        }
+        println!("all told");
+    });
+    assert!(
+        child.success && child.stdout.contains("all told"),
+        "{}",
+        child.stderr
+    );
+}
+
 /// Counts what is logged.
 struct Logged(std::sync::Mutex<Vec<String>>);
 

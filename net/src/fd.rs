@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::ask::{events, is_at_end, is_ready};
 use crate::pauses;
-use crate::poll::{events, is_at_end, is_ready};
 use crate::source::{Direction, Got, Source, Waits};
 
 /// So much fits into a pipe or terminal that poll(2) calls writable: `PIPE_BUF` of Linux.

@@ -43,14 +43,17 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod ask;
 mod builder;
 mod convert;
 mod fd;
 mod low_water;
 mod pauses;
 mod poll;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod poll_set;
 mod pollable;
+mod question;
 mod race;
 mod resolve;
 mod select;
@@ -58,6 +61,7 @@ mod server;
 mod shim;
 mod socket;
 mod source;
+mod system_names;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;

@@ -8,7 +8,7 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::poll::{is_at_end, is_ready};
+use crate::ask::{is_at_end, is_ready};
 
 /// Whether the mark of an open file must be asked for. Shared by the clones of a socket.
 #[derive(Debug)]

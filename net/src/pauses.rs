@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use weald_scheduler::io::{WaitQueue, Woken};
 
-use crate::poll::{events, is_ready};
+use crate::ask::{events, is_ready};
 use crate::source::{Direction, Source, Waits, WakesNext};
 
 /// The first pause. It doubles.

@@ -6,108 +6,22 @@
 //! 3. A green thread puts the descriptors into an epoll instance of its own ([`crate::poll_set`]) and
 //!    waits for that one as for any source. Woken, it asks the kernel again: what poll(2) says is the
 //!    only truth here, events only say when to look.
-//! 4. If there is no descriptor left for the pipe or the instance, or epoll refuses one of those that
+//! 4. If there is no descriptor left for the pipe or the instance, if there are as many instances as there may be, or epoll refuses one of those that
 //!    are waited for, poll(2) is asked again and again with pauses in between ([`crate::pauses`]).
-#![allow(unsafe_code, reason = "poll(2); a slice of PollFd is one of pollfd")]
+#![allow(unsafe_code, reason = "a borrowed descriptor is made of its number")]
 
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use weald_scheduler::io::Woken;
 
+use crate::ask::{merged, note_urgent_data, poll_now};
 use crate::pauses;
-use crate::source::Direction;
-
-/// Urgent data has been told of. A read of a stream ends at its place, and once the program has taken
-/// it, nothing tells that there is more behind it: from then on no short read says that a stream is
-/// drained.
-static URGENT: AtomicBool = AtomicBool::new(false);
-
-/// The program has been told of urgent data, on whatever descriptor.
-#[inline]
-pub(crate) fn has_told_of_urgent_data() -> bool {
-    URGENT.load(Ordering::Relaxed)
-}
-
-/// What poll(2) is asked for before a call in that direction.
-pub(crate) fn events(direction: Direction) -> libc::c_short {
-    match direction {
-        Direction::Read => libc::POLLIN,
-        Direction::Write => libc::POLLOUT,
-    }
-}
-
-/// Nothing will come any more: the peer has ended its direction, or shutdown(2) has.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn is_at_end(fd: RawFd) -> bool {
-    let mut one = [libc::pollfd {
-        fd,
-        events: libc::POLLRDHUP,
-        revents: 0,
-    }];
-    poll_now(&mut one).is_ok() && one[0].revents & libc::POLLRDHUP != 0
-}
-
-/// Elsewhere a call that does not wait tells of the end itself.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn is_at_end(_: RawFd) -> bool {
-    false
-}
-
-/// One of the events has happened, or an error or hang-up has.
-pub(crate) fn is_ready(fd: RawFd, events: libc::c_short) -> io::Result<bool> {
-    let mut one = [libc::pollfd {
-        fd,
-        events,
-        revents: 0,
-    }];
-    let ready = poll_now(&mut one)? > 0;
-    if one[0].revents & libc::POLLNVAL != 0 {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
-    }
-    Ok(ready)
-}
-
-/// Asks without waiting. Returns of how many there is something to say.
-pub(crate) fn poll_now(fds: &mut [libc::pollfd]) -> io::Result<usize> {
-    loop {
-        let count = fds.len() as libc::nfds_t;
-        // SAFETY: as many entries as are there.
-        let ready = unsafe { libc::poll(fds.as_mut_ptr(), count, 0) };
-        if let Ok(ready) = usize::try_from(ready) {
-            return Ok(ready);
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EINTR) => {}
-            // The kernel refuses more entries than the process may have descriptors, though one may be
-            // in several.
-            Some(libc::EINVAL) if fds.len() > 1 => {
-                let (first, second) = fds.split_at_mut(fds.len() / 2);
-                return Ok(poll_now(first)? + poll_now(second)?);
-            }
-            _ => return Err(error),
-        }
-    }
-}
-
-/// One entry for each descriptor, with all that is asked of it.
-pub(crate) fn merged(fds: &[libc::pollfd]) -> Vec<libc::pollfd> {
-    let mut merged = fds.to_vec();
-    merged.sort_unstable_by_key(|one| one.fd);
-    merged.dedup_by(|next, first| {
-        let same = next.fd == first.fd;
-        if same {
-            first.events |= next.events;
-        }
-        same
-    });
-    merged
-}
+use crate::poll_set::Lent;
 
 /// Waits until there is something to say of one of them. Returns of how many; 0: the time is over. A
 /// blocking call.
@@ -121,20 +35,35 @@ pub(crate) fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::R
         ready = if weald_scheduler::io::waits_in_place() {
             wait_in_place(fds, deadline)?
         } else {
-            crate::poll_set::wait(fds, deadline)?
+            wait_in_set(fds, deadline)?
         };
     }
-    if fds.iter().any(|one| one.revents & libc::POLLPRI != 0) {
-        URGENT.store(true, Ordering::Relaxed);
-    }
+    note_urgent_data(fds);
     Ok(ready)
 }
 
+/// Waits as a green thread: in a set, or by pauses where there is none for it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn wait_in_set(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
+    let Ok(mut set) = Lent::of(fds) else {
+        return wait_by_pauses(fds, deadline);
+    };
+    let mut ready = 0;
+    set.wait_until(deadline, || {
+        ready = poll_now(fds)?;
+        Ok(ready > 0)
+    })?;
+    Ok(ready)
+}
+
+/// Where there is no epoll: an OS thread waits in poll(2), and exceptions wait until that has ended.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn wait_in_set(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
+    weald_scheduler::blocking(|| wait_in_place(fds, deadline))
+}
+
 /// Asks again and again, with pauses: a wait that needs no descriptor, for when there are no more.
-pub(crate) fn wait_by_pauses(
-    fds: &mut [libc::pollfd],
-    deadline: Option<Instant>,
-) -> io::Result<usize> {
+fn wait_by_pauses(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
     let mut ready = 0;
     pauses::wait_until(deadline, || {
         ready = poll_now(fds)?;
@@ -144,10 +73,7 @@ pub(crate) fn wait_by_pauses(
 }
 
 /// Blocks the OS thread.
-pub(crate) fn wait_in_place(
-    fds: &mut [libc::pollfd],
-    deadline: Option<Instant>,
-) -> io::Result<usize> {
+fn wait_in_place(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
     let mut watched = merged(fds);
     loop {
         let Ok(woken) = weald_scheduler::io::poll_in_place(&mut watched, deadline) else {

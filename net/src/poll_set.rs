@@ -4,163 +4,179 @@
 //! source of the reactor. So any number of waits may have the same descriptors, and none of them
 //! touches what sockets remember of readiness. Instances are lent and come back empty.
 //!
+//! Each takes a descriptor, so there are only so many ([`PART`]).
+//!
 //! Invariant: an instance that is in the pool has no members. One that a member could not be taken out
 //! of (somebody has closed it) is closed instead.
 #![allow(unsafe_code, reason = "epoll")]
 
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// Waits until poll(2) has something to say. Returns of how many descriptors; 0: the deadline passed.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn wait(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
-    let Ok(mut set) = epoll::Lent::of(fds) else {
-        return crate::poll::wait_by_pauses(fds, deadline);
-    };
-    let mut ready = 0;
-    set.wait_until(deadline, || {
-        ready = crate::poll::poll_now(fds)?;
-        Ok(ready > 0)
-    })?;
-    Ok(ready)
+use crate::ask::merged;
+use crate::shim::sync::Mutex;
+use crate::source::{Direction, Source};
+
+/// So many empty instances are kept, a descriptor each.
+const KEPT: usize = 32;
+
+static POOL: Mutex<Vec<Set>> = Mutex::new(Vec::new());
+
+/// The instances that there are, those in the pool too.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// One of so many descriptors that the process may have can be an instance, so that waits never use up what connections and files
+/// need. A guess: who has more waits than that has more connections than descriptors, or raises the limit.
+const PART: libc::rlim_t = 8;
+
+/// The right to one instance more.
+struct Counted;
+
+impl Counted {
+    /// An error: there are as many as there may be.
+    fn take() -> io::Result<Self> {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: a pointer to a local.
+        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let most = usize::try_from(limit.rlim_cur / PART).unwrap_or(usize::MAX);
+        // A count of its own: nothing else depends on its order.
+        let one_more = |count| (count < most).then_some(count + 1);
+        let taken = COUNT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken
+            .map(|_| Self)
+            .map_err(|_| io::Error::from_raw_os_error(libc::EMFILE))
+    }
 }
 
-/// Where there is no epoll: an OS thread waits in poll(2), and exceptions wait until that has ended.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn wait(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
-    weald_scheduler::blocking(|| crate::poll::wait_in_place(fds, deadline))
+impl Drop for Counted {
+    fn drop(&mut self) {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod epoll {
-    use std::io;
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-    use std::sync::PoisonError;
+struct Set {
+    epoll: OwnedFd,
+    source: Source,
+    members: Vec<RawFd>,
+    _counted: Counted,
+}
 
-    use crate::shim::sync::Mutex;
-    use std::time::Instant;
-
-    use crate::source::{Direction, Source};
-
-    /// So many empty instances are kept, a descriptor each.
-    const KEPT: usize = 32;
-
-    static POOL: Mutex<Vec<Set>> = Mutex::new(Vec::new());
-
-    struct Set {
-        epoll: OwnedFd,
-        source: Source,
-        members: Vec<RawFd>,
+impl Set {
+    fn new() -> io::Result<Self> {
+        let counted = Counted::take()?;
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self {
+            // SAFETY: it is new and ours.
+            epoll: unsafe { OwnedFd::from_raw_fd(fd) },
+            source: Source::new(),
+            members: Vec::new(),
+            _counted: counted,
+        })
     }
 
-    impl Set {
-        fn new() -> io::Result<Self> {
-            // SAFETY: no pointers.
-            let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(Self {
-                // SAFETY: it is new and ours.
-                epoll: unsafe { OwnedFd::from_raw_fd(fd) },
-                source: Source::new(),
-                members: Vec::new(),
-            })
+    fn control(&self, operation: libc::c_int, fd: RawFd, events: u32) -> io::Result<()> {
+        let mut event = libc::epoll_event { events, u64: 0 };
+        // SAFETY: a live event, which the kernel only reads; a bad descriptor is an error.
+        let result =
+            unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &raw mut event) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
         }
-
-        fn control(&self, operation: libc::c_int, fd: RawFd, events: u32) -> io::Result<()> {
-            let mut event = libc::epoll_event { events, u64: 0 };
-            // SAFETY: a live event, which the kernel only reads; a bad descriptor is an error.
-            let result =
-                unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &raw mut event) };
-            if result < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(())
-        }
-
-        /// Takes the members out. False: one was not there any more.
-        fn clear(&mut self) -> bool {
-            let members = std::mem::take(&mut self.members);
-            let mut whole = true;
-            for &fd in &members {
-                whole &= self.control(libc::EPOLL_CTL_DEL, fd, 0).is_ok();
-            }
-            whole
-        }
+        Ok(())
     }
 
-    impl Drop for Set {
-        fn drop(&mut self) {
-            self.source.deregister(self.epoll.as_raw_fd());
+    /// Takes the members out. False: one was not there any more.
+    fn clear(&mut self) -> bool {
+        let members = std::mem::take(&mut self.members);
+        let mut whole = true;
+        for &fd in &members {
+            whole &= self.control(libc::EPOLL_CTL_DEL, fd, 0).is_ok();
         }
+        whole
+    }
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        self.source.deregister(self.epoll.as_raw_fd());
+    }
+}
+
+/// A set for one wait; goes back into the pool.
+pub(crate) struct Lent(Option<Set>);
+
+impl Lent {
+    /// A set that has the descriptors, and is registered.
+    pub(crate) fn of(fds: &[libc::pollfd]) -> io::Result<Self> {
+        let kept = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut lent = Self(Some(match kept {
+            Some(set) => set,
+            None => Set::new()?,
+        }));
+        lent.add_all(fds)?;
+        let set = lent.set();
+        set.source.ensure_registered(set.epoll.as_raw_fd())?;
+        Ok(lent)
     }
 
-    /// A set for one wait; goes back into the pool.
-    pub(super) struct Lent(Option<Set>);
-
-    impl Lent {
-        /// A set that has the descriptors, and is registered.
-        pub(super) fn of(fds: &[libc::pollfd]) -> io::Result<Self> {
-            let kept = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut lent = Self(Some(match kept {
-                Some(set) => set,
-                None => Set::new()?,
-            }));
-            lent.add_all(fds)?;
-            let set = lent.set();
-            set.source.ensure_registered(set.epoll.as_raw_fd())?;
-            Ok(lent)
-        }
-
-        fn set(&mut self) -> &mut Set {
-            self.0.as_mut().expect("it is there until it goes back")
-        }
-
-        fn add_all(&mut self, fds: &[libc::pollfd]) -> io::Result<()> {
-            let set = self.set();
-            for one in crate::poll::merged(fds) {
-                // The bits are the same: epoll_ctl(2).
-                let (fd, events) = (one.fd, u32::from(one.events.cast_unsigned()));
-                match set.control(libc::EPOLL_CTL_ADD, fd, events) {
-                    Ok(()) => set.members.push(fd),
-                    // An ordinary file: poll(2) has said already that it is ready, if it was asked
-                    // for what such a file can be. One that is not open, it will say so.
-                    Err(error)
-                        if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EBADF)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(())
-        }
-
-        pub(super) fn wait_until(
-            &mut self,
-            deadline: Option<Instant>,
-            ready: impl FnMut() -> io::Result<bool>,
-        ) -> io::Result<bool> {
-            let set = self.set();
-            let fd = set.epoll.as_raw_fd();
-            set.source.wait_until(fd, Direction::Read, deadline, ready)
-        }
+    fn set(&mut self) -> &mut Set {
+        self.0.as_mut().expect("it is there until it goes back")
     }
 
-    impl Drop for Lent {
-        fn drop(&mut self) {
-            let Some(mut set) = self.0.take() else {
-                return;
-            };
-            if !set.clear() {
-                return;
+    fn add_all(&mut self, fds: &[libc::pollfd]) -> io::Result<()> {
+        let set = self.set();
+        for one in merged(fds) {
+            // The bits are the same: epoll_ctl(2).
+            let (fd, events) = (one.fd, u32::from(one.events.cast_unsigned()));
+            match set.control(libc::EPOLL_CTL_ADD, fd, events) {
+                Ok(()) => set.members.push(fd),
+                // An ordinary file: poll(2) has said already that it is ready, if it was asked
+                // for what such a file can be. One that is not open, it will say so.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EBADF)) => {}
+                Err(error) => return Err(error),
             }
-            let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-            if pool.len() < KEPT {
-                pool.push(set);
-            } else {
-                // Not under the lock.
-                drop(pool);
-                drop(set);
-            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn wait_until(
+        &mut self,
+        deadline: Option<Instant>,
+        ready: impl FnMut() -> io::Result<bool>,
+    ) -> io::Result<bool> {
+        let set = self.set();
+        let fd = set.epoll.as_raw_fd();
+        set.source.wait_until(fd, Direction::Read, deadline, ready)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(mut set) = self.0.take() else {
+            return;
+        };
+        if !set.clear() {
+            return;
+        }
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() < KEPT {
+            pool.push(set);
+        } else {
+            // Not under the lock.
+            drop(pool);
+            drop(set);
         }
     }
 }

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use weald_scheduler::io::{Pollable, WaitQueue};
 
+use crate::ask::{events, is_ready};
 use crate::fd::Fd;
-use crate::poll::{events, is_ready};
 use crate::source::Direction;
 use crate::tcp::{TcpListener, TcpStream};
 use crate::udp::UdpSocket;

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 use weald_scheduler::io::{Interrupt, WaitQueue, Woken};
 use weald_scheduler::{Builder, GreenThread, JoinHandle};
 
+use crate::ask::is_ready;
+use crate::poll;
 use crate::shim::sync::{Mutex, MutexGuard};
 use crate::tcp::{TcpListener, TcpStream};
 use crate::unix::{UnixListener, UnixStream};
@@ -150,7 +152,7 @@ impl Listener for UnixListener {
 /// Waits until the listener has a connection. False: it has one, or an error, at once.
 pub(crate) fn wait_for(fd: std::os::fd::RawFd) -> io::Result<bool> {
     let events = libc::POLLIN;
-    if crate::poll::is_ready(fd, events)? {
+    if is_ready(fd, events)? {
         return Ok(false);
     }
     let revents = 0;
@@ -159,7 +161,7 @@ pub(crate) fn wait_for(fd: std::os::fd::RawFd) -> io::Result<bool> {
         events,
         revents,
     }];
-    crate::poll::wait(&mut one, None)?;
+    poll::wait(&mut one, None)?;
     Ok(true)
 }
 

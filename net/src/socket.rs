@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, MaybeUninitSlice, Protocol, SockAddr, Socket, Type};
 
+use crate::ask::{has_told_of_urgent_data, is_at_end, is_ready};
 use crate::low_water::LowWater;
-use crate::poll::{has_told_of_urgent_data, is_at_end};
 use crate::shim::sync::Mutex;
 use crate::source::{Direction, Got, Source, Waits};
 
@@ -681,7 +681,7 @@ fn uninit(buffer: &mut [u8]) -> &mut [MaybeUninit<u8>] {
 /// `accept` on a listener that a clone has made blocking: only if somebody is there, and, as
 /// another may take that connection first, where it blocks no worker.
 fn accept_blocking(socket: &Socket) -> io::Result<(Socket, SockAddr)> {
-    if !crate::poll::is_ready(socket.as_raw_fd(), libc::POLLIN)? {
+    if !is_ready(socket.as_raw_fd(), libc::POLLIN)? {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     weald_scheduler::blocking(|| socket.accept())

@@ -12,13 +12,14 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 
+use super::errors::{error, invalid_data, invalid_input};
 use super::identity::Identity;
 use super::machine::Machine;
+use super::permits::Permits;
 use super::provider::{provider, ticketer};
 use super::roots::{Kind, SslRoots};
-use super::seats::Seats;
 use super::session::Bounds;
-use super::{HANDSHAKE_LIMIT, error, invalid_data, invalid_input, protocols};
+use super::settings::{HANDSHAKE_LIMIT, protocols};
 
 /// How many sessions of clients without tickets can be resumed. About 1 KiB each; rustls' own 256
 /// is soon full.
@@ -148,7 +149,7 @@ impl SslAcceptor {
             clients: ClientCertificates::None,
             config: None,
             limit: Some(HANDSHAKE_LIMIT),
-            seats: None,
+            permits: None,
         }
     }
 
@@ -219,7 +220,7 @@ pub struct SslAcceptorBuilder {
     clients: ClientCertificates,
     config: Option<Arc<ServerConfig>>,
     limit: Option<Duration>,
-    seats: Option<usize>,
+    permits: Option<usize>,
 }
 
 impl SslAcceptorBuilder {
@@ -263,7 +264,7 @@ impl SslAcceptorBuilder {
     /// time. Fewer than there are workers leaves the others to connections that have been
     /// established, however many new ones come. One that waits for its client does not count.
     pub fn max_handshakes(mut self, bound: usize) -> Self {
-        self.seats = Some(bound.max(1));
+        self.permits = Some(bound.max(1));
         self
     }
 
@@ -277,7 +278,7 @@ impl SslAcceptorBuilder {
     pub fn build(self) -> io::Result<SslAcceptor> {
         let bounds = Bounds {
             limit: self.limit,
-            seats: self.seats.map(|count| Arc::new(Seats::new(count))),
+            permits: self.permits.map(|count| Arc::new(Permits::new(count))),
         };
         if let Some(config) = self.config {
             let is_alone = self.identities.is_empty()

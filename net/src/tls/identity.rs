@@ -9,8 +9,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use super::errors::{error, invalid_data};
 use super::provider::provider;
-use super::{error, invalid_data};
 
 /// Who a server is, or a client: a chain of certificates and the key of the first.
 ///

@@ -7,9 +7,9 @@ use std::sync::{Arc, PoisonError};
 use rustls::RootCertStore;
 use rustls::client::danger::ServerCertVerifier;
 
+use super::errors::{error, invalid_data};
 use super::identity::certificates;
 use super::provider::provider;
-use super::{error, invalid_data};
 use crate::shim::sync::Mutex;
 
 /// The certificate authorities that are trusted.

@@ -19,7 +19,7 @@
 //! Invariant 3: the handshake is run by the holder of `incoming`; `established` is set once it has
 //! ended and all of its records were sent.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -28,11 +28,11 @@ use std::time::{Duration, Instant};
 use weald_scheduler::io::{defer, enter, is_deferred, is_unwinding, spend};
 
 use super::buffer::{Buffer, LARGE, SMALL};
+use super::errors::{error, timed_out};
 use super::machine::Machine;
-use super::seats::Seats;
+use super::permits::Permits;
 use super::transport::{SslTransport, discard};
 use super::turn::Turn;
-use super::{error, timed_out};
 
 /// How much plaintext a write takes at once, in bytes: four records, one system call.
 const CHUNK: usize = 64 * 1024;
@@ -44,7 +44,7 @@ const BUSY: usize = 16 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bounds {
     pub(super) limit: Option<Duration>,
-    pub(super) seats: Option<Arc<Seats>>,
+    pub(super) permits: Option<Arc<Permits>>,
 }
 
 #[derive(Debug)]
@@ -181,9 +181,9 @@ impl<S: SslTransport> Session<S> {
         let incoming = &mut *incoming;
         while !self.is_established() {
             let (result, has_ended) = {
-                let _seat = match &self.bounds.seats {
+                let _permit = match &self.bounds.permits {
                     None => None,
-                    Some(seats) => Some(seats.take(limit)?),
+                    Some(permits) => Some(permits.take(limit)?),
                 };
                 let mut machine = self.machine.lock();
                 let result = machine.advance();
@@ -452,4 +452,25 @@ impl<S: SslTransport> Drop for Session<S> {
             discard(|| self.transport.try_discard());
         }
     }
+}
+
+/// How much is gathered for one write, in bytes: a record.
+const GATHERED: usize = 16 * 1024;
+
+/// A header and a short body make one record, not two.
+pub(super) fn write_gathered<S: SslTransport>(
+    session: &Session<S>,
+    buffers: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    let mut filled = buffers.iter().filter(|buffer| !buffer.is_empty());
+    let first = filled.next().map_or(&[][..], |buffer| &buffer[..]);
+    if first.len() >= GATHERED || filled.next().is_none() {
+        return session.write(first);
+    }
+    let mut gathered = Buffer::new();
+    for buffer in buffers {
+        let room = GATHERED - gathered.len();
+        gathered.push(&buffer[..buffer.len().min(room)]);
+    }
+    session.write(gathered.filled())
 }

@@ -5,8 +5,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 
-use super::session::Session;
-use super::stream::write_gathered;
+use super::session::{Session, write_gathered};
 use super::transport::SslTransport;
 use crate::tcp::TcpStream;
 

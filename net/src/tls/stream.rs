@@ -11,10 +11,9 @@ use std::time::Duration;
 use rustls::{HandshakeKind, ProtocolVersion};
 
 use super::acceptor::SslAcceptor;
-use super::buffer::Buffer;
 use super::connector::SslConnector;
 use super::machine::Machine;
-use super::session::{Bounds, Session};
+use super::session::{Bounds, Session, write_gathered};
 use super::split::{SslReader, SslWriter};
 use super::transport::SslTransport;
 use crate::tcp::TcpStream;
@@ -265,27 +264,6 @@ impl<S: SslTransport> Write for SslStream<S> {
     fn flush(&mut self) -> io::Result<()> {
         self.session.flush()
     }
-}
-
-/// How much is gathered for one write, in bytes: a record.
-const GATHERED: usize = 16 * 1024;
-
-/// A header and a short body make one record, not two.
-pub(super) fn write_gathered<S: SslTransport>(
-    session: &Session<S>,
-    buffers: &[IoSlice<'_>],
-) -> io::Result<usize> {
-    let mut filled = buffers.iter().filter(|buffer| !buffer.is_empty());
-    let first = filled.next().map_or(&[][..], |buffer| &buffer[..]);
-    if first.len() >= GATHERED || filled.next().is_none() {
-        return session.write(first);
-    }
-    let mut gathered = Buffer::new();
-    for buffer in buffers {
-        let room = GATHERED - gathered.len();
-        gathered.push(&buffer[..buffer.len().min(room)]);
-    }
-    session.write(gathered.filled())
 }
 
 impl<S: SslTransport> SslTransport for SslStream<S> {

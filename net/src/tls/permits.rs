@@ -1,9 +1,9 @@
 //! How many handshakes may compute at once.
 //!
-//! A seat is held while TLS computes, a millisecond or so, and not while a handshake waits for its
-//! peer: a peer that is slow or silent takes no seat from others.
+//! A permit is held while TLS computes, a millisecond or so, and not while a handshake waits for its
+//! peer: a peer that is slow or silent takes no permit from others.
 //!
-//! Invariant: as in `turn.rs`: if a seat is free and somebody waits, somebody is awake who will try.
+//! Invariant: as in `turn.rs`: if a permit is free and somebody waits, somebody is awake who will try.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use weald_scheduler::io::{WaitQueue, Woken};
 
-use super::timed_out;
+use super::errors::timed_out;
 
 #[derive(Debug)]
-pub(super) struct Seats {
+pub(super) struct Permits {
     free: AtomicUsize,
     waiters: WaitQueue,
 }
 
-impl Seats {
+impl Permits {
     pub(super) fn new(count: usize) -> Self {
         Self {
             free: AtomicUsize::new(count),
@@ -28,17 +28,17 @@ impl Seats {
     }
 
     /// A blocking call. `TimedOut` after the limit (`None`: never); with a limit of zero it does not wait: `WouldBlock`.
-    pub(super) fn take(&self, limit: Option<Duration>) -> io::Result<Seat<'_>> {
+    pub(super) fn take(&self, limit: Option<Duration>) -> io::Result<Permit<'_>> {
         let deadline = limit.and_then(weald_scheduler::io::deadline);
         let less = |free: usize| free.checked_sub(1);
         loop {
-            // A seat guards no data: the order of anything else does not hang on it.
+            // A permit guards no data: the order of anything else does not hang on it.
             if self
                 .free
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
                 .is_ok()
             {
-                return Ok(Seat(self));
+                return Ok(Permit(self));
             }
             let is_free = || self.free.load(Ordering::Relaxed) > 0;
             if limit == Some(Duration::ZERO) {
@@ -51,7 +51,7 @@ impl Seats {
                 }
                 Woken::Notified | Woken::Ready | Woken::Again => continue,
             };
-            // It may have been woken for a seat as well, which is another's then.
+            // It may have been woken for a permit as well, which is another's then.
             self.waiters.wake_one();
             return Err(failed);
         }
@@ -59,9 +59,9 @@ impl Seats {
 }
 
 #[derive(Debug)]
-pub(super) struct Seat<'a>(&'a Seats);
+pub(super) struct Permit<'a>(&'a Permits);
 
-impl Drop for Seat<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.0.free.fetch_add(1, Ordering::Relaxed);
         self.0.waiters.wake_one();
@@ -73,16 +73,16 @@ mod tests {
     use std::io::ErrorKind;
     use std::time::Duration;
 
-    use super::Seats;
+    use super::Permits;
 
     #[test]
-    fn a_limit_bounds_the_wait_for_a_seat_and_without_time_there_is_none() {
-        let seats = Seats::new(1);
-        let seat = seats.take(Some(Duration::ZERO)).expect("one is free");
-        let kind = |limit| seats.take(Some(limit)).expect_err("none is free").kind();
+    fn a_limit_bounds_the_wait_for_a_permit_and_without_time_there_is_none() {
+        let permits = Permits::new(1);
+        let permit = permits.take(Some(Duration::ZERO)).expect("one is free");
+        let kind = |limit| permits.take(Some(limit)).expect_err("none is free").kind();
         assert_eq!(kind(Duration::ZERO), ErrorKind::WouldBlock);
         assert_eq!(kind(Duration::from_millis(1)), ErrorKind::TimedOut);
-        drop(seat);
-        assert!(seats.take(None).is_ok());
+        drop(permit);
+        assert!(permits.take(None).is_ok());
     }
 }
