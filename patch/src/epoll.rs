@@ -4,16 +4,46 @@
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::epoll_event;
 use weald_scheduler::patch::Bypass;
 
-use crate::raw::{error_of, sys};
+use crate::raw::sys;
+use crate::slot::close_own;
 
 /// Empty epoll instances for the next waits.
 static SPARE: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 /// So many are kept.
 const SPARES: usize = 64;
+
+/// The instances that there are, spare ones too.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// One of so many descriptors that the process may have can be an instance, so that waits never use up what connections and files
+/// need. A guess: who has more waits than that has more connections than descriptors, or raises the limit.
+const PART: u64 = 8;
+
+/// Counts one more instance, if there may be one more.
+fn take_a_place() -> bool {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a pointer to a local.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return false;
+    }
+    let most = usize::try_from(limit.rlim_cur / PART).unwrap_or(usize::MAX);
+    let one_more = |count| (count < most).then_some(count + 1);
+    // A count of its own: nothing else depends on its order.
+    COUNT
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+        .is_ok()
+}
+
+fn give_place_back() {
+    COUNT.fetch_sub(1, Ordering::Relaxed);
+}
 
 /// An epoll instance that is empty at both ends of its use.
 pub(crate) struct Set {
@@ -22,6 +52,7 @@ pub(crate) struct Set {
 }
 
 impl Set {
+    /// `None`: there are as many as there may be, or no descriptors are left.
     pub(crate) fn new() -> Option<Self> {
         let spare = {
             let _bypass = Bypass::enter();
@@ -30,12 +61,18 @@ impl Set {
         let epoll = if let Some(epoll) = spare {
             epoll
         } else {
-            // SAFETY: no pointers.
-            let made = unsafe { sys!(SYS_epoll_create1, libc::EPOLL_CLOEXEC) };
-            if error_of(made).is_some() {
+            if !take_a_place() {
                 return None;
             }
-            RawFd::try_from(made).ok()?
+            // SAFETY: no pointers.
+            let made = unsafe { sys!(SYS_epoll_create1, libc::EPOLL_CLOEXEC) };
+            match RawFd::try_from(made) {
+                Ok(epoll) if epoll >= 0 => epoll,
+                _ => {
+                    give_place_back();
+                    return None;
+                }
+            }
         };
         Some(Self {
             epoll,
@@ -93,6 +130,7 @@ impl Drop for Set {
             spare.push(self.epoll);
             return;
         }
-        crate::wait::close_own(self.epoll);
+        close_own(self.epoll);
+        give_place_back();
     }
 }

@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use weald_scheduler::patch::Bypass;
 
 use crate::raw::{error_of, sys};
-use crate::wait::Direction;
+use crate::slot::Direction;
 
 /// No exception ends a call on this descriptor.
 #[cold]

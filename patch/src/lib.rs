@@ -53,7 +53,7 @@
 //! | `recv`, `recvfrom`, `recvmsg`, `recvmmsg`, `send`, `sendto`, `sendmsg`, `sendmmsg`, `accept`, `accept4`, `connect` | is suspended | ends it |
 //! | `recvmsg` with `MSG_WAITALL` or `SO_RCVLOWAT` and room for control data, of a stream | keeps its OS thread | does not end it |
 //! | `sendfile`, `splice`, `tee`, `vmsplice` | is suspended; keeps its OS thread while a file's disk is waited for | ends it |
-//! | `poll`, `select`, `epoll_wait` and their `p` forms without a signal mask, `epoll_pwait2` | is suspended | ends it |
+//! | `poll`, `select`, `epoll_wait` and their `p` forms without a signal mask, `epoll_pwait2` | is suspended; see below for several descriptors | ends it |
 //! | `ppoll`, `pselect`, `epoll_pwait`, `epoll_pwait2` with a signal mask | keeps its OS thread | does not end it |
 //! | `sleep`, `usleep`, `nanosleep`, `clock_nanosleep` | is suspended | ends one |
 //! | `syscall(SYS_futex, ..)`: std's and parking_lot's `Mutex`, `Condvar`, channels, `park` | is suspended | does not end it |
@@ -73,8 +73,11 @@
 //! | `pthread_mutex_lock` and its timed forms (C's and C++'s mutexes), and to take the mutex back at the end of `pthread_cond_wait`: libc's own, as allocators are made of them | keeps its OS thread; the monitor sees it after some milliseconds | does not end it, and is not told |
 //! | stdio (`fgets`, ..), `pthread_barrier_wait`, `gethostbyname`, `getnameinfo`, `mq_receive`, `pclose`, C11's `mtx_lock` and `cnd_wait`, system calls that libc does not make | keeps its OS thread; the monitor sees it after some milliseconds | does not end it, and is not told |
 //!
-//! Pauses are 0.1 to 10 ms, and up to 100 ms where many calls pause. What ends the wait in the same process
+//! Pauses are 0.1 to 10 ms, and up to 100 ms where many calls pause; beyond 500 of them, 0.2 ms for each. What ends the wait in the same process
 //! ends the pause of a lock at once.
+//!
+//! A wait of `poll` or `select` for several descriptors takes a descriptor itself, as long as it lasts. Those that wait so have an eighth of
+//! `RLIMIT_NOFILE` at most; the others look after pauses, and take none.
 //!
 //! Where a green thread keeps its OS thread the worker goes on with another one, as long as the runtime
 //! has some in reserve (`RuntimeBuilder::spare_threads`).
@@ -118,6 +121,10 @@ compile_error!("weald-patch knows Linux on x86-64 and AArch64");
 
 // Without a dynamic glibc there are no thread-locals of their own, and `switch` says so.
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod ask;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod closing;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod deadlock;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod epoll;
@@ -132,7 +139,11 @@ mod known;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod members;
 pub mod original;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod pauses;
 mod raw;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod several;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod shim;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]

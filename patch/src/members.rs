@@ -27,15 +27,25 @@ fn with_part<T>(member: RawFd, f: impl FnOnce(&mut Vec<(RawFd, RawFd)>) -> T) ->
     f(&mut part.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The members of a set, for one wait.
+/// The numbers of one wait.
 pub(crate) struct Members {
-    set: RawFd,
+    /// What is told when one of them is closed.
+    set: Option<RawFd>,
     all: Vec<(RawFd, &'static Slot, u32)>,
 }
 
 impl Members {
     /// After the wait for the set has begun ([`Wait::on_set`](crate::wait::Wait::on_set)), before it waits.
-    pub(crate) fn new(set: RawFd, numbers: impl Iterator<Item = RawFd>) -> Self {
+    pub(crate) fn of_set(set: RawFd, numbers: impl Iterator<Item = RawFd>) -> Self {
+        Self::new(Some(set), numbers)
+    }
+
+    /// Of a wait that is not told, and looks whether one was closed.
+    pub(crate) fn untold(numbers: impl Iterator<Item = RawFd>) -> Self {
+        Self::new(None, numbers)
+    }
+
+    fn new(set: Option<RawFd>, numbers: impl Iterator<Item = RawFd>) -> Self {
         let _bypass = Bypass::enter();
         let mut all = Vec::new();
         for number in numbers {
@@ -43,7 +53,9 @@ impl Members {
             let Some(slot) = slot(number) else { continue };
             slot.watched.fetch_add(1, Ordering::Relaxed);
             let closes = slot.closes.load(Ordering::Relaxed);
-            with_part(number, |part| part.push((number, set)));
+            if let Some(set) = set {
+                with_part(number, |part| part.push((number, set)));
+            }
             all.push((number, slot, closes));
         }
         // Pairs with the fence of `Closing`'s end.
@@ -70,11 +82,13 @@ impl Drop for Members {
     fn drop(&mut self) {
         let _bypass = Bypass::enter();
         for (number, slot, _) in &self.all {
-            with_part(*number, |part| {
-                if let Some(at) = part.iter().position(|one| *one == (*number, self.set)) {
-                    part.swap_remove(at);
-                }
-            });
+            if let Some(set) = self.set {
+                with_part(*number, |part| {
+                    if let Some(at) = part.iter().position(|one| *one == (*number, set)) {
+                        part.swap_remove(at);
+                    }
+                });
+            }
             slot.watched.fetch_sub(1, Ordering::Relaxed);
         }
     }

@@ -9,25 +9,18 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, Ordering, fence};
 
 use weald_scheduler::io::{EventSlot, Readiness, WaitQueue};
+use weald_scheduler::patch;
 
 use crate::known::{Known, Settings};
-use crate::members;
-use crate::raw::sys;
+use crate::raw::{self, sys};
 
 /// Slots are made in chunks of so many, when the first of their descriptors waits.
-const CHUNK: usize = 256;
+pub(crate) const CHUNK: usize = 256;
 /// Descriptors from `CHUNK * CHUNKS` on (a million) block their OS thread.
 const CHUNKS: usize = 4096;
 
 /// What this process has told the kernel of its files.
 pub(crate) static SETTINGS: Settings = Settings::new();
-
-/// Something was done to the number that may have put another file there.
-pub(crate) fn forget(fd: RawFd) {
-    if let Some(slot) = slot_if_any(fd) {
-        slot.known.forget();
-    }
-}
 
 /// The file was shut down, of which the kernel does not tell all who wait. They look.
 pub(crate) fn shut_down(fd: RawFd) {
@@ -43,7 +36,12 @@ pub(crate) fn shut_down(fd: RawFd) {
 
 /// Closes a descriptor of this crate's own, which nobody waits for.
 pub(crate) fn close_own(fd: RawFd) {
-    forget(fd);
+    if let Some(slot) = slot_if_any(fd) {
+        slot.known.forget();
+        if slot.is_armed() && is_here() {
+            slot.disarm(fd);
+        }
+    }
     // SAFETY: no pointers.
     unsafe { sys!(SYS_close, fd) };
 }
@@ -88,13 +86,16 @@ pub(crate) struct Slot {
     /// Waits for several numbers that have this one (`members.rs`).
     pub(crate) watched: AtomicU32,
     pub(crate) known: Known,
+    /// The poller that the number was armed with since it was closed last: 0 for none, [`SEVERAL`].
+    ///
+    /// `known` has it too, but only while it is true of the file. This is what is to be undone.
+    poller: AtomicU32,
 }
 
-/// Who closes a number waits for so many turns, of some tens of milliseconds, for calls that are being tried.
-/// Without a bound it would wait for ever in a signal handler that has broken such a call off.
-const LONGEST_SPIN: u32 = 1 << 20;
+/// In `Slot::poller`: any of the pollers may have the number.
+const SEVERAL: u32 = u32::MAX;
 
-type Chunk = [Slot; CHUNK];
+pub(crate) type Chunk = [Slot; CHUNK];
 
 static TABLE: [AtomicPtr<Chunk>; CHUNKS] = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
 
@@ -139,7 +140,38 @@ impl Slot {
             trying: AtomicU32::new(0),
             watched: AtomicU32::new(0),
             known: Known::new(),
+            poller: AtomicU32::new(0),
         }
+    }
+
+    /// The number was armed with this poller.
+    pub(crate) fn was_armed(&self, poller: u32) {
+        let before = self
+            .poller
+            .compare_exchange(0, poller, Ordering::Relaxed, Ordering::Relaxed);
+        if before.is_err_and(|before| before != poller) {
+            self.poller.store(SEVERAL, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_armed(&self) -> bool {
+        self.poller.load(Ordering::Relaxed) != 0
+    }
+
+    /// The number, which is armed, is about to be closed. The kernel would go on to tell of its file, by this number, as long as a
+    /// duplicate is open, be it in a child; and then nobody could take it out any more.
+    ///
+    /// A call that begins now, beside the `close`, may arm it again, which is then not undone.
+    #[cold]
+    pub(crate) fn disarm(&self, fd: RawFd) {
+        // C code looks at the error of a call after it has closed a descriptor.
+        let errno = raw::errno();
+        match self.poller.swap(0, Ordering::Relaxed) {
+            0 => {}
+            SEVERAL => patch::forget(fd, None),
+            poller => patch::forget(fd, Some(poller)),
+        }
+        raw::set_errno(errno);
     }
 
     pub(crate) fn waiters(&self, direction: Direction) -> &AtomicU32 {
@@ -149,7 +181,7 @@ impl Slot {
         }
     }
 
-    fn is_waited_for(&self) -> bool {
+    pub(crate) fn is_waited_for(&self) -> bool {
         let all = [&self.readers, &self.writers, &self.watched];
         all.iter().any(|count| count.load(Ordering::Relaxed) > 0)
     }
@@ -174,7 +206,7 @@ impl Slot {
     }
 }
 
-fn place_of(fd: RawFd) -> Option<(&'static AtomicPtr<Chunk>, usize)> {
+pub(crate) fn place_of(fd: RawFd) -> Option<(&'static AtomicPtr<Chunk>, usize)> {
     let fd = usize::try_from(fd).ok()?;
     Some((TABLE.get(fd / CHUNK)?, fd % CHUNK))
 }
@@ -233,87 +265,12 @@ impl Drop for Turn {
     }
 }
 
-/// Says that these numbers are about to be closed; the value that it returns says, when dropped, that
-/// they are.
-#[must_use = "who waits is told when it is dropped"]
-pub(crate) struct Closing(RawFd, RawFd);
-
-impl Closing {
-    /// From the first number to the last one.
-    #[inline]
-    pub(crate) fn begin(first: RawFd, last: RawFd) -> Self {
-        let closing = Self(first, last);
-        closing.each(|_, slot| {
-            slot.known.forget();
-            let tell = slot.is_waited_for() && is_here();
-            if tell {
-                slot.closes.fetch_add(1, Ordering::Relaxed);
-            }
-            tell
-        });
-        closing
-    }
-
-    /// Calls `f` for each slot that there is until all are done; where it says so, waits until no call
-    /// is being tried again (invariant 4).
-    fn each(&self, f: impl Fn(RawFd, &'static Slot) -> bool) {
-        let mut fd = self.0.max(0);
-        while fd <= self.1 {
-            let Some((place, index)) = place_of(fd) else {
-                return;
-            };
-            let chunk = place.load(Ordering::Acquire);
-            if chunk.is_null() {
-                let rest = RawFd::try_from(CHUNK - index).unwrap_or(RawFd::MAX);
-                let Some(next) = fd.checked_add(rest) else {
-                    return;
-                };
-                fd = next;
-                continue;
-            }
-            // SAFETY: a chunk in the table stays for ever.
-            let slot: &'static Slot = unsafe { &(&*chunk)[index] };
-            if f(fd, slot) {
-                // Pairs with the fence of `wait::Wait::attempt`.
-                fence(Ordering::SeqCst);
-                let mut turns = 0_u32;
-                while slot.trying.load(Ordering::Acquire) > 0 && turns < LONGEST_SPIN {
-                    turns += 1;
-                    crate::shim::spin(turns);
-                }
-            }
-            let Some(next) = fd.checked_add(1) else {
-                return;
-            };
-            fd = next;
-        }
-    }
-}
-
 /// The process whose threads wait. Zero: nobody has waited yet.
 static PROCESS: AtomicIsize = AtomicIsize::new(0);
 
 /// The caller is in the process whose threads wait. It is not in the child of vfork(2), which has the
 /// memory of its parent and descriptors of its own.
-fn is_here() -> bool {
+pub(crate) fn is_here() -> bool {
     // SAFETY: no pointers.
     PROCESS.load(Ordering::Relaxed) == unsafe { sys!(SYS_getpid) }
-}
-
-impl Drop for Closing {
-    #[inline]
-    fn drop(&mut self) {
-        // Pairs with the fence of `Members::new`: either this sees the number watched, or what is watched is not the file that was closed.
-        fence(Ordering::SeqCst);
-        self.each(|fd, slot| {
-            slot.known.forget();
-            if slot.is_waited_for() && is_here() {
-                slot.wake_all();
-                if slot.watched.load(Ordering::Relaxed) > 0 {
-                    members::tell(fd);
-                }
-            }
-            false
-        });
-    }
 }

@@ -26,34 +26,21 @@
 //! Invariant 4: a call that waits when its number is closed fails with `EBADF`: `closes` changes before
 //! the number is closed, and a call that is tried again looks at it while it counts in `trying`; who
 //! closes waits until nobody does, or [`LONGEST_SPIN`] is over.
-#![allow(unsafe_code, reason = "system calls")]
-
 use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::WaitQueue;
 use weald_scheduler::patch::{self, Home, Pending, Waited};
 
+use crate::ask::{has_true_events, is_nonblocking, is_reset, option, socket_limit, told};
 use crate::epoll::Set;
-use crate::hooks::descriptor::{has_true_events, is_nonblocking, socket_limit};
-use crate::hooks::socket::option;
+use crate::firm;
 use crate::known::{BLOCKS, READS_WITHOUT_LIMIT, Stamp, WRITES_WITHOUT_LIMIT};
 use crate::members::Members;
-use crate::raw::{error_of, sys};
-use crate::slot::{SETTINGS, Slot, on_loss, slot, slot_if_any};
-
-pub(crate) use crate::slot::{Closing, Direction, Turn, close_own};
-
-/// The pauses of a call that the kernel tells too little of, from the first to the longest.
-const FIRST_PAUSE: Duration = Duration::from_micros(100);
-const LONGEST_PAUSE: Duration = Duration::from_millis(10);
-/// So many calls may look every [`LONGEST_PAUSE`]; of more, each looks less often, but not less than every
-/// [`LONGEST_OF_MANY`]. A look costs some microseconds: together they use about a hundredth of a core.
-const PAUSING_CALLS: u32 = 4;
-const LONGEST_OF_MANY: Duration = Duration::from_millis(100);
+use crate::pauses::{Ended, NOBODY, Pausing, errno_of, next_pause};
+use crate::slot::{Direction, SETTINGS, Slot, on_loss, slot, slot_if_any};
 
 /// A wait rests for so long on what is known of its descriptor, then it asks. A guess: nobody notices a call that is late by
 /// so much, and a descriptor that is idle for longer is asked once, which costs next to nothing.
@@ -63,82 +50,6 @@ const TRUST: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 const BROKEN: isize = -(libc::EPIPE as isize);
-
-/// Calls that pause now.
-static PAUSING: AtomicU32 = AtomicU32::new(0);
-
-/// Where a call pauses that nobody wakes.
-static NOBODY: WaitQueue = WaitQueue::new();
-
-/// The pause after this one; the first if there was none.
-fn next_pause(pause: Duration) -> Duration {
-    let crowd = 1 + PAUSING.load(Ordering::Relaxed) / PAUSING_CALLS;
-    let longest = (LONGEST_PAUSE * crowd).min(LONGEST_OF_MANY);
-    (pause * 2).clamp(FIRST_PAUSE, longest)
-}
-
-/// How a wait for a descriptor ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// Try again.
-    Woken,
-    TimedOut,
-    /// The call fails with this `errno`: an exception waits to be raised, or the number was closed.
-    Failed(i32),
-    /// It cannot be waited for: an ordinary file, or a descriptor that is none.
-    Unpollable,
-    /// The plain call ends at once.
-    Plain,
-}
-
-/// The `errno` of a call that an exception has ended.
-pub(crate) fn errno_of(pending: Pending) -> i32 {
-    match pending {
-        Pending::Elapsed => libc::ETIMEDOUT,
-        Pending::Other => libc::ECANCELED,
-    }
-}
-
-/// Counts in [`PAUSING`].
-struct Pausing;
-
-impl Pausing {
-    fn begin() -> Self {
-        PAUSING.fetch_add(1, Ordering::Relaxed);
-        Self
-    }
-}
-
-impl Drop for Pausing {
-    fn drop(&mut self) {
-        PAUSING.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Pauses between the tries of a call that nothing tells of, until the deadline at most. For patched
-/// callers.
-#[derive(Default)]
-pub(crate) struct Pauses(Duration);
-
-impl Pauses {
-    /// `TimedOut`, `Failed` by an exception, else `Woken`: try again.
-    pub(crate) fn wait(&mut self, queue: Option<&WaitQueue>, deadline: Option<Instant>) -> Ended {
-        if let Some(pending) = patch::pending() {
-            return Ended::Failed(errno_of(pending));
-        }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Ended::TimedOut;
-        }
-        self.0 = next_pause(self.0);
-        let pause = Instant::now() + self.0;
-        let until = deadline.map_or(pause, |deadline| deadline.min(pause));
-        let _pausing = Pausing::begin();
-        match patch::wait(queue.unwrap_or(&NOBODY), || false, Some(until), true) {
-            Waited::Pending(pending) => Ended::Failed(errno_of(pending)),
-            Waited::Woken | Waited::TimedOut => Ended::Woken,
-        }
-    }
-}
 
 /// One call of the program's on a descriptor.
 pub(crate) struct Wait {
@@ -196,6 +107,8 @@ struct Waiting {
     pause: Duration,
     /// Whether an exception may end it; not known before one is pending.
     firm: Option<bool>,
+    /// The last pause of a call that no events tell of: weald's own socket has the registration, and there is no set for this call.
+    untold: Option<Duration>,
     /// In place of a registration that weald's own socket has. They end in this order.
     instead: Option<Box<(Wait, Members, Set)>>,
 }
@@ -376,6 +289,11 @@ impl Wait {
         })
     }
 
+    /// No exception ends the call.
+    pub(crate) fn is_firm(&self) -> bool {
+        self.is_firm
+    }
+
     /// No exception ends the call from now on.
     pub(crate) fn make_firm(&mut self) {
         self.is_firm = true;
@@ -478,6 +396,7 @@ impl Wait {
                 progressed: false,
                 pause: Duration::ZERO,
                 firm: self.is_firm.then_some(true),
+                untold: None,
                 instead: None,
             });
         } else if let Some(ended) = self.look() {
@@ -531,44 +450,15 @@ impl Wait {
     }
 }
 
-/// What poll(2) says of a descriptor, without waiting.
-pub(crate) fn told(fd: RawFd, events: libc::c_short) -> libc::c_short {
-    let mut one = libc::pollfd {
-        fd,
-        events,
-        revents: 0,
-    };
-    let zero = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: one descriptor; pointers to locals.
-    let found = unsafe { sys!(SYS_ppoll, &raw mut one, 1, &raw const zero, 0_usize, 8) };
-    if error_of(found).is_some() {
-        return 0;
-    }
-    one.revents
-}
-
-/// The peer has reset the connection, and nothing is left to read. Of TCP: other streams' calls lose the error
-/// on an OS thread too.
-fn is_reset(fd: RawFd, direction: Direction) -> bool {
-    let reset = libc::POLLERR | libc::POLLHUP;
-    if told(fd, 0) & reset != reset || option(fd, libc::SO_PROTOCOL) != Some(libc::IPPROTO_TCP) {
-        return false;
-    }
-    let mut left: libc::c_int = 0;
-    direction == Direction::Write
-        // SAFETY: a pointer to a local.
-        || unsafe { sys!(SYS_ioctl, fd, libc::FIONREAD, &raw mut left) } != 0
-        || left == 0
-}
-
 impl Waiting {
     /// `skips`: the number of events when the call was first tried, if the poller need not be armed.
     fn wait(&mut self, closes: u32, skips: Option<u32>, deadline: Option<Instant>) -> Ended {
         if let Some(pending) = self.pending() {
             return Ended::Failed(errno_of(pending));
+        }
+        if let Some(pause) = &mut self.untold {
+            *pause = next_pause(*pause);
+            self.pause = *pause;
         }
         let pause = (!self.pause.is_zero()).then(|| Instant::now() + self.pause);
         let until = match (deadline, pause) {
@@ -625,7 +515,10 @@ impl Waiting {
                 fd,
                 &slot.event,
                 || slot.interest() | slot.known.armed(poller),
-                |interest| slot.known.arm(changes, poller, interest),
+                |interest| {
+                    slot.known.arm(changes, poller, interest);
+                    slot.was_armed(poller);
+                },
                 on_loss,
             );
             self.armed = armed.is_ok();
@@ -640,21 +533,7 @@ impl Waiting {
             if error.kind() != io::ErrorKind::AlreadyExists {
                 return Ended::Unpollable;
             }
-            // An epoll instance of this call's own, in the poller as any descriptor.
-            let events = match direction {
-                Direction::Read => libc::EPOLLIN | libc::EPOLLRDHUP,
-                Direction::Write => libc::EPOLLOUT,
-            };
-            let Some(mut set) = Set::new() else {
-                return Ended::Unpollable;
-            };
-            let wait = Wait::on_set(&set);
-            let members = Members::new(set.fd(), std::iter::once(fd));
-            if !set.add(fd, events.cast_unsigned()) {
-                return Ended::Unpollable;
-            }
-            self.instead = Some(Box::new((wait, members, set)));
-            return Ended::Woken;
+            return self.wait_instead();
         }
         match waited {
             Waited::Woken => {
@@ -670,13 +549,34 @@ impl Waiting {
         }
     }
 
+    /// Weald's own socket has the registration: from now on an epoll instance of this call's own tells, in the poller as any descriptor;
+    /// or the clock, if there is none.
+    #[cold]
+    fn wait_instead(&mut self) -> Ended {
+        let events = match self.direction {
+            Direction::Read => libc::EPOLLIN | libc::EPOLLRDHUP,
+            Direction::Write => libc::EPOLLOUT,
+        };
+        let Some(mut set) = Set::new() else {
+            self.untold = Some(Duration::ZERO);
+            return Ended::Woken;
+        };
+        let wait = Wait::on_set(&set);
+        let members = Members::of_set(set.fd(), std::iter::once(self.fd));
+        if !set.add(self.fd, events.cast_unsigned()) {
+            return Ended::Unpollable;
+        }
+        self.instead = Some(Box::new((wait, members, set)));
+        Ended::Woken
+    }
+
     /// An exception that is to end the call.
     fn pending(&mut self) -> Option<Pending> {
         let pending = patch::pending()?;
         let (fd, direction) = (self.fd, self.direction);
         let firm = *self
             .firm
-            .get_or_insert_with(|| crate::firm::is_firm(fd, direction));
+            .get_or_insert_with(|| firm::is_firm(fd, direction));
         (!firm).then_some(pending)
     }
 }

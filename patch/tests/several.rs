@@ -9,67 +9,14 @@
 )]
 
 mod support;
+#[path = "support/several.rs"]
+mod waits;
 
 use std::io::{self, PipeReader, PipeWriter, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::ptr;
-use std::time::Duration;
-
-use weald::JoinHandle;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use support::{in_green, number_of_its_own};
-
-/// A green thread that is to wait.
-fn waiter<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    let builder = weald::Builder::new().name(String::from("waiter"));
-    builder.spawn(body).unwrap()
-}
-
-/// Lets the others run until so many wait.
-fn settle(many: usize) {
-    let waits = |thread: &weald::DumpedThread| {
-        thread.name.as_deref() == Some("waiter") && thread.doing == weald::Doing::Waits
-    };
-    while weald::dump()
-        .threads
-        .iter()
-        .filter(|thread| waits(thread))
-        .count()
-        < many
-    {
-        weald::sleep(Duration::from_millis(1));
-    }
-}
-
-/// What `poll` says, and of each number.
-fn poll(fds: &[RawFd]) -> (i32, Vec<i16>) {
-    let mut all: Vec<_> = fds
-        .iter()
-        .map(|&fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        })
-        .collect();
-    // SAFETY: the list and its length.
-    let result = unsafe { libc::poll(all.as_mut_ptr(), all.len() as _, -1) };
-    (result, all.iter().map(|one| one.revents).collect())
-}
-
-/// What `select` fails with.
-fn select(fds: &[RawFd]) -> Option<i32> {
-    // SAFETY: all zeros is an empty set, and the numbers are small.
-    unsafe {
-        let mut set: libc::fd_set = std::mem::zeroed();
-        for &fd in fds {
-            libc::FD_SET(fd, &raw mut set);
-        }
-        let count = fds.iter().max().unwrap() + 1;
-        let none = ptr::null_mut();
-        let result = libc::select(count, &raw mut set, none, none, ptr::null_mut());
-        (result < 0).then(|| io::Error::last_os_error().raw_os_error().unwrap())
-    }
-}
+use waits::{poll, select, settle, waiter};
 
 /// A pipe with a byte in it.
 fn full() -> (PipeReader, PipeWriter) {
@@ -185,5 +132,61 @@ fn a_number_that_weald_has_registered_is_told_of_too() {
         assert_eq!(reads.join().unwrap(), (-1, Some(libc::EBADF)));
         registers.thread().kill();
         let _ = registers.join();
+    });
+}
+
+/// An epoll instance that tells of this descriptor. `None`: there are too many one inside the other.
+fn instance_of(member: RawFd) -> Option<OwnedFd> {
+    // SAFETY: a pointer to a local; the descriptor is new.
+    unsafe {
+        let instance = OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC));
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as _,
+            u64: 0,
+        };
+        let number = instance.as_raw_fd();
+        let added = libc::epoll_ctl(number, libc::EPOLL_CTL_ADD, member, &raw mut event);
+        (added == 0).then_some(instance)
+    }
+}
+
+/// How many events there are.
+fn epoll_wait(instance: RawFd) -> i32 {
+    // SAFETY: room for one.
+    unsafe {
+        let mut event: libc::epoll_event = std::mem::zeroed();
+        libc::epoll_wait(instance, &raw mut event, 1, -1)
+    }
+}
+
+#[test]
+fn epoll_instances_one_inside_the_other_are_waited_for_as_deep_as_the_kernel_goes() {
+    in_green(|| {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let (quiet, _quiet) = io::pipe().unwrap();
+        let mut all = vec![instance_of(reader.as_raw_fd()).unwrap()];
+        while let Some(next) = instance_of(all.last().unwrap().as_raw_fd()) {
+            all.push(next);
+        }
+        assert!(all.len() > 2, "{} instances", all.len());
+        for instance in &all {
+            let number = instance.as_raw_fd();
+            let both = [number, quiet.as_raw_fd()];
+            let waits = waiter(move || epoll_wait(number));
+            let polls = waiter(move || poll(&both));
+            let killed = [
+                waiter(move || drop(epoll_wait(number))),
+                waiter(move || drop(poll(&both))),
+            ];
+            settle(4);
+            for thread in killed {
+                thread.thread().kill();
+                assert!(thread.join().is_err());
+            }
+            writer.write_all(b"x").unwrap();
+            assert_eq!(waits.join().unwrap(), 1);
+            assert_eq!(polls.join().unwrap(), (1, vec![libc::POLLIN, 0]));
+            io::Read::read_exact(&mut &reader, &mut [0]).unwrap();
+        }
     });
 }

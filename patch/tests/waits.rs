@@ -693,3 +693,32 @@ fn what_a_child_that_shares_memory_closes_is_not_closed_here() {
         assert_eq!(reader.join().unwrap().unwrap(), b'x');
     });
 }
+
+#[test]
+fn what_several_append_to_a_file_stays_whole() {
+    const LINE: usize = 256 << 10;
+    const LINES: u8 = 10;
+    let path = std::env::temp_dir().join(format!("weald-appended-{}", std::process::id()));
+    in_green_with_spares(|| {
+        let writers: Vec<_> = (0..4_u8)
+            .map(|writer| {
+                let options = std::fs::File::options().append(true).create(true).clone();
+                let mut file = options.open(&path).unwrap();
+                weald::spawn(move || {
+                    for line in 0..LINES {
+                        file.write_all(&vec![writer * LINES + line; LINE]).unwrap();
+                        weald::yield_now();
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+    });
+    let all = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(all.len(), 4 * usize::from(LINES) * LINE);
+    let is_whole = |line: &[u8]| line.iter().all(|byte| *byte == line[0]);
+    assert!(all.chunks(LINE).all(is_whole));
+}

@@ -11,9 +11,9 @@ use std::os::fd::RawFd;
 use libc::{FILE, c_int, c_uint};
 use weald_scheduler::patch;
 
+use crate::closing::Closing;
 use crate::original::original;
 use crate::raw::{self, sys};
-use crate::wait::Closing;
 
 original! {
     FCLOSE: unsafe extern "C" fn(*mut FILE) -> c_int = c"fclose";

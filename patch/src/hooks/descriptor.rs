@@ -10,157 +10,21 @@
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
-use std::time::Duration;
 
 use libc::{c_int, c_void, iovec, off_t, size_t, ssize_t};
 use weald_scheduler::patch;
 
 use crate::Kind;
+use crate::ask::{file_type, is_socket};
+use crate::firm;
 use crate::hooks::on;
+use crate::hooks::run::{
+    AGAIN, INVALID, UNSUPPORTED, advance, failed, hand_over, hand_over_for_long, run, run_plain,
+};
+use crate::pauses::errno_of;
 use crate::raw::{self, error_of, sys};
-use crate::wait::{self, Direction, Ended, Wait};
-
-pub(crate) const AGAIN: isize = -(libc::EAGAIN as isize);
-pub(crate) const UNSUPPORTED: isize = -(libc::EOPNOTSUPP as isize);
-pub(crate) const INVALID: isize = -(libc::EINVAL as isize);
-
-/// The user has asked for a descriptor that does not block.
-pub(crate) fn is_nonblocking(fd: RawFd) -> bool {
-    // SAFETY: no pointers.
-    let flags = unsafe { sys!(SYS_fcntl, fd, libc::F_GETFL) };
-    error_of(flags).is_some() || flags & libc::O_NONBLOCK as isize != 0
-}
-
-/// `SO_RCVTIMEO` or `SO_SNDTIMEO`.
-pub(crate) fn socket_limit(fd: RawFd, direction: Direction) -> Option<Duration> {
-    let option = match direction {
-        Direction::Read => libc::SO_RCVTIMEO,
-        Direction::Write => libc::SO_SNDTIMEO,
-    };
-    let mut limit = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 0,
-    };
-    let mut length = size_of::<libc::timeval>();
-    // SAFETY: the pointers are to locals of the sizes that they say.
-    let result = unsafe {
-        sys!(
-            SYS_getsockopt,
-            fd,
-            libc::SOL_SOCKET,
-            option,
-            &raw mut limit,
-            &raw mut length
-        )
-    };
-    let (secs, micros) = (
-        u64::try_from(limit.tv_sec).ok()?,
-        u64::try_from(limit.tv_usec).ok()?,
-    );
-    let limit = Duration::from_secs(secs) + Duration::from_micros(micros);
-    (result == 0 && !limit.is_zero()).then_some(limit)
-}
-
-/// A call that says `EAGAIN` is followed by an event once it can be tried again, whatever happened before. That is so of
-/// streams and pipes. It is not of a datagram socket that was shut down before the call, whose plain call ends at once.
-pub(crate) fn has_true_events(fd: RawFd) -> bool {
-    let domain = super::socket::option(fd, libc::SO_DOMAIN);
-    let Some(domain) = domain else {
-        return file_type(fd) == Some(libc::S_IFIFO);
-    };
-    [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX].contains(&domain)
-        && super::socket::option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
-}
-
-/// The kind of file, as `st_mode` names it.
-fn file_type(fd: RawFd) -> Option<libc::mode_t> {
-    // SAFETY: all zeros is a valid record, and the pointer is to it.
-    unsafe {
-        let mut status: libc::stat = std::mem::zeroed();
-        let told = sys!(SYS_fstat, fd, &raw mut status);
-        (told == 0).then_some(status.st_mode & libc::S_IFMT)
-    }
-}
-
-/// An `errno` as a system call returns it.
-pub(crate) fn failed(errno: i32) -> isize {
-    -(errno as isize)
-}
-
-/// A call that blocks: `attempt` does not wait and says `EAGAIN`; `plain` waits on the OS thread,
-/// for what cannot be waited for otherwise. It may be one of several that make up a call of the user's, with one
-/// `wait`; zero then also says that there is no more to come.
-pub(crate) fn run(
-    wait: &mut Wait,
-    mut attempt: impl FnMut() -> isize,
-    plain: impl FnOnce() -> isize,
-) -> isize {
-    loop {
-        let result = wait.attempt(&mut attempt);
-        if result != AGAIN {
-            wait.progressed();
-            if result > 0 {
-                wait.has_part();
-            }
-            patch::spend();
-            return result;
-        }
-        if wait.is_nonblocking() {
-            return result;
-        }
-        let deadline = wait.deadline();
-        match wait.wait(deadline) {
-            Ended::Woken if wait.is_over() => return 0,
-            Ended::Woken => {}
-            Ended::TimedOut => return AGAIN,
-            Ended::Failed(errno) => return failed(errno),
-            Ended::Plain => return hand_over(|| wait.unless_closed(plain)),
-            Ended::Unpollable => return hand_over_for_long(|| wait.unless_closed(plain)),
-        }
-    }
-}
-
-/// Makes a call that blocks the OS thread; the worker goes on elsewhere if files are patched.
-pub(crate) fn hand_over(plain: impl FnOnce() -> isize) -> isize {
-    if on(Kind::Files) {
-        patch::blocking_quietly(plain)
-    } else {
-        plain()
-    }
-}
-
-/// As [`hand_over`], for a call that may last until another green thread has done something.
-pub(crate) fn hand_over_for_long(plain: impl FnOnce() -> isize) -> isize {
-    if on(Kind::Files) {
-        patch::blocking_until_others_act(plain)
-    } else {
-        plain()
-    }
-}
-
-/// Waits for a descriptor whose calls cannot be told not to wait, then makes the call.
-pub(crate) fn run_plain(wait: &mut Wait, plain: impl FnOnce() -> isize) -> isize {
-    let events = match wait.direction() {
-        Direction::Read => libc::POLLIN,
-        Direction::Write => libc::POLLOUT,
-    };
-    let fd = wait.fd();
-    while !wait.is_nonblocking() {
-        let looked = wait.attempt(|| isize::from(wait::told(fd, events)));
-        if looked != 0 {
-            if looked < 0 {
-                return looked;
-            }
-            break;
-        }
-        match wait.wait(None) {
-            Ended::Woken | Ended::TimedOut => {}
-            Ended::Failed(errno) => return failed(errno),
-            Ended::Plain | Ended::Unpollable => break,
-        }
-    }
-    hand_over(|| wait.unless_closed(plain))
-}
+use crate::slot::Direction;
+use crate::wait::Wait;
 
 /// An ordinary file takes a write whole: in parts, those of two writers that append could mix.
 fn is_file(fd: RawFd) -> bool {
@@ -196,11 +60,11 @@ unsafe fn vectored(wait: &mut Wait, iov: *const iovec, count: c_int, flags: c_in
         return hand_over(plain);
     }
     if patch::is_pending()
-        && super::socket::is_socket(fd)
-        && !crate::firm::is_firm(fd, direction)
+        && is_socket(fd)
+        && !firm::is_firm(fd, direction)
         && let Some(pending) = patch::pending()
     {
-        return failed(wait::errno_of(pending));
+        return failed(errno_of(pending));
     }
     let attempt = || {
         let flags = flags | libc::RWF_NOWAIT;
@@ -268,22 +132,6 @@ pub(crate) unsafe fn at_place(
         // SAFETY: by contract.
         Direction::Write => unsafe { write_all(fd, iov, count, flags) },
     }
-}
-
-/// What is left of a vector when so many bytes of it are done.
-pub(crate) fn advance(parts: &[iovec], mut done: usize) -> Vec<iovec> {
-    let mut rest = Vec::with_capacity(parts.len());
-    for part in parts {
-        let skip = done.min(part.iov_len);
-        done -= skip;
-        if skip < part.iov_len {
-            rest.push(iovec {
-                iov_base: part.iov_base.cast::<u8>().wrapping_add(skip).cast(),
-                iov_len: part.iov_len - skip,
-            });
-        }
-    }
-    rest
 }
 
 /// read(2).

@@ -13,8 +13,8 @@ use libc::{c_char, c_int, c_long, c_void, sembuf, siginfo_t, sigset_t, size_t, s
 use weald_scheduler::patch;
 
 use crate::Kind;
+use crate::hooks::limit::duration_of;
 use crate::hooks::on;
-use crate::hooks::sleep::duration_of;
 use crate::original::original;
 use crate::raw::{self, error_of, sys};
 

@@ -14,11 +14,11 @@ use weald_scheduler::patch;
 
 use crate::Kind;
 use crate::deadlock::Watch;
-use crate::hooks::descriptor::failed;
 use crate::hooks::on;
+use crate::hooks::run::failed;
+use crate::pauses::{Ended, Pauses, errno_of};
 use crate::raw::{self, error_of, sys};
 use crate::slot::SETTINGS;
-use crate::wait::{self, Ended, Pauses};
 
 /// Those who wait for a lock of a file, whichever.
 static WAITERS: WaitQueue = WaitQueue::new();
@@ -61,7 +61,7 @@ fn locked(attempt: impl Fn() -> isize, mut is_deadlock: impl FnMut() -> bool) ->
         return first;
     }
     if let Some(pending) = patch::pending() {
-        return failed(wait::errno_of(pending));
+        return failed(errno_of(pending));
     }
     let _counted = Counted::begin();
     let mut pauses = Pauses::default();

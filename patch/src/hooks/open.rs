@@ -11,10 +11,12 @@ use libc::{c_char, c_int, mode_t};
 use weald_scheduler::patch;
 
 use crate::Kind;
-use crate::hooks::descriptor::failed;
+use crate::ask;
 use crate::hooks::on;
+use crate::hooks::run::failed;
+use crate::pauses::{Ended, Pauses, errno_of};
 use crate::raw::{self, error_of, sys};
-use crate::wait::{self, Ended, Pauses};
+use crate::slot::close_own;
 
 /// The path leads to a FIFO.
 ///
@@ -44,14 +46,14 @@ impl Bin {
 impl Drop for Bin {
     fn drop(&mut self) {
         for fd in self.0 {
-            wait::close_own(fd);
+            close_own(fd);
         }
     }
 }
 
 /// A writer has opened the FIFO since it was opened here.
 fn has_writer(fd: RawFd, bin: &Bin) -> bool {
-    if wait::told(fd, libc::POLLIN) != 0 {
+    if ask::told(fd, libc::POLLIN) != 0 {
         return true;
     }
     // SAFETY: no pointers. It says 0 if there is no writer, `EAGAIN` if there is one.
@@ -132,7 +134,7 @@ pub(crate) unsafe extern "C" fn openat(
         return raw::int(plain());
     }
     if let Some(pending) = patch::pending() {
-        return raw::int(failed(wait::errno_of(pending)));
+        return raw::int(failed(errno_of(pending)));
     }
     // SAFETY: by contract.
     raw::int(unsafe { open_fifo(folder, path, flags, mode, plain) })

@@ -12,10 +12,12 @@ use libc::{c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use weald_scheduler::patch;
 
 use crate::Kind;
-use crate::hooks::descriptor::failed;
 use crate::hooks::on;
+use crate::hooks::run::failed;
+use crate::pauses::{Ended, Pauses, errno_of};
 use crate::raw::{self, error_of, sys};
-use crate::wait::{self, Direction, Ended, Pauses, Wait};
+use crate::slot::{Direction, close_own};
+use crate::wait::Wait;
 
 /// A descriptor that is readable when the process has ended.
 struct Pidfd(RawFd);
@@ -33,7 +35,7 @@ impl Pidfd {
 
 impl Drop for Pidfd {
     fn drop(&mut self) {
-        wait::close_own(self.0);
+        close_own(self.0);
     }
 }
 
@@ -45,7 +47,7 @@ fn for_child(pid: pid_t, attempt: impl Fn() -> isize, plain: impl FnOnce() -> is
         return first;
     }
     if let Some(pending) = patch::pending() {
-        return failed(wait::errno_of(pending));
+        return failed(errno_of(pending));
     }
     let Some(pidfd) = Pidfd::open(pid) else {
         return patch::blocking_until_others_act(plain);

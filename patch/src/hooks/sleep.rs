@@ -11,22 +11,9 @@ use libc::{c_int, c_uint, clockid_t, timespec, useconds_t};
 use weald_scheduler::patch::{self, Waited};
 
 use crate::Kind;
+use crate::hooks::limit::{duration_of, timespec_of};
 use crate::hooks::on;
 use crate::raw::{self, error_of, sys};
-
-/// `None`: it is none.
-pub(crate) fn duration_of(spec: timespec) -> Option<Duration> {
-    let secs = u64::try_from(spec.tv_sec).ok()?;
-    let nanos = u32::try_from(spec.tv_nsec).ok()?;
-    (nanos < 1_000_000_000).then(|| Duration::new(secs, nanos))
-}
-
-pub(crate) fn timespec_of(duration: Duration) -> timespec {
-    timespec {
-        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: duration.subsec_nanos().into(),
-    }
-}
 
 /// Sleeps. Returns what an exception has left of the time.
 fn sleep_for(duration: Duration) -> Duration {

@@ -20,8 +20,8 @@ use weald_scheduler::patch::{self, Bypass};
 
 use crate::Kind;
 use crate::futex::{List, Waited};
+use crate::hooks::limit::duration_of;
 use crate::hooks::on;
-use crate::hooks::sleep::duration_of;
 use crate::hooks::{close, lock, socket};
 use crate::raw;
 

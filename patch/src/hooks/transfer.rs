@@ -13,10 +13,13 @@ use libc::{c_int, c_uint, iovec, off_t, size_t, ssize_t};
 use weald_scheduler::patch;
 
 use crate::Kind;
-use crate::hooks::descriptor::{AGAIN, INVALID, UNSUPPORTED, failed, hand_over, is_nonblocking};
+use crate::ask::{self, is_nonblocking, option};
 use crate::hooks::on;
+use crate::hooks::run::{AGAIN, INVALID, UNSUPPORTED, failed, hand_over, hand_over_what_is_ready};
+use crate::pauses::{Ended, Pauses, errno_of};
 use crate::raw::{self, sys};
-use crate::wait::{self, Direction, Ended, Pauses, Wait};
+use crate::slot::Direction;
+use crate::wait::Wait;
 
 /// The ends of a call, from where and to where data goes.
 struct Ends {
@@ -55,7 +58,7 @@ impl Ends {
     fn wait(&mut self) -> Result<(), Over> {
         let failed = |errno| Over::Failed(failed(errno));
         if let Some(pending) = patch::pending() {
-            return Err(failed(wait::errno_of(pending)));
+            return Err(failed(errno_of(pending)));
         }
         let (source, target, must_be_file) = (self.reads, self.writes, self.reads_file);
         let is_error = || is_error(source, target) || (must_be_file && !is_file(source));
@@ -74,7 +77,7 @@ impl Ends {
                 let fd = end.fd();
                 let mut woken = false;
                 loop {
-                    let ready = end.attempt(|| isize::from(wait::told(fd, events)));
+                    let ready = end.attempt(|| isize::from(ask::told(fd, events)));
                     if ready < 0 {
                         return Err(Over::Failed(ready));
                     }
@@ -132,7 +135,7 @@ fn both(mut ends: Ends, mut call: impl FnMut() -> isize) -> isize {
             Err(Over::Failed(error)) => return error,
             Err(Over::IsError) => return call(),
         }
-        let result = hand_over(|| ends.unless_closed(&mut call));
+        let result = hand_over_what_is_ready(|| ends.unless_closed(&mut call));
         let mut all = [&mut ends.from, &mut ends.to];
         let mut all = all.iter_mut().filter_map(|end| end.as_mut());
         if result != AGAIN || all.any(Wait::is_nonblocking) {
@@ -198,7 +201,7 @@ fn is_pipe(fd: RawFd) -> bool {
 /// How much a socket that poll(2) calls writable takes without waiting: it has room for a third of its
 /// buffer, of which a part is the kernel's own. `None`: it is no socket.
 fn room(fd: RawFd) -> Option<usize> {
-    let buffer = super::socket::option(fd, libc::SO_SNDBUF)?;
+    let buffer = option(fd, libc::SO_SNDBUF)?;
     Some(usize::try_from(buffer / 8).unwrap_or(0).max(4096))
 }
 
@@ -320,7 +323,7 @@ pub(crate) unsafe extern "C" fn sendfile(
     let Some(room) = room(to) else {
         // A pipe takes what it has room for, a file all.
         return raw::result(match ends.wait() {
-            Ok(()) => hand_over(|| ends.unless_closed(|| call(count))),
+            Ok(()) => hand_over_what_is_ready(|| ends.unless_closed(|| call(count))),
             Err(Over::Failed(error)) => error,
             Err(Over::IsError) => call(count),
         });
@@ -334,7 +337,7 @@ pub(crate) unsafe extern "C" fn sendfile(
             Err(Over::Failed(error)) => return raw::result(error),
         }
         let part = (count - done).min(room);
-        let sent = hand_over(|| ends.unless_closed(|| call(part)));
+        let sent = hand_over_what_is_ready(|| ends.unless_closed(|| call(part)));
         if let Some(end) = &mut ends.to {
             end.progressed();
         }

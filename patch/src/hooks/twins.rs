@@ -7,7 +7,7 @@ use libc::{
     sockaddr, socklen_t, ssize_t, timespec, timeval,
 };
 
-use super::{close, descriptor, lock, open, poll, sleep, socket};
+use super::{close, connect, descriptor, lock, open, poll, receive, select, send, sleep};
 
 /// Ends the process, as libc does, if a call may write behind its buffer.
 fn check(count: impl TryInto<size_t>, room: size_t) {
@@ -62,7 +62,7 @@ unsafe extern "C" fn __recv_chk(
 ) -> ssize_t {
     check(count, room);
     // SAFETY: by contract.
-    unsafe { socket::recv(fd, buf, count, flags) }
+    unsafe { receive::recv(fd, buf, count, flags) }
 }
 
 /// As `recvfrom`; the room is not the last argument.
@@ -81,7 +81,7 @@ unsafe extern "C" fn __recvfrom_chk(
 ) -> ssize_t {
     check(count, room);
     // SAFETY: by contract.
-    unsafe { socket::recvfrom(fd, buf, count, flags, addr, addr_len) }
+    unsafe { receive::recvfrom(fd, buf, count, flags, addr, addr_len) }
 }
 
 macro_rules! without_mode {
@@ -138,10 +138,10 @@ aliases! {
     lockf64 = lock::lockf(fd: c_int, command: c_int, length: off_t) -> c_int;
     __close = close::close(fd: c_int) -> c_int;
     __dup2 = close::dup2(old: c_int, new: c_int) -> c_int;
-    __connect = socket::connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int;
-    __send = socket::send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t;
+    __connect = connect::connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int;
+    __send = send::send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t;
     __poll = poll::poll(fds: *mut pollfd, count: nfds_t, limit: c_int) -> c_int;
-    __select = poll::select(count: c_int, read: *mut fd_set, write: *mut fd_set,
+    __select = select::select(count: c_int, read: *mut fd_set, write: *mut fd_set,
         except: *mut fd_set, limit: *mut timeval) -> c_int;
     __nanosleep = sleep::nanosleep(wish: *const timespec, rest: *mut timespec) -> c_int;
 }

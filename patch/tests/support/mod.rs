@@ -69,3 +69,41 @@ pub(crate) fn at_once(many: usize, body: impl Fn(usize) + Send + Sync + 'static)
         start.elapsed()
     })
 }
+
+/// For so long the CPU is watched.
+const WATCHED: Duration = Duration::from_millis(250);
+/// So much of a core those who wait may use, all together.
+pub(crate) const SHARE: f64 = 0.02;
+
+/// The CPU time that this process has used.
+#[allow(unsafe_code, reason = "getrusage(2)")]
+fn cpu() -> Duration {
+    // SAFETY: all zeros is a valid record, and the pointer is to it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    let of = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec.unsigned_abs())
+            + Duration::from_micros(time.tv_usec.unsigned_abs())
+    };
+    of(usage.ru_utime) + of(usage.ru_stime)
+}
+
+/// The part of a core that this process uses, the best of some tries: other programs of the machine make this one use more.
+pub(crate) fn share_of(rounds: usize) -> f64 {
+    let once = || {
+        let (before, begun) = (cpu(), Instant::now());
+        std::thread::sleep(WATCHED);
+        cpu().saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64()
+    };
+    let mut best = f64::INFINITY;
+    for _ in 0..rounds {
+        best = best.min(once());
+        if best < SHARE {
+            break;
+        }
+    }
+    best
+}

@@ -1,0 +1,94 @@
+//! The end of descriptor numbers: those who wait for a number that is closed are told, and its poller forgets it.
+//!
+//! The invariants are those of `wait.rs`.
+#![allow(unsafe_code, reason = "slots that live for ever")]
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{Ordering, fence};
+
+use crate::members;
+use crate::slot::{CHUNK, Slot, is_here, place_of};
+
+/// Who closes a number waits for so many turns, of some tens of milliseconds, for calls that are being tried.
+/// Without a bound it would wait for ever in a signal handler that has broken such a call off.
+const LONGEST_SPIN: u32 = 1 << 20;
+
+/// Says that these numbers are about to be closed; the value that it returns says, when dropped, that
+/// they are.
+#[must_use = "who waits is told when it is dropped"]
+pub(crate) struct Closing(RawFd, RawFd);
+
+impl Closing {
+    /// From the first number to the last one.
+    #[inline]
+    pub(crate) fn begin(first: RawFd, last: RawFd) -> Self {
+        let closing = Self(first, last);
+        closing.each(|fd, slot| {
+            slot.known.forget();
+            let (armed, waited_for) = (slot.is_armed(), slot.is_waited_for());
+            let here = (armed || waited_for) && is_here();
+            if here && armed {
+                slot.disarm(fd);
+            }
+            let tell = here && waited_for;
+            if tell {
+                slot.closes.fetch_add(1, Ordering::Relaxed);
+            }
+            tell
+        });
+        closing
+    }
+
+    /// Calls `f` for each slot that there is until all are done; where it says so, waits until no call
+    /// is being tried again (invariant 4).
+    fn each(&self, f: impl Fn(RawFd, &'static Slot) -> bool) {
+        let mut fd = self.0.max(0);
+        while fd <= self.1 {
+            let Some((place, index)) = place_of(fd) else {
+                return;
+            };
+            let chunk = place.load(Ordering::Acquire);
+            if chunk.is_null() {
+                let rest = RawFd::try_from(CHUNK - index).unwrap_or(RawFd::MAX);
+                let Some(next) = fd.checked_add(rest) else {
+                    return;
+                };
+                fd = next;
+                continue;
+            }
+            // SAFETY: a chunk in the table stays for ever.
+            let slot: &'static Slot = unsafe { &(&*chunk)[index] };
+            if f(fd, slot) {
+                // Pairs with the fence of `wait::Wait::attempt`.
+                fence(Ordering::SeqCst);
+                let mut turns = 0_u32;
+                while slot.trying.load(Ordering::Acquire) > 0 && turns < LONGEST_SPIN {
+                    turns += 1;
+                    crate::shim::spin(turns);
+                }
+            }
+            let Some(next) = fd.checked_add(1) else {
+                return;
+            };
+            fd = next;
+        }
+    }
+}
+
+impl Drop for Closing {
+    #[inline]
+    fn drop(&mut self) {
+        // Pairs with the fence of `Members::new`: either this sees the number watched, or what is watched is not the file that was closed.
+        fence(Ordering::SeqCst);
+        self.each(|fd, slot| {
+            slot.known.forget();
+            if slot.is_waited_for() && is_here() {
+                slot.wake_all();
+                if slot.watched.load(Ordering::Relaxed) > 0 {
+                    members::tell(fd);
+                }
+            }
+            false
+        });
+    }
+}

@@ -1,0 +1,161 @@
+//! A number that is closed is told of no more: no poller keeps it, though a duplicate of its file is open, here or in a child.
+#![allow(unsafe_code, reason = "calls libc as a C program would")]
+#![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small numbers, in the types that libc has for them"
+)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use support::{in_green, number_of_its_own, runtime};
+
+/// How many descriptors there are of epoll instances that tell of the number: proc_pid_fdinfo(5). An instance may have several.
+fn tellers(number: RawFd) -> usize {
+    let of = |line: &str| {
+        let number_there = line.strip_prefix("tfd:")?.split_whitespace().next()?;
+        number_there.parse::<RawFd>().ok()
+    };
+    let all = std::fs::read_dir("/proc/self/fdinfo").unwrap();
+    let texts = all.filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok());
+    let tells = |text: &String| text.lines().any(|line| of(line) == Some(number));
+    texts.filter(tells).count()
+}
+
+/// Reads a byte by this number, and waits for it.
+fn wait_to_read(number: RawFd, far: &UnixStream) {
+    let mut far = far.try_clone().unwrap();
+    let writes = weald::spawn(move || far.write_all(b"x").unwrap());
+    // SAFETY: it is open, and not closed here.
+    let mut near = ManuallyDrop::new(unsafe { UnixStream::from_raw_fd(number) });
+    near.read_exact(&mut [0]).unwrap();
+    writes.join().unwrap();
+}
+
+/// The ways to close a number, some of which put `other` there.
+fn close(way: usize, number: RawFd, other: RawFd) {
+    // SAFETY: no pointers, but for a string and a new stream.
+    unsafe {
+        let result = match way {
+            0 => libc::close(number),
+            1 => libc::dup2(other, number) - number,
+            2 => libc::dup3(other, number, libc::O_CLOEXEC) - number,
+            3 => libc::close_range(number as _, number as _, 0),
+            4 => libc::syscall(libc::SYS_close, number) as _,
+            _ => libc::fclose(libc::fdopen(number, c"r+".as_ptr())),
+        };
+        assert_eq!(result, 0, "{way}");
+    }
+}
+
+const WAYS: usize = 6;
+
+#[test]
+fn a_number_that_was_waited_for_and_is_closed_is_told_of_no_more() {
+    for way in 0..WAYS {
+        in_green(move || {
+            let (mut near, far) = UnixStream::pair().unwrap();
+            let (other, _other) = UnixStream::pair().unwrap();
+            let number = number_of_its_own(&near, 800 + 10 * way as RawFd);
+            assert_eq!(tellers(number), 0, "{way}");
+            wait_to_read(number, &far);
+            assert!(tellers(number) > 0, "{way}");
+            close(way, number, other.as_raw_fd());
+            assert_eq!(tellers(number), 0, "{way}");
+            // The file's other number is waited for as before.
+            near.write_all(b"there").unwrap();
+            wait_to_read(near.as_raw_fd(), &far);
+            // SAFETY: no pointers; it may be closed.
+            unsafe { libc::close(number) };
+        });
+    }
+}
+
+#[test]
+fn a_number_that_two_runtimes_wait_for_is_told_of_no_more() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let number = number_of_its_own(&near, 900);
+    let (one, other) = (runtime(1), runtime(1));
+    one.run(|| wait_to_read(number, &far));
+    let of_one = tellers(number);
+    other.run(|| wait_to_read(number, &far));
+    assert!(of_one > 0 && tellers(number) > of_one);
+    // By an OS thread.
+    close(0, number, -1);
+    assert_eq!(tellers(number), 0);
+    // After the end of a poller that has told of it.
+    let number = number_of_its_own(&near, 910);
+    one.run(|| wait_to_read(number, &far));
+    drop(one);
+    other.run(|| wait_to_read(number, &far));
+    other.run(|| close(0, number, -1));
+    assert_eq!(tellers(number), 0);
+}
+
+#[test]
+fn a_descriptor_that_a_child_keeps_is_told_of_no_more() {
+    in_green(|| {
+        let (near, far) = UnixStream::pair().unwrap();
+        let number = number_of_its_own(&near, 920);
+        wait_to_read(number, &far);
+        // SAFETY: no pointers; it stays open in the child.
+        assert_eq!(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }, 0);
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        close(0, number, -1);
+        drop(near);
+        assert_eq!(tellers(number), 0);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}
+
+#[test]
+fn the_close_of_a_child_leaves_the_parent_what_it_waits_for() {
+    in_green(|| {
+        let (near, far) = UnixStream::pair().unwrap();
+        let number = near.as_raw_fd();
+        wait_to_read(number, &far);
+        // SAFETY: the child closes a number and ends, and touches nothing else.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: no pointers.
+            unsafe {
+                libc::close(number);
+                libc::_exit(0);
+            }
+        }
+        let mut status = 0;
+        // SAFETY: a pointer to a local.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert!(tellers(number) > 0);
+        wait_to_read(number, &far);
+    });
+}
+
+#[test]
+fn a_close_that_takes_a_number_out_leaves_errno_alone() {
+    in_green(|| {
+        let (near, far) = UnixStream::pair().unwrap();
+        let number = number_of_its_own(&near, 930);
+        wait_to_read(number, &far);
+        // Nothing that was armed here before.
+        let unknown = number_of_its_own(&near, 940);
+        // SAFETY: the pointer is to a local; it is this thread's errno.
+        unsafe {
+            *libc::__errno_location() = libc::E2BIG;
+            libc::close(number);
+            libc::close(unknown);
+            assert_eq!(*libc::__errno_location(), libc::E2BIG);
+        }
+    });
+}
