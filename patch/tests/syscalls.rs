@@ -80,18 +80,24 @@ fn count(test: &str, one_by_one: bool, rounds: usize) -> Option<(f64, String)> {
     let ended = server.wait().unwrap();
     let report = std::fs::read_to_string(&out).ok()?;
     let _ = std::fs::remove_file(&out);
-    ended
-        .success()
-        .then(|| (report.lines().filter_map(calls_of).sum(), report))
+    ended.success().then(|| {
+        let lines = report.lines();
+        (
+            lines.filter_map(|line| calls_of(line, one_by_one)).sum(),
+            report,
+        )
+    })
 }
 
 /// The calls in one line of strace's table: percent, seconds, microseconds per call, calls, errors if there are any, name.
 ///
-/// Not those that go by the clock: strace makes the server so slow that the monitor finds it late, and looks there by `poll`.
-fn calls_of(line: &str) -> Option<f64> {
+/// Not those that go by the clock: strace makes the server so slow that the monitor finds it late, and looks there by `poll`. Nor the
+/// waits for events where several messages are on their way: how many one wait brings is the system's to say, which may run server and
+/// clients in turns.
+fn calls_of(line: &str, one_by_one: bool) -> Option<f64> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let name = *words.last()?;
-    if ["total", "futex", "poll"].contains(&name) {
+    if ["total", "futex", "poll"].contains(&name) || (name.starts_with("epoll_") && !one_by_one) {
         return None;
     }
     words.get(3)?.parse().ok()
@@ -123,5 +129,5 @@ fn a_message_that_is_waited_for_costs_four_system_calls() {
 #[test]
 fn a_message_costs_three_system_calls_when_busy() {
     let each = each("a_message_costs_three_system_calls_when_busy", false);
-    assert!(each.is_none_or(|each| each < 3.5), "{each:?}");
+    assert!(each.is_none_or(|each| each < 3.1), "{each:?}");
 }

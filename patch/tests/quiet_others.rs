@@ -1,5 +1,5 @@
-//! Who waits uses no CPU, whatever state its descriptor is in. A program of its own, as it measures the
-//! process.
+//! Who waits uses no CPU, whatever state its descriptor is in: the calls that the table of `quiet_waits.rs` does not have. A program of its
+//! own, as it measures the process.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 #![allow(
@@ -14,9 +14,9 @@ mod support;
 use std::any::Any;
 use std::ffi::CString;
 use std::io::Write;
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,10 +24,6 @@ use std::time::{Duration, Instant};
 
 /// So many wait for one descriptor.
 const WAITERS: usize = 16;
-/// For so long the CPU is watched.
-const WATCHED: Duration = Duration::from_millis(250);
-/// So much of a core they may use all together.
-const SHARE: f64 = 0.02;
 
 /// A descriptor in a state, with what keeps it there.
 struct Place {
@@ -87,54 +83,6 @@ fn tcp_full(half_closed: bool) -> Place {
     Place::new(server, vec![Box::new(client)])
 }
 
-fn unix_full(half_closed: bool) -> Place {
-    let (client, server) = UnixStream::pair().unwrap();
-    if half_closed {
-        client.shutdown(Shutdown::Write).unwrap();
-    }
-    fill(&server, |bytes| (&server).write(bytes));
-    Place::new(server, vec![Box::new(client)])
-}
-
-fn urgent() -> Place {
-    let (client, server) = tcp();
-    // SAFETY: one byte.
-    let sent = unsafe { libc::send(client.as_raw_fd(), c"x".as_ptr().cast(), 1, libc::MSG_OOB) };
-    assert_eq!(sent, 1);
-    std::thread::sleep(Duration::from_millis(5));
-    Place::new(server, vec![Box::new(client)])
-}
-
-fn errors_queued() -> Place {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let on: libc::c_int = 1;
-    // SAFETY: a pointer to a local of the size that it says.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_RECVERR,
-            (&raw const on).cast(),
-            4,
-        )
-    };
-    assert_eq!(set, 0);
-    let gone = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    socket.send_to(b"x", gone).unwrap();
-    std::thread::sleep(Duration::from_millis(5));
-    // The error itself is told once; the queue keeps its record.
-    socket.set_nonblocking(true).unwrap();
-    while socket
-        .recv(&mut [0; 9])
-        .is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
-    {}
-    socket.set_nonblocking(false).unwrap();
-    Place::new(socket, Vec::new())
-}
-
 fn few_bytes(low: libc::c_int) -> Place {
     let (mut client, server) = tcp();
     let value = (&raw const low).cast();
@@ -153,16 +101,6 @@ fn few_bytes(low: libc::c_int) -> Place {
     Place::new(server, vec![Box::new(client)])
 }
 
-fn quiet_tcp() -> Place {
-    let (client, server) = tcp();
-    Place::new(server, vec![Box::new(client)])
-}
-
-fn listener() -> Place {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    Place::new(listener, Vec::new())
-}
-
 fn scratch(name: &str) -> std::path::PathBuf {
     std::env::temp_dir().join(format!("weald-idle-{}-{name}", std::process::id()))
 }
@@ -171,33 +109,6 @@ fn path_of(name: &str) -> CString {
     let path = scratch(name);
     let _ = std::fs::remove_file(&path);
     CString::new(path.to_str().unwrap()).unwrap()
-}
-
-fn datagrams_full() -> Place {
-    let path = path_of("datagrams");
-    let receiver = UnixDatagram::bind(path.to_str().unwrap()).unwrap();
-    let sender = UnixDatagram::unbound().unwrap();
-    fill(&sender, |_| sender.send_to(b"x", path.to_str().unwrap()));
-    let mut place = Place::new(sender, vec![Box::new(receiver)]);
-    place.path = path;
-    place
-}
-
-fn connected_datagrams_full() -> Place {
-    let (near, far) = UnixDatagram::pair().unwrap();
-    fill(&near, |_| near.send(b"x"));
-    Place::new(near, vec![Box::new(far)])
-}
-
-fn listener_full() -> Place {
-    let path = path_of("listener");
-    let listener = UnixListener::bind(path.to_str().unwrap()).unwrap();
-    // SAFETY: no pointers.
-    unsafe { libc::listen(listener.as_raw_fd(), 0) };
-    let first = UnixStream::connect(path.to_str().unwrap()).unwrap();
-    let mut place = Place::new(listener, vec![Box::new(first)]);
-    place.path = path;
-    place
 }
 
 fn pipe(full: bool) -> Place {
@@ -211,29 +122,11 @@ fn pipe(full: bool) -> Place {
     place
 }
 
-fn hung_up_pipe() -> Place {
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(writer);
-    Place::new(reader, Vec::new())
-}
-
 fn owned(fd: RawFd) -> Place {
     assert!(fd >= 0);
     // SAFETY: it is new.
     let owned = unsafe { OwnedFd::from_raw_fd(fd) };
     Place::new(owned, Vec::new())
-}
-
-fn eventfd(full: bool) -> Place {
-    // SAFETY: no pointers; eight bytes of a local.
-    unsafe {
-        let fd = libc::eventfd(0, 0);
-        let most = u64::MAX - 1;
-        if full {
-            assert_eq!(libc::write(fd, (&raw const most).cast(), 8), 8);
-        }
-        owned(fd)
-    }
 }
 
 fn locked_file() -> Place {
@@ -264,37 +157,6 @@ fn fifo() -> Place {
     place
 }
 
-fn address_of(path: &CString) -> libc::sockaddr_un {
-    // SAFETY: all zeros is a valid address.
-    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = libc::AF_UNIX as _;
-    for (to, from) in address.sun_path.iter_mut().zip(path.as_bytes()) {
-        *to = from.cast_signed();
-    }
-    address
-}
-
-fn poll(fd: RawFd, events: libc::c_short) -> i64 {
-    let mut one = libc::pollfd {
-        fd,
-        events,
-        revents: 0,
-    };
-    // SAFETY: one entry.
-    unsafe { libc::poll(&raw mut one, 1, -1) }.into()
-}
-
-fn select(fd: RawFd, which: usize) -> i64 {
-    // SAFETY: all zeros is an empty set; the descriptor is below its size.
-    unsafe {
-        let mut set: libc::fd_set = std::mem::zeroed();
-        libc::FD_SET(fd, &raw mut set);
-        let mut sets = [ptr::null_mut(); 3];
-        sets[which] = &raw mut set;
-        libc::select(fd + 1, sets[0], sets[1], sets[2], ptr::null_mut()).into()
-    }
-}
-
 type Make = fn() -> Place;
 type Call = fn(&Place) -> i64;
 
@@ -302,16 +164,6 @@ static mut BYTES: [u8; 1 << 20] = [0; 1 << 20];
 
 fn bytes() -> *mut libc::c_void {
     (&raw mut BYTES).cast()
-}
-
-fn send(place: &Place) -> i64 {
-    // SAFETY: a buffer of that size.
-    unsafe { libc::send(place.fd, bytes(), 1 << 20, 0) as i64 }
-}
-
-fn write(place: &Place) -> i64 {
-    // SAFETY: a buffer of that size.
-    unsafe { libc::write(place.fd, bytes(), 1 << 20) as i64 }
 }
 
 fn recv(place: &Place) -> i64 {
@@ -325,21 +177,6 @@ fn read(place: &Place) -> i64 {
 }
 
 const ROWS: &[(&str, Make, Call)] = &[
-    ("send, full", || tcp_full(false), send),
-    ("send, full and half-closed", || tcp_full(true), send),
-    ("write, full and half-closed", || tcp_full(true), write),
-    (
-        "poll to write, full and half-closed",
-        || tcp_full(true),
-        |p| poll(p.fd, libc::POLLOUT),
-    ),
-    (
-        "select to write, full",
-        || tcp_full(false),
-        |p| select(p.fd, 1),
-    ),
-    ("send, Unix, full", || unix_full(false), send),
-    ("send, Unix, full and half-closed", || unix_full(true), send),
     (
         "sendfile, full and half-closed",
         || {
@@ -355,25 +192,6 @@ const ROWS: &[(&str, Make, Call)] = &[
             unsafe { libc::sendfile(p.fd, p.other, &raw mut at, 1 << 16) as i64 }
         },
     ),
-    ("recv, urgent byte pending", urgent, recv),
-    ("poll to read, urgent byte pending", urgent, |p| {
-        poll(p.fd, libc::POLLIN)
-    }),
-    ("select to read, urgent byte pending", urgent, |p| {
-        select(p.fd, 0)
-    }),
-    ("recv, error queued", errors_queued, recv),
-    ("read, error queued", errors_queued, read),
-    ("recvmsg, error queued", errors_queued, |p| {
-        // SAFETY: all zeros is a valid header without buffers.
-        unsafe {
-            let mut header: libc::msghdr = std::mem::zeroed();
-            libc::recvmsg(p.fd, &raw mut header, 0) as i64
-        }
-    }),
-    ("select except, error queued", errors_queued, |p| {
-        select(p.fd, 2)
-    }),
     ("recv, below the low-water mark", || few_bytes(10), recv),
     (
         "peek at more than there is",
@@ -381,45 +199,6 @@ const ROWS: &[(&str, Make, Call)] = &[
         |p| {
             // SAFETY: a buffer of that size.
             unsafe { libc::recv(p.fd, bytes(), 10, libc::MSG_PEEK | libc::MSG_WAITALL) as i64 }
-        },
-    ),
-    ("recv, nothing there", quiet_tcp, recv),
-    ("accept", listener, |p| {
-        // SAFETY: no address is asked for.
-        unsafe { libc::accept(p.fd, ptr::null_mut(), ptr::null_mut()) }.into()
-    }),
-    ("sendto, full queue, not connected", datagrams_full, |p| {
-        let to = address_of(&p.path);
-        let length = size_of::<libc::sockaddr_un>() as u32;
-        // SAFETY: a buffer of one byte and an address of that size.
-        unsafe { libc::sendto(p.fd, bytes(), 1, 0, (&raw const to).cast(), length) as i64 }
-    }),
-    (
-        "send, full queue, connected",
-        connected_datagrams_full,
-        |p| {
-            // SAFETY: a buffer of one byte.
-            unsafe { libc::send(p.fd, bytes(), 1, 0) as i64 }
-        },
-    ),
-    ("connect, full listener", listener_full, |p| {
-        let to = address_of(&p.path);
-        let length = size_of::<libc::sockaddr_un>() as u32;
-        // SAFETY: an address of that size.
-        unsafe {
-            let socket = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-            let result = libc::connect(socket, (&raw const to).cast(), length);
-            libc::close(socket);
-            result.into()
-        }
-    }),
-    ("read, empty pipe", || pipe(false), read),
-    (
-        "write, full pipe",
-        || pipe(true),
-        |p| {
-            // SAFETY: a buffer of that size.
-            unsafe { libc::write(p.other, bytes(), 5000) as i64 }
         },
     ),
     (
@@ -433,17 +212,6 @@ const ROWS: &[(&str, Make, Call)] = &[
         |p| {
             // SAFETY: no offsets.
             unsafe { libc::splice(p.fd, ptr::null_mut(), p.other, ptr::null_mut(), 9, 0) as i64 }
-        },
-    ),
-    ("select except, hung up", hung_up_pipe, |p| select(p.fd, 2)),
-    ("read, eventfd of zero", || eventfd(false), read),
-    (
-        "write, full eventfd",
-        || eventfd(true),
-        |p| {
-            let one = 1_u64;
-            // SAFETY: eight bytes of a local.
-            unsafe { libc::write(p.fd, (&raw const one).cast(), 8) as i64 }
         },
     ),
     (
@@ -506,40 +274,9 @@ const ROWS: &[(&str, Make, Call)] = &[
     }),
 ];
 
-fn cpu() -> Duration {
-    // SAFETY: all zeros is a valid record, and the pointer is to it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
-        usage
-    };
-    let of = |time: libc::timeval| {
-        Duration::from_secs(time.tv_sec.unsigned_abs())
-            + Duration::from_micros(time.tv_usec.unsigned_abs())
-    };
-    of(usage.ru_utime) + of(usage.ru_stime)
-}
-
-/// The best of some tries: other programs of the machine make this one use more.
-fn share_of(rounds: usize) -> f64 {
-    let once = || {
-        let (before, begun) = (cpu(), Instant::now());
-        std::thread::sleep(WATCHED);
-        cpu().saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64()
-    };
-    let mut best = f64::INFINITY;
-    for _ in 0..rounds {
-        best = best.min(once());
-        if best < SHARE {
-            break;
-        }
-    }
-    best
-}
-
 #[test]
 fn waiters_use_no_cpu_whatever_state_their_descriptor_is_in() {
-    let only = std::env::var("WEALD_IDLE_ROW").ok();
+    let only = std::env::var("WEALD_QUIET_ROW").ok();
     let mut wrong = Vec::new();
     for (name, make, call) in ROWS {
         if only
@@ -567,13 +304,13 @@ fn waiters_use_no_cpu_whatever_state_their_descriptor_is_in() {
             std::thread::yield_now();
         }
         std::thread::sleep(Duration::from_millis(50));
-        let share = share_of(4);
+        let share = support::share_of(4);
         let returned = back.load(Ordering::SeqCst);
         println!(
             "{name}: {:.2} % of a core, {returned} came back",
             share * 100.0
         );
-        if share >= SHARE || returned > 0 {
+        if share >= support::SHARE || returned > 0 {
             wrong.push(format!(
                 "{name}: {:.1} % of a core, {returned} came back",
                 share * 100.0
