@@ -1,5 +1,8 @@
 //! How many system calls an echoed message costs when there is work: one to read it, one to write it. And how many a short
 //! connection costs, with both ends in one process. Counted by strace(1), and not at all where that is not installed or not allowed.
+//!
+//! Calls that go by the clock are counted too, where a process cannot do without them, so each test counts several times and takes the
+//! least: on a busy machine the monitor sees a worker that was late, and others take its work over.
 
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -78,20 +81,30 @@ fn count(rounds: usize) -> Option<f64> {
         return None;
     }
     println!("{report}");
-    Some(report.lines().filter_map(calls_of).sum())
+    Some(count_lines(&report, &["epoll_wait", "futex", "poll"]))
 }
 
-/// The calls in one line of strace's table: percent, seconds, microseconds per call, calls, errors if there are any, name.
-///
-/// Not those that go by the clock: strace makes the server so slow that 100 us, after which a worker looks into its poller though it
-/// has work, pass with every message, and on a busy machine the monitor finds it late and looks there by `poll` each millisecond.
-fn calls_of(line: &str) -> Option<f64> {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let name = *words.last()?;
-    if ["total", "epoll_wait", "futex", "poll"].contains(&name) {
-        return None;
+/// The calls in strace's table but for some: percent, seconds, microseconds per call, calls, errors if there are any, name.
+fn count_lines(report: &str, without: &[&str]) -> f64 {
+    let calls = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let name = *words.last()?;
+        let counts = name != "total" && !without.contains(&name);
+        counts.then(|| words.get(3)?.parse::<f64>().ok()).flatten()
+    };
+    report.lines().filter_map(calls).sum()
+}
+
+/// The least of some counts, of which the first below the bound is enough.
+fn least(bound: f64, count: impl Fn() -> Option<f64>) -> Option<f64> {
+    let mut least = f64::INFINITY;
+    for _ in 0..4 {
+        least = least.min(count()?);
+        if least < bound {
+            break;
+        }
     }
-    words.get(3)?.parse().ok()
+    Some(least)
 }
 
 /// So many connections one after the other: a byte there, a byte back, both ends closed.
@@ -118,8 +131,8 @@ fn connect_to_oneself(count: usize) -> ! {
     std::process::exit(0);
 }
 
-/// The calls of a process that makes so many connections to itself, all of them. `None`: strace does not work here.
-fn count_connections(count: usize) -> Option<f64> {
+/// The calls of a process that makes so many connections to itself, as strace tells of them. `None`: strace does not work here.
+fn count_connections(count: usize) -> Option<String> {
     let out = std::env::temp_dir().join(format!("weald-connects-{}-{count}", std::process::id()));
     let ended = Command::new("strace")
         .args(["-f", "-c", "-o"])
@@ -127,7 +140,7 @@ fn count_connections(count: usize) -> Option<f64> {
         .arg(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "a_short_connection_costs_twenty_system_calls",
+            "a_short_connection_costs_sixteen_system_calls_and_waits_four_times",
             "--nocapture",
         ])
         .env(CONNECTS, count.to_string())
@@ -141,36 +154,51 @@ fn count_connections(count: usize) -> Option<f64> {
         return None;
     }
     println!("{report}");
-    Some(report.lines().filter_map(calls_of).sum())
+    Some(report)
 }
 
+/// Sixteen are made for the connection, by both ends together. Beside them the worker asks for events, each time that nobody is left to
+/// run (the connection, the request, the answer) and 100 us after it did last, which strace makes it do more often. `futex` and `poll` are
+/// left out: those are the monitor's, which looks after the worker by the clock.
 #[test]
-fn a_short_connection_costs_twenty_system_calls() {
+fn a_short_connection_costs_sixteen_system_calls_and_waits_four_times() {
     if let Ok(count) = std::env::var(CONNECTS) {
         connect_to_oneself(count.parse().unwrap());
     }
     let (few, many) = (100, 600);
-    let (Some(before), Some(after)) = (count_connections(few), count_connections(many)) else {
+    let each = |without: &'static [&'static str], bound| {
+        least(bound, || {
+            let (before, after) = (count_connections(few)?, count_connections(many)?);
+            let calls = count_lines(&after, without) - count_lines(&before, without);
+            Some(calls / f64::from(u32::try_from(many - few).unwrap()))
+        })
+    };
+    let (Some(made), Some(with_waits)) = (
+        each(&["epoll_wait", "futex", "poll"], 16.5),
+        each(&["futex", "poll"], 21.0),
+    ) else {
         println!("strace does not work here: nothing was counted");
         return;
     };
-    let each = (after - before) / f64::from(u32::try_from(many - few).unwrap());
-    println!("{each:.2} system calls a connection");
-    assert!(each < 20.0, "{each:.2} system calls a connection");
+    println!("{made:.2} system calls a connection, {with_waits:.2} with waits for events");
+    assert!(made < 16.5, "{made:.2} system calls a connection");
+    assert!(with_waits < 21.0, "{with_waits:.2} with waits for events");
 }
 
+/// Waits for events are not counted, as there are none as long as there is work: strace makes the server so slow that 100 us, after which
+/// a worker asks for events though it has work, pass with every message.
 #[test]
 fn an_echoed_message_costs_two_system_calls_when_busy() {
     if std::env::var_os(SERVES).is_some() {
         serve();
     }
     let (few, many) = (20, 120);
-    let (Some(before), Some(after)) = (count(few), count(many)) else {
+    let messages = f64::from(u32::try_from((many - few) * CONNECTIONS).unwrap());
+    let bound = 2.02;
+    let Some(each) = least(bound, || Some((count(many)? - count(few)?) / messages)) else {
         println!("strace does not work here: nothing was counted");
         return;
     };
-    let messages = f64::from(u32::try_from((many - few) * CONNECTIONS).unwrap());
-    let each = (after - before) / messages;
     println!("{each:.3} system calls per message");
-    assert!(each < 2.02, "{each:.3} system calls per message");
+    assert!(each < bound, "{each:.3} system calls per message");
 }
