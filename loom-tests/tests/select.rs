@@ -7,7 +7,7 @@
 //! Invariant 3: the end of a channel ends a selection over it, and uses up no message of another.
 //! Invariant 4: an exception or a limit takes no message along.
 //! Invariant 5: a send that was chosen and makes no message leaves its partner, or its place, to others.
-//! Invariant 6: the message of a timer that is due while a partner chooses another arm is there for the next.
+//! Arms that no channel has are in `select_pairs.rs`.
 //! All of it whichever pass has chosen: the quick one, the one under all locks, or a partner.
 //!
 //! The order of the locks is that of the channels' addresses, so the models sort theirs; and the
@@ -17,6 +17,7 @@
     reason = "packets lie on the waiters' stacks, and messages have no lock of their own"
 )]
 
+mod arms;
 mod message;
 mod shim;
 
@@ -38,17 +39,17 @@ mod selecting;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use weald_loom_tests::sync::atomic::{AtomicBool, Ordering};
-use weald_loom_tests::sync::{Arc, Mutex};
+use weald_loom_tests::sync::Mutex;
 use weald_loom_tests::{Model, check, thread, witness};
-use weald_scheduler::io::{Pollable, Selection, WaitQueue, Waitable};
+use weald_scheduler::io::Selection;
 
-use self::channel::arm::{RecvArm, SendArm, Ticket};
-use self::channel::{Receiver, RecvError, Select, Sender, after, bounded, tick, unbounded};
+use self::arms::{chosen_send, recv};
+use self::channel::arm::{RecvArm, SendArm};
+use self::channel::{Receiver, RecvError, Select, Sender, bounded};
 use self::message::Message;
-use self::selecting::{Arm, JoinArm, Limit, PollArm};
+use self::selecting::{Arm, Limit};
 
 type Ends = (Sender<Message>, Receiver<Message>);
 
@@ -61,10 +62,6 @@ fn two_channels(capacity: usize) -> (Ends, Ends) {
     } else {
         (other, one)
     }
-}
-
-fn recv(receiver: &Receiver<Message>) -> Result<usize, RecvError> {
-    receiver.recv().map(Message::read)
 }
 
 /// Receives from the first of the two that has something to say: which, and what.
@@ -258,72 +255,6 @@ fn a_quick_pass_meets_the_end_of_a_channel() {
             sender.join().unwrap();
         },
     );
-}
-
-/// A send of a `select!`, chosen, and its message not made yet.
-fn chosen_send<'a>(arm: &mut SendArm<'a, Message>) -> Ticket<'a, Message> {
-    let chosen = selecting::select(&mut [&mut *arm as &mut dyn Arm], Limit::Until(None), true);
-    assert_eq!(chosen, Some(0));
-    arm.finish()
-}
-
-/// Something that becomes readable once, and stays so.
-struct Socket {
-    is_ready: AtomicBool,
-    readers: WaitQueue,
-}
-
-impl Socket {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            is_ready: AtomicBool::new(false),
-            readers: WaitQueue::new(),
-        })
-    }
-
-    /// A message has come. Whoever reads it tells the next reader, as `net/src/source.rs` does.
-    fn becomes_ready(&self) {
-        self.is_ready.store(true, Ordering::Release);
-        self.readers.wake_one();
-    }
-
-    /// As a read: waits until it is ready.
-    fn read(&self) {
-        while !self.is_ready() {
-            self.readers.wait(|| self.is_ready(), None, false);
-        }
-    }
-
-    fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Acquire)
-    }
-}
-
-impl Pollable for Socket {
-    fn poll_now(&self, _writes: bool) -> std::io::Result<bool> {
-        Ok(self.is_ready())
-    }
-
-    fn waiters(&self, _writes: bool) -> &WaitQueue {
-        &self.readers
-    }
-
-    fn watch(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Receives, or finds the socket readable; `Some`: it received.
-fn recv_or_read(from: &Receiver<Message>, socket: &Socket) -> Option<usize> {
-    let mut receive = RecvArm::new(from);
-    let mut readable = PollArm::new(socket, false);
-    let arms: &mut [&mut dyn Arm] = &mut [&mut receive, &mut readable];
-    let chosen = selecting::select(arms, Limit::Until(None), true).expect("there is no limit");
-    if chosen == 0 {
-        return Some(receive.finish().expect("the other end is there").read());
-    }
-    readable.finish().expect("the double cannot fail");
-    None
 }
 
 #[test]
@@ -625,376 +556,6 @@ fn who_watches_is_told_of_a_message() {
 }
 
 #[test]
-fn a_select_sees_a_socket_become_readable() {
-    check(
-        Model::new("a_select_sees_a_socket_become_readable", 35, &[]),
-        || {
-            let (_send, recv) = bounded(1);
-            let socket = Socket::new();
-            let other = thread::spawn({
-                let socket = Arc::clone(&socket);
-                move || socket.becomes_ready()
-            });
-            assert_eq!(recv_or_read(&recv, &socket), None);
-            other.join().unwrap();
-        },
-    );
-}
-
-#[test]
-fn a_wake_up_that_a_select_does_not_use_is_passed_on() {
-    let witnesses = &["it received", "it was readable"];
-    check(
-        Model::new(
-            "a_wake_up_that_a_select_does_not_use_is_passed_on",
-            2800,
-            witnesses,
-        ),
-        || {
-            let (send, recv) = bounded(1);
-            let socket = Socket::new();
-            let reader = thread::spawn({
-                let socket = Arc::clone(&socket);
-                move || socket.read()
-            });
-            let other = thread::spawn({
-                let socket = Arc::clone(&socket);
-                move || {
-                    socket.becomes_ready();
-                    assert!(send.send(Message::new(1)).is_ok());
-                    send
-                }
-            });
-            let received = recv_or_read(&recv, &socket);
-            witness!("it received", received.is_some());
-            witness!("it was readable", received.is_none());
-            reader.join().unwrap();
-            drop(other.join().unwrap());
-        },
-    );
-}
-
-/// A channel whose message comes by the clock.
-#[derive(Clone, Copy)]
-enum Timer {
-    After,
-    Tick,
-}
-
-/// When the timer of a model is due.
-#[derive(Clone, Copy)]
-enum Due {
-    /// After the quick pass and before the second look.
-    WhileItRegisters,
-    /// While it waits.
-    WhileItWaits,
-}
-
-impl Timer {
-    /// The timer, and the time that its first message tells.
-    fn start(self, due: Due) -> (Receiver<Instant>, Instant) {
-        // Each look at the clock is a second after the one before; making a tick is such a look.
-        let (passes, limit) = match (due, self) {
-            (Due::WhileItWaits, _) => (0, Duration::from_millis(1)),
-            (Due::WhileItRegisters, Self::After) => (1, Duration::from_millis(500)),
-            (Due::WhileItRegisters, Self::Tick) => (1, Duration::from_millis(1500)),
-        };
-        shim::clock::LOOKS.store(0, std::sync::atomic::Ordering::Relaxed);
-        shim::clock::PASSES.store(passes, std::sync::atomic::Ordering::Relaxed);
-        let timer = match self {
-            Self::After => after(limit),
-            Self::Tick => tick(limit),
-        };
-        let first = timer.next_time().expect("the time is short");
-        (timer, first)
-    }
-}
-
-/// Longer than any timer here.
-const LONG: Duration = Duration::from_secs(60);
-
-/// What the partner of a select's receive does.
-#[derive(Clone, Copy)]
-enum Sends {
-    /// Sends into a channel of that capacity.
-    Into(Option<usize>),
-    /// Sends from hand to hand, by a select that makes the message late.
-    Late,
-    /// Ends the channel.
-    Nothing,
-}
-
-/// A timer and a receive are the arms of a select, and one of the two is chosen.
-fn a_timer_meets_a_sender(
-    name: &'static str,
-    floor: u64,
-    (timer, due): (Timer, Due),
-    sends: Sends,
-) {
-    let witnesses = &["the timer was first", "the partner was first"];
-    check(Model::new(name, floor, witnesses), move || {
-        let (timer, first) = timer.start(due);
-        let (sender, receiver) = match sends {
-            Sends::Into(capacity) => capacity.map_or_else(unbounded, bounded),
-            Sends::Late | Sends::Nothing => bounded(0),
-        };
-        let other = thread::spawn(move || match sends {
-            Sends::Into(_) => {
-                assert!(sender.send(Message::new(1)).is_ok());
-                Some(sender)
-            }
-            Sends::Late => {
-                let mut arm = SendArm::new(&sender);
-                assert!(chosen_send(&mut arm).send(Message::new(1)).is_ok());
-                drop(arm);
-                Some(sender)
-            }
-            Sends::Nothing => None,
-        });
-        let expected = match sends {
-            Sends::Into(_) | Sends::Late => Ok(1),
-            Sends::Nothing => Err(RecvError),
-        };
-        let mut select = Select::new_biased();
-        select.recv(&timer);
-        select.recv(&receiver);
-        let operation = select.select();
-        if operation.index() == 0 {
-            witness!("the timer was first");
-            assert_eq!(operation.recv(&timer), Ok(first));
-            assert_eq!(recv(&receiver), expected);
-        } else {
-            witness!("the partner was first");
-            assert_eq!(operation.recv(&receiver).map(Message::read), expected);
-            assert_eq!(timer.recv_timeout(LONG), Ok(first), "it is lost");
-        }
-        drop(other.join().unwrap());
-    });
-}
-
-/// What the partner of a select's send does.
-#[derive(Clone, Copy)]
-enum Receives {
-    /// Receives from hand to hand.
-    ByHand,
-    /// Takes a message out of a channel that is full.
-    ToMakeRoom,
-    /// Ends the channel.
-    Nothing,
-}
-
-/// A timer and a send are the arms of a select, and one of the two is chosen.
-fn a_timer_meets_a_receiver(
-    name: &'static str,
-    floor: u64,
-    (timer, due): (Timer, Due),
-    receives: Receives,
-) {
-    let witnesses = &["the timer was first", "the partner was first"];
-    check(Model::new(name, floor, witnesses), move || {
-        let (timer, first) = timer.start(due);
-        let full = matches!(receives, Receives::ToMakeRoom);
-        let (sender, receiver) = bounded(usize::from(full));
-        if full {
-            assert!(sender.send(Message::new(0)).is_ok());
-        }
-        let other = thread::spawn(move || {
-            if matches!(receives, Receives::Nothing) {
-                return;
-            }
-            if full {
-                assert_eq!(recv(&receiver), Ok(0));
-            }
-            assert_eq!(recv(&receiver), Ok(1));
-        });
-        let mut select = Select::new_biased();
-        select.recv(&timer);
-        select.send(&sender);
-        let operation = select.select();
-        let sent = if operation.index() == 0 {
-            witness!("the timer was first");
-            assert_eq!(operation.recv(&timer), Ok(first));
-            sender.send(Message::new(1))
-        } else {
-            witness!("the partner was first");
-            let sent = operation.send(&sender, Message::new(1));
-            assert_eq!(timer.recv_timeout(LONG), Ok(first), "it is lost");
-            sent
-        };
-        assert_eq!(sent.is_ok(), !matches!(receives, Receives::Nothing));
-        other.join().unwrap();
-    });
-}
-
-#[test]
-fn after_meets_a_hand() {
-    let timer = (Timer::After, Due::WhileItRegisters);
-    a_timer_meets_a_sender("after_meets_a_hand", 150, timer, Sends::Into(Some(0)));
-}
-
-#[test]
-fn after_meets_a_place() {
-    let timer = (Timer::After, Due::WhileItRegisters);
-    a_timer_meets_a_sender("after_meets_a_place", 90, timer, Sends::Into(Some(1)));
-}
-
-#[test]
-fn after_meets_a_channel_without_bound() {
-    let timer = (Timer::After, Due::WhileItRegisters);
-    a_timer_meets_a_sender(
-        "after_meets_a_channel_without_bound",
-        90,
-        timer,
-        Sends::Into(None),
-    );
-}
-
-#[test]
-fn after_meets_a_late_message() {
-    let timer = (Timer::After, Due::WhileItRegisters);
-    a_timer_meets_a_sender("after_meets_a_late_message", 1800, timer, Sends::Late);
-}
-
-#[test]
-fn after_meets_the_end_of_the_senders() {
-    let timer = (Timer::After, Due::WhileItRegisters);
-    a_timer_meets_a_sender(
-        "after_meets_the_end_of_the_senders",
-        100,
-        timer,
-        Sends::Nothing,
-    );
-}
-
-#[test]
-fn after_meets_who_takes_by_hand() {
-    let timer = (Timer::After, Due::WhileItRegisters);
-    a_timer_meets_a_receiver(
-        "after_meets_who_takes_by_hand",
-        220,
-        timer,
-        Receives::ByHand,
-    );
-}
-
-#[test]
-fn after_meets_who_makes_room() {
-    let timer = (Timer::After, Due::WhileItRegisters);
-    a_timer_meets_a_receiver(
-        "after_meets_who_makes_room",
-        210,
-        timer,
-        Receives::ToMakeRoom,
-    );
-}
-
-#[test]
-fn after_meets_the_end_of_the_receivers() {
-    let timer = (Timer::After, Due::WhileItRegisters);
-    a_timer_meets_a_receiver(
-        "after_meets_the_end_of_the_receivers",
-        110,
-        timer,
-        Receives::Nothing,
-    );
-}
-
-#[test]
-fn a_tick_meets_a_hand() {
-    let timer = (Timer::Tick, Due::WhileItRegisters);
-    a_timer_meets_a_sender("a_tick_meets_a_hand", 150, timer, Sends::Into(Some(0)));
-}
-
-#[test]
-fn a_tick_meets_a_place() {
-    let timer = (Timer::Tick, Due::WhileItRegisters);
-    a_timer_meets_a_sender("a_tick_meets_a_place", 90, timer, Sends::Into(Some(1)));
-}
-
-#[test]
-fn a_tick_meets_a_late_message() {
-    let timer = (Timer::Tick, Due::WhileItRegisters);
-    a_timer_meets_a_sender("a_tick_meets_a_late_message", 1800, timer, Sends::Late);
-}
-
-#[test]
-fn a_tick_meets_who_takes_by_hand() {
-    let timer = (Timer::Tick, Due::WhileItRegisters);
-    a_timer_meets_a_receiver(
-        "a_tick_meets_who_takes_by_hand",
-        220,
-        timer,
-        Receives::ByHand,
-    );
-}
-
-#[test]
-fn a_wait_for_after_meets_a_hand() {
-    let timer = (Timer::After, Due::WhileItWaits);
-    a_timer_meets_a_sender(
-        "a_wait_for_after_meets_a_hand",
-        140,
-        timer,
-        Sends::Into(Some(0)),
-    );
-}
-
-#[test]
-fn a_wait_for_after_meets_a_place() {
-    let timer = (Timer::After, Due::WhileItWaits);
-    a_timer_meets_a_sender(
-        "a_wait_for_after_meets_a_place",
-        100,
-        timer,
-        Sends::Into(Some(1)),
-    );
-}
-
-#[test]
-fn a_wait_for_after_meets_a_late_message() {
-    let timer = (Timer::After, Due::WhileItWaits);
-    a_timer_meets_a_sender(
-        "a_wait_for_after_meets_a_late_message",
-        1000,
-        timer,
-        Sends::Late,
-    );
-}
-
-#[test]
-fn a_wait_for_after_meets_who_takes_by_hand() {
-    let timer = (Timer::After, Due::WhileItWaits);
-    a_timer_meets_a_receiver(
-        "a_wait_for_after_meets_who_takes_by_hand",
-        490,
-        timer,
-        Receives::ByHand,
-    );
-}
-
-#[test]
-fn a_wait_for_a_tick_meets_a_hand() {
-    let timer = (Timer::Tick, Due::WhileItWaits);
-    a_timer_meets_a_sender(
-        "a_wait_for_a_tick_meets_a_hand",
-        140,
-        timer,
-        Sends::Into(Some(0)),
-    );
-}
-
-#[test]
-fn a_wait_for_a_tick_meets_who_makes_room() {
-    let timer = (Timer::Tick, Due::WhileItWaits);
-    a_timer_meets_a_receiver(
-        "a_wait_for_a_tick_meets_who_makes_room",
-        390,
-        timer,
-        Receives::ToMakeRoom,
-    );
-}
-
-#[test]
 fn a_late_send_that_leaves_passes_nothing_by() {
     let witnesses = &["it left", "it sent"];
     check(
@@ -1012,108 +573,6 @@ fn a_late_send_that_leaves_passes_nothing_by() {
                 assert!(sender.send(Message::new(1)).is_ok());
             }
             other.join().unwrap();
-        },
-    );
-}
-
-/// Something whose end is waited for.
-struct Ending {
-    is_over: AtomicBool,
-    joiners: WaitQueue,
-}
-
-impl Waitable for Ending {
-    fn has_ended(&self) -> bool {
-        self.is_over.load(Ordering::Acquire)
-    }
-
-    fn joiners(&self) -> &WaitQueue {
-        &self.joiners
-    }
-
-    fn announce(&self) -> bool {
-        self.has_ended()
-    }
-}
-
-/// The end of a thread and a channel's operation, which a partner may choose, are the arms of a select.
-fn an_end_meets_a_partner(name: &'static str, floor: u64, sends: bool) {
-    let witnesses = &["the end was first", "the partner was first"];
-    check(Model::new(name, floor, witnesses), move || {
-        let ending = Arc::new(Ending {
-            is_over: AtomicBool::new(false),
-            joiners: WaitQueue::new(),
-        });
-        let (sender, receiver) = bounded(0);
-        let ends = thread::spawn({
-            let ending = Arc::clone(&ending);
-            move || {
-                ending.is_over.store(true, Ordering::Release);
-                ending.joiners.wake_all();
-            }
-        });
-        let (mine, theirs) = ((sender.clone(), receiver.clone()), (sender, receiver));
-        let partner = thread::spawn(move || {
-            if sends {
-                assert_eq!(recv(&theirs.1), Ok(1));
-            } else {
-                assert!(theirs.0.send(Message::new(1)).is_ok());
-            }
-        });
-        let mut end = JoinArm::new(&*ending);
-        let (mut receive, mut send) = (RecvArm::new(&mine.1), SendArm::new(&mine.0));
-        let operation: &mut dyn Arm = if sends { &mut send } else { &mut receive };
-        let arms: &mut [&mut dyn Arm] = &mut [&mut end, operation];
-        let partner_was_first = selecting::select(arms, Limit::Until(None), true) == Some(1);
-        witness!("the partner was first", partner_was_first);
-        witness!("the end was first", !partner_was_first);
-        match (sends, partner_was_first) {
-            (true, true) => assert!(send.finish().send(Message::new(1)).is_ok()),
-            (true, false) => assert!(mine.0.send(Message::new(1)).is_ok()),
-            (false, true) => assert_eq!(receive.finish().map(Message::read), Ok(1)),
-            (false, false) => assert_eq!(recv(&mine.1), Ok(1)),
-        }
-        ends.join().unwrap();
-        partner.join().unwrap();
-    });
-}
-
-#[test]
-fn an_end_meets_who_sends() {
-    an_end_meets_a_partner("an_end_meets_who_sends", 3600, false);
-}
-
-#[test]
-fn an_end_meets_who_receives() {
-    an_end_meets_a_partner("an_end_meets_who_receives", 11000, true);
-}
-
-#[test]
-fn a_socket_meets_a_late_message() {
-    let witnesses = &["it received", "it was readable"];
-    check(
-        Model::new("a_socket_meets_a_late_message", 20000, witnesses),
-        || {
-            let (send, recv) = bounded(0);
-            let socket = Socket::new();
-            let told = thread::spawn({
-                let socket = Arc::clone(&socket);
-                move || socket.becomes_ready()
-            });
-            let other = thread::spawn(move || {
-                let mut arm = SendArm::new(&send);
-                assert!(chosen_send(&mut arm).send(Message::new(1)).is_ok());
-                drop(arm);
-                send
-            });
-            let received = recv_or_read(&recv, &socket);
-            witness!("it received", received.is_some());
-            witness!("it was readable", received.is_none());
-            if received.is_none() {
-                assert_eq!(recv.recv().map(Message::read), Ok(1));
-            }
-            told.join().unwrap();
-            drop(other.join().unwrap());
         },
     );
 }

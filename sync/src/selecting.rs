@@ -31,7 +31,7 @@
 //! Invariant 4: while it waits it takes nothing, as a partner may have chosen another arm already. The message
 //! of a timer, which has no partner, is taken only while it chooses; so who was claimed has it still there.
 //!
-//! Checked by `loom-tests/tests/select.rs`.
+//! Checked by `loom-tests/tests/select.rs`, and events by `loom-tests/tests/select_pairs.rs`.
 #![allow(unsafe_code, reason = "locks of several channels at once")]
 
 use std::mem::MaybeUninit;
@@ -420,6 +420,9 @@ pub(crate) fn ready(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Op
         }
         let selection = Selection::begin();
         for (index, arm) in arms.iter_mut().enumerate() {
+            if cfg!(weald_fault = "select_readies_by_channels_alone") && arm.mutex().is_none() {
+                continue;
+            }
             // SAFETY: the locks are held.
             unsafe { arm.watch(&selection, index) };
         }
@@ -457,6 +460,11 @@ fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit) -> Ended
     };
     let chosen = match ended {
         Selected::Arm(_) if event.is_some() && cfg!(weald_fault = "select_prefers_its_event") => {
+            None
+        }
+        Selected::Arm(_)
+            if cfg!(weald_fault = "select_leaves_over_its_choice") && limit.is_over() =>
+        {
             None
         }
         Selected::Arm(arm) | Selected::Done(arm) => Some(arm),
