@@ -746,6 +746,29 @@ fn ready_meets_a_socket() {
     ready_meets_an_event("ready_meets_a_socket", 3100, Event::Socket);
 }
 
+/// Who only looks for what is ready is told of an event, and nothing else happens.
+fn ready_is_told(name: &'static str, floor: u64, event: Event) {
+    check(Model::new(name, floor, &[]), move || {
+        let events = Events::new(event);
+        let (_sender, receiver) = bounded(1);
+        let happens = events.happens();
+        let mut receive = RecvArm::new(&receiver);
+        assert_eq!(events.ready(&mut receive), Some(0));
+        assert!(events.has_happened());
+        happens.join().unwrap();
+    });
+}
+
+#[test]
+fn ready_is_told_of_an_end() {
+    ready_is_told("ready_is_told_of_an_end", 5, Event::End);
+}
+
+#[test]
+fn ready_is_told_of_a_socket() {
+    ready_is_told("ready_is_told_of_a_socket", 5, Event::Socket);
+}
+
 #[test]
 fn ready_meets_a_timer() {
     let witnesses = &["the timer was first", "the message was first"];
