@@ -55,31 +55,6 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
         "`Own` holds what each file has found out about the C library, and each file adds methods to it",
     ),
     (
-        "net",
-        &["pauses.rs", "poll.rs", "poll_set.rs"],
-        "`poll` waits by sets, or by pauses where it can have none, and both ask by functions of `poll`",
-    ),
-    (
-        "net",
-        &["tls/connector.rs", "tls/split.rs", "tls/stream.rs"],
-        "a connector makes streams; a stream names its connector and its halves, and these its functions",
-    ),
-    (
-        "patch",
-        &[
-            "hooks/descriptor.rs",
-            "hooks/poll.rs",
-            "hooks/socket.rs",
-            "wait.rs",
-        ],
-        "the hooks wait by `wait`, which asks by hooks of other calls whether a descriptor blocks",
-    ),
-    (
-        "patch",
-        &["members.rs", "slot.rs"],
-        "a slot knows the sets that it is a member of",
-    ),
-    (
         "weald",
         &["fs/file.rs", "fs/open.rs"],
         "as in std: `File::open` uses `OpenOptions`, which open a `File`",

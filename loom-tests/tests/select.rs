@@ -1,4 +1,4 @@
-//! Models of `sync/src/selecting.rs` and `scheduler/src/verbs/selection.rs`: one wait for several channels,
+//! Models of `sync/src/selecting/wait.rs` and `scheduler/src/verbs/selection.rs`: one wait for several channels,
 //! with the channels and all that stands behind them. The threads are OS threads, which wait in place.
 //!
 //! Invariant 1: of the arms exactly one commits; the others have no effect, and what they would have
@@ -29,7 +29,7 @@ mod shim;
     reason = "much has no model; outside it is public"
 )]
 mod channel;
-#[path = "../../sync/src/selecting.rs"]
+#[path = "../../sync/src/selecting/mod.rs"]
 #[allow(
     dead_code,
     unreachable_pub,

@@ -1,4 +1,4 @@
-//! Models of `sync/src/selecting.rs`: a select of which one arm is an event (the clock, a thread's end, a socket) and another one a
+//! Models of `sync/src/selecting/wait.rs`: a select of which one arm is an event (the clock, a thread's end, a socket) and another one a
 //! channel's, whose partner comes at the same time. Each kind of event, with each kind of partner.
 //!
 //! | what may happen               | partner, or limit                                                            |
@@ -29,7 +29,7 @@ mod shim;
     reason = "much has no model; outside it is public"
 )]
 mod channel;
-#[path = "../../sync/src/selecting.rs"]
+#[path = "../../sync/src/selecting/mod.rs"]
 #[allow(
     dead_code,
     unreachable_pub,

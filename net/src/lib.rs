@@ -46,6 +46,7 @@
 mod ask;
 mod builder;
 mod convert;
+mod faces;
 mod fd;
 mod low_water;
 mod pauses;
@@ -60,9 +61,11 @@ mod select;
 mod server;
 mod shim;
 mod socket;
+mod socket_calls;
 mod source;
 mod system_names;
 mod tcp;
+mod timeout;
 #[cfg(feature = "tls")]
 mod tls;
 mod udp;

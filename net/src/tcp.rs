@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::faces::{descriptor, stream, timeouts};
 use crate::race::race;
 use crate::resolve::resolve;
-use crate::socket::{Green, descriptor, nonblocking, stream, timeouts};
+use crate::socket::{Green, nonblocking};
 use crate::source::{Direction, Got, Waits};
 
 /// Connections that the kernel queues before `accept`: `tcp_listener`'s. std's 128 is soon full

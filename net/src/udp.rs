@@ -7,8 +7,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::faces::{descriptor, timeouts};
 use crate::resolve::{resolve, resolve_first};
-use crate::socket::{Green, descriptor, timeouts};
+use crate::socket::Green;
 use crate::tcp::{debug, each, to_ip};
 
 /// A green UDP socket; the interface is that of [`std::net::UdpSocket`], and a method that is not

@@ -36,8 +36,10 @@ mod join;
 mod lives;
 mod locals;
 mod net_adopt;
+mod net_connect;
 mod net_faults;
 mod net_fd;
+mod net_handover;
 mod net_interrupt;
 mod net_low_water;
 mod net_names;
@@ -49,7 +51,12 @@ mod net_tcp;
 mod on_os_thread;
 mod os_threads;
 mod own_crates;
+// What it asks of the C library is glibc's alone, as the mode is that it tests.
+#[cfg(target_env = "gnu")]
+mod own_libraries;
 mod own_locals;
+#[cfg(target_env = "gnu")]
+mod own_malloc;
 // What it asks of the C library is glibc's alone, as the mode is that it tests.
 #[cfg(target_env = "gnu")]
 mod own_system;

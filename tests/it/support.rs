@@ -415,3 +415,12 @@ pub(crate) fn in_child(test: &str, env: &[(&str, &str)], body: impl FnOnce() + S
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
+
+/// The check on 2 workers, where green threads can have thread-locals of their own.
+pub(crate) fn on_two_workers(check: impl FnOnce(&weald::Runtime) + Send) {
+    with_deadline(LIMIT, || {
+        if let Some(rt) = own_runtime(2) {
+            check(&rt);
+        }
+    });
+}

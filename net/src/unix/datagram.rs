@@ -14,7 +14,8 @@ use std::path::Path;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::address::{from_path, from_unix, to_unix};
-use crate::socket::{Green, descriptor, timeouts};
+use crate::faces::{descriptor, timeouts};
+use crate::socket::Green;
 
 /// A green Unix datagram socket; the interface is that of [`std::os::unix::net::UnixDatagram`], and a
 /// method that is not described here does what std's does.

@@ -11,7 +11,8 @@ use socket2::{Domain, SockAddr, Type};
 
 use super::address::{from_path, from_unix, to_unix};
 use super::stream::UnixStream;
-use crate::socket::{Green, descriptor, nonblocking};
+use crate::faces::descriptor;
+use crate::socket::{Green, nonblocking};
 
 /// As many as the system allows; std's.
 #[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd"))]

@@ -10,7 +10,8 @@ use std::path::Path;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::address::{from_path, from_unix, to_unix};
-use crate::socket::{Green, descriptor, nonblocking, stream, timeouts};
+use crate::faces::{descriptor, stream, timeouts};
+use crate::socket::{Green, nonblocking};
 use crate::source::{Direction, Source, Waits};
 
 /// A green Unix connection; the interface is that of [`std::os::unix::net::UnixStream`], and a method

@@ -33,6 +33,7 @@ pub(crate) mod poll;
 pub(crate) mod process;
 mod pthread;
 pub(crate) mod receive;
+mod records;
 mod run;
 pub(crate) mod select;
 mod semaphore;

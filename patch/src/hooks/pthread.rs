@@ -33,19 +33,17 @@
 
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
-use libc::{
-    c_int, clockid_t, pthread_cond_t, pthread_condattr_t, pthread_mutex_t, pthread_rwlock_t,
-    timespec,
-};
+use libc::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, pthread_rwlock_t, timespec};
 use weald_scheduler::patch::{self, Bypass};
 
 use crate::Kind;
 use crate::futex::{List, Waited};
 use crate::hooks::on;
 use crate::hooks::patience::{self, Patience};
+use crate::hooks::records::{clock_of, word_at, words_of};
 use crate::hooks::sync::{LISTS, deadline, is_moment, list_in};
 use crate::original::original;
 
@@ -273,26 +271,6 @@ unsafe fn is_private(lock: *const pthread_rwlock_t) -> bool {
     at.is_some_and(|at| unsafe { word_at(lock, at) } == 0)
 }
 
-/// The words of a value of libc's that `make` makes.
-///
-/// # Safety
-/// `make` initialises it, and it needs no end.
-unsafe fn words_of<T>(make: impl FnOnce(*mut T)) -> Vec<u32> {
-    let mut value: MaybeUninit<T> = MaybeUninit::zeroed();
-    make(value.as_mut_ptr());
-    (0..size_of::<T>() / 4)
-        // SAFETY: all of it has been zeroed or written.
-        .map(|at| unsafe { word_at(value.as_ptr(), at) })
-        .collect()
-}
-
-/// # Safety
-/// The value has so many words, of which libc may change any meanwhile.
-unsafe fn word_at<T>(value: *const T, at: usize) -> u32 {
-    // SAFETY: by contract; values of libc are aligned to words.
-    unsafe { (*value.cast::<AtomicU32>().add(at)).load(Ordering::Relaxed) }
-}
-
 macro_rules! rwlock {
     ($($name:ident $as_c:literal, $timed:ident, $clock:ident $clock_c:literal
         by $attempt:ident, $timed_of:ident;)*) => {$(
@@ -375,74 +353,6 @@ unsafe extern "C" fn pthread_rwlock_unlock(lock: RwLock) -> c_int {
     // Readers may all go on, and of writers the first to try.
     wake(list_of(lock), lock.cast(), usize::MAX);
     result
-}
-
-/// What a condition variable's record says of it: where its flags are, and what they mean. glibc has moved
-/// them, so they are found by trying.
-struct Flags {
-    at: usize,
-    monotonic: u32,
-    shared: u32,
-}
-
-impl Flags {
-    /// `None`: it is another libc.
-    fn get() -> Option<&'static Self> {
-        static FLAGS: OnceLock<Option<Flags>> = OnceLock::new();
-        let find = || {
-            // SAFETY: condition variables of our own, made as POSIX says; nobody waits for them.
-            let made = |change: &dyn Fn(*mut pthread_condattr_t)| unsafe {
-                let mut attributes: MaybeUninit<pthread_condattr_t> = MaybeUninit::uninit();
-                libc::pthread_condattr_init(attributes.as_mut_ptr());
-                change(attributes.as_mut_ptr());
-                let words = words_of(|condition: Condition| {
-                    libc::pthread_cond_init(condition, attributes.as_ptr());
-                });
-                libc::pthread_condattr_destroy(attributes.as_mut_ptr());
-                words
-            };
-            let plain = made(&|_| {});
-            // SAFETY: the attributes are initialised.
-            let monotonic = made(&|attributes| unsafe {
-                libc::pthread_condattr_setclock(attributes, libc::CLOCK_MONOTONIC);
-            });
-            // SAFETY: as above.
-            let shared = made(&|attributes| unsafe {
-                libc::pthread_condattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED);
-            });
-            let at = plain.iter().zip(&monotonic).position(|(a, b)| a != b)?;
-            let also_at = plain.iter().zip(&shared).position(|(a, b)| a != b)?;
-            (at == also_at).then(|| Self {
-                at,
-                monotonic: plain[at] ^ monotonic[at],
-                shared: plain[at] ^ shared[at],
-            })
-        };
-        FLAGS
-            .get_or_init(|| {
-                let _bypass = Bypass::enter();
-                find()
-            })
-            .as_ref()
-    }
-}
-
-/// The clock of a condition variable's limits. `None`: processes share it, or nothing is known of it.
-///
-/// # Safety
-/// The condition variable is one.
-unsafe fn clock_of(condition: *const pthread_cond_t) -> Option<clockid_t> {
-    let flags = Flags::get()?;
-    // SAFETY: the place was found in a value of the same type.
-    let word = unsafe { word_at(condition, flags.at) };
-    if word & flags.shared != 0 {
-        return None;
-    }
-    Some(if word & flags.monotonic != 0 {
-        libc::CLOCK_MONOTONIC
-    } else {
-        libc::CLOCK_REALTIME
-    })
 }
 
 /// A wait for a condition variable by whoever calls; `plain` waits on the OS thread.

@@ -207,7 +207,7 @@ fn room(fd: RawFd) -> Option<usize> {
 
 /// A Unix stream whose own writing side was shut down. If it is full, poll(2) does not tell.
 fn is_shut_down(fd: RawFd) -> bool {
-    let is = |name, value| super::socket::option(fd, name) == Some(value);
+    let is = |name, value| option(fd, name) == Some(value);
     if !is(libc::SO_DOMAIN, libc::AF_UNIX) || !is(libc::SO_TYPE, libc::SOCK_STREAM) {
         return false;
     }

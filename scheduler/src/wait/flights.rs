@@ -15,9 +15,9 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::green::wait_list::WaitQueue;
 use crate::parts::offload::{Lane, Offloaded, offload};
 use crate::shim::sync::{Mutex, MutexGuard};
-use crate::green::wait_list::WaitQueue;
 
 /// A job that has run for so long will hardly bring anything: who asks then begins anew.
 const STALE: Duration = Duration::from_secs(60);

@@ -9,8 +9,12 @@ use std::time::Instant;
 
 use weald_scheduler::io::Selection;
 
-use super::core::{Channel, Packet, Receive, Send, Stage, State, wait_until_filled};
-use super::{Receiver, RecvError, SendError, Sender};
+use super::core::{Channel, wait_until_filled};
+use super::error::{RecvError, SendError};
+use super::receiver::Receiver;
+use super::sender::Sender;
+use super::state::{Receive, Send, State};
+use super::waiters::{Packet, Stage};
 use crate::selecting::Arm;
 use crate::shim::sync::Mutex;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 
-use super::Receiver;
+use super::receiver::Receiver;
 
 /// The messages until no sender is left; waits for each. From [`Receiver::iter`].
 ///

@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 use weald_scheduler::{GreenThreadId, io};
 
 use super::arm::{RecvArm, SendArm};
-use super::{
-    ReadyTimeoutError, Receiver, RecvError, SelectTimeoutError, SendError, Sender, TryReadyError,
-    TrySelectError,
+use super::error::{
+    ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError,
 };
+use super::receiver::Receiver;
+use super::sender::Sender;
 use crate::selecting::{self, Arm, Limit};
 
 /// Waits for one of several operations, of a number that is known only at run time.

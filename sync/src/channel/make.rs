@@ -1,0 +1,93 @@
+//! How channels are made.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weald_scheduler::io;
+
+use super::core::Channel;
+use super::receiver::{Flavor, Receiver};
+use super::sender::Sender;
+use super::timer::{After, Tick};
+
+fn channel<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
+    let channel = Arc::new(Channel::new(capacity));
+    let sender = Sender {
+        channel: Arc::clone(&channel),
+    };
+    let receiver = Receiver {
+        flavor: Flavor::Channel(channel),
+    };
+    (sender, receiver)
+}
+
+/// A channel that holds at most so many messages. With 0 a message goes from hand to hand: `send`
+/// waits until a receiver takes it.
+///
+/// # Examples
+/// ```
+/// use weald_sync::channel::bounded;
+/// let (sender, receiver) = bounded(0);
+/// weald_scheduler::spawn(move || sender.send("here"));
+/// assert_eq!(receiver.recv(), Ok("here"));
+/// ```
+pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    channel(Some(capacity))
+}
+
+/// A channel that holds any number of messages.
+///
+/// # Examples
+/// ```
+/// use weald_sync::channel::unbounded;
+/// let (sender, receiver) = unbounded();
+/// (0..1000).for_each(|n| sender.send(n).unwrap());
+/// assert_eq!(receiver.len(), 1000);
+/// ```
+pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
+    channel(None)
+}
+
+/// A channel with one message, the time, after so long; for `select!` most of all. Never early;
+/// [`Duration::MAX`] means never.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+/// let start = Instant::now();
+/// let time = weald_sync::channel::after(Duration::from_millis(2)).recv().unwrap();
+/// assert!(time >= start + Duration::from_millis(2));
+/// ```
+pub fn after(duration: Duration) -> Receiver<Instant> {
+    Receiver {
+        flavor: Flavor::After(Arc::new(After::new(io::deadline(duration))), |time| time),
+    }
+}
+
+/// A channel with a message, the time, each time that this has passed. One that nobody takes in time
+/// delays the next: at most one waits.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+/// let (start, ticks) = (Instant::now(), weald_sync::channel::tick(Duration::from_millis(1)));
+/// (0..3).for_each(|_| drop(ticks.recv()));
+/// assert!(start.elapsed() >= Duration::from_millis(3));
+/// ```
+pub fn tick(period: Duration) -> Receiver<Instant> {
+    Receiver {
+        flavor: Flavor::Tick(Arc::new(Tick::new(period)), |time| time),
+    }
+}
+
+/// A channel without a message, ever; for an arm of a `select!` that is switched off.
+///
+/// # Examples
+/// ```
+/// assert!(weald_sync::channel::never::<u8>().try_recv().unwrap_err().is_empty());
+/// ```
+pub fn never<T>() -> Receiver<T> {
+    Receiver {
+        flavor: Flavor::Never,
+    }
+}
