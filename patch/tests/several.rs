@@ -175,8 +175,8 @@ fn epoll_instances_one_inside_the_other_are_waited_for_as_deep_as_the_kernel_goe
             let waits = waiter(move || epoll_wait(number));
             let polls = waiter(move || poll(&both));
             let killed = [
-                waiter(move || drop(epoll_wait(number))),
-                waiter(move || drop(poll(&both))),
+                waiter(move || i64::from(epoll_wait(number))),
+                waiter(move || i64::from(poll(&both).0)),
             ];
             settle(4);
             for thread in killed {
