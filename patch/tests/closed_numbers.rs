@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 #![allow(
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     reason = "small numbers, in the types that libc has for them"
 )]

@@ -7,6 +7,7 @@
     clippy::enum_glob_use,
     clippy::too_many_lines,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     reason = "the table reads well with short names, and is long; small numbers, in the types that libc has for them"
 )]
@@ -94,7 +95,7 @@ fn ppoll(fd: RawFd, events: libc::c_short) -> isize {
 
 fn select(fd: RawFd, which: &[usize]) -> isize {
     // More than an `fd_set` has room for, which the kernel does not mind.
-    let mut all = [[0_u64; 1024]; 3];
+    let mut all = [[0_u64; 512]; 3];
     let mut sets = [ptr::null_mut(); 3];
     for &one in which {
         all[one][fd as usize / 64] |= 1 << (fd % 64);
