@@ -15,6 +15,7 @@ mod limits;
 mod patience;
 mod plain;
 mod probe;
+mod readme;
 mod routes;
 mod second;
 mod threads;

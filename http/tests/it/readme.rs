@@ -1,0 +1,8 @@
+//! The README shows the service as it is; that of its twin is checked by `twin/tests/same.rs`.
+
+#[test]
+fn the_readme_shows_the_service() {
+    let source = include_str!("../../examples/service.rs");
+    let shown = &source[source.find("use std::io;").unwrap()..];
+    assert!(include_str!("../../README.md").contains(shown), "{shown}");
+}
