@@ -143,6 +143,8 @@ struct First(http1::Connection<Io, Service>);
 impl Protocol for First {
     const IS_FIRST: bool = true;
 
+    // As `date.rs` tells.
+    #[inline(never)]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         // Not `poll_without_shutdown`, which may leave the last bytes of an answer in hyper's buffer.
         Pin::new(&mut self.0).poll(context)
@@ -159,6 +161,8 @@ fn speak_first(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End 
     builder
         // A client that has closed its side waits for its answer all the same.
         .half_close(true)
+        // It is in the answers that it is given (`date.rs`).
+        .auto_date_header(false)
         .max_headers(limits.head_fields)
         .max_buf_size(limits.head_size)
         // There is a look at the clock of our own (`drive.rs`).

@@ -36,6 +36,7 @@
 //! | `io.rs`, `stream.rs`, `woke.rs` | a green stream as hyper wants it; the streams; what wakes |
 //! | `second.rs` | the streams of HTTP/2 |
 //! | `service.rs`, `handlers.rs` | what hyper calls for each request; the requests' threads |
+//! | `date.rs` | the time in an answer |
 //! | `check.rs` | what RFC 9110 and 9112 ask beyond hyper |
 //! | `request.rs`, `incoming.rs` | what a handler gets, and its body |
 //! | `held.rs` | bodies that are read after the answer |
@@ -51,6 +52,7 @@ mod check;
 #[cfg(feature = "client")]
 pub mod client;
 mod connection;
+mod date;
 mod drive;
 mod handlers;
 mod held;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Version};
 
@@ -227,6 +227,7 @@ impl Responder {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
+        headers.entry(DATE).or_insert_with(crate::date::now);
         let length = match &mut body.0 {
             Kind::Bytes(bytes) => Some(bytes.len() as u64),
             Kind::Reader(_, length) | Kind::Writer(_, length) => {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, DATE};
 use http::{HeaderValue, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -174,7 +174,8 @@ impl Requests {
 
 /// An answer without a handler, after which the connection closes.
 fn refusal(status: StatusCode, is_closed: bool) -> Answered {
-    let Response { headers, .. } = Response::of(status);
+    let Response { mut headers, .. } = Response::of(status);
+    headers.insert(DATE, crate::date::now());
     let mut head = http::Response::new(());
     *head.status_mut() = status;
     *head.headers_mut() = headers;

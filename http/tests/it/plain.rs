@@ -223,3 +223,23 @@ fn what_was_answered_is_counted() {
     assert!(slowest >= Duration::from_millis(20), "{slowest:?}");
     assert!(metrics.quantile(0.5).unwrap() <= slowest);
 }
+
+#[test]
+fn an_answer_has_a_date_unless_its_handler_gives_one() {
+    let server = serve(|request: Request| match request.path() {
+        "/own" => Response::new("").header("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        _ => Response::new(""),
+    });
+    let dates = |request: &str| -> Vec<String> {
+        let answer = ask_and_close(server.local_addr(), request);
+        let lines = answer.lines().filter(|line| line.starts_with("date: "));
+        lines.map(str::to_owned).collect()
+    };
+    // From a handler, and refused before there was one.
+    for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
+        let dates = dates(request);
+        assert!(dates.len() == 1 && dates[0].ends_with(" GMT"), "{dates:?}");
+    }
+    let own = dates("GET /own HTTP/1.0\r\n\r\n");
+    assert_eq!(own, ["date: Sun, 06 Nov 1994 08:49:37 GMT"]);
+}
