@@ -8,7 +8,7 @@
 //! 1. Only a block whose part of the C library is as in a new one, but for `malloc`'s words, goes
 //!    back. What a thread has left there (a buffer for a message, the resolver's sockets) is freed
 //!    first (`kept.rs`). Others are kept.
-//! 2. What `low` and `excess` mean is told in `stack/cache.rs`; it is the same here.
+//! 2. What `low` and `excess` mean is told in `stack/excess.rs`; it is the same here.
 #![allow(
     unsafe_code,
     reason = "reads and frees what the C library keeps in a block"
