@@ -55,6 +55,11 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
         "`Own` holds what each file has found out about the C library, and each file adds methods to it",
     ),
     (
+        "macros",
+        &["function.rs", "lib.rs", "settings.rs"],
+        "a crate of macros has them in `lib.rs`, which has the error that its files make as well",
+    ),
+    (
         "weald",
         &["fs/file.rs", "fs/open.rs"],
         "as in std: `File::open` uses `OpenOptions`, which open a `File`",
