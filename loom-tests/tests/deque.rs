@@ -10,8 +10,14 @@
 //! Invariant 4: of a pusher that looks for sleepers and a sleeper that looks for work, both with a
 //! fence between, one sees the other.
 
-#[cfg_attr(any(loom, miri), path = "../../scheduler/src/green/queue/deque_loom.rs")]
-#[cfg_attr(not(any(loom, miri)), path = "../../scheduler/src/green/queue/deque.rs")]
+#[cfg_attr(
+    any(loom, miri),
+    path = "../../scheduler/src/green/queue/deque_loom.rs"
+)]
+#[cfg_attr(
+    not(any(loom, miri)),
+    path = "../../scheduler/src/green/queue/deque.rs"
+)]
 mod deque;
 
 /// What the double takes from the scheduler's shim.

@@ -16,11 +16,11 @@
 #[path = "../../scheduler/src/parts/door.rs"]
 #[allow(dead_code, reason = "the carriers here do not go in and out")]
 mod door;
+#[path = "../../scheduler/src/run/hogs.rs"]
+mod hogs;
 #[path = "../../scheduler/src/parts/idle.rs"]
 #[allow(dead_code, reason = "nobody searches")]
 mod idle;
-#[path = "../../scheduler/src/run/hogs.rs"]
-mod hogs;
 #[path = "../../scheduler/src/engine/monitor.rs"]
 #[allow(dead_code, reason = "its counters have no reader here")]
 mod monitor;

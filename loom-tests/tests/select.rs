@@ -33,6 +33,7 @@ mod channel;
 #[allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "ends have their model in `whole.rs`; outside it is public"
 )]
 mod selecting;

@@ -33,6 +33,7 @@ mod channel;
 #[allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "much has its models in `select.rs`; outside it is public"
 )]
 mod selecting;
@@ -750,7 +751,7 @@ fn ready_meets_a_socket() {
 fn ready_is_told(name: &'static str, floor: u64, event: Event) {
     check(Model::new(name, floor, &[]), move || {
         let events = Events::new(event);
-        let (_sender, receiver) = bounded(1);
+        let (_sender, receiver) = bounded::<Message>(1);
         let happens = events.happens();
         let mut receive = RecvArm::new(&receiver);
         assert_eq!(events.ready(&mut receive), Some(0));
