@@ -10,7 +10,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -570,6 +570,24 @@ const CALLS: &[Call] = calls! {
     "sendfile from a pipe to a socket that is full": {
         let ((full, _far), (reader, _writer)) = (full_stream(), std::io::pipe().unwrap());
         libc::sendfile(full.as_raw_fd(), reader.as_raw_fd(), null_mut(), 9)
+    };
+    "sendfile from /dev/zero to a socket that becomes full": {
+        let (near, far) = tcp();
+        let count = 64 << 20;
+        let reads = thread::spawn(move || {
+            let (mut far, mut buffer, mut all) = (far, vec![0; 1 << 20], 0);
+            // It begins when the socket has been full for a while.
+            thread::sleep(Duration::from_millis(30));
+            while let Ok(more @ 1..) = far.read(&mut buffer) {
+                all += more;
+            }
+            all
+        });
+        let zeros = std::fs::File::open("/dev/zero").unwrap();
+        let sent = answer(libc::sendfile(near.as_raw_fd(), zeros.as_raw_fd(), null_mut(), count));
+        drop(near);
+        let came = reads.join().unwrap();
+        u8::from(usize::try_from(sent) == Ok(count)) + 2 * u8::from(came == count)
     };
     "sendfile to what is for reading": {
         let (reader, _writer) = std::io::pipe().unwrap();

@@ -28,7 +28,7 @@ struct Ends {
     /// What it reads and writes, also where that is not waited for.
     reads: RawFd,
     writes: RawFd,
-    /// It reads a file, or it is an error.
+    /// It reads a file, or writes to a pipe, or it is an error.
     reads_file: bool,
     /// It was found to be no error.
     is_checked: bool,
@@ -61,7 +61,9 @@ impl Ends {
             return Err(failed(errno_of(pending)));
         }
         let (source, target, must_be_file) = (self.reads, self.writes, self.reads_file);
-        let is_error = || is_error(source, target) || (must_be_file && !is_file(source));
+        let is_error = || {
+            is_error(source, target) || (must_be_file && !is_pipe(target) && !has_places(source))
+        };
         loop {
             let mut waited = false;
             for at in [Direction::Read, Direction::Write] {
@@ -171,9 +173,10 @@ fn is_same(one: RawFd, other: RawFd) -> bool {
     place(one).is_some_and(|place_of_one| place(other) == Some(place_of_one))
 }
 
-fn is_file(fd: RawFd) -> bool {
-    let kind = status(fd).map(|status| status.st_mode & libc::S_IFMT);
-    kind == Some(libc::S_IFREG) || kind == Some(libc::S_IFBLK)
+/// It can be read at an offset: a file, /dev/zero, but no socket and no pipe.
+fn has_places(fd: RawFd) -> bool {
+    // SAFETY: no pointers.
+    unsafe { sys!(SYS_lseek, fd, 0, libc::SEEK_CUR) >= 0 }
 }
 
 fn status(fd: RawFd) -> Option<libc::stat> {
@@ -347,6 +350,7 @@ pub(crate) unsafe extern "C" fn sendfile(
             Err(_) if done > 0 => break,
             Err(_) => return raw::result(sent),
         }
+        ends.is_checked = true;
         patch::spend();
     }
     done.cast_signed()
