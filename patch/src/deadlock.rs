@@ -10,8 +10,9 @@
 //! | a green thread's call, of any process   | its [`Sign`]: a file in memory that has no content, only a name; |
 //! |                                         | /proc/PID/fd shows it                                            |
 //!
-//! If the edges lead back to this process, the call fails with `EDEADLK`. Of several that may find that, the one
-//! with the highest number does at once, and the others if it has not helped. As in the kernel, locks belong to processes: what another
+//! If the edges lead back to this process in several looks in a row, the call fails with `EDEADLK`. One look is not enough: a
+//! sign may be old by one of its call's pauses. Of several that may find that, the one
+//! with the highest number fails first, and the others if it has not helped. As in the kernel, locks belong to processes: what another
 //! thread of this one is about to unlock counts as a part of the deadlock all the same (fcntl(2), BUGS). Where a look is not permitted (another
 //! user's process) an edge is missing and a deadlock is not found.
 #![allow(unsafe_code, reason = "system calls")]
@@ -33,8 +34,13 @@ use crate::slot::close_own;
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Who has not the highest number waits for so many looks that find it.
-const PATIENT_LOOKS: u32 = 3;
+/// So many calls look as often as they like; more look less often, but not less than every [`LONGEST_REST`].
+const FEW_CALLS: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// So many looks in a row must find it: for who has the highest number, and for the others.
+const LOOKS: u32 = 2;
+const PATIENT_LOOKS: u32 = 4;
 
 /// So many processes are asked whom they wait for.
 const MOST: usize = 64;
@@ -60,15 +66,23 @@ impl Watch {
     /// True: the call would wait for ever. `holder` says which process has the lock.
     pub(crate) fn finds_deadlock(&mut self, holder: impl FnOnce() -> Option<pid_t>) -> bool {
         if Instant::now() < self.next {
+            // Others must not go by a sign that is no longer true.
+            if let Some(sign) = &self.sign
+                && holder() != Some(sign.holder)
+            {
+                self.sign = None;
+            }
             return false;
         }
+        let began = Instant::now();
         let is_found = patch::blocking_quietly(|| self.look(holder()));
+        let now = Instant::now();
         self.pause = if self.found > 0 {
             FIRST
         } else {
             (self.pause * 2).min(LONGEST)
         };
-        self.next = Instant::now() + self.pause;
+        self.next = now + self.pause.max(rest(now - began, calls_with_signs()));
         is_found
     }
 
@@ -95,8 +109,16 @@ impl Watch {
             return false;
         };
         self.found += 1;
-        members.iter().all(|member| *member <= own) || self.found >= PATIENT_LOOKS
+        let is_highest = members.iter().all(|member| *member <= own);
+        self.found >= if is_highest { LOOKS } else { PATIENT_LOOKS }
     }
+}
+
+/// The least pause after a look that took so long, where so many calls look. A look at a process that has thousands of files
+/// takes milliseconds: together they use about a tenth of a core.
+fn rest(took: Duration, calls: u32) -> Duration {
+    let all = took.saturating_mul(calls / FEW_CALLS);
+    all.saturating_mul(10 * FEW_CALLS).min(LONGEST_REST)
 }
 
 /// The processes on a way from the first one, for which this process waits, back to this one.
@@ -181,6 +203,14 @@ struct Sign {
 /// The signs there are: for whom, of how many calls, and the file.
 static SIGNS: Mutex<Vec<(pid_t, usize, RawFd)>> = Mutex::new(Vec::new());
 
+/// The calls that have a sign.
+fn calls_with_signs() -> u32 {
+    let _bypass = patch::Bypass::enter();
+    let signs = SIGNS.lock().unwrap_or_else(PoisonError::into_inner);
+    let calls: usize = signs.iter().map(|sign| sign.1).sum();
+    u32::try_from(calls).unwrap_or(u32::MAX)
+}
+
 impl Sign {
     fn new(own: pid_t, holder: pid_t) -> Self {
         let mut signs = SIGNS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,7 +248,39 @@ impl Drop for Sign {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 mod tests {
-    use super::{cycle, waits_in_kernel};
+    use std::time::{Duration, Instant};
+
+    use super::{Watch, cycle, rest, signs_of, waits_in_kernel};
+
+    #[test]
+    fn many_calls_that_look_at_much_look_seldom() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest(ms(100), 3), ms(0));
+        assert_eq!(rest(ms(1), 1000), ms(10_000));
+        assert_eq!(rest(Duration::MAX, u32::MAX), ms(60_000));
+    }
+
+    #[test]
+    fn a_sign_goes_as_soon_as_another_process_has_the_lock() {
+        let own = std::process::id().try_into().unwrap();
+        let holders = [i32::MAX - 1, i32::MAX];
+        let has_sign = |of: usize| signs_of(own).contains(&holders[of]);
+        let mut watch = Watch::new();
+        watch.next = Instant::now();
+        assert!(!watch.finds_deadlock(|| Some(holders[0])));
+        assert!(has_sign(0));
+        // Its next look is not due for long.
+        watch.next = Instant::now() + Duration::from_secs(3600);
+        assert!(!watch.finds_deadlock(|| Some(holders[0])));
+        assert!(has_sign(0));
+        assert!(!watch.finds_deadlock(|| Some(holders[1])));
+        assert!(!has_sign(0));
+        watch.next = Instant::now();
+        assert!(!watch.finds_deadlock(|| Some(holders[1])));
+        assert!(has_sign(1));
+        drop(watch);
+        assert!(!has_sign(1));
+    }
 
     #[test]
     fn the_kernels_list_tells_who_waits_for_whom() {
