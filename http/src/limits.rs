@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// A `HeaderMap` panics if it is to hold more than 24,576 fields; some are added here.
+const MOST_FIELDS: usize = 24_000;
+
 /// The limits of a server. Each has a default that is fit for strangers, and each can be set.
 ///
 /// | limit | default | what happens beyond it |
@@ -71,9 +74,9 @@ impl Limits {
         self
     }
 
-    /// The most fields of a request's head; HTTP/1.
+    /// The most fields of a request's head; HTTP/1. More than 24,000, which hyper could not hold, are 24,000.
     pub fn head_fields(mut self, number: usize) -> Self {
-        self.head_fields = number;
+        self.head_fields = number.min(MOST_FIELDS);
         self
     }
 

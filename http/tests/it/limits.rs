@@ -34,6 +34,17 @@ fn a_head_that_is_too_long_is_a_431() {
 }
 
 #[test]
+fn a_head_of_very_many_fields_is_a_431_and_no_panic() {
+    let limits = Limits::new().head_size(4 << 20).head_fields(usize::MAX);
+    let server = serve_with(limits, |_request| "");
+    for (count, expected) in [(20_000, 200), (40_000, 431)] {
+        let fields: Vec<_> = (0..count).map(|n| format!("x{n}: y\r\n")).collect();
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields.concat());
+        assert_eq!(status(&ask_and_close(server.local_addr(), head)), expected);
+    }
+}
+
+#[test]
 fn a_head_that_takes_too_long_is_a_408() {
     // So long that the client's first byte comes in time on a busy machine.
     let time = Duration::from_secs(1);
