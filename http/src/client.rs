@@ -29,6 +29,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Error, Timeout};
 use weald_net::TcpStream;
+use weald_scheduler::io::Pollable as _;
 
 pub use ureq;
 
@@ -244,13 +245,10 @@ impl Transport for GreenTransport {
         Ok(got > 0)
     }
 
+    /// ureq asks this while it holds the lock of its pool. So it must be no blocking call of weald's: that could give way,
+    /// and whoever waits for the lock would keep the OS thread; or unwind, and poison the lock.
     fn is_open(&mut self) -> bool {
-        let mut stream = &self.stream.0;
-        // A flag of the socket's: it cannot fail. A server that has something to say now has closed, or
-        // says what nobody has asked for.
-        let _ = stream.set_nonblocking(true);
-        let got = stream.read(&mut [0]);
-        let _ = stream.set_nonblocking(false);
-        matches!(got, Err(failed) if failed.kind() == io::ErrorKind::WouldBlock)
+        // A server that has something to say now has closed, or says what nobody has asked for.
+        matches!(self.stream.0.poll_now(false), Ok(false))
     }
 }

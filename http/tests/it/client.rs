@@ -1,8 +1,10 @@
 //! The client, against the server.
 
 use std::io::Read as _;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use weald::{Runtime, ThreadLocals};
 use weald_http::{Body, Request, Response, StatusCode, client};
 
 use crate::support::{each_mode, serve, serve_alone};
@@ -70,4 +72,33 @@ fn limits_and_kills_reach_into_a_request() {
             server.shutdown(Duration::ZERO);
         });
     });
+}
+
+#[test]
+fn many_who_share_an_agent_on_one_pinned_worker_do_not_stop_each_other() {
+    // In the default runtime.
+    let server = serve(|_request| "well");
+    let url = format!("http://{}/", server.local_addr());
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let builder = Runtime::builder().workers(1);
+        let rt = builder.thread_locals(ThreadLocals::Pinned).build().unwrap();
+        let agent = client::agent();
+        let ask = || {
+            for _ in 0..50 {
+                let mut answer = agent.get(&url).call().unwrap();
+                assert_eq!(answer.body_mut().read_to_string().unwrap(), "well");
+            }
+        };
+        rt.run(|| {
+            weald::scope(|s| {
+                for _ in 0..8 {
+                    s.spawn(ask);
+                }
+            });
+        });
+        done.send(()).unwrap();
+    });
+    let waited = ended.recv_timeout(Duration::from_secs(120));
+    assert_eq!(waited, Ok(()));
 }
