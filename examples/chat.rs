@@ -1,6 +1,6 @@
 //! A chat by lines over TCP: a hub that owns the room, and a `select!` for each client.
 //!
-//! `cargo run --release --example chat -- 127.0.0.1:7000`, then several times `nc 127.0.0.1 7000`
+//! `cargo run --release -p weald-examples --bin chat -- 127.0.0.1:7000`, then several times `nc 127.0.0.1 7000`
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};

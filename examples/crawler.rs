@@ -1,6 +1,6 @@
 //! A crawler: follows the links of a small web of its own, by a pool of green threads, each page once.
 //!
-//! `cargo run --release --example crawler`
+//! `cargo run --release -p weald-examples --bin crawler`
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};

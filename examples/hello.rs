@@ -1,6 +1,6 @@
 //! Green threads in the shape of `std::thread`: spawn, join, scope, park.
 //!
-//! `cargo run --release --example hello`
+//! `cargo run --release -p weald-examples --bin hello`
 
 use std::time::{Duration, Instant};
 

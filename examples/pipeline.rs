@@ -1,7 +1,7 @@
 //! A pipeline: stages of green threads with bounded channels between them, so that the slowest stage
 //! sets the pace and nothing piles up. Counts the words of the files that it is given.
 //!
-//! `cargo run --release --example pipeline -- README.md ARCHITECTURE.md`
+//! `cargo run --release -p weald-examples --bin pipeline -- README.md ARCHITECTURE.md`
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! Enough of Redis for redis-benchmark: PING, GET, SET, MSET, INCR, with pipelines.
 //!
 //! ```text
-//! cargo run --release --example redis_like                        # 127.0.0.1:7379
+//! cargo run --release -p weald-examples --bin redis_like                        # 127.0.0.1:7379
 //! redis-benchmark -p 7379 -t ping,get,set,mset,incr -c 50 -P 16 -q
 //! ```
 

@@ -1,7 +1,7 @@
 //! One green thread, many descriptors: a room where all hear what one says, on `select`.
 //!
 //! ```text
-//! cargo run --release --example select                  # 127.0.0.1:7080; Ctrl-D ends it
+//! cargo run --release -p weald-examples --bin select                  # 127.0.0.1:7080; Ctrl-D ends it
 //! nc 127.0.0.1 7080                                     # a guest; several of them
 //! ```
 //!

@@ -1,6 +1,6 @@
 //! A soak: a crowd of green threads that do everything to each other, and counters that must agree.
 //!
-//! `cargo run --release --example soak -- --seconds 60`; `--help` has the other options.
+//! `cargo run --release -p weald-examples --features traces --bin soak -- --seconds 60`; `--help` has the other options.
 //!
 //! About once a second nobody may begin anything new; once all that was begun has ended, every permit, message, lock,
 //! timer, account, destructor and thread is counted. If nothing at all has happened for a minute, it tells what

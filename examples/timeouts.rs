@@ -1,6 +1,6 @@
 //! Limits on blocking code: `timeout`, `exc_after` with `catch`, `call_after`, `kill`.
 //!
-//! `cargo run --release --example timeouts`
+//! `cargo run --release -p weald-examples --bin timeouts`
 
 use std::error::Error;
 use std::fmt;

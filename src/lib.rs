@@ -105,6 +105,9 @@
 //! # example().unwrap();
 //! ```
 
+#[cfg(all(feature = "macros", not(loom)))]
+#[doc(hidden)]
+pub mod entry;
 #[cfg(not(loom))]
 pub mod fs;
 #[cfg(not(loom))]
@@ -166,11 +169,13 @@ pub use weald_scheduler::{
     scope, sleep, sleep_until, spawn, timeout, yield_now,
 };
 
+#[cfg(all(feature = "macros", not(loom)))]
+pub use weald_macros::{main, test};
 #[cfg(not(loom))]
 pub use weald_scheduler::{OnOsThread, on_os_thread, on_os_thread_unsend};
 
-/// The README's example, compiled and run.
-#[cfg(doctest)]
+/// The README's example, compiled.
+#[cfg(all(doctest, feature = "macros", feature = "signal"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
 

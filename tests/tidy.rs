@@ -19,6 +19,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("scheduler", &["weald-timer"]),
     ("sync", &["weald-scheduler"]),
     ("net", &["weald-scheduler", "weald-sync"]),
+    ("macros", &[]),
     ("patch", &["weald-scheduler"]),
     ("tracing", &["weald-scheduler"]),
     ("http", &["weald-scheduler", "weald-sync", "weald-net"]),

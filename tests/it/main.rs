@@ -16,6 +16,8 @@
 
 mod support;
 
+#[cfg(feature = "macros")]
+mod attributes;
 mod blocking;
 mod call_after;
 mod channel_select;

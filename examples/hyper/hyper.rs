@@ -1,7 +1,7 @@
 //! HTTP/1.1 by hyper over green sockets: futures that need no runtime run on green threads. It shows how little
 //! that takes; a service takes the crate `weald-http`.
 //!
-//! `cargo run --release --example hyper -- 127.0.0.1:7002`, then `curl http://127.0.0.1:7002/`; without
+//! `cargo run --release -p weald-examples-hyper -- 127.0.0.1:7002`, then `curl http://127.0.0.1:7002/`; without
 //! an address it asks itself and ends.
 
 use std::convert::Infallible;

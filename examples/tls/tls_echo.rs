@@ -2,8 +2,8 @@
 //! of an answer, so that a browser or curl sees something too.
 //!
 //! ```text
-//! cargo run --release --example tls_echo                                  # makes a certificate
-//! cargo run --release --example tls_echo -- 127.0.0.1:7443 chain.pem key.pem
+//! cargo run --release -p weald-examples-tls --bin tls_echo                                  # makes a certificate
+//! cargo run --release -p weald-examples-tls --bin tls_echo -- 127.0.0.1:7443 chain.pem key.pem
 //! openssl s_client -connect localhost:7443 -CAfile target/tls_echo.pem
 //! curl --cacert target/tls_echo.pem https://localhost:7443/
 //! ```

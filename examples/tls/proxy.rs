@@ -2,9 +2,9 @@
 //! code. Each side may speak TLS, so it can take TLS off, put it on, or do both.
 //!
 //! ```text
-//! cargo run --release --example proxy -- 127.0.0.1:8080 example.org:80
-//! cargo run --release --example proxy -- 127.0.0.1:8080 tls:example.org:443
-//! cargo run --release --example proxy -- tls:127.0.0.1:8443 127.0.0.1:8080 chain.pem key.pem
+//! cargo run --release -p weald-examples-tls --bin proxy -- 127.0.0.1:8080 example.org:80
+//! cargo run --release -p weald-examples-tls --bin proxy -- 127.0.0.1:8080 tls:example.org:443
+//! cargo run --release -p weald-examples-tls --bin proxy -- tls:127.0.0.1:8443 127.0.0.1:8080 chain.pem key.pem
 //! ```
 
 use std::io::{self, Read, Write};

@@ -1,0 +1,81 @@
+//! The server, on green threads or on OS threads.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use weald::net::ServerHandle;
+
+use crate::options::{Kind, Options};
+
+/// Connections that wait to be accepted. The load connects one after the other, so few ever do.
+const BACKLOG: u32 = 1024;
+
+/// Sends back what comes, until the connection ends. This is all there is to a connection, in both halves.
+fn echo(mut stream: impl Read + Write, size_bytes: usize) {
+    let mut buffer = vec![0; size_bytes];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+pub(crate) enum Server {
+    Green(ServerHandle),
+    Threads {
+        addr: SocketAddr,
+        refused: Arc<AtomicUsize>,
+    },
+}
+
+pub(crate) fn start(options: &Options, kind: Kind) -> io::Result<Server> {
+    let size_bytes = options.size_bytes;
+    let listener = weald::tcp_listener_with((Ipv4Addr::LOCALHOST, options.port), BACKLOG)?;
+    if kind != Kind::Threads {
+        let server = weald::tcp_server(listener, move |stream, _peer| echo(stream, size_bytes));
+        return Ok(Server::Green(server));
+    }
+    let listener = std::net::TcpListener::from(std::os::fd::OwnedFd::from(listener));
+    let addr = listener.local_addr()?;
+    let refused = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&refused);
+    thread::Builder::new().spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // The stack is as large as a green thread's may grow.
+            let builder = thread::Builder::new().stack_size(256 << 10);
+            if builder.spawn(move || echo(stream, size_bytes)).is_err() {
+                counts.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    })?;
+    Ok(Server::Threads { addr, refused })
+}
+
+impl Server {
+    pub(crate) fn addr(&self) -> SocketAddr {
+        match self {
+            Self::Green(server) => server.local_addr(),
+            Self::Threads { addr, .. } => *addr,
+        }
+    }
+
+    /// Connections that got no thread.
+    pub(crate) fn refused(&self) -> usize {
+        match self {
+            Self::Green(_) => 0,
+            Self::Threads { refused, .. } => refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// True if nothing had to be cut. OS threads cannot be ended: the end of the process does that.
+    pub(crate) fn stop(self, grace: Duration) -> bool {
+        match self {
+            Self::Green(server) => server.shutdown(grace),
+            Self::Threads { .. } => true,
+        }
+    }
+}
