@@ -91,6 +91,27 @@ fn the_first_half_runs_before_the_second_where_nobody_takes_it() {
 }
 
 #[test]
+fn the_second_half_begins_when_the_first_gives_way_again_and_again() {
+    with_deadline(LIMIT, || {
+        for mode in MODES {
+            let rt = runtime(1, mode);
+            rt.run(|| {
+                let begun = AtomicBool::new(false);
+                let looks = || {
+                    // Hundreds of its turns.
+                    (0..100_000).any(|_| {
+                        weald::checkpoint();
+                        begun.load(SeqCst)
+                    })
+                };
+                let (has_seen, ()) = weald::join(looks, || begun.store(true, SeqCst));
+                assert!(has_seen, "{mode:?}");
+            });
+        }
+    });
+}
+
+#[test]
 fn an_idle_worker_takes_the_second_half_of_one_that_computes() {
     with_deadline(LIMIT, || {
         for mode in MODES {

@@ -285,7 +285,7 @@ pub(crate) fn enter() -> *const Header {
 /// thread gives way when that is used up.
 #[inline]
 pub(crate) fn spend() {
-    carrier::spend();
+    carrier::spend(share_forks::share_all);
 }
 
 /// `enter` and `spend` at once: before a call that will mostly not wait.

@@ -9,9 +9,9 @@ use crate::green::green_thread::{Header, Note};
 use crate::green::switch_out::switch_out;
 use crate::shim::clock;
 
-/// See `waiter::spend`.
+/// See `waiter::spend`. `share` makes green threads of what a thread that gives way has forked.
 #[inline]
-pub(crate) fn spend() {
+pub(crate) fn spend(share: fn(&Header)) {
     let carrier = here();
     if carrier.is_null() {
         return;
@@ -19,7 +19,7 @@ pub(crate) fn spend() {
     // SAFETY: a carrier outlives what runs on its OS thread.
     let carrier = unsafe { &*carrier };
     if !spend_from(carrier) {
-        spend_slow(carrier);
+        spend_slow(carrier, share);
     }
 }
 
@@ -45,10 +45,16 @@ pub(crate) fn spend_time() {
 
 #[cold]
 #[inline(never)]
-fn spend_slow(carrier: &Carrier) {
+fn spend_slow(carrier: &Carrier, share: fn(&Header)) {
     // When its turn began is not known, but when the carrier last saw the clock before; without a seat not
     // even that.
     if carrier.budget.look(clock::now, || carrier.last_look()) {
+        // SAFETY: the running thread's header is alive.
+        if let Some(header) = unsafe { current::running().as_ref() }
+            && header.forks.is_used()
+        {
+            share(header);
+        }
         give_way();
     }
 }
