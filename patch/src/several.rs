@@ -132,6 +132,13 @@ impl WaitForAny {
     pub(crate) fn is_any_closed(&self) -> bool {
         self.members.as_ref().is_some_and(Members::is_any_closed)
     }
+
+    /// There are several numbers and none was closed. A wait that ended with `EBADF` all the same was told of the file that had one
+    /// of the numbers before: its close had begun before this wait.
+    pub(crate) fn are_all_open(&self) -> bool {
+        let members = self.members.as_ref();
+        members.is_some_and(|members| !members.is_any_closed())
+    }
 }
 
 /// A wait for one descriptor in one direction needs no set.

@@ -467,8 +467,8 @@ impl Waiting {
         };
         let _pausing = pause.map(|_| Pausing::begin());
         let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if let Some(instead) = &mut self.instead {
-            return match instead.0.wait(until) {
+        if let Some(ended) = self.wait_for_set(closes, until) {
+            return match ended {
                 Ended::TimedOut if is_over() => Ended::TimedOut,
                 Ended::TimedOut | Ended::Plain => Ended::Woken,
                 ended => ended,
@@ -561,13 +561,28 @@ impl Waiting {
             self.untold = Some(Duration::ZERO);
             return Ended::Woken;
         };
-        let wait = Wait::on_set(&set);
+        let mut wait = Wait::on_set(&set);
+        if self.firm == Some(true) {
+            wait.make_firm();
+        }
         let members = Members::of_set(set.fd(), std::iter::once(self.fd));
         if !set.add(self.fd, events.cast_unsigned()) {
             return Ended::Unpollable;
         }
         self.instead = Some(Box::new((wait, members, set)));
         Ended::Woken
+    }
+
+    /// Waits for the epoll instance that is there in place of a registration, if one is.
+    fn wait_for_set(&mut self, closes: u32, until: Option<Instant>) -> Option<Ended> {
+        let ended = self.instead.as_mut()?.0.wait(until);
+        let is_open = self.slot.closes.load(Ordering::Acquire) == closes;
+        if ended == Ended::Failed(libc::EBADF) && is_open {
+            // The close was that of the file that had the number before, and had begun before this wait. The next wait makes a new set.
+            self.instead = None;
+            return Some(Ended::Woken);
+        }
+        Some(ended)
     }
 
     /// An exception that is to end the call.

@@ -145,7 +145,13 @@ unsafe fn green_poll(fds: *mut pollfd, count: nfds_t, deadline: Option<Instant>)
         };
         // What was looked at may be the next file with the number.
         if ready == failed(libc::EBADF) || any.as_ref().is_some_and(WaitForAny::is_any_closed) {
-            return tell_closed(fds, any.as_ref());
+            let ready = tell_closed(fds, any.as_ref());
+            if ready != 0 {
+                return ready;
+            }
+            // As above: none of these files was closed.
+            any = None;
+            continue;
         }
         if ready != 0 {
             patch::spend();
@@ -216,4 +222,104 @@ pub(crate) unsafe extern "C" fn ppoll(
     }
     // SAFETY: by contract.
     raw::int(unsafe { green_poll(fds, count, deadline_of(limit)) })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+mod tests {
+    use std::io::Write as _;
+    use std::os::fd::{AsRawFd as _, RawFd};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use libc::fd_set;
+
+    use super::*;
+    use crate::closing::Closing;
+    use crate::hooks::select::select;
+    use crate::slot::slot;
+
+    /// Both wait for two numbers to be readable, and say of which one they are told.
+    fn polled(numbers: [RawFd; 2]) -> [bool; 2] {
+        let mut fds = numbers.map(|fd| pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        });
+        // SAFETY: the array and its length.
+        assert_eq!(unsafe { poll(fds.as_mut_ptr(), 2, -1) }, 1);
+        fds.map(|one| one.revents == libc::POLLIN)
+    }
+
+    fn selected(numbers: [RawFd; 2]) -> [bool; 2] {
+        let most = numbers.into_iter().max().unwrap();
+        // SAFETY: all zeros is the empty set; the numbers are small; the pointers are to locals or null.
+        unsafe {
+            let mut set: fd_set = std::mem::zeroed();
+            for fd in numbers {
+                libc::FD_SET(fd, &raw mut set);
+            }
+            let none = ptr::null_mut();
+            let ready = select(most + 1, &raw mut set, none, none, ptr::null_mut());
+            assert_eq!(ready, 1, "errno {}", raw::errno());
+            numbers.map(|fd| libc::FD_ISSET(fd, &raw const set))
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_close_that_began_before_a_wait_does_not_end_it() {
+        crate::all().unwrap();
+        let rt = weald::Runtime::builder().workers(1).build().unwrap();
+        for wait in [polled, selected] {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            let (other, _end) = UnixStream::pair().unwrap();
+            let numbers = [near.as_raw_fd(), other.as_raw_fd()];
+            let watched = &slot(numbers[0]).unwrap().watched;
+            // The file that had the number before is being closed.
+            let closing = Closing::begin(numbers[0], numbers[0]);
+            let waits = rt.spawn(move || wait(numbers));
+            while watched.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            drop(closing);
+            far.write_all(b"x").unwrap();
+            assert_eq!(waits.join().unwrap(), [true, false]);
+            // Nothing is left behind.
+            assert_eq!(watched.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn the_end_of_such_a_close_does_not_end_a_wait_beside_one_of_weald_net() {
+        crate::all().unwrap();
+        let rt = weald::Runtime::builder().workers(1).build().unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let number = near.as_raw_fd();
+        let watched = &slot(number).unwrap().watched;
+        // The file that had the number before is being closed.
+        let closing = Closing::begin(number, number);
+        let near = Arc::new(weald::net::Fd::new(near));
+        let own = rt.spawn({
+            let near = near.clone();
+            move || near.readable().map(drop)
+        });
+        let waits = rt.spawn(move || {
+            let mut one = pollfd {
+                fd: number,
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            // SAFETY: one entry.
+            (unsafe { poll(&raw mut one, 1, -1) }, one.revents)
+        });
+        // It has an epoll instance of its own, as weald's own socket has the registration.
+        while watched.load(Ordering::Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        drop(closing);
+        far.write_all(b"x").unwrap();
+        assert_eq!(waits.join().unwrap(), (1, libc::POLLIN));
+        own.join().unwrap().unwrap();
+    }
 }

@@ -138,6 +138,10 @@ unsafe fn green_select(asked: &Sets, deadline: Option<Instant>) -> isize {
             any.wait(deadline)
         };
         match ended {
+            Ended::Failed(libc::EBADF) if any.as_ref().is_some_and(WaitForAny::are_all_open) => {
+                // The next wait is for the files that have the numbers by now.
+                any = None;
+            }
             Ended::Failed(errno) => return failed(errno),
             Ended::Woken | Ended::TimedOut | Ended::Plain | Ended::Unpollable => {}
         }
