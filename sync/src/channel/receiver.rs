@@ -18,7 +18,7 @@ use crate::shim::clock;
 /// The receiving end of a channel.
 ///
 /// # Examples
-/// See [`bounded`].
+/// See [`bounded`](super::bounded).
 pub struct Receiver<T> {
     pub(super) flavor: Flavor<T>,
 }

@@ -16,7 +16,7 @@ use super::waiters::{Packet, Stage};
 /// The sending end of a channel.
 ///
 /// # Examples
-/// See [`bounded`].
+/// See [`bounded`](super::bounded).
 pub struct Sender<T> {
     pub(super) channel: Arc<Channel<T>>,
 }
