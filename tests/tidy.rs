@@ -285,6 +285,40 @@ fn a_file_that_a_comment_names_is_there() {
     assert!(seen > 200, "files are named: {seen}");
 }
 
+/// The pages that people read.
+fn pages() -> Vec<PathBuf> {
+    let mut pages: Vec<_> = ["", "docs", "http", "loom-tests", "findings", "examples"]
+        .into_iter()
+        .filter_map(|folder| fs::read_dir(root().join(folder)).ok())
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "md"))
+        .collect();
+    pages.sort();
+    pages
+}
+
+#[test]
+fn a_link_of_a_page_leads_to_a_file() {
+    let mut lost = Vec::new();
+    let mut count = 0;
+    for page in pages() {
+        let text = read(&page);
+        for link in text.split("](").skip(1) {
+            let link = link.split([')', '#']).next().unwrap();
+            if link.is_empty() || link.contains("://") || link.contains(' ') {
+                continue;
+            }
+            count += 1;
+            if !page.parent().unwrap().join(link).exists() {
+                lost.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(count > 20, "{count} links were found");
+    assert!(lost.is_empty(), "{lost:#?}");
+}
+
 #[test]
 fn a_file_with_a_model_takes_its_primitives_from_the_shim() {
     let mut checked = 0;

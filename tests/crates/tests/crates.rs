@@ -315,6 +315,29 @@ fn tokios_context_is_the_green_threads_own() {
 }
 
 #[test]
+fn a_task_of_tokios_awaits_a_green_thread() {
+    each_mode(|rt, _| {
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let sum = tokio.block_on(async {
+            let mut sum = 0;
+            for n in 0..20_u64 {
+                let (send, receive) = tokio::sync::oneshot::channel();
+                rt.spawn(move || {
+                    weald::sleep(Duration::from_millis(n % 3));
+                    send.send(n).unwrap();
+                });
+                sum += receive.await.unwrap();
+            }
+            sum
+        });
+        assert_eq!(sum, 190);
+    });
+}
+
+#[test]
 fn lua_calls_back_and_that_may_wait() {
     each_mode(|rt, _| {
         let body = |n: i64| {
