@@ -41,7 +41,7 @@ pub use crate::shim::in_sight;
 pub use crate::verbs::blocking::blocking;
 pub use crate::verbs::builder::{RuntimeBuilder, ThreadLocals};
 pub use crate::verbs::call_after::{call_after, call_after_local};
-pub use crate::verbs::default_runtime::dump;
+pub use crate::verbs::default_runtime::{dump, metrics};
 pub use crate::verbs::error::InstallError;
 pub use crate::verbs::exc_after::exc_after;
 pub use crate::verbs::fork_join::join;

@@ -8,6 +8,7 @@ use crate::verbs::builder::RuntimeBuilder;
 use crate::verbs::error::InstallError;
 use crate::verbs::runtime::Runtime;
 use crate::watch::dump::{self, Dump};
+use crate::watch::metrics::Metrics;
 
 impl RuntimeBuilder {
     /// Starts the runtime and makes it the process-wide default: the one of
@@ -64,6 +65,22 @@ impl RuntimeBuilder {
 /// ```
 pub fn dump() -> Dump {
     dump::of(&here())
+}
+
+/// Counters of the caller's runtime, or of the default one: [`Runtime::metrics`]. It may be called from anywhere and
+/// blocks nobody.
+///
+/// # Examples
+/// ```
+/// let rt = weald_scheduler::Runtime::builder().workers(3).build()?;
+/// assert_eq!(rt.run(|| weald_scheduler::metrics().workers), 3);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Panics
+/// If the default runtime is needed and cannot be started.
+pub fn metrics() -> Metrics {
+    Metrics::of(&here())
 }
 
 /// Calls `f` with the caller's runtime, or the default one; without counting if it is on a carrier.
