@@ -227,6 +227,8 @@ impl Clocks {
         if now >= until {
             return match (P::IS_FIRST, self.begun) {
                 (true, Some(_)) => Look::End(End::LateHead),
+                // hyper may have read a part of a head together with the request before: that shows when it is put away.
+                (true, None) if self.asked.is_none() => Look::End(End::Parks),
                 (false, _) if self.asked.is_none() => Look::Ask,
                 _ => Look::End(End::Idle),
             };
