@@ -83,6 +83,8 @@ impl Drop for Closing {
         self.each(|fd, slot| {
             slot.known.forget();
             if slot.is_waited_for() && is_here() {
+                // Whoever began to wait beside the call has armed the file that has gone, and arms anew.
+                slot.losses.fetch_add(1, Ordering::Release);
                 slot.wake_all();
                 if slot.watched.load(Ordering::Relaxed) > 0 {
                     members::tell(fd);

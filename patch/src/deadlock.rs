@@ -71,6 +71,7 @@ impl Watch {
                 && holder() != Some(sign.holder)
             {
                 self.sign = None;
+                self.found = 0;
             }
             return false;
         }
@@ -91,9 +92,12 @@ impl Watch {
         let own = unsafe { sys!(SYS_getpid) };
         let (Some(holder), Ok(own)) = (holder, pid_t::try_from(own)) else {
             self.sign = None;
+            self.found = 0;
             return false;
         };
         if self.sign.as_ref().is_none_or(|sign| sign.holder != holder) {
+            // Looks at another holder are none in a row.
+            self.found = 0;
             self.sign = Some(Sign::new(own, holder));
         }
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();

@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 use support::in_green_with_spares;
 
@@ -91,5 +92,40 @@ fn files_are_written_while_a_write_to_a_terminal_waits_for_room() {
         let bytes = vec![b'x'; BYTES];
         // SAFETY: as many bytes.
         unsafe { libc::write(slave.as_raw_fd(), bytes.as_ptr().cast(), BYTES) }
+    });
+}
+
+#[test]
+fn what_a_thread_has_forked_begins_before_the_thread_waits_in_the_kernel() {
+    in_green_with_spares(|| {
+        let (master, slave) = terminal();
+        let is_over = Arc::new(AtomicBool::new(false));
+        // Somebody is always ready, so that the machine never stands still.
+        let other = weald::spawn({
+            let is_over = Arc::clone(&is_over);
+            move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    weald::yield_now();
+                }
+            }
+        });
+        let writes = || {
+            let bytes = vec![b'x'; BYTES];
+            // SAFETY: as many bytes.
+            unsafe { libc::write(slave.as_raw_fd(), bytes.as_ptr().cast(), BYTES) }
+        };
+        let reads = || {
+            let (mut left, mut some) = (BYTES, vec![0_u8; 4096]);
+            while left > 0 {
+                // SAFETY: room for as many.
+                let count =
+                    unsafe { libc::read(master.as_raw_fd(), some.as_mut_ptr().cast(), some.len()) };
+                left -= usize::try_from(count).unwrap();
+            }
+        };
+        let (written, ()) = weald::join(writes, reads);
+        assert_eq!(usize::try_from(written), Ok(BYTES));
+        is_over.store(true, Ordering::Relaxed);
+        other.join().unwrap();
     });
 }

@@ -67,7 +67,7 @@ impl Carrier {
         unsafe {
             own.arrive(
                 block(task).expect("bound together"),
-                &raw const self.host,
+                std::ptr::from_ref(self).cast(),
                 &self.lent,
             );
         }
@@ -88,7 +88,7 @@ impl Carrier {
                 match unsafe { block(&chosen) } {
                     Some(block) if !chosen.hog.get() => {
                         // SAFETY: as above.
-                        unsafe { own.arrive(block, &raw const self.host, &self.lent) };
+                        unsafe { own.arrive(block, std::ptr::from_ref(self).cast(), &self.lent) };
                         let last = mem::replace(task, chosen);
                         if let Some(last) = publish_last(worker, last, note) {
                             // SAFETY: the pointer is that of this OS thread's own block, and then of
@@ -98,7 +98,7 @@ impl Carrier {
                                 self.woken_early(inner, last);
                                 own.arrive(
                                     super::change_over::block(task).expect("just seen"),
-                                    &raw const self.host,
+                                    std::ptr::from_ref(self).cast(),
                                     &self.lent,
                                 );
                             }

@@ -131,7 +131,7 @@ impl Carrier {
         coroutine: &mut Coroutine<(), Note>,
     ) -> Resumed<Note> {
         // SAFETY: by contract.
-        unsafe { own.arrive(block, &raw const self.host, &self.lent) };
+        unsafe { own.arrive(block, std::ptr::from_ref(self).cast(), &self.lent) };
         self.door.leave();
         let resumed = coroutine.resume(());
         self.door.enter();

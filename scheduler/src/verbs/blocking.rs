@@ -98,6 +98,10 @@ pub(crate) fn call_if_spare<T, F: FnOnce() -> T>(f: F) -> Result<T, F> {
     if is_plain(header) {
         return Ok(f());
     }
+    // Before a permit is taken: what is forked may be what the call waits for.
+    if header.forks.is_used() {
+        share_forks::share_all(header);
+    }
     // SAFETY: a green thread that runs keeps its runtime.
     let permits = unsafe { Inner::of(header) }
         .blocking
