@@ -239,14 +239,16 @@ impl SocketBuilder {
     fn set_on(&self, socket: &Socket) -> io::Result<()> {
         self.set_buffers(socket)?;
         if let Some(idle) = self.keep_alive {
-            let mut keep_alive = TcpKeepalive::new().with_time(idle);
+            let mut keep_alive = TcpKeepalive::new().with_time(pause(idle));
             if let Some((interval, count)) = self.probes {
-                keep_alive = keep_alive.with_interval(interval).with_retries(count);
+                keep_alive = keep_alive
+                    .with_interval(pause(interval))
+                    .with_retries(count);
             }
             socket.set_tcp_keepalive(&keep_alive)?;
         }
         if let Some(limit) = self.linger {
-            socket.set_linger(Some(limit))?;
+            socket.set_linger(Some(whole_seconds(limit, MOST_SECONDS)))?;
         }
         if let Some(nodelay) = self.nodelay {
             socket.set_tcp_nodelay(nodelay)?;
@@ -258,9 +260,24 @@ impl SocketBuilder {
     }
 }
 
+/// The kernel counts in an `int`.
+const MOST_SECONDS: u64 = i32::MAX as u64;
+
+/// Rounded up: to linger for zero seconds is to reset the connection. At most `most`.
+fn whole_seconds(time: Duration, most: u64) -> Duration {
+    let up = u64::from(time.subsec_nanos() > 0);
+    Duration::from_secs(time.as_secs().saturating_add(up).min(most))
+}
+
+/// Pauses between probes are whole seconds, from 1 to 32,767 (tcp(7)).
+fn pause(time: Duration) -> Duration {
+    whole_seconds(time, 32_767).max(Duration::from_secs(1))
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn user_timeout(socket: &Socket, limit: Duration) -> io::Result<()> {
-    socket.set_tcp_user_timeout(Some(limit))
+    // Zero would switch it off.
+    socket.set_tcp_user_timeout(Some(limit.max(Duration::from_millis(1))))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

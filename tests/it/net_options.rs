@@ -194,3 +194,24 @@ fn a_connection_comes_from_the_address_that_was_said() {
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     });
 }
+
+#[test]
+fn times_that_the_kernel_counts_in_seconds_are_rounded_up() {
+    everywhere(|| {
+        let listener = weald::tcp_listener(v4()).unwrap();
+        let address = listener.local_addr().unwrap();
+        // A connection that lingers for no time is reset when it closes.
+        let stream = SocketBuilder::new()
+            .linger(5 * MS)
+            .keep_alive(5 * MS)
+            .connect(address)
+            .unwrap();
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.linger().unwrap(), Some(Duration::from_secs(1)));
+        assert!(socket.keepalive().unwrap());
+        let for_ever = SocketBuilder::new()
+            .linger(Duration::MAX)
+            .keep_alive(Duration::MAX);
+        for_ever.connect(address).unwrap();
+    });
+}

@@ -116,14 +116,15 @@ impl UnixStream {
     }
 
     /// Reads bytes, and takes the descriptors that came with them, which are added to `fds`. Returns how many bytes were
-    /// read; 0: the connection has ended. A read ends where descriptors came, so that they belong to the bytes that are
-    /// returned with them.
+    /// read; 0: the connection has ended. A read ends behind the message that brought descriptors; earlier
+    /// bytes may stand before that message's.
     ///
     /// A blocking call, as a read. Descriptors that come while a plain `read` is made are closed by the kernel.
     ///
     /// # Errors
     /// Those of a read; an exception, and then nothing was read. `Other` if descriptors were lost, as the process has no
-    /// room for more: those that came are in `fds`, the first bytes of the buffer are theirs.
+    /// room for more: those that came are in `fds`, and how many bytes were read is not known, so that the connection is
+    /// to be closed.
     ///
     /// # Examples
     /// See [`send_with_fds`](Self::send_with_fds).
