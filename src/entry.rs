@@ -116,5 +116,11 @@ fn end_of(thread: JoinHandle<ExitCode>, limit: Option<Duration>) -> Option<ExitC
         Some(limit) => crate::timeout(limit, || thread.join()).ok()?,
         None => thread.join(),
     };
-    Some(ended.unwrap_or_else(|payload| resume_unwind(payload)))
+    Some(ended.unwrap_or_else(|payload| {
+        // A panic has had its message.
+        if let Some(exception) = payload.downcast_ref::<crate::Exception>() {
+            eprintln!("ended by an exception that nobody has caught: {exception}");
+        }
+        resume_unwind(payload)
+    }))
 }

@@ -63,7 +63,8 @@ impl<S: weald_net::SslTransport> Duplex for weald_net::SslStream<S> {
 /// default runtime. Each direction has a buffer of 16 KiB on the heap.
 ///
 /// # Errors
-/// The first error of either direction, which ends the other; an exception.
+/// The first error of either direction, which ends the other; an exception. After an error the connections are to be
+/// closed: what was read and not yet written, up to 16 KiB each way, is lost, and so are the counts.
 ///
 /// # Examples
 /// A proxy; `upstream` is where its connections go.

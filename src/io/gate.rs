@@ -5,6 +5,7 @@
 
 use std::cell::UnsafeCell;
 use std::io;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use weald_sync::RawMutex;
@@ -28,7 +29,7 @@ impl<T> Gate<T> {
     /// A blocking call; an exception unwinds.
     pub(super) fn lock(&self) -> Pass<'_, T> {
         self.raw.take();
-        Pass { gate: self }
+        Pass::new(self)
     }
 
     /// A blocking call.
@@ -38,13 +39,22 @@ impl<T> Gate<T> {
     pub(super) fn lock_io(&self) -> io::Result<Pass<'_, T>> {
         weald_scheduler::io::enter()?;
         self.raw.take_io()?;
-        Ok(Pass { gate: self })
+        Ok(Pass::new(self))
     }
 }
 
 /// The right to the value.
 pub(super) struct Pass<'a, T> {
     gate: &'a Gate<T>,
+    /// It stays with the thread that took the lock, and may be shared only where the value may.
+    marker: PhantomData<(&'a mut T, *const ())>,
+}
+
+impl<'a, T> Pass<'a, T> {
+    fn new(gate: &'a Gate<T>) -> Self {
+        let marker = PhantomData;
+        Self { gate, marker }
+    }
 }
 
 impl<T> Deref for Pass<'_, T> {

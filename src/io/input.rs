@@ -87,12 +87,15 @@ impl Stdin {
     /// Reads a line and appends it with its line feed. Returns how many bytes it has; 0: the input has ended.
     ///
     /// # Errors
-    /// The system's; `InvalidData` for text that is not UTF-8; an exception.
+    /// The system's; `InvalidData` for text that is not UTF-8; an exception. After that `buffer` holds what was read of the
+    /// line, and the next call appends the rest; if the line was cut inside a character, or the exception unwinds, that
+    /// part is lost.
     pub fn read_line(&self, buffer: &mut String) -> io::Result<usize> {
         lock_io()?.read_line(buffer)
     }
 
-    /// Returns the lines to come, without their line feeds. Holds the lock.
+    /// Returns the lines to come, without their line feeds. Holds the lock. An exception in the middle of a line loses the
+    /// line's beginning.
     pub fn lines(self) -> Lines<StdinLock<'static>> {
         self.lock().lines()
     }

@@ -14,7 +14,8 @@ use super::gate::{Gate, Pass};
 /// Unlike std's it has no buffer: each write is a system call, nothing is left behind when the process ends, and what
 /// [`writeln!`] or [`write!`] formats is written in one piece. A program that writes much puts a
 /// [`BufWriter`](io::BufWriter) or a [`LineWriter`](io::LineWriter) around its lock. `println!` goes by std's handle
-/// and its buffer; a line of one is never cut by the other, and what `print!` has begun without a line feed comes out
+/// and its buffer; a line of at most 4096 bytes of one is never cut by the other, an exception in the middle of a longer one leaves
+/// its beginning written, and what `print!` has begun without a line feed comes out
 /// later. A closed standard output takes everything and drops it, as std's.
 ///
 /// # Examples
@@ -92,7 +93,8 @@ macro_rules! output {
                 $std().is_terminal()
             }
 
-            /// Waits until no other thread writes. A blocking call, in which an exception unwinds.
+            /// Waits until no other thread writes. A blocking call, in which an exception unwinds. Unlike std's lock it
+            /// cannot be taken twice: a thread that holds it and writes by another handle waits for itself for ever.
             pub fn lock(&self) -> $lock<'static> {
                 $lock(Self::gate().lock())
             }
@@ -108,7 +110,13 @@ macro_rules! output {
             }
 
             fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
-                $handle::gate().lock_io()?.write_fmt(text)
+                // Before the lock is taken: what is formatted may write to the same stream.
+                if let Some(text) = text.as_str() {
+                    return self.write_all(text.as_bytes());
+                }
+                let mut whole = String::new();
+                fmt::write(&mut whole, text).map_err(io::Error::other)?;
+                self.write_all(whole.as_bytes())
             }
 
             fn flush(&mut self) -> io::Result<()> {

@@ -182,7 +182,7 @@ impl Command {
     /// The system's, also what it says of the program: `NotFound`, `PermissionDenied`; an exception, and then no
     /// child was started.
     pub fn spawn(&mut self) -> io::Result<Child> {
-        self.start(false)
+        self.start(false, false)
     }
 
     /// Starts the child, waits until it has ended and returns how. Its standard input, output and error are the
@@ -191,7 +191,7 @@ impl Command {
     /// # Errors
     /// As [`spawn`](Self::spawn); an exception, and then the child has been killed.
     pub fn status(&mut self) -> io::Result<ExitStatus> {
-        self.start(true)?.wait()
+        self.start(true, false)?.wait()
     }
 
     /// Starts the child, reads what it writes and waits until it has ended. If not said otherwise, its standard output
@@ -200,28 +200,7 @@ impl Command {
     /// # Errors
     /// As [`spawn`](Self::spawn); an exception, and then the child has been killed.
     pub fn output(&mut self) -> io::Result<Output> {
-        let [stdin, stdout, stderr] = self.said;
-        if !stdin {
-            self.std.stdin(Stdio::null());
-        }
-        if !stdout {
-            self.std.stdout(Stdio::piped());
-        }
-        if !stderr {
-            self.std.stderr(Stdio::piped());
-        }
-        let child = self.start(true);
-        // For the next child.
-        if !stdin {
-            self.std.stdin(Stdio::inherit());
-        }
-        if !stdout {
-            self.std.stdout(Stdio::inherit());
-        }
-        if !stderr {
-            self.std.stderr(Stdio::inherit());
-        }
-        child?.wait_with_output()
+        self.start(true, true)?.wait_with_output()
     }
 
     /// Becomes the program: the process goes on as that, and all of its threads, green or not, are gone. Returns only
@@ -250,10 +229,35 @@ impl Command {
         self.std.get_current_dir()
     }
 
-    fn start(&mut self, kills: bool) -> io::Result<Child> {
-        let std = &mut self.std;
-        let child = weald_scheduler::io::blocking(true, || std.spawn())?;
+    /// `reads`: what the child writes is read, where nothing else was said.
+    fn start(&mut self, kills: bool, reads: bool) -> io::Result<Child> {
+        let (std, said) = (&mut self.std, self.said);
+        let child = weald_scheduler::io::blocking(true, || {
+            // Set and set back where no exception comes between: the next child may be one whose output is not read.
+            if reads {
+                preset(std, said, [Stdio::null(), Stdio::piped(), Stdio::piped()]);
+            }
+            let child = std.spawn();
+            if reads {
+                preset(std, said, [(); 3].map(|()| Stdio::inherit()));
+            }
+            child
+        })?;
         sweep(None);
         Ok(Child::new(child, self.kill_on_drop.unwrap_or(kills)))
+    }
+}
+
+/// Sets standard input, output and error, but for those of which something was said.
+fn preset(std: &mut std::process::Command, said: [bool; 3], streams: [Stdio; 3]) {
+    let [stdin, stdout, stderr] = streams;
+    if !said[0] {
+        std.stdin(stdin);
+    }
+    if !said[1] {
+        std.stdout(stdout);
+    }
+    if !said[2] {
+        std.stderr(stderr);
     }
 }
