@@ -179,7 +179,7 @@ impl<T: AsFd> Fd<T> {
         let told = self.prepare()?;
         if told == Told::AtOnce {
             return loop {
-                match weald_scheduler::blocking(|| call(fd, How::Waiting)) {
+                match weald_scheduler::io::blocking(false, || call(fd, How::Waiting)) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     done => break done,
                 }
@@ -192,7 +192,7 @@ impl<T: AsFd> Fd<T> {
                 if !is_ready(fd, events(direction))? {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                weald_scheduler::blocking(|| make(How::Waiting))
+                weald_scheduler::io::blocking(false, || make(How::Waiting))
             }
             done => done,
         };
@@ -203,12 +203,12 @@ impl<T: AsFd> Fd<T> {
         }
         // A socket that is at its end need not tell a read that does not wait, but one that may.
         let ended = || {
-            (direction == Direction::Read && is_at_end(fd)).then(
-                || match weald_scheduler::blocking(|| make(How::Waiting)) {
+            (direction == Direction::Read && is_at_end(fd)).then(|| {
+                match weald_scheduler::io::blocking(false, || make(How::Waiting)) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
                     done => done,
-                },
-            )
+                }
+            })
         };
         self.source.run_or_end(
             self.registered(),
