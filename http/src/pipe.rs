@@ -72,6 +72,7 @@ pub(crate) fn pipe(length: Option<u64>, limit: Option<Duration>) -> (Sender, Rec
         shared,
         length,
         most,
+        breaks_off: false,
     };
     (sender, receiver)
 }
@@ -144,6 +145,8 @@ pub(crate) struct Receiver {
     length: Option<u64>,
     /// The most bytes of one frame.
     most: usize,
+    /// The end of an answer that was broken off is told at the next poll.
+    breaks_off: bool,
 }
 
 impl Receiver {
@@ -185,15 +188,21 @@ impl Body for Receiver {
     type Error = io::Error;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(next) = self.next() {
-            return next;
+        let next = self.next().or_else(|| {
+            self.shared.reader.register(context.waker());
+            // A piece may have come meanwhile.
+            self.next()
+        });
+        if matches!(next, Some(Poll::Ready(Some(Err(_))))) && !self.breaks_off {
+            // hyper drops what it has not written when a body fails. What was flushed goes out before.
+            self.breaks_off = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
-        self.shared.reader.register(context.waker());
-        // A piece may have come meanwhile.
-        self.next().unwrap_or(Poll::Pending)
+        next.unwrap_or(Poll::Pending)
     }
 
     fn size_hint(&self) -> SizeHint {
