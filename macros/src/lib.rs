@@ -50,11 +50,12 @@ pub fn main(settings: TokenStream, function: TokenStream) -> TokenStream {
 /// Makes a function a test that runs as a green thread, on a runtime of its own.
 ///
 /// `#[weald::test(workers = 4, limit = Duration::from_secs(10), no_leftovers)]`: each is optional; `workers` (2 if not
-/// said), `stack_size` and `limit` are any expressions. When the limit passes, a dump of the test's green threads goes to
+/// said), `stack_size` and `limit` are expressions; one with a comma outside of brackets needs parentheses. When the limit passes, a dump of the test's green threads goes to
 /// standard error, and the test fails. With `no_leftovers` it also fails if a green thread is still there five seconds after
 /// the test's end; else those are killed.
 ///
-/// Other attributes (`#[should_panic]`, `#[ignore]`) are as with `#[test]`, and so is a `Result`.
+/// The test harness's own attributes mean what they mean with `#[test]`, and a test may return a `Result` as there. The harness does not
+/// capture what the body prints, as the body runs on another thread than the test's.
 ///
 /// # Examples
 /// ```
