@@ -7,6 +7,8 @@
 use std::io;
 use std::time::Instant;
 
+use crossbeam_utils::CachePadded;
+
 use crate::engine::blocking_calls::Blocking;
 use crate::engine::carrier::Carriers;
 use crate::engine::monitor::Monitor;
@@ -35,6 +37,8 @@ pub(crate) const KILLING: usize = 2;
 pub(crate) const STOPPING: usize = 3;
 
 /// A runtime, as its carriers and handles see it.
+///
+/// What several cores write has cache lines of its own, so that a write takes nothing from those that only read the rest.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
@@ -45,31 +49,31 @@ pub(crate) struct Inner {
     pub(crate) start: Instant,
     pub(crate) workers: Box<[Worker]>,
     pub(crate) carriers: Carriers,
-    pub(crate) injector: Injector,
+    pub(crate) injector: CachePadded<Injector>,
     pub(crate) idle: Idle,
-    pub(crate) seats: Seats,
-    pub(crate) monitor: Monitor,
+    pub(crate) seats: CachePadded<Seats>,
+    pub(crate) monitor: CachePadded<Monitor>,
     pub(crate) registry: Registry,
     pub(crate) threads: Threads,
     /// RUNNING, CLOSING, KILLING, STOPPING; only ever grows.
     pub(crate) phase: AtomicUsize,
     /// Who waits for the last green thread to end.
     pub(crate) ending: WaitQueue,
-    pub(crate) spawned_outside: AtomicU64,
-    pub(crate) ended_outside: AtomicU64,
-    pub(crate) woken_outside: AtomicU64,
-    pub(crate) parked_outside: AtomicU64,
+    pub(crate) spawned_outside: CachePadded<AtomicU64>,
+    pub(crate) ended_outside: CachePadded<AtomicU64>,
+    pub(crate) woken_outside: CachePadded<AtomicU64>,
+    pub(crate) parked_outside: CachePadded<AtomicU64>,
     /// `exc_after`s and remote `call_after`s that are live, but for what the workers have counted
     /// (`worker::Counters`); modulo its range.
-    pub(crate) alarms: AtomicUsize,
+    pub(crate) alarms: CachePadded<AtomicUsize>,
     /// Green threads that may still enter a `blocking` call.
-    pub(crate) blocking: Blocking,
+    pub(crate) blocking: CachePadded<Blocking>,
     /// Green threads that wait for a stack.
     pub(crate) starts: Starts,
     /// Calls that were due when the runtime had begun to close.
     pub(crate) unfired: Mutex<Vec<Arc<Call>>>,
     /// Chooses a worker for what comes from outside.
-    turn: AtomicUsize,
+    turn: CachePadded<AtomicUsize>,
 }
 
 /// See [`Inner::new`].
@@ -114,23 +118,23 @@ impl Inner {
                 .map(|i| Worker::new(i, workers == 1, settings.guard, start))
                 .collect::<io::Result<_>>()?,
             carriers: Carriers::new(carriers),
-            injector: Injector::new(),
+            injector: CachePadded::new(Injector::new()),
             unfired: Mutex::new(Vec::new()),
             idle: Idle::new(workers),
-            seats: Seats::new(carriers),
-            monitor: Monitor::new(),
+            seats: CachePadded::new(Seats::new(carriers)),
+            monitor: CachePadded::new(Monitor::new()),
             registry: Registry::new(carriers.min(workers + SHARDS)),
             threads: Threads::default(),
             phase: AtomicUsize::new(RUNNING),
             ending: WaitQueue::new(),
-            spawned_outside: AtomicU64::new(0),
-            ended_outside: AtomicU64::new(0),
-            woken_outside: AtomicU64::new(0),
-            parked_outside: AtomicU64::new(0),
-            alarms: AtomicUsize::new(0),
-            blocking: Blocking::new(settings.spares),
+            spawned_outside: CachePadded::default(),
+            ended_outside: CachePadded::default(),
+            woken_outside: CachePadded::default(),
+            parked_outside: CachePadded::default(),
+            alarms: CachePadded::default(),
+            blocking: CachePadded::new(Blocking::new(settings.spares)),
             starts: Starts::new(),
-            turn: AtomicUsize::new(0),
+            turn: CachePadded::default(),
             start_carrier,
             settings,
         })

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crossbeam_utils::CachePadded;
+
 use crate::green::green_thread::{Hint, Task};
 use crate::green::queue::shrink;
 use crate::shim::atomic::{AtomicUsize, Ordering};
@@ -20,12 +22,12 @@ pub(crate) struct Private {
     streak: u32,
     count: usize,
     /// How many there are, for others.
-    len: Arc<AtomicUsize>,
+    len: Arc<CachePadded<AtomicUsize>>,
 }
 
 impl Private {
     /// The length, for others: old as soon as it is told.
-    pub(crate) fn told_len(&self) -> Arc<AtomicUsize> {
+    pub(crate) fn told_len(&self) -> Arc<CachePadded<AtomicUsize>> {
         Arc::clone(&self.len)
     }
 

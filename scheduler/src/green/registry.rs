@@ -9,11 +9,13 @@
 
 use std::ptr;
 
+use crossbeam_utils::CachePadded;
+
 use crate::green::green_thread::{Header, Task};
 use crate::shim::sync::Mutex;
 
 #[derive(Debug)]
-pub(crate) struct Registry(Box<[Mutex<Head>]>);
+pub(crate) struct Registry(Box<[CachePadded<Mutex<Head>>]>);
 
 #[derive(Debug)]
 struct Head(*const Header);
@@ -23,7 +25,11 @@ unsafe impl Send for Head {}
 
 impl Registry {
     pub(crate) fn new(shards: usize) -> Self {
-        Self((0..shards).map(|_| Mutex::new(Head(ptr::null()))).collect())
+        Self(
+            (0..shards)
+                .map(|_| CachePadded::new(Mutex::new(Head(ptr::null()))))
+                .collect(),
+        )
     }
 
     /// Enters a thread; by its carrier, whose number is the shard's, modulo how many there are.

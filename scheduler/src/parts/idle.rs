@@ -30,14 +30,16 @@
 //! looks at bits and queues: it sees both, or the pusher sees the sleeper's bit.)
 //! Checked by `loom-tests/tests/idle.rs`.
 
+use crossbeam_utils::CachePadded;
+
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 const BITS: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Idle {
-    searching: AtomicUsize,
-    sleeping: Box<[AtomicU64]>,
+    searching: CachePadded<AtomicUsize>,
+    sleeping: Box<[CachePadded<AtomicU64>]>,
     workers: usize,
 }
 
@@ -46,8 +48,8 @@ impl Idle {
     pub(crate) fn new(workers: usize) -> Self {
         let words = workers.div_ceil(BITS);
         Self {
-            searching: AtomicUsize::new(0),
-            sleeping: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            searching: CachePadded::new(AtomicUsize::new(0)),
+            sleeping: (0..words).map(|_| CachePadded::default()).collect(),
             workers,
         }
     }

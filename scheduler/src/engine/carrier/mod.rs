@@ -23,6 +23,8 @@ use std::cell::{Cell, RefCell};
 use std::ptr;
 use std::time::Instant;
 
+use crossbeam_utils::CachePadded;
+
 use crate::engine::private::Private;
 use crate::engine::worker::Worker;
 use crate::green::green_thread::{AnyRuntime, Header, Task};
@@ -50,9 +52,9 @@ pub(crate) use self::table::Carriers;
 pub(crate) use self::unwinding::{Unwinding, can_suspend};
 pub(crate) use self::wait_timer::arm;
 
-/// One OS thread's part in a runtime.
+/// One OS thread's part in a runtime. Each lies on cache lines of its own, as workers do.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(128))]
 pub(crate) struct Carrier {
     /// What the floors below know of it; they have the carrier's address for that of this field.
     pub(crate) host: Host,
@@ -71,7 +73,7 @@ pub(crate) struct Carrier {
     /// Who runs here while the door stands open; others look only while they hold the carrier out.
     pub(crate) running: AtomicPtr<Header>,
     pub(crate) private: UnsafeCell<Private>,
-    pub(crate) private_len: Arc<AtomicUsize>,
+    pub(crate) private_len: Arc<CachePadded<AtomicUsize>>,
     pub(crate) mail: Mail<Task>,
     /// Started threads that must stay here and have not ended.
     pub(crate) settled: Cell<usize>,

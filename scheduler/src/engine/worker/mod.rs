@@ -58,7 +58,10 @@ pub(crate) struct RemoteTimer {
     pub(crate) call: Arc<Call>,
 }
 
+/// Each lies on cache lines of its own, as its neighbour in the list belongs to another core. 128 bytes, as processors
+/// fetch lines in pairs. Without that, skynet of a million took 1.35 times as long in `Pinned` with two workers.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Worker {
     pub(crate) index: usize,
     core: UnsafeCell<Core>,

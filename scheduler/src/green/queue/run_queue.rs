@@ -17,6 +17,8 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
+use crossbeam_utils::CachePadded;
+
 use super::{Steal, Stealer, Worker};
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
@@ -49,7 +51,7 @@ pub(crate) enum RunQueue<T> {
         tasks: VecDeque<T>,
         order: Order,
         /// For the others.
-        len: Arc<AtomicUsize>,
+        len: Arc<CachePadded<AtomicUsize>>,
     },
 }
 
@@ -57,7 +59,7 @@ pub(crate) enum RunQueue<T> {
 #[derive(Debug)]
 pub(crate) enum Thieves<T> {
     Deque(Stealer<T>),
-    List(Arc<AtomicUsize>),
+    List(Arc<CachePadded<AtomicUsize>>),
 }
 
 impl<T> RunQueue<T> {
@@ -72,7 +74,7 @@ impl<T> RunQueue<T> {
             let room = Cell::new(LEAST_ROOM);
             return (Self::Deque { own, back, room }, Thieves::Deque(thieves));
         }
-        let len = Arc::new(AtomicUsize::new(0));
+        let len = Arc::new(CachePadded::new(AtomicUsize::new(0)));
         let tasks = VecDeque::new();
         let thieves = Thieves::List(Arc::clone(&len));
         (Self::List { tasks, order, len }, thieves)
