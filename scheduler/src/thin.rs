@@ -126,7 +126,7 @@ fn runtime_without_workers() -> Arc<Inner> {
     let refuse = |_: &_, _| Err(std::io::ErrorKind::Unsupported.into());
     let mut inner = Inner::new(settings, refuse).expect("no worker is made");
     // Each of its threads has an OS thread to block.
-    inner.blocking = Blocking::new(usize::MAX);
+    *inner.blocking = Blocking::new(usize::MAX);
     Arc::new(inner)
 }
 
