@@ -76,7 +76,9 @@ impl Carrier {
             self.door.leave();
             // SAFETY: as above.
             let coroutine = unsafe { (*task.coroutine.get()).as_mut() };
-            let resumed = coroutine.expect("bound together").resume(());
+            let resumed = coroutine
+                .expect("bound together")
+                .resume_from(self.control.get(), ());
             let seated = self.door.enter();
             if let Resumed::Suspended(note) = resumed
                 && calm

@@ -57,7 +57,7 @@ impl Carrier {
                 // From here to `enter` the seat may be seized: `worker` is not ours any more.
                 self.door.leave();
                 current::set_running(header);
-                let resumed = coroutine.resume(());
+                let resumed = coroutine.resume_from(self.control.get(), ());
                 current::set_running(ptr::null());
                 (resumed, self.door.enter())
             }

@@ -111,7 +111,7 @@ impl Carrier {
     ) -> Resumed<Note> {
         self.door.leave();
         current::set_running(header);
-        let resumed = coroutine.resume(());
+        let resumed = coroutine.resume_from(self.control.get(), ());
         current::set_running(ptr::null());
         self.door.enter();
         resumed
@@ -133,7 +133,7 @@ impl Carrier {
         // SAFETY: by contract.
         unsafe { own.arrive(block, std::ptr::from_ref(self).cast(), &self.lent) };
         self.door.leave();
-        let resumed = coroutine.resume(());
+        let resumed = coroutine.resume_from(self.control.get(), ());
         self.door.enter();
         // SAFETY: the pointer is that of this OS thread's own block.
         unsafe { own.leave(self.host.pointer.get()) };

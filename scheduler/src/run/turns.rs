@@ -13,6 +13,7 @@ use crate::engine::seat::Waited;
 use crate::engine::worker::Worker;
 use crate::engine::worker::queues::CLASS_INTERVAL;
 use crate::green::green_thread::Task;
+use crate::parts::coroutine::Control;
 use crate::parts::last_words;
 use crate::parts::slice::Slice;
 use crate::parts::stack;
@@ -38,6 +39,7 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
         let this = &shared.carriers[index];
         this.inner.set(Inner::address(&shared));
         this.host.pointer.set(thread_locals::host_pointer());
+        this.control.set(Control::current());
         this.os_thread.store(os_thread(), Ordering::Relaxed);
         this.slice.set(Slice::Ordinary);
         carrier::set_here(this);

@@ -28,6 +28,7 @@ use crossbeam_utils::CachePadded;
 use crate::engine::private::Private;
 use crate::engine::worker::Worker;
 use crate::green::green_thread::{AnyRuntime, Header, Task};
+use crate::parts::coroutine::Control;
 use crate::parts::door::Door;
 use crate::parts::ends::Ending;
 use crate::parts::slice::Slice;
@@ -60,6 +61,8 @@ pub(crate) struct Carrier {
     pub(crate) host: Host,
     pub(crate) index: usize,
     pub(crate) inner: Cell<*const AnyRuntime>,
+    /// The floating-point control of its OS thread. No code that leaves another one runs on the OS thread's own stack.
+    pub(crate) control: Cell<Control>,
     /// The system's id of its OS thread.
     pub(crate) os_thread: AtomicUsize,
     /// Its way to the worker whose seat it holds.
@@ -104,6 +107,7 @@ impl Carrier {
             },
             index,
             inner: Cell::new(ptr::null()),
+            control: Cell::new(Control::current()),
             os_thread: AtomicUsize::new(0),
             door: Door::new(),
             away: AtomicBool::new(false),

@@ -202,7 +202,7 @@ impl<I, Y> Coroutine<I, Y> {
 
     /// Runs the body until it suspends or returns.
     #[inline(always)]
-    pub(super) fn resume(&mut self, input: I) -> CoroutineResult<Y, ()> {
+    pub(super) fn resume(&mut self, input: I, _own: Control) -> CoroutineResult<Y, ()> {
         assert!(!self.done(), "a body that has returned is resumed");
         let input = ManuallyDrop::new(input);
         let output: *const Y;

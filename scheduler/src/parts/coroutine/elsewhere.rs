@@ -30,7 +30,7 @@ impl<I, Y> Coroutine<I, Y> {
     }
 
     #[inline]
-    pub(super) fn resume(&mut self, input: I) -> CoroutineResult<Y, ()> {
+    pub(super) fn resume(&mut self, input: I, _own: Control) -> CoroutineResult<Y, ()> {
         let control = Control::current();
         let result = self.0.resume(input);
         control.restore();

@@ -130,8 +130,18 @@ impl<I, Y> Coroutine<I, Y> {
     /// If the body has ended already.
     #[inline]
     pub(crate) fn resume(&mut self, input: I) -> Resumed<Y> {
+        self.resume_from(Control::current(), input)
+    }
+
+    /// The same for a caller that knows its own floating-point control, which takes some instructions to read. It is
+    /// what the caller has when this returns.
+    ///
+    /// # Panics
+    /// If the body has ended already.
+    #[inline]
+    pub(crate) fn resume_from(&mut self, own: Control, input: I) -> Resumed<Y> {
         let _held = self.token.hold();
-        match self.inner.resume(input) {
+        match self.inner.resume(input, own) {
             CoroutineResult::Yield(output) => Resumed::Suspended(output),
             CoroutineResult::Return(()) => Resumed::Finished,
         }
