@@ -87,6 +87,18 @@ const SHIMMED: &[&str] = &[
     "std::thread::park",
 ];
 
+/// How a fault is seeded: the macros of `for_models.rs`, with the name of the fault first.
+const SEEDS: &[&str] = &["fault!(\"", "unless!(\"", "relaxed_if!(\""];
+
+/// The copies of the file that defines them.
+const FAULTS: &[&str] = &[
+    "scheduler/src/shim/for_models.rs",
+    "timer/src/shim/for_models.rs",
+    "sync/src/shim/for_models.rs",
+    "net/src/for_models.rs",
+    "patch/src/for_models.rs",
+];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -363,23 +375,10 @@ fn every_seeded_fault_is_listed_with_a_model_and_every_listed_one_is_seeded() {
     let models = files(&root().join("loom-tests/tests"));
     for file in sources().iter().chain(&models) {
         let text = read(file);
-        let mut seeds = text.split("weald_fault = \"");
-        let mut before = seeds.next().unwrap();
-        for name in seeds {
-            // Only such a one can ask at run time instead: one build then has all faults.
-            assert!(
-                before.ends_with("cfg!("),
-                "{}: a fault is seeded by an expression, `cfg!(weald_fault = ..)`",
-                file.display()
-            );
-            let end = name.find('"').unwrap();
-            assert!(
-                name[end..].starts_with("\")"),
-                "{}: one a time",
-                file.display()
-            );
-            seeded.insert(name[..end].to_owned());
-            before = name;
+        for macro_name in SEEDS {
+            for seed in text.split(macro_name).skip(1) {
+                seeded.insert(seed.split('"').next().unwrap().to_owned());
+            }
         }
     }
     let list = read(&root().join("loom-tests/faults.txt"));
@@ -399,4 +398,20 @@ fn every_seeded_fault_is_listed_with_a_model_and_every_listed_one_is_seeded() {
         );
     }
     assert_eq!(seeded, listed);
+}
+
+#[test]
+fn faults_are_seeded_by_the_same_macros_in_all_crates() {
+    let first = read(&root().join(FAULTS[0]));
+    for copy in FAULTS {
+        assert_eq!(read(&root().join(copy)), first, "{copy} is a copy");
+    }
+    for file in sources() {
+        let is_copy = FAULTS.iter().any(|copy| file.ends_with(copy));
+        assert!(
+            is_copy || !read(&file).contains("weald_fault"),
+            "{} seeds a fault by a macro of `for_models.rs`",
+            file.display()
+        );
+    }
 }

@@ -10,6 +10,9 @@
 //! Invariant 4: of a pusher that looks for sleepers and a sleeper that looks for work, both with a
 //! fence between, one sees the other.
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[cfg_attr(
     any(loom, miri),
     path = "../../scheduler/src/green/queue/deque_loom.rs"

@@ -9,6 +9,9 @@
 //! owner or by who holds that one out to move it to where thieves find it.
 #![allow(unsafe_code, reason = "a seat without a lock is what is checked")]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/parts/door.rs"]
 #[allow(dead_code, reason = "the hints have no model")]
 mod door;

@@ -7,6 +7,9 @@
     reason = "what a thread leaves, without a lock, is what is checked"
 )]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/parts/ends.rs"]
 mod ends;
 mod shim {

@@ -9,6 +9,9 @@
     reason = "forks lie in frames, the right to take is a door's"
 )]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/parts/door.rs"]
 #[allow(dead_code, reason = "the hints have no model")]
 mod door;

@@ -8,6 +8,9 @@
     reason = "what waits lies on the stacks of those who wait"
 )]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../patch/src/futex.rs"]
 mod futex;
 

@@ -9,6 +9,9 @@
 //! Invariant 4: the last searcher that finds work wakes the next one.
 //! Invariant 5: who passes over workers that sleep misses no work.
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/parts/idle.rs"]
 #[allow(dead_code, reason = "the hints have no model")]
 mod idle;
@@ -196,7 +199,7 @@ fn a_worker_that_goes_to_sleep_passes_over_those_that_sleep_only() {
                 assert!(pool.take(), "the task of worker 0");
             }
         });
-        if cfg!(weald_fault = "idle_tells_before_it_is_awake") {
+        if fault!("idle_tells_before_it_is_awake") {
             pool.push();
             pool.idle.wake(0);
         } else {

@@ -2,6 +2,9 @@
 //!
 //! Invariant 1: what was changed before a call began is not known otherwise in it.
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../patch/src/known.rs"]
 #[allow(dead_code, reason = "a model uses a part")]
 mod known;

@@ -9,6 +9,9 @@
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "seats by their address, and what has no lock")]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/parts/door.rs"]
 #[allow(dead_code, reason = "nobody seizes")]
 mod door;

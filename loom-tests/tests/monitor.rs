@@ -13,6 +13,9 @@
     reason = "the doubles have the signatures of what they double"
 )]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/parts/door.rs"]
 #[allow(dead_code, reason = "the carriers here do not go in and out")]
 mod door;

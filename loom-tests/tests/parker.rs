@@ -6,6 +6,9 @@
 //! Invariant 3: an adopter that meets the wake-up passes it on.
 #![cfg(loom)]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/parts/poller/mod.rs"]
 #[allow(
     dead_code,

@@ -4,6 +4,9 @@
 //! Invariant 2: who comes while somebody waits does not pass.
 #![cfg(loom)]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/engine/permits.rs"]
 mod permits;
 #[path = "../../scheduler/src/wait/permits_wait.rs"]

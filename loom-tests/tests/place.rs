@@ -3,6 +3,9 @@
 //! Invariant 1: a call that was cancelled leaves no entry behind.
 //! Invariant 2: the runtime's number of entries on the way is right in the end.
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/parts/place.rs"]
 #[allow(dead_code, reason = "the call that is never due has no model")]
 mod place;

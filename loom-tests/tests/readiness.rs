@@ -10,6 +10,9 @@
 //! Invariant 5: a descriptor whose poller closes, at any step of its registration, is registered anew.
 #![cfg(loom)]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../net/src/source.rs"]
 #[allow(
     dead_code,

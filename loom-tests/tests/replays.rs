@@ -4,6 +4,9 @@
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "slots are found by their address")]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/parts/poller/mod.rs"]
 #[allow(
     dead_code,

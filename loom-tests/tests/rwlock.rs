@@ -6,6 +6,9 @@
 //! Invariant 3: who gives up lets in those who waited because of it.
 #![allow(unsafe_code, reason = "what the lock guards has no lock of its own")]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../sync/src/raw_mutex.rs"]
 #[allow(
     dead_code,

@@ -13,6 +13,9 @@
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "a core without a lock is what is checked")]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/parts/door.rs"]
 #[allow(dead_code, reason = "what only the monitor's reports need")]
 mod door;

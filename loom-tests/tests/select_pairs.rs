@@ -17,6 +17,9 @@
     reason = "packets lie on the waiters' stacks, and messages have no lock of their own"
 )]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 mod arms;
 mod message;
 mod shim;

@@ -7,6 +7,9 @@
 //! becomes of those who wait.
 //! Invariant 4: a waiter is not passed over without end by those who only try.
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../sync/src/raw_mutex.rs"]
 #[allow(
     dead_code,

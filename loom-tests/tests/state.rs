@@ -11,6 +11,9 @@
 //! itself is seen by the end or sees it.
 #![allow(unsafe_code, reason = "a stack without a lock is what is checked")]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[cfg_attr(loom, path = "../../scheduler/src/shim/loom.rs")]
 #[cfg_attr(not(loom), path = "../../scheduler/src/shim/std.rs")]
 #[allow(dead_code, unused_imports, reason = "only the atomics are used")]

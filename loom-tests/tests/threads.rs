@@ -3,6 +3,9 @@
 //! Invariant: when `join_all` returns, all have ended; nobody's handle is lost.
 #![cfg(loom)]
 
+#[macro_use]
+#[path = "../../scheduler/src/shim/for_models.rs"]
+mod for_models;
 #[path = "../../scheduler/src/shim/loom.rs"]
 #[allow(dead_code, unused_imports, reason = "only a part is used")]
 mod shim;

@@ -43,6 +43,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+#[macro_use]
+mod for_models;
+
 mod ask;
 mod builder;
 mod convert;

@@ -128,7 +128,7 @@ impl Way {
     /// Somebody is about to enter the queue (invariant 4).
     fn announce(&self) {
         let announced = self.word.load(Ordering::Relaxed) & WAITED != 0;
-        if !announced && !cfg!(weald_fault = "source_waits_unannounced") {
+        if !announced && !fault!("source_waits_unannounced") {
             self.word.fetch_or(WAITED, Ordering::AcqRel);
         }
     }
@@ -148,7 +148,7 @@ impl Way {
 
     /// Nothing is there as of the noted word (invariant 1).
     fn clear(&self, seen: u64) {
-        let seen = if cfg!(weald_fault = "source_clears_over_a_newer_edge") {
+        let seen = if fault!("source_clears_over_a_newer_edge") {
             self.word.load(Ordering::Acquire)
         } else {
             seen
@@ -164,7 +164,7 @@ impl Way {
     }
 
     fn has_ticked(&self, seen: u64) -> bool {
-        !cfg!(weald_fault = "source_waits_without_a_second_look")
+        !fault!("source_waits_without_a_second_look")
             && self.word.load(Ordering::Acquire) / TICK != seen / TICK
     }
 }
@@ -186,7 +186,7 @@ impl Slot {
     fn evict(&self, generation: u16) {
         let [nowhere, registering, registered] =
             [NOWHERE, REGISTERING, REGISTERED].map(|state| home(generation, state));
-        if cfg!(weald_fault = "source_evicts_in_two_steps") {
+        if fault!("source_evicts_in_two_steps") {
             for from in [registered, registering] {
                 let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
                 let _ = self.home.compare_exchange(from, nowhere, success, failure);
@@ -218,7 +218,7 @@ fn on_event(event: &'static EventSlot, generation: u16, readiness: Readiness) {
     // slots live for ever.
     let slot: &'static Slot = unsafe { &*std::ptr::from_ref(event).cast::<Slot>() };
     if slot.generation.load(Ordering::Acquire) != generation
-        && !cfg!(weald_fault = "source_takes_any_generation")
+        && !fault!("source_takes_any_generation")
     {
         return;
     }
@@ -410,9 +410,7 @@ impl Source {
                         if got.drained {
                             way.clear(seen);
                         }
-                        if !cfg!(weald_fault = "source_wakes_no_other_reader") {
-                            way.wake_next(seen);
-                        }
+                        unless!("source_wakes_no_other_reader", way.wake_next(seen));
                         if deadline.is_none() {
                             weald_scheduler::io::spend();
                         }

@@ -136,22 +136,13 @@ impl Drop for Locked<'_> {
 }
 
 impl List {
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Self {
-            locked: AtomicBool::new(false),
-            count: AtomicUsize::new(0),
-            ends: UnsafeCell::new((ptr::null_mut(), ptr::null_mut())),
-        }
-    }
-
-    /// loom's atomics are not made by constant functions.
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Self {
-            locked: AtomicBool::new(false),
-            count: AtomicUsize::new(0),
-            ends: UnsafeCell::new((ptr::null_mut(), ptr::null_mut())),
+    constructor! {
+        pub(crate) const fn new() -> Self {
+            Self {
+                locked: AtomicBool::new(false),
+                count: AtomicUsize::new(0),
+                ends: UnsafeCell::new((ptr::null_mut(), ptr::null_mut())),
+            }
         }
     }
 
@@ -175,7 +166,7 @@ impl List {
             wakeup: None,
         };
         let node: *mut Node = &raw mut node;
-        let late = cfg!(weald_fault = "futex_counts_late");
+        let late = fault!("futex_counts_late");
         if !late {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
@@ -183,9 +174,7 @@ impl List {
             let mut is_as_expected = true;
             let parked = shim::wait_for_wakeup(until, |wakeup| {
                 let locked = Locked::of(self);
-                if !cfg!(weald_fault = "futex_waiter_without_fence") {
-                    fence(Ordering::SeqCst);
-                }
+                unless!("futex_waiter_without_fence", fence(Ordering::SeqCst));
                 // SAFETY: by contract.
                 is_as_expected = unsafe { (*word).load(Ordering::Relaxed) } == expected;
                 if late {
@@ -207,7 +196,7 @@ impl List {
             unsafe {
                 if !(*node).listed {
                     // Whoever did has counted it out.
-                    let wins = cfg!(weald_fault = "futex_time_out_wins");
+                    let wins = fault!("futex_time_out_wins");
                     if wins && parked == Parked::TimedOut {
                         return Waited::TimedOut;
                     }
@@ -251,9 +240,7 @@ impl List {
                 locked.push(node);
             }
             // Pairs with the fence of who wakes, after it has unlocked.
-            if !cfg!(weald_fault = "futex_lock_waiter_without_fence") {
-                fence(Ordering::SeqCst);
-            }
+            unless!("futex_lock_waiter_without_fence", fence(Ordering::SeqCst));
             is_done = done();
             !is_done
         });
@@ -325,9 +312,7 @@ impl List {
     /// They are taken out under the lock and woken after it: the scheduler has locks too, and this
     /// may be called under one of them.
     pub(crate) fn wake(&self, word: *const AtomicU32, limit: usize, bits: u32) -> usize {
-        if !cfg!(weald_fault = "futex_waker_without_fence") {
-            fence(Ordering::SeqCst);
-        }
+        unless!("futex_waker_without_fence", fence(Ordering::SeqCst));
         let mut woken = 0;
         while self.count.load(Ordering::Relaxed) != 0 && woken < limit {
             let mut taken = [const { None }; BATCH];

@@ -47,23 +47,16 @@ const TRUE_EVENTS: u32 = 1 << 31;
 pub(crate) struct Settings(AtomicU32);
 
 impl Settings {
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Self(AtomicU32::new(0))
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Self(AtomicU32::new(0))
+    constructor! {
+        pub(crate) const fn new() -> Self {
+            Self(AtomicU32::new(0))
+        }
     }
 
     /// After a file was told not to block, or given a limit.
     pub(crate) fn changed(&self) {
-        if cfg!(weald_fault = "known_counts_relaxed") {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.0.fetch_add(1, Ordering::Release);
-        }
+        let order = relaxed_if!("known_counts_relaxed", Ordering::Release);
+        self.0.fetch_add(1, order);
     }
 }
 
@@ -91,11 +84,8 @@ impl Known {
 
     /// The number is about to be closed, was closed, or nobody knows any more.
     pub(crate) fn forget(&self) {
-        if cfg!(weald_fault = "known_forgets_relaxed") {
-            self.changes.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.changes.fetch_add(1, Ordering::Release);
-        }
+        let order = relaxed_if!("known_forgets_relaxed", Ordering::Release);
+        self.changes.fetch_add(1, order);
     }
 
     /// How often that was said; taken before the kernel is asked for a kind, or to tell of events.

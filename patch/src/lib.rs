@@ -119,6 +119,9 @@
 )))]
 compile_error!("weald-patch knows Linux on x86-64 and AArch64");
 
+#[macro_use]
+mod for_models;
+
 // Without a dynamic glibc there are no thread-locals of their own, and `switch` says so.
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod ask;

@@ -19,11 +19,13 @@
     allow(dead_code, reason = "what only the real poller and deque need")
 )]
 
+#[macro_use]
+mod shim;
+
 mod engine;
 mod green;
 mod parts;
 mod run;
-mod shim;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod thin;

@@ -51,26 +51,14 @@ impl BarrierWaitResult {
 }
 
 impl Barrier {
-    /// A barrier for so many threads; with 0, as with 1, nobody waits.
-    #[cfg(not(loom))]
-    pub const fn new(number: usize) -> Self {
-        Self {
-            round: Mutex::new(Round { here: 0, number: 0 }),
-            all_here: Condvar::new(),
-            number,
-        }
-    }
-
-    #[cfg(loom)]
-    #[allow(
-        missing_docs,
-        reason = "a model has constructors that are no `const fn`"
-    )]
-    pub fn new(number: usize) -> Self {
-        Self {
-            round: Mutex::new(Round { here: 0, number: 0 }),
-            all_here: Condvar::new(),
-            number,
+    constructor! {
+        /// A barrier for so many threads; with 0, as with 1, nobody waits.
+        pub const fn new(number: usize) -> Self {
+            Self {
+                round: Mutex::new(Round { here: 0, number: 0 }),
+                all_here: Condvar::new(),
+                number,
+            }
         }
     }
 
@@ -82,11 +70,12 @@ impl Barrier {
         round.here += 1;
         if round.here >= self.number {
             round.here = 0;
-            if !cfg!(weald_fault = "barrier_keeps_its_round") {
-                round.number = round.number.wrapping_add(1);
-            }
+            unless!(
+                "barrier_keeps_its_round",
+                round.number = round.number.wrapping_add(1)
+            );
             drop(round);
-            if cfg!(weald_fault = "barrier_wakes_one") {
+            if fault!("barrier_wakes_one") {
                 self.all_here.notify_one();
                 return BarrierWaitResult(true);
             }

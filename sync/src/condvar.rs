@@ -58,22 +58,12 @@ impl WaitTimeoutResult {
 type Timed<'a, T> = (MutexGuard<'a, T>, WaitTimeoutResult);
 
 impl Condvar {
-    /// A condition that nobody waits for.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            queue: WaitQueue::of("a condition variable"),
-        }
-    }
-
-    #[cfg(loom)]
-    #[allow(
-        missing_docs,
-        reason = "a model has constructors that are no `const fn`"
-    )]
-    pub fn new() -> Self {
-        Self {
-            queue: WaitQueue::of("a condition variable"),
+    constructor! {
+        /// A condition that nobody waits for.
+        pub const fn new() -> Self {
+            Self {
+                queue: WaitQueue::of("a condition variable"),
+            }
         }
     }
 
@@ -185,7 +175,7 @@ impl Condvar {
         let held = LetsGo(Some(lock));
         io::enter_unwinding();
         let mut held = Some(held);
-        if cfg!(weald_fault = "condvar_lets_go_before_it_enters") {
+        if fault!("condvar_lets_go_before_it_enters") {
             drop(held.take());
         }
         // The lock is let go once a notification can find this waiter.
@@ -195,7 +185,7 @@ impl Condvar {
         };
         let timed_out = match self.queue.wait(let_go, deadline, true) {
             Woken::TimedOut => true,
-            Woken::Notified if cfg!(weald_fault = "condvar_raises_once_notified") => {
+            Woken::Notified if fault!("condvar_raises_once_notified") => {
                 io::enter_unwinding();
                 false
             }
@@ -216,7 +206,7 @@ impl Condvar {
 
     /// Wakes all who wait now. Not a blocking call.
     pub fn notify_all(&self) {
-        if cfg!(weald_fault = "condvar_notifies_one_for_all") {
+        if fault!("condvar_notifies_one_for_all") {
             return self.notify_one();
         }
         self.queue.wake_all();

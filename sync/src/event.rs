@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use weald_scheduler::io::{self, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicBool, Ordering};
-use crate::shim::relaxed_if;
 
 /// A flag: whoever waits goes on once it is set, and so does whoever comes until it is reset.
 ///
@@ -25,32 +24,21 @@ pub struct Event {
 }
 
 impl Event {
-    /// A flag that is not set.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            flag: AtomicBool::new(false),
-            queue: WaitQueue::of("an event"),
-        }
-    }
-
-    #[cfg(loom)]
-    #[allow(
-        missing_docs,
-        reason = "a model has constructors that are no `const fn`"
-    )]
-    pub fn new() -> Self {
-        Self {
-            flag: AtomicBool::new(false),
-            queue: WaitQueue::of("an event"),
+    constructor! {
+        /// A flag that is not set.
+        pub const fn new() -> Self {
+            Self {
+                flag: AtomicBool::new(false),
+                queue: WaitQueue::of("an event"),
+            }
         }
     }
 
     /// Sets it and wakes all who wait; they go on even if it is reset at once. Not a blocking call.
     pub fn set(&self) {
-        let order = relaxed_if(cfg!(weald_fault = "event_relaxed_set"), Ordering::Release);
+        let order = relaxed_if!("event_relaxed_set", Ordering::Release);
         self.flag.store(true, order);
-        if cfg!(weald_fault = "event_wakes_one") {
+        if fault!("event_wakes_one") {
             self.queue.wake_one();
             return;
         }

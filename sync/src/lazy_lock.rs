@@ -47,24 +47,13 @@ fn poisoned() -> ! {
 }
 
 impl<T, F: FnOnce() -> T> LazyLock<T, F> {
-    /// The function will make the value.
-    #[cfg(not(loom))]
-    pub const fn new(f: F) -> Self {
-        Self {
-            once: Once::new(),
-            data: UnsafeCell::new(Data::Function(f)),
-        }
-    }
-
-    #[cfg(loom)]
-    #[allow(
-        missing_docs,
-        reason = "a model has constructors that are no `const fn`"
-    )]
-    pub fn new(f: F) -> Self {
-        Self {
-            once: Once::new(),
-            data: UnsafeCell::new(Data::Function(f)),
+    constructor! {
+        /// The function will make the value.
+        pub const fn new(f: F) -> Self {
+            Self {
+                once: Once::new(),
+                data: UnsafeCell::new(Data::Function(f)),
+            }
         }
     }
 

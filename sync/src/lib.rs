@@ -6,6 +6,9 @@
 //! an exception (`kill`, `timeout`, `exc_after`) ends them, by unwinding, and then no lock is held, no
 //! permit taken, and no wake-up lost that was meant for another.
 
+#[macro_use]
+mod shim;
+
 mod barrier;
 mod block_on;
 pub mod channel;
@@ -24,7 +27,6 @@ mod rwlock;
 mod select_macro;
 mod selecting;
 mod semaphore;
-mod shim;
 mod wait_group;
 
 pub use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};

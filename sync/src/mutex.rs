@@ -74,23 +74,14 @@ pub struct MutexGuard<'a, T: ?Sized + 'a> {
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T> Mutex<T> {
-    /// A lock that nobody has.
-    #[cfg(not(loom))]
-    pub const fn new(value: T) -> Self {
-        Self {
-            raw: RawMutex::new(),
-            poison: Poison::new(),
-            value: UnsafeCell::new(value),
-        }
-    }
-
-    /// A lock that nobody has.
-    #[cfg(loom)]
-    pub fn new(value: T) -> Self {
-        Self {
-            raw: RawMutex::new(),
-            poison: Poison::new(),
-            value: UnsafeCell::new(value),
+    constructor! {
+        /// A lock that nobody has.
+        pub const fn new(value: T) -> Self {
+            Self {
+                raw: RawMutex::new(),
+                poison: Poison::new(),
+                value: UnsafeCell::new(value),
+            }
         }
     }
 
@@ -241,9 +232,7 @@ impl<T: ?Sized> Mutex<T> {
 
     /// Takes the lock back without raising anything; for a condition variable.
     pub(crate) fn take_back(&self) -> LockResult<MutexGuard<'_, T>> {
-        if !cfg!(weald_fault = "condvar_takes_no_lock_back") {
-            self.raw.take_quietly();
-        }
+        unless!("condvar_takes_no_lock_back", self.raw.take_quietly());
         self.guard()
     }
 }

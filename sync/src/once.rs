@@ -18,7 +18,6 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use weald_scheduler::io::{self, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicU32, Ordering};
-use crate::shim::relaxed_if;
 
 const INCOMPLETE: u32 = 0;
 const RUNNING: u32 = 1;
@@ -28,13 +27,13 @@ const COMPLETE: u32 = 3;
 /// What the step out of RUNNING does.
 #[inline]
 fn done() -> Ordering {
-    relaxed_if(cfg!(weald_fault = "once_relaxed_end"), Ordering::Release)
+    relaxed_if!("once_relaxed_end", Ordering::Release)
 }
 
 /// What a look at the state does.
 #[inline]
 fn seen() -> Ordering {
-    relaxed_if(cfg!(weald_fault = "once_relaxed_look"), Ordering::Acquire)
+    relaxed_if!("once_relaxed_look", Ordering::Acquire)
 }
 
 /// Runs a function once, whoever asks first; the interface of [`std::sync::Once`].
@@ -88,31 +87,20 @@ struct Ends<'a> {
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
         self.once.state.store(self.state, done());
-        if self.state != POISONED || !cfg!(weald_fault = "once_unwinds_quietly") {
+        if self.state != POISONED || !fault!("once_unwinds_quietly") {
             self.once.waiters.wake_all();
         }
     }
 }
 
 impl Once {
-    /// Nothing was done yet.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            state: AtomicU32::new(INCOMPLETE),
-            waiters: WaitQueue::of("a `Once`"),
-        }
-    }
-
-    #[cfg(loom)]
-    #[allow(
-        missing_docs,
-        reason = "a model has constructors that are no `const fn`"
-    )]
-    pub fn new() -> Self {
-        Self {
-            state: AtomicU32::new(INCOMPLETE),
-            waiters: WaitQueue::of("a `Once`"),
+    constructor! {
+        /// Nothing was done yet.
+        pub const fn new() -> Self {
+            Self {
+                state: AtomicU32::new(INCOMPLETE),
+                waiters: WaitQueue::of("a `Once`"),
+            }
         }
     }
 
@@ -165,7 +153,7 @@ impl Once {
                 RUNNING => self.wait_while_running(),
                 POISONED if !force => panic!("Once instance has previously been poisoned"),
                 _ => {
-                    let begun = if cfg!(weald_fault = "once_begins_by_store") {
+                    let begun = if fault!("once_begins_by_store") {
                         self.state.store(RUNNING, Ordering::Relaxed);
                         Ok(state)
                     } else {
@@ -197,7 +185,7 @@ impl Once {
     fn wait_while_running(&self) {
         io::enter_unwinding();
         let over = || {
-            !cfg!(weald_fault = "once_waits_without_a_second_look")
+            !fault!("once_waits_without_a_second_look")
                 && self.state.load(Ordering::Acquire) != RUNNING
         };
         if let Woken::Interrupted(interrupt) = self.waiters.wait(over, None, true) {

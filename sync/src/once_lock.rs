@@ -34,21 +34,13 @@ impl<T: UnwindSafe> UnwindSafe for OnceLock<T> {}
 impl<T: RefUnwindSafe + UnwindSafe> RefUnwindSafe for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
-    /// An empty cell.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            once: Once::new(),
-            value: UnsafeCell::new(MaybeUninit::uninit()),
-        }
-    }
-
-    /// An empty cell.
-    #[cfg(loom)]
-    pub fn new() -> Self {
-        Self {
-            once: Once::new(),
-            value: UnsafeCell::new(MaybeUninit::uninit()),
+    constructor! {
+        /// An empty cell.
+        pub const fn new() -> Self {
+            Self {
+                once: Once::new(),
+                value: UnsafeCell::new(MaybeUninit::uninit()),
+            }
         }
     }
 

@@ -18,14 +18,10 @@ pub(crate) struct Poison(AtomicBool);
 pub(crate) struct Before(bool);
 
 impl Poison {
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Self(AtomicBool::new(false))
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Self(AtomicBool::new(false))
+    constructor! {
+        pub(crate) const fn new() -> Self {
+            Self(AtomicBool::new(false))
+        }
     }
 
     pub(crate) fn is_set(&self) -> bool {

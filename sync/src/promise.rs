@@ -61,26 +61,14 @@ pub struct Promise<T> {
 }
 
 impl<T> Promise<T> {
-    /// Neither kept nor failed yet.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            outcome: Mutex::new(None),
-            settled: AtomicBool::new(false),
-            queue: WaitQueue::of("a promise"),
-        }
-    }
-
-    #[cfg(loom)]
-    #[allow(
-        missing_docs,
-        reason = "a model has constructors that are no `const fn`"
-    )]
-    pub fn new() -> Self {
-        Self {
-            outcome: Mutex::new(None),
-            settled: AtomicBool::new(false),
-            queue: WaitQueue::of("a promise"),
+    constructor! {
+        /// Neither kept nor failed yet.
+        pub const fn new() -> Self {
+            Self {
+                outcome: Mutex::new(None),
+                settled: AtomicBool::new(false),
+                queue: WaitQueue::of("a promise"),
+            }
         }
     }
 
@@ -88,13 +76,13 @@ impl<T> Promise<T> {
     fn settle(&self, outcome: Result<T, PromiseError>) -> Result<(), Result<T, PromiseError>> {
         {
             let mut place = self.outcome.lock_quietly();
-            if place.is_some() && !cfg!(weald_fault = "promise_is_kept_again") {
+            if place.is_some() && !fault!("promise_is_kept_again") {
                 return Err(outcome);
             }
             *place = Some(outcome);
             self.settled.store(true, Ordering::Release);
         }
-        if cfg!(weald_fault = "promise_wakes_one") {
+        if fault!("promise_wakes_one") {
             self.queue.wake_one();
             return Ok(());
         }
@@ -173,7 +161,7 @@ impl<T> Promise<T> {
                 return outcome;
             }
             let is_ready = || {
-                if cfg!(weald_fault = "promise_waits_in_its_second_look") {
+                if fault!("promise_waits_in_its_second_look") {
                     return self.outcome.lock_quietly().is_some();
                 }
                 self.is_ready()

@@ -30,7 +30,6 @@ use weald_scheduler::io::{self, Interrupt, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicU32, Ordering};
 use crate::shim::clock;
-use crate::shim::relaxed_if;
 
 const LOCKED: u32 = 1;
 const WAITERS: u32 = 2;
@@ -40,16 +39,13 @@ const HANDED: u32 = 8;
 /// What taking the lock does.
 #[inline]
 fn won() -> Ordering {
-    relaxed_if(cfg!(weald_fault = "mutex_relaxed_take"), Ordering::Acquire)
+    relaxed_if!("mutex_relaxed_take", Ordering::Acquire)
 }
 
 /// What letting it go does.
 #[inline]
 fn let_go() -> Ordering {
-    relaxed_if(
-        cfg!(weald_fault = "mutex_relaxed_release"),
-        Ordering::Release,
-    )
+    relaxed_if!("mutex_relaxed_release", Ordering::Release)
 }
 
 /// How long others may go before a waiter; parking_lot's and Go's bounds are 0.5 and 1 ms.
@@ -78,24 +74,13 @@ pub(crate) enum NotLocked {
 }
 
 impl RawMutex {
-    #[doc(hidden)]
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            word: AtomicU32::new(0),
-            queue: WaitQueue::of("a mutex"),
-        }
-    }
-
-    #[cfg(loom)]
-    #[allow(
-        missing_docs,
-        reason = "a model has constructors that are no `const fn`"
-    )]
-    pub fn new() -> Self {
-        Self {
-            word: AtomicU32::new(0),
-            queue: WaitQueue::of("a mutex"),
+    constructor! {
+        #[doc(hidden)]
+        pub const fn new() -> Self {
+            Self {
+                word: AtomicU32::new(0),
+                queue: WaitQueue::of("a mutex"),
+            }
         }
     }
 
@@ -197,7 +182,7 @@ impl RawMutex {
             let next = if notified && word & HANDED != 0 {
                 word & !(HANDED | mine)
             } else if word & LOCKED == 0 {
-                let others = since.is_some() && !cfg!(weald_fault = "mutex_forgets_the_others");
+                let others = since.is_some() && !fault!("mutex_forgets_the_others");
                 (word | LOCKED | if others { WAITERS } else { 0 }) & !mine
             } else {
                 word | WAITERS
@@ -220,7 +205,7 @@ impl RawMutex {
             }
             let changed = || {
                 let word = self.word.load(Ordering::Relaxed);
-                !cfg!(weald_fault = "mutex_waits_without_a_second_look")
+                !fault!("mutex_waits_without_a_second_look")
                     && word & (LOCKED | WAITERS) != LOCKED | WAITERS
             };
             notified = false;
@@ -266,16 +251,14 @@ impl RawMutex {
                 return;
             }
             // Nobody was there, so nobody takes HANDED: the lock is still ours.
-            if cfg!(weald_fault = "mutex_leaves_the_lock_handed") {
+            if fault!("mutex_leaves_the_lock_handed") {
                 return;
             }
             self.word.store(0, Ordering::Release);
         } else {
             self.word.fetch_and(!(LOCKED | WAITERS), let_go());
         }
-        if !cfg!(weald_fault = "mutex_wakes_nobody") {
-            self.queue.wake_one();
-        }
+        unless!("mutex_wakes_nobody", self.queue.wake_one());
     }
 
     #[cfg_attr(loom, allow(dead_code, reason = "only `lock_api` asks"))]

@@ -32,7 +32,6 @@ use weald_scheduler::io::{self, Interrupt, WaitQueue, Woken};
 use crate::raw_mutex::{NotLocked, PATIENCE};
 use crate::shim::atomic::{AtomicU64, Ordering};
 use crate::shim::clock;
-use crate::shim::relaxed_if;
 
 const WRITER: u64 = 1;
 const READER: u64 = 1 << 1;
@@ -45,16 +44,13 @@ const READERS_WAIT: u64 = 1 << 63;
 /// What taking the lock does.
 #[inline]
 fn won() -> Ordering {
-    relaxed_if(cfg!(weald_fault = "rwlock_relaxed_take"), Ordering::Acquire)
+    relaxed_if!("rwlock_relaxed_take", Ordering::Acquire)
 }
 
 /// What a reader that leaves does.
 #[inline]
 fn left() -> Ordering {
-    relaxed_if(
-        cfg!(weald_fault = "rwlock_relaxed_leave"),
-        Ordering::Release,
-    )
+    relaxed_if!("rwlock_relaxed_leave", Ordering::Release)
 }
 
 /// The raw lock: for `lock_api::RwLock` and for what builds on it.
@@ -73,21 +69,13 @@ pub struct RawRwLock {
 }
 
 impl RawRwLock {
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Self {
-            word: AtomicU64::new(0),
-            readers: WaitQueue::of("a read lock"),
-            writers: WaitQueue::of("a write lock"),
-        }
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Self {
-            word: AtomicU64::new(0),
-            readers: WaitQueue::of("a read lock"),
-            writers: WaitQueue::of("a write lock"),
+    constructor! {
+        pub(crate) const fn new() -> Self {
+            Self {
+                word: AtomicU64::new(0),
+                readers: WaitQueue::of("a read lock"),
+                writers: WaitQueue::of("a write lock"),
+            }
         }
     }
 
@@ -162,7 +150,7 @@ impl RawRwLock {
             self.word.fetch_or(READERS_WAIT, Ordering::Relaxed);
             let changed = || {
                 let word = self.word.load(Ordering::Relaxed);
-                !cfg!(weald_fault = "rwlock_reads_without_a_second_look")
+                !fault!("rwlock_reads_without_a_second_look")
                     && (word & READERS_WAIT == 0 || !shut(word))
             };
             let woken = self.readers.wait(changed, deadline, true);
@@ -204,7 +192,7 @@ impl RawRwLock {
         let before = self.word.fetch_sub(READER, left());
         if before & READERS == READER
             && before & WRITERS_WAITING != 0
-            && !cfg!(weald_fault = "rwlock_leaves_quietly")
+            && !fault!("rwlock_leaves_quietly")
         {
             self.writers.wake_one();
         }
@@ -239,9 +227,7 @@ impl RawRwLock {
         let before = self.word.fetch_add(READER - WRITER, Ordering::Release);
         if before & READERS_WAIT != 0 {
             self.word.fetch_and(!READERS_WAIT, Ordering::Relaxed);
-            if !cfg!(weald_fault = "rwlock_downgrades_quietly") {
-                self.readers.wake_all();
-            }
+            unless!("rwlock_downgrades_quietly", self.readers.wake_all());
         }
     }
 
@@ -289,7 +275,7 @@ impl<'a> Patience<'a> {
 impl Drop for Patience<'_> {
     fn drop(&mut self) {
         if self.over {
-            if !cfg!(weald_fault = "rwlock_starves_for_ever") {
+            if !fault!("rwlock_starves_for_ever") {
                 self.lock.word.fetch_and(!STARVING, Ordering::AcqRel);
             }
             self.lock.readers.wake_all();
@@ -307,9 +293,7 @@ impl Drop for Counted<'_> {
         let before = word.fetch_sub(WAITING, Ordering::AcqRel);
         if before & WRITERS_WAITING == WAITING && before & READERS_WAIT != 0 {
             word.fetch_and(!READERS_WAIT, Ordering::AcqRel);
-            if !cfg!(weald_fault = "rwlock_gives_up_quietly") {
-                self.0.readers.wake_all();
-            }
+            unless!("rwlock_gives_up_quietly", self.0.readers.wake_all());
         }
     }
 }

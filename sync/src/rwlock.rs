@@ -88,26 +88,14 @@ impl<T: ?Sized> RefUnwindSafe for RwLockReadGuard<'_, T> {}
 unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
 
 impl<T> RwLock<T> {
-    /// A lock that nobody has.
-    #[cfg(not(loom))]
-    pub const fn new(value: T) -> Self {
-        Self {
-            raw: RawRwLock::new(),
-            poison: Poison::new(),
-            value: UnsafeCell::new(value),
-        }
-    }
-
-    #[cfg(loom)]
-    #[allow(
-        missing_docs,
-        reason = "a model has constructors that are no `const fn`"
-    )]
-    pub fn new(value: T) -> Self {
-        Self {
-            raw: RawRwLock::new(),
-            poison: Poison::new(),
-            value: UnsafeCell::new(value),
+    constructor! {
+        /// A lock that nobody has.
+        pub const fn new(value: T) -> Self {
+            Self {
+                raw: RawRwLock::new(),
+                poison: Poison::new(),
+                value: UnsafeCell::new(value),
+            }
         }
     }
 

@@ -90,31 +90,16 @@ enum NoPermit {
 }
 
 impl Semaphore {
-    /// So many permits.
-    #[cfg(not(loom))]
-    pub const fn new(permits: usize) -> Self {
-        Self {
-            free: AtomicUsize::new(permits),
-            closed: AtomicBool::new(false),
-            handed: AtomicUsize::new(0),
-            starving: AtomicUsize::new(0),
-            queue: WaitQueue::of("a semaphore"),
-        }
-    }
-
-    /// loom's atomics are not made by constant functions.
-    #[cfg(loom)]
-    #[allow(
-        missing_docs,
-        reason = "a model has constructors that are no `const fn`"
-    )]
-    pub fn new(permits: usize) -> Self {
-        Self {
-            free: AtomicUsize::new(permits),
-            closed: AtomicBool::new(false),
-            handed: AtomicUsize::new(0),
-            starving: AtomicUsize::new(0),
-            queue: WaitQueue::of("a semaphore"),
+    constructor! {
+        /// So many permits.
+        pub const fn new(permits: usize) -> Self {
+            Self {
+                free: AtomicUsize::new(permits),
+                closed: AtomicBool::new(false),
+                handed: AtomicUsize::new(0),
+                starving: AtomicUsize::new(0),
+                queue: WaitQueue::of("a semaphore"),
+            }
         }
     }
 
@@ -152,7 +137,7 @@ impl Semaphore {
         let mut starving = None;
         loop {
             let may_be_free = || {
-                !cfg!(weald_fault = "semaphore_waits_without_a_second_look")
+                !fault!("semaphore_waits_without_a_second_look")
                     && (self.free.load(Ordering::Relaxed) > 0 || self.is_closed())
             };
             match self.queue.wait(may_be_free, deadline, true) {
@@ -245,8 +230,8 @@ impl Semaphore {
     /// # Panics
     /// If there were more than a `usize` counts.
     pub fn add_permits(&self, permits: usize) {
-        let hands_over = self.starving.load(Ordering::Relaxed) != 0
-            && !cfg!(weald_fault = "semaphore_never_hands_over");
+        let hands_over =
+            self.starving.load(Ordering::Relaxed) != 0 && !fault!("semaphore_never_hands_over");
         let left = if hands_over {
             self.hand_over(permits)
         } else {
@@ -264,10 +249,7 @@ impl Semaphore {
         while left > 0 && !self.is_closed() {
             self.handed.fetch_add(1, Ordering::Release);
             let woke = self.queue.wake_one();
-            if !woke
-                && !cfg!(weald_fault = "semaphore_leaves_a_permit_handed")
-                && self.take_handed()
-            {
+            if !woke && !fault!("semaphore_leaves_a_permit_handed") && self.take_handed() {
                 break;
             }
             left -= 1;
@@ -283,7 +265,7 @@ impl Semaphore {
             "more permits than a usize counts"
         );
         for _ in 0..permits {
-            if !self.queue.wake_one() || cfg!(weald_fault = "semaphore_wakes_one_for_many") {
+            if !self.queue.wake_one() || fault!("semaphore_wakes_one_for_many") {
                 break;
             }
         }
@@ -305,9 +287,7 @@ impl Semaphore {
     /// ```
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        if !cfg!(weald_fault = "semaphore_closes_quietly") {
-            self.queue.wake_all();
-        }
+        unless!("semaphore_closes_quietly", self.queue.wake_all());
     }
 
     /// True once it was closed.

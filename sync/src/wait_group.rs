@@ -24,7 +24,6 @@ struct Group {
 }
 
 use crate::shim::atomic::Ordering;
-use crate::shim::relaxed_if;
 
 impl WaitGroup {
     /// A group of one: this value.
@@ -62,12 +61,9 @@ impl Clone for WaitGroup {
 
 impl Drop for WaitGroup {
     fn drop(&mut self) {
-        let order = relaxed_if(
-            cfg!(weald_fault = "wait_group_relaxed_leave"),
-            Ordering::AcqRel,
-        );
+        let order = relaxed_if!("wait_group_relaxed_leave", Ordering::AcqRel);
         if self.0.members.fetch_sub(1, order) == 1 {
-            if cfg!(weald_fault = "wait_group_wakes_one") {
+            if fault!("wait_group_wakes_one") {
                 self.0.queue.wake_one();
                 return;
             }

@@ -244,7 +244,7 @@ impl<T> Entry<T> {
     pub(crate) fn claim(&self, generation: u32) -> Option<T> {
         let armed = Word::armed(generation).0;
         let free = Word::free(generation.wrapping_add(1)).0;
-        let won = if cfg!(weald_fault = "timer_store_for_cas") {
+        let won = if fault!("timer_store_for_cas") {
             let won = self.word.load(Ordering::Acquire) == armed;
             if won {
                 self.word.store(free, Ordering::Release);
@@ -274,17 +274,13 @@ impl<T> Entry<T> {
     /// that of the key. The winner must push the entry on the list of the cancelled.
     #[inline]
     pub(crate) fn claim_remotely(&self, generation: u32) -> Option<T> {
-        let generation = if cfg!(weald_fault = "timer_no_generation") {
+        let generation = if fault!("timer_no_generation") {
             self.load().generation()
         } else {
             generation
         };
         // Acquires the value that `arm` released.
-        let success = if cfg!(weald_fault = "timer_relaxed_claim") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Acquire
-        };
+        let success = relaxed_if!("timer_relaxed_claim", Ordering::Acquire);
         let armed = Word::armed(generation).0;
         let cancelled = Word::cancelled(generation, None).0;
         let won = self

@@ -45,10 +45,12 @@
 #[cfg(all(feature = "unix-only", not(unix)))]
 compile_error!("weald runs on Unix-like systems; on Windows it runs inside WSL 2");
 
+#[macro_use]
+mod shim;
+
 mod entry;
 mod level;
 mod remote;
-mod shim;
 mod slab;
 mod tick;
 mod wheel;

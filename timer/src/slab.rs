@@ -125,11 +125,7 @@ impl<T> Slab<T> {
 
     fn push_cancelled(&self, index: Index, entry: &Entry<T>) {
         // Releases the read of the value and the link to the owner's swap.
-        let success = if cfg!(weald_fault = "timer_relaxed_push") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
+        let success = relaxed_if!("timer_relaxed_push", Ordering::Release);
         let head = &self.cancelled.head;
         let mut top = head.load(Ordering::Relaxed);
         loop {

@@ -365,9 +365,7 @@ impl<T> Wheel<T> {
             return Some(value);
         }
         // Another core won: its entry is on the list of the cancelled, or will be.
-        if !cfg!(weald_fault = "timer_not_detached") {
-            self.owner.detach(index);
-        }
+        unless!("timer_not_detached", self.owner.detach(index));
         None
     }
 

@@ -1,10 +1,6 @@
 //! What the files of `sync/` take from their crate's shim, in the models that include several of them.
 #![allow(dead_code, unused_imports, reason = "each model takes what it needs")]
 
-#[path = "../../../sync/src/shim/ordering.rs"]
-mod ordering;
-pub(crate) use self::ordering::relaxed_if;
-
 pub(crate) mod atomic {
     #[cfg(loom)]
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};

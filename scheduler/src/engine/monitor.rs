@@ -46,9 +46,7 @@ impl Monitor {
     /// A worker has woken up.
     #[inline]
     pub(crate) fn poke(&self) {
-        if !cfg!(weald_fault = "monitor_poke_without_fence") {
-            fence(Ordering::SeqCst);
-        }
+        unless!("monitor_poke_without_fence", fence(Ordering::SeqCst));
         if self.asleep.load(Ordering::Relaxed) {
             self.wake();
         }
@@ -56,7 +54,7 @@ impl Monitor {
 
     #[cold]
     fn wake(&self) {
-        let locks = !cfg!(weald_fault = "monitor_wakes_without_the_lock");
+        let locks = !fault!("monitor_wakes_without_the_lock");
         let stop = locks.then(|| self.stop.lock());
         self.asleep.store(false, Ordering::Relaxed);
         drop(stop);
@@ -83,7 +81,7 @@ impl Monitor {
     pub(crate) fn sleep(&self, limit: Option<Instant>) {
         let mut stop = self.stop.lock();
         while self.asleep.load(Ordering::Relaxed)
-            && (cfg!(weald_fault = "monitor_sleeps_over_the_stop") || !*stop)
+            && (fault!("monitor_sleeps_over_the_stop") || !*stop)
         {
             match limit.map(|limit| limit.saturating_duration_since(clock::now())) {
                 None => stop = wait(&self.bell, stop),

@@ -112,14 +112,13 @@ impl Permits {
     fn hand_over(&self) {
         loop {
             if self.queue.wake_one() {
-                if cfg!(weald_fault = "permits_are_handed_over_and_free") {
+                if fault!("permits_are_handed_over_and_free") {
                     self.word.fetch_add(1, Ordering::AcqRel);
                 }
                 return;
             }
             self.word.fetch_add(1, Ordering::AcqRel);
-            let somebody =
-                !self.queue.is_empty() && !cfg!(weald_fault = "permits_are_given_without_a_look");
+            let somebody = !self.queue.is_empty() && !fault!("permits_are_given_without_a_look");
             if !somebody || !self.try_take() {
                 return;
             }

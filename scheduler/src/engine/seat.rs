@@ -214,7 +214,7 @@ impl Lists {
 
     fn put_free(&mut self, seats: &Seats, worker: usize) {
         seats.stranded.fetch_add(1, Ordering::Relaxed);
-        if !cfg!(weald_fault = "seat_keeps_what_no_thread_took") {
+        if !fault!("seat_keeps_what_no_thread_took") {
             self.free.push(worker);
             seats.free.store(self.free.len(), Ordering::Relaxed);
         }
@@ -318,7 +318,7 @@ impl Seats {
         lists.alive -= 1;
         lists.unborn.push(carrier);
         // Invariant 3.
-        if !cfg!(weald_fault = "seat_stays_with_a_refused_spare")
+        if !fault!("seat_stays_with_a_refused_spare")
             && let Some(worker) = lists.hired[carrier].assigned.take()
         {
             house.seat(worker).release();
@@ -340,8 +340,7 @@ impl Seats {
     /// Tries again to find a carrier for a seat that found none; the monitor does so now and then.
     #[inline]
     pub(crate) fn retry(&self, house: &Arc<impl House>) {
-        if self.free.load(Ordering::Relaxed) != 0 && !cfg!(weald_fault = "seat_is_not_tried_again")
-        {
+        if self.free.load(Ordering::Relaxed) != 0 && !fault!("seat_is_not_tried_again") {
             self.retry_now(house);
         }
     }
@@ -413,7 +412,7 @@ impl Seats {
             if lists.stopping {
                 return Waited::Stopping;
             }
-            if !cfg!(weald_fault = "seat_waits_without_a_look_at_free")
+            if !fault!("seat_waits_without_a_look_at_free")
                 && let Some(worker) = lists.take_free(self)
             {
                 house.seat(worker).seat(carrier);
@@ -429,14 +428,15 @@ impl Seats {
                 }
                 let started = clock::now();
                 lists = wait_for(&bell, lists, KEEP_ALIVE);
-                let seated = lists.hired[carrier].assigned.is_some()
-                    && !cfg!(weald_fault = "seat_retires_with_a_seat");
+                let seated =
+                    lists.hired[carrier].assigned.is_some() && !fault!("seat_retires_with_a_seat");
                 let idle = !lists.stopping && !needs() && !seated;
                 let waited = clock::now().saturating_duration_since(started);
                 if idle && !keep && waited >= KEEP_ALIVE {
-                    if !cfg!(weald_fault = "seat_leaves_a_retired_spare") {
-                        lists.leave_line(self, carrier);
-                    }
+                    unless!(
+                        "seat_leaves_a_retired_spare",
+                        lists.leave_line(self, carrier)
+                    );
                     lists.alive -= 1;
                     return Waited::Retired;
                 }
@@ -459,15 +459,13 @@ impl Seats {
         lists.leave_line(self, carrier);
         lists.hired[carrier].line = Line::Waiting;
         lists.waiting.push_back(carrier);
-        if cfg!(weald_fault = "seat_asks_before_it_is_counted") {
+        if fault!("seat_asks_before_it_is_counted") {
             house.notify();
         }
         self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
         drop(lists);
         // A sleeping worker must come and pass its seat.
-        if !cfg!(weald_fault = "seat_asks_before_it_is_counted") {
-            house.notify();
-        }
+        unless!("seat_asks_before_it_is_counted", house.notify());
         self.lists.lock()
     }
 

@@ -66,9 +66,7 @@ impl Call {
 
     /// Takes the closure; for the winner.
     pub(crate) fn claim(&self, state: usize) -> Option<Box<dyn FnOnce() + Send>> {
-        if cfg!(weald_fault = "call_is_claimed_by_store")
-            && self.state.load(Ordering::Acquire) == WAITING
-        {
+        if fault!("call_is_claimed_by_store") && self.state.load(Ordering::Acquire) == WAITING {
             self.state.store(state, Ordering::Release);
             // SAFETY: none: this is the fault.
             return self.body.with_mut(|body| unsafe { (*body).take() });

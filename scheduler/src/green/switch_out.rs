@@ -9,7 +9,7 @@ use crate::green::green_thread::{Header, Note};
 #[inline(never)]
 pub(crate) fn switch_out(header: &Header, note: Note) {
     header.left.note();
-    if cfg!(weald_fault = "carrier_parks_before_the_switch")
+    if fault!("carrier_parks_before_the_switch")
         && let Note::Park { epoch, kind } = note
         && header.state.park(epoch, kind).is_err()
     {

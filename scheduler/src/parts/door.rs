@@ -110,9 +110,7 @@ impl<T> Door<T> {
     #[inline(always)]
     pub(crate) fn enter(&self) -> bool {
         self.entered.store(true, Ordering::Relaxed);
-        if !cfg!(weald_fault = "door_no_fence_on_enter") {
-            barrier::light();
-        }
+        unless!("door_no_fence_on_enter", barrier::light());
         // Pairs with the release of whoever put the seat back after a look.
         ptr::eq(self.held.load(Ordering::Acquire), self.view.get()) || self.look_again()
     }
@@ -127,11 +125,8 @@ impl<T> Door<T> {
     /// The owner goes out, to run a green thread's code.
     #[inline(always)]
     pub(crate) fn leave(&self) {
-        if cfg!(weald_fault = "door_relaxed_leave") {
-            self.entered.store(false, Ordering::Relaxed);
-        } else {
-            self.entered.store(false, Ordering::Release);
-        }
+        let order = relaxed_if!("door_relaxed_leave", Ordering::Release);
+        self.entered.store(false, order);
     }
 
     /// The owner comes in until the section is dropped, if it is not inside already.
@@ -149,9 +144,7 @@ impl<T> Door<T> {
     #[inline(never)]
     fn look_again(&self) -> bool {
         // `entered` is set, so after this lock nobody begins to take the seat.
-        if !cfg!(weald_fault = "door_enters_under_the_tag") {
-            drop(self.decision.lock());
-        }
+        unless!("door_enters_under_the_tag", drop(self.decision.lock()));
         let held = untagged(self.held.load(Ordering::Acquire));
         if ptr::eq(held, self.view.get()) {
             return true;
@@ -209,7 +202,7 @@ impl<T> Door<T> {
 
     /// As `hold_out`, if the owner holds this seat: `f` may touch what belongs to the seat.
     pub(crate) fn hold_out_of<R>(&self, seat: *const T, f: impl FnOnce() -> R) -> Option<R> {
-        let seat = if cfg!(weald_fault = "door_holds_out_of_any_seat") {
+        let seat = if fault!("door_holds_out_of_any_seat") {
             self.held()
         } else {
             seat
@@ -228,18 +221,14 @@ impl<T> Door<T> {
             return None;
         }
         let fenced = barrier::heavy();
-        let blind = cfg!(weald_fault = "door_seizes_without_a_look");
+        let blind = fault!("door_seizes_without_a_look");
         let outside = fenced && (blind || !self.entered.load(Ordering::Acquire));
         // Before the fence it may have come in, sat elsewhere and gone out again: then the tag is gone.
-        let holds = cfg!(weald_fault = "door_trusts_in_a_tag_that_is_gone")
+        let holds = fault!("door_trusts_in_a_tag_that_is_gone")
             || ptr::eq(self.held.load(Ordering::Acquire), tagged(seat));
         let result = (outside && holds).then(|| decision(self));
-        let order = if cfg!(weald_fault = "door_puts_the_seat_back_relaxed") {
-            Ordering::Relaxed
-        } else {
-            Ordering::AcqRel
-        };
-        if cfg!(weald_fault = "door_puts_the_seat_back_by_store") && result.is_none() {
+        let order = relaxed_if!("door_puts_the_seat_back_relaxed", Ordering::AcqRel);
+        if fault!("door_puts_the_seat_back_by_store") && result.is_none() {
             self.held.store(seat, Ordering::Release);
         }
         // Fails if it was seized, or if the owner was inside and has sat elsewhere meanwhile.

@@ -43,11 +43,7 @@ impl Ending {
     /// It is DONE, and what comes after it is counted.
     #[inline]
     pub(crate) fn end(&self) {
-        let order = if cfg!(weald_fault = "ends_relaxed_end") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
+        let order = relaxed_if!("ends_relaxed_end", Ordering::Release);
         self.0.store(false, order);
     }
 
@@ -71,14 +67,12 @@ pub(crate) fn all_ended<'a>(
     if ended != before {
         return false;
     }
-    if !cfg!(weald_fault = "ends_asks_no_carrier") {
-        carriers.for_each(Ending::wait);
-    }
+    unless!("ends_asks_no_carrier", carriers.for_each(Ending::wait));
     spawned() == before
 }
 
 /// Whether threads are left when no carrier runs any more. `ended`: all had ended before. `live`: how many have
 /// not.
 pub(crate) fn some_are_left(ended: bool, live: impl Fn() -> u64) -> bool {
-    !ended || (live() > 0 && !cfg!(weald_fault = "ends_trusts_the_first_answer"))
+    !ended || (live() > 0 && !fault!("ends_trusts_the_first_answer"))
 }

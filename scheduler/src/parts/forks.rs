@@ -129,11 +129,7 @@ impl Forks {
             self.link(link).store(fork.cast_mut(), Ordering::Relaxed);
             self.last.set(&raw const (*fork).next);
         }
-        let order = if cfg!(weald_fault = "forks_push_without_release") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
+        let order = relaxed_if!("forks_push_without_release", Ordering::Release);
         self.pushed.store(number + 1, order);
         number
     }
@@ -147,9 +143,7 @@ impl Forks {
         self.pushed.store(number, Ordering::Relaxed);
         // SAFETY: by contract the fork is there.
         self.last.set(unsafe { (*fork).before.get() });
-        if !cfg!(weald_fault = "forks_pop_without_fence") {
-            barrier::light();
-        }
+        unless!("forks_pop_without_fence", barrier::light());
         self.taken.load(Ordering::Relaxed) <= number
     }
 
@@ -165,7 +159,7 @@ impl Forks {
         }
         debug_assert_eq!(self.taken.load(Ordering::Relaxed), number + 1);
         self.taken.store(number, Ordering::Relaxed);
-        if !cfg!(weald_fault = "forks_leaves_the_cursor") {
+        if !fault!("forks_leaves_the_cursor") {
             // SAFETY: by contract the fork is there.
             self.cursor.set(unsafe { (*fork).before.get() });
         }
@@ -198,7 +192,7 @@ impl Forks {
             return None;
         }
         self.taken.store(number + 1, Ordering::Relaxed);
-        let fenced = cfg!(weald_fault = "forks_take_without_fence") || barrier::heavy();
+        let fenced = fault!("forks_take_without_fence") || barrier::heavy();
         // Acquires the link.
         if !fenced || self.pushed.load(Ordering::Acquire) <= number {
             self.taken.store(number, Ordering::Relaxed);

@@ -57,9 +57,7 @@ impl Idle {
     /// Work was pushed: says which worker to wake, if one must be.
     #[inline]
     pub(crate) fn notify(&self) -> Option<usize> {
-        if !cfg!(weald_fault = "idle_no_notify_fence") {
-            fence(Ordering::SeqCst);
-        }
+        unless!("idle_no_notify_fence", fence(Ordering::SeqCst));
         if self.nobody_sleeps() {
             return None;
         }
@@ -80,7 +78,7 @@ impl Idle {
             }
             self.searching.fetch_sub(1, Ordering::AcqRel);
             fence(Ordering::SeqCst);
-            if self.nobody_sleeps() || cfg!(weald_fault = "idle_no_recheck_after_claim") {
+            if self.nobody_sleeps() || fault!("idle_no_recheck_after_claim") {
                 return None;
             }
         }
@@ -194,16 +192,14 @@ impl Idle {
         if searching {
             self.searching.fetch_sub(1, Ordering::AcqRel);
         }
-        if !cfg!(weald_fault = "idle_no_sleep_fence") {
-            fence(Ordering::SeqCst);
-        }
+        unless!("idle_no_sleep_fence", fence(Ordering::SeqCst));
     }
 
     /// A worker has seen work and stays awake: it counts as searching, whoever cleared its bit. A
     /// pusher may have seen it search before, and left all that it pushed to it (invariant 2).
     pub(crate) fn stay(&self, worker: usize) {
         let claimed = self.wake(worker);
-        if !claimed && !cfg!(weald_fault = "idle_stays_uncounted") {
+        if !claimed && !fault!("idle_stays_uncounted") {
             self.searching.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -212,7 +208,7 @@ impl Idle {
     pub(crate) fn wake(&self, worker: usize) -> bool {
         let bit = 1 << (worker % BITS);
         let word = &self.sleeping[worker / BITS];
-        let before = if cfg!(weald_fault = "idle_leaves_its_bit") {
+        let before = if fault!("idle_leaves_its_bit") {
             word.load(Ordering::Acquire)
         } else {
             word.fetch_and(!bit, Ordering::AcqRel)

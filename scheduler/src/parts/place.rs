@@ -59,16 +59,12 @@ impl Place {
     /// The worker has put it in. False: it was cancelled, and must come out again.
     pub(crate) fn settle(&self, worker: usize, key: u64) -> bool {
         self.key.store(key, Ordering::Relaxed);
-        if cfg!(weald_fault = "place_settles_by_store") {
+        if fault!("place_settles_by_store") {
             let left = self.word.load(Ordering::Acquire) == GONE;
             self.word.store(worker + 1, Ordering::Release);
             return !left;
         }
-        let settled = if cfg!(weald_fault = "place_relaxed_settle") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
+        let settled = relaxed_if!("place_relaxed_settle", Ordering::Release);
         self.word
             .compare_exchange(ON_THE_WAY, worker + 1, settled, Ordering::Relaxed)
             .is_ok()

@@ -188,8 +188,7 @@ impl State {
     /// One step of the word: `next` says what it becomes, or what ends the attempt.
     #[inline(always)]
     fn step<R>(&self, mut next: impl FnMut(u64) -> Result<(u64, R), R>) -> R {
-        let relaxed = cfg!(weald_fault = "state_relaxed_step")
-            || cfg!(weald_fault = "state_hands_over_no_stack");
+        let relaxed = fault!("state_relaxed_step") || fault!("state_hands_over_no_stack");
         let (done, failed) = if relaxed {
             (Ordering::Relaxed, Ordering::Relaxed)
         } else {
@@ -218,11 +217,11 @@ impl State {
                 return Err(Err(why_of(word)));
             }
             debug_assert_eq!(epoch_of(word).wrapping_add(1), epoch, "one wait at a time");
-            let seen = !cfg!(weald_fault = "state_parks_over_an_exception");
+            let seen = !fault!("state_parks_over_an_exception");
             if kind.interruptible && word & PENDING != 0 && seen {
                 return Ok((ended(word, epoch, Why::EXCEPTION), Err(Why::EXCEPTION)));
             }
-            let seen = !cfg!(weald_fault = "state_parks_over_a_token");
+            let seen = !fault!("state_parks_over_a_token");
             if kind.by_token && word & TOKEN != 0 && seen {
                 let taken = ended(word & !TOKEN, epoch, Why::UNPARKED);
                 return Ok((taken, Err(Why::UNPARKED)));
@@ -256,14 +255,14 @@ impl State {
             if word & DONE != 0 {
                 return Err(Wake::Lost);
             }
-            let any = cfg!(weald_fault = "state_wakes_any_wait") && word & PARKED != 0;
+            let any = fault!("state_wakes_any_wait") && word & PARKED != 0;
             let epoch = if any { epoch_of(word) } else { epoch };
             if epoch_of(word) == epoch && word & PARKED != 0 {
                 return Ok((ended(word, epoch, why), won(word)));
             }
             let early = epoch_of(word).wrapping_add(1) == epoch && word & PARKED == 0;
-            if early && !cfg!(weald_fault = "state_wakes_only_who_is_parked") {
-                let told = !cfg!(weald_fault = "state_early_wake_tells_no_reason");
+            if early && !fault!("state_wakes_only_who_is_parked") {
+                let told = !fault!("state_early_wake_tells_no_reason");
                 let why = if told { why } else { Why(0) };
                 return Ok((ended(word, epoch, why), Wake::Early));
             }
@@ -301,7 +300,7 @@ impl State {
                 return Err(Wake::Lost);
             }
             if word & PARKED != 0 && word & NO_EXC == 0 {
-                let noted = !cfg!(weald_fault = "state_interrupt_leaves_no_note");
+                let noted = !fault!("state_interrupt_leaves_no_note");
                 let note = if noted { PENDING } else { 0 };
                 let woken = ended(word & !PENDING, epoch_of(word), Why::EXCEPTION) | note;
                 return Ok((woken, won(word)));
@@ -320,15 +319,15 @@ impl State {
     /// the user's is left that no handle will take; [`left`](Self::left) tells what.
     #[inline]
     pub(crate) fn finish(&self, kept: bool, listens: bool) -> bool {
-        let done = order(cfg!(weald_fault = "state_relaxed_finish"));
+        let done = relaxed_if!("state_relaxed_finish", Ordering::AcqRel);
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             debug_assert_eq!(word & DONE, 0, "a thread ends once");
             let mut new = word | DONE;
-            if kept && word & HANDLE == 0 && !cfg!(weald_fault = "state_forgets_the_orphan") {
+            if kept && word & HANDLE == 0 && !fault!("state_forgets_the_orphan") {
                 new |= ORPHAN;
             }
-            if listens && word & PENDING != 0 && !cfg!(weald_fault = "state_ends_over_an_error") {
+            if listens && word & PENDING != 0 && !fault!("state_ends_over_an_error") {
                 new |= LATE;
             }
             match (self.0).compare_exchange_weak(word, new, done, Ordering::Relaxed) {
@@ -351,7 +350,7 @@ impl State {
 
     /// Says that a joiner is in the queue. True: the thread has ended, nobody will look there.
     pub(crate) fn announce_joiner(&self) -> bool {
-        let order = order(cfg!(weald_fault = "state_relaxed_joiner"));
+        let order = relaxed_if!("state_relaxed_joiner", Ordering::AcqRel);
         self.0.fetch_or(JOINERS, order) & DONE != 0
     }
 
@@ -362,7 +361,7 @@ impl State {
             // Nobody asks for the handle after the end.
             return true;
         }
-        let order = order(cfg!(weald_fault = "state_relaxed_handle"));
+        let order = relaxed_if!("state_relaxed_handle", Ordering::AcqRel);
         self.0.fetch_and(!HANDLE, order) & DONE != 0
     }
 
@@ -370,16 +369,6 @@ impl State {
     #[inline]
     pub(crate) fn has_handle(&self) -> bool {
         self.0.load(Ordering::Relaxed) & HANDLE != 0
-    }
-}
-
-/// The order of a step of the word, unless a seeded fault takes it away.
-#[inline(always)]
-fn order(faulty: bool) -> Ordering {
-    if faulty {
-        Ordering::Relaxed
-    } else {
-        Ordering::AcqRel
     }
 }
 

@@ -60,7 +60,7 @@ impl Threads {
     pub(crate) fn retire(&self, which: Which) -> Retired {
         let mut handles = self.0.lock();
         let own = handles.running.remove(&which);
-        if cfg!(weald_fault = "thread_retires_unknown") {
+        if fault!("thread_retires_unknown") {
             return Retired(None);
         }
         Retired(std::mem::replace(&mut handles.retired, own))

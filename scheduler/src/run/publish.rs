@@ -26,7 +26,7 @@ pub(super) fn publish(task: Task, epoch: u32, kind: WaitKind) -> Result<(), Task
     let header = task.into_raw();
     // SAFETY: it came from `into_raw`; the state word owns the reference from the step to PARKED on,
     // and until then it is ours.
-    let parked = cfg!(weald_fault = "carrier_parks_before_the_switch")
+    let parked = fault!("carrier_parks_before_the_switch")
         || unsafe { (*header).state.park(epoch, kind) }.is_ok();
     if parked {
         return Ok(());

@@ -226,8 +226,7 @@ impl Carrier {
     fn work_in_sight(&self, inner: &Inner, worker: &Worker) -> bool {
         self.mail.is_there()
             || inner.is_stopping()
-            || (!inner.injector.is_empty()
-                && !cfg!(weald_fault = "carrier_sleeps_over_the_injector"))
+            || (!inner.injector.is_empty() && !fault!("carrier_sleeps_over_the_injector"))
             || inner.seats.somebody_waits()
             || Self::sees_stealable(inner)
             || !worker.slot.is_empty()

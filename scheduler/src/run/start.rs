@@ -200,7 +200,7 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
 /// gets its stack: it may be killed in between.
 #[inline]
 fn doom_if_killed(inner: &Inner, task: &Header) {
-    let killed = exception::is_killed(task) && !cfg!(weald_fault = "carrier_starts_who_was_killed");
+    let killed = exception::is_killed(task) && !fault!("carrier_starts_who_was_killed");
     if killed || inner.is_killing() {
         task.doomed.set(true);
     }

@@ -107,8 +107,7 @@ impl Carrier {
                     }
                     Waited::Stopping => break,
                     Waited::Retired
-                        if cfg!(weald_fault = "carrier_is_counted_out_twice")
-                            && inner.is_stopping() =>
+                        if fault!("carrier_is_counted_out_twice") && inner.is_stopping() =>
                     {
                         break;
                     }

@@ -131,11 +131,8 @@ pub(crate) fn watch(inner: &Arc<Inner>) {
         tick = watch.look(inner, clock::now());
         if inner.all_idle() {
             this.asleep.store(true, Ordering::Relaxed);
-            if !cfg!(weald_fault = "monitor_sleeps_without_fence") {
-                fence(Ordering::SeqCst);
-            }
-            let is_idle =
-                cfg!(weald_fault = "monitor_sleeps_without_a_second_look") || inner.all_idle();
+            unless!("monitor_sleeps_without_fence", fence(Ordering::SeqCst));
+            let is_idle = fault!("monitor_sleeps_without_a_second_look") || inner.all_idle();
             // Who has begun to wait before its worker went idle is seen here.
             if is_idle && !watch.has_to_tell_of_calls(inner, clock::now()) {
                 this.stalled.store(0, Ordering::Relaxed);

@@ -8,6 +8,9 @@
 //!
 //! [`fence`]: atomic::fence
 
+#[macro_use]
+mod for_models;
+
 #[cfg(all(
     target_os = "linux",
     target_env = "gnu",

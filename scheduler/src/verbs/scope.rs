@@ -56,11 +56,7 @@ impl Shared {
     /// # Safety
     /// `this` points into the `Arc` of a scope in which the child has not been counted out.
     unsafe fn leave(this: *const Self) {
-        let order = if cfg!(weald_fault = "scope_relaxed_leave") {
-            Ordering::Relaxed
-        } else {
-            Ordering::AcqRel
-        };
+        let order = relaxed_if!("scope_relaxed_leave", Ordering::AcqRel);
         {
             // SAFETY: the scope waits for the child.
             let shared = unsafe { &*this };

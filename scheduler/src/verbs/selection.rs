@@ -96,9 +96,7 @@ impl Selection {
     /// it.
     #[inline]
     pub fn claim(&self, arm: usize) -> bool {
-        if cfg!(weald_fault = "selection_claims_by_store")
-            && self.state.load(Ordering::Acquire) == WAITING
-        {
+        if fault!("selection_claims_by_store") && self.state.load(Ordering::Acquire) == WAITING {
             self.state.store(arm, Ordering::Release);
             return true;
         }
@@ -140,9 +138,7 @@ impl Selection {
         if state != WAITING {
             return Some(state);
         }
-        if cfg!(weald_fault = "selection_gives_up_by_store")
-            && self.state.load(Ordering::Acquire) == WAITING
-        {
+        if fault!("selection_gives_up_by_store") && self.state.load(Ordering::Acquire) == WAITING {
             self.state.store(ABORTED, Ordering::Release);
             return None;
         }
@@ -171,7 +167,7 @@ impl Selection {
         match self.give_up() {
             Some(arm)
                 if matches!(ended, Ended::Woken(Why::CHOSEN))
-                    || cfg!(weald_fault = "selection_takes_any_end_for_its_partners") =>
+                    || fault!("selection_takes_any_end_for_its_partners") =>
             {
                 Selected::Done(arm)
             }

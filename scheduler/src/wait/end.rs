@@ -82,9 +82,7 @@ pub(crate) fn finish(header: &Header, rest: Rest) -> bool {
 
 /// Wakes who waits for a thread that is DONE.
 pub(crate) fn wake_joiners(header: &Header) {
-    if !cfg!(weald_fault = "join_wakes_nobody") {
-        header.joiners.wake_all();
-    }
+    unless!("join_wakes_nobody", header.joiners.wake_all());
 }
 
 /// Ends a thread that has wound up on an OS thread, without a carrier to see to what it leaves.

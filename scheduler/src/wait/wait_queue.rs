@@ -109,7 +109,7 @@ impl WaitQueue {
         node.waiter = waiting.header().cast();
         node.epoch = waiting.epoch();
         let node: *mut Node = &raw mut node;
-        let late = cfg!(weald_fault = "wait_queue_looks_before_it_enters");
+        let late = fault!("wait_queue_looks_before_it_enters");
         if !late {
             // SAFETY: the node is on this stack and leaves the list before this function returns: by
             // the waker (invariant 2) or by `Leave`, also if `ready` unwinds.
@@ -191,7 +191,7 @@ impl Drop for Leave<'_> {
         let mut first = self.queue.0.lock();
         // SAFETY: the node is on the stack below; whether it is in the list is read under the lock.
         unsafe {
-            if (*self.node).queued && !cfg!(weald_fault = "wait_queue_leaves_its_node") {
+            if (*self.node).queued && !fault!("wait_queue_leaves_its_node") {
                 unlink(&mut first, self.node);
             }
         }

@@ -215,7 +215,7 @@ fn park_slow(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>
     drop(unwinding);
     let why = header.state.why();
     if why != Why::TIMED_OUT
-        && !cfg!(weald_fault = "waiter_leaves_its_timer")
+        && !fault!("waiter_leaves_its_timer")
         && let Some(armed) = armed
     {
         armed.cancel(header);

@@ -76,7 +76,7 @@ impl WaitQueue {
             if unsafe { finish(header, wake, first) } {
                 return true;
             }
-            if cfg!(weald_fault = "wait_queue_wakes_who_has_left") {
+            if fault!("wait_queue_wakes_who_has_left") {
                 return true;
             }
         }

@@ -137,9 +137,10 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
         let Some(channel) = self.receiver.channel() else {
             return false;
         };
-        if !cfg!(weald_fault = "select_takes_what_may_still_come") {
-            wait_until_filled(channel, &self.packet);
-        }
+        unless!(
+            "select_takes_what_may_still_come",
+            wait_until_filled(channel, &self.packet)
+        );
         match State::stage(&self.packet) {
             Stage::Closed => self.got = Some(Err(RecvError)),
             _ => self.got = self.packet.take_value().map(Ok),
@@ -213,7 +214,7 @@ impl<T> Ticket<'_, T> {
 impl<T> Drop for Ticket<'_, T> {
     fn drop(&mut self) {
         match self.right.take() {
-            Some(Right::Partner(_)) if cfg!(weald_fault = "select_leaves_its_partner_waiting") => {}
+            Some(Right::Partner(_)) if fault!("select_leaves_its_partner_waiting") => {}
             // SAFETY: as in `send`.
             Some(Right::Partner(packet)) => unsafe { self.channel.lock().refuse(packet) },
             Some(Right::Place) => self.channel.lock().give_place_back(),

@@ -115,9 +115,7 @@ impl<T> Channel<T> {
 
     /// A sender is gone. With the last one the receivers that wait are told.
     pub(crate) fn drop_sender(&self) {
-        if cfg!(weald_fault = "channel_counts_senders_apart")
-            && self.senders.load(Ordering::Acquire) != 1
-        {
+        if fault!("channel_counts_senders_apart") && self.senders.load(Ordering::Acquire) != 1 {
             let left = self.senders.load(Ordering::Acquire) - 1;
             self.senders.store(left, Ordering::Release);
             return;

@@ -218,7 +218,7 @@ fn wait_to_receive<'a, T>(
                 if limit.is_over() {
                     return Err(RecvTimeoutError::Timeout);
                 }
-                if cfg!(weald_fault = "channel_receiver_lets_go_to_wait") {
+                if fault!("channel_receiver_lets_go_to_wait") {
                     drop(state);
                     state = channel.lock();
                 }

@@ -92,7 +92,7 @@ impl<T> Sender<T> {
                 return Err(SendTimeoutError::Timeout(message));
             }
             let mut packet = Packet::new(Some(message), false);
-            if cfg!(weald_fault = "channel_sender_lets_go_to_wait") {
+            if fault!("channel_sender_lets_go_to_wait") {
                 drop(state);
                 state = self.channel.lock();
             }
@@ -100,8 +100,8 @@ impl<T> Sender<T> {
             state.wait_to_send(&selection, 0, &packet);
             drop(state);
             let ended = selection.park(limit.deadline());
-            let early = cfg!(weald_fault = "channel_sender_looks_without_the_lock")
-                .then(|| State::stage(&packet));
+            let early =
+                fault!("channel_sender_looks_without_the_lock").then(|| State::stage(&packet));
             if !matches!(ended, Selected::Done(_)) {
                 self.channel.lock().forget(&packet);
             }

@@ -193,7 +193,7 @@ impl<T> State<T> {
     pub(crate) fn pop(&mut self) -> Option<T> {
         let value = self.queue.pop_front()?;
         shrink(&mut self.queue);
-        if !self.senders.is_empty() && !cfg!(weald_fault = "channel_keeps_the_place") {
+        if !self.senders.is_empty() && !fault!("channel_keeps_the_place") {
             self.fill_place();
         }
         self.tell_watchers();
@@ -207,7 +207,7 @@ impl<T> State<T> {
         }
         // With an empty buffer only the senders of a channel without one wait here, or senders behind
         // reserved places, whose messages may take long to come.
-        if self.reserved != 0 && cfg!(weald_fault = "channel_receiver_waits_for_the_reserved") {
+        if self.reserved != 0 && fault!("channel_receiver_waits_for_the_reserved") {
             return Receive::Empty;
         }
         // SAFETY: the lock is held.
@@ -260,7 +260,7 @@ impl<T> State<T> {
             return Send::Closed;
         }
         if !self.receivers.is_empty()
-            && !cfg!(weald_fault = "channel_passes_receivers_by")
+            && !fault!("channel_passes_receivers_by")
             // SAFETY: the lock is held.
             && let Some(receiver) = unsafe { Self::claim_first(&mut self.receivers) }
         {
@@ -296,7 +296,7 @@ impl<T> State<T> {
         // SAFETY: by contract.
         let receiver = unsafe { &*packet };
         let (selection, awaited) = (receiver.selection.get(), receiver.awaited.get());
-        if cfg!(weald_fault = "channel_wakes_who_is_not_settled") && !selection.is_null() {
+        if fault!("channel_wakes_who_is_not_settled") && !selection.is_null() {
             // SAFETY: none, as a fault.
             unsafe { Selection::wake(selection) };
         }
@@ -327,9 +327,7 @@ impl<T> State<T> {
     #[inline(always)]
     pub(crate) fn push(&mut self, value: T) {
         self.queue.push_back(value);
-        if !cfg!(weald_fault = "select_watches_in_vain") {
-            self.tell_watchers();
-        }
+        unless!("select_watches_in_vain", self.tell_watchers());
     }
 
     /// Holds a place in the buffer for a lazy sender.
@@ -350,9 +348,7 @@ impl<T> State<T> {
     /// A lazy sender has made none: its place is free again.
     pub(crate) fn give_place_back(&mut self) {
         self.reserved -= 1;
-        if !cfg!(weald_fault = "select_keeps_its_place") {
-            self.fill_place();
-        }
+        unless!("select_keeps_its_place", self.fill_place());
         if self.no_senders && self.reserved == 0 {
             self.tell_receivers_closed();
         }
@@ -445,10 +441,10 @@ impl<T> State<T> {
     pub(super) fn close(&mut self, senders: bool) -> VecDeque<T> {
         if senders {
             self.no_senders = true;
-            if cfg!(weald_fault = "oneshot_ends_with_its_message") {
+            if fault!("oneshot_ends_with_its_message") {
                 self.queue.clear();
             }
-            if self.reserved == 0 && !cfg!(weald_fault = "channel_closes_quietly") {
+            if self.reserved == 0 && !fault!("channel_closes_quietly") {
                 self.tell_receivers_closed();
             }
             self.tell_watchers();
@@ -459,12 +455,12 @@ impl<T> State<T> {
         while let Some(sender) = unsafe { Self::claim_first(&mut self.senders) } {
             // SAFETY: claimed under this lock.
             unsafe { Self::tell(sender, Stage::Closed) };
-            if cfg!(weald_fault = "channel_close_tells_one") {
+            if fault!("channel_close_tells_one") {
                 break;
             }
         }
         self.tell_watchers();
-        if cfg!(weald_fault = "channel_close_keeps_the_messages") {
+        if fault!("channel_close_keeps_the_messages") {
             return VecDeque::new();
         }
         std::mem::take(&mut self.queue)

@@ -32,7 +32,7 @@ impl After {
         if clock::now() < time {
             return None;
         }
-        if cfg!(weald_fault = "after_is_taken_by_store") {
+        if fault!("after_is_taken_by_store") {
             self.taken.store(true, Ordering::Relaxed);
             return Some(time);
         }
@@ -62,7 +62,7 @@ impl Tick {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::now();
         let time = next.filter(|&time| time <= now)?;
-        if cfg!(weald_fault = "tick_lets_go_to_step") {
+        if fault!("tick_lets_go_to_step") {
             drop(next);
             next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         }

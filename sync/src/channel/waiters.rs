@@ -188,7 +188,7 @@ impl<T> Waiters<T> {
                 (*next).prev.set(prev);
             }
             if self.first == node {
-                let forgets = cfg!(weald_fault = "channel_forgets_those_behind");
+                let forgets = fault!("channel_forgets_those_behind");
                 self.first = if forgets { ptr::null() } else { next };
             }
         }

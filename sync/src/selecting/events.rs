@@ -87,7 +87,7 @@ impl<'a, P: Pollable + ?Sized> PollArm<'a, P> {
 
     /// Where it waits.
     fn waiters(&self) -> &'a WaitQueue {
-        let writes = self.writes && !cfg!(weald_fault = "select_waits_to_read");
+        let writes = self.writes && !fault!("select_waits_to_read");
         self.socket.waiters(writes)
     }
 }
@@ -118,7 +118,7 @@ unsafe impl<P: Pollable + ?Sized> Arm for PollArm<'_, P> {
         let queue = self.waiters();
         // SAFETY: the place stays until `forget`.
         unsafe { selection.enter(&mut self.place, queue) };
-        if cfg!(weald_fault = "select_watches_nothing") {
+        if fault!("select_watches_nothing") {
             return;
         }
         if let Err(error) = self.socket.watch() {
@@ -133,9 +133,7 @@ unsafe impl<P: Pollable + ?Sized> Arm for PollArm<'_, P> {
 
     unsafe fn forget(&mut self) {
         let queue = self.waiters();
-        if queue.leave(&mut self.place)
-            && !cfg!(weald_fault = "select_keeps_the_wake_up_of_an_event")
-        {
+        if queue.leave(&mut self.place) && !fault!("select_keeps_the_wake_up_of_an_event") {
             // Readiness is not used up by being told of: somebody else may wait for it too.
             queue.wake_one();
         }

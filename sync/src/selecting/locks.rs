@@ -52,7 +52,7 @@ impl Locks<'_> {
             let mut place = count;
             while place > 0
                 && order[place - 1] > mutex
-                && !cfg!(weald_fault = "select_locks_in_the_order_of_its_arms")
+                && !fault!("select_locks_in_the_order_of_its_arms")
             {
                 order[place] = order[place - 1];
                 place -= 1;

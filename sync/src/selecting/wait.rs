@@ -59,7 +59,7 @@ pub(crate) fn select(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> O
 fn quick_pass(arms: &mut [&mut dyn Arm], biased: bool) -> Option<usize> {
     let mut pass = || choose(arms, biased, |arm| arm.seems_ready(), |arm| arm.try_alone());
     let mut chosen = pass();
-    if cfg!(weald_fault = "select_goes_on_after_its_choice") {
+    if fault!("select_goes_on_after_its_choice") {
         chosen = chosen.max(pass());
     }
     chosen
@@ -91,7 +91,7 @@ fn select_slow(
         unsafe { locks.take(arms) };
         // The events are looked at again once their wake-ups reach the selection.
         let worth = |arm: &dyn Arm| {
-            arm.mutex().is_some() && !cfg!(weald_fault = "select_registers_after_its_quick_pass")
+            arm.mutex().is_some() && !fault!("select_registers_after_its_quick_pass")
         };
         // SAFETY: the locks are held.
         let chosen = choose(arms, biased, worth, |arm| unsafe { arm.try_commit() });
@@ -105,7 +105,7 @@ fn select_slow(
         if limit.is_over() {
             return None;
         }
-        if cfg!(weald_fault = "select_lets_go_to_register") {
+        if fault!("select_lets_go_to_register") {
             drop(locks);
             locks = Locks::new();
             // SAFETY: as above.
@@ -151,7 +151,7 @@ pub(crate) fn ready(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Op
         }
         let selection = Selection::begin();
         for (index, arm) in arms.iter_mut().enumerate() {
-            if cfg!(weald_fault = "select_readies_by_channels_alone") && arm.mutex().is_none() {
+            if fault!("select_readies_by_channels_alone") && arm.mutex().is_none() {
                 continue;
             }
             // SAFETY: the locks are held.
@@ -171,11 +171,11 @@ enum Ended {
 /// Waits for a selection that is registered, and takes it out everywhere. An event that is ready is only
 /// looked at (invariant 4): what it brings is taken by who looks again.
 fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit) -> Ended {
-    let takes = cfg!(weald_fault = "select_takes_in_its_second_look");
+    let takes = fault!("select_takes_in_its_second_look");
     let event = arms.iter_mut().position(|arm| {
         // SAFETY: an event has no lock.
         arm.mutex().is_none()
-            && !cfg!(weald_fault = "select_waits_without_a_second_look")
+            && !fault!("select_waits_without_a_second_look")
             && unsafe {
                 if takes {
                     arm.try_commit()
@@ -190,14 +190,8 @@ fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit) -> Ended
         selection.park(limit.first(arms))
     };
     let chosen = match ended {
-        Selected::Arm(_) if event.is_some() && cfg!(weald_fault = "select_prefers_its_event") => {
-            None
-        }
-        Selected::Arm(_)
-            if cfg!(weald_fault = "select_leaves_over_its_choice") && limit.is_over() =>
-        {
-            None
-        }
+        Selected::Arm(_) if event.is_some() && fault!("select_prefers_its_event") => None,
+        Selected::Arm(_) if fault!("select_leaves_over_its_choice") && limit.is_over() => None,
         Selected::Arm(arm) | Selected::Done(arm) => Some(arm),
         _ => event.filter(|_| takes),
     };
@@ -210,7 +204,7 @@ fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit) -> Ended
             unsafe { arm.forget() };
         }
     }
-    if ended == Selected::Pending || cfg!(weald_fault = "select_raises_over_its_choice") {
+    if ended == Selected::Pending || fault!("select_raises_over_its_choice") {
         io::enter_unwinding();
     }
     chosen.map_or(Ended::Again, Ended::Chosen)

@@ -3,6 +3,8 @@
 //! In a build these are std's; under `--cfg loom` they are loom's, so that a model sees every
 //! access. The code above needs no `cfg`: sizes that a model must keep small come from [`bounds`].
 
+#[macro_use]
+mod for_models;
 #[cfg(loom)]
 mod loom;
 #[cfg(not(loom))]

@@ -132,7 +132,7 @@ impl<T> Owner<T> {
     fn take_cancelled(&mut self) -> Option<Index> {
         let head = &self.slab.cancelled.head;
         // Acquires what every push released.
-        let top = if cfg!(weald_fault = "timer_list_kept") {
+        let top = if fault!("timer_list_kept") {
             head.load(Ordering::Acquire)
         } else {
             head.swap(0, Ordering::Acquire)
@@ -332,11 +332,7 @@ impl<T> Owner<T> {
         // length, and nobody looks at the place before `next` says that an entry is there.
         unsafe { first.add(offset).write(Entry::new()) };
         // Releases the entry and its chunk's pointer to `find`.
-        let publish = if cfg!(weald_fault = "timer_relaxed_next") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
+        let publish = relaxed_if!("timer_relaxed_next", Ordering::Release);
         self.slab.next.store(successor(position), publish);
         let position = NonZeroU32::new(position).expect("positions begin above zero");
         // SAFETY: the entry is there since the lines above.

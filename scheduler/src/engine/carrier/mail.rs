@@ -39,9 +39,7 @@ impl<T> Mail<T> {
         letters.push(letter);
         self.is_there.store(true, Ordering::Relaxed);
         drop(letters);
-        if !cfg!(weald_fault = "mail_is_put_without_fence") {
-            fence(Ordering::SeqCst);
-        }
+        unless!("mail_is_put_without_fence", fence(Ordering::SeqCst));
     }
 
     /// Takes all there is.

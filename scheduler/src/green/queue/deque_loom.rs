@@ -13,8 +13,8 @@
 //! - crossbeam pins its epoch in a steal, which issues the `SeqCst` fence; here the fence is plain.
 //!
 //! `loom-tests/tests/deque.rs` holds this file and crossbeam's deque to the same assertions. A new
-//! version of crossbeam-deque is compared line by line. The `weald_fault` lines are faults that
-//! those models must find.
+//! version of crossbeam-deque is compared line by line. The faults that are seeded here
+//! are those that the models must find.
 #![allow(
     unsafe_code,
     reason = "a task is kept as the bits of a word, whatever its type"
@@ -132,9 +132,7 @@ impl<T> Worker<T> {
 
         self.inner.write(b, encode(task));
 
-        if !cfg!(weald_fault = "deque_push_without_release") {
-            fence(Ordering::Release);
-        }
+        unless!("deque_push_without_release", fence(Ordering::Release));
         self.inner.back.store(b.wrapping_add(1), Ordering::Relaxed);
     }
 
@@ -152,7 +150,7 @@ impl<T> Worker<T> {
     }
 
     fn pop_front(&self, b: usize) -> Option<T> {
-        let f = if cfg!(weald_fault = "deque_fifo_pop_by_store") {
+        let f = if fault!("deque_fifo_pop_by_store") {
             let f = self.inner.front.load(Ordering::Acquire);
             self.inner.front.store(f.wrapping_add(1), Ordering::SeqCst);
             f
@@ -163,9 +161,10 @@ impl<T> Worker<T> {
         if distance(b, f.wrapping_add(1)) < 0 {
             // A thief was faster and the index has gone one too far. It says "empty" to all in
             // the meantime, so nobody else moves it.
-            if !cfg!(weald_fault = "deque_fifo_pop_overshoots") {
-                self.inner.front.store(f, Ordering::Relaxed);
-            }
+            unless!(
+                "deque_fifo_pop_overshoots",
+                self.inner.front.store(f, Ordering::Relaxed)
+            );
             return None;
         }
         Some(decode(self.inner.read(f)))
@@ -177,9 +176,7 @@ impl<T> Worker<T> {
 
         // Pairs with the fence of `steal`: either the thief sees the lower back index, or this
         // load sees the front index that the thief has moved.
-        if !cfg!(weald_fault = "deque_lifo_pop_without_fence") {
-            fence(Ordering::SeqCst);
-        }
+        unless!("deque_lifo_pop_without_fence", fence(Ordering::SeqCst));
 
         let f = self.inner.front.load(Ordering::Relaxed);
         let len = distance(b, f);
@@ -192,7 +189,7 @@ impl<T> Worker<T> {
         let mut is_mine = true;
         if len == 0 {
             // It is the last task, so thieves may be after it too.
-            if cfg!(weald_fault = "deque_lifo_last_without_exchange") {
+            if fault!("deque_lifo_last_without_exchange") {
                 self.inner.front.store(f.wrapping_add(1), Ordering::SeqCst);
             } else {
                 is_mine = self.inner.advance_front(f, 1);
@@ -213,9 +210,7 @@ impl<T> Stealer<T> {
     /// The number of tasks a moment ago.
     pub(crate) fn len(&self) -> usize {
         let f = self.inner.front.load(Ordering::Acquire);
-        if !cfg!(weald_fault = "deque_emptiness_without_fence") {
-            fence(Ordering::SeqCst);
-        }
+        unless!("deque_emptiness_without_fence", fence(Ordering::SeqCst));
         let b = self.inner.back.load(Ordering::Acquire);
         distance(b, f).max(0).cast_unsigned()
     }
@@ -229,7 +224,7 @@ impl<T> Stealer<T> {
         }
 
         let bits = self.inner.read(f);
-        if cfg!(weald_fault = "deque_steal_by_store") {
+        if fault!("deque_steal_by_store") {
             self.inner.front.store(f.wrapping_add(1), Ordering::SeqCst);
         } else if !self.inner.advance_front(f, 1) {
             return Steal::Retry;
@@ -262,7 +257,7 @@ impl<T> Stealer<T> {
         let first = self.inner.read(f);
         let moved = match self.flavor {
             Flavor::Fifo => self.move_at_once(f, batch, into, into_b),
-            Flavor::Lifo if cfg!(weald_fault = "deque_lifo_batch_at_once") => {
+            Flavor::Lifo if fault!("deque_lifo_batch_at_once") => {
                 self.move_at_once(f, batch, into, into_b)
             }
             Flavor::Lifo => self.move_one_by_one(f, batch, into, into_b),
@@ -271,9 +266,7 @@ impl<T> Stealer<T> {
             return Steal::Retry;
         };
 
-        if !cfg!(weald_fault = "deque_batch_without_release") {
-            fence(Ordering::Release);
-        }
+        unless!("deque_batch_without_release", fence(Ordering::Release));
         into.inner
             .back
             .store(into_b.wrapping_add(moved), Ordering::Relaxed);
@@ -320,9 +313,7 @@ impl<T> Stealer<T> {
 
         let mut moved = 0;
         while moved < batch {
-            if !cfg!(weald_fault = "deque_lifo_batch_without_fence") {
-                fence(Ordering::SeqCst);
-            }
+            unless!("deque_lifo_batch_without_fence", fence(Ordering::SeqCst));
             let b = self.inner.back.load(Ordering::Acquire);
             if distance(b, f) <= 0 {
                 break;
@@ -368,10 +359,8 @@ impl<T> Inner<T> {
     /// The back index for one who has just loaded the front index: the fence in between pairs
     /// with that of `pop_back`.
     fn back_for_thief(&self) -> usize {
-        if !cfg!(weald_fault = "deque_steal_without_fence") {
-            fence(Ordering::SeqCst);
-        }
-        if cfg!(weald_fault = "deque_steal_without_acquire") {
+        unless!("deque_steal_without_fence", fence(Ordering::SeqCst));
+        if fault!("deque_steal_without_acquire") {
             self.back.load(Ordering::Relaxed)
         } else {
             self.back.load(Ordering::Acquire)

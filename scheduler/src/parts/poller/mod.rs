@@ -112,11 +112,7 @@ impl Poller {
     }
 
     fn try_lock(&self) -> Option<Unlock<'_>> {
-        let acquire = if cfg!(weald_fault = "poller_relaxed_lock") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Acquire
-        };
+        let acquire = relaxed_if!("poller_relaxed_lock", Ordering::Acquire);
         let free = self
             .locked
             .compare_exchange(false, true, acquire, Ordering::Relaxed)
@@ -141,7 +137,7 @@ impl Poller {
         };
         // SAFETY: `locked` is ours.
         let (events, woken) = self.turn.with_mut(|turn| unsafe { (*turn).adopt() });
-        if woken && !cfg!(weald_fault = "poller_adopter_keeps_the_wake_up") {
+        if woken && !fault!("poller_adopter_keeps_the_wake_up") {
             self.waker.wake();
         }
         events
@@ -171,11 +167,8 @@ impl Poller {
             .turn
             .with_mut(|turn| unsafe { (*turn).wait(limit, true) });
         drop(unlock);
-        if cfg!(weald_fault = "poller_wakes_relaxed") {
-            self.wake_word.swap(EMPTY, Ordering::Relaxed);
-        } else {
-            self.wake_word.swap(EMPTY, Ordering::AcqRel);
-        }
+        let order = relaxed_if!("poller_wakes_relaxed", Ordering::AcqRel);
+        self.wake_word.swap(EMPTY, order);
         events
     }
 
@@ -186,7 +179,7 @@ impl Poller {
 
     /// Ends the owner's sleep, or keeps it from the next one.
     pub(crate) fn unpark(&self) {
-        let before = if cfg!(weald_fault = "poller_store_for_swap") {
+        let before = if fault!("poller_store_for_swap") {
             let before = self.wake_word.load(Ordering::Relaxed);
             self.wake_word.store(NOTIFIED, Ordering::Release);
             before
@@ -211,7 +204,7 @@ impl Poller {
     ) -> io::Result<()> {
         let token = token(slot, generation);
         let mut registered = self.registered.lock();
-        if registered.closed && !cfg!(weald_fault = "poller_registers_after_its_end") {
+        if registered.closed && !fault!("poller_registers_after_its_end") {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let may_be_armed = !registered.tokens.contains_key(&fd);

@@ -210,7 +210,7 @@ pub(crate) fn kill(header: &Header) {
     }
     let mut inbox = header.cold().inbox.lock();
     inbox.killed = true;
-    if cfg!(weald_fault = "exception_kills_quietly") {
+    if fault!("exception_kills_quietly") {
         return;
     }
     let wake = header.state.interrupt();
