@@ -41,21 +41,6 @@ const APART: &[(&str, &str, &str)] = &[(
 /// Circles that are left, each with a reason. None may change but by being cut, and then its entry goes.
 const CIRCLES: &[(&str, &[&str], &str)] = &[
     (
-        "scheduler",
-        &[
-            "parts/thread_locals/block.rs",
-            "parts/thread_locals/heap.rs",
-            "parts/thread_locals/kept.rs",
-            "parts/thread_locals/layout.rs",
-            "parts/thread_locals/libraries.rs",
-            "parts/thread_locals/pool.rs",
-            "parts/thread_locals/self_test.rs",
-            "parts/thread_locals/setxid.rs",
-            "parts/thread_locals/slabs.rs",
-        ],
-        "`Own` holds what each file has found out about the C library, and each file adds methods to it",
-    ),
-    (
         "macros",
         &["function.rs", "lib.rs", "settings.rs"],
         "a crate of macros has them in `lib.rs`, which has the error that its files make as well",

@@ -21,7 +21,7 @@ pub(crate) struct Settings {
     /// Started green threads stay on their OS thread.
     pub(crate) pins: bool,
     /// Green threads have thread-locals of their own.
-    pub(crate) own: Option<&'static thread_locals::Own>,
+    pub(crate) own: Option<&'static thread_locals::Support>,
     pub(crate) spares: usize,
     /// A green thread that has not come back for so long is logged.
     pub(crate) hog_report: Duration,

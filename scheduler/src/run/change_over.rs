@@ -29,7 +29,7 @@ use crate::engine::inner::Inner;
 use crate::engine::worker::Worker;
 use crate::green::green_thread::{Header, Note, Task};
 use crate::parts::coroutine::Resumed;
-use crate::parts::thread_locals::{Block, Own};
+use crate::parts::thread_locals::{Block, Support};
 use crate::shim::atomic::Ordering;
 use crate::shim::sync::Arc;
 
@@ -55,7 +55,7 @@ impl Carrier {
     #[inline(always)]
     pub(super) unsafe fn run_own(
         &self,
-        own: &Own,
+        own: &Support,
         inner: &Arc<Inner>,
         worker: &Worker,
         task: &mut Task,

@@ -18,7 +18,7 @@ use crate::green::green_thread::{Header, Note, Task};
 use crate::green::trace::Tracer;
 use crate::parts::coroutine::{Coroutine, Resumed};
 use crate::parts::slice::{self, Slice};
-use crate::parts::thread_locals::{Block, Own};
+use crate::parts::thread_locals::{Block, Support};
 use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
@@ -118,7 +118,7 @@ impl Carrier {
     }
 
     /// As `resume_outside`, on the thread's own block; apart, as nothing else may touch a thread-local
-    /// here (`Own::arrive`).
+    /// here (`Support::arrive`).
     ///
     /// # Safety
     /// The block is that of the coroutine's thread, which the caller alone may run; the OS thread's own
@@ -126,7 +126,7 @@ impl Carrier {
     #[inline(never)]
     unsafe fn resume_own_outside(
         &self,
-        own: &Own,
+        own: &Support,
         block: &Block,
         coroutine: &mut Coroutine<(), Note>,
     ) -> Resumed<Note> {

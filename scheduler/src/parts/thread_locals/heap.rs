@@ -11,38 +11,32 @@
 //!    words it has by a number that no two OS threads have ([`Lent`]): the addresses of an OS thread
 //!    that has ended, its cache's among them, may be those of another one later.
 //! 3. A block that nobody runs on may have the words of an OS thread that has ended. Who calls a function
-//!    there lends it others first (`Own::on_block`).
+//!    there lends it others first (`visit.rs`).
 //! 4. The words of an OS thread do not change from its first `malloc` until it ends, with one exception:
 //!    where the main arena has no memory, `malloc` gives the thread another arena and counts it out of
 //!    the main one. If the word were lent, it would be counted out several times. So the address of the main
 //!    arena is not lent, and a block has there what a new thread has: its thread asks for an arena by itself. The
 //!    main arena is a variable of the C library, so it is known by where it lies. The same holds for
 //!    the empty cache that threads of glibc 2.42 begin with.
-//! 5. Which words these are is tried out ([`Heap::find`]): on a new block `malloc` is called for the first
-//!    time, and what changes there are the words. If a second block is given them, it must get
-//!    the memory that was freed on the first, and nothing else may change there. Otherwise
-//!    nothing is lent.
+//! 5. Which words these are is tried out (`heap_probe.rs`).
 #![allow(
     unsafe_code,
     reason = "reads and writes thread-locals of the C library's"
 )]
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_void};
 use std::ops::Range;
-use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::block::{Block, release};
-use super::layout::{Own, read, symbol, write};
-use super::libraries::{libraries, place};
 use super::machine;
+use super::memory::{read, symbol, write};
 
 /// Words that `malloc` has in the C library's thread-locals.
 const WORDS: usize = 2;
 
 /// Bytes of the pieces of memory that are asked for: small enough for any cache.
-const PIECE: usize = 24;
+pub(super) const PIECE: usize = 24;
 
 /// What `malloc` keeps for a thread in the C library's thread-locals.
 #[derive(Debug)]
@@ -58,19 +52,19 @@ pub(super) enum Heap {
 /// The words, each by its distance from the thread pointer. Where there is only one, it is there twice.
 #[derive(Debug)]
 pub(super) struct Words {
-    places: [isize; WORDS],
+    pub(super) places: [isize; WORDS],
     /// What a new thread has there.
-    new: [usize; WORDS],
+    pub(super) new: [usize; WORDS],
     /// The C library's own memory, whose addresses are not lent.
-    library: Range<usize>,
-    allocator: Allocator,
+    pub(super) library: Range<usize>,
+    pub(super) allocator: Allocator,
 }
 
 /// `malloc` and `free` of the C library.
 #[derive(Clone, Copy, Debug)]
-struct Allocator {
-    malloc: unsafe extern "C" fn(usize) -> *mut c_void,
-    free: unsafe extern "C" fn(*mut c_void),
+pub(super) struct Allocator {
+    pub(super) malloc: unsafe extern "C" fn(usize) -> *mut c_void,
+    pub(super) free: unsafe extern "C" fn(*mut c_void),
 }
 
 /// What an OS thread lends to the blocks that it runs on. Only that OS thread touches it.
@@ -88,11 +82,11 @@ impl Lent {
     }
 }
 
-impl Own {
+impl Heap {
     /// Notes what the running OS thread lends from now on.
     pub(crate) fn note_lent(&self, lent: &Lent) {
         static LAST: AtomicUsize = AtomicUsize::new(0);
-        let Heap::Words(words) = &self.heap else {
+        let Self::Words(words) = self else {
             return;
         };
         words.allocator.use_once();
@@ -110,7 +104,7 @@ impl Own {
     #[cold]
     #[inline(never)]
     pub(super) unsafe fn lend(&self, pointer: usize, lent: &Lent) {
-        if let Heap::Words(words) = &self.heap {
+        if let Self::Words(words) = self {
             // SAFETY: by contract; the places are those of two words of each block.
             unsafe { words.write(pointer, lent.words.each_ref().map(Cell::get)) };
         }
@@ -121,7 +115,7 @@ impl Own {
     /// # Safety
     /// The block is the caller's, and nobody runs on it but `f`.
     pub(super) unsafe fn while_lent(&self, pointer: usize, f: impl FnOnce()) {
-        let Heap::Words(words) = &self.heap else {
+        let Self::Words(words) = self else {
             f();
             return;
         };
@@ -137,14 +131,14 @@ impl Own {
 
 impl Words {
     /// What is there.
-    fn of(&self, pointer: usize) -> [usize; WORDS] {
+    pub(super) fn of(&self, pointer: usize) -> [usize; WORDS] {
         // SAFETY: the places are those of two words of each thread.
         self.places.map(|place| unsafe { read(pointer, place) })
     }
 
     /// # Safety
     /// The block is the caller's or the running thread's.
-    unsafe fn write(&self, pointer: usize, words: [usize; WORDS]) {
+    pub(super) unsafe fn write(&self, pointer: usize, words: [usize; WORDS]) {
         for (place, word) in self.places.into_iter().zip(words) {
             // SAFETY: by contract; as in `of`.
             unsafe { write(pointer, place, word) };
@@ -169,7 +163,7 @@ impl Words {
 
 impl Allocator {
     /// The C library's, even where the program has another `malloc`.
-    fn of_the_library() -> Option<Self> {
+    pub(super) fn of_the_library() -> Option<Self> {
         let pair = |malloc: &CStr, free: &CStr| {
             let (malloc, free) = (symbol(malloc).ok()?, symbol(free).ok()?);
             // SAFETY: the names are functions of these types.
@@ -187,7 +181,7 @@ impl Allocator {
     }
 
     /// Where the piece was that it got and gave back.
-    fn use_once(&self) -> usize {
+    pub(super) fn use_once(&self) -> usize {
         // SAFETY: what the one has made the other frees; by address, so that the compiler leaves
         // neither out.
         unsafe {
@@ -195,204 +189,5 @@ impl Allocator {
             (self.free)(piece);
             piece.expose_provenance()
         }
-    }
-}
-
-impl Heap {
-    /// Tries it out on two new blocks. `library`: where the C library begins.
-    pub(super) fn find(own: &Own, library: usize) -> Self {
-        let Some((first, second)) = own.make().zip(own.make()) else {
-            return Self::Unknown;
-        };
-        let found = Self::try_out(own, library, &first, &second);
-        // The cache of the first is lost: one piece.
-        release(first);
-        release(second);
-        found.unwrap_or(Self::Unknown)
-    }
-
-    fn try_out(own: &Own, library: usize, first: &Block, second: &Block) -> Option<Self> {
-        let allocator = Allocator::of_the_library()?;
-        let (first, second) = (first.pointer(), second.pointer());
-        let all = libraries();
-        let its = all.iter().find(|it| it.base == library)?;
-        // SAFETY: the block is complete.
-        let start = unsafe { place(first, its.number) }?
-            .wrapping_sub(first)
-            .cast_signed();
-        if start % 8 != 0 {
-            return None;
-        }
-        let places: Vec<isize> = (0..its.bytes / 8)
-            .map(|index| start + 8 * index.cast_signed())
-            .filter(|&place| place != own.places.errno & !7)
-            .collect();
-        let look = |pointer: usize| {
-            // SAFETY: all places lie in each block, whose layout is the same.
-            let words = places.iter().map(|&place| unsafe { read(pointer, place) });
-            words.collect::<Vec<usize>>()
-        };
-        let use_on = |pointer: usize| {
-            let piece = Cell::new(0);
-            // SAFETY: nobody runs on the block. What `malloc` gives is given back.
-            unsafe { own.on_block(pointer, || piece.set(allocator.use_once())) };
-            piece.get()
-        };
-        // They differ where a word points into its block.
-        let (new, new_second) = (look(first), look(second));
-        // The second time it is the same piece for good. The first time the cache may get all that an arena
-        // has of this size, which another thread has left; then it is full, and does not take the piece back.
-        use_on(first);
-        let piece = use_on(first);
-        let used = look(first);
-        let changed: Vec<usize> = (0..new.len())
-            .filter(|&index| new[index] != used[index])
-            .collect();
-        let (&one, &other) = match &*changed {
-            [] => return Some(Self::Nothing),
-            [one] => (one, one),
-            [one, other] => (one, other),
-            _ => return None,
-        };
-        let words = Words {
-            places: [one, other].map(|index| places[index]),
-            new: [one, other].map(|index| new[index]),
-            library: memory_of(library)?,
-            allocator,
-        };
-        // SAFETY: the block is new and ours.
-        unsafe { words.write(second, words.of(first)) };
-        let is_shared = use_on(second) == piece && use_on(first) == piece;
-        let (first, second, second_block) = (look(first), look(second), second);
-        // Two blocks that have one cache must never run at the same time, as they might if nothing is lent.
-        // SAFETY: as above.
-        unsafe { words.write(second_block, words.new) };
-        let is_as_expected = |index: usize| {
-            let expected = if changed.contains(&index) {
-                &used
-            } else {
-                &new_second
-            };
-            first[index] == used[index] && second[index] == expected[index]
-        };
-        (is_shared && (0..new.len()).all(is_as_expected)).then_some(Self::Words(words))
-    }
-}
-
-/// From the beginning of a library to its end.
-fn memory_of(library: usize) -> Option<Range<usize>> {
-    struct Asked {
-        library: usize,
-        end: usize,
-    }
-    unsafe extern "C" fn see(
-        info: *mut libc::dl_phdr_info,
-        _size: usize,
-        asked: *mut c_void,
-    ) -> c_int {
-        // SAFETY: the C library passes a valid structure, and back what it was given.
-        let (info, asked) = unsafe { (&*info, &mut *asked.cast::<Asked>()) };
-        if info.dlpi_addr as usize == asked.library {
-            for index in 0..usize::from(info.dlpi_phnum) {
-                // SAFETY: there are so many headers.
-                let header = unsafe { &*info.dlpi_phdr.add(index) };
-                if header.p_type == libc::PT_LOAD {
-                    let end = asked.library + (header.p_vaddr + header.p_memsz) as usize;
-                    asked.end = asked.end.max(end);
-                }
-            }
-        }
-        0
-    }
-    let mut asked = Asked { library, end: 0 };
-    // SAFETY: the callback fits, and what it is given is such a structure.
-    unsafe { libc::dl_iterate_phdr(Some(see), ptr::from_mut(&mut asked).cast()) };
-    (asked.end > library).then_some(library..asked.end)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
-mod tests {
-    use std::ptr;
-
-    use super::{Allocator, Heap, Lent, Own, PIECE, Words};
-    use crate::parts::thread_locals::block::{Block, host_pointer, release};
-    use crate::parts::thread_locals::layout;
-    use crate::parts::thread_locals::self_test::support;
-
-    fn words(own: &Own) -> &Words {
-        match &own.heap {
-            Heap::Words(words) => words,
-            other => panic!("glibc's malloc is not understood: {other:?}"),
-        }
-    }
-
-    /// As a green thread's turn, in which it uses `malloc`.
-    #[inline(never)]
-    fn run_on(own: &Own, block: &Block, lent: &Lent, allocator: Allocator, host: usize) -> usize {
-        // SAFETY: the block is the caller's, and `host` the running OS thread's.
-        unsafe {
-            own.arrive(block, ptr::null(), lent);
-            let piece = allocator.use_once();
-            own.leave(host);
-            piece
-        }
-    }
-
-    #[test]
-    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
-    fn a_block_has_the_words_of_the_os_thread_that_runs_on_it() {
-        let Ok(own) = support() else { return };
-        let words = words(own);
-        let block = own.make().unwrap();
-        // Addresses of OS threads, and of their caches, come again.
-        for _ in 0..200 {
-            let turn = || {
-                let lent = Lent::default();
-                own.note_lent(&lent);
-                let (host, allocator) = (host_pointer(), words.allocator);
-                let piece = allocator.use_once();
-                assert_eq!(run_on(own, &block, &lent, allocator, host), piece);
-                assert_eq!(words.of(block.pointer()), words.lendable(words.of(host)));
-                assert_eq!(run_on(own, &block, &lent, allocator, host), piece);
-                assert_eq!(allocator.use_once(), piece);
-            };
-            std::thread::scope(|scope| scope.spawn(turn).join().unwrap());
-        }
-        release(block);
-    }
-
-    #[test]
-    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
-    fn what_others_have_left_in_an_arena_misleads_nobody() {
-        let Ok(own) = support() else { return };
-        let allocator = words(own).allocator;
-        // Leaves an arena behind with many free pieces, which the next thread or block gets.
-        let litter = move || {
-            // SAFETY: what the one has made the other frees.
-            unsafe {
-                let pieces: Vec<_> = (0..100).map(|_| (allocator.malloc)(PIECE)).collect();
-                for piece in pieces {
-                    (allocator.free)(piece);
-                }
-            }
-        };
-        for _ in 0..20 {
-            std::thread::spawn(litter).join().unwrap();
-            // As at the first start in a process.
-            let own = layout::find().unwrap();
-            assert!(matches!(own.heap, Heap::Words(_)), "{:?}", own.heap);
-        }
-    }
-
-    #[test]
-    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
-    fn the_address_of_the_main_arena_is_not_lent() {
-        let Ok(own) = support() else { return };
-        let words = words(own);
-        let (other, main) = (words.library.end, words.library.end - 1);
-        assert_eq!(words.lendable([other, main]), [other, words.new[1]]);
-        assert_eq!(words.lendable([main, other]), [words.new[0], other]);
-        assert_eq!(words.lendable([0, other]), [words.new[0], other]);
     }
 }

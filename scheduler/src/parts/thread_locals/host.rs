@@ -48,3 +48,8 @@ unsafe fn call_on(host: usize, running: usize, f: unsafe fn(*mut ()), data: *mut
         machine::set_pointer(running);
     }
 }
+
+/// The running OS thread's pointer.
+pub(crate) fn host_pointer() -> usize {
+    machine::pointer()
+}

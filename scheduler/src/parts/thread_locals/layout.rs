@@ -8,34 +8,25 @@
     reason = "reads the C library's own structures, after checks"
 )]
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::ptr;
-use std::sync::{Arc, Mutex};
 
-use super::heap::Heap;
-use super::ids::Ids;
-use super::kept::Kept;
-use super::libraries::{self, Images, Slots};
+use super::libraries::{TABLE_LENGTH, libraries, place};
 use super::machine;
-use crate::shim::here;
+use super::memory::{Found, between, field, read, size, symbol, write};
+use crate::shim::here::{self, Here};
 
 /// Pointers in the first level of a thread's table of pthread values, and values in the second:
 /// part of the C library's ABI with debuggers, checked against its description.
 const KEY_BLOCK: usize = 32;
 
-/// Where the length of a thread's table of thread-local blocks is, from the table on.
-pub(super) const TABLE_LENGTH: isize = -16;
-
 /// Entries of a new table for libraries that may be loaded later: `DTV_SURPLUS` of glibc. The table
 /// grows when it must.
 pub(super) const TABLE_SURPLUS: usize = 14;
 
-/// An error is a surprise, in words.
-pub(super) type Found<T> = Result<T, &'static str>;
-
 /// How the C library of this process lays out a thread, and its functions that make one.
 #[derive(Debug)]
-pub(crate) struct Own {
+pub(super) struct CLibrary {
     /// Makes a block of thread-locals with an empty control block.
     pub(super) allocate: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     /// Gives back what `allocate` has made, with the memory of the block itself.
@@ -49,29 +40,26 @@ pub(crate) struct Own {
     pub(super) trims: bool,
     /// Makes the running thread's tables of character classes.
     pub(super) init_ctype: unsafe extern "C" fn(),
-    /// Where the C library and its loader begin.
+    /// Where the C library begins, its loader, and what it has threads in (older versions).
     pub(super) excluded: [usize; 3],
-    /// Tells when libraries come and go.
-    pub(super) slots: Option<Slots>,
-    /// The newest images.
-    pub(super) images: Mutex<Option<Arc<Images>>>,
-    /// What the C library keeps for each thread.
-    pub(super) kept: Kept,
-    /// And its `malloc`.
-    pub(super) heap: Heap,
     /// What all threads have in common, from the thread that looked.
     pub(super) common: Vec<(usize, u64)>,
     pub(super) places: Places,
     pub(super) keys: Keys,
     pub(super) rseq: Option<isize>,
-    /// Made-up thread ids.
-    pub(super) ids: Ids,
+}
+
+impl CLibrary {
+    /// Where it begins in memory.
+    pub(super) fn begins(&self) -> usize {
+        self.excluded[0]
+    }
 }
 
 // SAFETY: the pointers are to what the C library never frees, and are only read.
-unsafe impl Send for Own {}
+unsafe impl Send for CLibrary {}
 // SAFETY: as above.
-unsafe impl Sync for Own {}
+unsafe impl Sync for CLibrary {}
 
 /// Offsets in bytes from the thread pointer, the same in every thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +86,30 @@ pub(super) struct Places {
     pub(super) here: isize,
 }
 
+impl Places {
+    /// What the runtime keeps of the thread that has this block.
+    #[inline(always)]
+    pub(super) fn here_of(&self, pointer: usize) -> *const Here {
+        ptr::with_exposed_provenance(pointer.wrapping_add_signed(self.here))
+    }
+
+    /// Makes the list of robust mutexes an empty one, which leads to itself.
+    ///
+    /// # Safety
+    /// The block is the caller's or the running thread's.
+    #[inline]
+    pub(super) unsafe fn empty_robust(&self, pointer: usize) {
+        let robust = self.robust;
+        let head = pointer.wrapping_add_signed(robust);
+        // SAFETY: by contract; the head of the list has a link back before it, and the mutex that
+        // is being locked in its third word.
+        unsafe {
+            write(pointer, robust - 8, [head; 2]);
+            write(pointer, robust + 16, 0_usize);
+        }
+    }
+}
+
 /// Where the process's pthread keys are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keys(pub(super) *const Key);
@@ -115,59 +127,6 @@ pub(super) struct Key {
 pub(super) struct Value {
     pub(super) sequence: usize,
     pub(super) data: *mut c_void,
-}
-
-/// Looks a name up in the libraries of the process.
-pub(super) fn symbol(name: &CStr) -> Found<*mut c_void> {
-    // SAFETY: the name is a C string.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    if found.is_null() {
-        return Err("the C library lacks a name that is needed");
-    }
-    Ok(found)
-}
-
-/// A field of the C library's, as it describes it to debuggers: bits, count, offset.
-pub(super) fn field(name: &CStr, bits: u32, count: u32) -> Found<isize> {
-    let described = symbol(name)?.cast::<[u32; 3]>();
-    // SAFETY: every such name is an array of three words.
-    let [size, number, offset] = unsafe { described.read() };
-    if [size, number] != [bits, count] {
-        return Err("a field of the C library has another size");
-    }
-    isize::try_from(offset).map_err(|_| "a field of the C library is far off")
-}
-
-pub(super) fn size(name: &CStr) -> Found<usize> {
-    // SAFETY: every such name is a word.
-    Ok(unsafe { symbol(name)?.cast::<u32>().read() } as usize)
-}
-
-/// # Safety
-/// There is a `T` so far from the base.
-pub(super) unsafe fn read<T: Copy>(base: usize, offset: isize) -> T {
-    // SAFETY: by contract.
-    unsafe { ptr::with_exposed_provenance::<T>(base.wrapping_add_signed(offset)).read() }
-}
-
-/// # Safety
-/// There is room for a `T` so far from the base, and it is the caller's.
-pub(super) unsafe fn write<T>(base: usize, offset: isize, value: T) {
-    // SAFETY: by contract.
-    unsafe { ptr::with_exposed_provenance_mut::<T>(base.wrapping_add_signed(offset)).write(value) };
-}
-
-pub(super) fn between(from: usize, to: usize) -> isize {
-    to.wrapping_sub(from).cast_signed()
-}
-
-/// The part of a library that describes its thread-locals. Touches no thread-local.
-pub(super) fn thread_segment(info: &libc::dl_phdr_info) -> Option<&libc::Elf64_Phdr> {
-    (0..usize::from(info.dlpi_phnum)).find_map(|index| {
-        // SAFETY: there are so many headers.
-        let header = unsafe { &*info.dlpi_phdr.add(index) };
-        (header.p_type == libc::PT_TLS && header.p_memsz > 0).then_some(header)
-    })
 }
 
 /// Where the library that has this address begins, as `dl_iterate_phdr` tells it too.
@@ -212,7 +171,7 @@ fn look_at_table(pointer: usize, here: usize) -> Found<(usize, usize)> {
         (table, read::<usize>(table, TABLE_LENGTH))
     };
     let (mut found, mut highest) = (false, 0);
-    for library in libraries::libraries() {
+    for library in libraries() {
         highest = highest.max(library.number);
         // A library that was loaded later, and whose thread-locals this thread has not used.
         if library.here == 0 {
@@ -224,7 +183,7 @@ fn look_at_table(pointer: usize, here: usize) -> Found<(usize, usize)> {
             return Err("the table of thread-locals is laid out in another way");
         }
         // SAFETY: as above, of the running thread.
-        let is_static = unsafe { libraries::place(pointer, library.number) }.is_some();
+        let is_static = unsafe { place(pointer, library.number) }.is_some();
         let place = library.here..library.here + library.bytes;
         found |= is_static && place.contains(&here);
     }
@@ -345,7 +304,7 @@ fn look(fresh: bool) -> Found<Seen> {
 }
 
 /// How it is in this process.
-pub(super) fn find() -> Found<Own> {
+pub(super) fn find() -> Found<CLibrary> {
     let allocate = symbol(c"_dl_allocate_tls")?;
     let call_destructors = symbol(c"__call_tls_dtors")?;
     let init_ctype = symbol(c"__ctype_init")?;
@@ -377,7 +336,6 @@ pub(super) fn find() -> Found<Own> {
     if library == 0 || loader == 0 || threads == 0 {
         return Err("the C library is linked statically");
     }
-    let slots = libraries::find();
     let mut here = look(false)?;
     let there = std::thread::Builder::new()
         .name(String::from("weald-probe"))
@@ -393,9 +351,9 @@ pub(super) fn find() -> Found<Own> {
     }
     // SAFETY: the names are functions of these types in every version of the C library that has
     // them; the self-test tries them.
-    let mut own = unsafe {
+    let library = unsafe {
         use std::mem::transmute;
-        Own {
+        CLibrary {
             allocate: transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void) -> *mut c_void>(
                 allocate,
             ),
@@ -411,18 +369,11 @@ pub(super) fn find() -> Found<Own> {
             free: transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void)>(symbol(c"free")?),
             trims: here.trims,
             excluded: [library, loader, threads],
-            slots,
-            images: Mutex::new(None),
-            kept: Kept::default(),
-            heap: Heap::Unknown,
             common: here.common,
             places: here.places,
             keys: Keys(keys.cast_const().cast()),
             rseq,
-            ids: Ids::new(),
         }
     };
-    own.heap = Heap::find(&own, library);
-    own.learn(library)?;
-    Ok(own)
+    Ok(library)
 }

@@ -20,8 +20,8 @@
 //! 3. When the body has ended, still on its stack and its block, the destructors of its
 //!    thread-locals run, then those of its pthread keys; nothing is raised in them.
 //! 4. A block goes to a pool. For its next green thread the thread-locals of all libraries are made
-//!    new from their images (`libraries.rs`), and what the C library keeps is as in a new thread
-//!    (`kept.rs`). One that nobody has needed for a while goes back to the C library (`pool.rs`).
+//!    new from their images (`images.rs`), and what the C library keeps is as in a new thread
+//!    (`kept.rs`). One that nobody has needed for a while goes back to the C library (`excess.rs`).
 //! 5. What `malloc` keeps for a thread is the OS thread's that the green thread runs on (`heap.rs`).
 //! 6. Nothing about the layout is known beforehand but the ABI (`x86_64.rs`): `layout.rs` finds it
 //!    out in two threads, which must agree, and `self_test.rs` tries it, once in a process. Any
@@ -35,25 +35,36 @@
 )]
 
 mod block;
+mod cache;
+mod destructors;
+mod excess;
 mod heap;
+mod heap_probe;
 mod host;
 mod ids;
 #[cfg(test)]
 mod ids_tests;
+mod images;
 mod kept;
+mod kept_probe;
 mod layout;
 mod libraries;
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 mod machine;
+mod memory;
+mod own;
 mod pool;
 mod self_test;
 mod setxid;
 mod slabs;
+mod visit;
 
-pub(crate) use self::block::{Block, Cache, host_pointer, release};
+pub(crate) use self::block::Block;
+pub(crate) use self::cache::Cache;
+pub(crate) use self::excess::{give_back_all, trim};
 pub(crate) use self::heap::Lent;
-pub(crate) use self::host::{is_elsewhere, on_host};
-pub(crate) use self::layout::Own;
-pub(crate) use self::pool::{give_back_all, trim};
+pub(crate) use self::host::{host_pointer, is_elsewhere, on_host};
+pub(crate) use self::own::Support;
+pub(crate) use self::pool::release;
 pub(crate) use self::self_test::support;

@@ -7,7 +7,7 @@ use crate::shim::here::{Front, Host};
 
 /// Nobody can make one.
 #[derive(Debug)]
-pub(crate) struct Own(Infallible);
+pub(crate) struct Support(Infallible);
 
 /// Nobody can make one.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Cache;
 
 impl Cache {
     #[allow(clippy::unused_self, reason = "elsewhere it has blocks")]
-    pub(crate) fn get(&mut self, own: &Own) -> Option<Block> {
+    pub(crate) fn get(&mut self, own: &Support) -> Option<Block> {
         match own.0 {}
     }
 
@@ -77,7 +77,7 @@ pub(crate) fn host_pointer() -> usize {
 #[derive(Debug, Default)]
 pub(crate) struct Lent;
 
-impl Own {
+impl Support {
     pub(crate) fn note_lent(&self, _lent: &Lent) {
         match self.0 {}
     }
@@ -106,6 +106,6 @@ impl Own {
 }
 
 /// Never.
-pub(crate) fn support() -> Result<&'static Own, &'static str> {
+pub(crate) fn support() -> Result<&'static Support, &'static str> {
     Err("only glibc on x86-64 Linux has them so far")
 }

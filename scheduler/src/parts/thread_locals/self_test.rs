@@ -12,22 +12,25 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
 
-use super::block::{Cache, host_pointer};
+use super::block::Block;
+use super::cache::Cache;
 use super::heap::Lent;
-use super::kept::Blocked;
-use super::layout::{self, Found, Own};
-use super::machine;
-use super::setxid;
+use super::host::host_pointer;
+use super::memory::Found;
+use super::own::Support;
+use super::visit::Blocked;
+use super::{layout, machine, setxid};
 use crate::parts::coroutine::{Control, Coroutine, Resumed, Suspender};
 use crate::parts::shadow_stack;
 use crate::parts::stack;
+use crate::shim::here::Host;
 
 /// Bytes for a coroutine of the test.
 const STACK: usize = stack::DEFAULT_STACK;
 
 /// How it works here, or why it does not.
-pub(crate) fn support() -> Result<&'static Own, &'static str> {
-    static SUPPORT: OnceLock<Found<Own>> = OnceLock::new();
+pub(crate) fn support() -> Result<&'static Support, &'static str> {
+    static SUPPORT: OnceLock<Found<Support>> = OnceLock::new();
     let found = SUPPORT.get_or_init(|| {
         if let Some(refusal) = machine::refusal() {
             return Err(refusal);
@@ -50,10 +53,10 @@ pub(crate) fn support() -> Result<&'static Own, &'static str> {
 }
 
 /// Finds out, on an OS thread's own block, and tries it.
-fn find() -> Found<Own> {
+fn find() -> Found<Support> {
     // No handler may run on a block that is not its thread's.
     let blocked = Blocked::new();
-    let own = layout::find()?;
+    let own = Support::find()?;
     test(&own)?;
     drop(blocked);
     setxid::install()?;
@@ -105,6 +108,30 @@ struct Report {
 fn expect(report: &mut Report, holds: bool, surprise: &'static str) {
     if !holds && report.surprise.is_none() {
         report.surprise = Some(surprise);
+    }
+}
+
+/// Runs the green thread on its block until it leaves its stack.
+///
+/// # Safety
+/// The coroutine is the one whose thread has the block; `host` is the running OS thread's
+/// pointer, `carrier` drives it, and `lent` is what it lends.
+#[inline(always)]
+unsafe fn resume<N>(
+    own: &Support,
+    coroutine: &mut Coroutine<(), N>,
+    block: &Block,
+    carrier: *const Host,
+    lent: &Lent,
+    host: usize,
+) -> Resumed<N> {
+    // SAFETY: by contract; no thread-local is touched in between, and the pointer is the OS
+    // thread's again after it. `resume` does not unwind: no panic leaves a coroutine.
+    unsafe {
+        own.arrive(block, carrier, lent);
+        let resumed = coroutine.resume(());
+        own.leave(host);
+        resumed
     }
 }
 
@@ -189,7 +216,7 @@ fn unwind(report: &mut Report, number: u64) {
     expect(report, !std::thread::panicking(), "a caught panic goes on");
 }
 
-fn test(own: &Own) -> Found<()> {
+fn test(own: &Support) -> Found<()> {
     let mut key = 0;
     // SAFETY: the place is valid.
     if unsafe { libc::pthread_key_create(&raw mut key, Some(drop_value)) } != 0 {
@@ -201,7 +228,7 @@ fn test(own: &Own) -> Found<()> {
     tested
 }
 
-fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
+fn test_with(own: &Support, key: libc::pthread_key_t) -> Found<()> {
     let (mut blocks, mut stacks) = (Cache::default(), stack::Cache::new());
     let (host, lent) = (host_pointer(), Lent::default());
     own.note_lent(&lent);
@@ -231,7 +258,7 @@ fn test_with(own: &Own, key: libc::pthread_key_t) -> Found<()> {
             for (coroutine, block, _) in &mut running {
                 set_errno(33);
                 // SAFETY: coroutine and block belong together, and this is the OS thread.
-                let resumed = unsafe { own.resume(coroutine, block, ptr::null(), &lent, host) };
+                let resumed = unsafe { resume(own, coroutine, block, ptr::null(), &lent, host) };
                 if errno() != 33 {
                     return Err("the OS thread's errno has changed");
                 }

@@ -15,8 +15,8 @@ use std::ffi::{c_int, c_ulong, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::layout::Found;
 use super::machine;
+use super::memory::Found;
 use crate::shim::here;
 
 /// `SIGSETXID` of the C library: the second of the kernel's signals that it keeps for itself.

@@ -17,8 +17,8 @@ use std::num::NonZeroUsize;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::layout::size;
 use super::machine;
+use super::memory::size;
 
 /// Blocks of a slab: a bit each.
 const SLOTS: usize = 64;
