@@ -36,7 +36,7 @@ use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering, fence};
 use weald_loom_tests::thread::{self, JoinHandle};
 use weald_loom_tests::{Model, check, witness};
 
-use self::deque::{Stealer, Worker};
+use self::deque::{Stealer, Owner};
 
 /// The scheduler's `queue::Steal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ enum Steal<T> {
     Retry,
 }
 
-type NewDeque = fn() -> Worker<usize>;
+type NewDeque = fn() -> Owner<usize>;
 
 /// Looks `tries` times for a task and returns what it got.
 fn thief(stealer: Stealer<usize>, tries: usize) -> JoinHandle<Vec<usize>> {
@@ -68,7 +68,7 @@ fn success(steal: Steal<usize>) -> Option<usize> {
     }
 }
 
-fn drain(worker: &Worker<usize>) -> Vec<usize> {
+fn drain(worker: &Owner<usize>) -> Vec<usize> {
     std::iter::from_fn(|| worker.pop()).collect()
 }
 
@@ -110,7 +110,7 @@ fn fifo_owner_pops_against_thief() {
             30,
             &["stole", "popped both", "lost a race"],
         ),
-        || owner_pops_against_thief(Worker::new_fifo),
+        || owner_pops_against_thief(Owner::new_fifo),
     );
 }
 
@@ -122,7 +122,7 @@ fn lifo_owner_pops_against_thief() {
             110,
             &["stole", "popped both"],
         ),
-        || owner_pops_against_thief(Worker::new_lifo),
+        || owner_pops_against_thief(Owner::new_lifo),
     );
 }
 
@@ -147,7 +147,7 @@ fn fifo_race_for_last_task() {
             110,
             &["stole", "popped", "lost a race"],
         ),
-        || race_for_last_task(Worker::new_fifo),
+        || race_for_last_task(Owner::new_fifo),
     );
 }
 
@@ -159,7 +159,7 @@ fn lifo_race_for_last_task() {
             460,
             &["stole", "popped", "lost a race"],
         ),
-        || race_for_last_task(Worker::new_lifo),
+        || race_for_last_task(Owner::new_lifo),
     );
 }
 
@@ -194,7 +194,7 @@ fn push_against_thief(new: NewDeque) {
 fn fifo_push_against_thief() {
     check(
         Model::new("fifo_push_against_thief", 30, &["stole none", "stole both"]),
-        || push_against_thief(Worker::new_fifo),
+        || push_against_thief(Owner::new_fifo),
     );
 }
 
@@ -204,7 +204,7 @@ fn fifo_push_after_lost_pop() {
     check(
         Model::new("fifo_push_after_lost_pop", 50, &["stole", "popped"]),
         || {
-            let worker = Worker::new_fifo();
+            let worker = Owner::new_fifo();
             worker.push(1);
             let thief = thief(worker.stealer(), 1);
             let popped: Vec<usize> = worker.pop().into_iter().collect();
@@ -253,7 +253,7 @@ fn fifo_batch_against_owner() {
             35,
             &["stole two", "lost a race"],
         ),
-        || batch_against_owner(Worker::new_fifo, Worker::new_fifo),
+        || batch_against_owner(Owner::new_fifo, Owner::new_fifo),
     );
 }
 
@@ -261,7 +261,7 @@ fn fifo_batch_against_owner() {
 fn lifo_batch_against_owner() {
     check(
         Model::new("lifo_batch_against_owner", 65, &["stole one", "stole two"]),
-        || batch_against_owner(Worker::new_lifo, Worker::new_lifo),
+        || batch_against_owner(Owner::new_lifo, Owner::new_lifo),
     );
 }
 
@@ -269,11 +269,11 @@ fn lifo_batch_against_owner() {
 #[test]
 fn batch_is_passed_on() {
     check(Model::new("batch_is_passed_on", 3, &["passed on"]), || {
-        let worker = Worker::new_fifo();
+        let worker = Owner::new_fifo();
         for task in 1..=3 {
             worker.push(task);
         }
-        let into = Worker::new_fifo();
+        let into = Owner::new_fifo();
         let second = thief(into.stealer(), 1);
         let first: Vec<usize> = success(worker.stealer().steal_batch_and_pop(&into))
             .into_iter()
@@ -292,10 +292,10 @@ fn batch_keeps_the_order() {
         // The deque stolen from, the one stolen into, what is returned, what was moved, and
         // what stealing from oneself returns then: that is popping.
         let cases: [(NewDeque, NewDeque, usize, usize, usize); 4] = [
-            (Worker::new_fifo, Worker::new_fifo, 1, 2, 3),
-            (Worker::new_fifo, Worker::new_lifo, 1, 2, 3),
-            (Worker::new_lifo, Worker::new_lifo, 2, 1, 4),
-            (Worker::new_lifo, Worker::new_fifo, 2, 1, 4),
+            (Owner::new_fifo, Owner::new_fifo, 1, 2, 3),
+            (Owner::new_fifo, Owner::new_lifo, 1, 2, 3),
+            (Owner::new_lifo, Owner::new_lifo, 2, 1, 4),
+            (Owner::new_lifo, Owner::new_fifo, 2, 1, 4),
         ];
         for (new, new_into, first, moved, own) in cases {
             let (worker, into) = (new(), new_into());
@@ -335,7 +335,7 @@ fn ring_wraps_around(new: NewDeque) {
 fn fifo_ring_wraps_around() {
     check(
         Model::new("fifo_ring_wraps_around", 3600, &["stole", "lost a race"]),
-        || ring_wraps_around(Worker::new_fifo),
+        || ring_wraps_around(Owner::new_fifo),
     );
 }
 
@@ -343,7 +343,7 @@ fn fifo_ring_wraps_around() {
 fn lifo_ring_wraps_around() {
     check(
         Model::new("lifo_ring_wraps_around", 1100, &["stole"]),
-        || ring_wraps_around(Worker::new_lifo),
+        || ring_wraps_around(Owner::new_lifo),
     );
 }
 
@@ -356,7 +356,7 @@ fn lifo_ring_wraps_around() {
 fn dropped_deque_drops_its_tasks() {
     check(Model::new("dropped_deque_drops_its_tasks", 1, &[]), || {
         let task = std::sync::Arc::new(());
-        let worker = Worker::new_fifo();
+        let worker = Owner::new_fifo();
         for _ in 0..3 {
             worker.push(std::sync::Arc::clone(&task));
         }
@@ -381,7 +381,7 @@ fn sleeper_or_pusher_sees_the_other() {
             &["saw the task", "saw the sleeper"],
         ),
         || {
-            let worker = Worker::new_fifo();
+            let worker = Owner::new_fifo();
             let sleeping = Arc::new(AtomicUsize::new(0));
             let sleeper = thread::spawn({
                 let stealer = worker.stealer();

@@ -5,7 +5,7 @@
 //! Invariant 2: the seat is never nobody's: either the owner still has it or the monitor got it.
 //! Invariant 3: an owner that gave its seat away is not robbed of it.
 //! Invariant 4: while an owner is held out, it touches nothing.
-//! Invariant 5: what lies in the slot of a worker (`scheduler/src/green/queue/slot.rs`) is found once, by its
+//! Invariant 5: what lies in the slot of a worker (`scheduler/src/green/queue/run_next.rs`) is found once, by its
 //! owner or by who holds that one out to move it to where thieves find it.
 #![allow(unsafe_code, reason = "a seat without a lock is what is checked")]
 
@@ -16,13 +16,13 @@ mod for_models;
 #[allow(dead_code, reason = "the hints have no model")]
 mod door;
 mod message;
-#[path = "../../scheduler/src/green/queue/slot.rs"]
+#[path = "../../scheduler/src/green/queue/run_next.rs"]
 #[allow(
     dead_code,
     clippy::drop_non_drop,
     reason = "who only asks has no model; a double counts nothing when it is dropped"
 )]
-mod slot;
+mod run_next;
 
 /// The floor that a slot is on.
 mod green {
@@ -67,7 +67,7 @@ use weald_loom_tests::{Model, check, thread, witness};
 use self::door::Door;
 use self::green_thread::Task;
 use self::message::Message;
-use self::slot::Slot;
+use self::run_next::RunNext;
 
 /// Something with one user at a time and no lock: loom reports two as a race.
 #[derive(Debug)]
@@ -268,7 +268,7 @@ fn an_owner_that_is_held_out_touches_nothing() {
 
 /// As far as its slot goes.
 struct Worker {
-    slot: Slot,
+    slot: RunNext,
     /// Where thieves look; the owner's to push to.
     ready: UnsafeCell<Vec<Task>>,
 }
@@ -321,7 +321,7 @@ impl Worker {
 fn with_a_full_slot() -> (Arc<Door<Worker>>, Arc<Worker>, Arc<[Message; 2]>) {
     let tasks = Arc::new([Message::new(0), Message::new(0)]);
     let worker = Arc::new(Worker {
-        slot: Slot::new(),
+        slot: RunNext::new(),
         ready: UnsafeCell::new(Vec::new()),
     });
     let door = Arc::new(Door::new());

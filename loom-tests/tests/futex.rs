@@ -101,21 +101,21 @@ use weald_loom_tests::sync::Arc;
 use weald_loom_tests::sync::atomic::Ordering;
 use weald_loom_tests::{Model, check, thread, witness};
 
-use self::futex::{List, Waited};
+use self::futex::{Bucket, Waited};
 use self::shim::atomic::AtomicU32;
 
 /// A word and the list of those who wait for it.
 #[derive(Debug)]
 struct Futex {
     word: AtomicU32,
-    list: List,
+    list: Bucket,
 }
 
 impl Futex {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             word: AtomicU32::new(0),
-            list: List::new(),
+            list: Bucket::new(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! Models of `scheduler/src/parts/place.rs`: a worker that puts a call into its wheel, and a canceller.
+//! Models of `scheduler/src/parts/timer_place.rs`: a worker that puts a call into its wheel, and a canceller.
 //!
 //! Invariant 1: a call that was cancelled leaves no entry behind.
 //! Invariant 2: the runtime's number of entries on the way is right in the end.
@@ -6,21 +6,21 @@
 #[macro_use]
 #[path = "../../scheduler/src/shim/for_models.rs"]
 mod for_models;
-#[path = "../../scheduler/src/parts/place.rs"]
+#[path = "../../scheduler/src/parts/timer_place.rs"]
 #[allow(dead_code, reason = "the call that is never due has no model")]
-mod place;
+mod timer_place;
 
 use weald_loom_tests::sync as shim;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering};
 use weald_loom_tests::{Model, check, thread, witness};
 
-use self::place::{Found, Place};
+use self::timer_place::{Found, TimerPlace};
 
 const KEY: u64 = 7;
 
 struct Entry {
-    place: Place,
+    place: TimerPlace,
     /// In the wheel, by its key; 0: it is not.
     wheel: AtomicUsize,
     on_the_way: AtomicUsize,
@@ -42,7 +42,7 @@ fn a_cancelled_call_leaves_no_entry_behind() {
     );
     check(model, || {
         let entry = Arc::new(Entry {
-            place: Place::on_the_way(),
+            place: TimerPlace::on_the_way(),
             wheel: AtomicUsize::new(0),
             on_the_way: AtomicUsize::new(1),
         });

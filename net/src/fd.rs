@@ -57,7 +57,7 @@ pub struct Fd<T: AsFd> {
 
 /// How one learns when to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum ReadyBy {
     ByEvents,
     /// It is always ready.
     AtOnce,
@@ -112,9 +112,9 @@ impl<T: AsFd> Fd<T> {
         let fd = self.as_raw_fd();
         let is_ready = || is_ready(fd, events(direction));
         match self.prepare()? {
-            Told::AtOnce => true,
-            Told::ByAsking => pauses::wait_until(None, is_ready)?,
-            Told::ByEvents => {
+            ReadyBy::AtOnce => true,
+            ReadyBy::ByAsking => pauses::wait_until(None, is_ready)?,
+            ReadyBy::ByEvents => {
                 self.source
                     .wait_until(self.registered(), direction, None, is_ready)?
             }
@@ -153,12 +153,12 @@ impl<T: AsFd> Fd<T> {
         }
     }
 
-    fn prepare(&self) -> io::Result<Told> {
+    fn prepare(&self) -> io::Result<ReadyBy> {
         match self.register() {
-            Ok(()) if self.always_ready.load(Ordering::Relaxed) => Ok(Told::AtOnce),
-            Ok(()) => Ok(Told::ByEvents),
+            Ok(()) if self.always_ready.load(Ordering::Relaxed) => Ok(ReadyBy::AtOnce),
+            Ok(()) => Ok(ReadyBy::ByEvents),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                Ok(Told::ByAsking)
+                Ok(ReadyBy::ByAsking)
             }
             Err(error) => Err(error),
         }
@@ -176,8 +176,8 @@ impl<T: AsFd> Fd<T> {
     ) -> io::Result<usize> {
         weald_scheduler::io::enter()?;
         let fd = self.as_raw_fd();
-        let told = self.prepare()?;
-        if told == Told::AtOnce {
+        let ready_by = self.prepare()?;
+        if ready_by == ReadyBy::AtOnce {
             return loop {
                 match weald_scheduler::io::blocking(false, || call(fd, How::Waiting)) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -196,7 +196,7 @@ impl<T: AsFd> Fd<T> {
             }
             done => done,
         };
-        if told == Told::ByAsking {
+        if ready_by == ReadyBy::ByAsking {
             return self
                 .source
                 .run_untold(None, direction, Waits::Forever, try_once);

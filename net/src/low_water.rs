@@ -66,7 +66,7 @@ fn mark(fd: RawFd) -> usize {
     #[allow(clippy::cast_possible_truncation, reason = "four")]
     let mut size = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: pointers to locals, of the size that is said.
-    let told = unsafe {
+    let answer = unsafe {
         libc::getsockopt(
             fd,
             libc::SOL_SOCKET,
@@ -75,7 +75,7 @@ fn mark(fd: RawFd) -> usize {
             &raw mut size,
         )
     };
-    if told == 0 {
+    if answer == 0 {
         usize::try_from(mark).unwrap_or(0)
     } else {
         0
@@ -86,8 +86,8 @@ fn mark(fd: RawFd) -> usize {
 fn there(fd: RawFd) -> usize {
     let mut there: libc::c_int = 0;
     // SAFETY: a pointer to a local.
-    let told = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut there) };
-    if told == 0 {
+    let answer = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut there) };
+    if answer == 0 {
         usize::try_from(there).unwrap_or(0)
     } else {
         // Whatever it is, the read says it.

@@ -21,7 +21,7 @@ use weald_scheduler::io::Woken;
 use crate::ask::{merged, note_urgent_data, poll_now};
 use crate::pauses;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use crate::poll_set::Lent;
+use crate::poll_set::LentSet;
 
 /// Waits until there is something to say of one of them. Returns of how many; 0: the time is over. A
 /// blocking call.
@@ -45,7 +45,7 @@ pub(crate) fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::R
 /// Waits as a green thread: in a set, or by pauses where there is none for it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn wait_in_set(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
-    let Ok(mut set) = Lent::of(fds) else {
+    let Ok(mut set) = LentSet::of(fds) else {
         return wait_by_pauses(fds, deadline);
     };
     let mut ready = 0;

@@ -115,9 +115,9 @@ impl Drop for Set {
 }
 
 /// A set for one wait; goes back into the pool.
-pub(crate) struct Lent(Option<Set>);
+pub(crate) struct LentSet(Option<Set>);
 
-impl Lent {
+impl LentSet {
     /// A set that has the descriptors, and is registered.
     pub(crate) fn of(fds: &[libc::pollfd]) -> io::Result<Self> {
         let kept = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -162,7 +162,7 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for LentSet {
     fn drop(&mut self) {
         let Some(mut set) = self.0.take() else {
             return;

@@ -1,6 +1,6 @@
 //! A registered descriptor: its readiness word and who waits; and the one loop that all calls use.
 //!
-//! A [`Slot`] is where the poller delivers events. Slots live for ever and are used again with the
+//! A [`SourceSlot`] is where the poller delivers events. Slots live for ever and are used again with the
 //! next generation, so an event that is handled late meets a slot, and a slot that has a new user
 //! drops it. For each direction a slot has a word and a queue of waiters:
 //!
@@ -108,7 +108,7 @@ impl Way {
     }
 
     /// Something was told of this direction.
-    fn told(&self, sticky: bool) {
+    fn note_event(&self, sticky: bool) {
         let bits = if sticky { READY | STICKY } else { READY };
         let step = |word: u64| Some((word | bits).wrapping_add(TICK));
         let before = self
@@ -172,7 +172,7 @@ impl Way {
 /// Where events of a descriptor arrive.
 #[derive(Debug)]
 #[repr(C)]
-struct Slot {
+struct SourceSlot {
     event: EventSlot,
     generation: AtomicU16,
     home: AtomicU32,
@@ -180,7 +180,7 @@ struct Slot {
     write: Way,
 }
 
-impl Slot {
+impl SourceSlot {
     /// Its poller has closed. One step for both states: `register` could go from one to the other
     /// between two steps, and both would miss it.
     fn evict(&self, generation: u16) {
@@ -207,16 +207,16 @@ fn home(generation: u16, state: u32) -> u32 {
 
 /// Slots without a user.
 #[cfg(not(loom))]
-static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+static FREE: Mutex<Vec<&'static SourceSlot>> = Mutex::new(Vec::new());
 #[cfg(loom)]
 loom::lazy_static! {
-    static ref FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+    static ref FREE: Mutex<Vec<&'static SourceSlot>> = Mutex::new(Vec::new());
 }
 
 fn on_event(event: &'static EventSlot, generation: u16, readiness: Readiness) {
     // SAFETY: only slots carry this function, `event` is the first field of a `repr(C)` slot, and
     // slots live for ever.
-    let slot: &'static Slot = unsafe { &*std::ptr::from_ref(event).cast::<Slot>() };
+    let slot: &'static SourceSlot = unsafe { &*std::ptr::from_ref(event).cast::<SourceSlot>() };
     if slot.generation.load(Ordering::Acquire) != generation
         && !fault!("source_takes_any_generation")
     {
@@ -229,17 +229,17 @@ fn on_event(event: &'static EventSlot, generation: u16, readiness: Readiness) {
     let (failed, urgent) = (has(Readiness::ERROR), has(Readiness::PRIORITY));
     let (read_end, write_end) = (has(Readiness::READ_CLOSED), has(Readiness::WRITE_CLOSED));
     if failed || urgent || read_end || has(Readiness::READABLE) {
-        slot.read.told(failed || urgent || read_end);
+        slot.read.note_event(failed || urgent || read_end);
     }
     if failed || write_end || has(Readiness::WRITABLE) {
-        slot.write.told(failed || write_end);
+        slot.write.note_event(failed || write_end);
     }
 }
 
 /// A descriptor's place with a poller; made with the socket, registered at its first wait.
 #[derive(Debug)]
 pub(crate) struct Source {
-    slot: &'static Slot,
+    slot: &'static SourceSlot,
     generation: u16,
     poller: Mutex<Option<PollerHandle>>,
 }
@@ -248,7 +248,7 @@ impl Source {
     pub(crate) fn new() -> Self {
         let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let slot = free.unwrap_or_else(|| {
-            Box::leak(Box::new(Slot {
+            Box::leak(Box::new(SourceSlot {
                 event: EventSlot { on_event },
                 generation: AtomicU16::new(0),
                 home: AtomicU32::new(NOWHERE),
@@ -283,7 +283,7 @@ impl Source {
 
     /// Who waits in that direction looks: there is an end, of which the kernel tells nothing.
     pub(crate) fn tell_of_end(&self, direction: Direction) {
-        self.way(direction).told(true);
+        self.way(direction).note_event(true);
     }
 
     /// The next call in that direction is tried, whatever was told.

@@ -10,7 +10,7 @@ use crate::raw::{error_of, sys};
 use crate::slot::Direction;
 
 /// What poll(2) says of a descriptor, without waiting.
-pub(crate) fn told(fd: RawFd, events: libc::c_short) -> libc::c_short {
+pub(crate) fn events_now(fd: RawFd, events: libc::c_short) -> libc::c_short {
     let mut one = libc::pollfd {
         fd,
         events,
@@ -30,7 +30,7 @@ pub(crate) fn told(fd: RawFd, events: libc::c_short) -> libc::c_short {
 
 /// One descriptor is ready now, has failed, or is none.
 pub(crate) fn is_ready(fd: RawFd, events: libc::c_short) -> bool {
-    told(fd, events) != 0
+    events_now(fd, events) != 0
 }
 
 /// An `int` option of a socket.
@@ -113,8 +113,8 @@ pub(crate) fn file_type(fd: RawFd) -> Option<libc::mode_t> {
     // SAFETY: all zeros is a valid record, and the pointer is to it.
     unsafe {
         let mut status: libc::stat = std::mem::zeroed();
-        let told = sys!(SYS_fstat, fd, &raw mut status);
-        (told == 0).then_some(status.st_mode & libc::S_IFMT)
+        let answer = sys!(SYS_fstat, fd, &raw mut status);
+        (answer == 0).then_some(status.st_mode & libc::S_IFMT)
     }
 }
 
@@ -122,7 +122,9 @@ pub(crate) fn file_type(fd: RawFd) -> Option<libc::mode_t> {
 /// on an OS thread too.
 pub(crate) fn is_reset(fd: RawFd, direction: Direction) -> bool {
     let reset = libc::POLLERR | libc::POLLHUP;
-    if told(fd, 0) & reset != reset || option(fd, libc::SO_PROTOCOL) != Some(libc::IPPROTO_TCP) {
+    if events_now(fd, 0) & reset != reset
+        || option(fd, libc::SO_PROTOCOL) != Some(libc::IPPROTO_TCP)
+    {
         return false;
     }
     let mut left: libc::c_int = 0;

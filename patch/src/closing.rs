@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{Ordering, fence};
 
 use crate::members;
-use crate::slot::{CHUNK, Slot, is_here, place_of};
+use crate::slot::{CHUNK, FdSlot, is_here, place_of};
 
 /// Who closes a number waits for so many turns, of some tens of milliseconds, for calls that are being tried.
 /// Without a bound it would wait for ever in a signal handler that has broken such a call off.
@@ -41,7 +41,7 @@ impl Closing {
 
     /// Calls `f` for each slot that there is until all are done; where it says so, waits until no call
     /// is being tried again (invariant 4).
-    fn each(&self, f: impl Fn(RawFd, &'static Slot) -> bool) {
+    fn each(&self, f: impl Fn(RawFd, &'static FdSlot) -> bool) {
         let mut fd = self.0.max(0);
         while fd <= self.1 {
             let Some((place, index)) = place_of(fd) else {
@@ -57,7 +57,7 @@ impl Closing {
                 continue;
             }
             // SAFETY: a chunk in the table stays for ever.
-            let slot: &'static Slot = unsafe { &(&*chunk)[index] };
+            let slot: &'static FdSlot = unsafe { &(&*chunk)[index] };
             if f(fd, slot) {
                 // Pairs with the fence of `wait::Wait::attempt`.
                 fence(Ordering::SeqCst);

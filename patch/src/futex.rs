@@ -14,7 +14,7 @@
 //! it out, or finds it taken out, before it goes.
 //! Invariant 3: a wake-up that took a node out is this waiter's; it does not report a time-out.
 //!
-//! What is not a futex waits here too ([`List::wait_unless`]): a lock of libc, by its address. Its waiter
+//! What is not a futex waits here too ([`Bucket::wait_unless`]): a lock of libc, by its address. Its waiter
 //! enters the list first and then tries to get the lock; who unlocks has unlocked before it looks at the
 //! count. The fences are the same.
 //!
@@ -56,7 +56,7 @@ type Ends = (*mut Node, *mut Node);
 
 /// Those whose words' addresses have one hash.
 #[derive(Debug)]
-pub(crate) struct List {
+pub(crate) struct Bucket {
     locked: AtomicBool,
     /// Waiters in the list or about to enter it.
     count: AtomicUsize,
@@ -64,16 +64,16 @@ pub(crate) struct List {
 }
 
 // SAFETY: the pointers are touched only by who has set `locked` (invariant 2).
-unsafe impl Sync for List {}
+unsafe impl Sync for Bucket {}
 // SAFETY: as above.
-unsafe impl Send for List {}
+unsafe impl Send for Bucket {}
 
 /// The lock of one list. It spins: a lock that waits would be a futex. What is done under it is a
 /// few steps; it yields its OS thread where the holder has been taken off its core.
-struct Locked<'a>(&'a List);
+struct Locked<'a>(&'a Bucket);
 
 impl<'a> Locked<'a> {
-    fn of(list: &'a List) -> Self {
+    fn of(list: &'a Bucket) -> Self {
         let mut spins = 0_u32;
         while list
             .locked
@@ -135,7 +135,7 @@ impl Drop for Locked<'_> {
     }
 }
 
-impl List {
+impl Bucket {
     constructor! {
         pub(crate) const fn new() -> Self {
             Self {

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use weald_scheduler::patch::Bypass;
 
-use crate::slot::{Slot, slot};
+use crate::slot::{FdSlot, slot};
 
 /// A guess: more than cores.
 const PARTS: usize = 64;
@@ -31,7 +31,7 @@ fn with_part<T>(member: RawFd, f: impl FnOnce(&mut Vec<(RawFd, RawFd)>) -> T) ->
 pub(crate) struct Members {
     /// What is told when one of them is closed.
     set: Option<RawFd>,
-    all: Vec<(RawFd, &'static Slot, u32)>,
+    all: Vec<(RawFd, &'static FdSlot, u32)>,
 }
 
 impl Members {
@@ -100,12 +100,12 @@ pub(crate) fn tell(number: RawFd) {
     let _bypass = Bypass::enter();
     let sets = with_part(number, |part| {
         let sets = part.iter().filter(|(member, _)| *member == number);
-        let slots: Vec<&'static Slot> = sets.filter_map(|(_, set)| slot(*set)).collect();
+        let slots: Vec<&'static FdSlot> = sets.filter_map(|(_, set)| slot(*set)).collect();
         for slot in &slots {
             slot.closes.fetch_add(1, Ordering::Release);
         }
         slots
     });
     // One that has gone meanwhile may wake a wait for nothing.
-    sets.into_iter().for_each(Slot::wake_all);
+    sets.into_iter().for_each(FdSlot::wake_all);
 }

@@ -24,13 +24,13 @@ const FAILURES: libc::c_short = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
 /// What a call waits in.
 pub(crate) struct WaitForAny {
     // In the order in which they end: the set goes to the next wait when nobody tells this one of its members any more.
-    told: Told,
+    means: Means,
     members: Option<Members>,
     _set: Option<Set>,
 }
 
 /// What says when to look again.
-enum Told {
+enum Means {
     /// Events: of the one descriptor, or of an epoll instance with all of them.
     Events(Wait),
     /// The clock: there is no descriptor for an epoll instance, or one of the descriptors cannot be in one.
@@ -41,7 +41,7 @@ impl WaitForAny {
     pub(crate) fn new(fds: &[pollfd]) -> Self {
         if let Some(wait) = wait_for_one(fds) {
             return Self {
-                told: Told::Events(wait),
+                means: Means::Events(wait),
                 members: None,
                 _set: None,
             };
@@ -71,7 +71,7 @@ impl WaitForAny {
         let members = Members::of_set(set.fd(), asked.iter().map(|(fd, _)| *fd));
         let all = asked.iter().all(|&(fd, events)| set.add(fd, events));
         all.then_some(Self {
-            told: Told::Events(wait),
+            means: Means::Events(wait),
             members: Some(members),
             _set: Some(set),
         })
@@ -79,7 +79,7 @@ impl WaitForAny {
 
     fn by_the_clock(numbers: impl Iterator<Item = RawFd>) -> Self {
         Self {
-            told: Told::Clock(Pauses::default()),
+            means: Means::Clock(Pauses::default()),
             members: Some(Members::untold(numbers)),
             _set: None,
         }
@@ -87,9 +87,9 @@ impl WaitForAny {
 
     /// Waits until a look may find something, at most until the deadline. It is never `Unpollable`.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Ended {
-        let wait = match &mut self.told {
-            Told::Events(wait) => wait,
-            Told::Clock(pauses) => return pauses.wait(None, deadline),
+        let wait = match &mut self.means {
+            Means::Events(wait) => wait,
+            Means::Clock(pauses) => return pauses.wait(None, deadline),
         };
         let ended = wait.wait(deadline);
         if ended != Ended::Unpollable {
@@ -102,23 +102,23 @@ impl WaitForAny {
         if self.members.is_none() {
             self.members = Some(Members::untold(std::iter::once(wait.fd())));
         }
-        self.told = Told::Clock(pauses);
+        self.means = Means::Clock(pauses);
         Ended::Woken
     }
 
     /// Looks, without waiting. `EBADF`: a number was closed; the other way to know it is [`Self::is_any_closed`], afterwards.
     pub(crate) fn attempt(&self, look: impl FnOnce() -> isize) -> isize {
-        match &self.told {
-            Told::Events(wait) => wait.attempt(look),
-            Told::Clock(_) => look(),
+        match &self.means {
+            Means::Events(wait) => wait.attempt(look),
+            Means::Clock(_) => look(),
         }
     }
 
     /// No exception ends the wait from now on.
     pub(crate) fn make_firm(&mut self) {
-        match &mut self.told {
-            Told::Events(wait) => wait.make_firm(),
-            Told::Clock(pauses) => pauses.make_firm(),
+        match &mut self.means {
+            Means::Events(wait) => wait.make_firm(),
+            Means::Clock(pauses) => pauses.make_firm(),
         }
     }
 

@@ -64,7 +64,7 @@ impl Direction {
 }
 
 #[repr(C)]
-pub(crate) struct Slot {
+pub(crate) struct FdSlot {
     pub(crate) event: EventSlot,
     pub(crate) read: WaitQueue,
     pub(crate) write: WaitQueue,
@@ -92,17 +92,17 @@ pub(crate) struct Slot {
     poller: AtomicU32,
 }
 
-/// In `Slot::poller`: any of the pollers may have the number.
+/// In `FdSlot::poller`: any of the pollers may have the number.
 const SEVERAL: u32 = u32::MAX;
 
-pub(crate) type Chunk = [Slot; CHUNK];
+pub(crate) type Chunk = [FdSlot; CHUNK];
 
 static TABLE: [AtomicPtr<Chunk>; CHUNKS] = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
 
 fn on_event(event: &'static EventSlot, _generation: u16, readiness: Readiness) {
     // SAFETY: only slots carry this function, `event` is the first field of a `repr(C)` slot, and
     // slots live for ever.
-    let slot: &'static Slot = unsafe { &*ptr::from_ref(event).cast::<Slot>() };
+    let slot: &'static FdSlot = unsafe { &*ptr::from_ref(event).cast::<FdSlot>() };
     let has = |bits: u8| readiness.0 & bits != 0;
     slot.events.fetch_add(1, Ordering::Release);
     if has(Readiness::ERROR | Readiness::READ_CLOSED | Readiness::CLOSED) {
@@ -124,7 +124,7 @@ pub(crate) fn on_loss(fd: RawFd) {
     }
 }
 
-impl Slot {
+impl FdSlot {
     fn new() -> Self {
         Self {
             event: EventSlot { on_event },
@@ -211,7 +211,7 @@ pub(crate) fn place_of(fd: RawFd) -> Option<(&'static AtomicPtr<Chunk>, usize)> 
     Some((TABLE.get(fd / CHUNK)?, fd % CHUNK))
 }
 
-pub(crate) fn slot(fd: RawFd) -> Option<&'static Slot> {
+pub(crate) fn slot(fd: RawFd) -> Option<&'static FdSlot> {
     let (place, index) = place_of(fd)?;
     let mut chunk = place.load(Ordering::Acquire);
     if chunk.is_null() {
@@ -223,7 +223,7 @@ pub(crate) fn slot(fd: RawFd) -> Option<&'static Slot> {
 
 /// The slot, if its chunk was made.
 #[inline]
-pub(crate) fn slot_if_any(fd: RawFd) -> Option<&'static Slot> {
+pub(crate) fn slot_if_any(fd: RawFd) -> Option<&'static FdSlot> {
     let (place, index) = place_of(fd)?;
     let chunk = place.load(Ordering::Acquire);
     // SAFETY: a chunk in the table stays for ever.
@@ -235,13 +235,13 @@ fn make_chunk(place: &AtomicPtr<Chunk>) -> *mut Chunk {
     // Before anybody can wait. Who waits is a green thread, and there are none in a child of vfork(2).
     // SAFETY: no pointers.
     PROCESS.store(unsafe { sys!(SYS_getpid) }, Ordering::Relaxed);
-    let slots: Box<[Slot]> = (0..CHUNK).map(|_| Slot::new()).collect();
+    let slots: Box<[FdSlot]> = (0..CHUNK).map(|_| FdSlot::new()).collect();
     let new: *mut Chunk = Box::into_raw(slots).cast();
     match place.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => new,
         Err(other) => {
             // SAFETY: `new` was never shared, and is a boxed slice of `CHUNK` slots.
-            drop(unsafe { Box::from_raw(new as *mut [Slot]) });
+            drop(unsafe { Box::from_raw(new as *mut [FdSlot]) });
             other
         }
     }

@@ -1,6 +1,6 @@
 //! Waiting for a descriptor.
 //!
-//! There is a [`Slot`] for each descriptor *number*: who waits for it, in each direction. `close` tells
+//! There is an [`FdSlot`] for each descriptor *number*: who waits for it, in each direction. `close` tells
 //! those who wait. What is remembered of the file behind the number (`known.rs`) only saves system calls:
 //! nothing need be known of `dup` or `fork`. A [`Wait`] is one call of the program's, however often it waits:
 //!
@@ -34,13 +34,13 @@ use std::time::{Duration, Instant};
 
 use weald_scheduler::patch::{self, Home, Pending, Waited};
 
-use crate::ask::{has_true_events, is_nonblocking, is_reset, option, socket_limit, told};
+use crate::ask::{events_now, has_true_events, is_nonblocking, is_reset, option, socket_limit};
 use crate::epoll::Set;
 use crate::firm;
 use crate::known::{BLOCKS, READS_WITHOUT_LIMIT, Stamp, WRITES_WITHOUT_LIMIT};
 use crate::members::Members;
 use crate::pauses::{Ended, NOBODY, Pausing, errno_of, next_pause};
-use crate::slot::{Direction, SETTINGS, Slot, on_loss, slot, slot_if_any};
+use crate::slot::{Direction, FdSlot, SETTINGS, on_loss, slot, slot_if_any};
 
 /// A wait rests for so long on what is known of its descriptor, then it asks. A guess: nobody notices a call that is late by
 /// so much, and a descriptor that is idle for longer is asked once, which costs next to nothing.
@@ -56,10 +56,10 @@ pub(crate) struct Wait {
     fd: RawFd,
     direction: Direction,
     /// `None`: nobody has waited for a number near this one.
-    slot: Option<&'static Slot>,
+    slot: Option<&'static FdSlot>,
     /// How often the number had been closed when the call began.
     closes: u32,
-    /// `Slot::events` before the first try.
+    /// `FdSlot::events` before the first try.
     tried_at: Cell<Option<u32>>,
     /// The user has asked for a descriptor that does not block; asked for once a call, and again when it doubts.
     nonblocking: Option<bool>,
@@ -92,12 +92,12 @@ enum Trust {
 /// A call that has waited.
 struct Waiting {
     fd: RawFd,
-    slot: &'static Slot,
+    slot: &'static FdSlot,
     direction: Direction,
     armed: bool,
-    /// `Slot::losses` when it was armed.
+    /// `FdSlot::losses` when it was armed.
     losses: u32,
-    /// `Slot::events` before the call was tried last.
+    /// `FdSlot::events` before the call was tried last.
     events: u32,
     /// It was woken and has not waited since: it passes the event on (invariant 3).
     owes: bool,
@@ -119,7 +119,7 @@ impl Waiting {
         if std::mem::take(&mut self.owes)
             && self.direction == Direction::Read
             && !self.slot.read.is_empty()
-            && told(self.fd, libc::POLLIN | libc::POLLRDHUP) != 0
+            && events_now(self.fd, libc::POLLIN | libc::POLLRDHUP) != 0
         {
             self.slot.read.wake_one();
         }
@@ -270,7 +270,7 @@ impl Wait {
     }
 
     /// This poller tells of the direction already, and its events are true.
-    fn may_skip_arming(&self, slot: &Slot) -> bool {
+    fn may_skip_arming(&self, slot: &FdSlot) -> bool {
         let Some(home) = Home::of(&slot.at) else {
             return false;
         };
@@ -383,7 +383,7 @@ impl Wait {
                 self.trust = Trust::Known;
             }
             slot.waiters(self.direction).fetch_add(1, Ordering::Relaxed);
-            // Pairs with the fence of `Slot::interest`: if this call finds the poller armed, whoever arms it anew finds this call.
+            // Pairs with the fence of `FdSlot::interest`: if this call finds the poller armed, whoever arms it anew finds this call.
             fence(Ordering::SeqCst);
             self.state = Some(Waiting {
                 fd: self.fd,
@@ -438,14 +438,14 @@ impl Wait {
             Direction::Read => libc::POLLIN | libc::POLLRDHUP,
             Direction::Write => libc::POLLOUT,
         };
-        let told = told(self.fd, asked);
-        let ready = told & (libc::POLLIN | libc::POLLOUT) != 0;
+        let events = events_now(self.fd, asked);
+        let ready = events & (libc::POLLIN | libc::POLLOUT) != 0;
         state.pause = if ready {
             next_pause(state.pause)
         } else {
             Duration::ZERO
         };
-        let is_over = told & (libc::POLLRDHUP | libc::POLLHUP) != 0;
+        let is_over = events & (libc::POLLRDHUP | libc::POLLHUP) != 0;
         (ready && is_over && self.direction == Direction::Read).then_some(Ended::Plain)
     }
 }

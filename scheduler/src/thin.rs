@@ -25,7 +25,7 @@ use crate::parts::coroutine::Control;
 use crate::parts::random::Random;
 use crate::shim::sync::{Arc, end_timed_waits};
 use crate::verbs::builder::RuntimeBuilder;
-use crate::verbs::join::Packet;
+use crate::verbs::join::JoinHandle;
 use crate::wait::end;
 use crate::wait::exception::{self, Exception};
 use crate::wait::scheduler::Scheduler;
@@ -167,7 +167,7 @@ pub fn run(program: impl FnOnce() + 'static) -> Result<()> {
     }
 }
 
-fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, Packet<T>) {
+fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, JoinHandle<T>) {
     let id = GreenThreadId::next();
     let number = with(|thin| thin.threads.len()).unwrap_or(0);
     let name = request
@@ -187,7 +187,7 @@ fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, Packet<T>) {
     // SAFETY: by the caller's contract; the runtime is kept until all threads have ended.
     let task = unsafe { Task::new::<Scheduler, _, _>(body, settings, true, None) };
     // SAFETY: once.
-    let packet = unsafe { Packet::new(task.handle_reference()) };
+    let handle = unsafe { JoinHandle::new(task.handle_reference()) };
     let header: *const Header = &raw const *task;
     with(|thin| {
         thin.threads.push(Known {
@@ -199,7 +199,7 @@ fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, Packet<T>) {
             panic: None,
         });
     });
-    (task, packet)
+    (task, handle)
 }
 
 /// Starts a thread.
@@ -209,7 +209,7 @@ fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, Packet<T>) {
 ///
 /// # Panics
 /// If loom has no more threads.
-pub(crate) unsafe fn start<F: FnOnce() -> T, T>(request: Request, body: F) -> Packet<T> {
+pub(crate) unsafe fn start<F: FnOnce() -> T, T>(request: Request, body: F) -> JoinHandle<T> {
     let threads = with(|thin| thin.threads.len()).unwrap_or(0);
     assert!(
         threads < MAX_THREADS,
@@ -217,11 +217,11 @@ pub(crate) unsafe fn start<F: FnOnce() -> T, T>(request: Request, body: F) -> Pa
          among them: this is loom's bound"
     );
     let is_doomed = request.is_doomed;
-    let (task, packet) = make(request, body);
+    let (task, handle) = make(request, body);
     task.doomed.set(is_doomed);
     let handle = loom::thread::spawn(move || live(task));
     with(|thin| thin.handles.push(handle));
-    packet
+    handle
 }
 
 /// The life of a thread, on its own.

@@ -171,10 +171,10 @@ impl Once {
                         once: self,
                         state: POISONED,
                     };
-                    let told = OnceState {
+                    let seen = OnceState {
                         was_poisoned: state == POISONED,
                     };
-                    f(&told);
+                    f(&seen);
                     ends.state = COMPLETE;
                     return;
                 }

@@ -49,7 +49,7 @@ fn won() -> Ordering {
 
 /// What a reader that leaves does.
 #[inline]
-fn left() -> Ordering {
+fn let_go() -> Ordering {
     relaxed_if!("rwlock_relaxed_leave", Ordering::Release)
 }
 
@@ -189,7 +189,7 @@ impl RawRwLock {
     /// A reader leaves.
     #[inline]
     pub(crate) fn leave(&self) {
-        let before = self.word.fetch_sub(READER, left());
+        let before = self.word.fetch_sub(READER, let_go());
         if before & READERS == READER
             && before & WRITERS_WAITING != 0
             && !fault!("rwlock_leaves_quietly")

@@ -46,7 +46,7 @@ pub(crate) unsafe extern "C" fn accept4(
     }
     let mut has_looked = false;
     loop {
-        let looked = wait.attempt(|| isize::from(ask::told(fd, libc::POLLIN)));
+        let looked = wait.attempt(|| isize::from(ask::events_now(fd, libc::POLLIN)));
         if looked < 0 {
             return raw::int(looked);
         }
@@ -155,7 +155,7 @@ pub(crate) unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: s
 fn connected(wait: &mut Wait, late: c_int, call: impl FnOnce() -> isize) -> isize {
     let (fd, deadline) = (wait.fd(), wait.deadline());
     loop {
-        let looked = wait.attempt(|| isize::from(ask::told(fd, libc::POLLOUT)));
+        let looked = wait.attempt(|| isize::from(ask::events_now(fd, libc::POLLOUT)));
         if looked < 0 {
             return looked;
         }

@@ -111,21 +111,21 @@ impl Question {
             )
         };
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-        let list = List(if code == 0 { list } else { ptr::null_mut() });
+        let list = Answers(if code == 0 { list } else { ptr::null_mut() });
         Answer { code, errno, list }
     }
 }
 
 /// A list that `getaddrinfo` has made, and that nobody changes.
 #[derive(Debug)]
-struct List(*mut addrinfo);
+struct Answers(*mut addrinfo);
 
 // SAFETY: the list is plain memory of the process that nobody else has.
-unsafe impl Send for List {}
+unsafe impl Send for Answers {}
 // SAFETY: it is only read until it is dropped.
-unsafe impl Sync for List {}
+unsafe impl Sync for Answers {}
 
-impl Drop for List {
+impl Drop for Answers {
     fn drop(&mut self) {
         if !self.0.is_null() {
             // SAFETY: it came from `getaddrinfo` or is a copy of such a list, and nobody else has it.
@@ -134,7 +134,7 @@ impl Drop for List {
     }
 }
 
-impl List {
+impl Answers {
     /// A list of the same, for one caller. It is made of the pieces that glibc's `freeaddrinfo` frees: each entry with its address
     /// behind it, and its name. `None`: there is no memory.
     fn copy(&self) -> Option<Self> {
@@ -188,7 +188,7 @@ impl List {
 struct Answer {
     code: c_int,
     errno: c_int,
-    list: List,
+    list: Answers,
 }
 
 /// Fails with an `errno`.

@@ -88,8 +88,8 @@ unsafe fn holder(fd: c_int, argument: c_ulong) -> Option<libc::pid_t> {
     // SAFETY: by contract.
     let mut lock = unsafe { *std::ptr::with_exposed_provenance::<libc::flock>(argument) };
     // SAFETY: a pointer to a local.
-    let told = unsafe { sys!(SYS_fcntl, fd, libc::F_GETLK, &raw mut lock) };
-    let is_locked = told == 0 && libc::c_int::from(lock.l_type) != libc::F_UNLCK;
+    let answer = unsafe { sys!(SYS_fcntl, fd, libc::F_GETLK, &raw mut lock) };
+    let is_locked = answer == 0 && libc::c_int::from(lock.l_type) != libc::F_UNLCK;
     (is_locked && lock.l_pid > 0).then_some(lock.l_pid)
 }
 

@@ -26,8 +26,8 @@ unsafe fn is_fifo(folder: c_int, path: *const c_char) -> bool {
     // SAFETY: all zeros is a valid record.
     let mut status: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: by contract, and a pointer to a local.
-    let told = unsafe { sys!(SYS_newfstatat, folder, path, &raw mut status, 0) };
-    told == 0 && status.st_mode & libc::S_IFMT == libc::S_IFIFO
+    let answer = unsafe { sys!(SYS_newfstatat, folder, path, &raw mut status, 0) };
+    answer == 0 && status.st_mode & libc::S_IFMT == libc::S_IFIFO
 }
 
 /// A pipe of our own: what tee(2) copies goes there and is thrown away.
@@ -53,7 +53,7 @@ impl Drop for Bin {
 
 /// A writer has opened the FIFO since it was opened here.
 fn has_writer(fd: RawFd, bin: &Bin) -> bool {
-    if ask::told(fd, libc::POLLIN) != 0 {
+    if ask::events_now(fd, libc::POLLIN) != 0 {
         return true;
     }
     // SAFETY: no pointers. It says 0 if there is no writer, `EAGAIN` if there is one.

@@ -40,27 +40,27 @@ use libc::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, pthread_rwlock_t, 
 use weald_scheduler::patch::{self, Bypass};
 
 use crate::Kind;
-use crate::futex::{List, Waited};
+use crate::futex::{Bucket, Waited};
 use crate::hooks::on;
 use crate::hooks::patience::{self, Patience};
 use crate::hooks::records::{clock_of, word_at, words_of};
-use crate::hooks::sync::{LISTS, deadline, is_moment, list_in};
+use crate::hooks::sync::{BUCKETS, deadline, is_moment, list_in};
 use crate::original::original;
 
 /// Lists; as many as for futexes.
-static LOCKS: [List; LISTS] = [const { List::new() }; LISTS];
-static CONDITIONS: [List; LISTS] = [const { List::new() }; LISTS];
+static LOCKS: [Bucket; BUCKETS] = [const { Bucket::new() }; BUCKETS];
+static CONDITIONS: [Bucket; BUCKETS] = [const { Bucket::new() }; BUCKETS];
 
-fn list_of<T>(lock: *const T) -> &'static List {
+fn list_of<T>(lock: *const T) -> &'static Bucket {
     list_in(&LOCKS, lock.cast())
 }
 
-fn waiters_of(condition: *const pthread_cond_t) -> &'static List {
+fn waiters_of(condition: *const pthread_cond_t) -> &'static Bucket {
     list_in(&CONDITIONS, condition.cast())
 }
 
 #[inline]
-fn wake(list: &'static List, word: *const AtomicU32, limit: usize) {
+fn wake(list: &'static Bucket, word: *const AtomicU32, limit: usize) {
     // In the middle of the scheduler nobody is woken: `Net` is for that.
     if list.has_waiters() && patch::may_wake() {
         let _bypass = Bypass::enter();

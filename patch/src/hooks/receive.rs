@@ -110,8 +110,8 @@ fn peek(
         if enough || (got < 0 && got != AGAIN) {
             return got;
         }
-        let told = ask::told(fd, libc::POLLRDHUP);
-        if told & (libc::POLLRDHUP | libc::POLLHUP) != 0 {
+        let events = ask::events_now(fd, libc::POLLRDHUP);
+        if events & (libc::POLLRDHUP | libc::POLLHUP) != 0 {
             // No more will come.
             return call(flags & !libc::MSG_WAITALL | libc::MSG_DONTWAIT);
         }

@@ -95,7 +95,7 @@ pub(crate) fn run_plain(wait: &mut Wait, plain: impl FnOnce() -> isize) -> isize
     };
     let fd = wait.fd();
     while !wait.is_nonblocking() {
-        let looked = wait.attempt(|| isize::from(ask::told(fd, events)));
+        let looked = wait.attempt(|| isize::from(ask::events_now(fd, events)));
         if looked != 0 {
             if looked < 0 {
                 return looked;

@@ -19,7 +19,7 @@ use weald_scheduler::io::{EventSlot, Readiness};
 use weald_scheduler::patch::{self, Bypass};
 
 use crate::Kind;
-use crate::futex::{List, Waited};
+use crate::futex::{Bucket, Waited};
 use crate::hooks::on;
 use crate::hooks::sync::{deadline, is_moment};
 use crate::original::original;
@@ -34,7 +34,7 @@ original! {
 }
 
 /// Green threads that wait for a semaphore, whichever.
-static WAITERS: List = List::new();
+static WAITERS: Bucket = Bucket::new();
 
 /// Where `sem_post` tells of itself: a descriptor, plus one. Zero: nobody has waited yet.
 static BELL: AtomicU32 = AtomicU32::new(0);
@@ -209,8 +209,8 @@ unsafe extern "C" fn sem_post(semaphore: *mut sem_t) -> c_int {
         let one = 1_u64;
         // A counter that is full rings all the same.
         // SAFETY: a pointer to a local of 8 bytes.
-        let told = unsafe { sys!(SYS_write, bell, &raw const one, 8) };
-        debug_assert!(error_of(told).is_none_or(|error| error == libc::EAGAIN));
+        let answer = unsafe { sys!(SYS_write, bell, &raw const one, 8) };
+        debug_assert!(error_of(answer).is_none_or(|error| error == libc::EAGAIN));
     }
     result
 }

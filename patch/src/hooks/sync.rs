@@ -19,24 +19,27 @@ use libc::{c_int, c_long, c_uint, c_ulong, socklen_t, timespec};
 use weald_scheduler::patch::{self, Bypass};
 
 use crate::Kind;
-use crate::futex::{List, Waited};
+use crate::futex::{Bucket, Waited};
 use crate::hooks::limit::duration_of;
 use crate::hooks::on;
 use crate::hooks::{close, lock, socket};
 use crate::raw;
 
 /// Lists; a guess: more than cores, few enough to stay in the cache.
-pub(crate) const LISTS: usize = 256;
+pub(crate) const BUCKETS: usize = 256;
 
-static TABLE: [List; LISTS] = [const { List::new() }; LISTS];
+static TABLE: [Bucket; BUCKETS] = [const { Bucket::new() }; BUCKETS];
 
-fn list_of(word: *const AtomicU32) -> &'static List {
+fn list_of(word: *const AtomicU32) -> &'static Bucket {
     list_in(&TABLE, word)
 }
 
 /// The list of an address in such a table.
 #[inline]
-pub(crate) fn list_in(table: &'static [List; LISTS], word: *const AtomicU32) -> &'static List {
+pub(crate) fn list_in(
+    table: &'static [Bucket; BUCKETS],
+    word: *const AtomicU32,
+) -> &'static Bucket {
     &table[index_of(word)]
 }
 
@@ -45,7 +48,7 @@ pub(crate) fn list_in(table: &'static [List; LISTS], word: *const AtomicU32) -> 
 pub(crate) fn index_of(word: *const AtomicU32) -> usize {
     // Fibonacci hashing: the low bits of addresses say little.
     let hash = (word.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-    usize::try_from(hash).unwrap_or(0) % LISTS
+    usize::try_from(hash).unwrap_or(0) % BUCKETS
 }
 
 /// A moment as libc takes it. Its calls look at that first, whether they have to wait or not.

@@ -79,7 +79,7 @@ impl Ends {
                 let fd = end.fd();
                 let mut woken = false;
                 loop {
-                    let ready = end.attempt(|| isize::from(ask::told(fd, events)));
+                    let ready = end.attempt(|| isize::from(ask::events_now(fd, events)));
                     if ready < 0 {
                         return Err(Over::Failed(ready));
                     }
@@ -183,8 +183,8 @@ fn status(fd: RawFd) -> Option<libc::stat> {
     // SAFETY: all zeros is a valid record.
     let mut status: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: a pointer to a local.
-    let told = unsafe { sys!(SYS_fstat, fd, &raw mut status) };
-    (told == 0).then_some(status)
+    let answer = unsafe { sys!(SYS_fstat, fd, &raw mut status) };
+    (answer == 0).then_some(status)
 }
 
 /// The flags of the splice(2) family that the kernel knows.

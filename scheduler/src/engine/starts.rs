@@ -42,7 +42,7 @@ pub(crate) struct Starts {
     len: AtomicUsize,
     waiting: Mutex<Waiting>,
     /// It has been said that some wait for long.
-    told: AtomicBool,
+    has_warned: AtomicBool,
     /// It has been said that one can never start.
     told_never: AtomicBool,
 }
@@ -81,7 +81,7 @@ impl Starts {
         Self {
             len: AtomicUsize::new(0),
             waiting: Mutex::new(Waiting::default()),
-            told: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
             told_never: AtomicBool::new(false),
         }
     }
@@ -170,7 +170,7 @@ impl Starts {
             self.len.store(waiting.len(), Ordering::Relaxed);
             (count, now.saturating_duration_since(moved))
         };
-        if since >= PATIENCE && !self.told.swap(true, Ordering::Relaxed) {
+        if since >= PATIENCE && !self.has_warned.swap(true, Ordering::Relaxed) {
             last_words::say(format_args!(
                 "weald: {count} green threads have waited {} s for a stack: {reason}. If those that have \
                  stacks wait for those that have none, they wait for ever",

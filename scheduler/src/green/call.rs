@@ -18,8 +18,8 @@ use weald_timer::Key;
 
 use crate::green::green_thread::Task;
 use crate::parts::coroutine::Control;
-use crate::parts::place::Place;
 use crate::parts::quietly::drop_quietly;
+use crate::parts::timer_place::TimerPlace;
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 
@@ -36,7 +36,7 @@ pub(crate) struct Call {
     /// The floating-point control of who asked for it.
     pub(crate) control: Control,
     /// Where its entry is.
-    pub(crate) place: Place,
+    pub(crate) place: TimerPlace,
 }
 
 // SAFETY: the body is `Send` and belongs to the winner of the step out of WAITING.
@@ -54,7 +54,11 @@ impl fmt::Debug for Call {
 
 impl Call {
     /// One that waits.
-    pub(crate) fn new(owner: Option<Task>, body: Box<dyn FnOnce() + Send>, place: Place) -> Self {
+    pub(crate) fn new(
+        owner: Option<Task>,
+        body: Box<dyn FnOnce() + Send>,
+        place: TimerPlace,
+    ) -> Self {
         Self {
             state: AtomicUsize::new(WAITING),
             body: UnsafeCell::new(Some(body)),

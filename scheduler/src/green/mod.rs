@@ -8,7 +8,7 @@ pub(crate) mod exception;
 pub(crate) mod green_thread;
 pub(crate) mod handle;
 pub(crate) mod id;
-pub(crate) mod left;
+pub(crate) mod left_at;
 pub(crate) mod locals;
 pub(crate) mod queue;
 pub(crate) mod registry;

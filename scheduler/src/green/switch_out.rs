@@ -8,7 +8,7 @@ use crate::green::green_thread::{Header, Note};
 /// Never inlined, and it touches no thread-local: the OS thread may be another one afterwards.
 #[inline(never)]
 pub(crate) fn switch_out(header: &Header, note: Note) {
-    header.left.note();
+    header.left_at.note();
     if fault!("carrier_parks_before_the_switch")
         && let Note::Park { epoch, kind } = note
         && header.state.park(epoch, kind).is_err()

@@ -222,11 +222,11 @@ impl<T> Door<T> {
         }
         let fenced = barrier::heavy();
         let blind = fault!("door_seizes_without_a_look");
-        let outside = fenced && (blind || !self.entered.load(Ordering::Acquire));
+        let is_out = fenced && (blind || !self.entered.load(Ordering::Acquire));
         // Before the fence it may have come in, sat elsewhere and gone out again: then the tag is gone.
         let holds = fault!("door_trusts_in_a_tag_that_is_gone")
             || ptr::eq(self.held.load(Ordering::Acquire), tagged(seat));
-        let result = (outside && holds).then(|| decision(self));
+        let result = (is_out && holds).then(|| decision(self));
         let order = relaxed_if!("door_puts_the_seat_back_relaxed", Ordering::AcqRel);
         if fault!("door_puts_the_seat_back_by_store") && result.is_none() {
             self.held.store(seat, Ordering::Release);

@@ -19,7 +19,6 @@ pub(crate) mod os_thread;
 pub(crate) mod panic_count;
 #[cfg(not(loom))]
 pub(crate) mod patching;
-pub(crate) mod place;
 pub(crate) mod poller;
 pub(crate) mod prefetch;
 pub(crate) mod quietly;
@@ -46,3 +45,4 @@ pub(crate) mod thread_locals;
 #[path = "thread_locals/none.rs"]
 pub(crate) mod thread_locals;
 pub(crate) mod threads;
+pub(crate) mod timer_place;

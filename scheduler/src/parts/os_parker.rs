@@ -16,7 +16,7 @@ use crate::shim::sync::{Condvar, Mutex, wait, wait_for};
 /// Blocks an OS thread until notified.
 #[derive(Debug)]
 pub(crate) struct Parker {
-    told: Mutex<Told>,
+    notices: Mutex<Notices>,
     condvar: Condvar,
     /// Made when the thread first polls.
     #[cfg(not(loom))]
@@ -24,7 +24,7 @@ pub(crate) struct Parker {
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Notices {
     notified: bool,
     #[cfg(not(loom))]
     polls: bool,
@@ -42,7 +42,7 @@ struct Pipe {
 impl Parker {
     pub(crate) fn new() -> Self {
         Self {
-            told: Mutex::new(Told::default()),
+            notices: Mutex::new(Notices::default()),
             condvar: Condvar::new(),
             #[cfg(not(loom))]
             pipe: std::sync::OnceLock::new(),
@@ -51,32 +51,32 @@ impl Parker {
 
     /// Ends one wait. The caller holds a clone of the `Arc`: the waiter may go at once.
     pub(crate) fn notify(&self) {
-        let mut told = self.told.lock();
-        told.notified = true;
+        let mut notices = self.notices.lock();
+        notices.notified = true;
         #[cfg(not(loom))]
-        if told.polls && !told.written {
-            told.written = self.pipe.get().is_some_and(Pipe::put);
+        if notices.polls && !notices.written {
+            notices.written = self.pipe.get().is_some_and(Pipe::put);
         }
-        drop(told);
+        drop(notices);
         self.condvar.notify_one();
     }
 
     /// Waits for `notify`, at most until the deadline. True: notified.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
-        let mut told = self.told.lock();
-        while !told.notified {
+        let mut notices = self.notices.lock();
+        while !notices.notified {
             match deadline {
-                None => told = wait(&self.condvar, told),
+                None => notices = wait(&self.condvar, notices),
                 Some(deadline) => {
                     let now = clock::now();
                     if now >= deadline {
                         return false;
                     }
-                    told = wait_for(&self.condvar, told, deadline - now);
+                    notices = wait_for(&self.condvar, notices, deadline - now);
                 }
             }
         }
-        told.notified = false;
+        notices.notified = false;
         true
     }
 }
@@ -107,21 +107,21 @@ impl Parker {
     /// last is `wake_fd`'s, or until the deadline. True: notified.
     pub(crate) fn poll(&self, fds: &mut [libc::pollfd], deadline: Option<Instant>) -> bool {
         {
-            let mut told = self.told.lock();
-            if std::mem::take(&mut told.notified) {
+            let mut notices = self.notices.lock();
+            if std::mem::take(&mut notices.notified) {
                 return true;
             }
-            told.polls = true;
+            notices.polls = true;
         }
         while !poll_once(fds, deadline) {}
-        let mut told = self.told.lock();
-        told.polls = false;
-        if std::mem::take(&mut told.written)
+        let mut notices = self.notices.lock();
+        notices.polls = false;
+        if std::mem::take(&mut notices.written)
             && let Some(pipe) = self.pipe.get()
         {
             pipe.take();
         }
-        std::mem::take(&mut told.notified)
+        std::mem::take(&mut notices.notified)
     }
 }
 

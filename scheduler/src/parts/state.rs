@@ -262,8 +262,8 @@ impl State {
             }
             let early = epoch_of(word).wrapping_add(1) == epoch && word & PARKED == 0;
             if early && !fault!("state_wakes_only_who_is_parked") {
-                let told = !fault!("state_early_wake_tells_no_reason");
-                let why = if told { why } else { Why(0) };
+                let says_why = !fault!("state_early_wake_tells_no_reason");
+                let why = if says_why { why } else { Why(0) };
                 return Ok((ended(word, epoch, why), Wake::Early));
             }
             Err(Wake::Lost)
@@ -316,7 +316,7 @@ impl State {
 
     /// Ends the thread, and publishes its result. `kept`: the result is still in its place.
     /// `listens`: the thread has not said that it looks at no exception any more. True: something of
-    /// the user's is left that no handle will take; [`left`](Self::left) tells what.
+    /// the user's is left that no handle will take; [`remains`](Self::remains) tells what.
     #[inline]
     pub(crate) fn finish(&self, kept: bool, listens: bool) -> bool {
         let done = relaxed_if!("state_relaxed_finish", Ordering::AcqRel);
@@ -339,7 +339,7 @@ impl State {
 
     /// What is left to do for a thread that has stepped to DONE here.
     #[inline]
-    pub(crate) fn left(&self) -> Remains {
+    pub(crate) fn remains(&self) -> Remains {
         let word = self.0.load(Ordering::Relaxed);
         Remains {
             joiners: word & JOINERS != 0,

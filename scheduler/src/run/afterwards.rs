@@ -58,11 +58,11 @@ impl Carrier {
     /// Wakes who joins a thread that is DONE, and sees to what it has left to nobody.
     #[inline(always)]
     pub(super) fn see_to_rest(&self, inner: &Arc<Inner>, task: &Task) {
-        let left = task.state.left();
-        if left.joiners {
+        let remains = task.state.remains();
+        if remains.joiners {
             self.wake_joiners(inner, task);
         }
-        if left.result || left.errors {
+        if remains.result || remains.errors {
             Self::adopt(inner, task);
         }
         inner.one_ended();

@@ -68,7 +68,7 @@ impl Carrier {
             own.arrive(
                 block(task).expect("bound together"),
                 std::ptr::from_ref(self).cast(),
-                &self.lent,
+                &self.lent_words,
             );
         }
         loop {
@@ -90,7 +90,9 @@ impl Carrier {
                 match unsafe { block(&chosen) } {
                     Some(block) if !chosen.hog.get() => {
                         // SAFETY: as above.
-                        unsafe { own.arrive(block, std::ptr::from_ref(self).cast(), &self.lent) };
+                        unsafe {
+                            own.arrive(block, std::ptr::from_ref(self).cast(), &self.lent_words)
+                        };
                         let last = mem::replace(task, chosen);
                         if let Some(last) = publish_last(worker, last, note) {
                             // SAFETY: the pointer is that of this OS thread's own block, and then of
@@ -101,7 +103,7 @@ impl Carrier {
                                 own.arrive(
                                     super::change_over::block(task).expect("just seen"),
                                     std::ptr::from_ref(self).cast(),
-                                    &self.lent,
+                                    &self.lent_words,
                                 );
                             }
                         }

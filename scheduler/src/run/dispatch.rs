@@ -77,13 +77,13 @@ impl Carrier {
             // It lost its seat, or gave it up, and has found out in a call of weald's.
             self.tell_where(&task, &resumed);
         }
-        self.left(inner, task, &resumed);
+        self.act_on(inner, task, &resumed);
         next
     }
 
     /// What the thread's note asks for.
     #[inline(always)]
-    pub(super) fn left(&self, inner: &Arc<Inner>, task: Task, resumed: &Resumed<Note>) {
+    pub(super) fn act_on(&self, inner: &Arc<Inner>, task: Task, resumed: &Resumed<Note>) {
         match *resumed {
             Resumed::Suspended(note) => {
                 if let Some(hooks) = &inner.settings.hooks {
@@ -119,14 +119,15 @@ impl Carrier {
                     park_seated(worker, task, epoch, kind)
                 } else {
                     inner.parked_outside.fetch_add(1, Ordering::Relaxed);
-                    task.left.set_time(millis_since(inner.start, clock::now()));
+                    task.left_at
+                        .set_time(millis_since(inner.start, clock::now()));
                     publish(task, epoch, kind)
                 };
                 if let Err(task) = parked {
                     self.woken_early(inner, task);
                 }
             }
-            Note::Requeue => self.push_woken(inner, task, Hint::Event),
+            Note::Requeue => self.make_ready(inner, task, Hint::Event),
         }
     }
 
@@ -150,7 +151,7 @@ impl Carrier {
                 inner.woken_outside.fetch_add(1, Ordering::Relaxed);
             }
         }
-        self.push_woken(inner, task, Hint::Event);
+        self.make_ready(inner, task, Hint::Event);
     }
 
     #[inline(always)]
@@ -168,7 +169,7 @@ impl Carrier {
     }
 
     #[inline(never)]
-    pub(super) fn push_woken(&self, inner: &Arc<Inner>, task: Task, hint: Hint) {
+    pub(super) fn make_ready(&self, inner: &Arc<Inner>, task: Task, hint: Hint) {
         if task.home.load(Ordering::Relaxed) != 0 {
             self.private().push(task, hint);
         } else if let Some(worker) = self.seat() {

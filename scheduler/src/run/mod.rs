@@ -24,12 +24,12 @@ mod dispatch;
 pub(crate) mod fire;
 mod hogs;
 mod look;
-mod outside;
 mod publish;
 mod search;
 mod start;
 mod turns;
 mod watch;
+mod without_seat;
 
 pub(crate) use self::turns::start;
 pub(crate) use self::watch::watch;

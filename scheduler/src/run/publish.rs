@@ -16,7 +16,7 @@ pub(super) fn park_seated(
 ) -> Result<(), Task> {
     count(&worker.counters.parks);
     // SAFETY: the seat is held; ends with the statement.
-    task.left.set_time(unsafe { worker.core() }.looked_at);
+    task.left_at.set_time(unsafe { worker.core() }.looked_at);
     publish(task, epoch, kind)
 }
 

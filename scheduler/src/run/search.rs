@@ -229,6 +229,6 @@ impl Carrier {
             || (!inner.injector.is_empty() && !fault!("carrier_sleeps_over_the_injector"))
             || inner.seats.somebody_waits()
             || Self::sees_stealable(inner)
-            || !worker.slot.is_empty()
+            || !worker.run_next.is_empty()
     }
 }

@@ -74,7 +74,7 @@ impl Carrier {
             match self.bind(inner, worker, &task) {
                 Start::Bound => {
                     inner.starts.started(class, clock::now());
-                    self.push_woken(inner, task, Hint::Event);
+                    self.make_ready(inner, task, Hint::Event);
                 }
                 Start::Ended if self.seat().is_none() => return admitted + 1,
                 Start::Ended => inner.starts.started(class, clock::now()),
@@ -172,7 +172,7 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
     // SAFETY: the carrier that resumes us holds the running reference.
     let task = unsafe { &*header };
     task.suspender.set(suspender);
-    task.left.begin(std::ptr::from_ref(suspender).addr());
+    task.left_at.begin(std::ptr::from_ref(suspender).addr());
     // SAFETY: a thread that runs keeps its runtime.
     let inner = unsafe { Inner::of(task) };
     if let Some(own) = inner.settings.own {

@@ -46,7 +46,7 @@ pub(crate) fn start(inner: &Arc<Inner>, index: usize) -> io::Result<()> {
         let alt_stack = stack::overflow::AltStack::for_this_thread();
         let guard = AbortOnPanic;
         if let Some(own) = shared.settings.own {
-            own.note_lent(&this.lent);
+            own.note_lent_words(&this.lent_words);
             this.run::<true>(&shared);
         } else {
             this.run::<false>(&shared);

@@ -21,7 +21,7 @@
 //!
 //! A hog goes on undisturbed and without a seat; its carrier notices when the hog next enters the
 //! scheduler. If it only gives way then, it goes on there, still without a seat; the next time that it
-//! is run otherwise, its carrier gives the seat away before (`outside.rs`). If no carrier is left for the seat, the hog keeps it, and that is counted and logged.
+//! is run otherwise, its carrier gives the seat away before (`without_seat.rs`). If no carrier is left for the seat, the hog keeps it, and that is counted and logged.
 //!
 //! A worker is *besieged* if its seat was taken from a hog that waited inside the kernel, and that was not
 //! long ago (`hogs.rs`): then the threads behind that one may well do the same, be they a thousand that
@@ -108,7 +108,7 @@ struct Watch {
     /// The last look at hogs, and at settled ones.
     looked_at: [Instant; 2],
     /// That workers stand still was logged.
-    told: Option<Instant>,
+    logged: Option<Instant>,
     /// That green threads wait to enter `blocking` was logged.
     told_of_calls: Option<Instant>,
     /// Hogs are about until then.
@@ -164,7 +164,7 @@ impl Watch {
             hogs: Vec::new(),
             settled: Vec::new(),
             looked_at: [now; 2],
-            told: None,
+            logged: None,
             told_of_calls: None,
             alert_until: now,
             tracer: blocked::is_wanted().then(Tracer::new),
@@ -336,10 +336,10 @@ impl Watch {
     /// Logs that a worker stands still.
     #[cold]
     fn tell_of(&mut self, shortage: &Shortage, now: Instant) {
-        if *shortage == Shortage::Stopping || !may_log(self.told, now) {
+        if *shortage == Shortage::Stopping || !may_log(self.logged, now) {
             return;
         }
-        self.told = Some(now);
+        self.logged = Some(now);
         log::error!(
             "weald: a worker stands still: its green thread blocks or computes, others wait, and there \
              is no OS thread to go on with them: {shortage}"
@@ -433,8 +433,8 @@ fn take_fork(inner: &Arc<Inner>, worker: &Worker, carrier: &Carrier) -> bool {
 }
 
 /// What was logged then, if it was, may be logged now.
-fn may_log(told: Option<Instant>, now: Instant) -> bool {
-    told.is_none_or(|told| now.saturating_duration_since(told) >= LOG_AGAIN)
+fn may_log(logged: Option<Instant>, now: Instant) -> bool {
+    logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_AGAIN)
 }
 
 /// Events or timers wait there.

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! low   guard       64 KiB, inaccessible
-//!       packet      the body and the name, until the thread has taken them
+//!       data      the body and the name, until the thread has taken them
 //! high  stack       the C library puts the thread's own part and its thread-locals at the upper end
 //! ```
 //!
@@ -90,7 +90,7 @@ impl Drop for Stack {
 }
 
 /// What a thread finds at the lower end of its stack.
-struct Packet<F> {
+struct StartData<F> {
     name: [u8; NAME],
     body: F,
 }
@@ -107,23 +107,23 @@ where
         Ok(stack) => stack,
         Err(error) => return Err((error, body)),
     };
-    let mut packet = Packet {
+    let mut data = StartData {
         name: [0; NAME],
         body,
     };
     let length = name.len().min(NAME - 1);
-    packet.name[..length].copy_from_slice(&name.as_bytes()[..length]);
-    let place: *mut Packet<F> = stack.lowest().cast();
-    const { assert!(size_of::<Packet<F>>() <= 1024 && align_of::<Packet<F>>() <= 4096) };
+    data.name[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let place: *mut StartData<F> = stack.lowest().cast();
+    const { assert!(size_of::<StartData<F>>() <= 1024 && align_of::<StartData<F>>() <= 4096) };
     // SAFETY: the place is ours, large enough and aligned to pages.
-    unsafe { place.write(packet) };
+    unsafe { place.write(data) };
     let mut thread = 0;
-    // SAFETY: the stack is ours and stays until the thread has been joined; the packet is the new thread's
+    // SAFETY: the stack is ours and stays until the thread has been joined; the data is the new thread's
     // as soon as that is there.
     let error = unsafe { create(&mut thread, &stack, run::<F>) };
     if error != 0 {
-        // SAFETY: no thread was made, so the packet is ours still.
-        let Packet { body, .. } = unsafe { place.read() };
+        // SAFETY: no thread was made, so the data is ours still.
+        let StartData { body, .. } = unsafe { place.read() };
         return Err((io::Error::from_raw_os_error(error), body));
     }
     let stack = ManuallyDrop::new(stack);
@@ -156,9 +156,9 @@ unsafe fn create(
     }
 }
 
-extern "C" fn run<F: FnOnce()>(packet: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: who started this thread has left its packet to it.
-    let Packet { name, body } = unsafe { packet.cast::<Packet<F>>().read() };
+extern "C" fn run<F: FnOnce()>(data: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: who started this thread has left its data to it.
+    let StartData { name, body } = unsafe { data.cast::<StartData<F>>().read() };
     // SAFETY: the name ends with a zero.
     unsafe { libc::pthread_setname_np(libc::pthread_self(), name.as_ptr().cast()) };
     #[cfg(target_pointer_width = "64")]

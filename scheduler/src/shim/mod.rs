@@ -1,4 +1,4 @@
-//! The only door to atomics, cells, locks, OS threads, thread-locals and the clock.
+//! The only way to atomics, cells, locks, OS threads, thread-locals and the clock.
 //!
 //! In a build these are std's; under `--cfg loom` they are loom's, with std's missing pieces filled
 //! in so that the code above needs no `cfg`. Rules for that code, so that a model can see what it

@@ -9,7 +9,7 @@ use crate::green::call::Call;
 use crate::green::green_thread::Task;
 #[cfg(loom)]
 use crate::green::request::Request;
-use crate::parts::place::Place;
+use crate::parts::timer_place::TimerPlace;
 use crate::shim::atomic::Ordering;
 use crate::shim::sync::{Arc, downgrade};
 use crate::verbs::default_runtime::with_runtime_arc;
@@ -28,7 +28,7 @@ fn start_in(
     body: Box<dyn FnOnce() + Send>,
 ) -> Timer {
     let deadline = sleep::deadline(delay);
-    let place = deadline.map_or_else(Place::nowhere, |_| Place::on_the_way());
+    let place = deadline.map_or_else(TimerPlace::nowhere, |_| TimerPlace::on_the_way());
     let call = Arc::new(Call::new(owner, body, place));
     // One that is never due is kept by its `Timer` alone.
     if let Some(deadline) = deadline {

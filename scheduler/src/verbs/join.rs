@@ -46,9 +46,6 @@ pub struct JoinHandle<T> {
     _result: PhantomData<T>,
 }
 
-/// The handle inside the crate.
-pub(crate) type Packet<T> = JoinHandle<T>;
-
 // SAFETY: the handle gives a `T` to whoever joins, and nothing of it before; so it is `Send` and
 // `Sync` if a `T` may go to another thread.
 unsafe impl<T: Send> Send for JoinHandle<T> {}

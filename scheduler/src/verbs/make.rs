@@ -14,7 +14,7 @@ use crate::parts::coroutine::Control;
 use crate::run::birth::{kept, queue, refuse};
 use crate::shim::atomic::Ordering;
 use crate::shim::sync::Arc;
-use crate::verbs::join::Packet;
+use crate::verbs::join::JoinHandle;
 use crate::wait::scheduler::Scheduler;
 
 /// Makes a green thread and queues it. In a runtime that closes its body never runs, unless it is half
@@ -23,7 +23,7 @@ use crate::wait::scheduler::Scheduler;
 /// # Safety
 /// What `body` and its result borrow outlives the thread, and the result is taken or dropped while
 /// it is valid.
-pub(crate) unsafe fn start<F, T>(inner: &Arc<Inner>, request: Request, body: F) -> Packet<T>
+pub(crate) unsafe fn start<F, T>(inner: &Arc<Inner>, request: Request, body: F) -> JoinHandle<T>
 where
     F: FnOnce() -> T,
 {
@@ -65,15 +65,15 @@ where
     // that were counted above or below, and stays for ever if it does so in vain.
     let task = unsafe { Task::new::<Scheduler, _, _>(body, settings(id), true, kept) };
     // SAFETY: the thread was made with a handle, once.
-    let packet = unsafe { Packet::new(task.handle_reference()) };
+    let handle = unsafe { JoinHandle::new(task.handle_reference()) };
     if closing && !doom(inner, &task) {
-        return packet;
+        return handle;
     }
     if request.is_doomed {
         task.doomed.set(true);
     }
     queue(inner, task, is_here && !request.is_for_others);
-    packet
+    handle
 }
 
 /// In a runtime that closes: the thread's body is only to be dropped, by the thread. False: the

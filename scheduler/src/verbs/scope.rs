@@ -284,8 +284,10 @@ impl<F: FnOnce() -> T, T> Child<F, T> {
         self.leaving.began = true;
         let result = catch_unwind(AssertUnwindSafe(self.body));
         // SAFETY: the running thread's header is alive.
-        let result =
-            crate::wait::exception::or_told(unsafe { &*crate::wait::os_header::header() }, result);
+        let result = crate::wait::exception::or_reported(
+            unsafe { &*crate::wait::os_header::header() },
+            result,
+        );
         self.leaving.result = Some(result);
         self.leaving
     }

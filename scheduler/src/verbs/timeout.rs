@@ -58,7 +58,7 @@ pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> 
         Ok(value) => Ok(value),
         Err(payload) => {
             let own = payload.downcast_ref::<Exception>().map(Exception::tag);
-            if own == Some(Tag::Scope(id)) {
+            if own == Some(Tag::Timeout(id)) {
                 return Err(Elapsed(()));
             }
             exception::go_on(payload)

@@ -9,7 +9,7 @@ use crate::engine::carrier;
 use crate::engine::inner::Inner;
 use crate::green::call::{CANCELLED, Call};
 use crate::green::green_thread::Task;
-use crate::parts::place::Found;
+use crate::parts::timer_place::Found;
 use crate::shim::atomic::Ordering;
 use crate::shim::sync::{Arc, Mutex, Weak};
 use crate::wait::exception::{self, AlarmKey};

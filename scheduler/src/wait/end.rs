@@ -88,8 +88,8 @@ pub(crate) fn wake_joiners(header: &Header) {
 /// Ends a thread that has wound up on an OS thread, without a carrier to see to what it leaves.
 pub(crate) fn end(header: &Header, rest: Rest) {
     finish(header, rest);
-    let left = header.state.left();
-    if left.joiners {
+    let remains = header.state.remains();
+    if remains.joiners {
         wake_joiners(header);
     }
     drop(Orphan::of(header));
@@ -99,26 +99,26 @@ pub(crate) fn end(header: &Header, rest: Rest) {
 #[derive(Debug)]
 pub(crate) struct Orphan {
     task: Task,
-    left: Remains,
+    remains: Remains,
 }
 
 impl Orphan {
     /// For who has ended the thread, once. `None`: there is nothing.
     pub(crate) fn of(header: &Header) -> Option<Self> {
-        let left = header.state.left();
-        (left.result || left.errors).then(|| Self {
+        let remains = header.state.remains();
+        (remains.result || remains.errors).then(|| Self {
             task: Task::from_header(header),
-            left,
+            remains,
         })
     }
 }
 
 impl Drop for Orphan {
     fn drop(&mut self) {
-        if self.left.errors {
+        if self.remains.errors {
             exception::close(&self.task);
         }
-        if self.left.result {
+        if self.remains.result {
             // SAFETY: ORPHAN was set, and told to the one that made this.
             unsafe { Task::drop_result(&self.task) };
         }

@@ -17,7 +17,7 @@ pub(crate) struct Scheduler;
 impl Engine for Scheduler {
     #[inline]
     fn outcome<T>(header: &Header, result: thread::Result<T>) -> thread::Result<T> {
-        exception::or_told(header, result)
+        exception::or_reported(header, result)
     }
 
     #[cfg(loom)]

@@ -261,11 +261,11 @@ fn park_in_place(
 /// For `dump`, what else happens where a thread leaves its stack.
 #[inline(always)]
 fn note_in_place(header: &Header) {
-    header.left.note();
+    header.left_at.note();
     // SAFETY: a runtime is there as long as its threads; an OS thread has none.
     if let Some(inner) = unsafe { Inner::of_any(header) } {
         header
-            .left
+            .left_at
             .set_time(millis_since(inner.start, clock::now()));
     }
 }

@@ -148,7 +148,7 @@ pub(crate) fn of(inner: &Inner) -> Dump {
     let mut tracer = Tracer::new();
     let now = millis_since(inner.start, clock::now());
     let waited = |header: &Header| {
-        let millis = now.saturating_sub(header.left.time());
+        let millis = now.saturating_sub(header.left_at.time());
         Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     };
     let threads = tasks.iter().filter_map(|task| {

@@ -1,4 +1,4 @@
-//! The only door to atomics, cells, locks of the OS and the clock. In a build these are std's; under
+//! The only way to atomics, cells, locks of the OS and the clock. In a build these are std's; under
 //! `--cfg loom` they are loom's. The models of single files have their own in this place.
 
 #[macro_use]

@@ -1,4 +1,4 @@
-//! The only door to atomics, cells and reference counts.
+//! The only way to atomics, cells and reference counts.
 //!
 //! In a build these are std's; under `--cfg loom` they are loom's, so that a model sees every
 //! access. The code above needs no `cfg`: sizes that a model must keep small come from [`bounds`].

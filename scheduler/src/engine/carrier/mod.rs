@@ -11,8 +11,8 @@
 
 mod away;
 mod budget;
+mod inside;
 mod mail;
-mod own;
 mod schedule;
 mod spend;
 mod table;
@@ -32,7 +32,7 @@ use crate::parts::coroutine::Control;
 use crate::parts::door::Door;
 use crate::parts::ends::Ending;
 use crate::parts::slice::Slice;
-use crate::parts::thread_locals::Lent;
+use crate::parts::thread_locals::LentWords;
 use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::here::Host;
@@ -43,7 +43,7 @@ use self::mail::Mail;
 
 pub(crate) use self::away::{Away, leave_seat_in_place};
 pub(crate) use self::budget::SLICE;
-pub(crate) use self::own::{
+pub(crate) use self::inside::{
     carrier_of, current_runtime, here, here_and_thread, set_here, with_cells, with_core,
     with_runtime,
 };
@@ -80,10 +80,10 @@ pub(crate) struct Carrier {
     pub(crate) mail: Mail<Task>,
     /// Started threads that must stay here and have not ended.
     pub(crate) settled: Cell<usize>,
-    /// A hog that has given way here without a seat, and goes on here (`outside.rs`).
+    /// A hog that has given way here without a seat, and goes on here (`without_seat.rs`).
     pub(crate) stays: RefCell<Option<Task>>,
     /// What it lends to the green threads that run on it.
-    pub(crate) lent: Lent,
+    pub(crate) lent_words: LentWords,
     pub(crate) budget: Budget,
     /// The green thread that runs here is about to be DONE.
     pub(crate) ending: Ending,
@@ -119,7 +119,7 @@ impl Carrier {
             mail: Mail::new(),
             settled: Cell::new(0),
             stays: RefCell::new(None),
-            lent: Lent::default(),
+            lent_words: LentWords::default(),
             budget: Budget::new(),
             ending: Ending::new(),
             slice: Cell::new(Slice::Ordinary),

@@ -33,7 +33,7 @@ use crate::green::call::Call;
 use crate::green::cells::Cells;
 use crate::green::green_thread::Task;
 use crate::green::id::GreenThreadId;
-use crate::green::queue::{Order, RunQueue, Slot, Steal, Thieves};
+use crate::green::queue::{Order, RunNext, RunQueue, Steal, Thieves};
 use crate::parts::eager::Eagerness;
 use crate::parts::poller::Poller;
 use crate::parts::stack;
@@ -67,7 +67,7 @@ pub(crate) struct Worker {
     core: UnsafeCell<Core>,
     /// Apart from the core, as the end of a thread's memory may come wherever the core is in use.
     cells: UnsafeCell<Cells>,
-    pub(crate) slot: Slot,
+    pub(crate) run_next: RunNext,
     pub(crate) ready: Thieves<Task>,
     pub(crate) fresh: Thieves<Task>,
     pub(crate) yielded: Thieves<Task>,
@@ -173,7 +173,7 @@ impl Worker {
         let wheel = Wheel::new(Tick::from_nanos_floor(0));
         Ok(Self {
             index,
-            slot: Slot::new(),
+            run_next: RunNext::new(),
             ready: ready_thieves,
             fresh: fresh_thieves,
             yielded: yielded_thieves,
@@ -243,7 +243,7 @@ impl Worker {
 
     /// Something that thieves do not find; a hint.
     pub(crate) fn slot_is_full(&self) -> bool {
-        !self.slot.is_empty()
+        !self.run_next.is_empty()
     }
 
     /// Moves what is in the slot to where thieves find it.
@@ -253,7 +253,7 @@ impl Worker {
     pub(crate) unsafe fn share_slot(&self) {
         // SAFETY: by contract the caller is the owner.
         unsafe {
-            if let Some(task) = self.slot.take() {
+            if let Some(task) = self.run_next.take() {
                 let core = self.core();
                 core.ready.push(task);
                 core.eagerness.computes();
@@ -266,7 +266,7 @@ impl Worker {
         self.ready.len()
             + self.fresh.len()
             + self.yielded.len()
-            + usize::from(!self.slot.is_empty())
+            + usize::from(!self.run_next.is_empty())
     }
 
     /// Takes work from here for another worker: the oldest first.

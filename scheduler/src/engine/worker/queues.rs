@@ -40,7 +40,7 @@ const ID_BLOCK: u64 = 1024;
 impl Core {
     /// Anything queued.
     pub(crate) fn has_queued(&self, worker: &Worker) -> bool {
-        !worker.slot.is_empty()
+        !worker.run_next.is_empty()
             || self.ready.len() > 0
             || self.fresh.len() > 0
             || self.yielded.len() > 0
@@ -77,7 +77,7 @@ impl Core {
             _ => {}
         }
         // SAFETY: who has the core is the owner.
-        if let Some(task) = unsafe { worker.slot.take() } {
+        if let Some(task) = unsafe { worker.run_next.take() } {
             if self.slot_streak < SLOT_STREAK {
                 self.slot_streak += 1;
                 return Some(task);
@@ -187,7 +187,7 @@ impl Core {
             return true;
         }
         // SAFETY: who has the core is the owner.
-        match unsafe { worker.slot.put(task) } {
+        match unsafe { worker.run_next.put(task) } {
             Some(old) => {
                 self.ready.push(old);
                 true
@@ -238,7 +238,7 @@ impl Core {
     /// future. Nobody waits for the timers any more.
     pub(crate) fn take_rest(&mut self, worker: &Worker) -> (Vec<Task>, Vec<Arc<Call>>) {
         // SAFETY: the caller has the core, so it is the slot's owner.
-        let slot = unsafe { worker.slot.take() };
+        let slot = unsafe { worker.run_next.take() };
         let tasks = slot
             .into_iter()
             .chain(std::iter::from_fn(|| self.fresh.pop()))

@@ -32,7 +32,7 @@ pub struct Exception {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
     Kill,
-    Scope(u64),
+    Timeout(u64),
     Once,
 }
 

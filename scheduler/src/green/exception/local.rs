@@ -8,33 +8,33 @@ use crate::green::locals::Locals;
 
 /// One `timeout` on the thread's stack.
 #[derive(Debug)]
-pub(crate) struct Scope {
+pub(crate) struct TimeoutFrame {
     pub(crate) id: u64,
     /// `None`: it never passes.
     pub(crate) deadline: Option<Instant>,
     /// Its exception was raised.
     pub(crate) raised: bool,
     /// Its limit passed while a call of patched code waited, which had to fail or to wait on.
-    pub(crate) told: bool,
+    pub(crate) reported: bool,
 }
 
 /// A thread's own part: its deadlines, how its exceptions stand, its locals.
 #[derive(Debug, Default)]
 pub(crate) struct Local {
     /// The `timeout`s around the running code, outermost first.
-    pub(crate) scopes: Vec<Scope>,
+    pub(crate) frames: Vec<TimeoutFrame>,
     /// The earliest deadline of the inbox's alarms when it was last looked at; it may be too early.
     pub(crate) alarm: Option<Instant>,
-    /// The earlier of `alarm` and of the scopes' deadlines that were not raised.
+    /// The earlier of `alarm` and of the frames' deadlines that were not raised.
     pub(crate) earliest: Option<Instant>,
-    /// Numbers scopes and alarms.
+    /// Numbers frames and alarms.
     pub(crate) next: u64,
     pub(crate) kill_raised: bool,
-    /// Some scope's exception was raised and the scope is still there.
-    pub(crate) scope_raised: bool,
+    /// Some frame's exception was raised and the frame is still there.
+    pub(crate) timeout_raised: bool,
     /// While above zero nothing is raised but the timeouts entered since.
     pub(crate) hold: u32,
-    /// How many of `scopes` are held: those that were there when the hold began.
+    /// How many of `frames` are held: those that were there when the hold began.
     pub(crate) held: usize,
     /// Above zero while a `blocking` closure runs.
     pub(crate) blocking: u32,
@@ -44,7 +44,7 @@ pub(crate) struct Local {
     pub(crate) never_waits: u32,
     /// A call of patched code has failed because of an exception that is no limit's, and it has not
     /// been raised yet.
-    pub(crate) told: bool,
+    pub(crate) reported: bool,
     pub(crate) locals: Locals,
     /// The result of a thread that cannot start; before it starts that of who holds the running reference.
     pub(crate) payload: Option<Box<dyn Any + Send>>,
@@ -52,13 +52,13 @@ pub(crate) struct Local {
 
 impl Local {
     pub(crate) fn find_earliest(&mut self) {
-        let scope = self
-            .scopes
+        let frame = self
+            .frames
             .iter()
             .filter(|s| !s.raised)
             .filter_map(|s| s.deadline)
             .min();
-        self.earliest = match (scope, self.alarm) {
+        self.earliest = match (frame, self.alarm) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
@@ -72,11 +72,11 @@ impl Local {
     /// Enters a `timeout`.
     pub(crate) fn push_scope(&mut self, deadline: Option<Instant>) -> u64 {
         let id = self.number();
-        self.scopes.push(Scope {
+        self.frames.push(TimeoutFrame {
             id,
             deadline,
             raised: false,
-            told: false,
+            reported: false,
         });
         if let Some(deadline) = deadline {
             self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
@@ -86,15 +86,15 @@ impl Local {
 
     /// Leaves the innermost `timeout`. True: its exception was raised, or patched code was told of it.
     pub(crate) fn pop_scope(&mut self, id: u64) -> bool {
-        let scope = self.scopes.pop().expect("timeouts nest");
-        debug_assert_eq!(scope.id, id, "timeouts nest");
-        if scope.deadline.is_some() {
+        let frame = self.frames.pop().expect("timeouts nest");
+        debug_assert_eq!(frame.id, id, "timeouts nest");
+        if frame.deadline.is_some() {
             self.find_earliest();
         }
-        if self.scope_raised {
-            self.scope_raised = self.scopes.iter().any(|s| s.raised);
+        if self.timeout_raised {
+            self.timeout_raised = self.frames.iter().any(|s| s.raised);
         }
-        scope.raised || scope.told
+        frame.raised || frame.reported
     }
 
     pub(crate) fn begin_defer(&mut self) {
@@ -107,7 +107,7 @@ impl Local {
 
     pub(crate) fn begin_hold(&mut self) {
         if self.hold == 0 {
-            self.held = self.scopes.len();
+            self.held = self.frames.len();
         }
         self.hold += 1;
     }
@@ -127,6 +127,6 @@ impl Local {
     /// Something to look at before or after a wait?
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.earliest.is_none() && !self.kill_raised && !self.scope_raised
+        self.earliest.is_none() && !self.kill_raised && !self.timeout_raised
     }
 }

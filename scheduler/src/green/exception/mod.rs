@@ -9,4 +9,4 @@ pub(crate) use self::alarms::AlarmKey;
 pub(crate) use self::inbox::Inbox;
 pub(crate) use self::kinds::{BoxError, Tag, is_kill};
 pub use self::kinds::{Elapsed, Exception, Killed};
-pub(crate) use self::local::{Local, Scope};
+pub(crate) use self::local::{Local, TimeoutFrame};

@@ -1,12 +1,12 @@
 //! The header of a thread: what does not depend on its closure.
 #![allow(unsafe_code, reason = "parts that belong to one of several at a time")]
 
-use std::cell::{Cell as StdCell, UnsafeCell};
+use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
 
 use crate::green::exception::{Inbox, Local};
 use crate::green::id::GreenThreadId;
-use crate::green::left::Left;
+use crate::green::left_at::LeftAt;
 use crate::green::wait_list::WaitQueue;
 use crate::parts::coroutine::{Control, Coroutine, Suspender};
 use crate::parts::forks::Forks;
@@ -32,7 +32,7 @@ pub(crate) enum Note {
 
 /// Which kind of thread a header stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ThreadKind {
     Green,
     Os,
 }
@@ -70,31 +70,31 @@ pub(crate) struct Header {
     /// What most threads never need, made when first needed.
     cold: AtomicPtr<Cold>,
     /// The way out of its stack; set at the first run, read by the thread itself.
-    pub(crate) suspender: StdCell<*const Suspender<(), Note>>,
+    pub(crate) suspender: Cell<*const Suspender<(), Note>>,
     /// Bound at the first run (invariant 2).
     pub(crate) coroutine: UnsafeCell<Option<Coroutine<(), Note>>>,
     /// Its thread-locals, in `Own`; bound with the coroutine (invariant 2).
     pub(crate) block: UnsafeCell<Option<Block>>,
     /// It did not come back for long when it last ran; its carrier's.
-    pub(crate) hog: StdCell<bool>,
+    pub(crate) hog: Cell<bool>,
     /// In the registry; owner's while it runs.
-    pub(crate) registered: StdCell<bool>,
+    pub(crate) registered: Cell<bool>,
     /// Whether they suspend it otherwise.
     #[cfg(not(loom))]
     pub(crate) patched: crate::parts::patching::Choice,
-    kind: Kind,
+    kind: ThreadKind,
     /// Its body has ended, and destructors run: nothing is raised any more but the timeouts that they
     /// enter. Its own.
-    pub(crate) ending: StdCell<bool>,
+    pub(crate) ending: Cell<bool>,
     /// Its body is not to run, only to be dropped; said before it starts by who holds the running reference.
-    pub(crate) doomed: StdCell<bool>,
+    pub(crate) doomed: Cell<bool>,
     /// Never migrates once started, whatever the runtime's mode.
     pub(crate) pinned: bool,
     /// How many sleeps the exception that is pending may still end, or `FRESH`; its own.
     #[cfg(not(loom))]
-    pub(crate) sleeps_to_end: StdCell<u8>,
+    pub(crate) sleeps_to_end: Cell<u8>,
     /// Where it was when it left its stack.
-    pub(crate) left: Left,
+    pub(crate) left_at: LeftAt,
     /// The second halves of its joins; its own, but for who has the right to take (`forks.rs`).
     pub(crate) forks: Forks,
     // What it does not touch.
@@ -111,7 +111,7 @@ pub(crate) struct Header {
     /// The floating-point control that it begins with.
     pub(crate) control: Control,
     /// The shard of the registry that it is in.
-    pub(crate) shard: StdCell<u16>,
+    pub(crate) shard: Cell<u16>,
 }
 
 impl Header {
@@ -131,7 +131,7 @@ pub(crate) struct Cold {
     name: Option<Box<str>>,
     /// What others raise in it.
     pub(crate) inbox: Mutex<Inbox>,
-    /// Its own deadlines, scopes and locals; only the thread itself touches it.
+    /// Its own deadlines, timeouts and locals; only the thread itself touches it.
     pub(crate) local: UnsafeCell<Local>,
     /// Blocks its OS thread when it waits in place.
     pub(crate) parker: Arc<Parker>,
@@ -153,7 +153,7 @@ pub(crate) struct Settings {
 impl Header {
     #[inline]
     pub(super) fn new(
-        kind: Kind,
+        kind: ThreadKind,
         settings: Settings,
         refs: usize,
         vtable: &'static Vtable,
@@ -172,8 +172,8 @@ impl Header {
             runtime: settings.runtime,
             coroutine: UnsafeCell::new(None),
             block: UnsafeCell::new(None),
-            suspender: StdCell::new(ptr::null()),
-            left: Left::new(),
+            suspender: Cell::new(ptr::null()),
+            left_at: LeftAt::new(),
             home: AtomicUsize::new(0),
             joiners: WaitQueue::of("the end of a green thread"),
             cold: AtomicPtr::new(cold),
@@ -187,21 +187,21 @@ impl Header {
             #[cfg(not(loom))]
             patched: settings.patched.into(),
             #[cfg(not(loom))]
-            sleeps_to_end: StdCell::new(crate::parts::patching::FRESH),
+            sleeps_to_end: Cell::new(crate::parts::patching::FRESH),
             #[cfg(not(loom))]
             random: Random::new(settings.id.get()),
-            hog: StdCell::new(false),
-            ending: StdCell::new(false),
-            doomed: StdCell::new(false),
-            registered: StdCell::new(false),
+            hog: Cell::new(false),
+            ending: Cell::new(false),
+            doomed: Cell::new(false),
+            registered: Cell::new(false),
             control: settings.control,
             forks: Forks::new(),
-            shard: StdCell::new(0),
+            shard: Cell::new(0),
         }
     }
 
     pub(crate) fn is_green(&self) -> bool {
-        self.kind == Kind::Green
+        self.kind == ThreadKind::Green
     }
 
     pub(crate) fn stack_size(&self) -> usize {

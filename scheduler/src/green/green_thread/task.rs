@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::thread;
 
-use super::header::{AnyRuntime, Header, Kind, Settings, Vtable};
+use super::header::{AnyRuntime, Header, Settings, ThreadKind, Vtable};
 use crate::green::cells::{self, Class, Piece};
 use crate::green::exception::Exception;
 use crate::green::id::GreenThreadId;
@@ -57,7 +57,7 @@ fn run_green_thread_body<F: FnOnce() -> T, T>(body: F) -> T {
 
 /// The whole allocation.
 #[repr(C)]
-struct Cell<F, T> {
+struct ThreadCell<F, T> {
     header: Header,
     stage: UnsafeCell<Stage<F, T>>,
 }
@@ -67,14 +67,14 @@ struct Table<F, T, E>(PhantomData<(F, T, E)>);
 
 impl<F: FnOnce() -> T, T, E: Engine> Table<F, T, E> {
     const TABLE: Vtable = Vtable {
-        run: Cell::<F, T>::run::<E>,
-        drop_result: Cell::<F, T>::drop_result::<E>,
-        take_result: Cell::<F, T>::take_result,
-        free: Cell::<F, T>::free::<E>,
+        run: ThreadCell::<F, T>::run::<E>,
+        drop_result: ThreadCell::<F, T>::drop_result::<E>,
+        take_result: ThreadCell::<F, T>::take_result,
+        free: ThreadCell::<F, T>::free::<E>,
     };
 }
 
-impl<F, T> Cell<F, T>
+impl<F, T> ThreadCell<F, T>
 where
     F: FnOnce() -> T,
 {
@@ -95,7 +95,7 @@ where
     }
 
     /// # Safety
-    /// `header` heads a live `Cell<F, T>` and the caller has the right to its stage.
+    /// `header` heads a live `ThreadCell<F, T>` and the caller has the right to its stage.
     unsafe fn stage<'a>(header: NonNull<Header>) -> &'a mut Stage<F, T> {
         // SAFETY: it is alive; the caller's right to the stage makes the reference unique.
         unsafe { &mut *(*Self::whole(header)).stage.get() }
@@ -170,7 +170,7 @@ unsafe impl Sync for Task {}
 impl Task {
     /// Where the memory of such a thread is kept.
     pub(crate) const fn class<F: FnOnce() -> T, T>() -> Option<Class> {
-        Class::of(Layout::new::<Cell<F, T>>())
+        Class::of(Layout::new::<ThreadCell<F, T>>())
     }
 
     /// Makes a green thread that has not started, with one reference for its queue and, if
@@ -190,13 +190,13 @@ impl Task {
         F: FnOnce() -> T,
     {
         let header = Header::new(
-            Kind::Green,
+            ThreadKind::Green,
             settings,
             if handle { 2 } else { 1 },
             &Table::<F, T, E>::TABLE,
             handle,
         );
-        let cell = Cell::<F, T> {
+        let cell = ThreadCell::<F, T> {
             header,
             stage: UnsafeCell::new(Stage::Body(body)),
         };
@@ -216,8 +216,8 @@ impl Task {
             control: Control::current(),
         };
         let table = &Table::<Nothing, (), E>::TABLE;
-        let header = Header::new(Kind::Os, settings, 1, table, false);
-        let cell = Cell::<Nothing, ()> {
+        let header = Header::new(ThreadKind::Os, settings, 1, table, false);
+        let cell = ThreadCell::<Nothing, ()> {
             header,
             stage: UnsafeCell::new(Stage::Empty),
         };

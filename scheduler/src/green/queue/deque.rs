@@ -9,13 +9,13 @@ use super::Steal;
 
 /// The owner's end. It is `Send` but not `Sync`: one thread at a time owns a deque.
 #[derive(Debug)]
-pub(crate) struct Worker<T>(crossbeam_deque::Worker<T>);
+pub(crate) struct Owner<T>(crossbeam_deque::Worker<T>);
 
 /// A thief's end.
 #[derive(Debug)]
 pub(crate) struct Stealer<T>(crossbeam_deque::Stealer<T>);
 
-impl<T> Worker<T> {
+impl<T> Owner<T> {
     /// A deque whose owner takes the oldest task first.
     #[inline]
     pub(crate) fn new_fifo() -> Self {
@@ -78,7 +78,7 @@ impl<T> Stealer<T> {
     /// Tries to take about half of the tasks, the oldest first: returns the first of them and
     /// puts the others into `into`, of which the caller is the owner.
     #[inline]
-    pub(crate) fn steal_batch_and_pop(&self, into: &Worker<T>) -> Steal<T> {
+    pub(crate) fn steal_batch_and_pop(&self, into: &Owner<T>) -> Steal<T> {
         self.0.steal_batch_and_pop(&into.0).into()
     }
 

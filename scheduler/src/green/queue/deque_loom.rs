@@ -59,7 +59,7 @@ struct Inner<T> {
 
 /// The owner's end. It is `Send` but not `Sync`: one thread at a time owns a deque.
 #[derive(Debug)]
-pub(crate) struct Worker<T> {
+pub(crate) struct Owner<T> {
     inner: Arc<Inner<T>>,
     flavor: Flavor,
     _not_sync: PhantomData<Cell<T>>,
@@ -73,7 +73,7 @@ pub(crate) struct Stealer<T> {
     _tasks: PhantomData<T>,
 }
 
-impl<T> Worker<T> {
+impl<T> Owner<T> {
     /// A deque whose owner takes the oldest task first.
     pub(crate) fn new_fifo() -> Self {
         Self::new(Flavor::Fifo)
@@ -238,7 +238,7 @@ impl<T> Stealer<T> {
     /// # Panics
     ///
     /// Panics if the ring of `into` has no room for them.
-    pub(crate) fn steal_batch_and_pop(&self, into: &Worker<T>) -> Steal<T> {
+    pub(crate) fn steal_batch_and_pop(&self, into: &Owner<T>) -> Steal<T> {
         if Arc::ptr_eq(&self.inner, &into.inner) {
             return into.pop().map_or(Steal::Empty, Steal::Success);
         }
@@ -279,7 +279,7 @@ impl<T> Stealer<T> {
         &self,
         f: usize,
         batch: usize,
-        into: &Worker<T>,
+        into: &Owner<T>,
         into_b: usize,
     ) -> Option<(Option<usize>, usize)> {
         for i in 0..batch {
@@ -302,7 +302,7 @@ impl<T> Stealer<T> {
         &self,
         mut f: usize,
         batch: usize,
-        into: &Worker<T>,
+        into: &Owner<T>,
         into_b: usize,
     ) -> Option<(Option<usize>, usize)> {
         let mut task = self.inner.read(f);
@@ -341,7 +341,7 @@ impl<T> Stealer<T> {
     }
 }
 
-impl<T> Worker<T> {
+impl<T> Owner<T> {
     /// Where crossbeam grows its buffer for a batch, there must be room already.
     fn reserve(&self, tasks: usize) {
         if tasks > 0 {

@@ -16,12 +16,12 @@ use crate::shim::sync::Mutex;
 
 #[derive(Debug)]
 pub(crate) struct Injector {
-    list: Mutex<List>,
+    contents: Mutex<Contents>,
     len: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct List {
+struct Contents {
     tasks: VecDeque<Task>,
     closed: bool,
 }
@@ -29,7 +29,7 @@ struct List {
 impl Injector {
     pub(crate) fn new() -> Self {
         Self {
-            list: Mutex::new(List {
+            contents: Mutex::new(Contents {
                 tasks: VecDeque::new(),
                 closed: false,
             }),
@@ -39,12 +39,12 @@ impl Injector {
 
     /// Appends; gives the thread back if the injector is closed.
     pub(crate) fn push(&self, task: Task) -> Result<(), Task> {
-        let mut list = self.list.lock();
-        if list.closed {
+        let mut contents = self.contents.lock();
+        if contents.closed {
             return Err(task);
         }
-        list.tasks.push_back(task);
-        self.len.store(list.tasks.len(), Ordering::Release);
+        contents.tasks.push_back(task);
+        self.len.store(contents.tasks.len(), Ordering::Release);
         Ok(())
     }
 
@@ -53,9 +53,9 @@ impl Injector {
         if self.is_empty() {
             return None;
         }
-        let mut list = self.list.lock();
-        let task = list.tasks.pop_front();
-        self.len.store(list.tasks.len(), Ordering::Release);
+        let mut contents = self.contents.lock();
+        let task = contents.tasks.pop_front();
+        self.len.store(contents.tasks.len(), Ordering::Release);
         task
     }
 
@@ -64,16 +64,16 @@ impl Injector {
         if self.is_empty() {
             return None;
         }
-        let mut list = self.list.lock();
-        let share = (list.tasks.len() / workers + 1).min(MOST_AT_ONCE);
-        let first = list.tasks.pop_front();
+        let mut contents = self.contents.lock();
+        let share = (contents.tasks.len() / workers + 1).min(MOST_AT_ONCE);
+        let first = contents.tasks.pop_front();
         for _ in 1..share {
-            match list.tasks.pop_front() {
+            match contents.tasks.pop_front() {
                 Some(task) => rest(task),
                 None => break,
             }
         }
-        self.len.store(list.tasks.len(), Ordering::Release);
+        self.len.store(contents.tasks.len(), Ordering::Release);
         first
     }
 
@@ -90,16 +90,16 @@ impl Injector {
     /// Gives back the room of a list that had been long.
     pub(crate) fn shrink(&self) {
         if self.is_empty() {
-            shrink(&mut self.list.lock().tasks);
+            shrink(&mut self.contents.lock().tasks);
         }
     }
 
     /// Nothing gets in any more. Returns what was there.
     pub(crate) fn close(&self) -> VecDeque<Task> {
-        let mut list = self.list.lock();
-        list.closed = true;
+        let mut contents = self.contents.lock();
+        contents.closed = true;
         self.len.store(0, Ordering::Release);
-        std::mem::take(&mut list.tasks)
+        std::mem::take(&mut contents.tasks)
     }
 }
 

@@ -7,13 +7,13 @@
 #[cfg_attr(loom, path = "deque_loom.rs")]
 mod deque;
 mod injector;
+mod run_next;
 mod run_queue;
-mod slot;
 mod steal;
 
-use self::deque::{Stealer, Worker};
+use self::deque::{Owner, Stealer};
 
 pub(crate) use self::injector::Injector;
+pub(crate) use self::run_next::RunNext;
 pub(crate) use self::run_queue::{Order, RunQueue, Thieves, shrink};
-pub(crate) use self::slot::Slot;
 pub(crate) use self::steal::Steal;

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 
 use crossbeam_utils::CachePadded;
 
-use super::{Steal, Stealer, Worker};
+use super::{Owner, Steal, Stealer};
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
 
@@ -40,7 +40,7 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) enum RunQueue<T> {
     Deque {
-        own: Worker<T>,
+        own: Owner<T>,
         /// For the oldest of a queue whose owner takes the newest.
         back: Stealer<T>,
         /// How many it has room for, as far as can be told from outside. It grows when it is full, and
@@ -67,8 +67,8 @@ impl<T> RunQueue<T> {
     pub(crate) fn new(order: Order, shared: bool) -> (Self, Thieves<T>) {
         if shared {
             let own = match order {
-                Order::Oldest => Worker::new_fifo(),
-                Order::Newest => Worker::new_lifo(),
+                Order::Oldest => Owner::new_fifo(),
+                Order::Newest => Owner::new_lifo(),
             };
             let (back, thieves) = (own.stealer(), own.stealer());
             let room = Cell::new(LEAST_ROOM);

@@ -10,7 +10,7 @@ mod frame_info;
 
 use super::Trace;
 use crate::green::green_thread::Header;
-use crate::green::left::Left;
+use crate::green::left_at::LeftAt;
 use crate::shim::atomic::{Ordering, fence};
 
 /// Deeper stacks are told in part.
@@ -44,10 +44,10 @@ impl Tracer {
         let Some(wait) = header.state.parked_epoch() else {
             return Trace::default();
         };
-        let left = self.copy_left(header);
+        let registers = self.copy_left(header);
         fence(Ordering::Acquire);
-        match left {
-            Some(left) if header.state.parked_epoch() == Some(wait) => self.unwind(left),
+        match registers {
+            Some(registers) if header.state.parked_epoch() == Some(wait) => self.unwind(registers),
             _ => Trace::default(),
         }
     }
@@ -57,7 +57,7 @@ impl Tracer {
     /// The caller holds the running reference, or the trace is nonsense.
     pub(crate) fn take_suspended(&mut self, header: &Header) -> Trace {
         self.copy_left(header)
-            .map_or_else(Trace::default, |left| self.unwind(left))
+            .map_or_else(Trace::default, |registers| self.unwind(registers))
     }
 
     /// The trace of a thread that runs on an OS thread which waits for the system. `None`: it computes,
@@ -75,36 +75,36 @@ impl Tracer {
             usize::from_str_radix(digits, 16).ok()
         };
         let (code, stack) = (word()?, word()?);
-        let left = self.copy(header, [code, stack, 0])?;
-        (ask()? == before).then(|| self.unwind(left))
+        let registers = self.copy(header, [code, stack, 0])?;
+        (ask()? == before).then(|| self.unwind(registers))
     }
 
     /// Copies the stack from where the thread left it. Returns code address, stack and frame pointer.
     ///
     /// The copy is good only if the thread was suspended all the while.
     fn copy_left(&mut self, header: &Header) -> Option<[usize; 3]> {
-        let Left {
+        let LeftAt {
             code, stack, frame, ..
-        } = &header.left;
-        let left = [code, stack, frame].map(|word| word.load(Ordering::Relaxed));
-        self.copy(header, left)
+        } = &header.left_at;
+        let registers = [code, stack, frame].map(|word| word.load(Ordering::Relaxed));
+        self.copy(header, registers)
     }
 
-    fn copy(&mut self, header: &Header, left: [usize; 3]) -> Option<[usize; 3]> {
-        let end = header.left.end.load(Ordering::Relaxed);
-        let length = end.saturating_sub(left[1]).min(BYTES);
+    fn copy(&mut self, header: &Header, registers: [usize; 3]) -> Option<[usize; 3]> {
+        let end = header.left_at.end.load(Ordering::Relaxed);
+        let length = end.saturating_sub(registers[1]).min(BYTES);
         self.copy.clear();
         self.copy.resize(length, 0);
         let memory = self.memory.as_ref()?;
-        let copied = memory.read_exact_at(&mut self.copy, left[1] as u64);
-        (length > 0 && copied.is_ok()).then_some(left)
+        let copied = memory.read_exact_at(&mut self.copy, registers[1] as u64);
+        (length > 0 && copied.is_ok()).then_some(registers)
     }
 
-    fn unwind(&mut self, left: [usize; 3]) -> Trace {
-        let [code, stack, frame] = left.map(|word| word as u64);
+    fn unwind(&mut self, registers: [usize; 3]) -> Trace {
+        let [code, stack, frame] = registers.map(|word| word as u64);
         #[cfg(target_arch = "x86_64")]
         let registers = UnwindRegsNative::new(code, stack, frame);
-        // The link register was saved by whoever left, who has made calls.
+        // The link register was saved by the function that left, which has made calls.
         #[cfg(target_arch = "aarch64")]
         let registers = UnwindRegsNative::new(0, stack, frame);
         let copy = &self.copy;

@@ -88,7 +88,7 @@ macro_rules! land {
 
 /// As corosensei's, with the stack that weald has.
 pub(super) struct Coroutine<I, Y> {
-    left: *mut u8,
+    resume_at: *mut u8,
     start: *mut u8,
     yielder: *const Yielder<I, Y>,
     drop_body: unsafe fn(*mut u8),
@@ -190,7 +190,7 @@ impl<I, Y> Coroutine<I, Y> {
             ]);
         }
         Self {
-            left: start,
+            resume_at: start,
             start,
             yielder: yielder.cast(),
             drop_body: drop_body::<F>,
@@ -217,8 +217,8 @@ impl<I, Y> Coroutine<I, Y> {
                 go_on!(),
                 land!(),
                 inlateout("x0") &raw const input => output,
-                inlateout("x1") self.yielder => self.left,
-                inlateout("x2") self.left => _,
+                inlateout("x1") self.yielder => self.resume_at,
+                inlateout("x2") self.resume_at => _,
                 lateout("x20") _,
                 lateout("x21") _,
                 lateout("x22") _,
@@ -233,7 +233,7 @@ impl<I, Y> Coroutine<I, Y> {
         }
         #[cfg(weald_sanitizer = "thread")]
         fibre::came_back(before);
-        if self.left.is_null() {
+        if self.resume_at.is_null() {
             CoroutineResult::Return(())
         } else {
             // SAFETY: `suspend` has given it away, and its stack does not run (3).
@@ -242,17 +242,17 @@ impl<I, Y> Coroutine<I, Y> {
     }
 
     pub(super) fn started(&self) -> bool {
-        self.left != self.start
+        self.resume_at != self.start
     }
 
     pub(super) fn done(&self) -> bool {
-        self.left.is_null()
+        self.resume_at.is_null()
     }
 
     /// Drops the body of a coroutine that did not start. Others are never unwound.
     pub(super) fn force_unwind(&mut self) {
         assert!(!self.started(), "nobody unwinds a coroutine from outside");
-        self.left = ptr::null_mut();
+        self.resume_at = ptr::null_mut();
         // SAFETY: it did not start, so the body lies where `new` has put it, above the words; the line
         // above says that it is gone.
         unsafe { (self.drop_body)(self.start.add(START * size_of::<usize>())) };

@@ -102,7 +102,7 @@ macro_rules! go_on {
 
 /// As corosensei's, with the stack that weald has.
 pub(super) struct Coroutine<I, Y> {
-    left: *mut u8,
+    resume_at: *mut u8,
     start: *mut u8,
     yielder: *const Yielder<I, Y>,
     drop_body: unsafe fn(*mut u8),
@@ -205,7 +205,7 @@ impl<I, Y> Coroutine<I, Y> {
             words.add(2).write(root::<I, Y, F> as *const () as usize);
         }
         Self {
-            left: start,
+            resume_at: start,
             start,
             yielder: yielder.cast(),
             drop_body: drop_body::<F>,
@@ -241,8 +241,8 @@ impl<I, Y> Coroutine<I, Y> {
                 "pop rbp",
                 "pop rbx",
                 inlateout("rdi") &raw const input => output,
-                inlateout("rsi") self.yielder => self.left,
-                inlateout("rdx") self.left => _,
+                inlateout("rsi") self.yielder => self.resume_at,
+                inlateout("rdx") self.resume_at => _,
                 inlateout("rax") u64::from(sse) => _,
                 inlateout("rcx") u64::from(x87) => _,
                 lateout("r12") _,
@@ -254,7 +254,7 @@ impl<I, Y> Coroutine<I, Y> {
         }
         #[cfg(weald_sanitizer = "thread")]
         fibre::came_back(before);
-        if self.left.is_null() {
+        if self.resume_at.is_null() {
             CoroutineResult::Return(())
         } else {
             // SAFETY: `suspend` has given it away, and its stack does not run (3).
@@ -266,22 +266,22 @@ impl<I, Y> Coroutine<I, Y> {
     #[inline]
     pub(super) fn prefetch(&self) {
         let top: *const u8 = ptr::with_exposed_provenance(self.stack.base().get());
-        prefetch(self.left, PREFETCHED);
+        prefetch(self.resume_at, PREFETCHED);
         prefetch(top.wrapping_sub(PREFETCHED), PREFETCHED);
     }
 
     pub(super) fn started(&self) -> bool {
-        self.left != self.start
+        self.resume_at != self.start
     }
 
     pub(super) fn done(&self) -> bool {
-        self.left.is_null()
+        self.resume_at.is_null()
     }
 
     /// Drops the body of a coroutine that did not start. Others are never unwound.
     pub(super) fn force_unwind(&mut self) {
         assert!(!self.started(), "nobody unwinds a coroutine from outside");
-        self.left = ptr::null_mut();
+        self.resume_at = ptr::null_mut();
         // SAFETY: it did not start, so the body lies where `new` has put it, above the words; the line
         // above says that it is gone.
         unsafe { (self.drop_body)(self.start.add(START * size_of::<usize>())) };

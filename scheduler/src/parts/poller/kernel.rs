@@ -25,7 +25,7 @@ const WAKE: usize = 0;
 const TIMER: usize = 1;
 
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct Polling {
     poll: Poll,
     events: Events,
     adopted: Events,
@@ -108,13 +108,13 @@ impl Registry {
     }
 }
 
-pub(super) fn new() -> io::Result<(Turn, Waker, Registry)> {
+pub(super) fn new() -> io::Result<(Polling, Waker, Registry)> {
     let poll = Poll::new()?;
     let waker = mio::Waker::new(poll.registry(), Token(WAKE))?;
     let registry = Registry(poll.registry().try_clone()?, poll.as_raw_fd());
     // Without one, short sleeps end up to a millisecond late.
     let timer = TimerFd::new(poll.registry(), Token(TIMER));
-    let turn = Turn {
+    let turn = Polling {
         poll,
         events: Events::with_capacity(BATCH),
         adopted: Events::with_capacity(ADOPTED_BATCH),
@@ -123,7 +123,7 @@ pub(super) fn new() -> io::Result<(Turn, Waker, Registry)> {
     Ok((turn, Waker(waker), registry))
 }
 
-impl Turn {
+impl Polling {
     /// Waits and hands the events on. Returns how many there were.
     pub(super) fn wait(&mut self, limit: Option<Duration>, sleep: bool) -> usize {
         let mut limit = limit;
@@ -177,7 +177,7 @@ fn hand_on(events: &Events) -> (usize, bool) {
 
 fn readiness(event: &mio::event::Event) -> Readiness {
     let mut bits = 0;
-    let told = [
+    let bits = [
         (event.is_readable(), Readiness::READABLE),
         (event.is_writable(), Readiness::WRITABLE),
         (event.is_read_closed(), Readiness::READ_CLOSED),
@@ -185,7 +185,7 @@ fn readiness(event: &mio::event::Event) -> Readiness {
         (event.is_error(), Readiness::ERROR),
         (event.is_priority(), Readiness::PRIORITY),
     ];
-    for (is, bit) in told {
+    for (is, bit) in bits {
         if is {
             bits |= bit;
         }

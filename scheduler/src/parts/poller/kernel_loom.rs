@@ -22,19 +22,19 @@ struct Kernel {
 }
 
 #[derive(Debug)]
-pub(super) struct Turn(Arc<Kernel>);
+pub(super) struct Polling(Arc<Kernel>);
 #[derive(Debug)]
 pub(super) struct Waker(Arc<Kernel>);
 #[derive(Debug)]
 pub(super) struct Registry(Arc<Kernel>);
 
-pub(super) fn new() -> io::Result<(Turn, Waker, Registry)> {
+pub(super) fn new() -> io::Result<(Polling, Waker, Registry)> {
     let kernel = Arc::new(Kernel {
         shared: Mutex::new(Shared::default()),
         condvar: Condvar::new(),
     });
     Ok((
-        Turn(kernel.clone()),
+        Polling(kernel.clone()),
         Waker(kernel.clone()),
         Registry(kernel),
     ))
@@ -66,7 +66,7 @@ impl Registry {
     }
 }
 
-impl Turn {
+impl Polling {
     pub(super) fn wait(&mut self, limit: Option<Duration>, _sleep: bool) -> usize {
         let mut shared = self.0.shared.lock();
         match limit {

@@ -68,7 +68,7 @@ pub(crate) struct Poller {
     wake_word: AtomicU64,
     /// Set while somebody is inside `turn`.
     locked: AtomicBool,
-    turn: UnsafeCell<kernel::Turn>,
+    polling: UnsafeCell<kernel::Polling>,
     waker: kernel::Waker,
     registry: kernel::Registry,
     /// What is registered, so that a poller that closes can tell those who wait.
@@ -104,7 +104,7 @@ impl Poller {
             entry: open::Entry::new(registry.descriptor())?,
             wake_word: AtomicU64::new(EMPTY),
             locked: AtomicBool::new(false),
-            turn: UnsafeCell::new(turn),
+            polling: UnsafeCell::new(turn),
             waker,
             registry,
             registered: Mutex::new(Registered::default()),
@@ -126,7 +126,7 @@ impl Poller {
             return 0;
         };
         // SAFETY: `locked` is ours.
-        self.turn
+        self.polling
             .with_mut(|turn| unsafe { (*turn).wait(Some(Duration::ZERO), false) })
     }
 
@@ -136,7 +136,7 @@ impl Poller {
             return 0;
         };
         // SAFETY: `locked` is ours.
-        let (events, woken) = self.turn.with_mut(|turn| unsafe { (*turn).adopt() });
+        let (events, woken) = self.polling.with_mut(|turn| unsafe { (*turn).adopt() });
         if woken && !fault!("poller_adopter_keeps_the_wake_up") {
             self.waker.wake();
         }

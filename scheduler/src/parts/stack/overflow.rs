@@ -141,7 +141,7 @@ fn report(size: usize) -> ! {
     let mut line = Line::new();
     // Writing a line cannot fail: what the descriptor does not take is lost.
     let _ = line.write_str("weald: stack overflow in ");
-    let mut told = false;
+    let mut is_reported = false;
     // Acquire: pairs with `set_describe`.
     let describe = DESCRIBE.load(Ordering::Acquire);
     if !describe.is_null() {
@@ -150,10 +150,10 @@ fn report(size: usize) -> ! {
         describe(&mut |name, id| {
             let name = if name.is_empty() { "<unnamed>" } else { name };
             let _ = write!(line, "green thread '{name}' (id {id})");
-            told = true;
+            is_reported = true;
         });
     }
-    if !told {
+    if !is_reported {
         let _ = line.write_str("a green thread");
     }
     let kib = size >> 10;
@@ -328,8 +328,8 @@ fn alt_stack_size() -> usize {
         /// Of `linux/auxvec.h`. Zero is the answer of a kernel that does not tell.
         const AT_MINSIGSTKSZ: libc::c_ulong = 51;
         // SAFETY: the call has no preconditions.
-        let told = unsafe { libc::getauxval(AT_MINSIGSTKSZ) };
-        usize::try_from(told).unwrap_or(0).max(libc::MINSIGSTKSZ)
+        let answer = unsafe { libc::getauxval(AT_MINSIGSTKSZ) };
+        usize::try_from(answer).unwrap_or(0).max(libc::MINSIGSTKSZ)
     };
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let frame = libc::MINSIGSTKSZ;

@@ -112,8 +112,8 @@ unsafe fn leave_mutexes(places: &Places, pointer: usize, head: usize) {
             let died =
                 |now| owned(now).then_some(now & libc::FUTEX_WAITERS | libc::FUTEX_OWNER_DIED);
             // Release: who locks it next sees what it guards as this thread has left it.
-            let told = word.fetch_update(Ordering::Release, Ordering::Relaxed, died);
-            if told.is_ok_and(|before| before & libc::FUTEX_WAITERS != 0) {
+            let before = word.fetch_update(Ordering::Release, Ordering::Relaxed, died);
+            if before.is_ok_and(|before| before & libc::FUTEX_WAITERS != 0) {
                 libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1);
             }
         }

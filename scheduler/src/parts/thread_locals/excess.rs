@@ -23,9 +23,9 @@ use super::heap::Heap;
 use super::ids::FIRST;
 use super::libraries::thread_segment;
 use super::memory::read;
-use super::own::Support;
 use super::pool::{LEN, kept, pool, put};
 use super::self_test::support;
+use super::support::Support;
 use super::visit::on_block;
 use super::{machine, slabs};
 

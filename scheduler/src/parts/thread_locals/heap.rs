@@ -8,7 +8,7 @@
 //! 1. No green thread leaves its stack inside of `malloc`, which calls nothing of the program's. So one
 //!    thread at a time uses the words of an OS thread, as `malloc` expects.
 //! 2. When a block becomes the running one, it has the words of this OS thread. The block remembers whose
-//!    words it has by a number that no two OS threads have ([`Lent`]): the addresses of an OS thread
+//!    words it has by a number that no two OS threads have ([`LentWords`]): the addresses of an OS thread
 //!    that has ended, its cache's among them, may be those of another one later.
 //! 3. A block that nobody runs on may have the words of an OS thread that has ended. Who calls a function
 //!    there lends it others first (`visit.rs`).
@@ -69,13 +69,13 @@ pub(super) struct Allocator {
 
 /// What an OS thread lends to the blocks that it runs on. Only that OS thread touches it.
 #[derive(Debug, Default)]
-pub(crate) struct Lent {
+pub(crate) struct LentWords {
     /// Zero: nothing is lent.
     id: Cell<usize>,
     words: [Cell<usize>; WORDS],
 }
 
-impl Lent {
+impl LentWords {
     #[inline(always)]
     pub(crate) fn id(&self) -> usize {
         self.id.get()
@@ -84,7 +84,7 @@ impl Lent {
 
 impl Heap {
     /// Notes what the running OS thread lends from now on.
-    pub(crate) fn note_lent(&self, lent: &Lent) {
+    pub(crate) fn note_lent_words(&self, lent: &LentWords) {
         static LAST: AtomicUsize = AtomicUsize::new(0);
         let Self::Words(words) = self else {
             return;
@@ -103,7 +103,7 @@ impl Heap {
     /// The block is the caller's, nobody runs on it, and it will run on this OS thread next.
     #[cold]
     #[inline(never)]
-    pub(super) unsafe fn lend(&self, pointer: usize, lent: &Lent) {
+    pub(super) unsafe fn lend(&self, pointer: usize, lent: &LentWords) {
         if let Self::Words(words) = self {
             // SAFETY: by contract; the places are those of two words of each block.
             unsafe { words.write(pointer, lent.words.each_ref().map(Cell::get)) };

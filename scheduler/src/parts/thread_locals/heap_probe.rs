@@ -143,11 +143,11 @@ mod tests {
     use std::ptr;
 
     use crate::parts::thread_locals::block::Block;
-    use crate::parts::thread_locals::heap::{Allocator, Heap, Lent, PIECE, Words};
+    use crate::parts::thread_locals::heap::{Allocator, Heap, LentWords, PIECE, Words};
     use crate::parts::thread_locals::host::host_pointer;
-    use crate::parts::thread_locals::own::Support;
     use crate::parts::thread_locals::pool::release;
     use crate::parts::thread_locals::self_test::support;
+    use crate::parts::thread_locals::support::Support;
 
     fn words(own: &Support) -> &Words {
         match &own.heap {
@@ -161,7 +161,7 @@ mod tests {
     fn run_on(
         own: &Support,
         block: &Block,
-        lent: &Lent,
+        lent: &LentWords,
         allocator: Allocator,
         host: usize,
     ) -> usize {
@@ -183,8 +183,8 @@ mod tests {
         // Addresses of OS threads, and of their caches, come again.
         for _ in 0..200 {
             let turn = || {
-                let lent = Lent::default();
-                own.note_lent(&lent);
+                let lent = LentWords::default();
+                own.note_lent_words(&lent);
                 let (host, allocator) = (host_pointer(), words.allocator);
                 let piece = allocator.use_once();
                 assert_eq!(run_on(own, &block, &lent, allocator, host), piece);

@@ -165,8 +165,8 @@ unsafe fn dynamic_of(
 ) -> std::ops::RangeInclusive<usize> {
     // Without slots nobody tells of those that come later.
     let slots = slots.map_or(usize::MAX, Slots::last);
-    let told = present.iter().map(|library| library.number).max();
-    let last = slots.max(told.unwrap_or(0));
+    let highest = present.iter().map(|library| library.number).max();
+    let last = slots.max(highest.unwrap_or(0));
     // SAFETY: by contract.
     let is_static = |number: &usize| unsafe { place(pointer, *number) }.is_some();
     let first = 1 + (1..=last).take_while(is_static).count();

@@ -240,7 +240,7 @@ mod tests {
     use std::mem::zeroed;
 
     use crate::parts::thread_locals::machine;
-    use crate::parts::thread_locals::own::Support;
+    use crate::parts::thread_locals::support::Support;
     use crate::parts::thread_locals::visit::{Blocked, on_block};
 
     /// Each copy of the crate in a process finds out for itself how the C library lays out a thread,
@@ -257,7 +257,7 @@ mod tests {
             (&ours, ours.make().unwrap()),
             (&theirs, theirs.make().unwrap()),
         ];
-        let told = Cell::new(-1);
+        let answer = Cell::new(-1);
         // SAFETY: a mutex of this stack, initialised before its use and destroyed after; nobody runs on
         // the blocks.
         unsafe {
@@ -269,9 +269,9 @@ mod tests {
             let on = |number: usize, f: unsafe extern "C" fn(_) -> _| {
                 let (own, block) = &threads[number];
                 on_block(&own.library.places, &own.heap, block.pointer(), || {
-                    told.set(f(mutex))
+                    answer.set(f(mutex))
                 });
-                told.get()
+                answer.get()
             };
             assert_eq!(on(0, libc::pthread_mutex_lock), 0);
             assert_eq!(on(0, libc::pthread_mutex_lock), 0);

@@ -316,7 +316,7 @@ pub(super) fn find() -> Found<CLibrary> {
         (field(c"_thread_db_pthread_key_data_seq", 64, 1)?, 0),
         (field(c"_thread_db_pthread_key_data_data", 64, 1)?, 8),
     ];
-    if pairs.iter().any(|(told, expected)| told != expected)
+    if pairs.iter().any(|(found, expected)| found != expected)
         || size(c"_thread_db_sizeof_pthread_key_struct")? != size_of::<Key>()
         || size(c"_thread_db_sizeof_pthread_key_data")? != size_of::<Value>()
         || size(c"_thread_db_sizeof_pthread_key_data_level2")? != KEY_BLOCK * size_of::<Value>()

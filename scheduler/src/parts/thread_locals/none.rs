@@ -75,10 +75,10 @@ pub(crate) fn host_pointer() -> usize {
 
 /// Nothing is lent.
 #[derive(Debug, Default)]
-pub(crate) struct Lent;
+pub(crate) struct LentWords;
 
 impl Support {
-    pub(crate) fn note_lent(&self, _lent: &Lent) {
+    pub(crate) fn note_lent_words(&self, _lent: &LentWords) {
         match self.0 {}
     }
 
@@ -87,7 +87,7 @@ impl Support {
     }
 
     #[allow(unsafe_code, reason = "elsewhere it switches thread-locals")]
-    pub(crate) unsafe fn arrive(&self, _block: &Block, _carrier: *const Host, _lent: &Lent) {
+    pub(crate) unsafe fn arrive(&self, _block: &Block, _carrier: *const Host, _lent: &LentWords) {
         match self.0 {}
     }
 

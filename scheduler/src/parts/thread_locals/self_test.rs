@@ -14,10 +14,10 @@ use std::thread::ThreadId;
 
 use super::block::Block;
 use super::cache::Cache;
-use super::heap::Lent;
+use super::heap::LentWords;
 use super::host::host_pointer;
 use super::memory::Found;
-use super::own::Support;
+use super::support::Support;
 use super::visit::Blocked;
 use super::{layout, machine, setxid};
 use crate::parts::coroutine::{Control, Coroutine, Resumed, Suspender};
@@ -122,7 +122,7 @@ unsafe fn resume<N>(
     coroutine: &mut Coroutine<(), N>,
     block: &Block,
     carrier: *const Host,
-    lent: &Lent,
+    lent: &LentWords,
     host: usize,
 ) -> Resumed<N> {
     // SAFETY: by contract; no thread-local is touched in between, and the pointer is the OS
@@ -230,8 +230,8 @@ fn test(own: &Support) -> Found<()> {
 
 fn test_with(own: &Support, key: libc::pthread_key_t) -> Found<()> {
     let (mut blocks, mut stacks) = (Cache::default(), stack::Cache::new());
-    let (host, lent) = (host_pointer(), Lent::default());
-    own.note_lent(&lent);
+    let (host, lent) = (host_pointer(), LentWords::default());
+    own.note_lent_words(&lent);
     let before = (NUMBER.get(), std::thread::current().id());
     // The second round runs on the blocks of the first.
     for round in 1..=2 {

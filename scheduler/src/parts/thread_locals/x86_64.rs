@@ -25,8 +25,8 @@ pub(super) fn refusal() -> Option<&'static str> {
         return Some("a sanitizer keeps what it knows of a thread in thread-locals");
     }
     // SAFETY: the call has no preconditions.
-    let told = unsafe { libc::getauxval(libc::AT_HWCAP2) };
-    (told & FSGSBASE == 0).then_some("user code may not write the FS base (no FSGSBASE)")
+    let answer = unsafe { libc::getauxval(libc::AT_HWCAP2) };
+    (answer & FSGSBASE == 0).then_some("user code may not write the FS base (no FSGSBASE)")
 }
 
 /// Bytes of a block, and from its beginning to the thread pointer, which has this alignment. `bytes`: of the

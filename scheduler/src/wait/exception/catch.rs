@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 
 use super::pending::note_exception;
 #[cfg(not(loom))]
-use super::pending::told;
+use super::pending::reported;
 use crate::green::exception::Exception;
 use crate::green::green_thread::Header;
 
@@ -61,13 +61,13 @@ pub(super) fn take<E: Error + 'static>(
 
 /// The result of a body that has ended: an exception that patched code was told of, by an error, and that
 /// nothing has raised since is in place of its value.
-pub(crate) fn or_told<T>(
+pub(crate) fn or_reported<T>(
     header: &Header,
     result: std::thread::Result<T>,
 ) -> std::thread::Result<T> {
     #[cfg(not(loom))]
     if result.is_ok()
-        && let Some(exception) = told(header)
+        && let Some(exception) = reported(header)
     {
         // A panic of the value's destructor has nowhere to go.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(result)));

@@ -10,7 +10,7 @@
 //! | source       | raised                          | tag        |
 //! |--------------|---------------------------------|------------|
 //! | `kill`       | in every blocking call          | `Kill`     |
-//! | `timeout`    | in every one inside the closure | `Scope(n)` |
+//! | `timeout`    | in every one inside the closure | `Timeout(n)` |
 //! | the others   | in one                          | `Once`     |
 //!
 //! Invariant 1: `Local` is touched by its own thread alone. An `exc_after` is live as long as it is
@@ -26,7 +26,7 @@ mod pending;
 mod raise;
 
 pub use self::catch::catch;
-pub(crate) use self::catch::{go_on, or_told};
+pub(crate) use self::catch::{go_on, or_reported};
 pub(crate) use self::defer::Hold;
 pub use self::defer::{defer, is_deferred};
 #[cfg(not(loom))]

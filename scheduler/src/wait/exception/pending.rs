@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::green::current;
 use crate::green::exception::AlarmKey;
 use crate::green::exception::{BoxError, Elapsed, Exception, Tag};
-use crate::green::exception::{Local, Scope};
+use crate::green::exception::{Local, TimeoutFrame};
 use crate::green::green_thread::Header;
 use crate::parts::last_words;
 use crate::shim::clock;
@@ -89,7 +89,7 @@ impl Raise {
 }
 
 impl Local {
-    /// How many of `scopes`, the outermost ones, are held with all else. `None`: nothing is held.
+    /// How many of `frames`, the outermost ones, are held with all else. `None`: nothing is held.
     fn held(&self, header: &Header) -> Option<usize> {
         if self.hold > 0 {
             return Some(self.held);
@@ -103,20 +103,20 @@ impl Local {
         let Some(held) = self.held(header) else {
             return self.earliest;
         };
-        let inner = self.scopes.iter().skip(held);
+        let inner = self.frames.iter().skip(held);
         inner.filter(|s| !s.raised).filter_map(|s| s.deadline).min()
     }
 
     /// The limits that have passed count as raised: a call of patched code was told of them.
     #[cfg(not(loom))]
-    fn tell_limits(&mut self, header: &Header) {
+    fn report_limits(&mut self, header: &Header) {
         if self.earliest.is_none() {
             return;
         }
         let now = clock::now();
         let first = self.held(header).unwrap_or(0);
-        for scope in self.scopes.iter_mut().skip(first) {
-            scope.told |= scope.deadline.is_some_and(|deadline| deadline <= now);
+        for frame in self.frames.iter_mut().skip(first) {
+            frame.reported |= frame.deadline.is_some_and(|deadline| deadline <= now);
         }
     }
 
@@ -139,7 +139,7 @@ impl Local {
 
     /// The next exception to raise, in the order of rule 8.
     fn next(&mut self, header: &Header) -> Option<Raise> {
-        self.told = false;
+        self.reported = false;
         let held = self.held(header);
         if held.is_none() && header.state.is_pending() && header.cold().inbox.lock().is_killed() {
             let again = std::mem::replace(&mut self.kill_raised, true);
@@ -153,15 +153,15 @@ impl Local {
         } else {
             None
         };
-        if self.scope_raised || now.is_some() {
+        if self.timeout_raised || now.is_some() {
             let first = held.unwrap_or(0);
-            let passed = self.scopes.iter_mut().skip(first).find(|scope| {
-                scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
+            let passed = self.frames.iter_mut().skip(first).find(|frame| {
+                frame.raised || matches!((frame.deadline, now), (Some(d), Some(n)) if d <= n)
             });
-            if let Some(scope) = passed {
-                let again = std::mem::replace(&mut scope.raised, true);
-                let tag = Tag::Scope(scope.id);
-                self.scope_raised = true;
+            if let Some(frame) = passed {
+                let again = std::mem::replace(&mut frame.raised, true);
+                let tag = Tag::Timeout(frame.id);
+                self.timeout_raised = true;
                 if !again {
                     self.find_earliest();
                 }
@@ -188,8 +188,8 @@ impl Local {
         }
         let now = self.earliest.map(|_| clock::now());
         let first = held.unwrap_or(0);
-        self.scopes.iter().skip(first).any(|scope| {
-            scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
+        self.frames.iter().skip(first).any(|frame| {
+            frame.raised || matches!((frame.deadline, now), (Some(d), Some(n)) if d <= n)
         })
     }
 
@@ -198,10 +198,10 @@ impl Local {
         let held = self.held(header);
         let now = self.earliest.map(|_| clock::now());
         let first = held.unwrap_or(0);
-        let passed = |scope: &Scope| {
-            scope.raised || matches!((scope.deadline, now), (Some(d), Some(n)) if d <= n)
+        let passed = |frame: &TimeoutFrame| {
+            frame.raised || matches!((frame.deadline, now), (Some(d), Some(n)) if d <= n)
         };
-        if self.scopes.iter().skip(first).any(passed) {
+        if self.frames.iter().skip(first).any(passed) {
             return true;
         }
         if held.is_some() || (now.is_none() && !header.state.is_pending()) {
@@ -335,11 +335,11 @@ pub(crate) fn peek(header: &Header) -> Option<Pending> {
     }
     // SAFETY: the thread asks about itself.
     let local = unsafe { header.local() };
-    local.tell_limits(header);
+    local.report_limits(header);
     Some(if local.is_timeout_due(header) {
         Pending::Elapsed
     } else {
-        local.told = true;
+        local.reported = true;
         Pending::Other
     })
 }
@@ -352,20 +352,20 @@ pub(crate) fn overslept(header: &Header) {
     }
     // SAFETY: the thread asks about itself.
     let local = unsafe { header.local() };
-    local.tell_limits(header);
+    local.report_limits(header);
     // A kill must not be forgotten by a thread that ends without another call of weald.
-    local.told |= local.held(header).is_none() && header.state.is_pending();
+    local.reported |= local.held(header).is_none() && header.state.is_pending();
 }
 
 /// What a thread's body must not end without: an exception that a call of patched code has failed
 /// because of, and that nothing has raised since.
 #[cfg(not(loom))]
-pub(crate) fn told(header: &Header) -> Option<Exception> {
+pub(crate) fn reported(header: &Header) -> Option<Exception> {
     if is_quiet(header) {
         return None;
     }
     // SAFETY: the thread asks about itself.
-    if !unsafe { header.local() }.told {
+    if !unsafe { header.local() }.reported {
         return None;
     }
     check(header).map(|raise| raise.exception)

@@ -100,7 +100,7 @@ impl Carrier {
             None => self.resume_outside(header, coroutine),
         };
         self.came_back(&task, start, &resumed);
-        self.left(inner, task, &resumed);
+        self.act_on(inner, task, &resumed);
     }
 
     #[inline(never)]
@@ -131,7 +131,7 @@ impl Carrier {
         coroutine: &mut Coroutine<(), Note>,
     ) -> Resumed<Note> {
         // SAFETY: by contract.
-        unsafe { own.arrive(block, std::ptr::from_ref(self).cast(), &self.lent) };
+        unsafe { own.arrive(block, std::ptr::from_ref(self).cast(), &self.lent_words) };
         self.door.leave();
         let resumed = coroutine.resume_from(self.control.get(), ());
         self.door.enter();

@@ -5,7 +5,7 @@ use crate::shim::atomic::{AtomicUsize, Ordering};
 
 /// Where and when a thread left its stack.
 #[derive(Debug)]
-pub(crate) struct Left {
+pub(crate) struct LeftAt {
     pub(crate) code: AtomicUsize,
     pub(crate) stack: AtomicUsize,
     pub(crate) frame: AtomicUsize,
@@ -15,7 +15,7 @@ pub(crate) struct Left {
     time: AtomicUsize,
 }
 
-impl Left {
+impl LeftAt {
     pub(crate) fn new() -> Self {
         Self {
             code: AtomicUsize::new(0),

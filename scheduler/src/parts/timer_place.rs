@@ -22,7 +22,7 @@ const GONE: usize = usize::MAX;
 
 /// See the module's comment.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct TimerPlace {
     word: AtomicUsize,
     key: AtomicU64,
 }
@@ -38,7 +38,7 @@ pub(crate) enum Found {
     Nowhere,
 }
 
-impl Place {
+impl TimerPlace {
     /// Of an entry that a worker is to put into its wheel.
     pub(crate) fn on_the_way() -> Self {
         Self::of(ON_THE_WAY)

@@ -10,7 +10,7 @@ use std::ptr;
 use std::sync::{Arc, Mutex};
 
 use super::block::Block;
-use super::heap::{Heap, Lent};
+use super::heap::{Heap, LentWords};
 use super::ids::Ids;
 use super::images::{Images, version_of};
 use super::kept::Kept;
@@ -80,8 +80,8 @@ impl Support {
     }
 
     /// Notes what the running OS thread lends from now on.
-    pub(crate) fn note_lent(&self, lent: &Lent) {
-        self.heap.note_lent(lent);
+    pub(crate) fn note_lent_words(&self, lent: &LentWords) {
+        self.heap.note_lent_words(lent);
     }
 
     /// Gives the block, which is as a new thread's, to this green thread.
@@ -114,7 +114,7 @@ impl Support {
     /// The block is that of a green thread that the caller alone may run; `carrier` and `lent` are the
     /// running OS thread's.
     #[inline(always)]
-    pub(crate) unsafe fn arrive(&self, block: &Block, carrier: *const Host, lent: &Lent) {
+    pub(crate) unsafe fn arrive(&self, block: &Block, carrier: *const Host, lent: &LentWords) {
         let pointer = block.pointer();
         // SAFETY: the block is complete, and nobody runs on it.
         unsafe {

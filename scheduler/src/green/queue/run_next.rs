@@ -14,9 +14,9 @@ use crate::green::green_thread::{Header, Task};
 use crate::shim::atomic::{AtomicPtr, Ordering};
 
 #[derive(Debug)]
-pub(crate) struct Slot(AtomicPtr<Header>);
+pub(crate) struct RunNext(AtomicPtr<Header>);
 
-impl Slot {
+impl RunNext {
     pub(crate) fn new() -> Self {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
@@ -54,7 +54,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for RunNext {
     fn drop(&mut self) {
         // SAFETY: nobody else has it.
         drop(unsafe { self.take() });
