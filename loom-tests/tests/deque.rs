@@ -36,7 +36,7 @@ use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering, fence};
 use weald_loom_tests::thread::{self, JoinHandle};
 use weald_loom_tests::{Model, check, witness};
 
-use self::deque::{Stealer, Owner};
+use self::deque::{Owner, Stealer};
 
 /// The scheduler's `queue::Steal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,131 +42,17 @@ mod channel;
 mod selecting;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
 use std::time::Duration;
 
-use weald_loom_tests::sync::Mutex;
 use weald_loom_tests::{Model, check, thread, witness};
-use weald_scheduler::io::Selection;
 
+use self::arms::channels::{recv_either, recv_or_send, two_channels};
+use self::arms::seen::{PASSES, Seen, recv_either_seen};
 use self::arms::{chosen_send, recv};
-use self::channel::arm::{RecvArm, SendArm};
-use self::channel::{Receiver, RecvError, Select, Sender, bounded};
+use self::channel::arm::SendArm;
+use self::channel::{RecvError, Select, bounded};
 use self::message::Message;
 use self::selecting::{Arm, Limit};
-
-type Ends = (Sender<Message>, Receiver<Message>);
-
-/// Two channels, the one with the lower address first.
-fn two_channels(capacity: usize) -> (Ends, Ends) {
-    let (one, other) = (bounded(capacity), bounded(capacity));
-    let address = |ends: &Ends| ptr::from_ref(ends.0.channel()).addr();
-    if address(&one) < address(&other) {
-        (one, other)
-    } else {
-        (other, one)
-    }
-}
-
-/// Receives from the first of the two that has something to say: which, and what.
-fn recv_either(a: &Receiver<Message>, b: &Receiver<Message>) -> (usize, Result<usize, RecvError>) {
-    let mut select = Select::new_biased();
-    select.recv(a);
-    select.recv(b);
-    let operation = select.select();
-    let index = operation.index();
-    let message = operation.recv(if index == 0 { a } else { b });
-    (index, message.map(Message::read))
-}
-
-/// Receives from the one or sends to the other; `Some`: it received.
-fn recv_or_send(from: &Receiver<Message>, to: &Sender<Message>, number: usize) -> Option<usize> {
-    let mut select = Select::new_biased();
-    select.recv(from);
-    select.send(to);
-    let operation = select.select();
-    if operation.index() == 0 {
-        let message = operation.recv(from).expect("the other end is there");
-        return Some(message.read());
-    }
-    assert!(operation.send(to, Message::new(number)).is_ok());
-    None
-}
-
-/// A receive that says who has chosen it; and whether it was itself.
-struct Seen<'a>(RecvArm<'a, Message>, bool);
-
-impl<'a> Seen<'a> {
-    fn new(receiver: &'a Receiver<Message>) -> Self {
-        Self(RecvArm::new(receiver), false)
-    }
-}
-
-// SAFETY: as the arm inside.
-unsafe impl Arm for Seen<'_> {
-    fn mutex(&self) -> Option<&Mutex<()>> {
-        self.0.mutex()
-    }
-
-    unsafe fn try_commit(&mut self) -> bool {
-        // SAFETY: by contract.
-        let done = unsafe { self.0.try_commit() };
-        witness!("under all locks", done);
-        self.1 = done;
-        done
-    }
-
-    fn try_alone(&mut self) -> bool {
-        let done = self.0.try_alone();
-        witness!("in the quick pass", done);
-        self.1 = done;
-        done
-    }
-
-    fn seems_ready(&self) -> bool {
-        self.0.seems_ready()
-    }
-
-    unsafe fn is_ready(&self) -> bool {
-        // SAFETY: by contract.
-        unsafe { self.0.is_ready() }
-    }
-
-    unsafe fn register(&mut self, selection: &Selection, index: usize) {
-        // SAFETY: by contract.
-        unsafe { self.0.register(selection, index) };
-    }
-
-    unsafe fn watch(&mut self, selection: &Selection, index: usize) {
-        // SAFETY: by contract.
-        unsafe { self.0.watch(selection, index) };
-    }
-
-    unsafe fn forget(&mut self) {
-        // SAFETY: by contract.
-        unsafe { self.0.forget() };
-    }
-
-    fn settle(&mut self) -> bool {
-        witness!("by a partner", !self.1);
-        self.0.settle()
-    }
-}
-
-/// How `Seen` arms are chosen.
-const PASSES: &[&str] = &["in the quick pass", "under all locks", "by a partner"];
-
-/// As `recv_either`, by arms that say who has chosen them.
-fn recv_either_seen(
-    a: &Receiver<Message>,
-    b: &Receiver<Message>,
-) -> (usize, Result<usize, RecvError>) {
-    let (mut a, mut b) = (Seen::new(a), Seen::new(b));
-    let arms: &mut [&mut dyn Arm] = &mut [&mut a, &mut b];
-    let index = selecting::select(arms, Limit::Until(None), true).expect("it waits for ever");
-    let chosen = if index == 0 { &mut a } else { &mut b };
-    (index, chosen.0.finish().map(Message::read))
-}
 
 /// Two channels, each with a sender of one message, and a select that takes one of the messages.
 fn a_quick_pass_meets_two_senders(name: &'static str, floor: u64, capacity: usize) {

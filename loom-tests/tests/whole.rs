@@ -11,12 +11,8 @@
 //! Invariant 4: whoever joins, or leaves a scope, sees all that the thread did.
 //! Invariant 5: a runtime that ends leaves no stack that was not unwound.
 #![cfg(loom)]
-#![allow(
-    unsafe_code,
-    reason = "migration shares thread-locals, and what is passed on has no lock"
-)]
-
 mod message;
+mod runtimes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -26,77 +22,11 @@ use weald_loom_tests::sync::Arc;
 use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering};
 use weald_loom_tests::{Flag, Model, check, explored, thread, unexplored, witness};
 use weald_scheduler::{
-    Exception, Killed, Runtime, RuntimeBuilder, ThreadLocals, blocking, call_after, exc_after,
-    park, park_timeout, scope, spawn, yield_now,
+    ThreadLocals, blocking, call_after, exc_after, park, park_timeout, scope, spawn, yield_now,
 };
 
 use self::message::Message;
-
-/// Of whatever length: the clock stands still unless somebody waits until a limit.
-const LIMIT: Duration = Duration::from_millis(1);
-
-fn builder(workers: usize) -> RuntimeBuilder {
-    Runtime::builder().workers(workers).spare_threads(1)
-}
-
-fn runtime(workers: usize) -> Runtime {
-    let builder = builder(workers);
-    // SAFETY: the models keep nothing in thread-locals.
-    let builder = unsafe { builder.share_thread_locals() };
-    builder.build().expect("a model starts")
-}
-
-/// A runtime whose workers sleep.
-fn resting(workers: usize) -> Runtime {
-    let runtime = runtime(workers);
-    runtime.run(|| ());
-    for _ in 0..workers {
-        // The others run until they sleep.
-        thread::yield_now();
-    }
-    runtime
-}
-
-/// Runs `program` with a runtime whose workers sleep when it begins. Its end is not explored.
-fn at_rest<R>(workers: usize, program: impl FnOnce(&Runtime) -> R) -> R {
-    let runtime = unexplored(|| resting(workers));
-    let result = program(&runtime);
-    unexplored(|| {
-        // The worker has done what it was about to do.
-        runtime.run(|| ());
-        assert_eq!(runtime.metrics().timers, 0, "a timer is left");
-        drop(runtime);
-    });
-    result
-}
-
-/// Which carrier runs the caller.
-fn carrier() -> loom::thread::ThreadId {
-    loom::thread::current().id()
-}
-
-/// Something on a stack.
-struct Frame<'a>(&'a Message);
-
-impl<'a> Frame<'a> {
-    fn new(frames: &'a Message) -> Self {
-        frames.add(1);
-        Self(frames)
-    }
-}
-
-impl Drop for Frame<'_> {
-    fn drop(&mut self) {
-        self.0.add(usize::MAX);
-    }
-}
-
-fn is_killed<T>(result: std::thread::Result<T>) -> bool {
-    result.is_err_and(|payload| {
-        let exception = payload.downcast_ref::<Exception>();
-        exception.is_some_and(|exception| exception.downcast_ref::<Killed>().is_some())
-    })
-}
+use self::runtimes::{LIMIT, at_rest, builder, carrier, ends, is_killed, resting, runtime};
 
 #[test]
 fn one_worker_runs_and_joins() {
@@ -529,63 +459,12 @@ fn a_pinned_thread_is_woken_as_its_carrier_comes_back() {
     );
 }
 
-/// From just before the spawn until the spawner has its result, or unwinds.
 #[test]
 fn a_spawn_meets_the_end_of_the_runtime() {
-    let witnesses = &["it ran", "it was refused", "it unwound"];
-    check(
-        Model::new("a_spawn_meets_the_end_of_the_runtime", 8000, witnesses),
-        || {
-            unexplored(|| {
-                let runtime = resting(1);
-                let frames = Arc::new(Message::new(0));
-                let begins = Arc::new(Flag::new());
-                let other = runtime.spawn({
-                    let (frames, begins) = (frames.clone(), begins.clone());
-                    move || {
-                        let _frame = Frame::new(&frames);
-                        let joined = explored(|| {
-                            begins.set();
-                            let child = spawn(|| ());
-                            catch_unwind(AssertUnwindSafe(|| child.join()))
-                        });
-                        witness!("it unwound", joined.is_err());
-                        let result = joined.unwrap_or_else(|payload| resume_unwind(payload));
-                        witness!("it ran", result.is_ok());
-                        witness!("it was refused", is_killed(result));
-                    }
-                });
-                begins.wait();
-                runtime.shutdown(Duration::ZERO);
-                assert_eq!(frames.look(), 0, "it has not unwound");
-                drop(other.join());
-            });
-        },
-    );
+    ends::meets_a_spawn("a_spawn_meets_the_end_of_the_runtime", 8000);
 }
 
 #[test]
 fn an_unpark_meets_the_end_of_the_runtime() {
-    let witnesses = &["it was unparked", "it was killed"];
-    check(
-        Model::new("an_unpark_meets_the_end_of_the_runtime", 11000, witnesses).bounded(1),
-        || {
-            let (runtime, parked) = unexplored(|| {
-                let runtime = runtime(1);
-                let parked = runtime.spawn(park);
-                thread::yield_now();
-                (runtime, parked)
-            });
-            let other = thread::spawn({
-                let parked = parked.thread().clone();
-                move || parked.unpark()
-            });
-            let clean = runtime.shutdown(Duration::ZERO);
-            let killed = is_killed(parked.join());
-            witness!("it was unparked", !killed);
-            witness!("it was killed", killed);
-            assert!(!clean || !killed, "who was killed was told of");
-            other.join().unwrap();
-        },
-    );
+    ends::meets_an_unpark("an_unpark_meets_the_end_of_the_runtime", 11000);
 }

@@ -1,6 +1,11 @@
 //! What the arms of a select are made of in models: ends of channels, something that becomes readable, something that ends.
 #![allow(dead_code, reason = "each model takes what it needs")]
 
+pub(crate) mod channels;
+pub(crate) mod events;
+pub(crate) mod seen;
+pub(crate) mod timers;
+
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::sync::atomic::{AtomicBool, Ordering};
 use weald_scheduler::io::{Pollable, WaitQueue, Waitable};
