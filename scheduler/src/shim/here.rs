@@ -21,14 +21,12 @@ pub(crate) struct Host {
 #[derive(Debug)]
 pub(crate) struct Front {
     /// Above zero while hooked calls of libc must not suspend the thread; the thread's own.
-    #[cfg(not(loom))]
     pub(crate) bypass: Cell<u32>,
 }
 
 impl Front {
     pub(crate) const fn new() -> Self {
         Self {
-            #[cfg(not(loom))]
             bypass: Cell::new(0),
         }
     }

@@ -11,6 +11,14 @@
 #[macro_use]
 mod for_models;
 
+/// Tells `weald::model` what the running thread waits for, from here to the end of the block.
+macro_rules! waits_for {
+    ($($what:tt)*) => {
+        #[cfg(loom)]
+        let _waits = crate::thin::Waits::begin(crate::thin::Wait::$($what)*);
+    };
+}
+
 #[cfg(all(
     target_os = "linux",
     target_env = "gnu",
@@ -24,7 +32,6 @@ mod for_models;
 pub(crate) mod arena;
 #[cfg(not(loom))]
 pub(crate) mod barrier;
-#[cfg(not(loom))]
 pub(crate) mod bypass;
 pub(crate) mod here;
 #[cfg(weald_sanitizer = "thread")]

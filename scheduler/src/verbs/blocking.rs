@@ -18,6 +18,7 @@ use crate::engine::inner::Inner;
 use crate::engine::permits::Permits;
 use crate::engine::share_forks;
 use crate::green::green_thread::Header;
+use crate::shim::bypass::Bypass;
 use crate::wait::exception::Hold;
 use crate::wait::os_header;
 use crate::wait::wait_queue::Interrupt;
@@ -131,10 +132,8 @@ fn with_permit<T>(header: &Header, permits: &Permits, f: impl FnOnce() -> T) -> 
         permits,
     };
     // What `f` calls is meant for the system.
-    #[cfg(not(loom))]
-    let bypass = crate::shim::bypass::Bypass::enter();
+    let bypass = Bypass::enter();
     let value = f();
-    #[cfg(not(loom))]
     drop(bypass);
     drop(inside);
     drop(hold);

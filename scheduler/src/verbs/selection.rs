@@ -26,7 +26,6 @@
 //! Checked by `loom-tests/tests/select.rs`.
 #![allow(unsafe_code, reason = "the waiting thread's header, by address")]
 
-#[cfg(not(loom))]
 use std::cell::Cell;
 use std::fmt;
 use std::time::Instant;
@@ -35,7 +34,6 @@ use crate::green::green_thread::{Header, Hint};
 use crate::green::wait_list::WaitQueue;
 use crate::parts::state::Why;
 use crate::shim::atomic::{AtomicUsize, Ordering};
-#[cfg(not(loom))]
 use crate::shim::bypass::Bypass;
 use crate::wait::waiter::{Admit, Ended, Waiting};
 
@@ -51,7 +49,6 @@ pub struct Selection {
     epoch: u32,
     /// Where libc is patched a lock of std's, taken to register, would else be waited for inside of
     /// this wait, with the same epoch; its waker would end both.
-    #[cfg(not(loom))]
     bypass: Cell<Option<Bypass>>,
 }
 
@@ -86,7 +83,6 @@ impl Selection {
             header: waiting.header(),
             epoch: waiting.epoch(),
             // SAFETY: the running thread's header is alive.
-            #[cfg(not(loom))]
             bypass: Cell::new(Some(Bypass::of(unsafe { &(*waiting.header()).front }))),
         }
     }
@@ -151,7 +147,6 @@ impl Selection {
     pub fn end(&self) -> Option<usize> {
         let first = self.give_up();
         self.waiting().abandon();
-        #[cfg(not(loom))]
         drop(self.bypass.take());
         first
     }
@@ -159,10 +154,8 @@ impl Selection {
     /// Waits. Afterwards nobody can claim it.
     #[inline]
     pub fn park(&self, deadline: Option<Instant>) -> Selected {
-        #[cfg(loom)]
-        let _waits = crate::thin::Waits::begin(crate::thin::Wait::Selection);
+        waits_for!(Selection);
         let ended = self.waiting().park(deadline, false, Admit::Reported);
-        #[cfg(not(loom))]
         drop(self.bypass.take());
         match self.give_up() {
             Some(arm)

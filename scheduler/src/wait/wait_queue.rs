@@ -12,15 +12,12 @@
 #![allow(unsafe_code, reason = "nodes on the waiters' stacks")]
 
 use std::cell::UnsafeCell;
-#[cfg(loom)]
-use std::ptr;
 use std::time::Instant;
 
 use crate::green::green_thread::Header;
 use crate::green::wait_list::{Node, WaitQueue, unlink};
 use crate::parts::state::Why;
-#[cfg(loom)]
-use crate::thin::{Wait, Waits};
+use crate::shim::bypass::Bypass;
 use crate::wait::exception::Raise;
 use crate::wait::waiter::{Admit, Ended, Waiting};
 
@@ -120,8 +117,7 @@ impl WaitQueue {
             // A wait for a lock there would be one inside of this one, with the same epoch: its waker
             // would end both, and the node would stay.
             // SAFETY: the running thread's header is alive.
-            #[cfg(not(loom))]
-            let _bypass = crate::shim::bypass::Bypass::of(unsafe { &(*waiting.header()).front });
+            let _bypass = Bypass::of(unsafe { &(*waiting.header()).front });
             ready()
         };
         if is_ready {
@@ -137,8 +133,7 @@ impl WaitQueue {
             // SAFETY: as above.
             unsafe { self.push_back(node) };
         }
-        #[cfg(loom)]
-        let _waits = Waits::begin(Wait::Queue(ptr::from_ref(self) as usize, self.1));
+        waits_for!(Queue(std::ptr::from_ref(self) as usize, self.1));
         let ended = waiting.park(deadline, false, admit);
         if let Ended::Woken(Why::NOTIFIED) = ended {
             // The waker took the node out.

@@ -22,8 +22,6 @@ use crate::green::switch_out::switch_out;
 use crate::parts::os_parker::Parker;
 use crate::parts::state::{WaitKind, Wake, Why};
 use crate::shim::clock;
-#[cfg(loom)]
-use crate::thin::{Wait, Waits};
 use crate::wait::exception::{self, Raise};
 use crate::wait::os_header;
 
@@ -325,8 +323,7 @@ pub(crate) fn sleep_until(deadline: Option<Instant>) {
         if deadline.is_some_and(|deadline| clock::now() >= deadline) {
             return;
         }
-        #[cfg(loom)]
-        let _waits = Waits::begin(Wait::Time);
+        waits_for!(Time);
         match Waiting::begin().park(deadline, false, Admit::Exceptions) {
             Ended::TimedOut => return,
             Ended::Raised(raise) => raise.unwind(),
@@ -344,8 +341,7 @@ pub(crate) fn park_until(deadline: Option<Instant>) {
         spend();
         return;
     }
-    #[cfg(loom)]
-    let _waits = Waits::begin(Wait::Unpark);
+    waits_for!(Unpark);
     loop {
         match Waiting::begin().park(deadline, true, Admit::Exceptions) {
             Ended::Woken(_) | Ended::TimedOut => return,

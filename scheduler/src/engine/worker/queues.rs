@@ -223,15 +223,13 @@ impl Core {
 
     /// A number below `below` (xorshift); which victim to begin with.
     pub(crate) fn random(&mut self, below: usize) -> usize {
-        #[cfg(loom)]
-        return below - 1;
-        #[cfg(not(loom))]
-        {
-            self.rng ^= self.rng << 13;
-            self.rng ^= self.rng >> 7;
-            self.rng ^= self.rng << 17;
-            usize::try_from(self.rng % below as u64).expect("below a usize")
+        if cfg!(loom) {
+            return below - 1;
         }
+        self.rng ^= self.rng << 13;
+        self.rng ^= self.rng >> 7;
+        self.rng ^= self.rng << 17;
+        usize::try_from(self.rng % below as u64).expect("below a usize")
     }
 
     /// Takes out what is left when the runtime has stopped: threads that were queued, and calls in the
