@@ -6,8 +6,8 @@
 //! | `available_parallelism`  | the same, and the quotas of all parents; asked anew each time |              |
 //!
 //! A quota that is no whole number of CPUs: the first rounds up, the second down. Go rounds up too, but has two
-//! threads at least. Rounded up, workers would be stopped by the kernel for a part of each period with green
-//! threads in their hands; so the smaller of the two counts, and it is 1 at least.
+//! threads at least. With a number that is rounded up, the kernel would stop workers for a part of each period, and
+//! the green threads that they run with them. So the smaller of the two answers counts, and it is 1 at least.
 
 /// CPUs that the process may use now, one at least.
 pub(crate) fn usable() -> usize {

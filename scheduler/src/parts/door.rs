@@ -1,5 +1,5 @@
-//! The door between a carrier and the worker whose seat it holds: the owner enters and leaves for
-//! next to nothing, the monitor can shut it from outside while the owner is out.
+//! The door between a carrier and the worker whose seat it holds. The carrier is the *owner*: it enters and leaves at
+//! almost no cost. The monitor can shut the door while the owner is out.
 //!
 //! The owner is *inside* while it runs the scheduler and *outside* while it runs a green thread's
 //! code. Every touch of the worker's core happens inside.
@@ -8,23 +8,23 @@
 //! |-----------|------------------------------------------------|--------------------------------------|
 //! | null      | no seat                                        | owner's `sit`                        |
 //! | seat      | the owner's, whenever it is inside             | owner's `sit`, monitor -> seat + TAG |
-//! | seat + TAG| somebody looks whether the owner is outside    | monitor -> seat, or -> null (seized);|
+//! | seat + TAG| the monitor looks whether the owner is outside | monitor -> seat, or -> null (seized);|
 //! |           |                                                | owner's `sit` (it was inside)        |
 //!
 //! Entering: 1. `entered` = true; 2. light fence; 3. load `held`: if it is not what the owner last
 //! knew, wait for the lock and look again.
+//!
 //! Seizing, under the lock: 1. seat -> seat + TAG; 2. heavy fence; 3. load `entered`: true, put the
 //! seat back; false, and the tag is still there, seat + TAG -> null: the seat is the monitor's. To hold
-//! the owner out is the same, but the seat is put back when the monitor has done what it wanted.
+//! the owner out takes the same steps, but the monitor puts the seat back when it has done what it wanted.
 //!
-//! It is Dekker's handshake, asymmetric: the light fence only holds the compiler, the heavy one is
-//! `membarrier(2)`, which puts a fence into every thread of the process; where the kernel has none
-//! both are real fences (`shim/barrier.rs`). Either the owner sees the tag, or the monitor sees
-//! `entered`.
+//! This is Dekker's handshake with unequal fences. The light fence stops only the compiler. The heavy one is
+//! `membarrier(2)`, which puts a fence into every thread of the process. Where the kernel has no such call, both
+//! are real fences (`shim/barrier.rs`). Either the owner sees the tag, or the monitor sees `entered`.
 //!
 //! Invariant 1: while `entered` is set and the owner has passed step 3, nobody takes its seat.
 //! Invariant 2: the core passes with the seat: `leave` releases it, step 3 of seizing acquires it. So
-//! who holds the owner out has the core for that time; putting the seat back releases it.
+//! while the monitor holds the owner out, the core is the monitor's; putting the seat back releases it.
 //! Invariant 3: an owner whose seat was seized notices when it enters next, before it touches
 //! anything, because `held` is no longer what it knew.
 //! Invariant 4: a `sit` by an owner that was inside wins over the monitor, also if it has left since and
@@ -56,7 +56,7 @@ pub(crate) struct Door<T> {
     view: Cell<*const T>,
     /// How often the owner has come in without the seat that it had before it went out.
     losses: AtomicUsize,
-    /// Held by who decides about the owner's seat.
+    /// The monitor holds this lock while it decides about the owner's seat.
     decision: Mutex<()>,
 }
 
@@ -173,7 +173,7 @@ impl<T> Door<T> {
         self.held.swap(seat.cast_mut(), Ordering::AcqRel);
     }
 
-    /// Which seat the owner holds, for others; old as soon as it is told.
+    /// Which seat the owner holds, for others. The answer may be out of date when it is read.
     pub(crate) fn held(&self) -> *const T {
         untagged(self.held.load(Ordering::Acquire))
     }
@@ -223,7 +223,7 @@ impl<T> Door<T> {
         let fenced = barrier::heavy();
         let blind = fault!("door_seizes_without_a_look");
         let is_out = fenced && (blind || !self.entered.load(Ordering::Acquire));
-        // Before the fence it may have come in, sat elsewhere and gone out again: then the tag is gone.
+        // Before the fence the owner may have come in, taken another seat and gone out again: then the tag is gone.
         let holds = fault!("door_trusts_in_a_tag_that_is_gone")
             || ptr::eq(self.held.load(Ordering::Acquire), tagged(seat));
         let result = (is_out && holds).then(|| decision(self));

@@ -1,21 +1,21 @@
-//! Whether a green thread that a peer woke waits in the worker's slot, where it runs next and nobody finds it,
-//! or goes where a worker that sleeps finds it.
+//! Decides where a green thread goes that a peer has woken: into `RunNext`, where it runs next and no other worker
+//! finds it, or into a queue, where a worker that sleeps can find it (the thread is *shared*).
 //!
-//! If the peer waits next, as peers mostly do, to wake another worker is in vain, and tears the pair apart.
-//! If it computes on, the thread in the slot waits beside a worker that has nothing to do. So a worker learns
-//! from what it has tried: a thread that was shared is looked at again when its waker has left its stack.
+//! Most peers wait next. Then it is useless to wake another worker, and it tears the pair apart. If the peer goes on
+//! to compute, the woken thread waits although another worker has nothing to do. So a worker learns from
+//! what it has tried: it judges each share when the waker has left its stack.
 //!
 //! | state     | shares                              | leaves by                                             |
 //! |-----------|-------------------------------------|-------------------------------------------------------|
-//! | computing | each                                | a share in vain -> trying                             |
+//! | computing | each                                | a useless share -> trying                             |
 //! | trying    | one, then one in ever more looks at | a share that was of use, or the monitor (it has found |
-//! |           | the clock                           | a slot that nobody came for) -> computing             |
+//! |           | the clock                           | a woken thread that did not run) -> computing         |
 //!
-//! After a sleep a worker tries at once: what it is woken for may well compute.
+//! After a sleep a worker tries at once: the thread that it was woken for may compute.
 
 use std::time::{Duration, Instant};
 
-/// A share was of use if its waker went on for so long: about what another worker needs to wake up.
+/// A share was useful if the waker went on for so long. Another worker needs about this time to wake up.
 const OF_USE: Duration = Duration::from_micros(30);
 
 /// The most looks at the clock between two tries; a guess.
@@ -42,7 +42,7 @@ impl Eagerness {
         }
     }
 
-    /// May a thread that a peer woke be shared? If so it is, and `saw` must be called as soon as the peer
+    /// Whether a thread that a peer woke is to be shared. If so, the caller must call `saw` as soon as the peer
     /// has left its stack.
     pub(crate) fn is_due(&mut self, now: impl FnOnce() -> Instant) -> bool {
         if !self.computing {
@@ -70,7 +70,7 @@ impl Eagerness {
         }
     }
 
-    /// A thread in the slot had to be fetched by another, as the worker did not come for it.
+    /// The monitor has moved the thread in `RunNext` elsewhere, because the worker did not come to run it.
     pub(crate) fn computes(&mut self) {
         self.computing = true;
         self.left = 0;

@@ -12,12 +12,12 @@
 //! | 3. DONE; if it leaves something: spawned + 1      | 3. reads spawned again: the same?       |
 //! | 4. `Ending::end`                                  |                                         |
 //!
-//! One more may come: a carrier that has found a timer due, and the runtime not closing, starts a thread for
-//! it, and nobody waits for that carrier. So a shutdown in which all have ended asks once more when no carrier
-//! runs ([`some_are_left`]).
+//! One more thread may come: a carrier may find that a timer is due and that the runtime is not closing yet. It
+//! then starts a thread for the timer, and nobody waits for that carrier. So a shutdown that has seen all threads
+//! end asks once more when no carrier runs ([`some_are_left`]).
 //!
-//! Invariant: if the answer is yes, each thread that was counted as spawned by then is DONE, and no
-//! further one is counted but by somebody who is none of them.
+//! Invariant: if the answer is yes, each thread that was counted as spawned by then is DONE, and none of them
+//! starts a further one.
 //! Orderings: step 2 of the thread releases step 1, so whoever has seen its count sees its carrier
 //! in between, or later; step 4 releases step 3.
 //! Checked by `loom-tests/tests/ends.rs`.
@@ -47,7 +47,7 @@ impl Ending {
         self.0.store(false, order);
     }
 
-    /// Waits while a thread is in between; some instructions, unless its OS thread is interrupted.
+    /// Waits while a thread is between the two steps. That takes some instructions, unless its OS thread is interrupted.
     fn wait(&self) {
         while self.0.load(Ordering::Acquire) {
             thread::yield_now();
@@ -55,8 +55,8 @@ impl Ending {
     }
 }
 
-/// True if all threads have ended, and none is to come that one of them leaves behind. The numbers
-/// are read with `Acquire`.
+/// True if all threads have ended and none of them has left another thread behind. The caller reads the numbers
+/// with `Acquire`.
 pub(crate) fn all_ended<'a>(
     ended: impl Fn() -> u64,
     spawned: impl Fn() -> u64,

@@ -1,4 +1,5 @@
-//! `errno`, put back where its change is nobody's business: in a signal handler, and after an optional call that was refused.
+//! Puts `errno` back where the program must not see a change of it: in a signal handler, and after an optional
+//! system call that was refused.
 #![allow(unsafe_code, reason = "C libraries have it at an address")]
 
 #[cfg(any(target_os = "illumos", target_os = "solaris"))]

@@ -1,5 +1,4 @@
-//! What a green thread has forked off and not begun: the second halves of its [`join`](crate::join)s, each
-//! of which others may take.
+//! The second halves of a green thread's [`join`](crate::join)s that nobody has begun. Other threads may take them.
 //!
 //! A half lies in a [`Fork`] on the thread's stack. While the thread runs the first half, the fork is in
 //! the list; then the thread takes it out and runs it, unless somebody else has taken it meanwhile. Forks
@@ -22,8 +21,8 @@
 //! | `last`   | the thread   | the link that the next fork goes into                  |
 //! | `cursor` | a taker      | the link that leads to fork number `taken`             |
 //!
-//! A *taker* is who has the right to take. The thread itself has it inside its carrier's door; anybody else
-//! while he holds that carrier out of it (`door.rs`). So there is one taker at a time.
+//! A *taker* has the right to take forks. The thread itself has this right inside its carrier's door. Another thread
+//! has it while it holds that carrier out of the door (`door.rs`). So there is one taker at a time.
 //!
 //! The thread pushes and pops without the right, as this must cost next to nothing:
 //! - Push: 1. write the link; 2. `pushed` += 1, a release.
@@ -41,11 +40,11 @@
 //! Invariant 3: a frame goes only after its fork was popped and, if it was taken, `settle` has put
 //! `taken` and `cursor` back to before it. So no link leads to a frame that is gone, but for links that
 //! `pushed` says are not valid.
-//! Invariant 4: a taken fork is started before its taker lets go of the right, if he is not the thread.
+//! Invariant 4: a taker that is not the thread itself starts a taken fork before it gives up the right.
 //!
-//! Rejected: a deque per worker, as rayon has it. A green thread may migrate in the middle of a first half, and
-//! what it has forked must go along. And a Chase-Lev pop has a real fence, which is half of what a fork
-//! costs here.
+//! Rejected: a deque for each worker, as in rayon. A green thread may migrate in the middle of a first half, and
+//! its forks must go along. And a pop of a Chase-Lev deque has a real fence, which costs half as much as a whole
+//! fork costs here.
 //! Checked by `loom-tests/tests/forks.rs`.
 #![allow(
     unsafe_code,

@@ -1,10 +1,10 @@
-//! Blocks an OS thread until it is notified: on a condition variable or, beside descriptors that it
-//! waits for as well, in poll(2) with a pipe of its own.
+//! Blocks an OS thread until it is notified: on a condition variable or, if the thread waits for descriptors
+//! too, in poll(2) with a pipe of its own.
 //!
-//! Invariant 1: `notified` is set by `notify` and taken by who waits, under the lock, so no notice is
+//! Invariant 1: `notify` sets `notified` and the waiter takes it, both under the lock. So no notice is
 //! lost, and none is left for a later wait.
 //! Invariant 2: a byte lies in the pipe exactly if `written`. It is written only while somebody polls,
-//! and taken out before that one leaves; so neither the write nor the read ever waits.
+//! and the poller takes it out before it leaves. So neither the write nor the read ever waits.
 
 #[cfg(not(loom))]
 use std::io;
@@ -103,8 +103,8 @@ impl Parker {
         })
     }
 
-    /// Waits for `notify`, or until there is something to say of one of the descriptors, of which the
-    /// last is `wake_fd`'s, or until the deadline. True: notified.
+    /// Waits for `notify`, for an event of one of the descriptors (the last one is `wake_fd`'s), or until the
+    /// deadline. True: notified.
     pub(crate) fn poll(&self, fds: &mut [libc::pollfd], deadline: Option<Instant>) -> bool {
         {
             let mut notices = self.notices.lock();
@@ -142,8 +142,8 @@ impl Pipe {
     }
 }
 
-/// False: a signal, or a clock that is ahead; once more. An error ends it: the caller's look at its
-/// descriptors will meet it too.
+/// False: a signal came, or the clock was ahead; the caller tries once more. An error ends the wait: the caller
+/// will meet it too when it looks at its descriptors.
 #[cfg(not(loom))]
 fn poll_once(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> bool {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));

@@ -1,4 +1,4 @@
-//! What the system says of one of the process's OS threads.
+//! What the system knows about an OS thread of this process.
 
 /// Whether an OS thread waits inside the kernel: for a lock, a descriptor, the disk. False: it computes, or
 /// would if it had a CPU. `None`: the system does not tell.

@@ -3,26 +3,25 @@
 //!
 //! std counts the panics that unwind on each OS thread; `thread::panicking()` tells whether there are
 //! any. A green thread that waits in a destructor while it unwinds would leave its panics on that count,
-//! and whoever runs there meanwhile would seem to unwind. Where green threads have thread-locals of their
-//! own the count goes with them. Elsewhere it is moved by what std promises of unwinding and by nothing
-//! else: `resume_unwind` counts one more on the OS thread where it is called, and `catch_unwind` one less
+//! and the threads that run there meanwhile would seem to unwind. Where green threads have thread-locals of their
+//! own, the count goes with them. Elsewhere this file moves it, and it uses only what std promises about
+//! unwinding: `resume_unwind` counts one more on the OS thread where it is called, and `catch_unwind` one less
 //! on the OS thread where it catches. A [`Half`] is a coroutine that unwinds and has stopped in the
-//! middle, in a destructor. To begin one adds one here; to finish one takes one off here, wherever it was
-//! begun.
+//! middle, in a destructor. To begin a half adds one to the count of this OS thread. To finish a half takes one
+//! off the count of this OS thread, wherever the half was begun.
 //!
 //! | step                        | its OS thread's count | what is needed or left               |
 //! |-----------------------------|-----------------------|--------------------------------------|
 //! | a thread leaves its stack   | one less, to zero     | for each step a half from the stock  |
 //! | it goes on, there or not    | one more, as before   | for each step a new half in the stock|
 //!
-//! The first halves are begun by the *keeper*, an OS thread that does nothing else and therefore may have
-//! any count. It also finishes those that are too many, and all of them when nobody has needed one for a
-//! second, and then ends: as long as there is a half, `thread::panicking()` costs everybody a few
-//! instructions more.
+//! The *keeper* begins the first halves. It is an OS thread that does nothing else, so its count may be anything. It
+//! also finishes the halves that are too many. When nobody has needed one for a second, it finishes all of them and
+//! ends: while there is a half, `thread::panicking()` costs every thread a few instructions more.
 //!
 //! Invariant 1: the count of any other OS thread is that of the green thread that runs there.
-//! Invariant 2: the count of the keeper is `away` and the number of halves in the stock together, but
-//! for those being begun or finished. So it never falls below zero.
+//! Invariant 2: the count of the keeper is the sum of `away` and of the number of halves in the stock, except
+//! for halves that are just being begun or finished. So it never falls below zero.
 //!
 //! Rejected: a flag that is set where a green thread begins to unwind. The panic hook would be the only
 //! place for it; programs replace hooks, and `resume_unwind` calls none.
@@ -39,12 +38,12 @@ use crate::parts::stack::{self, Cache, DEFAULT_STACK, Stack};
 use crate::shim::bypass::Bypass;
 use crate::shim::plain::{Condvar, Mutex, MutexGuard};
 
-/// Halves that the keeper begins at a time: first so many, then twice as many each time that the stock
-/// was used up, to the bound. One takes some 3 us, and whoever wants one waits for the whole batch.
+/// How many halves the keeper begins at a time: at first, and at most. The number doubles each time that the stock
+/// was used up. A half takes some 3 us, and a thread that needs one waits for the whole batch.
 const BATCH: usize = 16;
 const LARGEST_BATCH: usize = 128;
 
-/// The stock has no more halves than this for long.
+/// The keeper reduces the stock to this many halves.
 const MOST: usize = 4 * LARGEST_BATCH;
 
 /// The keeper ends when nobody has needed it for so long.

@@ -16,19 +16,19 @@ pub const ALL: u32 = u32::MAX >> 1;
 /// The kinds of calls that are patched where nothing else was said.
 static ON: AtomicU32 = AtomicU32::new(0);
 
-/// In [`ON`], in the child of a fork: nothing is patched any more, for nobody.
+/// A bit of [`ON`] in the child of a fork: nothing is patched any more.
 const FORKED: u32 = 1 << 31;
 
 /// Patched threads may exist: a child of a fork must be told.
 static MAY_BE_PATCHED: AtomicBool = AtomicBool::new(false);
 
-/// A child has one OS thread, and no scheduler but the parent's memory of it; its epoll instances are
-/// shared with the parent. What it calls before it runs another program is for the system.
+/// The child has one OS thread and no running scheduler, only a copy of the parent's memory. It shares its epoll
+/// instances with the parent. So its calls go to the system until it runs another program.
 extern "C" fn in_child() {
     ON.store(FORKED, Ordering::Relaxed);
 }
 
-/// What was said of one green thread.
+/// What the program has chosen for one green thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// Nothing: it follows the process.
@@ -59,7 +59,7 @@ impl From<Choice> for Option<bool> {
 }
 
 impl Choice {
-    /// The kinds of calls that are patched for a green thread of which this was said.
+    /// The kinds of calls that are patched for a green thread with this choice.
     #[inline]
     pub(crate) fn kinds(self) -> u32 {
         match self {
@@ -73,7 +73,7 @@ impl Choice {
     }
 }
 
-/// What must be so before the first patched thread runs: a child of a fork hears that nothing is
+/// Prepares the process for the first patched thread: from now on the child of a fork learns that nothing is
 /// patched in it.
 #[inline]
 pub(crate) fn prepare() {

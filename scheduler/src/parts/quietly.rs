@@ -1,11 +1,11 @@
-//! Dropping what is the user's where a panic has nowhere to go.
+//! Drops values of the user's where a panic could not be reported.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How many payloads in a row may panic when they are dropped; a guess. The next one is leaked.
 const PAYLOADS: usize = 8;
 
-/// Drops a value. A destructor that panics has nobody to tell; nor has that of the panic's payload.
+/// Drops a value. A panic of its destructor is caught and ignored, and so is a panic of the payload's destructor.
 pub(crate) fn drop_quietly<T>(value: T) {
     let mut panicked = catch_unwind(AssertUnwindSafe(|| drop(value)));
     for _ in 0..PAYLOADS {

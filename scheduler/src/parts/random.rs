@@ -12,7 +12,7 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(crate) struct Random(Cell<u64>);
 
 impl Random {
-    /// Begins where no other number does soon.
+    /// Begins at a point that other numbers do not reach soon.
     pub(crate) fn new(number: u64) -> Self {
         Self(Cell::new(number.wrapping_mul(0xd134_2543_de82_ef95)))
     }

@@ -1,6 +1,6 @@
 //! Whether the processor keeps a *shadow stack* of the running thread: a second stack, of return
-//! addresses alone, which ordinary code cannot write. A `ret` that finds another address than the
-//! shadow stack has ends the process.
+//! addresses alone, which ordinary code cannot write. If a `ret` finds another address than the one on the
+//! shadow stack, the process ends.
 //!
 //! Green threads are not made for that: the first return on a stack of theirs would fault. So a
 //! runtime does not start there. `ARCHITECTURE.md` tells what support would take.
@@ -10,7 +10,7 @@
 //! | x86-64       | CET, `SHSTK`  | `arch_prctl(ARCH_SHSTK_STATUS)`, Linux 6.6           |
 //! | AArch64      | GCS           | `prctl(PR_GET_SHADOW_STACK_STATUS)`, Linux 6.13      |
 //!
-//! The status is that of the thread that asks; those that it starts have the same.
+//! The kernel answers for the thread that asks. The threads that it starts have the same status.
 //! `WEALD_SHADOW_STACK_STATUS`, a number, stands for what the kernel says: to test this file.
 #![allow(unsafe_code, reason = "asks the kernel")]
 
@@ -19,7 +19,7 @@ use std::io;
 /// `ARCH_SHSTK_SHSTK` of x86-64, `PR_SHADOW_STACK_ENABLE` of AArch64: the thread has one.
 const ENABLED: u64 = 1;
 
-/// What a runtime says that does not start.
+/// The error of a runtime that does not start for this reason.
 pub(crate) const REFUSAL: &str = "this process runs with hardware shadow stacks (x86 CET or AArch64 GCS), on which green \
      threads cannot switch stacks; start it without them, for instance with \
      GLIBC_TUNABLES=glibc.cpu.x86_shstk=off or glibc.cpu.aarch64_gcs=0";

@@ -1,12 +1,11 @@
-//! Asks the kernel to let the others onto the CPU sooner than an OS thread that runs a green thread
-//! that computes for long.
+//! Asks the kernel to prefer other OS threads to one whose green thread computes for long.
 //!
 //! Linux (EEVDF, from 6.12) lets a thread choose the length of its time slice, `sched_runtime` of
-//! sched_setattr(2). It changes nothing of its share; but who wakes up and asks for less at a time
-//! comes first. So with long slices for those that compute, the workers that serve sockets, and
-//! everybody else on the machine, wait for a CPU no longer than without them; and with short ones for
-//! the carriers that took over from those, these do not wait for each other's slices to end either.
-//! Where there is no such thing, or the thread is not scheduled in the ordinary way, nothing happens.
+//! sched_setattr(2). The length does not change the thread's share of the CPU. But a thread that wakes up and has a
+//! shorter slice runs first. So carriers with hogs get long slices: workers that serve sockets, and all other
+//! threads of the machine, then wait for a CPU no longer than if there were no hogs. And carriers that took over
+//! from hogs get short slices, so they do not wait for each other's slices to end.
+//! Where the kernel has no such slices, or the thread is not scheduled in the ordinary way, nothing happens.
 #![allow(unsafe_code, reason = "two system calls")]
 
 /// How long an OS thread may run at a time while others want its CPU.
@@ -39,7 +38,7 @@ struct SchedAttr {
 #[cfg(target_os = "linux")]
 const RESET_ON_FORK: u64 = 1;
 
-/// Sets that of the calling OS thread.
+/// Sets the time slice of the calling OS thread.
 #[cfg(target_os = "linux")]
 pub(crate) fn set(slice: Slice) {
     const SIZE: libc::c_uint = 48;

@@ -1,4 +1,4 @@
-//! The state word of a green thread (or of an OS thread that waits like one): who may resume it.
+//! The state word of a green thread (or of an OS thread that waits like one). It decides which waker may resume it.
 //!
 //! ```text
 //! 63            32 31      16 15        8 7                                     0
@@ -21,7 +21,7 @@
 //! | NO_EXC   | `park`, while PARKED      | this wait does not end by an exception              |
 //! | IN_PLACE | `park`, while PARKED      | its OS thread is blocked: wake that, queue nothing  |
 //! | ORPHAN   | `finish`                  | the result is there, and nobody will take it        |
-//! | LATE     | `finish`                  | something was thrown when the thread looked no more |
+//! | LATE     | `finish`                  | an exception came after the thread's last look      |
 //!
 //! Each wait has an *epoch*, one more than the last one's. A waker names the epoch of the wait that
 //! it means:
@@ -34,11 +34,11 @@
 //!
 //! Invariant 1: a wait ends exactly once: each epoch is stepped to and then its PARKED cleared, or
 //! it is stepped to by the early waker, by `park` that finds a token or exception, or by `abandon`.
-//! Invariant 2: PARKED is set only by who runs on no part of the thread's stack (its carrier), or,
-//! with IN_PLACE, by the thread itself; so a winner may resume it at once.
+//! Invariant 2: the thread's carrier sets PARKED when it has left the thread's stack; with IN_PLACE the thread
+//! itself sets it. So a winner may resume the thread at once.
 //! Invariant 3: no wait but one with BY_TOKEN sets or consumes TOKEN.
-//! Invariant 4: one drops or takes the result: the thread itself, before DONE, if it saw no HANDLE; the
-//! handle, if HANDLE was there at DONE; else whoever ORPHAN was told to.
+//! Invariant 4: the result is dropped or taken once: by the thread itself, before DONE, if it saw no HANDLE; by the
+//! handle, if HANDLE was there at DONE; else by the caller that `finish` told of ORPHAN.
 //!
 //! Orderings: setting PARKED releases the stack, `wake` acquires it. An early wake releases what
 //! the waker wrote, `park` acquires it. DONE releases the result. There is no store-load handshake:
@@ -94,7 +94,7 @@ pub(crate) struct WaitKind {
 impl WaitKind {
     #[inline(always)]
     fn bits(self) -> u64 {
-        // Without a branch: this is made of a note at each parking.
+        // Without a branch, because it is computed at each parking.
         PARKED
             | (u64::from(self.by_token) * BY_TOKEN)
             | (u64::from(!self.interruptible) * NO_EXC)
@@ -123,7 +123,7 @@ pub(crate) struct Remains {
     pub(crate) joiners: bool,
     /// The result, which nobody will take.
     pub(crate) result: bool,
-    /// What was thrown too late.
+    /// Exceptions that came too late.
     pub(crate) errors: bool,
 }
 
@@ -157,7 +157,7 @@ impl State {
         epoch_of(self.0.load(Ordering::Relaxed)).wrapping_add(1)
     }
 
-    /// How it waits, if it is parked; old as soon as it is told.
+    /// How it waits, if it is parked. The answer may be out of date when it is read.
     pub(crate) fn waits(&self) -> Option<WaitKind> {
         let word = self.0.load(Ordering::Acquire);
         (word & PARKED != 0).then_some(WaitKind {
@@ -270,7 +270,7 @@ impl State {
         })
     }
 
-    /// Hands over the user's token: ends a wait that takes it, or keeps it for the next such wait.
+    /// Gives the thread the user's token: ends a wait that takes it, or keeps it for the next such wait.
     #[inline]
     pub(crate) fn unpark(&self) -> Wake {
         self.step(|word| {
@@ -315,7 +315,7 @@ impl State {
     }
 
     /// Ends the thread, and publishes its result. `kept`: the result is still in its place.
-    /// `listens`: the thread has not said that it looks at no exception any more. True: something of
+    /// `listens`: the thread has not announced that it will look at no further exception. True: something of
     /// the user's is left that no handle will take; [`remains`](Self::remains) tells what.
     #[inline]
     pub(crate) fn finish(&self, kept: bool, listens: bool) -> bool {
@@ -354,7 +354,7 @@ impl State {
         self.0.fetch_or(JOINERS, order) & DONE != 0
     }
 
-    /// The handle goes. True: the thread has ended, so the result is the caller's to drop.
+    /// The handle is dropped. True: the thread has ended, so the result is the caller's to drop.
     #[inline]
     pub(crate) fn drop_handle(&self) -> bool {
         if self.is_done() {

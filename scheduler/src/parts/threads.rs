@@ -1,13 +1,12 @@
 //! The OS threads of a runtime, each until it has been joined.
 //!
-//! One that ends while the runtime lives (a spare carrier that retires) joins the one that did so before
-//! it, and leaves its own handle for the next: so at most one of them waits to be joined, nobody else
-//! waits for any, and the system has its stack and what else it keeps for it back. Spare carriers are
-//! lean (`shim/lean.rs`).
+//! An OS thread that ends while the runtime lives (a spare carrier that retires) joins the one that retired before
+//! it, and leaves its own handle for the next. So at most one of them waits to be joined, no other thread has to
+//! wait for them, and the system gets their stacks back. Spare carriers are lean (`shim/lean.rs`).
 //!
-//! Invariant: the handle of an OS thread that was started is here, or with who joins it. A thread is
-//! entered by the lock under which it is started, so it finds its own handle when it retires, and
-//! `join_all` meets all that were started before the last thread ended that could start one.
+//! Invariant: the handle of an OS thread that was started is here, or with the thread that joins it. A thread is
+//! entered under the lock under which it is started. So it finds its own handle when it retires, and `join_all`
+//! meets all threads that were started before the last thread ended that could start one.
 //! Checked by `loom-tests/tests/threads.rs`.
 
 use std::collections::BTreeMap;

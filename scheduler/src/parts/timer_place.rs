@@ -1,5 +1,5 @@
-//! Where the entry of a call in the future is: a word between the worker that puts it into its wheel
-//! and whoever cancels the call, maybe at the same time.
+//! Where the timer of a call in the future is. A worker puts the timer into its wheel, another thread may cancel the
+//! call at the same time; they agree by one word.
 //!
 //! | state       | the entry               | counted by        | leaves by                        |
 //! |-------------|-------------------------|-------------------|----------------------------------|
@@ -10,9 +10,9 @@
 //! Invariant 1: `settle` and `leave` are each one compare-and-swap from ON THE WAY, so one of them
 //! learns of the other: the canceller finds the entry, or the worker takes it out again. `settle_first`
 //! needs none: the call has not been shown to anybody else.
-//! Invariant 2: who wins counts the entry out of the runtime's number, once.
+//! Invariant 2: the winner counts the entry out of the runtime's number, once.
 //!
-//! Orderings: settling releases the key, who finds the worker acquires it.
+//! Orderings: settling releases the key; a canceller that finds the worker acquires it.
 //! Checked by `loom-tests/tests/place.rs`.
 
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Who runs here: the only thread-locals of the runtime.
+//! Which thread and which carrier run here: the only thread-locals of the runtime.
 //!
 //! The compiler may keep the address of a thread-local over a call that switches stacks, so each
 //! access is in a function of its own that is never inlined and returns a copy. No borrow of one

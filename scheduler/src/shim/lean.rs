@@ -1,9 +1,9 @@
-//! OS threads that leave nothing behind when they end: those of spare carriers, of which a moment may need
-//! thousands.
+//! *Lean* OS threads leave nothing behind when they end. Spare carriers are lean, as a program may need thousands of
+//! them for a moment.
 //!
 //! glibc keeps up to 40 MiB of the stacks that it has made for OS threads, two mappings each. And
 //! each OS thread that calls `malloc` or `free` has an arena, up to eight for each core, which stays for
-//! ever. So a *lean* thread
+//! ever. So a lean thread
 //! - runs on a mapping of weald's own, which is unmapped once the thread has been joined;
 //! - shares an arena with others (`arena.rs`), before anything there allocates. std does so in a thread
 //!   of its own before the body begins, so it is not std's: `std::thread::current()` has no name in it. The
@@ -157,7 +157,7 @@ unsafe fn create(
 }
 
 extern "C" fn run<F: FnOnce()>(data: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: who started this thread has left its data to it.
+    // SAFETY: the function that started this thread has left the data to it.
     let StartData { name, body } = unsafe { data.cast::<StartData<F>>().read() };
     // SAFETY: the name ends with a zero.
     unsafe { libc::pthread_setname_np(libc::pthread_self(), name.as_ptr().cast()) };

@@ -1,10 +1,10 @@
-//! What is told of a descriptor, and to whom.
+//! Events of descriptors: what they report, and the slots that they go to.
 #![allow(unsafe_code, reason = "event slots by address")]
 
 #[cfg(all(weald_sanitizer = "thread", not(loom)))]
 use crate::shim::atomic::{AtomicUsize, Ordering};
 
-/// What was told of a descriptor: a set of bits.
+/// What an event reports of a descriptor: a set of bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readiness(pub u8);
 
@@ -23,20 +23,20 @@ impl Readiness {
     pub const PRIORITY: u8 = 32;
     /// The poller closes: register with another.
     pub const CLOSED: u8 = 64;
-    /// Everything: look yourself. What a poller that closes says.
+    /// All bits: the waiter must look for itself. A poller that closes reports this.
     pub const ALL: u8 = 127;
 }
 
-/// Where the events of a descriptor go. Slots live for ever; their generation tells their users
-/// apart.
+/// Where the events of a descriptor go. Slots live for ever; a generation tells one user of a slot from the
+/// next.
 #[derive(Debug)]
 #[repr(C, align(8))]
 pub struct EventSlot {
-    /// Called with the slot, the generation at registration, and what was told.
+    /// Called with the slot, the generation at registration, and what the event reports.
     pub on_event: fn(&'static EventSlot, u16, Readiness),
 }
 
-/// Counts tokens: the kernel hands one on only after it was given it, which ThreadSanitizer does not see.
+/// Counts tokens. The kernel hands a token on only after it was given it; this order ThreadSanitizer cannot see.
 #[cfg(all(weald_sanitizer = "thread", not(loom)))]
 static TOKENS: AtomicUsize = AtomicUsize::new(0);
 

@@ -15,10 +15,10 @@ use super::timer_fd::TimerFd;
 /// beyond this that is less than a quarter of the sleep.
 const FINE: Duration = Duration::from_millis(4);
 
-/// Events that the owner takes at once; Go takes 128, tokio 1024. No more than what is touched in handing
-/// them on stays in the cache until the last of the woken threads runs.
+/// Events that the owner takes at once; Go takes 128, tokio 1024. With so many, the memory that is touched for them
+/// is still in the cache when the last of the woken threads runs.
 const BATCH: usize = 64;
-/// Events that an adopter takes at once: what it holds nobody else can ready.
+/// Events that an adopter takes at once. While it has them, no other worker can make their threads ready.
 const ADOPTED_BATCH: usize = 16;
 
 const WAKE: usize = 0;
@@ -134,11 +134,11 @@ impl Polling {
             && let Some(timer) = &self.timer
             && timer.arm(left)
         {
-            // It is not disarmed if something else ends the sleep: that costs a system call, and
-            // its later event at most a look in vain.
+            // If something else ends the sleep, the timer stays armed: to disarm it costs a system call, and
+            // its later event costs at most one look that finds nothing.
             limit = None;
         }
-        // Interrupted by a signal, or an error that only a broken program gets: look again.
+        // A signal, or an error that only a broken program gets: the worker looks again.
         if self.poll.poll(&mut self.events, limit).is_err() {
             return 0;
         }

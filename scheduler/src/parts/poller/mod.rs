@@ -1,10 +1,10 @@
-//! What a worker sleeps in and hears of descriptors from: one per worker, over mio.
+//! A worker's poller, over mio: the worker sleeps in it, and gets the events of descriptors from it.
 //!
-//! Descriptors are registered once, edge-triggered, for both directions; an event names an
-//! [`EventSlot`] by address and generation, so one that is handled late, when the slot belongs to
-//! another descriptor, is dropped by the slot. `Poll` and the event buffer lie behind a try-lock
-//! that the owner's sleep holds; anybody else may drain the poller of a worker that is late (an
-//! *adopter*, with a small buffer of its own).
+//! Descriptors are registered once, edge-triggered, for both directions. An event names an
+//! [`EventSlot`] by address and generation. If it is handled late, when the slot belongs to another descriptor, the
+//! slot drops it. mio's `Poll` and the event buffer lie behind a try-lock, which the owner holds while it sleeps.
+//! Another worker may drain the poller of a worker that is late; it is an *adopter*, and has a small buffer of its
+//! own.
 //!
 //! | wake word | meaning                     | leaves by                                   |
 //! |-----------|-----------------------------|---------------------------------------------|
@@ -62,11 +62,11 @@ const LEAST_ROOM: usize = 1024;
 /// A worker's poller.
 #[derive(Debug)]
 pub(crate) struct Poller {
-    /// Before what it tells of: it goes first.
+    /// Declared before the poller that it is an entry of, so that it is dropped first.
     #[cfg(not(loom))]
     entry: open::Entry,
     wake_word: AtomicU64,
-    /// Set while somebody is inside `turn`.
+    /// Set while a thread uses `polling`.
     locked: AtomicBool,
     polling: UnsafeCell<kernel::Polling>,
     waker: kernel::Waker,
@@ -78,12 +78,12 @@ pub(crate) struct Poller {
 #[derive(Debug, Default)]
 struct Registered {
     tokens: HashMap<RawFd, usize>,
-    /// Told of each descriptor that `arm` had and `register` has taken.
+    /// Called with each descriptor that `arm` had and `register` has taken.
     lost: Option<fn(RawFd)>,
     closed: bool,
 }
 
-// SAFETY: `turn` is touched only by who has set `locked`.
+// SAFETY: `polling` is touched only by the thread that has set `locked`.
 unsafe impl Sync for Poller {}
 // SAFETY: nothing in it belongs to a thread.
 unsafe impl Send for Poller {}
@@ -130,7 +130,7 @@ impl Poller {
             .with_mut(|turn| unsafe { (*turn).wait(Some(Duration::ZERO), false) })
     }
 
-    /// As `poll`, by somebody else's worker. Returns the number of events.
+    /// As `poll`, for another worker than the owner. Returns the number of events.
     pub(crate) fn adopt(&self) -> usize {
         let Some(_unlock) = self.try_lock() else {
             return 0;
@@ -143,7 +143,7 @@ impl Poller {
         events
     }
 
-    /// Something has happened that nobody was told of yet; a hint, takes nothing away.
+    /// Whether events wait to be handled. A hint: it takes none of them.
     pub(crate) fn has_events(&self) -> bool {
         self.registry.has_events()
     }
@@ -172,7 +172,7 @@ impl Poller {
         events
     }
 
-    /// The owner's next sleep will be none, as things stand.
+    /// Whether the owner's next sleep would end at once, as things stand.
     pub(crate) fn is_notified(&self) -> bool {
         self.wake_word.load(Ordering::Relaxed) == NOTIFIED
     }
@@ -191,8 +191,8 @@ impl Poller {
         }
     }
 
-    /// Registers a descriptor for all that can be told of it. If `arm` has it, whoever waits there
-    /// hears nothing from here any more, and is told so.
+    /// Registers a descriptor for all its events. If `arm` has the descriptor, the threads that wait there get no
+    /// more events from this poller, and are informed.
     ///
     /// # Errors
     /// The system's, so `AlreadyExists` if it is registered; `NotConnected` if the poller has closed.
@@ -218,12 +218,13 @@ impl Poller {
         Ok(())
     }
 
-    /// Has the slot told what the descriptor is ready for, now and whenever that changes. Nobody need
-    /// undo it: the system forgets the descriptor when it is closed.
+    /// From now on the slot gets the readiness of the descriptor, at once and whenever it changes. Nobody need
+    /// undo this: the system forgets the descriptor when it is closed.
     ///
     /// `interest` says which of [`Readiness::READABLE`] and [`Readiness::WRITABLE`] is waited for. It is
-    /// asked under the lock, so of several that arm one descriptor the last one asks for all of them;
-    /// `armed` is told under the lock what it is armed for. `lost` is called if `register` takes the descriptor.
+    /// asked under the lock, so of several threads that arm one descriptor the last one asks for all of them.
+    /// `armed` is called under the lock with what the descriptor is armed for. `lost` is called if `register` takes
+    /// the descriptor.
     ///
     /// # Errors
     /// The system's; `AlreadyExists` for a descriptor that is somebody's by `register`, who would
@@ -248,7 +249,7 @@ impl Poller {
         Ok(())
     }
 
-    /// No other poller of this process has it, before or after. Never 0.
+    /// The poller's number. No other poller of this process ever has it. Never 0.
     #[cfg(not(loom))]
     pub(crate) fn id(&self) -> u32 {
         self.entry.id
@@ -275,7 +276,7 @@ impl Poller {
         self.registry.deregister(fd)
     }
 
-    /// Takes no more descriptors and tells all who wait here to look again, elsewhere.
+    /// From now on takes no descriptors, and tells all waiters to look again, with another poller.
     pub(crate) fn close(&self) {
         let tokens = {
             let mut registered = self.registered.lock();

@@ -1,4 +1,4 @@
-//! The pollers that there are, each by its number: for those that know no more of one.
+//! All pollers that are open, by their numbers: for callers that know only the number of a poller.
 //!
 //! Invariant: an entry goes before its poller's descriptor is closed, and stays while somebody uses it, by the lock. So
 //! the descriptor that is found is the poller's.
@@ -23,7 +23,7 @@ static OPEN: RwLock<Vec<(u32, RawFd)>> = RwLock::new(Vec::new());
 /// A poller's entry.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// No other poller of this process has it, before or after. Never 0.
+    /// The poller's number. No other poller of this process ever has it. Never 0.
     pub(super) id: u32,
 }
 
@@ -47,10 +47,11 @@ impl Drop for Entry {
     }
 }
 
-/// Has the poller with this number (`None`: each poller) forget a descriptor that is about to be closed. Without that the poller
-/// keeps it, and tells of it, for as long as a duplicate is open.
+/// Takes a descriptor that is about to be closed out of the poller with this number (`None`: out of each poller).
+/// Otherwise the poller would keep it, and report its events, as long as a duplicate is open.
 ///
-/// It never waits, as a signal handler may close a descriptor: while a poller is made or dropped, it may do nothing.
+/// It never waits, because a signal handler may close a descriptor. While a poller is made or dropped it may do
+/// nothing.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn forget(fd: RawFd, id: Option<u32>) {
     let Ok(open) = OPEN.try_read() else { return };
