@@ -1,4 +1,4 @@
-//! Which workers search and which sleep, and whom to wake: no lost wake-up, no herd.
+//! Which workers search and which sleep, and which one is woken. No wake-up is lost, and never do all wake at once.
 //!
 //! | word      | meaning                                                                      |
 //! |-----------|------------------------------------------------------------------------------|
@@ -17,16 +17,16 @@
 //! 2. if somebody searches, that one will find it: return;
 //! 3. `searching` 0 -> 1, so there is one wake-up in flight at a time;
 //! 4. claim a bit: whoever clears a bit owns that wake-up, and the worker counts as searching;
-//! 5. no bit: take `searching` back, and look at the bits again after a fence: another pusher may
-//!    have seen our 1 and gone, and a sleeper may have come since.
+//! 5. no bit: take `searching` back, and look at the bits again after a fence. Another pusher may
+//!    have seen our 1 and left the work to us, and a worker may have gone to sleep since.
 //!
 //! Invariant 1: a worker's bit is cleared exactly once for each time it is set, by a waker (who has
 //! counted it as searching) or by the worker itself (who has not).
 //! Invariant 2: the last searcher that finds work calls `notify`: there may be more.
 //! Invariant 3: a worker's bit is set only while its own queues are empty, but for what its poller gives it
 //! between its waking up and its clearing the bit. After that it counts as searching, or calls `notify` if it
-//! has more than it runs next. So who looks for work may pass over workers whose bit is set: however many sleep, it costs
-//! a look at a word for each 64 of them. (A pusher clears its bit, pushes, fences; a sleeper fences, then
+//! has more than it runs next. So a worker that looks for work may pass over workers whose bit is set: however many sleep, this
+//! costs a look at one word for each 64 of them. (A pusher clears its bit, pushes, fences; a sleeper fences, then
 //! looks at bits and queues: it sees both, or the pusher sees the sleeper's bit.)
 //! Checked by `loom-tests/tests/idle.rs`.
 
@@ -112,14 +112,14 @@ impl Idle {
         !self.nobody_sleeps()
     }
 
-    /// Somebody sleeps, and nobody searches or is on his way: who has work should share it (a hint).
+    /// A worker sleeps, and none searches or was just woken: a worker with work should share it (a hint).
     #[inline]
     pub(crate) fn wants_work(&self) -> bool {
         self.somebody_sleeps() && self.searching.load(Ordering::Relaxed) == 0
     }
 
-    /// Calls `f` with each worker that does not sleep until it returns something: once around, beginning
-    /// with `first`. After the fence of `sleep` it misses none that has work.
+    /// Calls `f` with each worker that does not sleep until `f` returns something: once around, beginning
+    /// with `first`. After the fence of `sleep` it misses no worker that has work.
     pub(crate) fn find_awake<R>(
         &self,
         first: usize,
@@ -171,7 +171,7 @@ impl Idle {
         asleep as usize == self.workers
     }
 
-    /// A worker without work wants to search. False: enough do already, it may sleep at once.
+    /// A worker without work wants to search. False: enough workers search already, it may sleep at once.
     pub(crate) fn start_search(&self) -> bool {
         if 2 * self.searching.load(Ordering::Relaxed) >= self.workers {
             return false;
@@ -195,8 +195,8 @@ impl Idle {
         unless!("idle_no_sleep_fence", fence(Ordering::SeqCst));
     }
 
-    /// A worker has seen work and stays awake: it counts as searching, whoever cleared its bit. A
-    /// pusher may have seen it search before, and left all that it pushed to it (invariant 2).
+    /// A worker has seen work and stays awake. It counts as searching, also if it cleared its bit itself: a
+    /// pusher may have seen it search before, and relied on it (invariant 2).
     pub(crate) fn stay(&self, worker: usize) {
         let claimed = self.wake(worker);
         if !claimed && !fault!("idle_stays_uncounted") {

@@ -1,16 +1,15 @@
-//! A sentence on stderr, in one piece, where the process is about to end or a panic's message follows.
+//! Writes a sentence to stderr in one piece, before the process ends or a panic's message follows.
 
 //!
-//! Not by std's handle: a green thread may hold its lock that is parked, or that waits for the very thread
-//! whose panic this tells. And where nobody reads stderr any more the line is lost, as std's own message is:
-//! `eprint` would panic, and in a panic's hook that ends the process.
+//! It does not use std's handle: a parked green thread may hold that handle's lock, and it may even wait for the
+//! thread that panics. If nobody reads stderr any more, the line is lost, as std's own message is. `eprint` would
+//! panic then, and a panic in a panic's hook ends the process.
 #![allow(unsafe_code, reason = "a system call")]
 
 use std::fmt;
 use std::io;
 
-/// Writes a line. In one piece: of formatted parts each would be a write of its own, between which other
-/// threads' lines may come.
+/// Writes a line by one write. A formatted line would be several writes, with lines of other threads in between.
 pub(crate) fn say(text: fmt::Arguments<'_>) {
     write(format!("{text}\n").as_bytes());
 }

@@ -1,7 +1,7 @@
 //! Names that the system knows by itself: `localhost`, and those of the hosts file (hosts(5)).
 //!
-//! Only whether a name is one is told here. Its addresses are the resolver's to say, which has an order of
-//! its own for them and may have been told to ask others first (nsswitch.conf(5)).
+//! This file only finds out whether a name is one of those. The resolver finds the addresses: it has an order of its
+//! own for them, and the system may tell it to ask other sources first (nsswitch.conf(5)).
 
 use std::collections::HashSet;
 use std::fs::Metadata;
@@ -34,12 +34,12 @@ fn stamp(meta: &Metadata) -> [i64; 5] {
     ]
 }
 
-/// A name as all ways to write it have it: no dot at the end, no capitals.
+/// The normal form of a name: without the dot at its end, in small letters.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// `localhost` and what is below it: the loopback, whoever is asked (RFC 6761, 6.3).
+/// `localhost` and the names below it always mean the loopback address (RFC 6761, 6.3).
 pub fn is_localhost(name: &str) -> bool {
     let name = plain(name);
     name == "localhost" || name.ends_with(".localhost")
@@ -61,7 +61,7 @@ pub fn lane_of(name: &str) -> Lane {
     }
 }
 
-/// As the file is now: it is read again when it has changed.
+/// The file as it is now; it is read again when it has changed.
 fn hosts() -> Arc<Hosts> {
     static READ: Mutex<Option<Arc<Hosts>>> = Mutex::new(None);
     let stamp = std::fs::metadata(HOSTS).ok().as_ref().map(stamp);

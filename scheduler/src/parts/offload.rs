@@ -1,11 +1,10 @@
 //! Bounded pools of OS threads for weald's own calls that block: look-ups of names.
 //!
-//! There are two, so that what the system knows by itself never waits behind what others have to answer
-//! ([`Lane`]). Jobs are `Send + 'static`. Whoever waits for one holds an [`Offloaded`] and may give it up:
-//! a job that has not begun is then dropped, and one that runs, which nothing can stop, no longer counts
-//! among those that may run at a time. An OS thread is started when a job finds none idle, and ends after
-//! [`KEEP_ALIVE`] without one. As spare carriers do, it leaves nothing behind (`shim/lean.rs`). One stays, to join
-//! the others.
+//! There are two pools ([`Lane`]), so that names that the system knows by itself never wait behind names that other
+//! hosts have to answer. Jobs are `Send + 'static`. The waiter for a job holds an [`Offloaded`] and may give it up.
+//! A job that has not begun is then dropped. A job that runs cannot be stopped, but it no longer counts among those
+//! that may run at a time. An OS thread is started when a job finds none idle, and ends after [`KEEP_ALIVE`] without
+//! a job. As a spare carrier it leaves nothing behind (`shim/lean.rs`). The last one joins the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -20,13 +19,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Which pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// Answered from a file, soon.
+    /// For names that a file answers, soon.
     Local,
-    /// Others are asked, and may take their time.
+    /// For names that other hosts answer, which may take long.
     Remote,
 }
 
-/// What a pool may have.
+/// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     /// Jobs that run and that somebody waits for.
@@ -35,13 +34,12 @@ struct Bounds {
     threads: usize,
     /// Jobs that have not begun.
     queue: usize,
-    /// So long an OS thread waits for a job before it ends.
+    /// How long an OS thread waits for a job before it ends.
     keep_alive: Duration,
 }
 
-/// A look-up is mostly waiting; an OS thread for each costs little, and name servers bound what one host
-/// may ask. As many again may finish what has been given up. Compare 500 in Go where it asks libc, 512 in
-/// tokio.
+/// A look-up mostly waits, so an OS thread for each costs little, and name servers limit how much one host may ask. As
+/// many OS threads again may finish jobs that were given up. Go allows 500 where it asks libc, tokio 512.
 const REMOTE: Bounds = Bounds {
     wanted: 256,
     threads: 512,
@@ -49,7 +47,7 @@ const REMOTE: Bounds = Bounds {
     keep_alive: KEEP_ALIVE,
 };
 
-/// These end by themselves, unless the system was told to ask others before it looks into its files.
+/// These look-ups end soon, unless the system asks other sources before it looks into its files.
 const LOCAL: Bounds = Bounds {
     wanted: 16,
     threads: 64,
@@ -108,7 +106,7 @@ pub struct Offloaded {
 /// `ResourceBusy` if too many wait already; the system's, if no thread runs and none can be started. The
 /// job is dropped.
 pub fn offload(lane: Lane, job: impl FnOnce() + Send + 'static) -> std::io::Result<Offloaded> {
-    // What follows is for the system, whoever asks: an OS thread of the pool is none of the caller's.
+    // The calls below are for the system, also if the caller is patched: the pool's OS threads are not the caller's.
     let _bypass = Bypass::enter();
     let pool = match lane {
         Lane::Local => &POOLS[0],

@@ -9,19 +9,19 @@
 //!                    root        /
 //!                    ...
 //!                    x19, x29, where to go on, control    while suspended; its address is
-//!                                                         `Coroutine::left`
+//!                                                         `Coroutine::resume_at`
 //! ```
 //!
 //! 1. A side that is left has its x19, x29, the place to go on, and its floating-point control at the
 //!    end of its stack. The other registers that a callee must keep are named as clobbered, so the
 //!    compiler saves those in use; but x18, which is the platform's.
-//! 2. `left` is null exactly when the body has returned, and `start` exactly until it starts: every
-//!    later switch is from a frame below.
-//! 3. A value goes across by its address on the stack that is left, and is read before anything is
-//!    run there again.
+//! 2. `resume_at` is null when the body has returned, and `start` until the body starts, and at no other time:
+//!    every later switch is from a frame below.
+//! 3. A value is passed by its address on the stack that is left. The other side reads it before anything runs on
+//!    that stack again.
 //! 4. Nothing unwinds past `root`, and no trace goes past the trampoline.
-//! 5. Floating-point control belongs to each side (`control.rs`). It is stored by whoever leaves, and
-//!    loaded only where the other side's differs.
+//! 5. Floating-point control belongs to each side (`control.rs`). The side that leaves stores it, and
+//!    loads the other side's only if that differs.
 #![allow(unsafe_code, reason = "switches stacks")]
 
 use std::arch::{asm, naked_asm};

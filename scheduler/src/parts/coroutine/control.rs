@@ -1,5 +1,5 @@
 //! Floating-point control: rounding, flushing of small numbers, which exceptions trap. It belongs to
-//! the thread, as the calling conventions say that a call leaves it as it was.
+//! the thread: by the calling conventions a call does not change it.
 //!
 //! | architecture | where                                    | bits that count          |
 //! |--------------|------------------------------------------|--------------------------|
@@ -7,9 +7,9 @@
 //! | AArch64      | FPCR                                     | all 32                   |
 //! | others       | not known: it stays with the OS thread   |                          |
 //!
-//! The bits that tell which exceptions were raised do not belong to it: a call may change them.
+//! The bits that record raised exceptions do not belong to it: a call may change them.
 //!
-//! A new green thread has what its spawner had then, as with `pthread_create(3)`.
+//! A new green thread begins with its spawner's, as with `pthread_create(3)`.
 #![allow(unsafe_code, reason = "reads and writes registers")]
 
 /// Floating-point control of one thread.

@@ -1,4 +1,4 @@
-//! corosensei's switch, and floating-point control with it: it leaves that to the OS thread.
+//! corosensei's switch. It does not move floating-point control, which stays with the OS thread.
 
 use corosensei::CoroutineResult;
 

@@ -1,11 +1,11 @@
-//! What ThreadSanitizer is told of a coroutine (`--cfg 'weald_sanitizer="thread"'`): it is a *fibre*,
+//! Tells ThreadSanitizer of coroutines (`--cfg 'weald_sanitizer="thread"'`). To it a coroutine is a *fibre*,
 //! with clocks and a shadow stack of its own. The calls are those of LLVM's `tsan_interface.h`.
 //!
 //! Each switch orders what came before it on the OS thread before what comes after, as the program's
 //! order does. What passes from one OS thread to another it must see in weald's own atomics.
 //!
-//! 1. Who switches stacks has named the fibre that it goes to, and runs no other code in between: a
-//!    function that is entered on one shadow stack is left on it. So all here is inlined.
+//! 1. Code that switches stacks names the fibre that it goes to, and then runs nothing else before the switch: a
+//!    function that is entered on one shadow stack must be left on the same. So everything here is inlined.
 //! 2. A coroutine leaves on the OS thread where it was last resumed, to whoever resumed it. That may be a coroutine
 //!    as well (`panic_count.rs`), so the resumer keeps the thread-local's former value and puts it back.
 #![allow(unsafe_code, reason = "calls the sanitizer's runtime")]

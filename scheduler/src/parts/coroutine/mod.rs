@@ -1,5 +1,5 @@
-//! A stack with a saved context. On x86-64, and AArch64 Linux, the switch is our own, elsewhere corosensei's, and under
-//! AddressSanitizer (`--cfg 'weald_sanitizer="address"'`), which it tells of each stack.
+//! A stack with a saved context. On x86-64, and AArch64 Linux, the switch is our own, elsewhere it is corosensei's.
+//! corosensei also tells AddressSanitizer of each stack, so it is used there too (`--cfg 'weald_sanitizer="address"'`).
 //!
 //! | state     | on the stack lies | leaves by                                              |
 //! |-----------|-------------------|--------------------------------------------------------|
@@ -8,10 +8,10 @@
 //! | suspended | the body's frames | `resume`                                               |
 //! | finished  | nothing           | `into_stack`                                           |
 //!
-//! 1. A suspended coroutine is never unwound from outside. Whoever wants its frames gone resumes it
-//!    and lets it raise what it must; dropping it leaks its frames and its stack.
-//! 2. No panic leaves a coroutine: the scheduler catches it in the body, and a guard aborts the
-//!    process should one come that far.
+//! 1. A suspended coroutine is never unwound by others. To remove its frames one resumes it, and it unwinds by
+//!    itself. If it is dropped, its frames and its stack are leaked.
+//! 2. No panic leaves a coroutine: the scheduler catches it in the body. If one gets past that, a guard aborts the
+//!    process.
 //! 3. Nothing here allocates: body and context lie at the top of the stack, and what is passed by
 //!    `resume` and `suspend` goes through a register, or is copied from the other side's stack if
 //!    it is larger than one.
@@ -20,8 +20,8 @@
 //!    of a thread-local, a lock guard): see [`Coroutine::new`].
 //!
 //! A model check uses this file as it is: real coroutines inside loom. loom cannot see what lies on
-//! their stacks, so each has a token that is held from `resume` to the suspension: two OS threads on one
-//! stack, or a suspension that does not come before the resumption elsewhere, is a reported race.
+//! their stacks. So each coroutine has a token that is held from `resume` to the suspension. If two OS threads run on
+//! one stack, or if a suspension does not come before the next resumption, loom reports a race.
 #![allow(unsafe_code, reason = "switches stacks and hands values across")]
 
 use std::fmt;
@@ -66,7 +66,7 @@ mod fibre;
 /// A body with a stack of its own that can be left in the middle and entered again. `I` goes in
 /// with each [`resume`](Self::resume), `Y` comes out with each [`suspend`](Suspender::suspend).
 pub(crate) struct Coroutine<I, Y> {
-    /// Never dropped as such: corosensei would unwind a suspended one (invariant 1).
+    /// Its own `drop` never runs: corosensei would unwind a suspended coroutine (invariant 1).
     inner: ManuallyDrop<raw::Coroutine<I, Y>>,
     /// Stands for the stack.
     token: Token,
@@ -97,7 +97,7 @@ impl<I, Y> Coroutine<I, Y> {
     /// - The suspender is used only inside this coroutine.
     ///
     /// # Panics
-    /// If the body's captures take more than half of the stack, whose guard page could not tell.
+    /// If the body's captures take more than half of the stack: the guard page could not detect an overflow then.
     #[inline]
     pub(crate) unsafe fn new<F>(stack: Stack, control: Control, body: F) -> Self
     where

@@ -1,10 +1,10 @@
 //! Switching stacks on x86-64, System V ABI. Where there is no such file corosensei does it, behind the same names.
 //!
-//! A processor guesses where a `ret` goes from the calls that it has seen, not from the stack. A
-//! switch by `call` and `ret` leaves its notes one entry off, and then every return of the function
-//! that suspended, and of its callers, is guessed wrong, some ten nanoseconds each. Here both ways are
-//! jumps, and what runs between two of them calls and returns in pairs. So after a switch between
-//! threads that wait at the same place, which is what most of them do, all returns are guessed right.
+//! A processor predicts where a `ret` goes from the calls that it has seen, not from the stack. A
+//! switch by `call` and `ret` puts these predictions off by one entry. Then every return of the function
+//! that suspended, and of its callers, is predicted wrong, at some ten nanoseconds each. Here both ways are
+//! jumps, and the code between two jumps calls and returns in pairs. Most threads wait at the same place. After a
+//! switch between two such threads all returns are predicted right.
 //!
 //! ```text
 //! top of the stack   Yielder     where the parent's stack was left, while the coroutine runs
@@ -15,16 +15,16 @@
 //!                    control     /
 //!                    ...
 //!                    rbx, rbp, where to go on, control    while suspended; its address is
-//!                                                         `Coroutine::left`
+//!                                                         `Coroutine::resume_at`
 //! ```
 //!
 //! 1. A side that is left has its rbx, rbp, the place to go on, and its floating-point control at the
 //!    end of its stack. The other registers that a callee must keep are named as clobbered, so the
 //!    compiler saves those in use.
-//! 2. `left` is null exactly when the body has returned, and `start` exactly until it starts: every
-//!    later switch is from a frame below.
-//! 3. A value goes across by its address on the stack that is left, and is read before anything is
-//!    run there again.
+//! 2. `resume_at` is null when the body has returned, and `start` until the body starts, and at no other time:
+//!    every later switch is from a frame below.
+//! 3. A value is passed by its address on the stack that is left. The other side reads it before anything runs on
+//!    that stack again.
 //! 4. Nothing unwinds past `root`, and no trace goes past the trampoline.
 //! 5. Floating-point control belongs to each side (`control.rs`). It is loaded only where the other side's differs, as
 //!    that costs ten nanoseconds. The body's is read from the registers when the body leaves, which costs one. The

@@ -1,4 +1,4 @@
-//! Keeps the stacks that nobody runs on: a few with each worker, the rest in one depot.
+//! Keeps the stacks that are not in use: a few with each worker, the rest in one depot.
 //!
 //! | where             | whose           | a slot there is   | leaves by                          |
 //! |-------------------|-----------------|-------------------|------------------------------------|
@@ -12,7 +12,7 @@
 //!    likeliest to be in the processor's cache.
 //! 2. A hot list has room for two batches and never grows. When it is full the colder batch goes to
 //!    the depot, when it is empty one batch comes from there: workers that only free or only take
-//!    meet the depot's lock once in a batch, and no worker hoards. A worker that sleeps for long
+//!    need the depot's lock once in a batch, and no worker keeps too many. A worker that sleeps for long
 //!    leaves all to the depot.
 //! 3. No class's lock is held while a system call guards slots or gives pages back; it is held for
 //!    `mmap`, so that one worker grows a class and the others use what it got.
@@ -35,12 +35,12 @@ static CACHES: AtomicUsize = AtomicUsize::new(0);
 pub(crate) struct Cache {
     /// Per class, the hottest last. Without room until the class is first used.
     hot: [Vec<Stack>; CLASSES],
-    /// That of all its stacks.
+    /// The guard of all its stacks.
     guard: Guard,
 }
 
 impl Cache {
-    /// A cache without stacks, which will have the ordinary guard; it allocates nothing.
+    /// A cache without stacks; its stacks will have the ordinary guard. Allocates nothing.
     pub(crate) fn new() -> Self {
         Self::with_guard(Guard::of(DEFAULT_GUARD))
     }
@@ -110,7 +110,7 @@ impl Cache {
         }
     }
 
-    /// Leaves all stacks to the depot; for a worker that will sleep for long, or that others wait
+    /// Leaves all stacks to the depot: for a worker that will sleep for long, or whose stacks other workers wait
     /// for.
     pub(crate) fn flush(&mut self) {
         for (class, hot) in self.hot.iter_mut().enumerate() {
@@ -125,7 +125,7 @@ impl Drop for Cache {
     fn drop(&mut self) {
         self.flush();
         if CACHES.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // The last worker is gone, and nobody is left to do this later.
+            // The last worker is gone: no other one could give the stacks back later.
             give_back_all();
         }
     }

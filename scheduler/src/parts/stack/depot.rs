@@ -19,12 +19,12 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Stacks in the depot whose pages have not been given back.
 pub(super) static RESIDENT: AtomicUsize = AtomicUsize::new(0);
 
-/// Why there is no stack.
+/// The reason why there is no stack.
 #[derive(Debug)]
 pub(crate) struct NoStack {
-    /// Names the bound and what raises it.
+    /// The message names the bound and how to raise it.
     pub(crate) error: io::Error,
-    /// Others have stacks that would do, and may give them back.
+    /// Other workers have stacks of this size and may give them back.
     pub(crate) may_come: bool,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Shelf {
     pub(super) guard: Guard,
     /// The hottest last.
     pub(super) resident: VecDeque<Stack>,
-    /// How many of these nobody has needed since the last mark, and how many of those before it.
+    /// How many of these were not needed since the last mark, and how many of those are to be given back.
     pub(super) low: usize,
     pub(super) excess: usize,
     pub(super) clean: Vec<Stack>,
@@ -65,7 +65,7 @@ pub(super) fn lock(class: usize) -> MutexGuard<'static, Vec<Shelf>> {
     DEPOT[class].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The shelf of a guard, which is mostly the first.
+/// The shelf of a guard; mostly it is the first.
 pub(super) fn shelf(shelves: &mut Vec<Shelf>, guard: Guard) -> &mut Shelf {
     let found = shelves.iter().position(|shelf| shelf.guard == guard);
     let index = found.unwrap_or_else(|| {
@@ -98,7 +98,7 @@ pub(super) fn withdraw(class: usize, guard: Guard, hot: &mut Vec<Stack>) -> Resu
         return Ok(());
     }
     let result = match region::guard(hot) {
-        // Others may have guards that they do not need.
+        // Stacks of another class may have guards that they do not need.
         Err(error) => match take_guards(want).then(|| region::guard(hot)) {
             Some(result) => result,
             None => Err(error),
@@ -114,7 +114,7 @@ pub(super) fn withdraw(class: usize, guard: Guard, hot: &mut Vec<Stack>) -> Resu
     }
     count_out(class, hot.len());
     if let Err(error) = result {
-        // Not by `live`: another worker may be just here, with stacks that it has not counted.
+        // `live` would be wrong here: another worker may just have taken stacks and not counted them yet.
         let may_come = (0..CLASSES).any(|class| lock(class).iter().any(|shelf| shelf.out > 0));
         return Err(NoStack { error, may_come });
     }
@@ -124,7 +124,7 @@ pub(super) fn withdraw(class: usize, guard: Guard, hot: &mut Vec<Stack>) -> Resu
     Ok(())
 }
 
-/// Takes the guards, where they are counted, of up to so many stacks that nobody uses. False: of none.
+/// Takes away the guards of up to so many unused stacks, where guards are counted. False: there were none.
 #[cold]
 fn take_guards(most: usize) -> bool {
     for class in 0..CLASSES {

@@ -1,9 +1,8 @@
 //! How the depot gives memory back.
 //!
-//! `low` is the number of resident stacks that nobody has
-//! needed since the last *mark*; at each mark, once in a [`WINDOW`], that many become `excess`. Workers
-//! that are about to sleep give the pages of the excess back, the coldest first and a little at a
-//! time ([`trim`]). So a process keeps what it has used within the last window, and one that has
+//! `low` is the number of resident stacks that were not needed since the last *mark*. At each mark, once in a
+//! [`WINDOW`], that many become `excess`. Workers that are about to sleep give the pages of the excess back, the
+//! coldest first and a little at a time ([`trim`]). So a process keeps what it has used within the last window, and one that has
 //! become idle keeps nothing after two windows.
 
 use std::sync::atomic::Ordering;
@@ -14,9 +13,9 @@ use super::region;
 use super::slot::CLASSES;
 use crate::shim::plain::Mutex;
 
-/// Stacks that nobody has needed for so long are given back. Long beside the pauses between the
-/// bursts of a server, as a page that is given back and needed again costs some 0.5 us; short for
-/// whoever watches the process's memory.
+/// Stacks that were not needed for so long are given back. It is longer than the pauses between the bursts of a
+/// server, because a page that is given back and needed again costs some 0.5 us. It is short for a person who watches
+/// the process's memory.
 pub(super) const WINDOW: Duration = Duration::from_millis(500);
 
 /// Between two steps of [`trim`].
@@ -27,7 +26,7 @@ struct Excess {
     next_mark: Option<Instant>,
     /// The first class that may have some.
     class: usize,
-    /// All is too much, whatever was marked.
+    /// All stacks count as excess, whatever was marked.
     all: bool,
 }
 
@@ -66,7 +65,7 @@ pub(crate) fn trim(now: Instant, stop: impl Fn() -> bool) -> Option<Duration> {
         return None;
     }
     let Ok(mut excess) = EXCESS.try_lock() else {
-        // Another worker is at it, but it may have something else to do next.
+        // Another worker does this now, but it may stop before it is done.
         return Some(WINDOW);
     };
     let due = excess.next_mark.is_none_or(|mark| mark <= now);

@@ -11,9 +11,9 @@
 //!    (the class), its guard comes on top of that. A guard has an odd number of pages ([`Guard`]).
 //!    So slots are an odd number of pages apart, which keeps the tops of many stacks out of each
 //!    other's TLB sets.
-//! 2. The pages below the usable bytes are a guard before a stack is handed out for the first time,
-//!    and stay one as long as the process lives, but for stacks that lie in the depot (`cache.rs`).
-//!    There is no stack without a guard: where none can be made, there is an error.
+//! 2. The pages below the usable bytes are a guard before a stack is handed out for the first time, and stay one as
+//!    long as the process lives. Only a stack in the depot may lose its guard (`cache.rs`). If no guard can be made,
+//!    there is an error and no stack.
 //! 3. A [`Stack`] owns its slot, and there is one of it for a slot. It is given back by
 //!    [`Cache::put`] or [`release`]; one that is dropped or forgotten leaks its slot, which is what
 //!    a suspended coroutine that is never resumed needs.
@@ -22,7 +22,7 @@
 //!
 //! From the user down: [`Cache`], one per worker and free of locks; the depot in `depot.rs`, one
 //! per process; the regions in `region.rs`, which make slots, guard them and give their pages back.
-//! `overflow.rs` tells whose stack ran out.
+//! `overflow.rs` reports which thread's stack overflowed.
 //!
 //! All of this uses std's atomics and locks, not the shim's: it is process-wide, lives in statics
 //! and is read by a signal handler, and a model check wants real stacks beneath its coroutines. No

@@ -1,4 +1,4 @@
-//! Says whose stack ran out before the process ends, instead of a bare segmentation fault.
+//! Reports which thread's stack has overflowed before the process ends, instead of a bare segmentation fault.
 //!
 //! An overflow touches the guard of a slot, the kernel raises `SIGSEGV` (`SIGBUS` on some
 //! systems), and the handler, on the alternate stack of the OS thread, takes these steps:
@@ -7,7 +7,7 @@
 //! 2. If that is no guard of ours, the handler that was there before is called; if there was
 //!    none, the default is put back and the fault happens again. So std's own message for OS
 //!    threads, crash reporters and debuggers work as without us.
-//! 3. If it is, it asks the scheduler who runs here, writes one line to descriptor 2 and aborts.
+//! 3. If it is, it asks the scheduler which thread runs here, writes one line to descriptor 2 and aborts.
 //!
 //! 1. Everything the handler calls is async-signal-safe: atomics, `write`, `sigaction`, `abort`. It
 //!    allocates nothing and takes no lock; what it asks the scheduler must keep to that too.
@@ -31,8 +31,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use super::page::page_size;
 use super::region;
 
-/// Tells the function it is given the name and id of the green thread that runs on this OS thread.
-/// It calls it once, or never if none does. An empty name stands for no name.
+/// Calls the function it is given with the name and id of the green thread that runs on this OS thread; never if
+/// none runs. An empty name stands for no name.
 ///
 /// It runs in a signal handler, on a small stack: it must not allocate, lock or panic.
 pub(crate) type Describe = fn(&mut dyn FnMut(&str, u64));
@@ -43,7 +43,7 @@ static DESCRIBE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 /// The signals that an access to a guard raises.
 const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
-/// Sets who is asked whose stack ran out.
+/// Sets the function that knows which thread runs.
 pub(crate) fn set_describe(describe: Describe) {
     // Release: pairs with the load in `report`; what the function reads is there by then.
     DESCRIBE.store(describe as *mut (), Ordering::Release);
@@ -88,7 +88,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// What was done about a signal before us.
+/// The action of a signal before ours was installed.
 struct Previous(UnsafeCell<MaybeUninit<libc::sigaction>>);
 
 // SAFETY: written by one thread before the handler that reads it is installed (invariant 3).
@@ -107,7 +107,7 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     }
 }
 
-/// Does what would have been done about the signal without us. It does not add the mask of the
+/// Does what the program would do with the signal without this handler. It does not add the mask of the
 /// earlier handler, and calls it on the alternate stack even if it did not ask for one.
 fn chain(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let previous = &PREVIOUS[usize::from(signal != SIGNALS[0])];

@@ -1,5 +1,5 @@
-//! Regions: large mappings that are carved into slots, and the three things one can ask of a slot's
-//! pages: a guard, their memory back, and whose guard an address hit.
+//! Regions: large mappings that are cut into slots. For a slot's pages this file makes a guard, gives their memory
+//! back, and finds out to which guard an address belongs.
 //!
 //! A region holds slots of one class and one size of guards, each a guard and the usable bytes above
 //! it. It is one private anonymous mapping without reserved swap and without huge pages. As long as
@@ -67,7 +67,7 @@ static VECTORED: AtomicBool = AtomicBool::new(true);
 /// Slots guarded by `mprotect`, ever; at most `Settings::bound`.
 static PROTECTED: AtomicUsize = AtomicUsize::new(0);
 
-/// Slots that have been mapped and not been handed out yet.
+/// Slots that are mapped and have not been handed out yet.
 #[derive(Debug)]
 pub(super) struct Fresh {
     /// Where the next slot begins.
@@ -193,7 +193,7 @@ fn is_shortage(error: &io::Error) -> bool {
 /// # Errors
 /// `OutOfMemory` if the process may not have as much address space as one stack takes.
 pub(crate) fn check_limit(size: usize, guard: Guard) -> io::Result<()> {
-    /// Smaller ones are not asked for: that costs a system call.
+    /// Small stacks are not tried, because that costs a system call.
     const ASK: usize = 4 << 20;
     if size < ASK {
         return Ok(());
@@ -312,7 +312,7 @@ fn no_guard(error: &io::Error) -> io::Error {
 }
 
 /// Gives the memory of these stacks back to the system and sorts them by address. They read as
-/// zeros then. It is an offer: whatever stops it (locked memory, say) leaves the pages as they are.
+/// zeros then. This is optional: if something prevents it (locked memory, for instance), the pages stay as they are.
 pub(super) fn discard(stacks: &mut [Stack]) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const DISCARD: libc::c_int = libc::MADV_DONTNEED;

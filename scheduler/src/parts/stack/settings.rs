@@ -1,4 +1,4 @@
-//! What the environment says of guards, and how many mappings the process may have.
+//! What the environment says about guards, and how many mappings the process may have.
 
 use std::io;
 use std::sync::OnceLock;

@@ -17,8 +17,7 @@ pub(crate) const MIN_STACK: usize = 16 << 10;
 /// The largest stack, in bytes.
 pub(crate) const MAX_STACK: usize = 1 << 30;
 
-/// The stack of a green thread of which nothing else was said, in bytes of address space. A TLS
-/// handshake in a debug build must fit.
+/// The default size of a stack, in bytes of address space. A TLS handshake in a debug build must fit.
 pub(crate) const DEFAULT_STACK: usize = 256 << 10;
 
 /// The smallest guard, in bytes: a page on most machines.
@@ -27,7 +26,7 @@ pub(crate) const MIN_GUARD: usize = 4 << 10;
 /// The largest guard, in bytes.
 pub(crate) const MAX_GUARD: usize = 1 << 30;
 
-/// The guard of a stack of which nothing else was said, in bytes. A C function compiled without
+/// The default guard of a stack, in bytes. A C function compiled without
 /// `-fstack-clash-protection` may have a frame that is larger than a page, and touch its far end
 /// first. Linux keeps 1 MiB free below the stack of the first thread for the same reason. It is
 /// address space only.

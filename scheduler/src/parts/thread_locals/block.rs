@@ -78,8 +78,8 @@ impl Block {
     }
 }
 
-/// Gives back the room in the block's table for libraries that may be loaded later: 200 bytes
-/// of 300. The C library makes the table larger when it needs to, by `realloc`.
+/// Gives back the room that the block's table has for libraries that may be loaded later: 200 bytes of 300. The C
+/// library makes the table larger by `realloc` when it needs to.
 ///
 /// # Safety
 /// The block is new and the caller's.

@@ -39,7 +39,7 @@ fn drop_values(library: &CLibrary) -> bool {
     // Behind the table: whether there are values at all.
     let used = table + 32 * 8;
     let mut any = false;
-    // In one round more what is left is forgotten.
+    // One further round forgets the values that are left.
     for round in 0..=ROUNDS {
         // SAFETY: the running thread's own control block, checked in `layout.rs`, and what the
         // C library keeps there. Nothing is held over a destructor but the pointer.
@@ -77,7 +77,7 @@ fn drop_values(library: &CLibrary) -> bool {
 }
 
 /// Gives up the robust mutexes that the running thread holds, as the kernel does for a thread that
-/// ends: whoever locks one next is told `EOWNERDEAD`.
+/// ends: the next thread that locks one gets `EOWNERDEAD`.
 fn leave_robust(places: &Places) {
     let pointer = machine::pointer();
     // SAFETY: the running thread's own control block.
@@ -111,7 +111,7 @@ unsafe fn leave_mutexes(places: &Places, pointer: usize, head: usize) {
             let owned = |now: u32| now & libc::FUTEX_TID_MASK == id;
             let died =
                 |now| owned(now).then_some(now & libc::FUTEX_WAITERS | libc::FUTEX_OWNER_DIED);
-            // Release: who locks it next sees what it guards as this thread has left it.
+            // Release: the next owner sees the guarded data as this thread has left them.
             let before = word.fetch_update(Ordering::Release, Ordering::Relaxed, died);
             if before.is_ok_and(|before| before & libc::FUTEX_WAITERS != 0) {
                 libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1);

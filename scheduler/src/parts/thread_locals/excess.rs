@@ -1,11 +1,10 @@
-//! How the blocks of the pool that nobody has needed for a while go back to the C library.
+//! Gives blocks of the pool that were not needed for a while back to the C library.
 //!
-//! What `malloc` keeps for a thread is the OS thread's (`heap.rs`), so nothing of it is in a block that is
-//! over. Where it is not understood what `malloc` keeps, it may be in the block, and only the C library could free
-//! it, when a thread ends, by a function that nobody else can call: there blocks are kept for ever.
+//! What `malloc` keeps for a thread belongs to the OS thread (`heap.rs`), so a block whose thread has ended holds
+//! nothing of it. If it is not known what `malloc` keeps, it may be in the block. Only the C library could free it
+//! then, when a thread ends, by a function that others cannot call. In that case blocks are kept for ever.
 //!
-//! 1. Only a block whose part of the C library is as in a new one, but for `malloc`'s words, goes
-//!    back. What a thread has left there (a buffer for a message, the resolver's sockets) is freed
+//! 1. A block goes back only if the C library's part of it is as in a new block, apart from `malloc`'s words. What a thread has left there (a buffer for a message, the resolver's sockets) is freed
 //!    first (`kept.rs`). Others are kept.
 #![allow(
     unsafe_code,
@@ -98,7 +97,7 @@ pub(crate) fn give_back_all() {
     let _nothing_left: Option<Duration> = trim(Instant::now(), || false);
 }
 
-/// How a block is that nobody has run on.
+/// What a block looks like that nobody has run on.
 #[derive(Debug)]
 struct Fresh {
     /// Frees a block.
@@ -132,7 +131,7 @@ impl Fresh {
         fresh.as_ref()
     }
 
-    /// Looks at a new block. `None`: it cannot be seen whether a block is as a new one.
+    /// Looks at a new block. `None`: one cannot see whether a used block looks like a new one.
     #[cold]
     fn find(own: &Support, block: Block) -> Option<Self> {
         let heap = match &own.heap {

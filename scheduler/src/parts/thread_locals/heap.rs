@@ -10,8 +10,8 @@
 //! 2. When a block becomes the running one, it has the words of this OS thread. The block remembers whose
 //!    words it has by a number that no two OS threads have ([`LentWords`]): the addresses of an OS thread
 //!    that has ended, its cache's among them, may be those of another one later.
-//! 3. A block that nobody runs on may have the words of an OS thread that has ended. Who calls a function
-//!    there lends it others first (`visit.rs`).
+//! 3. A block that nobody runs on may have the words of an OS thread that has ended. Code that calls a function
+//!    on that block lends it other words first (`visit.rs`).
 //! 4. The words of an OS thread do not change from its first `malloc` until it ends, with one exception:
 //!    where the main arena has no memory, `malloc` gives the thread another arena and counts it out of
 //!    the main one. If the word were lent, it would be counted out several times. So the address of the main
@@ -41,11 +41,11 @@ pub(super) const PIECE: usize = 24;
 /// What `malloc` keeps for a thread in the C library's thread-locals.
 #[derive(Debug)]
 pub(super) enum Heap {
-    /// Nothing. What another `malloc` keeps elsewhere is its own affair.
+    /// Nothing. Another `malloc` may keep something elsewhere, which does not concern this file.
     Nothing,
     /// These words.
     Words(Words),
-    /// Something that is not understood: it stays with its block.
+    /// Something unknown: it stays with its block.
     Unknown,
 }
 

@@ -1,10 +1,9 @@
-//! On the thread-locals of the OS thread, in the middle of a green thread.
+//! Runs a function on the thread-locals of the OS thread, in the middle of a green thread.
 //!
-//! 1. What is called there returns before the green thread can leave its stack: nobody else runs on
-//!    the OS thread's block meanwhile, and the block is that of the same OS thread when it returns.
-//! 2. The compiler takes the thread pointer for a constant of a function. So the one that sets it is never
-//!    inlined and touches no thread-local, and what it calls it calls by an address that the compiler cannot
-//!    follow.
+//! 1. The function returns before the green thread can leave its stack. So no other thread runs on the OS thread's
+//!    block meanwhile, and it is still the same OS thread when the function returns.
+//! 2. The compiler treats the thread pointer as a constant of a function. So the function that sets the pointer is
+//!    never inlined and touches no thread-local, and it calls by an address that the compiler cannot follow.
 //! 3. A signal handler that comes in between runs on the OS thread's block, as one between two green
 //!    threads does.
 #![allow(unsafe_code, reason = "switches thread-locals")]

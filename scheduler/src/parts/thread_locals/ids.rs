@@ -1,7 +1,7 @@
 //! Made-up thread ids for the C library, one for each block.
 //!
 //! The C library compares a thread's id where it must know who holds a lock: in recursive and
-//! error-checking mutexes, and in its own, the loader's among them. So an id must be nobody else's:
+//! error-checking mutexes, and in its own, the loader's among them. So no other thread may have the same id:
 //!
 //! 1. No id is one of the kernel's: ids are above `PID_MAX_LIMIT`, which is 2^22.
 //! 2. An id fits into a futex word (`FUTEX_TID_MASK`): it is below 2^30.
@@ -11,7 +11,8 @@
 //!    kernel, which gives no address twice, sees to it that no id is made twice.
 //!
 //! Reserved addresses cost no memory and no page tables, and do not count as committed. They are a quarter of
-//! a mebibyte for each of the most green threads that were started at a time: as much as their stacks have.
+//! a mebibyte for each green thread, at the highest number of threads that were started at a time. Their stacks have as
+//! much.
 #![allow(unsafe_code, reason = "reserves addresses")]
 
 use std::ptr;

@@ -1,5 +1,5 @@
-//! What the loader tells of the libraries that have thread-locals: which there are, where their thread-locals lie in
-//! a block, and when libraries come and go. `images.rs` says what that is for.
+//! What the loader says about the libraries that have thread-locals: which libraries there are, where their
+//! thread-locals lie in a block, and when libraries come and go. `images.rs` uses this.
 //!
 //! 1. The loader numbers the changes, and notes with each library's slot the number of its last one, for
 //!    debuggers too (`_thread_db_*`). The largest of them is the *version*; to see it costs a load or two, as

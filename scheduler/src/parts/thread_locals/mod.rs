@@ -11,7 +11,7 @@
 //! A green thread gets such a block when it first runs. Its carrier writes the block's address to the
 //! register before it enters the thread's stack, and that of the next thread's block, or its own, after
 //! it has left it. So, seen from inside, a green thread *is* a thread: the compiler may keep the
-//! address of a thread-local over a switch, and what came out of one stays with who took it.
+//! address of a thread-local over a switch, and a value out of a thread-local stays with its thread.
 //!
 //! 1. The carrier's loop runs on its own block, but for the few steps from one green thread to the
 //!    next (`run/change_over.rs`). Nobody else can run on a block meanwhile.
@@ -24,8 +24,8 @@
 //!    (`kept.rs`). One that nobody has needed for a while goes back to the C library (`excess.rs`).
 //! 5. What `malloc` keeps for a thread is the OS thread's that the green thread runs on (`heap.rs`).
 //! 6. Nothing about the layout is known beforehand but the ABI (`x86_64.rs`): `layout.rs` finds it
-//!    out in two threads, which must agree, and `self_test.rs` tries it, once in a process. Any
-//!    surprise, and there is no such thing here.
+//!    out in two threads, which must agree, and `self_test.rs` tries it, once in a process. If
+//!    anything is not as expected, there are no such thread-locals here.
 //!
 //! The C library's id of the thread (its `tid`) is made up (`ids.rs`). The kernel does not know it;
 //! `docs/thread-locals.md` tells what does not work for that reason.

@@ -11,9 +11,8 @@ use super::layout::Places;
 use super::machine;
 use crate::shim::here;
 
-/// Calls functions of the C library on another block. Who asks there which carrier this is, as a
-/// hooked call of the C library does, is told as on the OS thread's own block; `malloc` uses what the
-/// OS thread has.
+/// Calls functions of the C library on another block. A hooked call there asks which carrier this is; it gets the same
+/// answer as on the OS thread's own block. `malloc` uses the words of the OS thread.
 ///
 /// # Safety
 /// The block is complete and nobody runs on it; `f` touches no thread-local itself.
