@@ -300,7 +300,7 @@ fn the_end_and_the_handle_share_out_the_result() {
                 waiter.run();
             }
             let orphan = waiter.state.finish(kept, false);
-            assert_eq!(orphan, waiter.state.left().result);
+            assert_eq!(orphan, waiter.state.remains().result);
             if orphan {
                 waiter.run();
             }
@@ -332,7 +332,7 @@ fn an_error_that_comes_at_the_end_is_dropped_once() {
                 move || waiter.state.interrupt() == Wake::Lost
             });
             let left = waiter.state.finish(true, true);
-            assert_eq!(left, waiter.state.left().errors);
+            assert_eq!(left, waiter.state.remains().errors);
             let takes_back = thrower.join().unwrap();
             witness!("too late", takes_back);
             witness!("before the end", left);
@@ -361,7 +361,7 @@ fn a_joiner_and_the_end_see_each_other() {
             });
             waiter.run();
             waiter.state.finish(true, false);
-            let joiners = waiter.state.left().joiners;
+            let joiners = waiter.state.remains().joiners;
             let ended = joiner.join().unwrap();
             witness!("the joiner waits", !ended);
             witness!("the end was first", ended);

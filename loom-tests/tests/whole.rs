@@ -11,6 +11,7 @@
 //! Invariant 4: whoever joins, or leaves a scope, sees all that the thread did.
 //! Invariant 5: a runtime that ends leaves no stack that was not unwound.
 #![cfg(loom)]
+#![allow(unsafe_code, reason = "what is passed on has no lock of its own")]
 mod message;
 mod runtimes;
 

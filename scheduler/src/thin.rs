@@ -217,11 +217,11 @@ pub(crate) unsafe fn start<F: FnOnce() -> T, T>(request: Request, body: F) -> Jo
          among them: this is loom's bound"
     );
     let is_doomed = request.is_doomed;
-    let (task, handle) = make(request, body);
+    let (task, join) = make(request, body);
     task.doomed.set(is_doomed);
     let handle = loom::thread::spawn(move || live(task));
     with(|thin| thin.handles.push(handle));
-    handle
+    join
 }
 
 /// The life of a thread, on its own.

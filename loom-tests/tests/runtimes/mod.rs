@@ -1,8 +1,5 @@
 //! Runtimes for models: how they begin, how they come to rest, and how they end.
-#![allow(
-    unsafe_code,
-    reason = "migration shares thread-locals, and what is passed on has no lock"
-)]
+#![allow(unsafe_code, reason = "a model has shared thread-locals")]
 
 pub(crate) mod ends;
 

@@ -17,7 +17,7 @@ use libc::c_int;
 use weald_scheduler::patch;
 
 use crate::futex::Waited;
-use crate::hooks::sync::{LISTS, index_of};
+use crate::hooks::sync::{BUCKETS, index_of};
 
 /// A guess: who shares a lock with some threads that use it briefly is told in vain a few times.
 const BEATEN: u32 = 64;
@@ -25,7 +25,7 @@ const BEATEN: u32 = 64;
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A green thread waits in libc's queue of a lock, by the hash of the lock's address.
-static QUEUED: [AtomicBool; LISTS] = [const { AtomicBool::new(false) }; LISTS];
+static QUEUED: [AtomicBool; BUCKETS] = [const { AtomicBool::new(false) }; BUCKETS];
 
 /// One wait for a lock.
 pub(super) struct Patience {

@@ -188,7 +188,8 @@ impl State {
     /// One step of the word: `next` says what it becomes, or what ends the attempt.
     #[inline(always)]
     fn step<R>(&self, mut next: impl FnMut(u64) -> Result<(u64, R), R>) -> R {
-        let relaxed = fault!("state_relaxed_step") || fault!("state_hands_over_no_stack");
+        let no_stack = fault!("state_hands_over_no_stack");
+        let relaxed = no_stack || fault!("state_relaxed_step");
         let (done, failed) = if relaxed {
             (Ordering::Relaxed, Ordering::Relaxed)
         } else {

@@ -91,8 +91,8 @@ impl Carrier {
                     Some(block) if !chosen.hog.get() => {
                         // SAFETY: as above.
                         unsafe {
-                            own.arrive(block, std::ptr::from_ref(self).cast(), &self.lent_words)
-                        };
+                            own.arrive(block, std::ptr::from_ref(self).cast(), &self.lent_words);
+                        }
                         let last = mem::replace(task, chosen);
                         if let Some(last) = publish_last(worker, last, note) {
                             // SAFETY: the pointer is that of this OS thread's own block, and then of

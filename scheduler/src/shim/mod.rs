@@ -32,6 +32,10 @@ macro_rules! waits_for {
 pub(crate) mod arena;
 #[cfg(not(loom))]
 pub(crate) mod barrier;
+#[cfg_attr(
+    loom,
+    allow(unreachable_pub, reason = "`patch` re-exports it, which no model has")
+)]
 pub(crate) mod bypass;
 pub(crate) mod here;
 #[cfg(weald_sanitizer = "thread")]

@@ -177,7 +177,7 @@ fn hand_on(events: &Events) -> (usize, bool) {
 
 fn readiness(event: &mio::event::Event) -> Readiness {
     let mut bits = 0;
-    let bits = [
+    let reports = [
         (event.is_readable(), Readiness::READABLE),
         (event.is_writable(), Readiness::WRITABLE),
         (event.is_read_closed(), Readiness::READ_CLOSED),
@@ -185,7 +185,7 @@ fn readiness(event: &mio::event::Event) -> Readiness {
         (event.is_error(), Readiness::ERROR),
         (event.is_priority(), Readiness::PRIORITY),
     ];
-    for (is, bit) in bits {
+    for (is, bit) in reports {
         if is {
             bits |= bit;
         }

@@ -164,7 +164,7 @@ impl Poller {
         };
         // SAFETY: `locked` is ours.
         let events = self
-            .turn
+            .polling
             .with_mut(|turn| unsafe { (*turn).wait(limit, true) });
         drop(unlock);
         let order = relaxed_if!("poller_wakes_relaxed", Ordering::AcqRel);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::block::Block;
 use super::images::Images;
+use super::own::Support;
 use super::pool;
-use super::support::Support;
 
 /// Blocks that a worker keeps; half of them go to the pool, or come from there, at a time.
 const KEEP: usize = 32;

@@ -22,10 +22,9 @@ use super::heap::Heap;
 use super::ids::FIRST;
 use super::libraries::thread_segment;
 use super::memory::read;
+use super::own::Support;
 use super::pool::{LEN, kept, pool, put};
 use super::self_test::support;
-use super::support::Support;
-use super::visit::on_block;
 use super::{machine, slabs};
 
 /// Blocks that nobody has needed for so long are given back. As for stacks.
@@ -165,11 +164,7 @@ impl Fresh {
         };
         let new = look();
         // SAFETY: the block is complete.
-        unsafe {
-            on_block(&own.library.places, &own.heap, pointer, || {
-                register_and_run(own)
-            })
-        };
+        unsafe { own.on_block(pointer, || register_and_run(own)) };
         let remembered: Vec<isize> = new
             .iter()
             .zip(&look())
@@ -328,7 +323,7 @@ mod tests {
             let pointer = block.pointer();
             // SAFETY: the block is new and ours.
             unsafe {
-                on_block(&own.library.places, &own.heap, pointer, || {
+                own.on_block(pointer, || {
                     let mut pieces: [*mut c_void; 40] = [ptr::null_mut(); 40];
                     for (index, piece) in pieces.iter_mut().enumerate() {
                         *piece = malloc(1 + 100 * index % (round + 1));
@@ -337,9 +332,7 @@ mod tests {
                         free(piece);
                     }
                 });
-                on_block(&own.library.places, &own.heap, pointer, || {
-                    register_and_run(own)
-                });
+                own.on_block(pointer, || register_and_run(own));
                 write(pointer, own.library.places.errno, libc::ENOENT);
                 fresh.give_back(own, block).unwrap();
             }
@@ -347,7 +340,7 @@ mod tests {
         let block = own.make().unwrap();
         // SAFETY: as above.
         unsafe {
-            on_block(&own.library.places, &own.heap, block.pointer(), || {
+            own.on_block(block.pointer(), || {
                 libc::strerror(123_456);
                 libc::dlsym(libc::RTLD_DEFAULT, c"nobody has this name".as_ptr());
             });

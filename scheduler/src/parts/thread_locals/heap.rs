@@ -146,7 +146,7 @@ impl Words {
     }
 
     /// What is lent of these words (4).
-    fn lendable(&self, words: [usize; WORDS]) -> [usize; WORDS] {
+    pub(super) fn lendable(&self, words: [usize; WORDS]) -> [usize; WORDS] {
         let mut its = words;
         for (word, new) in its.iter_mut().zip(self.new) {
             if *word == 0 || self.library.contains(word) {

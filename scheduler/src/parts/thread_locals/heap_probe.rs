@@ -62,8 +62,8 @@ fn try_out(library: &CLibrary, first: &Block, second: &Block) -> Option<Heap> {
         unsafe {
             on_block(&library.places, &Heap::Unknown, pointer, || {
                 piece.set(allocator.use_once());
-            })
-        };
+            });
+        }
         piece.get()
     };
     // They differ where a word points into its block.
@@ -145,9 +145,9 @@ mod tests {
     use crate::parts::thread_locals::block::Block;
     use crate::parts::thread_locals::heap::{Allocator, Heap, LentWords, PIECE, Words};
     use crate::parts::thread_locals::host::host_pointer;
+    use crate::parts::thread_locals::own::Support;
     use crate::parts::thread_locals::pool::release;
     use crate::parts::thread_locals::self_test::support;
-    use crate::parts::thread_locals::support::Support;
 
     fn words(own: &Support) -> &Words {
         match &own.heap {

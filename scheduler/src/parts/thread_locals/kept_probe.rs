@@ -240,8 +240,8 @@ mod tests {
     use std::mem::zeroed;
 
     use crate::parts::thread_locals::machine;
-    use crate::parts::thread_locals::support::Support;
-    use crate::parts::thread_locals::visit::{Blocked, on_block};
+    use crate::parts::thread_locals::own::Support;
+    use crate::parts::thread_locals::visit::Blocked;
 
     /// Each copy of the crate in a process finds out for itself how the C library lays out a thread,
     /// and makes up its own ids.
@@ -268,9 +268,7 @@ mod tests {
             let mutex = &raw mut mutex;
             let on = |number: usize, f: unsafe extern "C" fn(_) -> _| {
                 let (own, block) = &threads[number];
-                on_block(&own.library.places, &own.heap, block.pointer(), || {
-                    answer.set(f(mutex))
-                });
+                own.on_block(block.pointer(), || answer.set(f(mutex)));
                 answer.get()
             };
             assert_eq!(on(0, libc::pthread_mutex_lock), 0);

@@ -53,11 +53,11 @@ mod libraries;
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 mod machine;
 mod memory;
+mod own;
 mod pool;
 mod self_test;
 mod setxid;
 mod slabs;
-mod support;
 mod visit;
 
 pub(crate) use self::block::Block;
@@ -65,6 +65,6 @@ pub(crate) use self::cache::Cache;
 pub(crate) use self::excess::{give_back_all, trim};
 pub(crate) use self::heap::LentWords;
 pub(crate) use self::host::{host_pointer, is_elsewhere, on_host};
+pub(crate) use self::own::Support;
 pub(crate) use self::pool::release;
 pub(crate) use self::self_test::support;
-pub(crate) use self::support::Support;

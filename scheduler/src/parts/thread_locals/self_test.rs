@@ -17,7 +17,7 @@ use super::cache::Cache;
 use super::heap::LentWords;
 use super::host::host_pointer;
 use super::memory::Found;
-use super::support::Support;
+use super::own::Support;
 use super::visit::Blocked;
 use super::{layout, machine, setxid};
 use crate::parts::coroutine::{Control, Coroutine, Resumed, Suspender};

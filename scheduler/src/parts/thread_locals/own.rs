@@ -6,7 +6,6 @@
 )]
 
 use std::ffi::c_int;
-use std::ptr;
 use std::sync::{Arc, Mutex};
 
 use super::block::Block;
@@ -17,6 +16,7 @@ use super::kept::Kept;
 use super::layout::{self, CLibrary};
 use super::libraries::Slots;
 use super::memory::{Found, write};
+use super::visit::on_block;
 use super::{destructors, heap_probe, kept_probe, machine};
 use crate::shim::here::{self, Front, Host};
 
@@ -77,6 +77,15 @@ impl Support {
                 Some(Arc::clone(newest.insert(images)))
             }
         }
+    }
+
+    /// Calls functions of the C library on another block (`visit.rs`).
+    ///
+    /// # Safety
+    /// As [`on_block`].
+    pub(super) unsafe fn on_block(&self, pointer: usize, f: impl FnOnce()) {
+        // SAFETY: by contract.
+        unsafe { on_block(&self.library.places, &self.heap, pointer, f) };
     }
 
     /// Notes what the running OS thread lends from now on.
