@@ -4,13 +4,13 @@
 //! | state     | value there | whose cell                        | leaves by                       |
 //! |-----------|-------------|-----------------------------------|---------------------------------|
 //! | FREE      | no          | the owner's                       | `arm` (owner) -> ARMED          |
-//! | ARMED     | yes         | nobody's; the winner's            | `claim` (owner) -> FREE, or     |
+//! | ARMED     | yes         | nobody's, then the winner's       | `claim` (owner) -> FREE, or     |
 //! |           |             |                                   | `claim_remotely` -> CANCELLED   |
 //! | CANCELLED | till taken  | the canceller's until it has      | `recycle` (owner) -> FREE       |
 //! |           |             | pushed the entry on the list of   |                                 |
 //! |           |             | the cancelled, then the owner's   |                                 |
 //!
-//! The word, whose moves are the methods of [`Word`] and of nobody else:
+//! The word; only the methods of [`Word`] move it:
 //!
 //! | bits   | what                                                                            |
 //! |--------|---------------------------------------------------------------------------------|
@@ -18,7 +18,7 @@
 //! | 2..32  | CANCELLED: the next entry on the list of the cancelled, 0 at its end; else 0    |
 //! | 32..64 | the generation, never 0 while the entry can be armed                            |
 //!
-//! Invariant 1: who moved the word out of ARMED, and nobody else, reads the value of that
+//! Invariant 1: the side that moved the word out of ARMED, and no other, reads the value of that
 //! generation, once. Both moves are a compare-and-swap from the exact word, so one of them wins.
 //! Invariant 2: each step to FREE raises the generation, so a key of an earlier life of the entry
 //! matches nothing. When the 32 bits are used up the entry stays FREE for ever: it costs the
@@ -187,9 +187,9 @@ pub(crate) struct Links {
 
 /// The memory of one timer, used again and again: 24 bytes and the value.
 pub(crate) struct Entry<T> {
-    /// Anybody reads it and tries to move it out of ARMED; the rest is in the table above.
+    /// Every side may read it and try to move it out of ARMED; the rest is in the table above.
     word: AtomicU64,
-    /// Who may touch it says the word (invariant 1).
+    /// The word says which side may touch it (invariant 1).
     value: UnsafeCell<MaybeUninit<T>>,
     /// The owner's alone (invariant 3).
     links: UnsafeCell<Links>,
@@ -232,7 +232,7 @@ impl<T> Entry<T> {
         Key::new(index, generation)
     }
 
-    /// Whether the timer of that generation is ARMED still. No is final, yes may be over by now.
+    /// Whether the timer of that generation is still ARMED. False is final; true may be out of date.
     #[inline]
     pub(crate) fn is_armed(&self, generation: u32) -> bool {
         self.load() == Word::armed(generation)
@@ -384,7 +384,7 @@ impl<T> Entry<T> {
 
     #[inline]
     fn load(&self) -> Word {
-        // Says nothing about the value: whoever wants that goes through `claim`.
+        // This says nothing about the value: `claim` is the way to it.
         Word(self.word.load(Ordering::Relaxed))
     }
 

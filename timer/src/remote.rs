@@ -1,4 +1,4 @@
-//! The side of the other cores: a handle that cancels timers of a wheel that is not ours.
+//! A handle by which other threads cancel timers of a wheel.
 //!
 //! What it does step by step, and what may race with it, is told in `slab.rs`.
 

@@ -1,10 +1,10 @@
-//! `WEALD_PATCH_REPORT`: the calls that have blocked an OS thread without weald's knowing, told when
-//! the process ends.
+//! `WEALD_PATCH_REPORT`: reports at the end of the process which calls have blocked an OS thread without weald's
+//! knowledge.
 //!
-//! The monitor finds green threads that do not come back. Of one that has kept its OS thread for long
-//! the system says whether it computes or in which call it waits, and where on its stack
-//! (`/proc/self/task/TID/syscall`, proc(5)); the stack is copied and unwound, and the copy counts if
-//! the system says the same after it.
+//! The monitor finds green threads that do not come back. If one has kept its OS thread for long, the system says
+//! whether the OS thread computes, or in which call and where on its stack it waits
+//! (`/proc/self/task/TID/syscall`, proc(5)). The stack is then copied and unwound. The copy counts only if the system
+//! says the same afterwards.
 #![allow(unsafe_code, reason = "registers a function for the process's end")]
 
 use std::collections::HashMap;

@@ -1,15 +1,15 @@
-//! A function that waits for its time: what `call_after` leaves with a worker.
+//! A call in the future: `call_after` leaves it with a worker.
 //!
 //! | state     | closure is                    | leaves by                                       |
 //! |-----------|-------------------------------|-------------------------------------------------|
 //! | WAITING   | in the cell                   | `fire` -> FIRED, `cancel` -> CANCELLED          |
 //! | FIRED     | the new green thread's        | never                                           |
-//! | CANCELLED | dropped by who cancelled; if  | never                                           |
+//! | CANCELLED | dropped by the canceller; if  | never                                           |
 //! |           | a carrier did, by a new green |                                                 |
 //! |           | thread                        |                                                 |
 //!
 //! Invariant: the step out of WAITING is one compare-and-swap, and its winner owns the closure.
-//! The entry in a wheel is only the alarm clock: it goes at once if the canceller knows it.
+//! The timer in a wheel only starts the call. The canceller removes the timer at once if it knows where it is.
 #![allow(unsafe_code, reason = "the closure belongs to the winner of a step")]
 
 use std::fmt;
@@ -31,11 +31,11 @@ pub(crate) const CANCELLED: usize = 2;
 pub(crate) struct Call {
     state: AtomicUsize,
     body: UnsafeCell<Option<Box<dyn FnOnce() + Send>>>,
-    /// `call_after_local`: not if this thread has ended.
+    /// Of `call_after_local`: the call is left out if this thread has ended.
     owner: Option<Task>,
-    /// The floating-point control of who asked for it.
+    /// The floating-point control of the thread that called `call_after`.
     pub(crate) control: Control,
-    /// Where its entry is.
+    /// Where its timer is.
     pub(crate) place: TimerPlace,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Debug for Call {
 }
 
 impl Call {
-    /// One that waits.
+    /// A call that waits.
     pub(crate) fn new(
         owner: Option<Task>,
         body: Box<dyn FnOnce() + Send>,
@@ -82,7 +82,7 @@ impl Call {
             .and_then(|_| self.body.with_mut(|body| unsafe { (*body).take() }))
     }
 
-    /// Its entry is in a wheel now. False: it was cancelled meanwhile.
+    /// Its timer is in a wheel now. False: the call was cancelled meanwhile.
     pub(crate) fn armed(&self, worker: usize, key: Key) -> bool {
         self.place.settle(worker, key.to_bits())
     }
@@ -99,7 +99,7 @@ impl Call {
         (self.owner.as_ref()).is_some_and(|owner| owner.state.is_done())
     }
 
-    /// Its time has come, in the thread that waited for it.
+    /// Runs it, in the thread that has waited for its time.
     #[cfg(loom)]
     pub(crate) fn run_here(&self) {
         let late = self.owner_has_ended();

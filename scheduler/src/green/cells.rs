@@ -1,4 +1,4 @@
-//! Memory of green threads that are over, for the next ones.
+//! Keeps the memory of green threads that have ended for the next ones.
 //!
 //! A green thread is one allocation (`green_thread/`). Programs that start many make and free many of the
 //! same few sizes, and a general allocator is slow when hundreds are freed before the next is made: glibc's keeps
@@ -9,8 +9,8 @@
 //! 2. A worker keeps at most [`MOST`] pieces. Before it sleeps for long it frees them all.
 //! 3. The lists are touched by the holder of the worker's seat, inside the door, as the worker's core is.
 //!
-//! Nothing is kept for models and under Miri and the sanitizers: they could not tell any more that somebody uses a thread
-//! that is over.
+//! Nothing is kept in models and under Miri and the sanitizers: they could not detect any more that a thread is used
+//! after its end.
 #![allow(
     unsafe_code,
     reason = "memory without a type, between one green thread and the next"

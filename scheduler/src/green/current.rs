@@ -1,4 +1,4 @@
-//! Who runs here: the thread at the address in `shim/here.rs`.
+//! The thread that runs here: `shim/here.rs` has its address.
 //!
 //! A [`Front`](crate::shim::here::Front) is the first field of a [`Header`]; nothing else is ever put there.
 #![allow(

@@ -1,4 +1,4 @@
-//! Where and when a thread left its stack: what it notes for who wants its trace (`trace/mod.rs`).
+//! Where and when a thread left its stack. The thread notes it for those that take its trace (`trace/mod.rs`).
 #![allow(unsafe_code, reason = "reads registers")]
 
 use crate::shim::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ pub(crate) struct LeftAt {
     pub(crate) code: AtomicUsize,
     pub(crate) stack: AtomicUsize,
     pub(crate) frame: AtomicUsize,
-    /// The end of what is the thread's on its stack.
+    /// The end of the part of the stack that belongs to the thread.
     pub(crate) end: AtomicUsize,
     /// Milliseconds since its runtime's start.
     time: AtomicUsize,
@@ -26,8 +26,8 @@ impl LeftAt {
         }
     }
 
-    /// Notes the place of the call. Always inlined: it is the caller's frame that is there for the
-    /// time of the wait.
+    /// Notes the place of the call. Always inlined: only the caller's frame is there during the
+    /// wait.
     #[inline(always)]
     pub(crate) fn note(&self) {
         if let Some([code, stack, frame]) = here() {
@@ -46,7 +46,7 @@ impl LeftAt {
         }
     }
 
-    /// When: by the clock as the worker last saw it.
+    /// Notes the time, by the clock as the worker last saw it.
     #[inline(always)]
     pub(crate) fn set_time(&self, millis: usize) {
         self.time.store(millis, Ordering::Relaxed);

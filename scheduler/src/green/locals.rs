@@ -14,7 +14,7 @@ pub(crate) struct Locals {
     pub(crate) values: Vec<Entry>,
     /// How many of `values` are there.
     live: usize,
-    /// The thread does not drop any more what would be made.
+    /// The thread makes no more values, because it would not drop them.
     closed: bool,
 }
 

@@ -1,10 +1,10 @@
 //! The green threads that have left their stack at least once, so that shutdown finds them.
 //!
-//! One that runs to its end without leaving its stack is never entered. Intrusive lists, one for each of the
-//! first carriers, each behind a lock.
+//! A thread that runs to its end without leaving its stack is never entered. There is an intrusive list behind a
+//! lock for each of the first carriers.
 //!
-//! Invariant: a thread is in a list from its first suspension to its end, so its header is alive
-//! for whoever finds it under the lock.
+//! Invariant: a thread is in a list from its first suspension to its end. So a header that is found under the lock
+//! is alive.
 #![allow(unsafe_code, reason = "intrusive lists")]
 
 use std::ptr;

@@ -10,7 +10,7 @@ pub(crate) struct Request {
     pub(crate) stack_size: Option<usize>,
     pub(crate) pinned: bool,
     pub(crate) patched: Option<bool>,
-    /// Somebody who runs already waits for it in `join`: it runs also in a runtime that closes.
+    /// A running thread waits for it in `join`: it runs also in a runtime that closes.
     pub(crate) is_half: bool,
     /// Another worker is to run it.
     pub(crate) is_for_others: bool,

@@ -1,14 +1,14 @@
-//! Who waits, in what order: the list. Nodes lie on the parked stacks: a wait allocates nothing.
+//! The list of waiters of a queue, in their order. Nodes lie on the parked stacks: a wait allocates nothing.
 //!
 //! The list is circular and doubly linked; the lock holds the pointer to its first node. A header has such a list,
 //! so a node knows its waiter's header by its first field only.
 //!
-//! Invariant 1: a node is in the list only while its waiter is inside `wait`, and only under the
-//! lock is it put in or taken out; so whoever finds a node under the lock may use it and the
-//! header that it names, until the lock is let go.
-//! Invariant 2: who takes a node out marks it, so the waiter knows whether it must.
+//! Invariant 1: a node is in the list only while its waiter is inside `wait`, and it is put in and taken out only
+//! under the lock. So a thread that finds a node under the lock may use it and the header that it names until it
+//! lets the lock go.
+//! Invariant 2: a waker that takes a node out marks it, so the waiter knows whether it must take it out itself.
 //!
-//! `wait_queue.rs` waits in it, `wake.rs` wakes who waits.
+//! `wait_queue.rs` waits in it, `wake.rs` wakes the waiters.
 #![allow(unsafe_code, reason = "nodes on the waiters' stacks")]
 
 use std::fmt;
@@ -41,7 +41,7 @@ pub(crate) struct Node {
     pub(crate) waiter: *const Front,
     pub(crate) epoch: u32,
     pub(crate) queued: bool,
-    /// The others in the queue have its address: a `&mut` of its owner's is not the only way to it.
+    /// Its neighbours in the queue have its address, so a `&mut` of its owner's is not unique.
     pub(crate) _shared: PhantomPinned,
 }
 

@@ -2,18 +2,17 @@
 //!
 //! 1. The body has ended, or was dropped if it was not to run. From here on nothing is raised in the
 //!    thread, so no destructor is cut short.
-//! 2. If there is no handle, the result is dropped. Then go the thread's values of `green_local!`, what
-//!    was to be raised in it, its own thread-locals, and again what those have made (`wind_up`).
+//! 2. If there is no handle, the result is dropped. Then the thread drops its values of `green_local!`, the exceptions
+//!    that were to be raised in it, its own thread-locals, and what their destructors have made (`wind_up`).
 //!    Meanwhile it is a thread like any other: it may wait, is counted, and shows in `dump`.
 //! 3. It is counted as ended and steps to DONE (`state.rs`, `ends.rs`). It does not wait any more.
-//! 4. Its carrier, off its stack, takes stack and block back, and wakes who joins it. A joiner has put
-//!    itself in the queue and then announced itself by a step of the state word, which says whether
-//!    DONE came first.
+//! 4. Its carrier, off its stack, takes stack and block back, and wakes the joiners. A joiner has entered the
+//!    queue and then announced itself by a step of the state word, which says whether DONE came first.
 //!
 //! So a thread that nobody waits for ends with one read-modify-write, and nothing of the user's runs
-//! after it: the result belongs to the handle if there is one at DONE. A handle that was dropped between
-//! 2 and 3 leaves the result to nobody, as does an error that was thrown between them. The carrier
-//! starts a thread of its own to drop those ([`Orphan`]).
+//! after it: the result belongs to the handle if there is one at DONE. If the handle is dropped between 2 and 3, nobody
+//! has the result, and if an error is thrown between them, nobody has the error. The carrier starts a thread that
+//! drops both ([`Orphan`]).
 #![allow(
     unsafe_code,
     reason = "who may touch the result is decided by the state word"
@@ -31,7 +30,7 @@ use crate::wait::exception;
 pub(crate) struct Rest {
     /// Its result, as there was a handle.
     kept: bool,
-    /// It has not said that it looks at no exception any more: nobody had raised any.
+    /// It has not announced that it looks at no further exception, because none was ever raised in it.
     listens: bool,
 }
 
@@ -74,13 +73,13 @@ pub(crate) fn wind_up(header: &Header, hook: impl FnOnce(), destroy: impl Fn()) 
     }
 }
 
-/// Steps to DONE. True: somebody has to see to what is left, as [`State::left`](crate::parts::state::State::left) tells.
+/// Steps to DONE. True: something is left to do, as [`State::left`](crate::parts::state::State::left) tells.
 #[inline]
 pub(crate) fn finish(header: &Header, rest: Rest) -> bool {
     header.state.finish(rest.kept, rest.listens)
 }
 
-/// Wakes who waits for a thread that is DONE.
+/// Wakes the threads that wait for a thread that is DONE.
 pub(crate) fn wake_joiners(header: &Header) {
     unless!("join_wakes_nobody", header.joiners.wake_all());
 }
@@ -95,7 +94,7 @@ pub(crate) fn end(header: &Header, rest: Rest) {
     drop(Orphan::of(header));
 }
 
-/// What a thread that is DONE has left to nobody. Dropping it drops that.
+/// What a thread that is DONE has left and nobody will take. It is dropped with this value.
 #[derive(Debug)]
 pub(crate) struct Orphan {
     task: Task,
@@ -103,7 +102,7 @@ pub(crate) struct Orphan {
 }
 
 impl Orphan {
-    /// For who has ended the thread, once. `None`: there is nothing.
+    /// For the caller that has ended the thread, once. `None`: there is nothing.
     pub(crate) fn of(header: &Header) -> Option<Self> {
         let remains = header.state.remains();
         (remains.result || remains.errors).then(|| Self {

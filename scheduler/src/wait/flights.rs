@@ -1,13 +1,13 @@
-//! Jobs of the offload pool that several wait for together: one for all who ask the same at a time.
+//! Jobs of the offload pool that several threads wait for together: one job for all that ask the same at the same time.
 //!
-//! A job that runs, or waits for its turn to run, is a *flight*. All who ask for its key wait for it together; one
-//! whose time is up or that is interrupted leaves. If all have left before the pool began, nothing is
-//! done; if the job runs, it makes room for others on the pool, and whoever asks next for the key boards it.
+//! A job that runs, or waits for its turn to run, is a *flight*. All threads that ask for its key wait for it together.
+//! A thread whose time is up, or that is interrupted, leaves. If all have left before the job began, it never runs. If
+//! it runs already, it makes room for other jobs on the pool, and the next thread that asks for the key boards it.
 //!
 //! Invariant 1: a flight is in the table from the time somebody asks until just before its answer is
-//! set, or until it has run for longer than [`STALE`]; so whoever finds one there will be woken by it. Nothing is
-//! cached: who asks later, asks.
-//! Invariant 2: how many wait for a flight is written under the table's lock. The one that leaves last
+//! set, or until it has run for longer than [`STALE`]; so a thread that finds one there will be woken by it. Nothing is
+//! cached: a later question starts a new job.
+//! Invariant 2: the number of waiters of a flight is written under the table's lock. The last thread that leaves
 //! gives the job up, and takes the flight out of the table if the job will never run.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::green::wait_list::WaitQueue;
 use crate::parts::offload::{Lane, Offloaded, offload};
 use crate::shim::sync::{Mutex, MutexGuard};
 
-/// A job that has run for so long will hardly bring anything: who asks then begins anew.
+/// A job that has run for so long will hardly succeed: the next thread that asks begins a new one.
 const STALE: Duration = Duration::from_secs(60);
 
 /// The flights, each under what was asked.

@@ -1,4 +1,4 @@
-//! Waiting and being woken, exceptions, the end of a thread: the rules about what `green` holds.
+//! The rules of waiting and waking, of exceptions and of the end of a thread. `green` holds the data.
 
 pub(crate) mod end;
 pub(crate) mod exception;

@@ -1,5 +1,5 @@
-//! The header of an OS thread, which is made when it is first needed: so that all waits work alike, and everything of
-//! weald's works there too.
+//! The header of an OS thread, which is made when it is first needed. With it all waits work alike, and everything of
+//! weald works on OS threads too.
 #![allow(
     unsafe_code,
     reason = "the copies are raw pointers to what runs on this OS thread"
@@ -23,7 +23,7 @@ impl Drop for OsThread {
         if !set_running(&raw const *self.0) {
             return;
         }
-        // So that what is thrown from now on is dropped by whoever throws it.
+        // From now on a thread that throws drops its error itself.
         self.0.cold();
         let rest = end::wind_up(&self.0, || (), || ());
         end::end(&self.0, rest);
@@ -53,7 +53,7 @@ pub(crate) fn header() -> *const Header {
 }
 
 /// Has the OS thread itself be the running one, as `on_os_thread` does, and makes sure that it has a
-/// header. Returns who runs here in truth, to be set again; null if nobody does.
+/// header. Returns the thread that really runs here, to be set again; null if there is none.
 #[cfg(not(loom))]
 #[inline(never)]
 pub(crate) fn become_os_thread() -> *const Header {

@@ -1,13 +1,13 @@
 //! Waiting in a queue: `wait`, and the places of selections.
 //!
-//! `wait_list.rs` has the list and its invariants 1 and 2, `wake.rs` the other side.
+//! `wait_list.rs` has the list and its invariants 1 and 2, `wake.rs` wakes the waiters.
 //!
-//! Invariant 3: a wake-up goes to the first waiter whose wait it ends. One whose deadline or
-//! exception was first is passed over, so it takes no wake-up with it; and one that *was* woken
-//! reports `Notified` even if an exception waits as well.
+//! Invariant 3: a wake-up goes to the first waiter whose wait it ends. A waiter whose deadline or
+//! exception came first is passed over, so it takes no wake-up with it. A waiter that *was* woken
+//! reports `Notified` even if an exception is pending too.
 //!
-//! Orderings: the lock's. Who waits enqueues and then looks at the condition again; who wakes makes
-//! the condition true and then takes the lock: one of the two sees the other.
+//! Orderings: the lock's. A waiter enters the queue and then looks at the condition again. A waker makes
+//! the condition true and then takes the lock. One of the two sees the other.
 //! Checked by `loom-tests/tests/wait_queue.rs`.
 #![allow(unsafe_code, reason = "nodes on the waiters' stacks")]
 
@@ -49,7 +49,7 @@ pub enum Woken {
     TimedOut,
     /// An exception is to be raised.
     Interrupted(Interrupt),
-    /// For no reason that holds any more: look again.
+    /// The reason is gone: the caller must look again.
     Again,
 }
 
@@ -70,9 +70,9 @@ impl Interrupt {
 }
 
 impl WaitQueue {
-    /// Waits at the end of the queue until woken or until the deadline. `ready` is asked once the
-    /// waiter can be found: if it says true, there is no waiting. It must not wait for anything of
-    /// weald's itself: the thread is in a wait already, and its waker would end both.
+    /// Waits at the end of the queue until woken or until the deadline. `ready` is called when wakers can find the
+    /// waiter: if it returns true, there is no wait. `ready` must not wait for anything of
+    /// weald's itself: the thread is in a wait already, and a waker would end both.
     ///
     /// Exceptions end the wait only if `interruptible`.
     pub fn wait(
@@ -114,8 +114,8 @@ impl WaitQueue {
         }
         let leave = Leave { queue: self, node };
         let is_ready = {
-            // A wait for a lock there would be one inside of this one, with the same epoch: its waker
-            // would end both, and the node would stay.
+            // A wait for a lock in `ready` would have the same epoch as this wait: its waker would end both, and
+            // the node would stay in the list.
             // SAFETY: the running thread's header is alive.
             let _bypass = Bypass::of(unsafe { &(*waiting.header()).front });
             ready()
@@ -159,8 +159,8 @@ impl WaitQueue {
         }
     }
 
-    /// Takes a place out. True: a waker has done so already; unless what it announced was used, it
-    /// must be passed on.
+    /// Takes a place out. True: a waker has done so already. If the selection does not use what the waker announced,
+    /// it must wake the next waiter.
     pub fn leave(&self, place: &mut Place) -> bool {
         let node = place.0.get();
         let mut first = self.0.lock();

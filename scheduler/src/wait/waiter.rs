@@ -1,14 +1,14 @@
 //! Waiting: the one way into sleep for everything that blocks, on green and OS threads alike.
 //!
 //! 1. `Waiting::begin` takes the number of the wait, its *epoch*.
-//! 2. The caller leaves epoch and header wherever its wakers will look, then looks once more
-//!    whether it must wait at all; if not, `abandon`.
+//! 2. The caller leaves epoch and header where its wakers will look. Then it looks once more
+//!    whether it must wait at all; if not, it calls `abandon`.
 //! 3. `park` leaves the stack. The carrier publishes PARKED; from then on a waker may resume the
 //!    thread anywhere. A waker that came between 2 and 3 was early: the thread is queued at once.
 //!
-//! A deadline is an entry in the wheel of the worker that the thread runs on, made before the
-//! switch and cancelled after it, from another worker if the thread migrated. Where there is no
-//! worker (an OS thread, the inside of `blocking`), the OS thread blocks instead: *in place*.
+//! For a deadline there is a timer in the wheel of the worker that the thread runs on. It is made before the
+//! switch and cancelled after it, from another worker if the thread has migrated. If there is no
+//! worker (on an OS thread, inside `blocking`), the OS thread blocks instead: it waits *in place*.
 #![allow(unsafe_code, reason = "the running thread's own header")]
 
 use std::time::Instant;
@@ -36,7 +36,7 @@ pub(crate) enum Ended {
     Raised(Raise),
     /// An exception is to be raised, and stays ([`Admit::Reported`]).
     Pending,
-    /// For no reason that holds any more (a cancelled exception): look again.
+    /// The reason is gone (a cancelled exception): the caller must look again.
     Again,
 }
 
@@ -119,9 +119,9 @@ impl Waiting {
         }
     }
 
-    /// As [`park`](Self::park), of a thread that cannot leave its stack and blocks its OS thread by
-    /// `block`: until the parker is notified (true), or something else ends it (false), the moment
-    /// that it is given at the latest.
+    /// As [`park`](Self::park), for a thread that cannot leave its stack and blocks its OS thread by
+    /// `block`. `block` returns when the parker is notified (true), or when something else ends it (false), and at
+    /// the latest at the moment that it is given.
     #[cold]
     #[cfg(not(loom))]
     pub(crate) fn block(
@@ -256,7 +256,7 @@ fn park_in_place(
     why
 }
 
-/// For `dump`, what else happens where a thread leaves its stack.
+/// Notes for `dump` what a thread that blocks in place would note when it leaves its stack.
 #[inline(always)]
 fn note_in_place(header: &Header) {
     header.left_at.note();
@@ -268,7 +268,7 @@ fn note_in_place(header: &Header) {
     }
 }
 
-/// The prologue of every blocking call that unwinds with its exceptions.
+/// The begin of every blocking call that unwinds with its exceptions.
 #[inline]
 pub(crate) fn enter() -> *const Header {
     let header = os_header::header();

@@ -1,4 +1,4 @@
-//! Ending a wait, from outside: one wake-up wins (`state.rs`), and its thread is made ready.
+//! Ends waits of other threads: one wake-up wins (`state.rs`), and its thread is made ready.
 #![allow(unsafe_code, reason = "acts on the verdict of the state word, once")]
 
 use crate::engine::carrier;
@@ -23,8 +23,8 @@ impl GreenThread {
 impl Header {
     /// Ends a wait of this thread and sees to it that it runs.
     ///
-    /// By address: a wake-up that came before the parking lets the thread go on, and a reference would have
-    /// to be good until the call returns.
+    /// It takes an address: after an early wake-up the thread goes on and may end, and a reference would have to stay
+    /// valid until this returns.
     ///
     /// # Safety
     /// The header is alive until its wait has ended (a reference, or the lock of a queue it waits in).
@@ -85,7 +85,7 @@ impl WaitQueue {
     /// Wakes all waiters. Returns how many.
     pub fn wake_all(&self) -> usize {
         let mut woken = 0;
-        // Only those that wait now: one that comes back to wait again is not met twice.
+        // Only those that wait now: a thread that comes back to wait again is not woken twice.
         let mut left = self.len();
         while left > 0 && self.wake_one() {
             woken += 1;

@@ -1,4 +1,5 @@
-//! What others raise in a thread, and what it has told itself to raise later: as it lies there. `raise.rs` has the rules.
+//! The inbox of a thread: exceptions that other threads have thrown, and its own `exc_after`s. `raise.rs` has the
+//! rules.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What is raised in threads, and what it unwinds with.
+//! Exceptions: where they come from, and the payload that they unwind with.
 
 use std::any::Any;
 use std::error::Error;
@@ -7,7 +7,7 @@ use std::fmt;
 /// The error of an exception.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What an exception unwinds with, and what `join` hands on of a thread that one has ended.
+/// The payload that an exception unwinds with. `join` returns it for a thread that an exception has ended.
 ///
 /// # Examples
 /// ```

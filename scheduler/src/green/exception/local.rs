@@ -1,4 +1,5 @@
-//! A thread's own part of its header: the limits that it runs under, how its exceptions stand, its `green_local!`s.
+//! The part of a header that only its own thread touches: running timeouts, the state of its exceptions, its
+//! `green_local!`s.
 //! `pending.rs` has the rules.
 
 use std::any::Any;
@@ -14,11 +15,11 @@ pub(crate) struct TimeoutFrame {
     pub(crate) deadline: Option<Instant>,
     /// Its exception was raised.
     pub(crate) raised: bool,
-    /// Its limit passed while a call of patched code waited, which had to fail or to wait on.
+    /// Its limit passed while a call of patched code waited. The call had to fail, or to go on waiting.
     pub(crate) reported: bool,
 }
 
-/// A thread's own part: its deadlines, how its exceptions stand, its locals.
+/// A thread's own part: its deadlines, the state of its exceptions, its locals.
 #[derive(Debug, Default)]
 pub(crate) struct Local {
     /// The `timeout`s around the running code, outermost first.
@@ -27,10 +28,10 @@ pub(crate) struct Local {
     pub(crate) alarm: Option<Instant>,
     /// The earlier of `alarm` and of the frames' deadlines that were not raised.
     pub(crate) earliest: Option<Instant>,
-    /// Numbers frames and alarms.
+    /// The number for the next frame or alarm.
     pub(crate) next: u64,
     pub(crate) kill_raised: bool,
-    /// Some frame's exception was raised and the frame is still there.
+    /// The exception of a frame was raised, and the frame is still there.
     pub(crate) timeout_raised: bool,
     /// While above zero nothing is raised but the timeouts entered since.
     pub(crate) hold: u32,
@@ -38,15 +39,16 @@ pub(crate) struct Local {
     pub(crate) held: usize,
     /// Above zero while a `blocking` closure runs.
     pub(crate) blocking: u32,
-    /// Above zero while `defer` runs: what is to be raised stays where it is.
+    /// Above zero while `defer` runs: exceptions stay pending.
     pub(crate) defers: u32,
     /// Above zero while `on_os_thread` runs, in which nothing may wait.
     pub(crate) never_waits: u32,
-    /// A call of patched code has failed because of an exception that is no limit's, and it has not
+    /// A call of patched code has failed because of an exception that is not a timeout's, and the exception has not
     /// been raised yet.
     pub(crate) reported: bool,
     pub(crate) locals: Locals,
-    /// The result of a thread that cannot start; before it starts that of who holds the running reference.
+    /// The result of a thread that cannot start. Until the thread starts, it belongs to the holder of the running
+    /// reference.
     pub(crate) payload: Option<Box<dyn Any + Send>>,
 }
 
@@ -84,7 +86,7 @@ impl Local {
         id
     }
 
-    /// Leaves the innermost `timeout`. True: its exception was raised, or patched code was told of it.
+    /// Leaves the innermost `timeout`. True: its exception was raised, or reported to patched code.
     pub(crate) fn pop_scope(&mut self, id: u64) -> bool {
         let frame = self.frames.pop().expect("timeouts nest");
         debug_assert_eq!(frame.id, id, "timeouts nest");

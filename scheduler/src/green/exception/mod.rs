@@ -1,4 +1,4 @@
-//! What is to be raised in a thread, as it lies there; `wait/exception/` has the rules.
+//! The exceptions of a thread, as they lie in its memory; `wait/exception/` has the rules.
 
 mod alarms;
 mod inbox;

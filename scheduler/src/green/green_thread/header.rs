@@ -26,7 +26,7 @@ pub(crate) enum Note {
     Yield,
     /// It waits: publish it as parked.
     Park { epoch: u32, kind: WaitKind },
-    /// Its carrier may have lost its seat; go on wherever there is one.
+    /// Its carrier may have lost its seat: the thread goes on where there is one.
     Requeue,
 }
 
@@ -56,18 +56,18 @@ pub(crate) struct Vtable {
 /// The part of a green thread that does not depend on its closure.
 #[repr(C)]
 pub(crate) struct Header {
-    // What each wait touches comes first, in as few cache lines as may be.
-    /// What the floors below know of it; they have the header's address for that of this field.
+    // The fields that each wait touches come first, in as few cache lines as possible.
+    /// What the lower floors know of the thread. They use the address of this field, which is the header's.
     pub(crate) front: Front,
     /// Usable bytes of its stack in units of 4 KiB.
     stack_pages: u32,
     pub(crate) state: State,
-    /// The runtime it belongs to; null for an OS thread. Alive until the thread is DONE, for ever if that
-    /// never comes: `runtime.rs`.
+    /// The runtime it belongs to; null for an OS thread. The runtime is alive until the thread is DONE, and for ever if
+    /// the thread never is (`runtime.rs`).
     pub(crate) runtime: *const AnyRuntime,
     /// Index + 1 of the carrier that a pinned, started thread belongs to; 0: none.
     pub(crate) home: AtomicUsize,
-    /// What most threads never need, made when first needed.
+    /// The part that most threads never need; made when it is first needed.
     cold: AtomicPtr<Cold>,
     /// The way out of its stack; set at the first run, read by the thread itself.
     pub(crate) suspender: Cell<*const Suspender<(), Note>>,
@@ -75,18 +75,19 @@ pub(crate) struct Header {
     pub(crate) coroutine: UnsafeCell<Option<Coroutine<(), Note>>>,
     /// Its thread-locals, in `Own`; bound with the coroutine (invariant 2).
     pub(crate) block: UnsafeCell<Option<Block>>,
-    /// It did not come back for long when it last ran; its carrier's.
+    /// It did not come back for long when it last ran. Its carrier's field.
     pub(crate) hog: Cell<bool>,
     /// In the registry; owner's while it runs.
     pub(crate) registered: Cell<bool>,
-    /// Whether they suspend it otherwise.
+    /// Whether hooked calls suspend it.
     #[cfg(not(loom))]
     pub(crate) patched: crate::parts::patching::Choice,
     kind: ThreadKind,
-    /// Its body has ended, and destructors run: nothing is raised any more but the timeouts that they
-    /// enter. Its own.
+    /// Its body has ended, and destructors run: only timeouts that they enter are still raised. The thread's own
+    /// field.
     pub(crate) ending: Cell<bool>,
-    /// Its body is not to run, only to be dropped; said before it starts by who holds the running reference.
+    /// Its body is not to run, only to be dropped. The holder of the running reference sets it before the thread
+    /// starts.
     pub(crate) doomed: Cell<bool>,
     /// Never migrates once started, whatever the runtime's mode.
     pub(crate) pinned: bool,
@@ -95,13 +96,13 @@ pub(crate) struct Header {
     pub(crate) sleeps_to_end: Cell<u8>,
     /// Where it was when it left its stack.
     pub(crate) left_at: LeftAt,
-    /// The second halves of its joins; its own, but for who has the right to take (`forks.rs`).
+    /// The second halves of its joins. The thread's own, except for what a taker may do (`forks.rs`).
     pub(crate) forks: Forks,
-    // What it does not touch.
+    // The fields that a wait does not touch.
     pub(super) refs: AtomicUsize,
     pub(super) vtable: &'static Vtable,
     pub(crate) id: GreenThreadId,
-    /// Who waits for its end.
+    /// The threads that wait for its end.
     pub(crate) joiners: WaitQueue,
     /// Its place in the registry of started threads; under the registry's lock.
     pub(crate) links: UnsafeCell<Links>,
@@ -126,10 +127,10 @@ pub(crate) struct Links {
     pub(crate) prev: *const Header,
 }
 
-/// What most threads never need: a name, exceptions, locals, an OS-level parker.
+/// The part that most threads never need: a name, exceptions, locals, an OS-level parker.
 pub(crate) struct Cold {
     name: Option<Box<str>>,
-    /// What others raise in it.
+    /// What other threads raise in it.
     pub(crate) inbox: Mutex<Inbox>,
     /// Its own deadlines, timeouts and locals; only the thread itself touches it.
     pub(crate) local: UnsafeCell<Local>,

@@ -23,8 +23,8 @@ use crate::parts::prefetch::prefetch;
 use crate::parts::quietly::drop_quietly;
 use crate::shim::atomic::Ordering;
 
-/// What a thread's memory and result need of the floors above. Who makes a thread chooses, so nothing is called by
-/// address that would not be otherwise.
+/// What a thread's memory and result need of the floors above. The code that makes a thread chooses the type, so
+/// there are no further calls by address.
 pub(crate) trait Engine {
     /// The outcome of a thread whose body has ended with this result.
     fn outcome<T>(header: &Header, result: thread::Result<T>) -> thread::Result<T>;
@@ -78,8 +78,8 @@ impl<F, T> ThreadCell<F, T>
 where
     F: FnOnce() -> T,
 {
-    /// Puts it on the heap, in memory that was kept if there is some. Who has nothing but a reference to the header
-    /// may not touch what lies beside it, so the right to the whole is exposed, and `whole` takes it up again.
+    /// Puts it on the heap, in memory that was kept if there is some. A reference to the header gives no right to the
+    /// memory beside it. So the address of the whole is exposed here, and `whole` takes it up again.
     #[inline]
     fn leak(self, kept: Option<Piece>) -> NonNull<Header> {
         let whole = cells::memory(Layout::new::<Self>(), kept).cast::<Self>();
@@ -110,7 +110,7 @@ where
         // SAFETY: by contract it is alive.
         let this = unsafe { header.as_ref() };
         let result = if this.doomed.get() {
-            // What it had captured is the user's: no exception cuts its destructors short.
+            // Its captures are the user's: no exception interrupts their destructors.
             this.ending.set(true);
             drop_quietly(body);
             // SAFETY: this is the thread itself.
@@ -249,8 +249,8 @@ impl Task {
         Task(NonNull::from(header))
     }
 
-    /// Has the processor fetch what running the thread will touch. With many threads none of it is in the
-    /// cache any more; fetched early, it costs no wait. For the owner of the running reference.
+    /// Has the processor fetch the memory that the thread will touch when it runs. With many threads none of it is in
+    /// the cache any more, and an early fetch saves the wait. For the owner of the running reference.
     #[inline]
     pub(crate) fn prefetch(&self) {
         prefetch(self.0.as_ptr().cast(), Header::TOUCHED);

@@ -2,8 +2,8 @@
 //! length beside it so that looking for work takes no lock.
 //!
 //! Invariant 1: after `close` nothing gets in, so the last drain is the last.
-//! Invariant 2: the length is stored under the lock; one that is seen without it may be old. Who
-//! goes to sleep looks after its own fence (`idle.rs`), who pushes fences afterwards, so one of
+//! Invariant 2: the length is stored under the lock; without the lock one may see an old length. A worker
+//! that goes to sleep looks after its own fence (`idle.rs`), and a pusher fences after its push. So one of
 //! them sees the other.
 //! Checked by `loom-tests/tests/idle.rs`.
 

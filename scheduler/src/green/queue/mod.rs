@@ -1,7 +1,7 @@
-//! What a run queue promises, and the three kinds: a worker's own run queues, its run-next slot, and
-//! the injector for work from outside.
+//! The three kinds of run queues: a worker's own queues, its `RunNext`, and the injector for work
+//! from outside.
 //!
-//! Whatever is pushed is popped or stolen exactly once; none of them blocks but for the injector's
+//! Each task that is pushed is popped or stolen exactly once. None of the queues blocks, except for the injector's
 //! short lock. A thief learns one of three things: [`Steal`].
 
 #[cfg_attr(loom, path = "deque_loom.rs")]

@@ -1,9 +1,9 @@
-//! The run-next slot of a worker: one green thread that was just made ready and runs next.
+//! The `RunNext` of a worker: one green thread that was just made ready and runs next.
 //!
-//! Only the worker's owner puts a thread in and takes it out, by plain loads and stores: what the
-//! running thread wakes is nobody else's as long as its worker moves on. Where it does not, the
-//! monitor holds the owner out (`door.rs`), is the owner for that time, and moves the thread to
-//! where thieves find it. Others may ask whether the slot is empty; the answer is old at once.
+//! Only the worker's owner puts a thread in and takes it out, by plain loads and stores. As long as the worker
+//! moves on, no other worker gets a thread that its running thread has woken. If the worker does not move on, the
+//! monitor holds its owner out (`door.rs`), is the owner for that time, and moves the thread to where thieves find it.
+//! Other threads may ask whether the slot is empty; the answer may be out of date at once.
 //!
 //! Invariant: the pointer stands for a reference, which belongs to the slot.
 #![allow(unsafe_code, reason = "a counted reference kept as a pointer")]

@@ -1,18 +1,18 @@
-//! A worker's run queue: a deque where other workers may steal from it, a plain list where there are
+//! A worker's run queue: a deque if there are other workers, which may steal from it, and a plain list if there are
 //! none.
 //!
-//! The owner of a deque takes a task by a read-modify-write or behind a fence, for the sake of
-//! thieves. A runtime with one worker has none, so its queues spare that: 6 to 10 ns for each task.
+//! Because of thieves the owner of a deque takes a task by a read-modify-write or behind a fence. A runtime with
+//! one worker has no thieves, so its queues save 6 to 10 ns for each task.
 //!
 //! | who                     | of a deque          | of a list      |
 //! |-------------------------|---------------------|----------------|
 //! | owner, by [`RunQueue`]  | push, pop           | push, pop      |
 //! | others, by [`Thieves`]  | steal, the length   | the length     |
 //!
-//! Invariant 1: a list is touched by the owner alone. Who the owner is may change with the worker's
-//! seat, which passes on what the last one wrote.
-//! Invariant 2: the length that others read is stored by the owner after each step, and is old as
-//! soon as it is read; that of a deque as well.
+//! Invariant 1: a list is touched by its owner alone. The owner changes with the worker's
+//! seat, which passes on what the last owner wrote.
+//! Invariant 2: the owner stores the length after each step. What other threads read may be out of date at
+//! once; this holds for a deque too.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -124,8 +124,8 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// The next [`pop`](Self::pop) will allocate and free, and be noted with the OS thread for that: a
-    /// hint, as thieves take tasks too. Said in vain it is not said again.
+    /// Whether the next [`pop`](Self::pop) will make the deque smaller, which allocates, frees, and leaves a note with
+    /// the OS thread. A hint, because thieves take tasks too. If the hint was wrong, it is not given again.
     #[inline]
     pub(crate) fn will_shrink(&self) -> bool {
         match self {
@@ -136,7 +136,7 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Takes the oldest task, whosever turn it is; `None` also if a thief was faster.
+    /// Takes the oldest task, in any order of the queue; `None` also if a thief was faster.
     #[inline]
     pub(crate) fn pop_oldest(&mut self) -> Option<T> {
         match self {

@@ -1,18 +1,16 @@
-//! Stack traces of suspended green threads, taken from outside.
+//! Stack traces of suspended green threads, taken by other threads.
 //!
-//! A thread that leaves its stack notes where (`Left`: three stores), and its carrier when (one). Whoever wants its trace copies
-//! the stack, sees that the thread was suspended all the while, and unwinds the copy by the call
+//! A thread that leaves its stack notes where (`LeftAt`: three stores), and its carrier notes when (one store). To take
+//! a trace, one copies the stack, checks that the thread was suspended all the time, and unwinds the copy by the call
 //! frame information of the code (DWARF 5, section 6.4), as a debugger does with a core file.
 //!
 //! Invariant 1: the notes are good while the state word says PARKED; it is published after them and
 //! withdrawn before the thread goes on.
-//! Invariant 2: nothing of the stack is read but by the system, which copies bytes or says that there
-//! are none (`/proc/self/mem`, proc(5)); so it does no harm that the thread may go on, end, and give its
-//! stack away under the copy. The copy counts only if the state word is the same afterwards: each
-//! wait has its own epoch in it.
+//! Invariant 2: only the system reads the stack: it copies bytes or says that there are none (`/proc/self/mem`,
+//! proc(5)). So it does no harm if the thread goes on, ends, and gives its stack away during the copy. The copy counts
+//! only if the state word is the same afterwards: each wait has its own epoch in it.
 //! Invariant 3: the copy ends at the thread's suspender, whose address the thread notes when it begins. What
-//! lies beyond leads into the stack of some OS thread, and is not the thread's. Where the note is not there yet
-//! there is no trace.
+//! lies beyond leads into the stack of an OS thread. If the note is not there yet, there is no trace.
 
 use std::fmt;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-/// The function below which nothing is the user's.
+/// The frames behind this function are not the user's.
 const END: &str = "run_green_thread_body";
 
 /// Writes the calls with their names, as far as the thread's closure.
@@ -24,7 +24,7 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, addresses: &[usize]) -> fmt::Res
             }
             lines.push(line);
         });
-        // What was inlined where the thread left its stack is how it did that.
+        // The inlined functions at that place only show how the thread left its stack.
         let hidden = if depth == 0 {
             lines.len().saturating_sub(1)
         } else {

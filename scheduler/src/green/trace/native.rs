@@ -13,9 +13,9 @@ use crate::green::green_thread::Header;
 use crate::green::left_at::LeftAt;
 use crate::shim::atomic::{Ordering, fence};
 
-/// Deeper stacks are told in part.
+/// Of deeper stacks only the innermost calls are reported.
 const DEPTH: usize = 128;
-/// So much of a stack is copied at most.
+/// At most so many bytes of a stack are copied.
 const BYTES: usize = 256 << 10;
 
 /// Takes traces of any number of threads.

@@ -1,4 +1,4 @@
-//! What becomes of an exception that unwinds: it is caught, it goes on, or it is the outcome of its thread.
+//! The end of an exception that unwinds: it is caught, it goes on, or it is the outcome of its thread.
 
 use std::any::Any;
 use std::error::Error;
@@ -59,8 +59,8 @@ pub(super) fn take<E: Error + 'static>(
     }
 }
 
-/// The result of a body that has ended: an exception that patched code was told of, by an error, and that
-/// nothing has raised since is in place of its value.
+/// The result of a body that has ended. If an exception was reported to patched code by an error and not raised since,
+/// the exception takes the place of the value.
 pub(crate) fn or_reported<T>(
     header: &Header,
     result: std::thread::Result<T>,

@@ -9,9 +9,8 @@ use super::pending::Deferred;
 use crate::green::green_thread::Header;
 use crate::wait::os_header;
 
-/// Runs a call that an exception is to end but that must not be where it is raised: the call ends
-/// with an error that [`is_deferred`] knows, and the exception stays pending, to be raised in the
-/// thread's next blocking call. For calls that have already done something that they must report.
+/// Runs a call that an exception may end without being raised in it. The call then ends with an error that
+/// [`is_deferred`] recognises, and the exception stays pending: it is raised in the thread's next blocking call. For calls that have already done something that they must report.
 ///
 /// # Errors
 /// Those of `f`.

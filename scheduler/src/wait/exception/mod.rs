@@ -1,5 +1,5 @@
-//! Errors raised *in* a thread by someone else: where they wait, in which order and how often they
-//! are raised.
+//! Exceptions: errors that are raised *in* a thread. Where they wait, and in which order and how often they are
+//! raised.
 //!
 //! A thread is its own alarm clock: `timeout` puts its deadline in the thread's [`Local`](crate::green::exception::Local) and
 //! `exc_after` in its [`Inbox`](crate::green::exception::Inbox); a wait ends at the earliest of them (so the wheel holds an entry
@@ -14,7 +14,7 @@
 //! | the others   | in one                          | `Once`     |
 //!
 //! Invariant 1: `Local` is touched by its own thread alone. An `exc_after` is live as long as it is
-//! in the inbox: who takes it out, to raise or to cancel it, has won.
+//! in the inbox: the thread that takes it out, to raise or to cancel it, has won.
 //! Invariant 2: nothing is raised while the thread unwinds; and while it holds exceptions (`hold`)
 //! only the timeouts that were entered since.
 //! Invariant 3: PENDING is set and cleared under the inbox's lock, so it is set whenever the inbox

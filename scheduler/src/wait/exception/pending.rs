@@ -1,4 +1,4 @@
-//! What a thread is to raise, and when: its own deadlines, and what its inbox holds.
+//! Which exception a thread raises next, and when: its own deadlines, and what its inbox holds.
 #![allow(unsafe_code, reason = "the thread's own part of its header")]
 
 use std::error::Error;
@@ -30,7 +30,7 @@ impl Error for Deferred {}
 /// An exception on its way into its thread.
 pub(crate) struct Raise {
     exception: Exception,
-    /// It was reported before: it unwinds, whatever the call would return.
+    /// It was reported before: it unwinds, also out of a call that returns errors.
     again: bool,
 }
 
@@ -94,11 +94,11 @@ impl Local {
         if self.hold > 0 {
             return Some(self.held);
         }
-        // Nothing could catch what a destructor of a thread-local lets out.
+        // Nothing could catch an exception that leaves a destructor of a thread-local.
         header.ending.get().then_some(0)
     }
 
-    /// A wait may last until here at most.
+    /// The moment until which a wait may last at most.
     pub(crate) fn earliest(&self, header: &Header) -> Option<Instant> {
         let Some(held) = self.held(header) else {
             return self.earliest;
@@ -107,7 +107,7 @@ impl Local {
         inner.filter(|s| !s.raised).filter_map(|s| s.deadline).min()
     }
 
-    /// The limits that have passed count as raised: a call of patched code was told of them.
+    /// The limits that have passed count as raised: they were reported to a call of patched code.
     #[cfg(not(loom))]
     fn report_limits(&mut self, header: &Header) {
         if self.earliest.is_none() {
@@ -179,7 +179,7 @@ impl Local {
         }
     }
 
-    /// Of what is due, is the exception of a `timeout` the first?
+    /// Whether the first of the exceptions that are due is a `timeout`'s.
     #[cfg(not(loom))]
     fn is_timeout_due(&self, header: &Header) -> bool {
         let held = self.held(header);
@@ -266,13 +266,13 @@ pub(crate) fn holds(header: &Header) -> bool {
     header.ending.get() || unsafe { header.local_if_any() }.is_some_and(|local| local.hold > 0)
 }
 
-/// There is nothing to raise, as a few instructions can tell.
+/// A few instructions that find out, in the common case, that there is nothing to raise.
 #[inline]
 pub(crate) fn is_quiet(header: &Header) -> bool {
     header.cold_if_any().is_none() && !header.state.is_pending()
 }
 
-/// What every blocking call does first: is there an exception to raise?
+/// Every blocking call does this first: it looks whether there is an exception to raise.
 #[inline]
 pub(crate) fn check(header: &Header) -> Option<Raise> {
     if is_quiet(header) {
@@ -326,8 +326,8 @@ pub enum Pending {
     Other,
 }
 
-/// What a blocking call would raise now; it stays. The caller is going to fail because of it, which
-/// counts as raised for a `timeout`.
+/// The exception that a blocking call would raise now; it stays pending. The caller will fail because of it; for a
+/// `timeout` this counts as raised.
 #[cfg(not(loom))]
 pub(crate) fn peek(header: &Header) -> Option<Pending> {
     if !is_due(header) {
@@ -357,8 +357,8 @@ pub(crate) fn overslept(header: &Header) {
     local.reported |= local.held(header).is_none() && header.state.is_pending();
 }
 
-/// What a thread's body must not end without: an exception that a call of patched code has failed
-/// because of, and that nothing has raised since.
+/// The exception that must be the outcome of the thread's body: a call of patched code has failed because of it,
+/// and nothing has raised it since.
 #[cfg(not(loom))]
 pub(crate) fn reported(header: &Header) -> Option<Exception> {
     if is_quiet(header) {

@@ -1,4 +1,4 @@
-//! Raising in a thread what it is to be told: `throw`, `kill`, `exc_after`; and what becomes of that when it ends.
+//! Raises exceptions in a thread (`throw`, `kill`, `exc_after`), and drops those that are left when it ends.
 #![allow(
     unsafe_code,
     reason = "a thread's runtime, and the delivery of a wake-up"
@@ -156,8 +156,8 @@ pub(crate) fn cancel_alarm(header: &Header, key: AlarmKey) -> bool {
     true
 }
 
-/// Drops what was to be raised in a thread whose body has ended: nobody will see it. From now on
-/// `throw` drops its error itself. False: nobody has ever raised anything, and nothing is closed.
+/// Drops the exceptions of a thread whose body has ended. From now on `throw` drops its error itself. False: nothing
+/// was ever raised in the thread, and nothing is closed.
 #[inline]
 pub(crate) fn close(header: &Header) -> bool {
     match header.cold_if_any() {
