@@ -61,7 +61,7 @@ mod sealed {
 
 use sealed::Start;
 
-/// What a [`Server`] listens at: [`TcpListener`](weald::net::TcpListener), [`UnixListener`](weald::net::unix::UnixListener),
+/// What a [`Server`] listens at: [`TcpListener`], [`UnixListener`],
 /// `SslListener`. Implemented by these only.
 pub trait Listener: Start<At = Self::Addr> {
     /// Its address.

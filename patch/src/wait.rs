@@ -25,7 +25,7 @@
 //! its call unless the call found nothing. All else wakes all.
 //! Invariant 4: a call that waits when its number is closed fails with `EBADF`: `closes` changes before
 //! the number is closed, and a call that is tried again looks at it while it counts in `trying`; who
-//! closes waits until nobody does, or [`LONGEST_SPIN`] is over.
+//! closes waits until nobody does, or `LONGEST_SPIN` (`closing.rs`) is over.
 use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;

@@ -2,16 +2,16 @@
 
 use crate::engine::permits::Permits;
 
-/// What ends a call that blocks its OS thread.
+/// How long a call may block its OS thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lasts {
-    /// It ends by itself, soon.
+    /// It ends soon, by itself.
     Briefly,
-    /// Another green thread may have to do something first; or nobody knows.
+    /// Another green thread may have to act first, or nobody knows.
     UntilOthersAct,
 }
 
-/// More calls than this gain nothing from a disk; tokio's bound on the threads that do such calls.
+/// More calls at a time do not make a disk faster. tokio has the same bound.
 const BRIEF_CALLS: usize = 512;
 
 /// Permits for both kinds of calls.
@@ -29,8 +29,7 @@ impl Blocking {
         }
     }
 
-    /// Green threads that wait until one of the calls ends that may last until others act: as many as there
-    /// may be run.
+    /// Green threads that wait for a permit of the second kind: as many of those calls as are allowed run.
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
         self.long.waiting()

@@ -1,4 +1,4 @@
-//! The monitor's own: its sleep, and what others tell it. `run/watch.rs` has its looks and tells what it is there for.
+//! The monitor's sleep, and what other threads report to it. `run/watch.rs` has its looks and says what it is for.
 //!
 //! Going to sleep: say so, `fence(SeqCst)`, look at the workers once more. A worker that wakes takes
 //! its bit out of `Idle`, `fence(SeqCst)`, and looks whether the monitor sleeps ([`Monitor::poke`]).
@@ -12,18 +12,18 @@ use crate::shim::sync::{Condvar, Mutex, wait, wait_for};
 
 #[derive(Debug)]
 pub(crate) struct Monitor {
-    /// It sleeps, or is about to.
+    /// The monitor sleeps, or is about to.
     pub(crate) asleep: AtomicBool,
     pub(crate) stop: Mutex<bool>,
     pub(crate) bell: Condvar,
-    /// Carriers that run a thread that was a hog before, without a seat, and how often they had come
-    /// back without one until then.
+    /// Carriers without a seat that run a thread that was a hog before, and how often each had come back without
+    /// its seat until then.
     pub(crate) expected: Mutex<Vec<(usize, usize)>>,
     /// Green threads that have kept their OS thread longer than the monitor's patience.
     pub(crate) hogs: AtomicU64,
     /// Seats that were taken from a hog.
     pub(crate) handovers: AtomicU64,
-    /// Hogs that kept their seat though others waited, as no carrier was left.
+    /// Hogs that kept their seat although others waited, because no carrier was left.
     pub(crate) unrelieved: AtomicU64,
     /// Workers that have such a hog now.
     pub(crate) stalled: AtomicUsize,
@@ -77,7 +77,7 @@ impl Monitor {
         self.bell.notify_one();
     }
 
-    /// Until a worker wakes, or until a hog that runs without a seat is to be reported.
+    /// Sleeps until a worker wakes, or until a hog that runs without a seat is to be reported.
     pub(crate) fn sleep(&self, limit: Option<Instant>) {
         let mut stop = self.stop.lock();
         while self.asleep.load(Ordering::Relaxed)

@@ -1,9 +1,9 @@
-//! Permits, and those who wait for one, first come, first served. `permits_wait.rs` has the left column.
+//! Permits, and the threads that wait for one, first come, first served. `permits_wait.rs` has the left column.
 //!
-//! Who gives a permit back hands it to the first waiter, and only if there is none it becomes free. So nobody
-//! overtakes who is in the queue.
+//! A thread that gives a permit back hands it to the first waiter. If there is none the permit becomes free. So no
+//! thread overtakes those in the queue.
 //!
-//! | who waits                              | who gives one back                               |
+//! | a waiter                               | a thread that gives one back                     |
 //! |----------------------------------------|--------------------------------------------------|
 //! | 1. counts as a waiter                  | 1. nobody counts as a waiter: it is free; the end |
 //! | 2. enters the queue                    | 2. wakes the first in the queue: it has it; the end |
@@ -11,10 +11,10 @@
 //! | 4. sleeps until it has one             | 4. looks into the queue once more: if somebody is |
 //! |                                        |    there, takes a free permit again, and goes to 2 |
 //!
-//! Step 1 on the left and step 1 on the right are of one word, so one of them sees the other. Who enters the
-//! queue after the look of step 4 sees the permit of step 3, by the lock of the queue.
+//! Both steps 1 are on one word, so one of them sees the other. A waiter that enters the queue after the look of
+//! step 4 sees the permit of step 3, by the lock of the queue.
 //!
-//! Invariant 1: a permit is free, or somebody has it, or it is in the hands of who gives it back.
+//! Invariant 1: a permit is free, or a thread has it, or a thread is about to give it back.
 //! Invariant 2: nobody sleeps in the queue while a permit is free and nobody is in step 3 or 4.
 //! Orderings: a permit is taken with `Acquire` and given with `Release`, by the word or by the queue's lock.
 //! Checked by `loom-tests/tests/permits.rs`.
@@ -22,7 +22,7 @@
 use crate::green::wait_list::WaitQueue;
 use crate::shim::atomic::{AtomicU64, Ordering};
 
-/// How many there are, and who waits to have one.
+/// The permits, and the queue of threads that wait for one.
 #[derive(Debug)]
 pub(crate) struct Permits {
     /// Free permits, and in units of [`WAITER`] how many threads wait or are about to.

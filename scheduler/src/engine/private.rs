@@ -9,8 +9,8 @@ use crate::green::queue::shrink;
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
 
-/// Dispatches from the slot in a row: a pair that wakes each other leaves room for the others after
-/// as many. Between tokio's 3, low for a request and its answer, and Go's 10 ms. A guess.
+/// How many threads in a row may run from `RunNext`: two threads that wake each other leave room for the others after
+/// so many dispatches. tokio has 3, which is low for a request and its answer; Go has 10 ms. A guess.
 pub(crate) const SLOT_STREAK: u32 = 16;
 
 /// A carrier's own queue of threads that stay with it.
@@ -26,7 +26,7 @@ pub(crate) struct Private {
 }
 
 impl Private {
-    /// The length, for others: old as soon as it is told.
+    /// The length, for others; it may be out of date when it is read.
     pub(crate) fn told_len(&self) -> Arc<CachePadded<AtomicUsize>> {
         Arc::clone(&self.len)
     }

@@ -1,8 +1,8 @@
-//! Who sits where: workers are seats, carriers are OS threads that need one to run green threads.
+//! Which carrier has which seat. Workers are seats; carriers are OS threads that need a seat to run green threads.
 //!
-//! A seat is *held* by a carrier, or *free*: in somebody's hand, or in `Seats::free`. Its holder lets
-//! go of it (`release`, `pass`), or the monitor takes it through the holder's `Door` while a green
-//! thread of that carrier does not come back, from a blocking call or at all.
+//! A seat is *held* by a carrier, or *free*: on its way to a carrier, or in `Seats::free`. Its holder gives it
+//! up (`release`, `pass`), or the monitor takes it through the holder's `Door` while a green
+//! thread of that carrier does not come back: it computes, or is in a blocking call.
 //!
 //! A carrier without a seat is in one of these lists, or in none while its green thread does not
 //! come back: *waiting* (it has threads of its own to run), *spare* (it has nothing to do), *unborn*
@@ -10,21 +10,20 @@
 //! carrier, else to the spare that came last, else to an unborn one, else into `free`, where the next
 //! carrier that comes back finds it, or the monitor once an OS thread can be started (`retry`).
 //!
-//! Starting an OS thread takes long beside all else here, so it is done without the lock: a carrier is
-//! *hired* under the lock, and counts from then on as if it were there: with a seat (`give`), or as a
-//! spare (`prepare`). If the system then refuses the OS thread, the carrier is unborn again, and the
+//! To start an OS thread takes long, so it is done without the lock. A carrier is *hired* under the lock, and from then
+//! on it counts as if it were there: with a seat (`give`), or as a spare (`prepare`). If the system then refuses the OS thread, the carrier is unborn again, and the
 //! seat that it may have been given by then goes to another one. After a refusal nobody is hired for
 //! [`PAUSE`].
 //!
-//! Who may keep its seat asks `prepare` before it lets go, or before the seat is taken from it: so a
-//! seat leaves its holder only if an OS thread is there for it.
+//! If a carrier may keep its seat, `prepare` is called before it gives the seat up, or before the seat is taken. So
+//! such a seat leaves its holder only if there is an OS thread for it.
 //!
 //! Invariant 1: a worker's core has one owner: a seat leaves its holder by the holder or, through
 //! the door, by the monitor; it leaves FREE only under the lock of `Seats`.
 //! Invariant 2: a free seat is found: it is put into `free` and a carrier puts itself into
 //! `waiting` under the same lock, each after a look at the other.
-//! Invariant 3: nothing is owned by a thread that does not exist, once the try to start it is over: its
-//! seat goes to another carrier, or into `free`, and is counted.
+//! Invariant 3: when the start of an OS thread has failed, its carrier owns nothing: its seat goes to another carrier,
+//! or into `free`, and is counted.
 //! Invariant 4: a carrier that retires is in no list and has no seat, and is hired again only when it
 //! has left its index (`retired`).
 //! Orderings: the door and the lock pass the core on.
@@ -44,14 +43,14 @@ use crate::shim::sync::{Arc, Condvar, Mutex, MutexGuard, wait, wait_for};
 
 pub(crate) use self::shortage::Shortage;
 
-/// A spare carrier that nobody needs for so long lets its OS thread go.
+/// A spare carrier that was not needed for so long ends its OS thread.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// After the system has refused an OS thread none is asked for during this time: a try costs some 50 us,
-/// and what was refused now is hardly granted at once.
+/// After the system has refused an OS thread, no other one is tried during this time: a try costs some 50 us, and
+/// would hardly succeed at once.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Who holds the seat of one worker, for others to see.
+/// The holder of one worker's seat, for others to see.
 #[derive(Debug)]
 pub(crate) struct Seat {
     /// Index + 1 of the carrier; 0: free.
@@ -69,7 +68,7 @@ impl Seat {
         self.holder.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// The holder lets go of it for good.
+    /// The holder gives it up for good.
     fn release(&self) {
         self.holder.store(0, Ordering::Relaxed);
     }
@@ -91,7 +90,7 @@ pub(crate) enum Waited {
     Retired,
 }
 
-/// What is asked of the runtime whose seats these are.
+/// What `Seats` need from their runtime.
 pub(crate) trait House: Sized {
     /// How many workers, hence seats.
     fn workers(&self) -> usize;
@@ -128,10 +127,10 @@ struct Lists {
     unborn: Vec<usize>,
     /// Of all that have ever been hired; the others are unborn as well.
     hired: Vec<Hired>,
-    /// Carriers there may be.
+    /// The greatest number of carriers.
     bound: usize,
     stopping: bool,
-    /// Why the last OS thread that was wanted could not be started, and when.
+    /// When the system refused an OS thread last, and with which error.
     refused: Option<(Instant, io::Error)>,
     /// OS threads that have not ended.
     alive: usize,
@@ -288,7 +287,7 @@ impl Seats {
         self.start(house, carrier)
     }
 
-    /// Gives on a seat that is in the caller's hand.
+    /// Gives a seat that the caller has taken to another carrier.
     pub(crate) fn give(&self, house: &Arc<impl House>, worker: usize) {
         let mut lists = self.lists.lock();
         if let Some(carrier) = lists.next_idle(self) {
@@ -388,7 +387,7 @@ impl Seats {
         true
     }
 
-    /// The holder lets go of its seat for whoever comes.
+    /// The holder gives up its seat, for any carrier.
     pub(crate) fn release(&self, house: &Arc<impl House>, worker: usize) {
         house.seat(worker).release();
         self.give(house, worker);

@@ -1,5 +1,5 @@
-//! Making green threads of forks, the second halves of `join`s (`forks.rs` has the list, `fork_join.rs` the halves and
-//! the table of who does this when).
+//! Makes green threads of forks, the second halves of `join`s. `forks.rs` has the list, `fork_join.rs` the halves and a
+//! table of when this is done.
 #![allow(
     unsafe_code,
     reason = "closures on the stack of a thread that waits until they have ended"
@@ -15,7 +15,7 @@ use crate::parts::coroutine::Control;
 use crate::parts::forks::Fork;
 use crate::shim::sync::Arc;
 
-/// What is known of a half once its type is gone.
+/// A half without its type.
 #[repr(C)]
 pub(crate) struct Head {
     pub(crate) fork: Fork,
@@ -31,8 +31,8 @@ pub(crate) fn is_taken(header: &Header, fork: *const Fork, number: usize) -> boo
     with_right(|| unsafe { header.forks.settle(fork, number) })
 }
 
-/// Calls `f`, which is short and runs nothing of the user's, as the running green thread with the right to
-/// take from its forks.
+/// Calls `f` as the running green thread, with the right to take from its forks. `f` is short and runs nothing of
+/// the user's.
 fn with_right<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: a green thread runs on a carrier.
     let carrier = unsafe { &*carrier::here() };
@@ -63,7 +63,7 @@ fn share(header: &Header, is_for_others: bool) {
     }
 }
 
-/// The running thread is about to wait, or gives way: what it has forked must not wait with it.
+/// The running thread is about to wait, or gives way: its forks must not wait with it.
 #[cold]
 #[inline(never)]
 pub(crate) fn share_all(header: &Header) {

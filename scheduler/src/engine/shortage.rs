@@ -1,4 +1,4 @@
-//! Why a seat finds no carrier.
+//! The reasons why there is no carrier for a seat.
 
 use std::fmt;
 

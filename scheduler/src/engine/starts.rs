@@ -1,17 +1,17 @@
 //! Green threads that cannot start yet: there is no stack for them now, but others hold some.
 //!
 //! A thread gets its stack when a carrier first takes it out of a queue. If the system gives no more
-//! stacks of its size, or in the mode `Own` no memory for its thread-locals, the thread comes here, and so do
-//! those of that size that would start after it: first come, first served. Each size has a queue of its own: a
-//! large stack may be long in coming while there are small ones. Where both want the same, as all sizes want
-//! guards, they take turns.
+//! stacks of its size, or in the mode `Own` no memory for its thread-locals, the thread comes here. So do the threads
+//! of that size that would start after it: first come, first served. Each size has a queue of its own, because a
+//! large stack may take long to come while there are small ones. If sizes want the same thing (all want guards), they
+//! take turns.
 //!
-//! Carriers look here when they look at the clock and before they sleep, start whom they
-//! have a stack for (`Carrier::admit`), and leave the others. A worker that sleeps while threads
+//! Carriers look here when they look at the clock and before they sleep. They start the threads for which they
+//! have a stack (`Carrier::admit`), and leave the others. A worker that sleeps while threads
 //! wait here leaves its own stacks to all, and looks again after a pause.
 //!
-//! If all who hold stacks wait for those who have none, nothing ever moves. Nobody can tell that
-//! from a long wait, so after [`PATIENCE`] without a start it is said on standard error, once.
+//! If all threads with stacks wait for threads without one, nothing ever moves. Nobody can tell this
+//! from a long wait, so after [`PATIENCE`] without a start a warning goes to standard error, once.
 //!
 //! A thread for which no stack can come back is never here: it ends at once, with an error.
 //!
@@ -28,7 +28,7 @@ use crate::parts::last_words;
 use crate::parts::stack;
 use crate::shim::plain::{Mutex, MutexGuard};
 
-/// Without a start for so long, it is said.
+/// After so long without a start there is a warning.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pauses between two looks of a worker that has nothing else to do: a quarter of the time since
@@ -41,9 +41,9 @@ pub(crate) struct Starts {
     /// How many wait. Stored under the lock, read without: a look that misses one is repeated.
     len: AtomicUsize,
     waiting: Mutex<Waiting>,
-    /// It has been said that some wait for long.
+    /// The warning that threads wait for long was given.
     has_warned: AtomicBool,
-    /// It has been said that one can never start.
+    /// The warning that a thread can never start was given.
     told_never: AtomicBool,
 }
 
@@ -59,7 +59,7 @@ struct Waiting {
 struct Queue {
     /// Empty while its last one is tried.
     tasks: VecDeque<Task>,
-    /// When one was last started, or came when nobody waited.
+    /// When a thread was last started, or came while no other waited.
     moved: Instant,
 }
 
@@ -159,7 +159,7 @@ impl Starts {
         }
     }
 
-    /// There is no stack for it still, for that reason.
+    /// There is still no stack for it, for that reason.
     pub(crate) fn put_back(&self, task: Task, now: Instant, reason: &impl Display) {
         let (count, since) = {
             let mut waiting = self.waiting();
@@ -179,7 +179,7 @@ impl Starts {
         }
     }
 
-    /// A thread can never start. Said once for a runtime on standard error; to the log always.
+    /// A thread can never start: warns on standard error, once for a runtime, and in the log each time.
     pub(crate) fn say_never(&self, reason: &impl Display) {
         log::error!("weald: a green thread cannot start: {reason}");
         if !self.told_never.swap(true, Ordering::Relaxed) {

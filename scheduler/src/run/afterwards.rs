@@ -1,4 +1,4 @@
-//! The end of a green thread, off its stack: what it had goes back, and who joins it goes on.
+//! The end of a green thread, off its stack: its stack and block go back, and its joiners go on.
 #![allow(
     unsafe_code,
     reason = "the OS thread's own carrier, and what runs on it"
@@ -43,7 +43,7 @@ impl Carrier {
         self.see_to_rest(inner, task);
     }
 
-    /// Leaves to all what a thread has had that has ended without a seat.
+    /// Gives the stack and the block of a thread that has ended without a seat to all workers.
     #[cold]
     #[inline(never)]
     fn release(inner: &Inner, stack: stack::Stack, block: Option<Block>) {
@@ -55,7 +55,7 @@ impl Carrier {
         }
     }
 
-    /// Wakes who joins a thread that is DONE, and sees to what it has left to nobody.
+    /// Wakes the joiners of a thread that is DONE, and has a thread drop what nobody will take.
     #[inline(always)]
     pub(super) fn see_to_rest(&self, inner: &Arc<Inner>, task: &Task) {
         let remains = task.state.remains();
@@ -85,9 +85,9 @@ impl Carrier {
         }
     }
 
-    /// Counts a thread that has wound up as ended, and makes it DONE. On the thread, which waits no more;
-    /// nor does it allocate or wake anybody: what that would leave in its thread-locals, nobody would
-    /// clean up.
+    /// Counts a thread that has wound up as ended, and makes it DONE. On the thread, which does not wait any more. It
+    /// does not allocate or wake anybody either: that might use its thread-locals again, and nobody would clean them
+    /// up.
     pub(super) fn end(&self, inner: &Inner, task: &Header, rest: Rest) {
         self.ending.begin();
         {

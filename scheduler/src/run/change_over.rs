@@ -1,23 +1,23 @@
-//! From one green thread to the next, where each has thread-locals of its own.
+//! The way from one green thread to the next, if each has thread-locals of its own.
 //!
-//! A write of the thread pointer costs as much as half a switch (18 ns in some virtual machines). On
-//! the way over the carrier's own block there are two from one green thread to the next. So where
-//! nothing else is to be done in between, the carrier goes from the one's block to the other's:
+//! A write of the thread pointer costs as much as half a switch (18 ns in some virtual machines). If the carrier goes
+//! back to its own block between two green threads, there are two such writes. So if it has nothing else to do in
+//! between, it goes directly from one thread's block to the next one's:
 //!
 //! | on the block of   | the carrier                                                          |
 //! |-------------------|----------------------------------------------------------------------|
-//! | who left          | chooses the next one ([`Core::next_at_hand`](crate::engine::worker::Core))   |
-//! | who comes next    | publishes who left, as parked or in the queue of those that gave way |
+//! | the last thread   | chooses the next one ([`Core::next_at_hand`](crate::engine::worker::Core))   |
+//! | the next thread   | publishes the last one, as parked or in the queue of those that gave way |
 //! | the carrier       | does everything else                                                 |
 //!
-//! 1. A thread is published only once its block is left, since whoever takes it runs on that at once. The
-//!    next one's block nobody else can run on: the carrier has its running reference.
-//! 2. What libraries keep per thread would be kept in these blocks, as malloc's caches, or for each of
-//!    them, as crossbeam's list of who may look at a deque: one entry more for each thread that ever
-//!    looked, and none less if it has ended before. So what locks, allocates, frees, steals or calls
-//!    the system is done on the carrier's block. What is left are a few plain steps, and a deque that grows,
-//!    seldom: its owner is then on the block of a thread that is alive and cleans up when it ends.
-//! 3. Who has ended is never left for another this way: nothing would clean up behind it.
+//! 1. A thread is published only when its block is left, because another carrier may run on the block at once. On the
+//!    next thread's block no other carrier can run: this one has the running reference.
+//! 2. On a green thread's block, libraries would keep their data per thread for that green thread: malloc its caches,
+//!    crossbeam an entry in its list of threads that may look at a deque, which stays if the thread has ended before.
+//!    So locks, allocations, steals and system calls are made on the carrier's block. Only a few plain steps are done on
+//!    the threads' blocks, and seldom a deque grows there: the block is then that of a thread that is alive and cleans
+//!    up when it ends.
+//! 3. From a thread that has ended the carrier never goes this way: nothing would clean up behind that thread.
 //! 4. It is all inside the door, where no hooked call suspends (`patch.rs`).
 //! 5. The function that writes the register touches no thread-local, nor does what is inlined into it.
 #![allow(unsafe_code, reason = "the threads whose running references it has")]
@@ -121,8 +121,8 @@ impl Carrier {
         }
     }
 
-    /// The next thread to run, if nothing else is to be done before and after `task`, which has left
-    /// its stack with this note, can be published without more ado.
+    /// The next thread to run, if nothing else is to be done before it, and if `task`, which has left its stack with
+    /// this note, can be published at once.
     #[inline(always)]
     fn choose(&self, inner: &Inner, worker: &Worker, task: &Task, note: Note) -> Option<Task> {
         let plain = match note {

@@ -1,4 +1,4 @@
-//! One turn of a green thread, and what its note asks for.
+//! One turn of a green thread: runs it, and does what its note asks for.
 #![allow(
     unsafe_code,
     reason = "the OS thread's own carrier, and what runs on it"
@@ -74,7 +74,7 @@ impl Carrier {
         } else if let Some(start) = handed_over {
             self.came_back(&task, start, &resumed);
         } else if self.door.seat().is_null() {
-            // It lost its seat, or gave it up, and has found out in a call of weald's.
+            // The carrier lost its seat or gave it up, and a call of weald's has noticed that.
             self.tell_where(&task, &resumed);
         }
         self.act_on(inner, task, &resumed);

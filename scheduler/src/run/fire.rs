@@ -1,4 +1,4 @@
-//! What becomes of timers that are due: waits end, calls start.
+//! Handles timers that are due: waits end, calls start.
 #![allow(unsafe_code, reason = "the timer keeps the header")]
 
 use crate::engine::inner::Inner;

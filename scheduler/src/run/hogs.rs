@@ -15,18 +15,18 @@ use crate::shim::atomic::Ordering;
 /// Between two looks; the bound on how long a slot or a poller is left alone.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
-/// A green thread may keep others waiting so long: Go's time slice. Sooner, after two looks, if
-/// events or timers wait.
+/// A green thread may keep other threads waiting for so long (Go's time slice). If events or timers wait, two looks
+/// are enough.
 pub(super) const PATIENCE: Duration = Duration::from_millis(10);
 
-/// So long after the last seat that was taken from a hog in the kernel a siege goes on, and as long again for
-/// each seat: after a single one it is short, but long enough for two looks at the next hog.
+/// A siege goes on for so long after the last seat was taken from a hog in the kernel, and for the same time again for
+/// each further seat. After one seat it is short, but long enough for two looks at the next hog.
 pub(super) const SIEGE: Duration = Duration::from_millis(2);
 
-/// The longest that becomes.
+/// The longest siege.
 pub(super) const LONGEST_SIEGE: Duration = Duration::from_millis(20);
 
-/// [`TICK`] is halved for each seat, so often at most: 62 us are about what giving a seat on takes.
+/// [`TICK`] is halved for each seat, at most so many times: to pass a seat on takes about 62 us.
 pub(super) const HALVINGS: u32 = 4;
 
 /// Hogs of one worker that waited inside the kernel, one soon after the other.
@@ -64,7 +64,7 @@ pub(super) struct Hog {
     pub(super) since: Instant,
     pub(super) counted: bool,
     pub(super) reported: bool,
-    /// Where its OS thread waits; asked only if somebody wants to know.
+    /// Where its OS thread waits; only if the program asks for reports.
     pub(super) blocked: Option<Trace>,
 }
 
@@ -137,7 +137,7 @@ impl Hog {
         found.flatten()
     }
 
-    /// Logs who it is. False: it is coming back right now.
+    /// Logs which thread it is. False: it is just coming back.
     pub(super) fn report(&self, inner: &Inner, carrier: &Carrier, now: Instant) -> bool {
         let who = carrier.door.hold_out(|| {
             if !self.lasts(inner) {

@@ -1,4 +1,4 @@
-//! The steps by which a thread whose stack is left becomes one that waits.
+//! Publishes a thread as parked, after its stack was left.
 #![allow(unsafe_code, reason = "the running references of threads")]
 
 use crate::engine::worker::{Worker, count};

@@ -1,6 +1,6 @@
-//! A worker with nothing in its own queues: it searches, announces its sleep, looks once more, sleeps.
+//! What a worker with empty queues does: it searches, announces its sleep, looks once more, sleeps.
 //!
-//! The protocol is that of `crate::idle`, where its invariants are.
+//! The protocol and its invariants are in `parts/idle.rs`.
 #![allow(unsafe_code, reason = "the worker whose seat is held")]
 
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use crate::shim::sync::Arc;
 /// A worker that will sleep longer than this leaves its spare stacks to all first.
 const LONG_SLEEP: Duration = Duration::from_millis(50);
 
-/// One that sleeps for shorter times does so once in a while.
+/// A worker that sleeps for shorter times does so now and then.
 const TIDY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a worker may give memory back before it sleeps: what wakes it meanwhile waits for as long.
+/// How long a worker may give memory back before it sleeps. A thread that is made ready meanwhile may wait so long.
 const TRIM_TIME: Duration = Duration::from_micros(500);
 /// The same for one that sleeps only briefly: it has something to do.
 const BRIEF_TRIM_TIME: Duration = Duration::from_micros(100);

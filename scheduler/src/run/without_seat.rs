@@ -1,11 +1,11 @@
 //! A hog on an OS thread of its own: a green thread that did not come back for long runs without a seat,
 //! so that its worker goes on elsewhere meanwhile.
 //!
-//! The seat leaves once, before it runs or when the monitor has noticed. When such a thread gives way
-//! and is a hog still, it goes on where it is: all seats have their carriers, so nobody would gain by
-//! its turn through the queues, and the worker that ran it next would have to give its seat away again,
-//! whose sockets would wait until the next carrier has woken up. Not if that would keep somebody from
-//! a carrier: threads that must run here, or hogs beyond the bound on carriers, which take turns.
+//! The carrier gives its seat away once: before the thread runs, or when the monitor has noticed the hog. If such a
+//! thread gives way and is still a hog, it goes on where it is. All seats have their carriers, so a turn through the
+//! queues would help no other thread; the worker that ran the hog next would have to give its seat away again, and its
+//! sockets would wait until the next carrier has woken up. The hog does not go on here if that would keep other threads
+//! from a carrier: threads that must run here, or hogs beyond the bound on carriers, which take turns.
 #![allow(unsafe_code, reason = "runs green threads")]
 
 use std::ptr;
@@ -23,12 +23,12 @@ use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
 
-/// A thread that comes back within this is no hog any more.
+/// A thread that comes back within this time is not a hog any more.
 const BRIEF: Duration = Duration::from_millis(2);
 
 impl Carrier {
-    /// A thread that did not come back for long the last time will hardly do so this time: the
-    /// others go on elsewhere at once, not when the monitor has noticed. Returns when it starts.
+    /// A thread that was a hog the last time will probably be one again. So the other threads get another carrier at
+    /// once, before the monitor notices. Returns when the thread starts.
     #[cold]
     #[inline(never)]
     pub(super) fn hand_over_before(&self, inner: &Arc<Inner>) -> Instant {
@@ -52,7 +52,7 @@ impl Carrier {
         self.tell_where(task, resumed);
     }
 
-    /// Takes over a seat: from a hog, as likely as not, once there has been one.
+    /// Takes over a seat. If there were hogs in this runtime, the seat was probably a hog's.
     pub(super) fn take_over(&self, inner: &Inner) {
         if inner.monitor.handovers.load(Ordering::Relaxed) > 0 {
             self.slice(Slice::Short);
@@ -140,7 +140,7 @@ impl Carrier {
         resumed
     }
 
-    /// A hog that the monitor has reported is back: from where, which could not be seen while it ran.
+    /// A hog that the monitor has reported is back: logs where it was, which nobody could see while it ran.
     #[cold]
     #[inline(never)]
     pub(super) fn tell_where(&self, task: &Task, resumed: &Resumed<Note>) {

@@ -73,7 +73,7 @@ pub(crate) fn wind_up(header: &Header, hook: impl FnOnce(), destroy: impl Fn()) 
     }
 }
 
-/// Steps to DONE. True: something is left to do, as [`State::left`](crate::parts::state::State::left) tells.
+/// Steps to DONE. True: something is left to do, as [`State::remains`](crate::parts::state::State::remains) tells.
 #[inline]
 pub(crate) fn finish(header: &Header, rest: Rest) -> bool {
     header.state.finish(rest.kept, rest.listens)

@@ -1,4 +1,4 @@
-//! The budget of the running thread: blocking calls that do not wait still give way now and then.
+//! The budget of the running thread: a thread whose blocking calls do not wait gives way now and then.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Blocking calls that did not wait, after which a thread gives way; tokio's figure.
 const BUDGET: u32 = 128;
 
-/// A thread whose calls never wait gives way after this too: DESIGN's bound for everybody else.
+/// A thread whose calls never wait gives way after this time too. Other threads wait no longer than this.
 pub(crate) const SLICE: Duration = Duration::from_micros(200);
 
 /// While calls come quicker than this, only every [`STRIDE`]th reads the clock.
@@ -50,7 +50,7 @@ impl Budget {
         self.next_look.set(AT_FIRST);
     }
 
-    /// A call that comes before the next look. False: it is time for one.
+    /// Spends a call before the next look at the clock. False: it is time for the look.
     #[inline]
     pub(super) fn passes(&self) -> bool {
         let left = self.left.get();
@@ -79,7 +79,7 @@ impl Budget {
         true
     }
 
-    /// As `look`, where a turn may have any number of calls: only its time counts.
+    /// As `look`, for calls of which a turn may have any number: only the time counts.
     pub(super) fn look_at_time(
         &self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! The carrier, worker and runtime of the OS thread that asks.
+//! The carrier, the worker and the runtime of the calling OS thread, and the way inside the door.
 #![allow(unsafe_code, reason = "the OS thread's own carrier")]
 
 use std::ptr;
@@ -41,8 +41,8 @@ pub(crate) fn with_core<R>(
     Some(f(worker, unsafe { worker.core() }))
 }
 
-/// A fork is given to a sleeping worker no sooner after the last one. To make a green thread of it and to
-/// wake an OS thread takes some microseconds, which a program whose halves are tiny must not pay each time.
+/// The least time between two forks that are given to sleeping workers. To make a green thread of a fork and to wake an
+/// OS thread takes some microseconds; a program with tiny halves must not pay that each time.
 const SHARE_PAUSE: Duration = Duration::from_micros(20);
 
 /// The carrier that this OS thread is, or null.

@@ -1,4 +1,4 @@
-//! What others have made ready for one carrier: what must run on its OS thread and nowhere else.
+//! Threads that others have made ready for one carrier: those that must run on its OS thread.
 //!
 //! | sender                                           | carrier that was given a seat               |
 //! |--------------------------------------------------|---------------------------------------------|
@@ -8,11 +8,11 @@
 //! | 3. asks which seat the carrier holds: wakes that | 3. looks for mail once more                 |
 //! |    worker's poller, or calls the carrier         |                                             |
 //!
-//! Either the carrier sees the mail, or the sender sees the seat. A carrier without a seat looks under
-//! the lock, each time it holds that of `Seats`, which the sender that calls it passes afterwards.
+//! Either the carrier sees the mail, or the sender sees the seat. A carrier without a seat looks for mail while it holds
+//! the lock of `Seats`. A sender that calls the carrier takes that lock after it has put the mail in.
 //!
 //! Invariant: what was put in is taken once, and a carrier does not sleep over it.
-//! Orderings: the lock passes on what was put in; `is_there` is a hint for who looks without it.
+//! Orderings: the lock passes on what was put in; `is_there` is a hint for a look without it.
 //! Checked by `loom-tests/tests/mail.rs`.
 
 use crate::shim::atomic::{AtomicBool, Ordering, fence};

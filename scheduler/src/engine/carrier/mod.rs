@@ -1,8 +1,8 @@
 //! A carrier: one OS thread's part in a runtime. `run/` has its loop.
 //!
 //! Invariant 1: `private` and the cells are touched only on the carrier's OS thread.
-//! Invariant 2: who touches a worker's core is inside the door (`door.rs`) and has asked for the
-//! seat there: the loop, which leaves it only to run a green thread, or a [`with_core`] of that
+//! Invariant 2: code that touches a worker's core is inside the door (`door.rs`) and has asked for the
+//! seat there. This is the loop, which leaves the door only to run a green thread, or a [`with_core`] of that
 //! thread. So the monitor may take the seat from a thread that does not come back.
 #![allow(
     unsafe_code,
@@ -57,7 +57,7 @@ pub(crate) use self::wait_timer::arm;
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(crate) struct Carrier {
-    /// What the floors below know of it; they have the carrier's address for that of this field.
+    /// What the lower floors know of the carrier. They use the address of this field, which is the carrier's.
     pub(crate) host: Host,
     pub(crate) index: usize,
     pub(crate) inner: Cell<*const AnyRuntime>,
@@ -67,20 +67,20 @@ pub(crate) struct Carrier {
     pub(crate) os_thread: AtomicUsize,
     /// Its way to the worker whose seat it holds.
     pub(crate) door: Door<Worker>,
-    /// It is in a blocking call: what runs must not leave this OS thread. Its own; others may look.
+    /// It is in a blocking call: its thread must not leave this OS thread. The carrier's own; others may look.
     pub(crate) away: AtomicBool,
     /// When it was given its seat.
     pub(crate) since: Cell<Option<Instant>>,
     /// The monitor has reported the thread that runs here, without a seat, as a hog.
     pub(crate) reported: AtomicBool,
-    /// Who runs here while the door stands open; others look only while they hold the carrier out.
+    /// The thread that runs here while the carrier is outside; others look only while they hold the carrier out.
     pub(crate) running: AtomicPtr<Header>,
     pub(crate) private: UnsafeCell<Private>,
     pub(crate) private_len: Arc<CachePadded<AtomicUsize>>,
     pub(crate) mail: Mail<Task>,
     /// Started threads that must stay here and have not ended.
     pub(crate) settled: Cell<usize>,
-    /// A hog that has given way here without a seat, and goes on here (`without_seat.rs`).
+    /// A hog that has given way here without a seat and goes on here (`without_seat.rs`).
     pub(crate) stays: RefCell<Option<Task>>,
     /// What it lends to the green threads that run on it.
     pub(crate) lent_words: LentWords,

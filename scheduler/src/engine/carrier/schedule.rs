@@ -1,4 +1,4 @@
-//! Making a thread ready: on this worker, on another one, or on the carrier that it belongs to.
+//! Makes a thread ready: on this worker, on another one, or on the carrier that it belongs to.
 #![allow(unsafe_code, reason = "runtimes and workers of threads that are alive")]
 
 use crate::engine::inner::Inner;
@@ -71,7 +71,7 @@ fn schedule_outside(task: Task, home: usize) {
 }
 
 impl Carrier {
-    /// Moves what others sent into the private queues. True: there was something.
+    /// Moves the mail into the private queues. True: there was some.
     pub(crate) fn take_mail(&self) -> bool {
         if !self.mail.is_there() {
             return false;

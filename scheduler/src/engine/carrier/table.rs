@@ -1,5 +1,5 @@
-//! The carriers of a runtime by their number, made when somebody first asks for them: there may be
-//! thousands, and mostly a few are ever needed.
+//! The carriers of a runtime by their number. Each is made when it is first asked for: there may be
+//! thousands, and mostly only a few are needed.
 //!
 //! Once made a carrier stays where it is as long as the runtime.
 

@@ -39,7 +39,7 @@ pub(crate) fn arm(header: &Header, epoch: u32, at: Instant) -> Armed {
 }
 
 impl Armed {
-    /// Cancels it; here if the thread is still on the same worker, else from outside.
+    /// Cancels it: in the worker's wheel if the thread is still on the same worker, else by its remote handle.
     #[inline]
     pub(crate) fn cancel(self, header: &Header) {
         // SAFETY: a thread that runs keeps its runtime, hence its workers.

@@ -1,4 +1,4 @@
-//! The timers of a worker: those of waits, calls in the future, those from elsewhere; and their memory.
+//! The timers of a worker: those of waits, of calls in the future, and those that come from other threads; and their memory.
 #![allow(unsafe_code, reason = "gives pages of the wheel's back")]
 
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use crate::shim::sync::Arc;
 /// the queue, and what IO wakes would wait behind them.
 const DUE_ROOM: usize = 256;
 
-/// Timers that are fired between two questions what time it is.
+/// Timers that are fired between two looks at the clock.
 pub(crate) const DUE_BATCH: usize = 64;
 
 /// When so much time went by, the timers that are still due wait for the next look at the clock.
@@ -30,7 +30,7 @@ const REMOTE_BATCH: usize = 256;
 /// for more it comes back.
 const DRAIN_BATCH: usize = 1024;
 
-/// So long nobody must have needed the memory of timers that are over, before it goes back: as for stacks.
+/// The memory of timers that have ended goes back when it was not needed for so long, as for stacks.
 const SPARE_TIMERS_WINDOW: Duration = Duration::from_millis(500);
 
 /// Between two steps of giving it back, for a worker that has nothing else to do.
@@ -174,7 +174,7 @@ impl Core {
         self.spare_timers.is_some()
     }
 
-    /// Gives memory back of timers that are over, if nobody has needed it for a while, until `stop` says
+    /// Gives back the memory of timers that have ended, if it was not needed for a while, until `stop` says
     /// so. Returns after how long to come again; `None`: there is nothing to give back any more.
     pub(crate) fn trim_timers(
         &mut self,
@@ -228,7 +228,7 @@ fn give_pages_back(first: *mut u8, bytes: usize) {
         let end = (first.addr() + bytes) & !(page - 1);
         if start < end {
             // SAFETY: the pages are the wheel's, in which no timer lives, and anonymous memory of the allocator's.
-            // If they are not, or must not go, they stay as they are.
+            // If the system refuses, the pages stay as they are.
             unsafe {
                 libc::madvise(
                     first.with_addr(start).cast(),
