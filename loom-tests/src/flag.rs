@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use crate::sync::{Condvar, Mutex};
 
-/// Set once. Who waits for it blocks its OS thread, in a way that weald knows nothing of.
+/// A flag that is set once. A thread that waits for it blocks its OS thread, in a way that weald knows nothing of.
 #[derive(Debug)]
 pub struct Flag {
     set: Mutex<bool>,

@@ -3,7 +3,7 @@
 //!
 //! Invariant 1: nobody leaves a round before all have come, and then all do.
 //! Invariant 2: one of them leads.
-//! Invariant 3: it can be used again at once: who is late to leave a round is not kept by the next.
+//! Invariant 3: it can be used again at once: a thread that is late to leave a round is not kept by the next one.
 
 use weald::sync::Barrier;
 use weald_loom_tests::sync::Arc;

@@ -31,7 +31,7 @@ struct Runtime {
     ended: AtomicU64,
     /// The thread's handle is still there.
     handle: AtomicBool,
-    /// What is done for the thread; freed by who shuts the runtime down.
+    /// What is done for the thread; the thread that shuts the runtime down frees it.
     work: UnsafeCell<u32>,
 }
 

@@ -2,7 +2,7 @@
 //! threads, which wait in place.
 //!
 //! Invariant 1: whoever waits goes on once it is set, also if it is reset at once.
-//! Invariant 2: what was done before it was set is seen by who has waited.
+//! Invariant 2: a thread that has waited sees what was done before the event was set.
 //! Invariant 3: an exception or a limit ends one wait and no other.
 #![allow(unsafe_code, reason = "what is told has no lock of its own")]
 

@@ -1,7 +1,7 @@
 //! Models of `scheduler/src/parts/forks.rs`: a green thread that forks against the monitor, which holds its
 //! carrier out of its door (`scheduler/src/parts/door.rs`) and takes forks.
 //!
-//! Invariant 1: each fork is run once, by its thread or by who has taken it.
+//! Invariant 1: each fork is run once, by its thread or by the taker.
 //! Invariant 2: a thread that finds its fork taken sees what the taker did with it.
 //! Invariant 3: a taker gets forks from the oldest on, and none that was popped.
 #![allow(

@@ -7,7 +7,7 @@
 //! Invariant 2: a worker's bit is cleared once for each time it is set, by a waker or by itself.
 //! Invariant 3: nobody is left counted as searching: that would silence all later wake-ups.
 //! Invariant 4: the last searcher that finds work wakes the next one.
-//! Invariant 5: who passes over workers that sleep misses no work.
+//! Invariant 5: a worker that passes over workers that sleep misses no work.
 
 #[macro_use]
 #[path = "../../scheduler/src/shim/for_models.rs"]

@@ -1,4 +1,4 @@
-//! Models of `patch/src/known.rs`: who changes a file against who learns of it.
+//! Models of `patch/src/known.rs`: a thread that changes a file against one that remembers a fact of it.
 //!
 //! Invariant 1: what was changed before a call began is not known otherwise in it.
 

@@ -2,7 +2,7 @@
 //! stands behind it. The threads are OS threads, which wait in place.
 //!
 //! Invariant 1: one caller at a time does it, and nobody does it again once it was done.
-//! Invariant 2: who comes later, or has waited, sees what was done.
+//! Invariant 2: a thread that comes later, or has waited, sees what was done.
 //! Invariant 3: the end ends every wait, also if it is an unwinding; then another may do it.
 #![allow(unsafe_code, reason = "what is done once has no lock of its own")]
 

@@ -1,7 +1,7 @@
 //! Models of the wake word of `scheduler/src/parts/poller/mod.rs`, with a double of the waiting: a worker that
 //! sleeps in its poller against those who wake it, and one that drains it.
 //!
-//! Invariant 1: what was written before a wake-up is seen by who is woken, and no wake-up is lost.
+//! Invariant 1: a thread that is woken sees what was written before the wake-up, and no wake-up is lost.
 //! Invariant 2: the poller is used by one thread at a time.
 //! Invariant 3: an adopter that meets the wake-up passes it on.
 #![cfg(loom)]

@@ -1,7 +1,7 @@
 //! Models of `scheduler/src/engine/permits.rs` and `scheduler/src/wait/permits_wait.rs`.
 //!
 //! Invariant 1: each who waits gets a permit; none is lost, and none is had twice.
-//! Invariant 2: who comes while somebody waits does not pass.
+//! Invariant 2: a thread that comes while another one waits does not overtake it.
 #![cfg(loom)]
 
 #[macro_use]

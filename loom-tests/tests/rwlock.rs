@@ -3,7 +3,7 @@
 //!
 //! Invariant 1: the lock has readers or one writer, and each sees what the writers before did.
 //! Invariant 2: nobody waits for a lock that admits it.
-//! Invariant 3: who gives up lets in those who waited because of it.
+//! Invariant 3: a waiter that gives up lets in the threads that waited because of it.
 #![allow(unsafe_code, reason = "what the lock guards has no lock of its own")]
 
 #[macro_use]

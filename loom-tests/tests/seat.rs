@@ -7,7 +7,7 @@
 //! Invariant 1: a worker's core has one user at a time, and each sees what the one before did.
 //! Invariant 2: a seat is never nobody's: a carrier that needs one gets it. A seat that is lost is a
 //! deadlock here, as nothing else can end the model.
-//! Invariant 3: a seat that no OS thread could be started for is found by who comes next.
+//! Invariant 3: a seat that no OS thread could be started for is found by the next carrier that comes.
 //! Invariant 4: a spare that retires takes no seat along, and each OS thread is counted out once.
 //! Invariant 5: a spare that is counted before its OS thread is there, and then gets none, keeps no seat.
 #![cfg(loom)]

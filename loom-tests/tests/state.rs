@@ -1,9 +1,9 @@
-//! Models of `scheduler/src/parts/state.rs`: who may resume a green thread.
+//! Models of `scheduler/src/parts/state.rs`: which side may resume a green thread.
 //!
 //! A cell stands for the thread's stack: whoever runs the thread touches it, so two that run it at
 //! once, or one that does not see what the one before left there, is a reported race.
 //!
-//! Invariant 1: a wait ends exactly once, and its reason is that of who ended it.
+//! Invariant 1: a wait ends exactly once, and its reason is the one of the waker that ended it.
 //! Invariant 2: whoever wins a parked thread sees its stack.
 //! Invariant 3: a waker of a wait that is over does nothing to the next one.
 //! Invariant 4: a token or an exception that came early is not lost.

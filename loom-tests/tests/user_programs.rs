@@ -122,7 +122,7 @@ enum Entry {
     Here(u32),
 }
 
-/// The cache, mended: who loads says so, and the others wait for that.
+/// The cache, mended: a thread that loads says so, and the others wait for it.
 struct MendedCache {
     entry: Mutex<Entry>,
     loaded: Condvar,

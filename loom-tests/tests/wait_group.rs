@@ -1,7 +1,7 @@
 //! Models of `sync/src/wait_group.rs`, with the wait queue and all that stands behind it. The threads are
 //! OS threads, which wait in place.
 //!
-//! Invariant 1: who waits goes on once the last of the others is gone, and not before.
+//! Invariant 1: a waiter goes on once the last of the others is gone, and not before.
 //! Invariant 2: it sees what they did.
 #![allow(unsafe_code, reason = "what is done has no lock of its own")]
 

@@ -2,7 +2,7 @@
 //! an OS thread, exceptions. The threads are OS threads, which wait in place; `whole.rs` has green
 //! ones.
 //!
-//! Invariant 1: who waits is woken, or sees what it waits for.
+//! Invariant 1: a waiter is woken, or sees what it waits for.
 //! Invariant 2: a wake-up goes to one waiter, and none is lost with a waiter that leaves early.
 //! Invariant 3: an exception and a wake-up may both come; neither takes the other along.
 

@@ -155,7 +155,7 @@ pub(crate) fn an_event_meets_a_limit(name: &'static str, floor: u64, event: Even
     });
 }
 
-/// Who only looks for what is ready is told of an event, or of a message in a place, and takes neither.
+/// `ready` finds an event, or a message in a place, and takes neither.
 pub(crate) fn ready_meets_an_event(name: &'static str, floor: u64, event: Event) {
     let witnesses = &["the event was first", "the message was first"];
     check(Model::new(name, floor, witnesses), move || {
@@ -183,7 +183,7 @@ pub(crate) fn ready_meets_an_event(name: &'static str, floor: u64, event: Event)
     });
 }
 
-/// Who only looks for what is ready is told of an event, and nothing else happens.
+/// `ready` finds an event, and nothing else happens.
 pub(crate) fn ready_is_told(name: &'static str, floor: u64, event: Event) {
     check(Model::new(name, floor, &[]), move || {
         let events = Events::new(event);

@@ -30,7 +30,7 @@ fn start_in(
     let deadline = sleep::deadline(delay);
     let place = deadline.map_or_else(TimerPlace::nowhere, |_| TimerPlace::on_the_way());
     let call = Arc::new(Call::new(owner, body, place));
-    // One that is never due is kept by its `Timer` alone.
+    // A call that is never due is kept only by its `Timer`.
     if let Some(deadline) = deadline {
         arm(inner, deadline, &call);
     }
@@ -87,8 +87,8 @@ pub fn call_after(delay: Duration, f: impl FnOnce() + Send + 'static) -> Timer {
     start(delay, None, Box::new(f))
 }
 
-/// As [`call_after`], but not if the thread that asks, green or not, has ended by then. Then a green thread of
-/// its own drops `f`.
+/// Like [`call_after`], but `f` is not called if the calling thread, green or not, has ended by then. In that case a
+/// green thread of its own drops `f`.
 ///
 /// # Examples
 /// ```

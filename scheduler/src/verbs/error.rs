@@ -1,4 +1,4 @@
-//! What can go wrong at the start.
+//! The errors of a start.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! `exc_after`: an error in the caller's own future.
+//! `exc_after`: raises an error in the caller later.
 
 use std::error::Error;
 use std::time::Duration;

@@ -2,13 +2,13 @@
 //!
 //! A group is a [`Scope`] that knows its members, so that it can kill them.
 //!
-//! 1. Who is to be killed is decided under the lock of `members`: a child is in the list before `spawn` returns. A
-//!    child that comes after the cancelling is made so that its body never runs: a kill would be too late, as another
+//! 1. Which children are killed is decided under the lock of `members`: a child is in the list before `spawn` returns.
+//!    A child that comes after the group was cancelled never runs its body: a kill would be too late, because another
 //!    worker may begin the child at once. If the group is cancelled while `spawn` runs, `spawn` kills the child.
-//! 2. The group ends when all its children have ended, whatever ends it: that is the scope's rule, and what lets them
-//!    borrow.
-//! 3. Only the first wait at the end can be interrupted. The exception is kept until the children, killed by then, have
-//!    ended.
+//! 2. The group ends only when all its children have ended, also if it unwinds. This is the scope's rule, and it lets
+//!    the children borrow.
+//! 3. Only the first wait at the end can be interrupted. The exception is kept, the children are killed, and the
+//!    exception goes on when they have ended.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,7 +30,7 @@ pub struct Group<'scope, 'env: 'scope> {
     members: Arc<Members>,
 }
 
-/// What children and group share.
+/// The part that the children and the group share.
 struct Members {
     scope: Arc<scope::Shared>,
     state: Mutex<State>,
@@ -47,7 +47,7 @@ struct State {
     failed: bool,
 }
 
-/// Shorter lists are not looked through.
+/// In shorter lists the children that have ended stay.
 const LEAST: usize = 16;
 
 impl Members {
@@ -74,7 +74,7 @@ impl Members {
         true
     }
 
-    /// The thread that calls is spared: it has failed and ends of itself.
+    /// The calling thread is not killed: it has failed and ends by itself.
     fn cancel_others(&self) {
         let caller = os_header::header();
         for thread in self.close() {
@@ -119,7 +119,7 @@ impl Members {
     }
 }
 
-/// A child has failed if this is dropped before it is said that it has not: it unwinds.
+/// If this is dropped before it was told that the child has not failed, the child unwinds, and has failed.
 struct Unless<'a>(Option<&'a Members>);
 
 impl Drop for Unless<'_> {
@@ -134,8 +134,8 @@ impl Drop for Unless<'_> {
 /// still run are [killed](GreenThread::kill) if `f` unwinds, if [`Group::cancel`] was called, or if an exception comes for
 /// the caller, such as that of a passed [`timeout`](crate::timeout()).
 ///
-/// [`scope`](crate::scope()) waits for its children where a group kills them. A blocking call. A killed child ends in
-/// its next blocking call; one that computes and makes none is waited for.
+/// A [`scope`](crate::scope()) waits for its children where a group kills them. A blocking call. A killed child ends in
+/// its next blocking call. If it computes and makes none, the group waits for it.
 ///
 /// # Examples
 /// ```

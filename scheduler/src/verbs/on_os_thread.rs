@@ -1,8 +1,8 @@
-//! Calls on the thread-locals of the OS thread: `on_os_thread`, and an allocator of which each call is one.
+//! Calls on the thread-locals of the OS thread: `on_os_thread`, and an allocator that makes all its calls so.
 //!
 //! With thread-locals of a green thread's own, a library that keeps something per thread keeps it for each
-//! green thread. Where it is a cache of tens of KiB, or an entry in a list that somebody walks over, that
-//! is too much for ten thousand of them. Both calls here have the library see the few OS threads instead.
+//! green thread. A cache of tens of KiB, or an entry in a list that is walked over, is too much for ten
+//! thousand green threads. With both calls here the library sees the few OS threads instead.
 //!
 //! Why `on_os_thread` is safe to call: it is as if the OS thread itself ran the closure while the green
 //! thread waits for it.
@@ -84,7 +84,7 @@ pub fn has_own_thread_locals() -> bool {
     crate::parts::thread_locals::is_elsewhere()
 }
 
-/// As [`on_os_thread`], also for what is not `Send`.
+/// Like [`on_os_thread`], also for values that are not `Send`.
 ///
 /// # Safety
 /// Nothing that belongs to the OS thread comes out of `f`, neither as its value nor by what it has captured, but
@@ -135,9 +135,9 @@ pub unsafe fn on_os_thread_unsend<T>(f: impl FnOnce() -> T) -> T {
     }
 }
 
-/// While it lives the OS thread is the running thread, and must not wait.
+/// While it lives, the OS thread is the running thread, and must not wait.
 struct OsThreadsPart {
-    /// Who runs here in truth, or null.
+    /// The thread that really runs here, or null.
     before: *const Header,
     header: *const Header,
 }
@@ -165,7 +165,7 @@ impl Drop for OsThreadsPart {
     }
 }
 
-/// A global allocator that has another one do the work, on the thread-locals of the OS thread.
+/// A global allocator that calls another one on the thread-locals of the OS thread.
 ///
 /// Most allocators keep a cache for each thread. With [`ThreadLocals::Own`](crate::ThreadLocals::Own) each green
 /// thread would have one: with jemalloc 140 KB after a request's worth of allocations, with mimalloc 1.4 MB.

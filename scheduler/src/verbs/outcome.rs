@@ -1,8 +1,8 @@
-//! Whether what a green thread returns is a failure: what [`Group::cancel_on_error`](crate::Group::cancel_on_error)
-//! asks.
+//! Whether the value that a green thread returns is a failure. [`Group::cancel_on_error`](crate::Group::cancel_on_error)
+//! needs to know.
 //!
 //! Rust has no way to ask a value of any type whether it is a `Result`, so the type must say it. Rejected: a second
-//! method for closures that return a `Result`. Who forgot it would have a group that goes on after an error.
+//! method for closures that return a `Result`. If a user forgot it, the group would go on after an error.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};

@@ -1,6 +1,6 @@
-//! A panic's message says which green thread it was: std's names only the OS thread.
+//! Adds the name of the green thread to a panic's message. std's message names only the OS thread.
 //!
-//! Nothing else depends on this: a program that sets a hook of its own loses the line and no more.
+//! Nothing else depends on this: a program that sets a hook of its own loses only this line.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,4 +1,4 @@
-//! `sleep`, `park`, `yield_now`, `checkpoint`: a thread waits for itself.
+//! `sleep`, `park`, `yield_now`, `checkpoint`: the waits of a thread that concern no other object.
 #![allow(unsafe_code, reason = "the running thread's own header")]
 
 use std::time::{Duration, Instant};

@@ -14,11 +14,10 @@ use crate::shim::atomic::Ordering;
 use crate::shim::sync::{Arc, Mutex, Weak};
 use crate::wait::exception::{self, AlarmKey};
 
-/// So many timers may be cancelled from elsewhere before their worker is woken to take back what they had: 160
-/// KiB.
+/// So many timers may be cancelled by other threads before their worker is woken to take back the memory: 160 KiB.
 const CANCELLED_BATCH: usize = 4096;
 
-/// Takes an entry out of a worker's wheel; at once if that is the caller's.
+/// Takes a timer out of a worker's wheel; at once if it is the caller's worker.
 fn take_out(inner: &Arc<Inner>, worker: usize, key: u64) {
     let Some(key) = Key::from_bits(key) else {
         return;

@@ -66,7 +66,7 @@ pub mod sync {
     #[derive(Debug, Default)]
     pub struct Mutex<T> {
         inner: shuttle::sync::Mutex<T>,
-        /// Who had it last.
+        /// The task that had it last.
         holder: Cell<Option<TaskId>>,
     }
 
@@ -77,7 +77,7 @@ pub mod sync {
         static AWAITED: Cell<Option<TaskId>> = const { Cell::new(None) };
     }
 
-    /// Who has the lock that an unwinding task waits for.
+    /// The task that has the lock for which an unwinding task waits.
     #[must_use]
     pub fn awaited() -> Option<TaskId> {
         AWAITED.get()

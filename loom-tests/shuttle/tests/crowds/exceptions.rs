@@ -148,7 +148,7 @@ fn limits_and_alarms() {
         for thread in crowd(&rt, 10 + below(6), body) {
             thread.join().unwrap();
         }
-        // Who waits until a limit moves the clock.
+        // A wait until a limit moves the clock.
         rt.run(|| {
             while fired.get() + cancelled.get() < set.get() {
                 weald::sleep(MS);

@@ -1,9 +1,10 @@
 //! A carrier: one OS thread's part in a runtime. `run/` has its loop.
 //!
 //! Invariant 1: `private` and the cells are touched only on the carrier's OS thread.
-//! Invariant 2: code that touches a worker's core is inside the door (`door.rs`) and has asked for the
-//! seat there. This is the loop, which leaves the door only to run a green thread, or a [`with_core`] of that
-//! thread. So the monitor may take the seat from a thread that does not come back.
+//! Invariant 2: the carrier touches a worker's core only as its owner
+//! ([`Worker::core`](crate::engine::worker::Worker::core)): in the loop, which leaves the door only to run a green
+//! thread, or in a [`with_core`] of that thread. So the monitor may take the seat from a thread that does not come
+//! back.
 #![allow(
     unsafe_code,
     reason = "the OS thread's own carrier, and what runs on it"

@@ -1,24 +1,24 @@
 //! A worker: one seat of the scheduler. Its queues, its timer wheel, its poller, its stacks.
 //!
-//! Whoever holds the seat, one carrier at a time, owns the [`Core`]; the rest is everybody's. A
-//! worker has these queues, and is asked in this order:
+//! The [`Core`] has one owner at a time ([`Worker::core`]); all threads share the rest. A worker has these
+//! queues, and they are asked in this order:
 //!
 //! | queue   | holds                                  | order        | thieves take             |
 //! |---------|----------------------------------------|--------------|--------------------------|
-//! | slot    | what the running thread has just woken | one          | nothing; see below       |
+//! | `RunNext` | the thread that was woken last       | one          | nothing; see below       |
 //! | ready   | what IO, a timer or a peer woke        | first in     | a batch of the oldest    |
 //! | fresh   | what was spawned and has not started   | newest first | the oldest               |
 //! | yielded | what gave way                          | first in     | a batch of the oldest    |
 //!
-//! Where the threads of a worker compute on after they have woken a peer, the peer goes to `ready` instead of
-//! the slot if another worker sleeps (`eager.rs`). If the owner does not come back for a while the monitor
-//! moves what is in the slot to `ready`.
+//! If the threads of a worker go on to compute after they have woken a peer, and another worker sleeps, the peer goes to
+//! `ready` instead of `RunNext` (`eager.rs`). If the owner does not come back for a while, the monitor moves the thread
+//! in `RunNext` to `ready`.
 //!
 //! Newest first unfolds a tree of spawns depth first, so a million of them need a few stacks. No
 //! class starves another: see [`Core::next`].
 //!
-//! Invariant 1: `core` is touched only by the carrier that the seat says (`seat.rs`), and no
-//! reference into it outlives a suspension or a call of the user's code.
+//! Invariant 1: only the owner touches `core` ([`Worker::core`]), and no reference into it outlives a suspension or a
+//! call of the user's code.
 #![allow(unsafe_code, reason = "the seat's holder owns the core")]
 
 pub(crate) mod queues;
@@ -213,11 +213,12 @@ impl Worker {
         })
     }
 
-    /// The owner's part.
+    /// The worker's core. It has one owner at a time: the carrier that holds the seat (`seat.rs`), while it is inside
+    /// its door (`door.rs`), or the monitor, while it holds that carrier out. Nobody else touches it.
     ///
     /// # Safety
-    /// The caller's carrier holds the seat, and the reference is gone before the next suspension,
-    /// the next call of this function and the next call of the user's code.
+    /// The caller is the owner, and the reference is gone before the next suspension, the next call of
+    /// this function and the next call of the user's code.
     #[inline(always)]
     #[allow(clippy::mut_from_ref, reason = "the caller's promise makes it unique")]
     pub(crate) unsafe fn core(&self) -> &mut Core {

@@ -76,7 +76,7 @@ impl Core {
             }
             _ => {}
         }
-        // SAFETY: who has the core is the owner.
+        // SAFETY: the holder of the core is the owner.
         if let Some(task) = unsafe { worker.run_next.take() } {
             if self.slot_streak < SLOT_STREAK {
                 self.slot_streak += 1;
@@ -186,7 +186,7 @@ impl Core {
             self.ready.push(task);
             return true;
         }
-        // SAFETY: who has the core is the owner.
+        // SAFETY: the holder of the core is the owner.
         match unsafe { worker.run_next.put(task) } {
             Some(old) => {
                 self.ready.push(old);
