@@ -8,7 +8,7 @@ use weald::net::TcpStream;
 
 use crate::GRACE;
 use crate::options::{Kind, Options};
-use crate::server;
+use crate::server::{self, BUFFER};
 
 /// A request that takes longer has failed.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -40,12 +40,19 @@ struct Load {
 impl Load {
     /// One client: asks and waits until all shall stop.
     fn client(&self, mut stream: &TcpStream, size_bytes: usize) -> io::Result<()> {
-        let mut message = vec![b'w'; size_bytes];
+        let message = vec![b'w'; size_bytes];
+        let mut answer = [0; BUFFER];
         stream.set_read_timeout(Some(REQUEST_LIMIT))?;
         while !self.stop.load(Ordering::Relaxed) {
             let sent = Instant::now();
             stream.write_all(&message)?;
-            stream.read_exact(&mut message)?;
+            let mut missing = size_bytes;
+            while missing > 0 {
+                match stream.read(&mut answer)? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    count => missing = missing.saturating_sub(count),
+                }
+            }
             if self.counts.load(Ordering::Relaxed) {
                 self.latencies[step(sent.elapsed())].fetch_add(1, Ordering::Relaxed);
             }

@@ -11,12 +11,16 @@ use weald::net::ServerHandle;
 
 use crate::options::{Kind, Options};
 
+/// Bytes of a buffer, on both sides. A read that fills its buffer says nothing about what is left; one that does not has
+/// taken all there was, and saves the next call.
+pub(crate) const BUFFER: usize = 1024;
+
 /// Connections that wait to be accepted. The load connects one after the other, so few ever do.
 const BACKLOG: u32 = 1024;
 
 /// Sends back what comes, until the connection ends. This is all there is to a connection, in both halves.
-fn echo(mut stream: impl Read + Write, size_bytes: usize) {
-    let mut buffer = vec![0; size_bytes];
+fn echo(mut stream: impl Read + Write) {
+    let mut buffer = [0; BUFFER];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
         if stream.write_all(&buffer[..count]).is_err() {
             return;
@@ -33,10 +37,9 @@ pub(crate) enum Server {
 }
 
 pub(crate) fn start(options: &Options, kind: Kind) -> io::Result<Server> {
-    let size_bytes = options.size_bytes;
     let listener = weald::tcp_listener_with((Ipv4Addr::LOCALHOST, options.port), BACKLOG)?;
     if kind != Kind::Threads {
-        let server = weald::tcp_server(listener, move |stream, _peer| echo(stream, size_bytes));
+        let server = weald::tcp_server(listener, |stream, _peer| echo(stream));
         return Ok(Server::Green(server));
     }
     let listener = std::net::TcpListener::from(std::os::fd::OwnedFd::from(listener));
@@ -47,7 +50,7 @@ pub(crate) fn start(options: &Options, kind: Kind) -> io::Result<Server> {
         for stream in listener.incoming().flatten() {
             // The stack is as large as a green thread's may grow.
             let builder = thread::Builder::new().stack_size(256 << 10);
-            if builder.spawn(move || echo(stream, size_bytes)).is_err() {
+            if builder.spawn(move || echo(stream)).is_err() {
                 counts.fetch_add(1, Ordering::Relaxed);
             }
         }
