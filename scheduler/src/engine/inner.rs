@@ -72,7 +72,7 @@ pub(crate) struct Inner {
     pub(crate) starts: Starts,
     /// Calls that were due when the runtime had begun to close.
     pub(crate) unfired: Mutex<Vec<Arc<Call>>>,
-    /// Chooses a worker for what comes from outside.
+    /// Chooses a worker for what a caller on no carrier makes ready.
     turn: CachePadded<AtomicUsize>,
 }
 
@@ -148,7 +148,7 @@ impl Inner {
         }
     }
 
-    /// Queues a thread from outside the workers.
+    /// Queues a thread for a caller that is on no carrier of the runtime.
     pub(crate) fn inject(&self, task: Task) {
         match self.injector.push(task) {
             Ok(()) => self.notify(),
@@ -205,7 +205,7 @@ impl Inner {
             + self.spawned_outside.load(Ordering::Acquire)
     }
 
-    /// The worker whose turn it is to take something from outside.
+    /// The worker whose turn it is to take something from a caller on no carrier.
     pub(crate) fn any_worker(&self) -> &Worker {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         &self.workers[turn % self.workers.len()]

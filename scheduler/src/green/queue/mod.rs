@@ -1,5 +1,5 @@
-//! The three kinds of run queues: a worker's own queues, its `RunNext`, and the injector for work
-//! from outside.
+//! The three kinds of run queues: a worker's own queues, its `RunNext`, and the injector for threads
+//! that callers on no carrier make ready.
 //!
 //! Each task that is pushed is popped or stolen exactly once. None of the queues blocks, except for the injector's
 //! short lock. A thief learns one of three things: [`Steal`].

@@ -43,7 +43,7 @@ pub(crate) enum RunQueue<T> {
         own: Owner<T>,
         /// For the oldest of a queue whose owner takes the newest.
         back: Stealer<T>,
-        /// How many it has room for, as far as can be told from outside. It grows when it is full, and
+        /// How many it has room for, as far as one can know. It grows when it is full, and
         /// shrinks when a task is taken out of one that is a quarter full.
         room: Cell<usize>,
     },

@@ -251,7 +251,7 @@ impl<I, Y> Coroutine<I, Y> {
 
     /// Drops the body of a coroutine that did not start. Others are never unwound.
     pub(super) fn force_unwind(&mut self) {
-        assert!(!self.started(), "nobody unwinds a coroutine from outside");
+        assert!(!self.started(), "nobody else unwinds a coroutine");
         self.resume_at = ptr::null_mut();
         // SAFETY: it did not start, so the body lies where `new` has put it, above the words; the line
         // above says that it is gone.

@@ -5,7 +5,7 @@
 //! | idle  | a worker's (`cache.rs`) or the pool's (`pool.rs`) | `Support::start`, which makes it as a new thread's |
 //! | live  | one green thread's | `Cache::put`, after `Support::finish` in the thread  |
 //!
-//! 1. A block is written from outside only while its thread does not run.
+//! 1. A block is written by others only while its thread does not run.
 //! 2. It is freed when nobody has needed it for a while (`excess.rs`).
 #![allow(unsafe_code, reason = "writes what the C library keeps in a block")]
 
