@@ -78,18 +78,22 @@ fn check(mode: Mode) {
 /// Many more threads than there is memory for at a time: all run.
 fn check_many(mode: Mode) {
     const MANY: usize = 20_000;
-    let rt = runtime(1, mode);
+    let rt = runtime(2, mode);
     let ran = Count::default();
     rt.run(|| {
-        let spawn = |_| {
+        let spawn = |n| {
             let ran = ran.clone();
-            weald::spawn(move || {
+            let body = move || {
                 weald::yield_now();
                 ran.add();
-            })
+            };
+            match n % 3 {
+                2 => weald::spawn(body),
+                worker => weald::Builder::new().worker(worker).spawn(body).unwrap(),
+            }
         };
         let threads: Vec<_> = (0..MANY).map(spawn).collect();
-        // None of them has started yet.
+        // Most of them have not started yet.
         limit_address_space(128 << 20);
         for thread in threads {
             thread.join().unwrap();

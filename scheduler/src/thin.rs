@@ -181,6 +181,7 @@ fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, JoinHandle<T>)
         name: request.name,
         stack_size: 0,
         pinned: false,
+        worker: None,
         patched: Some(false),
         control: Control::current(),
     };

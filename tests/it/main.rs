@@ -75,6 +75,7 @@ mod sleep;
 mod soak;
 mod spawn;
 mod standard_io;
+mod start_on;
 mod steal;
 mod storms;
 mod sync_locks;

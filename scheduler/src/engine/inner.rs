@@ -158,6 +158,14 @@ impl Inner {
         }
     }
 
+    /// Queues a thread that is to start on that worker. `Err`: the runtime has stopped.
+    pub(crate) fn reserve(&self, worker: usize, task: Task) -> Result<(), Task> {
+        let worker = &self.workers[worker];
+        worker.reserved.push(task)?;
+        worker.poller.unpark();
+        Ok(())
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.phase.load(Ordering::Acquire) >= CLOSING
     }

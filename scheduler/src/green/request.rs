@@ -9,6 +9,8 @@ pub(crate) struct Request {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: Option<usize>,
     pub(crate) pinned: bool,
+    /// The worker that it starts on.
+    pub(crate) worker: Option<u16>,
     pub(crate) patched: Option<bool>,
     /// A running thread waits for it in `join`: it runs also in a runtime that closes.
     pub(crate) is_half: bool,

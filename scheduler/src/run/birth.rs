@@ -46,6 +46,15 @@ pub(crate) fn queue(inner: &Arc<Inner>, task: Task, here: bool) {
     }
 }
 
+/// Queues a thread that has not started with the worker that it is to start on.
+#[cold]
+#[inline(never)]
+pub(crate) fn reserve(inner: &Arc<Inner>, worker: usize, task: Task) {
+    if let Err(task) = inner.reserve(worker, task) {
+        refuse(inner, &task);
+    }
+}
+
 /// Starts a green thread without a handle that drops something of the user's: as its destructor may wait,
 /// the carriers' loop hands it over. No exception interrupts it, nor does a shutdown.
 pub(crate) fn discard<T: Send + 'static>(inner: &Arc<Inner>, value: T) {
@@ -87,6 +96,7 @@ where
         name: None,
         stack_size: inner.settings.stack_size,
         pinned: false,
+        worker: None,
         patched: match inner.settings.own {
             Some(_) => inner.settings.patched,
             None => Some(false),

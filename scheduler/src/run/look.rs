@@ -12,16 +12,38 @@ use crate::engine::worker::timers::{DUE_BATCH, DUE_SLICE};
 use crate::engine::worker::{Worker, count};
 use crate::green::green_thread::Task;
 use crate::run::fire::fire;
+use crate::shim::bounds::FAIRNESS_INTERVAL;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
 
 impl Carrier {
-    /// Every 61 dispatches: the mail, a thread from the injector.
+    /// Every 61 dispatches: the mail; a thread from the injector or one that is to start here, by turns.
     #[cold]
     #[inline(never)]
-    pub(super) fn look_outside(&self, inner: &Inner) -> Option<Task> {
+    pub(super) fn look_outside(&self, inner: &Inner, worker: &Worker) -> Option<Task> {
         self.take_mail();
-        inner.injector.pop()
+        // SAFETY: the seat is held; ends with the statement.
+        let looks = unsafe { worker.core() }.ticks() / FAIRNESS_INTERVAL;
+        if looks.is_multiple_of(2) {
+            let injected = inner.injector.pop();
+            injected.or_else(|| self.next_reserved(inner))
+        } else {
+            let reserved = self.next_reserved(inner);
+            reserved.or_else(|| inner.injector.pop())
+        }
+    }
+
+    /// A thread that is to start on this worker.
+    #[inline(never)]
+    pub(super) fn next_reserved(&self, inner: &Inner) -> Option<Task> {
+        let task = self.seat()?.reserved.pop()?;
+        // SAFETY: it came out of a queue, so the running reference is ours.
+        let is_bound = unsafe { (*task.coroutine.get()).is_some() };
+        if is_bound {
+            // It has its stack from another worker (`admit`).
+            self.settle(inner, &task);
+        }
+        Some(task)
     }
 
     /// Lets go of the seat for a carrier that waits for one. The queues go with it; what is the

@@ -40,7 +40,10 @@ impl Carrier {
         // Those that wait for a stack of its size are first.
         if !inner.starts.has(task.stack_size()) {
             match self.bind(inner, worker, &task) {
-                Start::Bound => return Some(task),
+                Start::Bound => {
+                    self.settle(inner, &task);
+                    return Some(task);
+                }
                 Start::Ended => return None,
                 Start::Waits(_) => {}
             }
@@ -74,7 +77,7 @@ impl Carrier {
             match self.bind(inner, worker, &task) {
                 Start::Bound => {
                     inner.starts.started(class, clock::now());
-                    self.make_ready(inner, task, Hint::Event);
+                    self.queue_bound(inner, task);
                 }
                 Start::Ended if self.seat().is_none() => return admitted + 1,
                 Start::Ended => inner.starts.started(class, clock::now()),
@@ -116,10 +119,6 @@ impl Carrier {
             // SAFETY: the running reference is ours.
             unsafe { *task.block.get() = Some(block) };
         }
-        if inner.settings.pins || task.pinned {
-            task.home.store(self.index + 1, Ordering::Relaxed);
-            self.settled.set(self.settled.get() + 1);
-        }
         // SAFETY: the closure runs only while the carrier holds the running reference, so `header`
         // is alive; the coroutine is never dropped while suspended.
         let coroutine = unsafe {
@@ -130,6 +129,28 @@ impl Carrier {
         // SAFETY: the running reference is ours.
         unsafe { *task.coroutine.get() = Some(coroutine) };
         Start::Bound
+    }
+
+    /// A thread that has its stack is about to begin here, or to be queued here: if it must not migrate, it
+    /// stays.
+    #[inline]
+    pub(super) fn settle(&self, inner: &Inner, task: &Task) {
+        if inner.settings.pins || task.pinned {
+            task.home.store(self.index + 1, Ordering::Relaxed);
+            self.settled.set(self.settled.get() + 1);
+        }
+    }
+
+    /// Queues a thread that has waited for its stack.
+    fn queue_bound(&self, inner: &Arc<Inner>, task: Task) {
+        match task.starts_on() {
+            None => {
+                self.settle(inner, &task);
+                self.make_ready(inner, task, Hint::Event);
+            }
+            // The runtime has stopped: only a thread that shutdown gave up gets here, as in `Inner::inject`.
+            Some(worker) => inner.reserve(worker, task).unwrap_or_else(std::mem::forget),
+        }
     }
 
     /// Ends a thread for which there will never be a stack.

@@ -122,7 +122,8 @@ impl Carrier {
                 self.sit(None);
                 break;
             }
-            match self.next(inner, worker) {
+            let next = self.next(inner, worker);
+            match next.or_else(|| self.next_reserved(inner)) {
                 Some(task) => {
                     let mut next = Some(task);
                     while let Some(task) = next {
@@ -151,7 +152,7 @@ impl Carrier {
         // SAFETY: the seat is held; the reference ends before anything is run.
         let core = unsafe { worker.core() };
         if core.tick() {
-            let task = self.look_outside(inner);
+            let task = self.look_outside(inner, worker);
             if task.is_some() {
                 return task;
             }

@@ -444,7 +444,10 @@ fn is_urgent(inner: &Inner, worker: &Worker, now: Instant) -> bool {
 
 /// Green threads wait there, or could run there.
 fn is_wanted(inner: &Inner, worker: &Worker) -> bool {
-    worker.queued() > 0 || !inner.injector.is_empty() || inner.seats.somebody_waits()
+    worker.queued() > 0
+        || !worker.reserved.is_empty()
+        || !inner.injector.is_empty()
+        || inner.seats.somebody_waits()
 }
 
 #[cfg(all(test, not(loom)))]

@@ -11,7 +11,7 @@ use crate::green::green_thread::{Settings, Task};
 use crate::green::id::GreenThreadId;
 use crate::green::request::Request;
 use crate::parts::coroutine::Control;
-use crate::run::birth::{kept, queue, refuse};
+use crate::run::birth::{kept, queue, refuse, reserve};
 use crate::shim::atomic::Ordering;
 use crate::shim::sync::Arc;
 use crate::verbs::join::JoinHandle;
@@ -48,6 +48,7 @@ where
         name: request.name,
         stack_size: request.stack_size.unwrap_or(inner.settings.stack_size),
         pinned: request.pinned,
+        worker: request.worker,
         patched,
         control: request.control.unwrap_or_else(Control::current),
     };
@@ -72,7 +73,10 @@ where
     if request.is_doomed {
         task.doomed.set(true);
     }
-    queue(inner, task, is_here && !request.is_for_others);
+    match request.worker {
+        None => queue(inner, task, is_here && !request.is_for_others),
+        Some(worker) => reserve(inner, worker.into(), task),
+    }
     handle
 }
 

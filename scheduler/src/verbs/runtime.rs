@@ -279,7 +279,10 @@ impl Runtime {
     fn stop(&self, ended: bool) -> bool {
         let inner = &self.inner;
         inner.enter_phase(STOPPING);
-        let injected = inner.injector.close();
+        let mut injected = inner.injector.close();
+        for worker in &inner.workers {
+            injected.extend(worker.reserved.close());
+        }
         inner.seats.stop();
         inner.monitor.stop();
         for worker in &inner.workers {

@@ -7,7 +7,7 @@
 use std::io;
 
 use crate::engine::inner::Inner;
-use crate::engine::settings::{NEEDS_OWN, checked_stack_size, unsupported};
+use crate::engine::settings::{NEEDS_OWN, checked_stack_size, out_of_range, unsupported};
 use crate::green::request::Request;
 use crate::verbs::default_runtime::{here, with_runtime_arc};
 use crate::verbs::join::JoinHandle;
@@ -42,7 +42,7 @@ where
     })
 }
 
-/// Settings for one green thread: name, stack, whether it may migrate.
+/// Settings for one green thread: name, stack, where it starts, whether it may migrate.
 ///
 /// # Examples
 /// ```
@@ -59,6 +59,7 @@ pub struct Builder {
     name: Option<String>,
     stack_size: Option<usize>,
     pinned: bool,
+    worker: Option<usize>,
     patched: Option<bool>,
 }
 
@@ -86,6 +87,32 @@ impl Builder {
         self
     }
 
+    /// The worker that the thread starts on: 0, 1, .. up to one less than the runtime has
+    /// ([`Metrics::workers`](crate::Metrics::workers)).
+    ///
+    /// No other worker takes it before it has begun, however long this one is busy. Among the threads that are ready
+    /// there it has no precedence. Once it has begun it may migrate as any other thread does, unless it is
+    /// [`pinned`](Self::pinned) or the runtime pins. So this is for threads that share data or sockets: what
+    /// a thread's sockets tell, the worker hears on which it first used them.
+    ///
+    /// # Examples
+    /// ```
+    /// use weald_scheduler::{Builder, Runtime};
+    /// let rt = Runtime::builder().workers(2).build()?;
+    /// rt.run(|| {
+    ///     let one_on_each = (0..2).map(|n| Builder::new().worker(n).spawn(move || n));
+    ///     let handles: Vec<_> = one_on_each.collect::<Result<_, _>>().unwrap();
+    ///     let sum: usize = handles.into_iter().map(|handle| handle.join().unwrap()).sum();
+    ///     assert_eq!(sum, 1);
+    ///     assert!(Builder::new().worker(2).spawn(|| ()).is_err());
+    /// });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn worker(mut self, worker: usize) -> Self {
+        self.worker = Some(worker);
+        self
+    }
+
     /// Whether calls of libc that would block suspend the thread instead, where the program is
     /// linked with `weald-patch`. Without a word it is as the runtime says. It needs
     /// [`ThreadLocals::Own`](crate::ThreadLocals), without which `spawn` fails with `Unsupported`.
@@ -110,10 +137,12 @@ impl Builder {
             let reason = crate::parts::thread_locals::support().err();
             return Err(unsupported(reason.unwrap_or(NEEDS_OWN)));
         }
+        let worker = self.worker.map(|worker| checked_worker(worker, inner));
         Ok(Request {
             name: self.name.map(Into::into),
             stack_size,
             pinned: self.pinned,
+            worker: worker.transpose()?,
             patched: self.patched,
             ..Request::default()
         })
@@ -122,7 +151,7 @@ impl Builder {
     /// Starts the thread. As [`spawn`](crate::spawn()).
     ///
     /// # Errors
-    /// `InvalidInput` for a stack size out of its range, with value and bound in the text;
+    /// `InvalidInput` for a stack size or a worker out of its range, with value and bound in the text;
     /// `OutOfMemory` for one that can never be had, as the process may not map so much
     /// (`RLIMIT_AS`). A stack that cannot be had at the moment is no error: the thread waits for it.
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
@@ -162,5 +191,91 @@ impl Builder {
         let inner = here();
         let request = self.request(&inner)?;
         Ok(scope.start(&inner, request, f))
+    }
+}
+
+/// A worker that is there.
+fn checked_worker(worker: usize, inner: &Inner) -> io::Result<u16> {
+    let range = 0..=inner.workers.len().saturating_sub(1);
+    let found = u16::try_from(worker).ok();
+    let found = found.filter(|_| range.contains(&worker));
+    found.ok_or_else(|| out_of_range("worker", worker, range))
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use super::Builder;
+    use crate::engine::carrier;
+    use crate::green::current;
+    use crate::{Runtime, RuntimeBuilder, ThreadLocals};
+
+    fn each_mode(workers: usize, check: impl Fn(&Runtime)) {
+        let pinned: fn(RuntimeBuilder) -> RuntimeBuilder =
+            |builder| builder.thread_locals(ThreadLocals::Pinned);
+        // SAFETY: the threads of these tests use no thread-locals.
+        let shared: fn(RuntimeBuilder) -> RuntimeBuilder =
+            |builder| unsafe { builder.share_thread_locals() };
+        for mode in [|builder| builder, pinned, shared] {
+            check(&mode(Runtime::builder().workers(workers)).build().unwrap());
+        }
+    }
+
+    /// The worker of the running green thread; `None` if the monitor has just given it to others.
+    fn worker() -> Option<usize> {
+        // SAFETY: the running thread's header is alive.
+        let runtime = unsafe { (*current::green()?).runtime };
+        carrier::with_core(runtime, |worker, _| worker.index)
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
+    fn a_thread_begins_on_the_worker_that_was_asked_for() {
+        each_mode(3, |rt| {
+            let right = AtomicUsize::new(0);
+            let check = |asked| match worker() {
+                Some(index) if index == asked => drop(right.fetch_add(1, Ordering::Relaxed)),
+                None => {}
+                Some(other) => panic!("on {other} instead of {asked}"),
+            };
+            let check = &check;
+            rt.run(|| {
+                crate::scope(|scope| {
+                    for asked in (0..300).map(|n| n % 3) {
+                        let builder = Builder::new().worker(asked);
+                        builder.spawn_scoped(scope, move || check(asked)).unwrap();
+                    }
+                });
+            });
+            assert!(right.into_inner() > 0);
+        });
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
+    fn where_others_are_always_ready_a_thread_begins_on_its_worker_all_the_same() {
+        each_mode(2, |rt| {
+            let stop = AtomicBool::new(false);
+            let is_ready_again_and_again = || {
+                while !stop.load(Ordering::Relaxed) {
+                    crate::yield_now();
+                }
+            };
+            rt.run(|| {
+                crate::scope(|scope| {
+                    for _ in 0..6 {
+                        scope.spawn(is_ready_again_and_again);
+                    }
+                    for asked in [0, 1, 0, 1] {
+                        let is_right = move || worker().is_none_or(|index| index == asked);
+                        let thread = Builder::new().worker(asked).spawn_scoped(scope, is_right);
+                        assert!(thread.unwrap().join().unwrap());
+                    }
+                    stop.store(true, Ordering::Relaxed);
+                });
+            });
+        });
     }
 }

@@ -89,7 +89,7 @@ impl Metrics {
             run_queue_len: inner
                 .workers
                 .iter()
-                .map(crate::engine::worker::Worker::queued)
+                .map(|worker| worker.queued() + worker.reserved.len())
                 .chain(
                     inner
                         .carriers

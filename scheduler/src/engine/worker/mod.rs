@@ -10,6 +10,9 @@
 //! | fresh   | what was spawned and has not started   | newest first | the oldest               |
 //! | yielded | what gave way                          | first in     | a batch of the oldest    |
 //!
+//! Beside them there are the threads that are to start here (`reserved`), which no thief takes. They start when the
+//! other queues are empty, and by turns with those of the injector.
+//!
 //! If the threads of a worker go on to compute after they have woken a peer, and another worker sleeps, the peer goes to
 //! `ready` instead of `RunNext` (`eager.rs`). If the owner does not come back for a while, the monitor moves the thread
 //! in `RunNext` to `ready`.
@@ -33,7 +36,7 @@ use crate::green::call::Call;
 use crate::green::cells::Cells;
 use crate::green::green_thread::Task;
 use crate::green::id::GreenThreadId;
-use crate::green::queue::{Order, RunNext, RunQueue, Steal, Thieves};
+use crate::green::queue::{Injector, Order, RunNext, RunQueue, Steal, Thieves};
 use crate::parts::eager::Eagerness;
 use crate::parts::poller::Poller;
 use crate::parts::stack;
@@ -71,6 +74,8 @@ pub(crate) struct Worker {
     pub(crate) ready: Thieves<Task>,
     pub(crate) fresh: Thieves<Task>,
     pub(crate) yielded: Thieves<Task>,
+    /// Threads that start here and nowhere else (`Builder::worker`). Whoever puts one in wakes the worker's poller.
+    pub(crate) reserved: Injector,
     pub(crate) poller: Poller,
     /// Cancels entries of the wheel from elsewhere.
     pub(crate) timers: Remote<TimerEvent>,
@@ -177,6 +182,7 @@ impl Worker {
             ready: ready_thieves,
             fresh: fresh_thieves,
             yielded: yielded_thieves,
+            reserved: Injector::new(),
             poller: Poller::new()?,
             timers: wheel.remote(),
             remote_timers: Mutex::new(VecDeque::new()),
@@ -262,7 +268,7 @@ impl Worker {
         }
     }
 
-    /// Anything queued; from elsewhere.
+    /// Anything queued, but for those that are to start here; from elsewhere.
     pub(crate) fn queued(&self) -> usize {
         self.ready.len()
             + self.fresh.len()

@@ -44,6 +44,7 @@ impl Core {
             || self.ready.len() > 0
             || self.fresh.len() > 0
             || self.yielded.len() > 0
+            || !worker.reserved.is_empty()
     }
 
     /// Counts a dispatch. True: it is time to look at the injector.

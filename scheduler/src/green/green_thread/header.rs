@@ -113,6 +113,8 @@ pub(crate) struct Header {
     pub(crate) control: Control,
     /// The shard of the registry that it is in.
     pub(crate) shard: Cell<u16>,
+    /// Index + 1 of the worker that it starts on; 0: any.
+    worker: u16,
 }
 
 impl Header {
@@ -145,6 +147,8 @@ pub(crate) struct Settings {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: usize,
     pub(crate) pinned: bool,
+    /// The worker that it starts on, if not any.
+    pub(crate) worker: Option<u16>,
     #[cfg_attr(loom, allow(dead_code, reason = "a model has no libc to patch"))]
     pub(crate) patched: Option<bool>,
     /// The floating-point control that it begins with.
@@ -198,6 +202,7 @@ impl Header {
             control: settings.control,
             forks: Forks::new(),
             shard: Cell::new(0),
+            worker: settings.worker.map_or(0, |worker| worker + 1),
         }
     }
 
@@ -207,6 +212,12 @@ impl Header {
 
     pub(crate) fn stack_size(&self) -> usize {
         (self.stack_pages as usize) << 12
+    }
+
+    /// The worker that it starts on, if not any.
+    #[inline]
+    pub(crate) fn starts_on(&self) -> Option<usize> {
+        usize::from(self.worker).checked_sub(1)
     }
 
     /// The cold part, if it was ever needed.

@@ -212,6 +212,7 @@ impl Task {
             name,
             stack_size: 0,
             pinned: true,
+            worker: None,
             patched: Some(false),
             control: Control::current(),
         };
