@@ -10,6 +10,7 @@ mod for_models;
 #[allow(dead_code, unused_imports, reason = "only a part is used")]
 mod shim;
 #[path = "../../scheduler/src/parts/threads.rs"]
+#[allow(dead_code, reason = "no green thread has an OS thread for itself")]
 mod threads;
 
 use weald_loom_tests::sync::Arc;

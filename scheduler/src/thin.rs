@@ -182,6 +182,7 @@ fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, JoinHandle<T>)
         stack_size: 0,
         pinned: false,
         worker: None,
+        has_own_thread: false,
         patched: Some(false),
         control: Control::current(),
     };

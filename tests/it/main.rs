@@ -62,6 +62,7 @@ mod own_malloc;
 // What it asks of the C library is glibc's alone, as the mode is that it tests.
 #[cfg(target_env = "gnu")]
 mod own_system;
+mod own_thread;
 mod panics;
 mod park;
 mod peer_failures;

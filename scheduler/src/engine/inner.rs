@@ -74,6 +74,10 @@ pub(crate) struct Inner {
     pub(crate) unfired: Mutex<Vec<Arc<Call>>>,
     /// Chooses a worker for what a caller on no carrier makes ready.
     turn: CachePadded<AtomicUsize>,
+    /// Green threads that have an OS thread for themselves.
+    pub(crate) own_threads: AtomicUsize,
+    /// OS threads that were started for such threads.
+    pub(crate) own_threads_started: AtomicUsize,
 }
 
 /// See [`Inner::new`].
@@ -135,6 +139,8 @@ impl Inner {
             blocking: CachePadded::new(Blocking::new(settings.spares)),
             starts: Starts::new(),
             turn: CachePadded::default(),
+            own_threads: AtomicUsize::new(0),
+            own_threads_started: AtomicUsize::new(0),
             start_carrier,
             settings,
         })

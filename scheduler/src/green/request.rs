@@ -1,6 +1,37 @@
 //! What is asked of a new green thread.
 
+use std::sync::mpsc::Sender;
+
+use crate::green::green_thread::Task;
 use crate::parts::coroutine::Control;
+
+/// Where a new thread is to start.
+#[derive(Debug, Default)]
+pub(crate) enum Start {
+    /// Where there is time first.
+    #[default]
+    Anywhere,
+    /// On that worker.
+    Worker(u16),
+    /// On that OS thread, which waits for it and is its own (`run/own_thread.rs`).
+    OwnThread(Sender<Task>),
+}
+
+impl Start {
+    /// The worker that it starts on, if not any.
+    #[inline]
+    pub(crate) fn worker(&self) -> Option<u16> {
+        match self {
+            Self::Worker(worker) => Some(*worker),
+            Self::Anywhere | Self::OwnThread(_) => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_own_thread(&self) -> bool {
+        matches!(self, Self::OwnThread(_))
+    }
+}
 
 /// What a new thread is to be like.
 #[derive(Debug, Default)]
@@ -9,8 +40,7 @@ pub(crate) struct Request {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: Option<usize>,
     pub(crate) pinned: bool,
-    /// The worker that it starts on.
-    pub(crate) worker: Option<u16>,
+    pub(crate) start: Start,
     pub(crate) patched: Option<bool>,
     /// A running thread waits for it in `join`: it runs also in a runtime that closes.
     pub(crate) is_half: bool,

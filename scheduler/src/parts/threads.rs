@@ -23,6 +23,8 @@ pub(crate) enum Which {
     Carrier(usize),
     /// Any other carrier.
     Spare(usize),
+    /// That of a green thread that has it for itself.
+    Own(usize),
 }
 
 #[derive(Debug, Default)]
@@ -45,11 +47,23 @@ impl Threads {
         name: String,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
-        let mut handles = self.0.lock();
-        let handle = match which {
+        self.start_by(which, || match which {
             Which::Spare(_) => os_threads::spawn_lean(name, body),
-            Which::Monitor | Which::Carrier(_) => os_threads::spawn(name, body),
-        }?;
+            Which::Monitor | Which::Carrier(_) | Which::Own(_) => os_threads::spawn(name, body),
+        })
+    }
+
+    /// As `start`; `start` does it.
+    ///
+    /// # Errors
+    /// As of `start`.
+    pub(crate) fn start_by(
+        &self,
+        which: Which,
+        start: impl FnOnce() -> io::Result<Handle>,
+    ) -> io::Result<()> {
+        let mut handles = self.0.lock();
+        let handle = start()?;
         let before = handles.running.insert(which, handle);
         debug_assert!(before.is_none(), "it has retired, or was never there");
         Ok(())

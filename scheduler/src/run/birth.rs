@@ -97,6 +97,7 @@ where
         stack_size: inner.settings.stack_size,
         pinned: false,
         worker: None,
+        has_own_thread: false,
         patched: match inner.settings.own {
             Some(_) => inner.settings.patched,
             None => Some(false),

@@ -24,6 +24,8 @@ mod dispatch;
 pub(crate) mod fire;
 mod hogs;
 mod look;
+#[cfg(not(loom))]
+pub(crate) mod own_thread;
 mod publish;
 mod search;
 mod start;

@@ -220,14 +220,14 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
 /// The body of a thread that was killed before it began is not run. Asked when it begins, not when it
 /// gets its stack: it may be killed in between.
 #[inline]
-fn doom_if_killed(inner: &Inner, task: &Header) {
+pub(super) fn doom_if_killed(inner: &Inner, task: &Header) {
     let killed = exception::is_killed(task) && !fault!("carrier_starts_who_was_killed");
     if killed || inner.is_killing() {
         task.doomed.set(true);
     }
 }
 
-fn end_hook(inner: &Inner, task: &Header) {
+pub(super) fn end_hook(inner: &Inner, task: &Header) {
     if let Some(hooks) = &inner.settings.hooks {
         hooks.ended(task);
     }

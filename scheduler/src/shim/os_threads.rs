@@ -41,7 +41,21 @@ pub(crate) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> std::
     builder.spawn(body).map(Handle::Std)
 }
 
-/// The same; one that leaves nothing behind when it ends, where we know how (`lean.rs`).
+/// The same, with a stack of so many bytes; std's if that is not said.
+pub(crate) fn spawn_with_stack(
+    name: String,
+    stack_size: Option<usize>,
+    body: impl FnOnce() + Send + 'static,
+) -> std::io::Result<Handle> {
+    let _bypass = crate::shim::bypass::Bypass::enter();
+    let mut builder = std::thread::Builder::new().name(name);
+    if let Some(bytes) = stack_size {
+        builder = builder.stack_size(bytes);
+    }
+    builder.spawn(body).map(Handle::Std)
+}
+
+/// The same as `spawn`; one that leaves nothing behind when it ends, where we know how (`lean.rs`).
 pub(crate) fn spawn_lean(
     name: String,
     body: impl FnOnce() + Send + 'static,

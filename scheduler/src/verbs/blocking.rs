@@ -54,7 +54,8 @@ impl Drop for Inside<'_> {
 /// waits until one of them ends. So an `f` that waits for a green thread that enters `blocking` itself waits for
 /// ever if all those calls do the same; the bound's docs say how that is told.
 ///
-/// On a plain OS thread it just calls `f`.
+/// On a plain OS thread it just calls `f`, as in a green thread that has one for itself
+/// ([`Builder::own_thread`](crate::Builder::own_thread)).
 ///
 /// # Examples
 /// ```
@@ -113,9 +114,9 @@ pub(crate) fn call_if_spare<T, F: FnOnce() -> T>(f: F) -> Result<T, F> {
     Ok(with_permit(header, permits, f))
 }
 
-/// Its call of `blocking` just calls: it is no green thread, or in `blocking` already.
+/// Its call of `blocking` just calls: it has its OS thread for itself, or is in `blocking` already.
 fn is_plain(header: &Header) -> bool {
-    !header.is_green()
+    !header.runs_on_carriers()
         || carrier::here().is_null()
         // SAFETY: the running thread's own part, held for this statement.
         || unsafe { header.local() }.blocking > 0

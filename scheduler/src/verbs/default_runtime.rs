@@ -88,7 +88,7 @@ pub fn metrics() -> Metrics {
 pub(crate) fn with_runtime_arc<R>(f: impl FnOnce(&Arc<Inner>) -> R) -> R {
     let carrier = carrier::here();
     if carrier.is_null() {
-        return f(&default());
+        return f(&here());
     }
     // SAFETY: the carrier's OS thread keeps a reference to its runtime for all that runs on it;
     // this borrows that one, and never drops it.

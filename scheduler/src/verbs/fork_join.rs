@@ -97,7 +97,8 @@ impl<B: FnOnce() -> RB, RB> Half<B, RB> {
 /// that comes while the caller waits for `b` kills the thread of `b`, and is raised when that has ended.
 /// So a [`timeout`](crate::timeout()) around `join` is good for both halves.
 ///
-/// On a plain OS thread `a` runs there and `b` in a green thread of the default runtime.
+/// On a plain OS thread `a` runs there and `b` in a green thread of the default runtime. In a green thread that has
+/// an OS thread for itself ([`Builder::own_thread`](crate::Builder::own_thread)) `b` is a green thread from the beginning, too.
 ///
 /// # Panics
 /// As `rayon::join`: if a half panics, the other one is run to its end all the same, and the panic goes on
@@ -215,7 +216,7 @@ where
         ..Request::default()
     };
     // SAFETY: `both` waits until the thread has ended, and takes its result.
-    let second = unsafe { make::start(&default_runtime::default(), request, b) };
+    let second = unsafe { make::start(&default_runtime::here(), request, b) };
     both(catch_unwind(AssertUnwindSafe(a)), second)
 }
 

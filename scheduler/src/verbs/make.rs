@@ -9,8 +9,10 @@ use crate::engine::inner::Inner;
 use crate::engine::worker::count;
 use crate::green::green_thread::{Settings, Task};
 use crate::green::id::GreenThreadId;
-use crate::green::request::Request;
+use crate::green::request::{Request, Start};
 use crate::parts::coroutine::Control;
+#[cfg(not(loom))]
+use crate::run;
 use crate::run::birth::{kept, queue, refuse, reserve};
 use crate::shim::atomic::Ordering;
 use crate::shim::sync::Arc;
@@ -48,7 +50,8 @@ where
         name: request.name,
         stack_size: request.stack_size.unwrap_or(inner.settings.stack_size),
         pinned: request.pinned,
-        worker: request.worker,
+        worker: request.start.worker(),
+        has_own_thread: request.start.is_own_thread(),
         patched,
         control: request.control.unwrap_or_else(Control::current),
     };
@@ -73,9 +76,13 @@ where
     if request.is_doomed {
         task.doomed.set(true);
     }
-    match request.worker {
-        None => queue(inner, task, is_here && !request.is_for_others),
-        Some(worker) => reserve(inner, worker.into(), task),
+    match request.start {
+        Start::Anywhere => queue(inner, task, is_here && !request.is_for_others),
+        Start::Worker(worker) => reserve(inner, worker.into(), task),
+        #[cfg(not(loom))]
+        Start::OwnThread(thread) => run::own_thread::begin(&thread, task),
+        #[cfg(loom)]
+        Start::OwnThread(_) => queue(inner, task, is_here),
     }
     handle
 }

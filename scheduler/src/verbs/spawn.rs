@@ -8,7 +8,8 @@ use std::io;
 
 use crate::engine::inner::Inner;
 use crate::engine::settings::{NEEDS_OWN, checked_stack_size, out_of_range, unsupported};
-use crate::green::request::Request;
+use crate::green::request::{Request, Start};
+use crate::shim::sync::Arc;
 use crate::verbs::default_runtime::{here, with_runtime_arc};
 use crate::verbs::join::JoinHandle;
 use crate::verbs::make::start;
@@ -60,6 +61,7 @@ pub struct Builder {
     stack_size: Option<usize>,
     pinned: bool,
     worker: Option<usize>,
+    own_thread: bool,
     patched: Option<bool>,
 }
 
@@ -113,6 +115,40 @@ impl Builder {
         self
     }
 
+    /// `true`: the thread has an OS thread for itself, from its start to its end, on which no other green thread
+    /// ever runs; for libraries that must be called by one OS thread, as those of windows and of graphics often must, and for
+    /// code that blocks its OS thread again and again.
+    ///
+    /// It is a green thread all the same: it talks over channels, locks, [`join`](crate::JoinHandle::join) and `select!` with
+    /// all others, sleeps, has limits, is killed, and ends when its runtime does. When it waits, the OS thread blocks. It may
+    /// block it by itself, too, and compute, for as long as it likes: no worker waits for it, and it takes none of the
+    /// [`spare_threads`](crate::RuntimeBuilder::spare_threads). What costs little in other green threads costs
+    /// some microseconds in this one: to start it, and each wake-up.
+    ///
+    /// `thread_local!` is the OS thread's in each mode of the runtime; its values are gone when a `join` returns. [`stack_size`](Self::stack_size) is that of the
+    /// OS thread, std's if it is not said; so is the overflow's message. The OS thread has the green thread's name. Calls of libc are never
+    /// [`patched`](Self::patched). Hooks for leaving a stack are not called, as it leaves none.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::cell::Cell;
+    /// thread_local! { static CONTEXT: Cell<u32> = const { Cell::new(0) } }
+    ///
+    /// let draws = || {
+    ///     CONTEXT.set(7);
+    ///     weald_scheduler::sleep(std::time::Duration::from_millis(1));
+    ///     // It is the OS thread that set it.
+    ///     CONTEXT.get()
+    /// };
+    /// let painter = weald_scheduler::Builder::new().own_thread(true).spawn(draws)?;
+    /// assert_eq!(painter.join().unwrap(), 7);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn own_thread(mut self, own_thread: bool) -> Self {
+        self.own_thread = own_thread;
+        self
+    }
+
     /// Whether calls of libc that would block suspend the thread instead, where the program is
     /// linked with `weald-patch`. Without a word it is as the runtime says. It needs
     /// [`ThreadLocals::Own`](crate::ThreadLocals), without which `spawn` fails with `Unsupported`.
@@ -128,22 +164,35 @@ impl Builder {
         self
     }
 
-    fn request(self, inner: &Inner) -> io::Result<Request> {
+    fn request(self, inner: &Arc<Inner>) -> io::Result<Request> {
         let stack_size = self.stack_size.map(checked_stack_size).transpose()?;
         if let Some(size) = stack_size {
             crate::parts::stack::check_limit(size, inner.settings.guard)?;
+        }
+        if self.own_thread && self.patched == Some(true) {
+            return Err(both("patched"));
         }
         if self.patched == Some(true) && inner.settings.own.is_none() {
             let reason = crate::parts::thread_locals::support().err();
             return Err(unsupported(reason.unwrap_or(NEEDS_OWN)));
         }
-        let worker = self.worker.map(|worker| checked_worker(worker, inner));
+        let start = match self.worker {
+            Some(_) if self.own_thread => return Err(both("worker")),
+            Some(worker) => Start::Worker(checked_worker(worker, inner)?),
+            None if self.own_thread => own_thread(inner, self.name.as_deref(), stack_size)?,
+            None => Start::Anywhere,
+        };
+        let patched = if self.own_thread {
+            Some(false)
+        } else {
+            self.patched
+        };
         Ok(Request {
             name: self.name.map(Into::into),
             stack_size,
             pinned: self.pinned,
-            worker: worker.transpose()?,
-            patched: self.patched,
+            patched,
+            start,
             ..Request::default()
         })
     }
@@ -151,9 +200,11 @@ impl Builder {
     /// Starts the thread. As [`spawn`](crate::spawn()).
     ///
     /// # Errors
-    /// `InvalidInput` for a stack size or a worker out of its range, with value and bound in the text;
+    /// `InvalidInput` for a stack size or a worker out of its range, with value and bound in the text, and for settings that
+    /// exclude each other;
     /// `OutOfMemory` for one that can never be had, as the process may not map so much
-    /// (`RLIMIT_AS`). A stack that cannot be had at the moment is no error: the thread waits for it.
+    /// (`RLIMIT_AS`). A stack that cannot be had at the moment is no error: the thread waits for it. The system's if
+    /// it gives no OS thread for [`own_thread`](Self::own_thread).
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -192,6 +243,24 @@ impl Builder {
         let request = self.request(&inner)?;
         Ok(scope.start(&inner, request, f))
     }
+}
+
+/// An OS thread for a thread that is to have one for itself.
+#[cfg(not(loom))]
+fn own_thread(inner: &Arc<Inner>, name: Option<&str>, stack: Option<usize>) -> io::Result<Start> {
+    crate::run::own_thread::start(inner, name, stack).map(Start::OwnThread)
+}
+
+/// In a model each thread has one of loom's for itself.
+#[cfg(loom)]
+#[allow(clippy::unnecessary_wraps, reason = "as above")]
+fn own_thread(_: &Arc<Inner>, _: Option<&str>, _: Option<usize>) -> io::Result<Start> {
+    Ok(Start::Anywhere)
+}
+
+fn both(other: &str) -> io::Error {
+    let text = format!("a green thread with an OS thread for itself cannot have `{other}` as well");
+    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 /// A worker that is there.

@@ -155,10 +155,11 @@ pub(crate) fn of(inner: &Inner) -> Dump {
         let header: &Header = task;
         let doing = match header.state.waits() {
             _ if header.state.is_done() => return None,
-            Some(kind) if kind.in_place => Doing::Blocks,
+            Some(kind) if kind.in_place && header.runs_on_carriers() => Doing::Blocks,
             Some(kind) if kind.by_token => Doing::Parks,
             Some(_) => Doing::Waits,
             None if running.contains(&std::ptr::from_ref(header)) => Doing::Runs,
+            None if !header.runs_on_carriers() => Doing::Runs,
             None => Doing::Ready,
         };
         Some(DumpedThread {

@@ -43,6 +43,8 @@ pub struct Metrics {
     /// How many of them there may be beside one for each worker:
     /// [`RuntimeBuilder::spare_threads`](crate::RuntimeBuilder::spare_threads).
     pub spare_threads: usize,
+    /// Green threads that have an OS thread for themselves: [`Builder::own_thread`](crate::Builder::own_thread).
+    pub own_threads: usize,
     /// Green threads that have kept their OS thread for more than 10 ms without a blocking call of
     /// weald's: by computing, or in a call that blocks it.
     pub hogs: u64,
@@ -109,6 +111,7 @@ impl Metrics {
             polls: sum(|worker| worker.counters.polls.load(Ordering::Relaxed)),
             carriers: inner.seats.carriers(),
             spare_threads: inner.settings.spares,
+            own_threads: inner.own_threads.load(Ordering::Relaxed),
             hogs: inner.monitor.hogs.load(Ordering::Relaxed),
             handovers: inner.monitor.handovers.load(Ordering::Relaxed),
             unrelieved: inner.monitor.unrelieved.load(Ordering::Relaxed),

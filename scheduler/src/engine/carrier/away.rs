@@ -104,7 +104,7 @@ impl Drop for Away {
 
 /// Before the running thread blocks its OS thread in a wait: others get the worker.
 pub(crate) fn leave_seat_in_place(header: &Header) -> Option<Away> {
-    if header.is_green() {
+    if header.runs_on_carriers() {
         Away::begin()
     } else {
         None

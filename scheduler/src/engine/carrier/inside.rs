@@ -101,29 +101,36 @@ pub(crate) fn with_cells(runtime: *const AnyRuntime, f: impl FnOnce(&mut Cells))
     }
 }
 
-/// The runtime of this OS thread's carrier, if it is one.
+/// The runtime whose carrier this OS thread is, or whose green thread has it for itself; or null.
+fn runtime_here() -> *const Inner {
+    let (carrier, running) = here_and_thread();
+    // SAFETY: a carrier outlives what runs on its OS thread, and what runs here is alive.
+    unsafe {
+        match (carrier.as_ref(), running.as_ref()) {
+            (Some(carrier), _) => carrier.inner(),
+            (None, Some(header)) => header.runtime.cast(),
+            (None, None) => ptr::null(),
+        }
+    }
+}
+
+/// The runtime of this OS thread, if it is a carrier or the only one of a green thread.
 pub(crate) fn current_runtime() -> Option<Arc<Inner>> {
-    let carrier = here();
-    if carrier.is_null() {
+    let inner = runtime_here();
+    if inner.is_null() {
         return None;
     }
-    // SAFETY: a carrier outlives what runs on its OS thread, and the thread keeps the runtime, so
-    // the count is above zero.
+    // SAFETY: the OS thread keeps its runtime, so the count is above zero.
     unsafe {
-        let inner = (*carrier).inner();
         Arc::increment_strong_count(inner);
         Some(Arc::from_raw(inner))
     }
 }
 
-/// Calls `f` with the runtime of this OS thread's carrier.
+/// Calls `f` with the runtime of this OS thread, as `current_runtime` has it.
 pub(crate) fn with_runtime<R>(f: impl FnOnce(&Inner) -> R) -> Option<R> {
-    let carrier = here();
-    if carrier.is_null() {
-        return None;
-    }
     // SAFETY: as in `current_runtime`, for the call.
-    Some(f(unsafe { &*(*carrier).inner() }))
+    Some(f(unsafe { runtime_here().as_ref() }?))
 }
 
 impl Carrier {

@@ -83,7 +83,7 @@ fn give_way() {
 pub(crate) fn give_way_from(header: &Header) {
     if !std::thread::panicking() && can_suspend(header) {
         switch_out(header, Note::Yield);
-    } else if !header.is_green() || (cfg!(loom) && here().is_null()) {
+    } else if !header.runs_on_carriers() || (cfg!(loom) && here().is_null()) {
         crate::shim::thread::yield_now();
     }
 }

@@ -18,7 +18,7 @@ use crate::parts::panic_count;
 /// True if the running thread may leave its stack and others may run on its OS thread.
 #[inline]
 pub(crate) fn can_suspend(header: &Header) -> bool {
-    if !header.is_green() {
+    if !header.runs_on_carriers() {
         return false;
     }
     let carrier = here();
@@ -27,7 +27,7 @@ pub(crate) fn can_suspend(header: &Header) -> bool {
         // One of `thin.rs`, an OS thread of its own.
         return false;
     }
-    // SAFETY: a green thread runs on a carrier.
+    // SAFETY: the running thread is one that carriers run.
     !unsafe { (*carrier).is_away() }
 }
 

@@ -33,7 +33,10 @@ pub(crate) enum Note {
 /// Which kind of thread a header stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ThreadKind {
+    /// A green thread that carriers run.
     Green,
+    /// A green thread that has an OS thread for itself.
+    OwnThread,
     Os,
 }
 
@@ -149,6 +152,8 @@ pub(crate) struct Settings {
     pub(crate) pinned: bool,
     /// The worker that it starts on, if not any.
     pub(crate) worker: Option<u16>,
+    /// It has an OS thread for itself.
+    pub(crate) has_own_thread: bool,
     #[cfg_attr(loom, allow(dead_code, reason = "a model has no libc to patch"))]
     pub(crate) patched: Option<bool>,
     /// The floating-point control that it begins with.
@@ -207,6 +212,12 @@ impl Header {
     }
 
     pub(crate) fn is_green(&self) -> bool {
+        self.kind != ThreadKind::Os
+    }
+
+    /// It has a stack of weald's, which it leaves to wait. The others block their OS thread.
+    #[inline]
+    pub(crate) fn runs_on_carriers(&self) -> bool {
         self.kind == ThreadKind::Green
     }
 

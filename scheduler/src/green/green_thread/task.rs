@@ -189,8 +189,13 @@ impl Task {
         E: Engine,
         F: FnOnce() -> T,
     {
+        let kind = if settings.has_own_thread {
+            ThreadKind::OwnThread
+        } else {
+            ThreadKind::Green
+        };
         let header = Header::new(
-            ThreadKind::Green,
+            kind,
             settings,
             if handle { 2 } else { 1 },
             &Table::<F, T, E>::TABLE,
@@ -213,6 +218,7 @@ impl Task {
             stack_size: 0,
             pinned: true,
             worker: None,
+            has_own_thread: false,
             patched: Some(false),
             control: Control::current(),
         };
