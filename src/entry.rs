@@ -1,4 +1,4 @@
-//! What `#[weald::main]` and `#[weald::test]` call. Not for programs.
+//! What `#[weald::main]` and `#[weald::test]` call. Programs do not use it.
 #![allow(
     missing_docs,
     clippy::missing_panics_doc,
@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use crate::{JoinHandle, Runtime, RuntimeBuilder};
 
-/// A test has so many workers: two, so that what races can be seen to, and few, since many tests run at a time.
+/// The number of workers of a test. With two of them races can show; there are no more because many tests run at a
+/// time.
 const WORKERS_OF_A_TEST: usize = 2;
 
-/// So long after the end of a test its green threads may take to end: long, for machines that are busy.
+/// How long the green threads of a test may take to end after the test. It is long, for busy machines.
 const LEFTOVERS: Duration = Duration::from_secs(5);
 
-/// What stands in the attribute.
+/// The settings of an attribute.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct Settings {
@@ -76,7 +77,7 @@ pub fn main<R: Termination + 'static>(settings: Settings, body: fn() -> R) -> Ex
         eprintln!("{}", crate::dump());
         let limit = settings.limit.unwrap_or_default();
         eprintln!("main took longer than its limit of {limit:?}");
-        // Not by a return: the end of `main` is what the limit is there for.
+        // The process exits here and does not return from `main`: the end of `main` may be what hangs.
         std::process::exit(1)
     })
 }
@@ -107,17 +108,17 @@ pub fn test<R: Termination + 'static>(settings: Settings, body: fn() -> R) -> Ex
     code
 }
 
-/// The end of a test that returns nothing, whose code is always that of success.
+/// The end of a test that returns nothing. Its code is always that of success.
 pub fn passed(_: ExitCode) {}
 
-/// `None`: the limit has passed.
+/// Waits for the end of the body. Returns `None` if the limit has passed.
 fn end_of(thread: JoinHandle<ExitCode>, limit: Option<Duration>) -> Option<ExitCode> {
     let ended = match limit {
         Some(limit) => crate::timeout(limit, || thread.join()).ok()?,
         None => thread.join(),
     };
     Some(ended.unwrap_or_else(|payload| {
-        // A panic has had its message.
+        // The message of a panic was printed already.
         if let Some(exception) = payload.downcast_ref::<crate::Exception>() {
             eprintln!("ended by an exception that nobody has caught: {exception}");
         }

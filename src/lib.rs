@@ -1,8 +1,8 @@
-//! Green threads for all cores: plain blocking Rust, a million of it at once.
+//! Green threads for all cores: plain blocking Rust, with a million threads at once.
 //!
-//! A *green thread* is a coroutine with a stack of its own; a blocking call suspends it and not the
-//! OS thread. Whoever knows `std::thread` and `std::net` knows weald already. The default runtime
-//! starts at the first use, with a worker for each core; [`Runtime`] makes others.
+//! A *green thread* is a coroutine with a stack of its own. A blocking call suspends the green thread and not the OS
+//! thread. If you know `std::thread` and `std::net`, you know weald already. The default runtime starts at its first
+//! use, with a worker for each core; [`Runtime`] makes others.
 //!
 //! # Spawning
 //! ```
@@ -18,7 +18,7 @@
 //! ```
 //!
 //! # Computing
-//! [`join`] runs two closures, at the same time if a worker has nothing to do, and costs some nanoseconds if none has:
+//! [`join`] runs two closures, at the same time if a worker is idle. If none is, it costs some nanoseconds. Use it
 //! for computations that split again and again.
 //! ```
 //! fn largest(numbers: &[u32]) -> u32 {
@@ -45,9 +45,9 @@
 //! ```
 //!
 //! # Errors from outside
-//! [`exc_after`] raises an error in the caller's own future, [`timeout`] bounds what a closure waits
-//! for, [`GreenThread::throw`] and [`GreenThread::kill`] reach another thread. They are raised in
-//! blocking calls only: one that returns `io::Result` returns the error, any other unwinds.
+//! [`exc_after`] raises an error in the caller's own future. [`timeout`] bounds how long a closure waits.
+//! [`GreenThread::throw`] and [`GreenThread::kill`] reach another thread. Such errors are raised only in blocking
+//! calls: a call that returns `io::Result` returns the error, any other call unwinds.
 //! ```
 //! use std::time::Duration;
 //!
@@ -56,7 +56,7 @@
 //! ```
 //!
 //! # Sockets
-//! [`net`] has the types of `std::net` and `std::os::unix::net`; [`wrap_socket`] makes std's own green,
+//! [`net`] has the types of `std::net` and `std::os::unix::net`. [`wrap_socket`] makes std's sockets green, and
 //! [`net::Fd`] any other descriptor. [`select`](fn@select) waits for several of them.
 //! ```
 //! use std::io::{Read, Write};
@@ -79,7 +79,7 @@
 //! ```
 //!
 //! # TLS
-//! The same with `ssl_listener`, `ssl_server` and `connect_ssl`, on rustls; `net::SslStream` speaks it
+//! TLS works the same, with `ssl_listener`, `ssl_server` and `connect_ssl`, on rustls. `net::SslStream` speaks TLS
 //! over any green stream.
 //! ```
 //! # #[cfg(feature = "tls")]

@@ -1,7 +1,7 @@
 //! Model checks of programs: every interleaving of a small program of green threads.
 //!
-//! Only under `--cfg loom`; `docs/model.md` is the chapter. The program runs on a thin runtime, on
-//! which each green thread is one of loom's threads and all of weald's waiting is what ships.
+//! It exists only under `--cfg loom`; `docs/model.md` is the chapter about it. The program runs on a thin runtime.
+//! There each green thread is one of loom's threads, and the code that waits is the same that ships.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -14,26 +14,26 @@ use std::time::{Duration, Instant};
 
 use weald_scheduler::thin;
 
-/// Preemptions in one interleaving, if `LOOM_MAX_PREEMPTIONS` says nothing: most bugs need two.
+/// The preemptions in one interleaving if `LOOM_MAX_PREEMPTIONS` is not set: most bugs need two.
 const BOUND: usize = 2;
 
-/// Steps in one interleaving, above which it counts as endless, if `LOOM_MAX_BRANCHES` says nothing.
+/// If an interleaving has more steps than this, it counts as endless, if `LOOM_MAX_BRANCHES` is not set.
 const MAX_STEPS: usize = 10_000;
 
-/// How long a search may take, if `WEALD_MODEL_SECONDS` says nothing.
+/// How long a search may take, if `WEALD_MODEL_SECONDS` is not set.
 const SECONDS: u64 = 600;
 
-/// A search that has come to its end and found nothing.
+/// The result of a search that has ended and found nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Explored {
     /// How many interleavings there are.
     pub interleavings: u64,
-    /// The bound on preemptions; `None`: there is none.
+    /// The bound on preemptions; `None` if there is none.
     pub bound: Option<usize>,
 }
 
-/// What an interleaving did wrong. It displays as the report.
+/// A fault in an interleaving. Its `Display` is the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     interleaving: u64,
@@ -41,7 +41,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Which interleaving failed; they are counted from 1, in the same order each time.
+    /// Returns which interleaving failed. They are counted from 1, and their order is the same each time.
     pub fn interleaving(&self) -> u64 {
         self.interleaving
     }
@@ -58,7 +58,7 @@ impl Error for Failure {}
 /// Runs `program` in every interleaving, and panics if one fails. See [`check`].
 ///
 /// # Panics
-/// With the report of the first interleaving that fails.
+/// If an interleaving fails. The message is the report of the first one.
 #[track_caller]
 pub fn model<F>(program: F)
 where
@@ -69,12 +69,12 @@ where
     }
 }
 
-/// Runs `program` in every interleaving of its green threads, and says how many there are or what
-/// the first that fails does wrong: the first thread panics, another one does and nobody joins it,
-/// nobody can go on, a thread goes on without end, or the search takes too long.
+/// Runs `program` in every interleaving of its green threads. Returns how many there are, or the fault of the first
+/// one that fails: the first thread panics, another thread panics and is not joined, no thread can go on, a thread
+/// goes on without end, or the search takes too long.
 ///
 /// # Errors
-/// The first interleaving that fails. The OS thread on which it ran is kept as it is, for ever.
+/// The first interleaving that fails. The OS thread that ran it is kept for ever.
 ///
 /// # Panics
 /// If an OS thread for the search cannot be started.
@@ -96,8 +96,8 @@ where
     })
 }
 
-/// Names a value for the reports of a [`model`]: a thread that waits for something that lies inside
-/// of it (a mutex, say) is said to wait for that name. What it allocates elsewhere is not inside.
+/// Names a value for the reports of a [`model`]. If a thread waits for something that lies inside the value (a mutex,
+/// say), the report shows that name. Memory that the value has allocated is not inside.
 pub fn name<T: ?Sized>(value: &T, name: impl Into<String>) {
     thin::name(value, name.into());
 }
@@ -122,7 +122,7 @@ where
         interleaving: Arc::clone(&interleaving),
     }));
     let mut builder = loom::model::Builder::new();
-    // With either of these loom would end early and say nothing.
+    // With either of these loom would end early without saying so.
     builder.max_permutations = None;
     builder.max_duration = None;
     builder.preemption_bound = builder.preemption_bound.or(Some(BOUND));
@@ -162,7 +162,7 @@ where
         }
     });
     let interleavings = interleaving.load(Ordering::Relaxed);
-    // Nobody may wait any more.
+    // Nobody may be waiting any more.
     let _ = tell.send(Ok(Explored {
         interleavings,
         bound,
@@ -173,7 +173,7 @@ where
 fn tell(report: &str) {
     SEARCH.with_borrow(|search| {
         if let Some(search) = search {
-            // The first one counts; nobody waits for another.
+            // The first failure counts; nobody waits for another one.
             let _ = search.tell.send(Err(Failure {
                 interleaving: search.interleaving.load(Ordering::Relaxed),
                 report: report.trim_end().to_string(),
@@ -182,7 +182,7 @@ fn tell(report: &str) {
     });
 }
 
-/// As `tell`; then stops the OS thread where it is: to unwind through loom's threads would run
+/// Reports as `tell` does, then stops the OS thread where it is. Unwinding through loom's threads would run
 /// destructors that need threads which cannot go on.
 fn fail(report: &str) -> ! {
     tell(report);
@@ -191,7 +191,8 @@ fn fail(report: &str) -> ! {
     }
 }
 
-/// Makes panics on the OS thread of a search known to it. All others are left to who had them.
+/// Sets a panic hook that reports panics on the OS thread of a search. All other panics go to the hook that was there
+/// before.
 fn set_hook() {
     static SET: Once = Once::new();
     SET.call_once(|| {
@@ -204,7 +205,8 @@ fn set_hook() {
                 others(info);
             } else if info.location().is_some_and(is_looms) {
                 tell(&tell_looms(&said(info)));
-                // Not here: who has a panic hook set would wait for this one to return.
+                // The thread does not stop here: to set a panic hook, another thread waits until this one has
+                // returned.
                 thin::doom();
             } else {
                 let place = info
@@ -219,7 +221,7 @@ fn set_hook() {
     });
 }
 
-/// What loom finds it tells by a panic of its own, after which nothing can go on.
+/// Tells if a panic is loom's own. loom reports its findings by a panic, after which nothing can go on.
 fn is_looms(at: &Location<'_>) -> bool {
     at.file().contains("loom") && at.file().contains("src/rt/")
 }

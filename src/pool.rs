@@ -1,10 +1,10 @@
-//! `GreenPool` and `GreenPile`: at most so many green threads at a time.
+//! `GreenPool` and `GreenPile`: a bounded number of green threads at a time.
 //!
-//! A *seat* is the right to run one of the pool's threads. It is taken before a thread is spawned and
-//! given back by a guard in the thread's closure, so also if the body unwinds or never runs.
+//! A *seat* is the right to run one of the pool's threads. It is taken before a thread is spawned. A guard in the
+//! thread's closure gives it back, so that happens also if the body unwinds or never runs.
 //!
-//! A thread of the pool that spawns into the full pool cannot just wait: it may be what the others
-//! wait for. It *lends* its seat to the new thread, and waits until that has ended and brings it back.
+//! A thread of the pool that spawns into the full pool must not simply wait for a seat, as the others may be waiting
+//! for it. It *lends* its seat to the new thread, and waits until the new thread has ended and brings the seat back.
 //!
 //! | loan      | meaning                                  | leaves by                              |
 //! |-----------|------------------------------------------|----------------------------------------|
@@ -14,7 +14,7 @@
 //! | ABANDONED | the new thread gives it back to whom the | never                                  |
 //! |           | lender would have given it               |                                        |
 //!
-//! Invariant 1: the step out of OUT is one exchange; its winner says where the seat goes.
+//! Invariant 1: the step out of OUT is one exchange; its winner decides where the seat goes.
 //! Invariant 2: a seat is in one place: with the semaphore, with a thread (`Own::seat`), or in a loan.
 
 use std::cell::RefCell;
@@ -29,11 +29,11 @@ use weald_scheduler::io::{self, WaitQueue, Woken};
 use weald_sync::{Event, Semaphore};
 
 weald_scheduler::green_local! {
-    /// The pools' threads know themselves.
+    /// For a thread of a pool: its own record.
     static OWN: RefCell<Option<Arc<Own>>> = RefCell::new(None);
 }
 
-/// At most so many green threads at a time: [`spawn`](Self::spawn) waits while the pool is full.
+/// A pool that runs a bounded number of green threads: [`spawn`](Self::spawn) waits while the pool is full.
 ///
 /// Clones are the same pool. It is eventlet's `GreenPool`.
 ///
@@ -51,22 +51,22 @@ pub struct GreenPool {
 struct Shared {
     size: usize,
     seats: Semaphore,
-    /// Threads that were spawned and have not ended.
+    /// How many threads were spawned and have not ended.
     running: AtomicUsize,
-    /// Those of them that are in `wait_all`, and so are waited for by nobody.
+    /// How many of them are in `wait_all`. Nobody waits for these.
     waiting: AtomicUsize,
-    /// Who waits for the others to end.
+    /// Those that wait for the others to end.
     ended: WaitQueue,
 }
 
-/// A thread of a pool, as it knows itself.
+/// The record of a thread of a pool.
 struct Own {
     shared: Arc<Shared>,
-    /// `None`: it has lent its seat.
+    /// `None`: the thread has lent its seat.
     seat: Mutex<Option<Seat>>,
 }
 
-/// To whom a seat is given back.
+/// Where a seat goes back to.
 enum Seat {
     Pool,
     Lender(Arc<Loan>),
@@ -84,7 +84,7 @@ const RETURNED: usize = 1;
 const ABANDONED: usize = 2;
 
 impl Loan {
-    /// The first to call it says how the loan ends.
+    /// Ends the loan in this state, if nobody has ended it before.
     fn ends_as(&self, state: usize) -> bool {
         self.state
             .compare_exchange(OUT, state, Ordering::AcqRel, Ordering::Acquire)
@@ -93,7 +93,7 @@ impl Loan {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Held for single statements that do not unwind.
+    // It is held only for single statements that do not unwind.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -114,14 +114,14 @@ impl Shared {
         }
     }
 
-    /// `inside`: the threads that wait for this too are not waited for.
+    /// Tells if all threads have ended. With `inside`, threads that are in `wait_all` do not count.
     fn all_ended(&self, inside: bool) -> bool {
         let running = self.running.load(Ordering::Acquire);
         running == 0 || (inside && running <= self.waiting.load(Ordering::Acquire))
     }
 }
 
-/// In the closure of each thread of a pool: dropped when its body has ended, or will never run.
+/// A part of the closure of each thread of a pool. It is dropped when the body has ended or will never run.
 struct Member(Arc<Own>);
 
 impl Member {
@@ -144,7 +144,7 @@ impl Drop for Member {
     }
 }
 
-/// Ends a loan for the lender, also if its wait unwinds.
+/// Ends a loan for the lender, also if the lender's wait unwinds.
 struct Lent<'a> {
     own: &'a Own,
     loan: Arc<Loan>,
@@ -159,10 +159,10 @@ impl Drop for Lent<'_> {
 }
 
 impl GreenPool {
-    /// A pool of so many seats.
+    /// Returns a pool with `size` seats.
     ///
     /// # Panics
-    /// If that is none.
+    /// If `size` is 0.
     #[track_caller]
     pub fn new(size: usize) -> Self {
         assert!(size > 0, "a pool needs at least 1 seat, not 0");
@@ -177,27 +177,27 @@ impl GreenPool {
         }
     }
 
-    /// The number of seats.
+    /// Returns the number of seats.
     pub fn size(&self) -> usize {
         self.shared.size
     }
 
-    /// The threads of the pool that have not ended.
+    /// Returns how many threads of the pool have not ended.
     pub fn running(&self) -> usize {
         self.shared.running.load(Ordering::Acquire)
     }
 
-    /// The seats that are free now.
+    /// Returns how many seats are free now.
     pub fn free(&self) -> usize {
         self.shared.seats.available_permits()
     }
 
-    /// Starts a green thread of the pool; waits while the pool is full. A blocking call: an exception
-    /// ends the wait, and nothing was started.
+    /// Starts a green thread of the pool. Waits while the pool is full. A blocking call: an exception ends the wait,
+    /// and then nothing was started.
     ///
-    /// From one of the pool's own threads it does not wait for a seat: into the full pool the new
-    /// thread goes at once, on the seat of the one that spawns, which waits until it has ended. An
-    /// exception that ends this wait leaves the new thread running.
+    /// A thread of the pool that calls this does not wait for a seat. If the pool is full, the new thread starts at
+    /// once on the caller's seat, and the caller waits until the new thread has ended. An exception that ends this
+    /// wait leaves the new thread running.
     ///
     /// # Examples
     /// ```
@@ -207,7 +207,7 @@ impl GreenPool {
     /// ```
     ///
     /// # Panics
-    /// As [`weald::spawn`](crate::spawn()).
+    /// Those of [`weald::spawn`](crate::spawn()).
     pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -235,7 +235,7 @@ impl GreenPool {
         }
     }
 
-    /// The running thread, if it is one of this pool's.
+    /// Returns the running thread's record, if the thread is of this pool.
     fn own(&self) -> Option<Arc<Own>> {
         let own = OWN.with(|own| own.borrow().clone());
         own.filter(|own| Arc::ptr_eq(&own.shared, &self.shared))
@@ -261,8 +261,8 @@ impl GreenPool {
     {
         let seat = lock(&own.seat).take();
         if seat.is_none() {
-            // An exception has ended an earlier wait, and the seat is out for good: it waits for
-            // one as anybody does.
+            // An exception has ended an earlier wait, and the seat does not come back. So the thread waits for a seat
+            // as any other thread does.
             self.shared.seats.acquire().forget();
             return self.start(Seat::Pool, f);
         }
@@ -281,8 +281,8 @@ impl GreenPool {
         handle
     }
 
-    /// Waits until all threads of the pool have ended; from one of them, until all others have, but
-    /// for those that wait here too. A blocking call: an exception unwinds.
+    /// Waits until all threads of the pool have ended. A thread of the pool waits until all others have ended, except
+    /// those that are in this call too. A blocking call: an exception unwinds.
     ///
     /// # Examples
     /// ```
@@ -305,11 +305,11 @@ impl GreenPool {
         }
     }
 
-    /// Calls `f` with each item in a thread of the pool, and gives the results in the order of the
-    /// items. Lazy: nothing is started before the first is asked for, and then never more than the
-    /// pool's size ahead of what was taken. Taking an item is a blocking call.
+    /// Calls `f` with each item in a thread of the pool, and yields the results in the order of the items. The
+    /// iterator is lazy: it starts nothing before the first result is asked for, and then never runs ahead by more
+    /// than the pool's size. Taking an item is a blocking call.
     ///
-    /// An item whose thread unwound is an `Err`, as from `join`. Dropping the iterator leaves its
+    /// If the thread of an item unwinds, its result is an `Err`, as from `join`. Dropping the iterator leaves its
     /// threads running.
     ///
     /// # Examples
@@ -341,7 +341,7 @@ struct Inside<'a>(&'a Shared);
 impl<'a> Inside<'a> {
     fn enter(shared: &'a Shared) -> Self {
         shared.waiting.fetch_add(1, Ordering::AcqRel);
-        // Others that wait need not wait for this one any more.
+        // Others that wait need not wait for this thread any more.
         shared.ended.wake_all();
         Self(shared)
     }
@@ -386,7 +386,7 @@ where
     fn next(&mut self) -> Option<Self::Item> {
         io::enter_unwinding();
         while self.started.len() < self.pool.size() {
-            // With results to give it need not wait for a seat.
+            // If there are results to give, it need not wait for a seat.
             if !self.started.is_empty() && self.pool.free() == 0 {
                 break;
             }
@@ -400,7 +400,7 @@ where
     }
 }
 
-/// The result of the first thread, once it has ended. An exception that ends the wait leaves it there.
+/// Waits for the first thread and returns its result. An exception that ends the wait leaves the thread in the queue.
 fn first<T>(started: &mut VecDeque<JoinHandle<T>>) -> Option<thread::Result<T>> {
     if let Err(interrupt) = io::wait_for_end(started.front()?) {
         interrupt.unwind();
@@ -416,8 +416,8 @@ impl<I, F, T> fmt::Debug for Imap<I, F, T> {
     }
 }
 
-/// Threads of a pool whose results are taken in the order in which they were spawned. It is
-/// eventlet's `GreenPile`.
+/// Threads of a pool whose results are taken in the order in which the threads were spawned. It is eventlet's
+/// `GreenPile`.
 ///
 /// # Examples
 /// ```
@@ -435,7 +435,7 @@ pub struct GreenPile<T> {
 }
 
 impl<T: Send + 'static> GreenPile<T> {
-    /// A pile of threads of that pool.
+    /// Returns a pile whose threads run in that pool.
     pub fn new(pool: &GreenPool) -> Self {
         Self {
             pool: pool.clone(),
@@ -443,13 +443,13 @@ impl<T: Send + 'static> GreenPile<T> {
         }
     }
 
-    /// Starts a thread; as [`GreenPool::spawn`].
+    /// Starts a thread as [`GreenPool::spawn`] does.
     pub fn spawn(&mut self, f: impl FnOnce() -> T + Send + 'static) {
         self.started.push_back(self.pool.spawn(f));
     }
 }
 
-/// Taking an item waits until the oldest thread has ended; a blocking call.
+/// Taking an item is a blocking call: it waits until the oldest thread has ended.
 impl<T> Iterator for GreenPile<T> {
     type Item = thread::Result<T>;
 

@@ -1,22 +1,22 @@
 //! Signals of the process, received by blocking calls.
 //!
-//! The handler runs wherever the kernel delivers the signal: on any OS thread, in the middle of
-//! anything. So it only counts the signal and writes a byte into a pipe (signal-safety(7)). An OS
-//! thread, `weald-signals`, reads the pipe and puts a message into the channel of each [`Signals`]
-//! that wants the signal. It starts with the first `Signals` and stays, as the handlers do.
+//! The handler runs wherever the kernel delivers the signal: on any OS thread, in the middle of any code. So it only
+//! counts the signal and writes a byte into a pipe (signal-safety(7)). An OS thread, `weald-signals`, reads the pipe
+//! and puts a message into the channel of each [`Signals`] that wants the signal. The OS thread starts with the first
+//! `Signals` and stays, as the handlers do.
 //!
-//! The handlers are installed by the crate signal-hook, which calls the handler that was there
-//! before, and those of others that use it, as well.
+//! The crate signal-hook installs the handlers. It also calls the handler that was there before, and the handlers of
+//! others that use signal-hook.
 //!
-//! A child of `fork` has the handlers, and not the OS thread: its first `Signals` makes a pipe and a thread of its
+//! A child of `fork` has the handlers but not the OS thread. Its first `Signals` makes a pipe and an OS thread of its
 //! own.
 //!
-//! Invariant 1: a signal is counted before its byte is written, and the counts are taken after a byte
-//! was read. So each count is taken, also if the pipe is full and a byte is lost.
-//! Invariant 2: a `Signals` is in `RECEIVERS` before the handlers of its signals are installed. So
-//! once `new` has returned nothing is missed.
-//! Invariant 3: `Unread` holds what lies in the channel, or more: only the OS thread sends, under the
-//! list's lock, and takes out of `Unread` first what has left the channel.
+//! Invariant 1: a signal is counted before its byte is written, and the counts are taken after a byte was read. So
+//! each count is taken, also if the pipe is full and a byte is lost.
+//! Invariant 2: a `Signals` is in `RECEIVERS` before the handlers of its signals are installed. So no signal is
+//! missed after `new` has returned.
+//! Invariant 3: `Unread` counts at least the messages in the channel. Only the OS thread sends, under the list's
+//! lock, and before it sends it takes out of `Unread` what has left the channel.
 #![allow(unsafe_code, reason = "a signal handler")]
 
 use std::collections::VecDeque;
@@ -40,22 +40,22 @@ use crate::sync::channel::{Receiver, Sender, unbounded};
 /// Signals have numbers below this; signal(7).
 const NUMBERS: usize = 65;
 
-/// So many signals of one kind lie unread in a `Signals`; the next ones are merged with them, as the
-/// kernel merges signals that are pending.
+/// How many signals of one kind a `Signals` holds unread. Further ones are merged with them, as the kernel merges
+/// pending signals.
 const MOST_UNREAD: u16 = 256;
 
-/// What the handler has counted and the OS thread has not taken yet, by number.
+/// By number, how many signals the handler has counted and the OS thread has not yet taken.
 static COUNTS: [AtomicU32; NUMBERS] = [const { AtomicU32::new(0) }; NUMBERS];
 
-/// The end of the pipe that the handler writes into; -1: there is none yet.
+/// The end of the pipe that the handler writes into; -1 before there is one.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
 
-/// The process whose OS thread reads that pipe; a child of `fork` has the pipe and not the thread.
+/// The process whose OS thread reads that pipe. A child of `fork` has the pipe but not the OS thread.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
 static RECEIVERS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
-/// The signals that have a handler; bit `number - 1`. Its lock is held to install one.
+/// The signals that have a handler, as bits `number - 1`. The lock is held while a handler is installed.
 static INSTALLED: Mutex<u64> = Mutex::new(0);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,7 +76,7 @@ pub struct Signal(c_int);
 impl Signal {
     /// A child has ended or stopped.
     pub const SIGCHLD: Self = Self(libc::SIGCHLD);
-    /// The terminal has gone; by custom, also: read your settings anew.
+    /// The terminal has gone. By custom also a request to read the settings again.
     pub const SIGHUP: Self = Self(libc::SIGHUP);
     /// Ctrl-C at the terminal.
     pub const SIGINT: Self = Self(libc::SIGINT);
@@ -91,18 +91,18 @@ impl Signal {
     /// The terminal's window has another size.
     pub const SIGWINCH: Self = Self(libc::SIGWINCH);
 
-    /// The system's number, as `libc` has it.
+    /// Returns the system's number, as in `libc`.
     pub fn number(self) -> i32 {
         self.0
     }
 
-    /// Its place in tables by number; 0 is no signal's.
+    /// Returns its index in tables by number. No signal has 0.
     fn place(self) -> usize {
         let place = usize::try_from(self.0).unwrap_or(0);
         if place < NUMBERS { place } else { 0 }
     }
 
-    /// Its bit in a set of signals; `None`: there is no such signal.
+    /// Returns its bit in a set of signals; `None` if there is no such signal.
     fn bit(self) -> Option<u64> {
         self.place().checked_sub(1).map(|shift| 1 << shift)
     }
@@ -120,7 +120,7 @@ impl From<Signal> for i32 {
     }
 }
 
-/// The signal's name, "SIGTERM"; "signal 42" for one that has none.
+/// Shows the signal's name, "SIGTERM" for example, or "signal 42" for a signal without a name.
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match low_level::signal_name(self.0) {
@@ -139,14 +139,14 @@ impl fmt::Debug for Signal {
 /// Waits until somebody asks the process to end: `SIGTERM` (`kill`, `docker stop`, systemd) or `SIGINT`
 /// (Ctrl-C). Returns which of them it was.
 ///
-/// A blocking call: it suspends a green thread, and blocks a plain OS thread. All who wait are told.
+/// A blocking call: it suspends a green thread, and blocks a plain OS thread. All callers that wait are told.
 ///
-/// From the first call on these signals no longer end the process by themselves, also after the call
-/// has returned: a program that wants a second Ctrl-C to end it at once calls `shutdown` again, in a
-/// green thread that then exits. Signals that arrive while nobody waits are not kept; [`Signals`] keeps them.
+/// From the first call on these signals no longer end the process by themselves, also after the call has returned. If
+/// a second Ctrl-C is to end the program at once, call `shutdown` again, in a green thread that then exits. Signals
+/// that arrive while no call waits are not kept; [`Signals`] keeps them.
 ///
 /// # Errors
-/// An exception (`kill`, a limit) has ended the wait; or the system gives no pipe or no OS thread.
+/// An exception (`kill`, a limit) has ended the wait; the system gives no pipe or no OS thread.
 ///
 /// # Examples
 /// ```no_run
@@ -163,22 +163,20 @@ pub fn shutdown() -> io::Result<Signal> {
     Signals::new([Signal::SIGTERM, Signal::SIGINT])?.recv()
 }
 
-/// A stream of signals: those that the process gets from the moment on when this is made.
+/// A stream of signals: those that the process gets after this was made.
 ///
-/// Each `Signals` gets each of its signals. Signals of one kind that come in quick succession may be
-/// received as fewer, as the kernel merges them too, and so may those beyond 256 that nobody has
-/// received; but after each signal there is at least one to receive. The kinds are not ordered among
-/// themselves.
+/// Each `Signals` gets each of its signals. The kernel merges signals of one kind that come in quick succession, so
+/// fewer of them may be received. The same happens to signals of one kind beyond 256 that were not received. But
+/// after each signal there is at least one to receive. Signals of different kinds have no order.
 ///
-/// It is a channel's receiver as well: `recv(signals) -> signal` in [`select!`](crate::select!),
-/// [`try_recv`](Receiver::try_recv), [`recv_timeout`](Receiver::recv_timeout),
-/// [`iter`](Receiver::iter). `readable(&signals)` works too.
+/// It is also a channel's receiver: `recv(signals) -> signal` in [`select!`](crate::select!),
+/// [`try_recv`](Receiver::try_recv), [`recv_timeout`](Receiver::recv_timeout), [`iter`](Receiver::iter).
+/// `readable(&signals)` works too.
 ///
-/// Once a kind of signal was asked for, it no longer does what it does by default, also after the
-/// `Signals` was dropped. Handlers that were installed before are called as well, also weald's own for
-/// `SIGQUIT`.
+/// Once a program has asked for a kind of signal, its default action is off, also after the `Signals` was dropped.
+/// Handlers that were installed before are still called, also weald's own for `SIGQUIT`.
 ///
-/// In a child of `fork` the `Signals` of its parent receive nothing more until the child makes one of its own.
+/// In a child of `fork` the `Signals` of the parent receive nothing until the child makes one of its own.
 ///
 /// # Examples
 /// ```
@@ -204,32 +202,31 @@ pub struct Signals {
 
 /// What a `Signals` and the OS thread share.
 struct Shared {
-    /// The kinds that it wants; bit `number - 1`.
+    /// The kinds of signals that it wants, as bits `number - 1`.
     wants: u64,
     sender: Sender<Signal>,
     unread: Mutex<Unread>,
-    /// Goes up after each message that was sent.
+    /// Counts the messages that were sent.
     sent: AtomicUsize,
-    /// Who waits in `recv`, or for `readable`.
+    /// Threads that wait in `recv` or for `readable`.
     waiting: WaitQueue,
 }
 
-/// What lies in a channel (invariant 3).
+/// The messages in a channel (invariant 3).
 struct Unread {
     order: VecDeque<Signal>,
-    /// How many there are of each kind, by number.
+    /// By number, how many messages of each kind there are.
     counts: [u16; NUMBERS],
 }
 
 impl Signals {
-    /// Begins to receive these signals: [`Signal`]s, or their numbers as `libc` has them. Without any
-    /// it never receives one.
+    /// Begins to receive these signals: [`Signal`]s, or their numbers as in `libc`. If the list is empty, it never
+    /// receives one.
     ///
     /// # Errors
-    /// `InvalidInput` for a signal that nobody can or should catch: `SIGKILL`, `SIGSTOP`, those that
-    /// tell of a fault (`SIGSEGV`, `SIGBUS`, `SIGILL`, `SIGFPE`), and numbers that are no signal's. The
-    /// system's error if it gives no pipe or no OS thread. Kinds that come before the bad one may have
-    /// lost what they do by default.
+    /// `InvalidInput` for a signal that nobody can or should catch: `SIGKILL`, `SIGSTOP`, the signals of a fault
+    /// (`SIGSEGV`, `SIGBUS`, `SIGILL`, `SIGFPE`), and numbers that are no signal's. The system's error if it gives no
+    /// pipe or no OS thread. For kinds that come before the bad one the default action may be off.
     pub fn new<S: Into<Signal>>(signals: impl IntoIterator<Item = S>) -> io::Result<Self> {
         let mut wants = 0;
         for signal in signals {
@@ -252,8 +249,8 @@ impl Signals {
             sent: AtomicUsize::new(0),
             waiting: WaitQueue::new(),
         });
-        // The locks are std's, and the OS thread is no green thread of the caller's: hooks of libc that may
-        // serve the caller are not for them.
+        // The locks are std's, and the OS thread is not a green thread of the caller's. So hooks of libc that may
+        // serve the caller must not apply here.
         let _bypass = Bypass::enter();
         let mut receivers = lock(&RECEIVERS);
         receivers.retain(|one| one.strong_count() > 0);
@@ -266,7 +263,7 @@ impl Signals {
     /// Waits for the next signal. A blocking call.
     ///
     /// # Errors
-    /// An exception (`kill`, a limit) has ended the wait. No signal is lost by it.
+    /// An exception (`kill`, a limit) has ended the wait. No signal is lost.
     pub fn recv(&self) -> io::Result<Signal> {
         weald_scheduler::io::enter()?;
         loop {
@@ -275,7 +272,7 @@ impl Signals {
                 weald_scheduler::io::spend();
                 return Ok(signal);
             }
-            // A message that the look has missed is counted after it.
+            // If the look has missed a message, `sent` goes up after the look.
             let is_sent = || self.shared.sent.load(Ordering::Acquire) != sent;
             if let Woken::Interrupted(interrupt) = self.shared.waiting.wait(is_sent, None, true) {
                 return Err(interrupt.into_io());
@@ -313,7 +310,7 @@ impl Pollable for Signals {
 }
 
 impl Shared {
-    /// The signal has come so often.
+    /// Sends a message for each time that the signal has come.
     fn tell(&self, signal: Signal, often: u32) {
         let mut unread = lock(&self.unread);
         let unread = &mut *unread;
@@ -330,7 +327,7 @@ impl Shared {
             }
             *count += 1;
             unread.order.push_back(signal);
-            // It has no bound, and a receiver that is gone wants nothing.
+            // The channel has no bound. If the receiver is gone, nobody wants the message.
             let _ = self.sender.try_send(signal);
         }
         self.sent.fetch_add(1, Ordering::Release);
@@ -338,12 +335,12 @@ impl Shared {
     }
 }
 
-/// Sees to it that these signals have a handler.
+/// Installs handlers for those of the signals that have none.
 fn install(wants: u64) -> io::Result<()> {
     let mut installed = lock(&INSTALLED);
     let process = std::process::id();
     if wants != 0 && OWNER.load(Ordering::Relaxed) != process {
-        // The parent's pipe stays open in a child: a handler may be about to write into it.
+        // A child keeps the parent's pipe open, as a handler may be about to write into it.
         let (reader, writer) = io::pipe()?;
         set_nonblocking(&writer)?;
         thread::Builder::new()
@@ -366,12 +363,12 @@ fn install_one(signal: Signal) -> io::Result<()> {
     let (number, place) = (signal.0, signal.place());
     // SAFETY: `on_signal` does only what a handler may.
     unsafe { low_level::register(number, move || on_signal(place)) }?;
-    // signal-hook's handler would run on the stack of whom the signal meets; a green thread's may be
-    // small and nearly used up.
+    // Without the flag signal-hook's handler would run on the stack of the interrupted thread. A green thread's stack
+    // may be small and nearly used up.
     let mut action: libc::sigaction =
         // SAFETY: all zeros is a valid `sigaction`.
         unsafe { std::mem::zeroed() };
-    // SAFETY: the action that is asked for has room, and is then set again as it was, but for the flag.
+    // SAFETY: the place for the action has room. Then the action is set again as it was, except for the flag.
     let failed = unsafe {
         libc::sigaction(number, ptr::null(), &raw mut action) != 0 || {
             action.sa_flags |= libc::SA_ONSTACK;
@@ -397,14 +394,14 @@ fn set_nonblocking(pipe: &io::PipeWriter) -> io::Result<()> {
     Ok(())
 }
 
-/// What the handler does; signal-hook keeps `errno` for the code that was interrupted.
+/// The work of the handler. signal-hook keeps `errno` for the interrupted code.
 fn on_signal(place: usize) {
     // Invariant 1. Pairs with the swap in `tell_all`.
     COUNTS[place].fetch_add(1, Ordering::Release);
     let byte = 0_u8;
     let fd = PIPE.load(Ordering::Acquire);
-    // The system call itself, as `write` may be a hook of `weald-patch`'s, which takes locks. A pipe that is
-    // full will be read anyway.
+    // The system call is made directly, as `write` may be a hook of `weald-patch`, which takes locks. If the pipe is
+    // full, it will be read anyway.
     #[cfg(target_os = "linux")]
     // SAFETY: it may be called here, and is given one byte.
     unsafe {

@@ -1,6 +1,6 @@
-//! What no compiler checks: floors, module comments, the shim, models and faults that are named.
+//! Checks what no compiler checks: floors, circles, module comments, the shim, models and faults that are named.
 //!
-//! The files are those of the repository; a packaged crate has no others to look at.
+//! The files are those of the repository. A packaged crate does not have the others.
 
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use self::graph::Graph;
 
-/// The crates, and those of ours that each may stand on.
+/// The crates, and which of our crates each may use.
 const CRATES: &[(&str, &[&str])] = &[
     ("timer", &[]),
     ("scheduler", &["weald-timer"]),
@@ -25,45 +25,20 @@ const CRATES: &[(&str, &[&str])] = &[
     ("http", &["weald-scheduler", "weald-sync", "weald-net"]),
 ];
 
-/// The floors of the scheduler, the lowest first: folders of its `src`. `ARCHITECTURE.md` has the same table, and says
-/// what each holds.
+/// The floors of the scheduler, the lowest first: folders of its `src`. `ARCHITECTURE.md` has the same table, and
+/// tells what each holds.
 const FLOORS: &[&str] = &[
     "shim", "parts", "green", "engine", "wait", "run", "watch", "verbs",
 ];
 
-/// Files of which an import is not counted, in either direction, each with a reason.
+/// Files whose imports are not counted, in either direction, each with a reason.
 const APART: &[(&str, &str, &str)] = &[(
     "scheduler",
     "thin.rs",
     "the second implementation of the engine, for `weald::model` under loom alone",
 )];
 
-/// Circles that are left, each with a reason. None may change but by being cut, and then its entry goes.
-const CIRCLES: &[(&str, &[&str], &str)] = &[
-    (
-        "macros",
-        &["function.rs", "lib.rs", "settings.rs"],
-        "a crate of macros has them in `lib.rs`, which has the error that its files make as well",
-    ),
-    (
-        "weald",
-        &["fs/file.rs", "fs/open.rs"],
-        "as in std: `File::open` uses `OpenOptions`, which open a `File`",
-    ),
-    (
-        "weald",
-        &["fs/folder.rs", "fs/mod.rs"],
-        "the functions are in `mod.rs`, with how a brief call is made",
-    ),
-];
-
-/// Crates whose circles are not looked at, each with a reason.
-const NOT_YET: &[(&str, &str)] = &[(
-    "http",
-    "requests, responses and what drives a connection name each other, thirteen files of twenty-five",
-)];
-
-/// What a file with a model has from its shim alone.
+/// Primitives that a file with a model may take only from its shim.
 const SHIMMED: &[&str] = &[
     "std::sync::atomic",
     "std::sync::Mutex",
@@ -88,7 +63,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All Rust files below a folder.
+/// Returns all Rust files below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -109,7 +84,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The lines of production code, without comments.
+/// Returns the lines of production code, without comments.
 fn code(text: &str) -> String {
     let production = text.split("#[cfg(test)]\n#[allow").next().unwrap();
     let lines = production.lines().map(|line| match line.find("//") {
@@ -119,7 +94,7 @@ fn code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The sources of the crates and the facade.
+/// Returns the sources of the crates and the facade.
 fn sources() -> Vec<PathBuf> {
     let folders = CRATES.iter().map(|(name, _)| root().join(name).join("src"));
     let folders = folders.chain([root().join("src")]);
@@ -148,7 +123,7 @@ fn a_crate_stands_on_lower_ones_only() {
     }
 }
 
-/// The imports of a crate, without those from and to files that stand apart.
+/// Returns the imports of a crate, without those from and to the files of `APART`.
 fn imports(name: &str) -> Graph {
     let src = match name {
         "weald" => root().join("src"),
@@ -169,22 +144,13 @@ fn imports(name: &str) -> Graph {
 fn no_files_name_each_other_in_a_circle() {
     let names = CRATES.iter().map(|(name, _)| *name).chain(["weald"]);
     let mut seen = 0;
-    for name in names.filter(|name| NOT_YET.iter().all(|(other, _)| name != other)) {
+    for name in names {
         let graph = imports(name);
         seen += graph.values().flatten().count();
-        let known = CIRCLES.iter().filter(|(of, ..)| *of == name);
-        let known: Vec<_> = known.map(|(_, files, _)| files.to_vec()).collect();
-        let found = graph::circles(&graph);
-        for circle in &found {
-            assert!(
-                known.contains(&circle.iter().map(String::as_str).collect()),
-                "{name}: these name each other in a circle: {circle:?}"
-            );
-        }
-        assert_eq!(
-            found.len(),
-            known.len(),
-            "{name}: a circle is gone, so its entry goes"
+        let circles = graph::circles(&graph);
+        assert!(
+            circles.is_empty(),
+            "{name}: these name each other in a circle: {circles:?}"
         );
     }
     assert!(seen > 600, "imports are found: {seen}");
@@ -225,7 +191,7 @@ fn the_page_on_architecture_has_the_same_floors() {
         .map(|(folder, _)| folder)
         .filter(|folder| FLOORS.contains(folder))
         .collect();
-    // The page draws the house as it stands, the highest floor on top.
+    // The page shows the highest floor on top.
     let floors: Vec<_> = FLOORS.iter().rev().copied().collect();
     assert_eq!(rows, floors);
 }
@@ -242,7 +208,7 @@ fn every_file_says_what_it_is() {
     ];
     let more = more.iter().flat_map(|folder| files(&root().join(folder)));
     for file in sources().into_iter().chain(more) {
-        // The cases of the parity suite are included in two modules, whose comment speaks for them.
+        // The cases of the parity suite are included in two modules, whose comment covers them.
         if file.parent().unwrap().ends_with("std_parity") {
             continue;
         }
@@ -282,7 +248,7 @@ fn a_file_that_a_comment_names_is_there() {
     assert!(seen > 200, "files are named: {seen}");
 }
 
-/// The pages that people read.
+/// Returns the pages that people read.
 fn pages() -> Vec<PathBuf> {
     let mut pages: Vec<_> = ["", "docs", "http", "loom-tests", "findings", "examples"]
         .into_iter()
@@ -345,7 +311,7 @@ fn no_build_output_is_kept() {
         .args(["ls-files", "-z"])
         .current_dir(root())
         .output();
-    // A tree without git has nothing that is kept.
+    // A tree without git keeps nothing.
     let Ok(kept) = kept else { return };
     let kept = String::from_utf8(kept.stdout).unwrap();
     for file in kept.split('\0') {

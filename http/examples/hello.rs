@@ -1,4 +1,4 @@
-//! The smallest service: it ends well under `docker stop` and Ctrl-C.
+//! The smallest service. It ends well under `docker stop` and Ctrl-C.
 //!
 //! `cargo run --release -p weald-http --example hello -- 127.0.0.1:8080`, then `curl http://127.0.0.1:8080/`.
 

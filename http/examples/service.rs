@@ -47,7 +47,7 @@ fn primes(request: Request) -> Result<String, StatusCode> {
         .filter(|most| *most <= 1_000_000)
         .ok_or(StatusCode::BAD_REQUEST)?;
     let is_prime = |n: &u32| (2..=n.isqrt()).all(|d| !n.is_multiple_of(d));
-    // It computes here: the others go on.
+    // This handler computes; the other requests go on.
     Ok(format!("{}\n", (2..=most).filter(is_prime).count()))
 }
 

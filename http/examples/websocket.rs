@@ -1,4 +1,4 @@
-//! WebSocket: the handshake is a response, and tungstenite speaks over the stream that comes back.
+//! WebSocket: the handshake is a response, and tungstenite speaks over the stream that the response hands over.
 //!
 //! `cargo run --release -p weald-http --example websocket -- 127.0.0.1:8080` serves an echo; without an address it asks
 //! itself and ends.
@@ -10,12 +10,12 @@ use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocket};
 use weald_http::{Request, Response, Server, StatusCode};
 
-/// One WebSocket: it may block as long as it likes, in the connection's green thread.
+/// Serves one WebSocket. It may block as long as it likes, in the connection's green thread.
 fn echo(mut socket: WebSocket<weald_http::Upgraded>) -> tungstenite::Result<()> {
     loop {
         match socket.read()? {
             message @ (Message::Text(_) | Message::Binary(_)) => socket.send(message)?,
-            // tungstenite answers pings, and the closing handshake.
+            // tungstenite answers pings and the closing handshake.
             _ => socket.flush()?,
         }
     }

@@ -9,15 +9,15 @@ use http::HeaderMap;
 use crate::pipe::Sender;
 use crate::upgrade::Upgraded;
 
-/// What is read of a `Read` at once, in bytes, and gathered of small writes.
+/// How many bytes are read from a `Read` at once, and how many bytes of small writes are gathered.
 const PIECE: usize = 16 * 1024;
 
 /// The body of a [`Response`](crate::Response).
 ///
-/// Bytes are sent as they are. What is read or written piece by piece is sent as it comes: by chunks in
-/// HTTP/1.1, to the end of the connection in HTTP/1.0, or with `Content-Length` if its length is known. It
-/// is read, or the closure runs, in the request's green thread after the handler has returned; it waits
-/// while the client is slow. For `HEAD`, and for answers that have no body, it does not run.
+/// Bytes are sent as they are. A reader or a closure gives the body piece by piece, and each piece is sent as it
+/// comes: in chunks in HTTP/1.1, up to the end of the connection in HTTP/1.0, or with `Content-Length` if the length
+/// is known. The reading, or the closure, runs in the request's green thread after the handler has returned, and
+/// waits while the client is slow. For `HEAD`, and for answers that have no body, it does not run.
 ///
 /// # Examples
 /// ```
@@ -43,28 +43,28 @@ pub(crate) enum Kind {
 }
 
 impl Body {
-    /// No bytes.
+    /// Returns a body of no bytes.
     pub fn empty() -> Self {
         Self::from(Bytes::new())
     }
 
-    /// What `reader` reads, to its end. An error breaks the answer off.
+    /// Returns a body that sends all that `reader` reads. An error breaks the answer off.
     pub fn reader(reader: impl Read + Send + 'static) -> Self {
         Self(Kind::Reader(Box::new(reader), None))
     }
 
-    /// What `reader` reads, which are so many bytes: the answer has a `Content-Length`. If there are
-    /// fewer the answer is broken off, and more are not read.
+    /// Returns a body that sends `length` bytes of what `reader` reads. The answer has a `Content-Length`. If the
+    /// reader has fewer bytes, the answer is broken off; if it has more, they are not read.
     pub fn sized_reader(length: u64, reader: impl Read + Send + 'static) -> Self {
         Self(Kind::Reader(Box::new(reader), Some(length)))
     }
 
-    /// What the closure writes. An error, or a panic, breaks the answer off.
+    /// Returns a body that sends what the closure writes. An error or a panic breaks the answer off.
     pub fn writer(writes: impl FnOnce(&mut BodyWriter) -> io::Result<()> + Send + 'static) -> Self {
         Self(Kind::Writer(Box::new(writes), None))
     }
 
-    /// What the closure writes, which are so many bytes: the answer has a `Content-Length`.
+    /// Returns a body that sends the `length` bytes that the closure writes. The answer has a `Content-Length`.
     pub fn sized_writer(
         length: u64,
         writes: impl FnOnce(&mut BodyWriter) -> io::Result<()> + Send + 'static,
@@ -113,15 +113,14 @@ impl From<BytesMut> for Body {
     }
 }
 
-/// What the closure of [`Body::writer`] writes into.
+/// The writer that the closure of [`Body::writer`] gets.
 ///
-/// Small writes are gathered; [`flush`](Write::flush) sends what there is. A write waits while the
-/// client is slow.
+/// Small writes are gathered; [`flush`](Write::flush) sends them. A write waits while the client is slow.
 #[derive(Debug)]
 pub struct BodyWriter {
     sender: Sender,
     gathered: BytesMut,
-    /// How many bytes may follow, where the length was told.
+    /// How many bytes may still follow, if the length was given.
     left: Option<u64>,
     has_trailers: bool,
 }
@@ -136,7 +135,7 @@ impl BodyWriter {
         }
     }
 
-    /// Sends bytes without copying them, after what was written before.
+    /// Sends bytes without copying them, after what was written before. A blocking call.
     ///
     /// # Errors
     /// As [`write`](Write::write).
@@ -150,8 +149,8 @@ impl BodyWriter {
         self.sender.send(bytes)
     }
 
-    /// Ends the body with trailers. HTTP/1.1 sends those that the answer's `Trailer` field names, to clients
-    /// that have said `TE: trailers`, in answers without `Content-Length`; HTTP/2 sends all.
+    /// Ends the body with trailers. HTTP/1.1 sends only the trailers that the answer's `Trailer` field names, only to
+    /// clients that have said `TE: trailers`, and only in answers without `Content-Length`. HTTP/2 sends all.
     ///
     /// # Errors
     /// As [`write`](Write::write).
@@ -184,7 +183,7 @@ impl BodyWriter {
         self.sender.send(self.gathered.split().freeze())
     }
 
-    /// All was written.
+    /// Ends the body: all was written.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.push_gathered()?;
         if self.left.is_some_and(|left| left > 0) {
@@ -194,7 +193,7 @@ impl BodyWriter {
         Ok(())
     }
 
-    /// Sends all that `reader` reads; where the length was told, no more than that.
+    /// Sends all that `reader` reads, but no more than the length if one was given.
     pub(crate) fn copy(&mut self, reader: &mut dyn Read) -> io::Result<()> {
         loop {
             let most = self.left.map_or(PIECE, |left| {
@@ -218,8 +217,8 @@ impl BodyWriter {
 
 impl Write for BodyWriter {
     /// # Errors
-    /// `BrokenPipe`: the client takes no more. `TimedOut`: it has taken nothing for too long.
-    /// `InvalidInput`: it is more than the length that was told. Or an exception of weald's.
+    /// `BrokenPipe`: the client takes no more. `TimedOut`: the client has taken nothing for too long. `InvalidInput`:
+    /// the body is longer than the given length. An exception of weald's.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.take_from_left(bytes.len())?;
         if self.gathered.len() + bytes.len() > PIECE {

@@ -1,7 +1,7 @@
 //! An HTTP client: [ureq] over green sockets. Feature `client`.
 //!
-//! A request suspends the green thread and not the worker, and [`weald::timeout`] and `kill` reach into it. Pool, TLS,
-//! proxies, redirects and limits are ureq's: see its documentation. HTTP/1.1 only.
+//! A request suspends the green thread and not the worker, and [`weald::timeout`] and `kill` can end it. The pool,
+//! TLS, proxies, redirects and limits are ureq's: see its documentation. The client speaks HTTP/1.1 only.
 //!
 //! ```
 //! let listener = weald::tcp_listener("127.0.0.1:0")?;
@@ -35,10 +35,10 @@ pub use ureq;
 
 use crate::stream::is_timeout;
 
-/// The most addresses of a name that are tried; ureq keeps so many.
+/// How many addresses of a name are tried at most. ureq keeps as many.
 const MOST: usize = 16;
 
-/// A client with the settings of [`config`]. Clones share its connections.
+/// Returns a client with the settings of [`config`]. Clones of the client share its connections.
 ///
 /// # Examples
 /// See the [module](self).
@@ -46,7 +46,7 @@ pub fn agent() -> Agent {
     agent_with(config().build())
 }
 
-/// A client with these settings, which [`config`] begins.
+/// Returns a client with these settings. Begin them with [`config`].
 ///
 /// # Examples
 /// ```
@@ -62,8 +62,8 @@ pub fn agent_with(config: Config) -> Agent {
     Agent::with_parts(config, connector, Names)
 }
 
-/// Settings to begin with: ureq's own, but that TLS has weald's provider of cryptography and the platform's roots. Other
-/// `tls_config`s must name a provider too: `weald::net::crypto_provider`.
+/// Returns settings to begin with. They are ureq's own, except that TLS has weald's provider of cryptography and the
+/// platform's roots. Other `tls_config`s must name a provider too: `weald::net::crypto_provider`.
 pub fn config() -> ConfigBuilder<AgentScope> {
     let config = Agent::config_builder();
     #[cfg(feature = "tls")]
@@ -76,7 +76,7 @@ pub fn config() -> ConfigBuilder<AgentScope> {
     config
 }
 
-/// Looks names up where that blocks no worker.
+/// Looks names up without blocking a worker.
 #[derive(Debug)]
 struct Names;
 
@@ -165,7 +165,7 @@ fn connect(addrs: &[SocketAddr], timeout: NextTimeout) -> Result<TcpStream, Erro
         };
         match connected {
             Ok(stream) => return Ok(stream),
-            // An exception of weald's.
+            // The error is an exception of weald's.
             Err(error) if error.raw_os_error().is_none() && error.get_ref().is_some() => {
                 return Err(Error::Io(error));
             }
@@ -178,13 +178,13 @@ fn connect(addrs: &[SocketAddr], timeout: NextTimeout) -> Result<TcpStream, Erro
     Err(last.unwrap_or(Error::HostNotFound))
 }
 
-/// A connection, which `Agent::shutdown` may end from elsewhere.
+/// A connection, which `Agent::shutdown` may end from another thread.
 #[derive(Debug)]
 struct Socket(TcpStream);
 
 impl ShutdownHandle for Socket {
     fn shutdown(&self) {
-        // It fails if the connection has ended.
+        // The call fails if the connection has ended.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }
@@ -200,7 +200,7 @@ impl std::fmt::Debug for GreenTransport {
     }
 }
 
-/// The error as ureq wants it.
+/// Returns the error in ureq's type.
 fn error(error: io::Error, timeout: NextTimeout) -> Error {
     if is_timeout(&error) {
         return Error::Timeout(timeout.reason);
@@ -208,7 +208,7 @@ fn error(error: io::Error, timeout: NextTimeout) -> Error {
     Error::Io(error)
 }
 
-/// The time has passed before the call.
+/// Fails if the time has passed before the call.
 fn check(timeout: NextTimeout) -> Result<(), Error> {
     if timeout.after.is_zero() {
         return Err(Error::Timeout(timeout.reason));
@@ -245,10 +245,11 @@ impl Transport for GreenTransport {
         Ok(got > 0)
     }
 
-    /// ureq asks this while it holds the lock of its pool. So it must be no blocking call of weald's: that could give way,
-    /// and whoever waits for the lock would keep the OS thread; or unwind, and poison the lock.
+    /// ureq calls this while it holds the lock of its pool, so nothing here may be a blocking call of weald's. Such a
+    /// call could let other green threads run, and one that waits for the lock would block the OS thread. Or the call
+    /// could unwind and poison the lock.
     fn is_open(&mut self) -> bool {
-        // A server that has something to say now has closed, or says what nobody has asked for.
+        // If the server has sent something now, it has closed the connection, or it sends what nobody has asked for.
         matches!(self.stream.0.poll_now(false), Ok(false))
     }
 }

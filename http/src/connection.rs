@@ -1,13 +1,14 @@
 //! A connection from its first byte to its last, in its own green thread.
 //!
-//! 1. TLS's handshake, if there is one. Then it waits for the first bytes, without anything of hyper's: that would be 17 KiB.
-//! 2. They tell HTTP/1 from HTTP/2, unless TLS has agreed on one. What begins as neither is HTTP/1, and gets its 400,
-//!    also from a client that means HTTP/2 and begins wrong: nothing tells such a client from others (RFC 9113, 3.4, asks
-//!    for no GOAWAY where the peer does not speak HTTP/2).
-//! 3. hyper is made, and driven (`drive.rs`). An HTTP/1 connection that has had no request for a second puts
-//!    hyper away and begins anew with 1.
-//! 4. Its end: the client may get a last word (408), reads to the end what was sent to it, and is not
-//!    cut off by bytes that nobody has read. Requests that still run are killed.
+//! 1. The connection makes TLS's handshake, if there is one. Then it waits for the first bytes, without anything of
+//!    hyper's, which would be 17 KiB.
+//! 2. The first bytes tell HTTP/1 from HTTP/2, unless TLS has agreed on one of them. If the bytes begin neither, they
+//!    are taken as HTTP/1 and answered 400. That also happens to a client that means HTTP/2 and begins wrong: nothing
+//!    tells such a client from others (RFC 9113, 3.4, asks for no GOAWAY where the peer does not speak HTTP/2).
+//! 3. hyper's connection is made, and driven (`drive.rs`). If an HTTP/1 connection has had no request for a second,
+//!    it drops hyper's part and begins again with step 1.
+//! 4. At its end the client may get a last answer (408). The client can read all that was sent to it: bytes that the
+//!    server has not read do not reset the connection. Requests that still run are killed.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future as _;
@@ -27,39 +28,45 @@ use crate::handlers::Handlers;
 use crate::io::{Io, Link};
 use crate::registry::Place;
 use crate::second::Second;
-use crate::server::Shared;
-use crate::service::{Busy, Requests, Service};
+use crate::service::{Busy, Handler, Requests, Service};
+use crate::shared::Shared;
 use crate::stream::{Stream, is_timeout};
 use crate::upgrade::Upgraded;
 
-/// What an HTTP/2 client says first; RFC 9113, 3.4.
+/// The first bytes of an HTTP/2 client; RFC 9113, 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What follows an answer that the client may not be ready to read, as it still sends: so many bytes are
-/// read and thrown away, and for so long. A socket that is closed with unread bytes resets the
-/// connection, and the answer may be lost: RFC 9112, 9.6.
+/// A client that still sends may not be ready to read its answer. So after the answer up to `LINGER` bytes are read
+/// and thrown away, for up to `LINGER_TIME`. If a socket is closed with unread bytes, the connection is reset and the
+/// answer may be lost: RFC 9112, 9.6.
 const LINGER: usize = 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Serves a connection. Returns when it is over.
-pub(crate) fn serve(stream: Stream, peer: Option<SocketAddr>, shared: &Arc<Shared>) {
+pub(crate) fn serve(
+    stream: Stream,
+    peer: Option<SocketAddr>,
+    shared: &Arc<Shared>,
+    handler: &Handler,
+) {
     let address = peer.map(|peer| peer.ip());
     let bound = shared.limits.connections_per_address;
     let place = match shared.registry.enter(stream, address, bound) {
         Ok(place) => place,
         Err(stream) => return refuse(&stream, shared),
     };
-    // It fails only if the connection is gone.
+    // The call fails only if the connection is gone.
     let _ = place.member.stream.set_nodelay();
     if let Err(error) = shake_hands(&place) {
-        // Strangers can make as many of these as they like.
+        // Strangers can cause as many of these lines as they like, so the level is debug.
         log::debug!("weald-http: a handshake failed: {error}");
         return;
     }
-    // Dropped last but one: it ends the requests' threads, and then the place closes the stream.
+    // The handlers are dropped last but one: the drop ends the requests' threads. Then the place closes the stream.
     let handlers = Rc::new(Handlers::default());
     let requests = Rc::new(Requests {
         shared: Arc::clone(shared),
+        handler: Arc::clone(handler),
         handlers,
         peer,
         is_encrypted: place.member.stream.is_encrypted(),
@@ -76,7 +83,7 @@ pub(crate) fn serve(stream: Stream, peer: Option<SocketAddr>, shared: &Arc<Share
     };
     let is_second = match place.member.stream.protocol() {
         Some(name) => name == b"h2",
-        // What begins so and goes on otherwise is for hyper's HTTP/2 to refuse.
+        // If the bytes begin like this and go on otherwise, hyper's HTTP/2 refuses them.
         None => first.starts_with(b"PRI * HTTP/2"),
     };
     let end = if is_second {
@@ -90,7 +97,8 @@ pub(crate) fn serve(stream: Stream, peer: Option<SocketAddr>, shared: &Arc<Share
     finish(&place, &requests, end);
 }
 
-/// TLS's handshake, within the time that the acceptor gives it. The connection is idle meanwhile: there is no request.
+/// Makes TLS's handshake within the time that the acceptor allows. The connection is idle meanwhile, as there is no
+/// request.
 fn shake_hands(place: &Place<'_>) -> io::Result<()> {
     let stream = &place.member.stream;
     if !stream.is_encrypted() {
@@ -106,7 +114,7 @@ fn shake_hands(place: &Place<'_>) -> io::Result<()> {
     done
 }
 
-/// Waits for bytes, so long at most for the first, and for as many as tell the protocol.
+/// Waits for bytes: for the first one at most as long as the limit, and for as many as tell the protocol.
 fn first_bytes(place: &Place<'_>, limit: Duration) -> Result<Bytes, End> {
     let stream = &place.member.stream;
     let started = Instant::now();
@@ -143,10 +151,10 @@ struct First(http1::Connection<Io, Service>);
 impl Protocol for First {
     const IS_FIRST: bool = true;
 
-    // As `date.rs` tells.
+    // `date.rs` tells why.
     #[inline(never)]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        // Not `poll_without_shutdown`, which may leave the last bytes of an answer in hyper's buffer.
+        // `poll_without_shutdown` may leave the last bytes of an answer in hyper's buffer.
         Pin::new(&mut self.0).poll(context)
     }
 
@@ -159,13 +167,13 @@ fn speak_first(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End 
     let limits = &requests.shared.limits;
     let mut builder = http1::Builder::new();
     builder
-        // A client that has closed its side waits for its answer all the same.
+        // A client that has closed its sending side still waits for its answer.
         .half_close(true)
-        // It is in the answers that it is given (`date.rs`).
+        // The answers have a `Date` already (`date.rs`).
         .auto_date_header(false)
         .max_headers(limits.head_fields)
         .max_buf_size(limits.head_size)
-        // There is a look at the clock of our own (`drive.rs`).
+        // `drive.rs` has a limit of its own for that.
         .header_read_timeout(None);
     let busy = Rc::clone(&requests.busy);
     let link = Link::new(Arc::clone(&place.member), first, true, busy);
@@ -177,7 +185,7 @@ fn speak_first(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End 
         let end = drive(&mut protocol, &link, place, requests, begun);
         match end {
             End::Parks => {}
-            // Where the head has not gone out, the client cannot know.
+            // If the head has not gone out, the client does not know of the upgrade.
             End::Done(Ok(())) if requests.serve.borrow().is_some() && !link.wants_write.get() => {
                 let early = protocol.0.into_parts().read_buf;
                 upgrade(place, requests, early);
@@ -195,14 +203,14 @@ fn speak_first(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End 
                 Err(end) => return end,
             }
         } else {
-            // A part of a head came behind the last request.
+            // A part of a head came right after the last request.
             early
         };
         link.put_back(early);
     }
 }
 
-/// The rest of the connection is the program's.
+/// Hands the rest of the connection to the program.
 fn upgrade(place: &Place<'_>, requests: &Requests, early: Bytes) {
     let Some(serve) = requests.serve.borrow_mut().take() else {
         return;
@@ -217,7 +225,7 @@ fn speak_second(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End
     drive(&mut protocol, &link, place, requests, None)
 }
 
-/// The end of the connection, as far as the client sees it.
+/// Ends the connection towards the client.
 fn finish(place: &Place<'_>, requests: &Requests, end: End) {
     let shared = &requests.shared;
     let stream = &place.member.stream;
@@ -240,18 +248,18 @@ fn finish(place: &Place<'_>, requests: &Requests, end: End) {
                 shared.complain("a request's head was too long");
             }
             if error.is_user() && stream.is_encrypted() {
-                // An answer was broken off. TLS's own end would say that it was whole.
+                // An answer was broken off. The regular end of TLS would tell the client that the answer is complete.
                 return;
             }
-            // hyper has told the client.
+            // hyper has sent an answer about a parse error.
             lingers |= error.is_parse();
         }
         End::LateHead => {
             shared.complain("a request's head did not come in time");
             let text =
                 b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-            // It is short, and nothing is before it: who does not take it at once does not get it. HTTP/2 has
-            // no answer without a request.
+            // The text is short, and nothing was sent before it. A client that does not take it at once does not get
+            // it. HTTP/2 has no answer without a request.
             if stream.protocol().is_none_or(|name| name != b"h2") {
                 let _ = stream.write(text);
             }
@@ -263,14 +271,14 @@ fn finish(place: &Place<'_>, requests: &Requests, end: End) {
         }
     }
     let _ = stream.flush();
-    // It fails if the client was first.
+    // The call fails if the client has closed first.
     let _ = stream.shutdown(Shutdown::Write);
     if lingers {
         linger(stream);
     }
 }
 
-/// Reads what the client still sends.
+/// Reads and drops what the client still sends.
 fn linger(stream: &Stream) {
     let until = Instant::now() + LINGER_TIME;
     let mut bytes = [0; 4096];
@@ -288,7 +296,7 @@ fn linger(stream: &Stream) {
     }
 }
 
-/// Its address has as many connections as it may.
+/// Refuses a connection whose address has as many connections as it may have.
 fn refuse(stream: &Stream, shared: &Shared) {
     shared.complain("an address has as many connections as it may");
     if !stream.is_encrypted() {

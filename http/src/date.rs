@@ -1,20 +1,21 @@
 //! The `Date` of answers.
 //!
-//! hyper would write it from a thread-local of its own, whose address the compiler may keep while hyper is polled. A
-//! connection's thread waits inside of such a poll (`io.rs`). Where green threads share the OS thread's thread-locals
-//! (`share_thread_locals`) it may go on on another OS thread, and would then use that of the one before, at the same time as others.
-//! So hyper is told to write none. What is left is one use at the very begin of a poll, before anything can wait; each poll is
-//! a call that is not inlined, so that it takes the address anew.
+//! hyper would take the date from a thread-local of its own, and the compiler may keep the address of the
+//! thread-local while hyper is polled. A connection's thread may wait inside such a poll (`io.rs`). If green threads
+//! share the OS thread's thread-locals (`share_thread_locals`), the thread may continue on another OS thread. It
+//! would then use the thread-local of the first OS thread, at the same time as others. So hyper is told to write no
+//! date. hyper still uses the thread-local once at the very beginning of a poll, before anything can wait. Each poll
+//! is a call that is not inlined, so it takes the address anew.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 
-/// The last one that was made, and its second.
+/// The last date that was made, and the second it is for.
 static LAST: Mutex<Option<(u64, HeaderValue)>> = Mutex::new(None);
 
-/// The time now, as HTTP writes it.
+/// Returns the time now, as HTTP writes it.
 pub(crate) fn now() -> HeaderValue {
     let time = SystemTime::now();
     let second = time.duration_since(UNIX_EPOCH).map_or(0, |at| at.as_secs());

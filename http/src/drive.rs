@@ -17,14 +17,14 @@ use crate::io::{Link, Reads};
 use crate::registry::Place;
 use crate::service::Requests;
 
-/// After so long without a request an HTTP/1 connection puts hyper away.
+/// An HTTP/1 connection without a request drops hyper's part after this time.
 const PARK: Duration = Duration::from_secs(1);
 
-/// So long a client of HTTP/2 may take to end a connection that it was asked to end.
+/// How long a client of HTTP/2 may take to end a connection after the server has asked for the end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// While a request of HTTP/1 is open there is a look in such times whether its client has gone. (With HTTP/2 hyper reads
-/// meanwhile, and sees it.) One poll(2) costs a request of a second nothing that could be seen.
+/// While a request of HTTP/1 is open, the connection looks this often if the client has gone. (With HTTP/2 hyper
+/// reads meanwhile and sees it.) One poll(2) a second showed no cost in measurements.
 const GONE: Duration = Duration::from_secs(1);
 
 /// Longer than any connection: a year.
@@ -34,30 +34,30 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(crate) trait Protocol {
     const IS_FIRST: bool;
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>>;
-    /// The requests that are open are the last.
+    /// Makes the requests that are open the last ones.
     fn close(&mut self);
 }
 
 /// Why the thread no longer polls.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// hyper is through.
+    /// hyper has finished.
     Done(hyper::Result<()>),
-    /// There was no request for some time, nor a part of one: hyper can be put away.
+    /// There was no request, nor a part of one, for some time: hyper's part can be dropped.
     Parks,
-    /// There was none for too long.
+    /// There was no request for too long.
     Idle,
-    /// A head does not come to its end.
+    /// A head does not arrive completely.
     LateHead,
-    /// The client takes nothing of what is sent.
+    /// The client takes no more of its answer.
     Stalled,
-    /// The client has gone, before its answer.
+    /// The client has gone before its answer.
     Left,
     /// An exception has ended a wait, or the stream is broken.
     Interrupted(std::io::Error),
 }
 
-/// Polls until there is an end. `begun`: when the head began whose bytes hyper finds first.
+/// Polls until there is an end. `begun` is the time when the head began whose bytes hyper finds first.
 pub(crate) fn drive<P: Protocol>(
     protocol: &mut P,
     link: &Rc<Link>,
@@ -74,7 +74,7 @@ pub(crate) fn drive<P: Protocol>(
     };
     let mut reads = Reads::Auto;
     loop {
-        // What was said until now is seen by this poll.
+        // This poll sees all that happened before this line.
         woke.take();
         if place.is_closing() && clocks.asked.is_none() {
             clocks.asked = Some(Instant::now());
@@ -84,7 +84,7 @@ pub(crate) fn drive<P: Protocol>(
         link.reads.set(reads);
         let polled = protocol.poll(&mut context);
         if matches!(reads, Reads::Wait(_)) {
-            // In case that hyper has made no read.
+            // hyper may have made no read.
             place.member.end_idle();
         }
         reads = Reads::Auto;
@@ -114,7 +114,7 @@ pub(crate) fn drive<P: Protocol>(
             Look::End(end) => return end,
         };
         if P::IS_FIRST && is_idle && wants_read && !wants_write {
-            // Nothing can happen but a request, and the server's end.
+            // Only a request or the end of the server can happen now.
             if clocks.begun.is_none() {
                 place.member.begin_idle();
                 if place.is_closing() {
@@ -134,20 +134,20 @@ pub(crate) fn drive<P: Protocol>(
     }
 }
 
-/// Since when what has been so.
+/// Since when each state has lasted.
 #[derive(Debug, Default)]
 struct Clocks {
     /// A part of a head has come.
     begun: Option<Instant>,
     /// hyper could not write.
     stuck: Option<Instant>,
-    /// Nobody but the client can bring the open streams forward.
+    /// Only the client can make progress with the open streams.
     left: Option<Instant>,
     /// The connection was asked to end.
     asked: Option<Instant>,
-    /// The next look whether the client has gone.
+    /// When to look next if the client has gone.
     due: Option<Instant>,
-    /// The last request has its answer, and somebody reads its body.
+    /// The last request has its answer, but its body is still being read.
     is_reading: bool,
 }
 
@@ -163,10 +163,10 @@ impl Clocks {
     fn look<P: Protocol>(&mut self, link: &Link, requests: &Requests, wants_write: bool) -> Look {
         let limits = &requests.shared.limits;
         let now = Instant::now();
-        // Far enough to mean never.
+        // A time so far away that it means never.
         let at = |from: Instant, limit: Duration| from.checked_add(limit).unwrap_or(now + NEVER);
         let is_idle = requests.busy.is_idle();
-        // Where a body is read, its reader has limits.
+        // If a body is being read, its reader has limits of its own.
         let is_left = !P::IS_FIRST
             && requests.busy.open.get() > 0
             && requests.handlers.live() == 0
@@ -175,7 +175,7 @@ impl Clocks {
         self.left = is_left.then(|| self.left.unwrap_or(now));
         let mut deadline = now + NEVER;
         let stuck = self.stuck.map(|since| since.max(link.wrote_at.get()));
-        // Not any write: one that answers a ping moves no stream.
+        // Not every write counts: the answer to a ping moves no stream.
         let left = self.left.map(|since| since.max(requests.moved_at.get()));
         for since in stuck.into_iter().chain(left) {
             let until = at(since, limits.write_time);
@@ -186,7 +186,7 @@ impl Clocks {
         }
         if !is_idle {
             if requests.busy.open.get() == 0 {
-                // A body that is read counts for its request.
+                // A body that is being read counts as its request.
                 self.is_reading = true;
             }
             if P::IS_FIRST {
@@ -206,7 +206,7 @@ impl Clocks {
             requests.idle_since.set(now);
         }
         if wants_write {
-            // The client still takes its answer: it is neither idle nor late.
+            // The client still takes its answer, so the connection is neither idle nor late.
             if P::IS_FIRST {
                 requests.idle_since.set(now);
                 self.begun = self.begun.map(|_| now);
@@ -216,7 +216,7 @@ impl Clocks {
         let since = requests.idle_since.get();
         let until = match (self.asked, self.begun) {
             (Some(asked), _) if !P::IS_FIRST => {
-                // The last bytes of the last answers may be on their way; pings are no reason to stay.
+                // The last bytes of the last answers may still be on their way. Pings do not prolong the connection.
                 let since = asked.max(since);
                 let progress = since.max(link.wrote_at.get());
                 at(progress, FAREWELL).min(at(since, limits.write_time.max(FAREWELL)))
@@ -227,7 +227,8 @@ impl Clocks {
         if now >= until {
             return match (P::IS_FIRST, self.begun) {
                 (true, Some(_)) => Look::End(End::LateHead),
-                // hyper may have read a part of a head together with the request before: that shows when it is put away.
+                // hyper may have read a part of a head together with the request before. That shows when hyper's part
+                // is dropped.
                 (true, None) if self.asked.is_none() => Look::End(End::Parks),
                 (false, _) if self.asked.is_none() => Look::Ask,
                 _ => Look::End(End::Idle),

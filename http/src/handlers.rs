@@ -1,4 +1,4 @@
-//! The green threads of a connection's requests: none outlives the connection.
+//! The green threads of a connection's requests. None outlives the connection.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,13 +9,13 @@ use weald_scheduler::{Builder, GreenThread, JoinHandle};
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Entries: threads that run or are to run.
+    /// The number of entries: threads that run or will run.
     live: AtomicUsize,
     ended: WaitQueue,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Counts a thread; the last that its closure drops.
+/// Counts a thread. The closure of the thread drops it last.
 struct Entry(Arc<Shared>);
 
 impl Drop for Entry {
@@ -26,16 +26,15 @@ impl Drop for Entry {
     }
 }
 
-/// Dropping it kills the threads that still run, and waits until they have ended; no exception is raised
-/// meanwhile.
+/// Dropping this kills the threads that still run, and waits until they have ended. No exception is raised meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Handlers(Arc<Shared>);
 
 impl Handlers {
-    /// A green thread of this connection.
+    /// Starts a green thread of this connection.
     ///
     /// # Errors
-    /// There is no memory for one, and `body` was dropped.
+    /// There is no memory for a thread; `body` was dropped.
     pub(crate) fn spawn(&self, body: impl FnOnce() + Send + 'static) -> io::Result<GreenThread> {
         self.0.live.fetch_add(1, Ordering::Relaxed);
         let entry = Entry(Arc::clone(&self.0));
@@ -56,7 +55,7 @@ impl Handlers {
         Ok(handle)
     }
 
-    /// How many have not ended.
+    /// Returns how many threads have not ended.
     pub(crate) fn live(&self) -> usize {
         self.0.live.load(Ordering::Acquire)
     }

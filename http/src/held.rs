@@ -1,11 +1,11 @@
-//! Bodies that are still to be read: a handler may give its answer first, and leave the reading to another green
-//! thread. Until then the connection is not idle.
+//! Bodies that are still to be read. A handler may give its answer first and leave the reading to another green
+//! thread. The connection is not idle until the body was read.
 //!
-//! Invariant 1: `live` counts the [`Source`]s of a connection. Where hyper has something to do for one that is dropped,
-//! hyper's own waker says so; the count goes down afterwards.
-//! Invariant 2: nobody waits for a count that is zero. The connection sets `awaited` before it looks at `live`, and a
-//! source looks at `awaited` after it has counted itself out. Both steps are read-modify-writes with `SeqCst`, so one
-//! of the two sees the other. Bodies that end before their answer, nearly all, wake nobody.
+//! Invariant 1: `live` counts the [`Source`]s of a connection. If hyper has something to do after a source was
+//! dropped, hyper's own waker says so. The count goes down afterwards.
+//! Invariant 2: the connection does not wait for a count that is zero. The connection sets `awaited` before it looks
+//! at `live`, and a source looks at `awaited` after it has counted itself out. Both steps are read-modify-writes with
+//! `SeqCst`, so one of the two sees the other. Nearly all bodies end before their answer, and these wake nobody.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::woke::Woke;
 pub(crate) struct Held {
     live: AtomicUsize,
     awaited: AtomicBool,
-    /// One was dropped before its end.
+    /// A body was dropped before its end.
     left: AtomicBool,
     woke: Arc<Woke>,
 }
@@ -38,7 +38,7 @@ impl Held {
         })
     }
 
-    /// Somebody may still read a body; once nobody does the connection is woken.
+    /// Tells if somebody may still read a body. If so, the connection is woken when nobody does any more.
     pub(crate) fn is_some(&self) -> bool {
         if self.live.load(Ordering::Acquire) == 0 {
             return false;
@@ -48,7 +48,7 @@ impl Held {
         self.live.load(Ordering::SeqCst) > 0
     }
 
-    /// The client may have sent more than anybody has read.
+    /// Tells if the client may have sent more than was read.
     pub(crate) fn is_left(&self) -> bool {
         self.left.load(Ordering::Acquire)
     }
@@ -80,8 +80,8 @@ impl Source {
             return Poll::Ready(None);
         };
         if incoming.is_end_stream() {
-            // All bytes that were told have come. Of a body that ends after its answer hyper itself says so only when the next
-            // request comes.
+            // All bytes that the client has announced have come. If a body ends after its answer, hyper says so only
+            // when the next request comes.
             self.is_over = true;
             return Poll::Ready(None);
         }

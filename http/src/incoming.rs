@@ -1,4 +1,4 @@
-//! A request's body: read by the handler's green thread, filled by the connection's.
+//! A request's body. The handler's green thread reads it; the connection's thread fills it.
 
 use std::error::Error;
 use std::fmt;
@@ -15,11 +15,11 @@ use hyper::body::Incoming;
 
 use crate::held::{Held, Source};
 use crate::metrics::Metrics;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::woke::Woke;
 
-/// What went wrong with a request, and the status that tells the client. It is inside of the
-/// [`io::Error`]s of reading a body; a handler that returns such an error answers with the status.
+/// A fault in a request, with the status that tells the client. Errors of reading a body are [`io::Error`]s with this
+/// inside; a handler that returns such an error answers with the status.
 ///
 /// # Examples
 /// ```
@@ -35,7 +35,7 @@ pub struct RequestError {
 }
 
 impl RequestError {
-    /// 400, 408 or 413.
+    /// Returns 400, 408 or 413.
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -62,22 +62,22 @@ impl fmt::Display for RequestError {
 
 impl Error for RequestError {}
 
-/// What the body's reader leaves for who writes the answer.
+/// What the reader of the body leaves for the writer of the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
-    /// The status of the error that reading has met; 0: none.
+    /// The status of the error that a read has met; 0 if there was none.
     failed: AtomicU16,
-    /// What was dropped before its end.
+    /// The body, if it was dropped before its end.
     unread: Mutex<Option<Source>>,
 }
 
 impl Trace {
-    /// The error that reading has met.
+    /// Returns the status of the error that a read has met.
     pub(crate) fn failed(&self) -> Option<StatusCode> {
         StatusCode::from_u16(self.failed.load(Ordering::Relaxed)).ok()
     }
 
-    /// The body, if it was dropped before its end.
+    /// Takes the body, if it was dropped before its end.
     pub(crate) fn take_unread(&self) -> Option<Source> {
         self.unread
             .lock()
@@ -86,17 +86,18 @@ impl Trace {
     }
 }
 
-/// The body of a request. Reading it is a blocking call, which asks the client for it where it waits to be
-/// asked (`Expect: 100-continue`).
+/// The body of a request. Reading it is a blocking call. If the client waits to be asked for the body (`Expect:
+/// 100-continue`), the first read asks.
 ///
 /// # Errors
-/// With a [`RequestError`] inside: `FileTooLarge`, it is longer than the limit; `TimedOut`, it does not
-/// come in time; `InvalidData`, the client has broken it off, or it is no HTTP. Else it is an exception of weald's.
+/// With a [`RequestError`] inside: `FileTooLarge` if the body is longer than the limit, `TimedOut` if it does not
+/// come in time, `InvalidData` if the client has broken it off or it is not HTTP. Any other error is an exception of
+/// weald's.
 pub struct RequestBody {
     incoming: Option<Source>,
-    /// Received and not read.
+    /// Bytes that were received and not read.
     chunk: Bytes,
-    /// The length that the client has told.
+    /// The length that the client has announced.
     length: Option<u64>,
     taken: u64,
     limit: u64,
@@ -134,28 +135,25 @@ impl RequestBody {
     }
 
     pub(crate) fn server_metrics(&self) -> Metrics {
-        let Shared {
-            registry, counts, ..
-        } = &*self.shared;
-        counts.metrics(registry.connections())
+        self.shared.metrics()
     }
 
-    /// How many bytes it has, if the client has told.
+    /// Returns how many bytes the body has, if the client has announced it.
     pub fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// As [`Request::set_body_limit`](crate::Request::set_body_limit).
+    /// Sets the limit; see [`Request::set_body_limit`](crate::Request::set_body_limit).
     pub fn set_limit(&mut self, bytes: u64) {
         self.limit = bytes;
     }
 
-    /// What followed the body; once it was read to its end.
+    /// Returns the trailers that followed the body, once the body was read to its end.
     pub fn trailers(&self) -> Option<&HeaderMap> {
         self.trailers.as_ref()
     }
 
-    /// Reads what comes next, without copying it. `None`: it is over. A blocking call.
+    /// Reads the next bytes without copying them. Returns `None` at the end. A blocking call.
     ///
     /// # Errors
     /// See [`RequestBody`].
@@ -187,7 +185,7 @@ impl RequestBody {
     /// Reads all that is left, as text. A blocking call.
     ///
     /// # Errors
-    /// See [`RequestBody`]; `InvalidData` if it is no UTF-8.
+    /// See [`RequestBody`]; `InvalidData` if the body is not UTF-8.
     pub fn read_text(&mut self) -> io::Result<String> {
         String::from_utf8(self.read_bytes()?.into()).map_err(|_| {
             let text = "the body of the request is no UTF-8";
@@ -195,7 +193,7 @@ impl RequestBody {
         })
     }
 
-    /// Waits until `chunk` holds something, or the body is over.
+    /// Waits until `chunk` holds something or the body has ended.
     fn fill(&mut self) -> io::Result<()> {
         if let Some(error) = &self.error {
             return Err(error.clone().into_io());
@@ -235,7 +233,7 @@ impl RequestBody {
         Ok(())
     }
 
-    /// The next frame. The inner error is the request's, the outer one an exception.
+    /// Waits for the next frame. The inner error is the request's, the outer one an exception.
     #[allow(clippy::type_complexity, reason = "two kinds of errors")]
     fn next(
         &mut self,
@@ -283,7 +281,7 @@ fn broken(error: &hyper::Error) -> RequestError {
     )
 }
 
-/// A frame of a body, `None` in it: the body is over. `None`: the time has passed.
+/// Waits for a frame. The inner `None` means that the body has ended, the outer one that the time has passed.
 #[allow(clippy::type_complexity, reason = "a result of hyper's, in ours")]
 fn wait_for_frame(
     incoming: &mut Source,
@@ -304,7 +302,8 @@ fn wait_for_frame(
     }
 }
 
-/// Reads what is left of a body and throws it away: so much at most, and until then. True: it is over.
+/// Reads what is left of a body and throws it away: `most` bytes at most, and not longer than `until`. Returns true
+/// if the body has ended.
 pub(crate) fn drain(incoming: &mut Source, most: usize, until: Instant) -> bool {
     let woke = Arc::<Woke>::default();
     let waker = Waker::from(Arc::clone(&woke));

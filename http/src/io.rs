@@ -1,9 +1,9 @@
 //! A green stream as hyper wants it, and how its connection's thread waits.
 //!
-//! hyper polls, on the connection's own green thread. A call that would wait says `Pending` and notes in
-//! the [`Link`] what it wants; the thread then waits for that (`drive.rs`). Where nothing but the next
-//! request can happen, the thread lets the next read wait inside of hyper's poll: then a request costs
-//! one recv and one send, and no call that fails with `EAGAIN`.
+//! hyper polls, on the connection's own green thread. A call that would wait says `Pending` and notes in the [`Link`]
+//! what it wants. The thread then waits for that (`drive.rs`). If only the next request can happen, the thread lets
+//! the next read wait inside hyper's poll. Then a request costs one recv and one send, and no call that fails with
+//! `EAGAIN`.
 #![allow(unsafe_code, reason = "hyper's buffer is not initialised")]
 
 use std::cell::{Cell, RefCell};
@@ -20,17 +20,17 @@ use crate::registry::Member;
 use crate::service::Busy;
 use crate::stream::is_timeout;
 
-/// One read takes so many bytes at most: that many are set to zero before each.
+/// The most bytes of one read. As many are set to zero before each read.
 const MOST: usize = 16 * 1024;
 
-/// How the next read goes about it.
+/// How the next read is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
-    /// It tries; where an HTTP/1 connection has no request it says that it would wait, without a try.
+    /// It tries. If an HTTP/1 connection has no request, it says without a try that it would wait.
     Auto,
     /// It tries.
     Try,
-    /// It waits until then.
+    /// It waits until this time.
     Wait(Instant),
 }
 
@@ -38,7 +38,7 @@ pub(crate) enum Reads {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) member: std::sync::Arc<Member>,
-    /// What was read before hyper was there.
+    /// Bytes that were read before hyper's part was made.
     early: RefCell<Bytes>,
     /// It speaks HTTP/1.
     is_first: bool,
@@ -50,7 +50,7 @@ pub(crate) struct Link {
     /// When bytes last came, and when the peer last took some.
     pub(crate) read_at: Cell<Instant>,
     pub(crate) wrote_at: Cell<Instant>,
-    /// Bytes have come since this was last cleared.
+    /// Bytes have come since this flag was last cleared.
     pub(crate) has_read: Cell<bool>,
 }
 
@@ -76,7 +76,7 @@ impl Link {
         })
     }
 
-    /// hyper has been put away, and comes back with these bytes.
+    /// Takes bytes that were read while hyper's part was dropped.
     pub(crate) fn put_back(&self, early: Bytes) {
         self.has_read.set(!early.is_empty());
         *self.early.borrow_mut() = early;
@@ -97,12 +97,12 @@ impl Link {
         let waits = matches!(self.reads.get(), Reads::Wait(_));
         let got = stream.read(buffer);
         if waits {
-            // Once: what comes next is decided anew.
+            // The setting holds for one read only.
             self.reads.set(Reads::Auto);
             self.member.end_idle();
         }
         match got {
-            // Or a read that waited has met its time.
+            // It also is `Pending` when a read that waited has reached its time.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_timeout(&error) => {
                 self.wants_read.set(true);
                 Poll::Pending
@@ -129,7 +129,7 @@ impl Link {
     }
 }
 
-/// hyper's side.
+/// hyper's side of a connection.
 #[derive(Debug)]
 pub(crate) struct Io(pub(crate) Rc<Link>);
 
@@ -206,7 +206,7 @@ impl Write for Io {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The connection's thread does it, when hyper is through (`connection.rs`).
+        // The connection's thread does this after hyper has finished (`connection.rs`).
         Poll::Ready(Ok(()))
     }
 }

@@ -16,7 +16,7 @@ use crate::response::{IntoResponse, Response};
 /// Answers that serde could not write.
 static UNWRITTEN: Quiet = Quiet::new();
 
-/// An answer in JSON. A value that serde cannot write is a 500.
+/// A value that is answered as JSON. A value that serde cannot write is answered 500.
 ///
 /// # Examples
 /// ```
@@ -45,21 +45,21 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// Why a body could not be read as JSON; as an answer it has the status and says why.
+/// Why a body could not be read as JSON. Returned by a handler, it is answered with its status and its text.
 #[derive(Debug)]
 pub struct JsonError(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// It does not say that it is JSON.
+    /// The request does not say that its body is JSON.
     Type,
     Read(io::Error),
     Parse(serde_json::Error),
 }
 
 impl JsonError {
-    /// 415: the request does not say that it is JSON. 400: it is none. 422: it is other than what was expected.
-    /// 400, 408, 413: it could not be read.
+    /// Returns the status. 415: the request does not say that it is JSON. 400: the body is not JSON. 422: the JSON is
+    /// not what was expected. 400, 408 or 413: the body could not be read.
     pub fn status(&self) -> StatusCode {
         match &self.0 {
             Kind::Type => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -110,7 +110,7 @@ impl Request {
     /// Reads the whole body as JSON. A blocking call.
     ///
     /// # Errors
-    /// Why not; a handler that returns it answers with the status that fits.
+    /// Tells why the body could not be read. A handler that returns the error answers with the status that fits.
     ///
     /// # Examples
     /// ```

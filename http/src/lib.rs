@@ -1,4 +1,4 @@
-//! An HTTP server for weald: handlers are plain functions that may block, each request in a green thread.
+//! An HTTP server for weald. Handlers are plain functions that may block; each request has a green thread.
 //!
 //! ```
 //! use std::io::{Read as _, Write as _};
@@ -22,30 +22,34 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! HTTP itself is [hyper](https://docs.rs/hyper)'s, without a runtime: HTTP/1.0, HTTP/1.1 with pipelining,
-//! and HTTP/2. A connection holds one green thread, a request that runs one more; none outlives its connection.
-//! What a client may ask for has limits: [`Limits`].
+//! HTTP itself is [hyper](https://docs.rs/hyper)'s, without a runtime: HTTP/1.0, HTTP/1.1 with pipelining, and
+//! HTTP/2. A connection holds one green thread, and each request that runs holds one more. None of them outlives its
+//! connection. [`Limits`] bounds what a client may ask for.
+//!
+//! The files, from the top. A file names only files further down, never one further up.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `server.rs` | settings, listeners, the handle |
-//! | `limits.rs` | sizes, times and numbers |
-//! | `registry.rs` | the connections of a server, and how they hear that it closes |
 //! | `connection.rs` | a connection from its first byte to its last |
-//! | `drive.rs` | polls hyper, and waits for what it waits for |
-//! | `io.rs`, `stream.rs`, `woke.rs` | a green stream as hyper wants it; the streams; what wakes |
 //! | `second.rs` | the streams of HTTP/2 |
+//! | `drive.rs` | polls hyper, and waits for what hyper waits for |
+//! | `io.rs` | a green stream as hyper wants it |
 //! | `service.rs`, `handlers.rs` | what hyper calls for each request; the requests' threads |
-//! | `date.rs` | the time in an answer |
+//! | `respond.rs` | the way of an answer from the handler to hyper |
+//! | `router.rs`, `json.rs` | paths; JSON |
+//! | `request.rs`, `response.rs` | what a handler gets; what it returns |
+//! | `incoming.rs`, `held.rs` | the body of a request; bodies that are read after the answer |
+//! | `body.rs`, `pipe.rs` | the body of an answer; its way to the connection's thread |
+//! | `upgrade.rs` | the stream of a connection that changes to another protocol |
+//! | `shared.rs`, `limits.rs` | what the connections of a server share; sizes, times and numbers |
+//! | `registry.rs` | the connections of a server, and how they hear that it closes |
+//! | `metrics.rs` | counts, latencies, the access log |
 //! | `check.rs` | what RFC 9110 and 9112 ask beyond hyper |
-//! | `request.rs`, `incoming.rs` | what a handler gets, and its body |
-//! | `held.rs` | bodies that are read after the answer |
-//! | `response.rs`, `body.rs` | what it returns |
-//! | `respond.rs`, `pipe.rs` | from there to hyper |
-//! | `upgrade.rs` | other protocols |
+//! | `date.rs`, `text.rs` | the time in an answer; percent-encoding |
+//! | `quiet.rs` | lines of the log that clients can cause |
 //! | `client.rs` | a client: ureq over green sockets |
-//! | `metrics.rs`, `quiet.rs` | counts, latencies, the access log; lines of the log that clients can cause |
-//! | `router.rs`, `text.rs`, `json.rs` | paths, percent-encoding, JSON |
+//! | `stream.rs`, `woke.rs` | the streams; what wakes a connection's thread |
 
 mod body;
 mod check;
@@ -72,6 +76,7 @@ mod router;
 mod second;
 mod server;
 mod service;
+mod shared;
 mod stream;
 mod text;
 mod upgrade;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// A `HeaderMap` panics if it is to hold more than 24,576 fields; some are added here.
+/// A `HeaderMap` panics when it is to hold more than 24,576 fields. The server adds some fields.
 const MOST_FIELDS: usize = 24_000;
 
-/// The limits of a server. Each has a default that is fit for strangers, and each can be set.
+/// The limits of a server. The defaults are fit for clients that nobody knows; each limit can be set.
 ///
 /// | limit | default | what happens beyond it |
 /// |---|---|---|
@@ -22,9 +22,10 @@ const MOST_FIELDS: usize = 24_000;
 /// | [`connections`](Self::connections): of the whole server | 10,000 | they wait in the listener's backlog |
 /// | [`connections_per_address`](Self::connections_per_address) | none: a proxy in front has one address | 503 without TLS; the connection closes |
 ///
-/// A TLS handshake has the limit of its acceptor, 10 s by default. A limit of zero admits nothing: `Duration::MAX` is the way to have none.
+/// A TLS handshake has the limit of its acceptor, 10 s by default. A limit of zero admits nothing. To have no limit,
+/// use `Duration::MAX`.
 ///
-/// There is no limit on the time that a handler takes: a handler has [`weald::timeout`] for that.
+/// The time that a handler takes has no limit here; a handler can use [`weald::timeout`].
 ///
 /// # Examples
 /// ```
@@ -51,7 +52,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self {
             head_size: 32 * 1024,
@@ -68,69 +69,71 @@ impl Limits {
         }
     }
 
-    /// The most bytes of a request's head; at least 8 KiB, from which hyper cannot go down.
+    /// Sets the most bytes of a request's head. The least is 8 KiB, hyper's own bound.
     pub fn head_size(mut self, bytes: usize) -> Self {
         self.head_size = bytes.max(8 * 1024);
         self
     }
 
-    /// The most fields of a request's head; HTTP/1. More than 24,000, which hyper could not hold, are 24,000.
+    /// Sets the most fields of a request's head, in HTTP/1. The limit is never above 24,000, as hyper could not hold
+    /// more.
     pub fn head_fields(mut self, number: usize) -> Self {
         self.head_fields = number.min(MOST_FIELDS);
         self
     }
 
-    /// The longest time from the first byte of a request's head to its last, and from the start of a
-    /// connection to its first byte.
+    /// Sets the longest time from the first byte of a request's head to its last, and from the start of a connection
+    /// to its first byte.
     pub fn head_time(mut self, limit: Duration) -> Self {
         self.head_time = limit;
         self
     }
 
-    /// The most bytes of a request's body. A handler can set its own:
+    /// Sets the most bytes of a request's body. A handler can set its own limit:
     /// [`Request::set_body_limit`](crate::Request::set_body_limit).
     pub fn body_size(mut self, bytes: u64) -> Self {
         self.body_size = bytes;
         self
     }
 
-    /// The longest time for a whole request body, from the handler's first read on.
+    /// Sets the longest time for a whole request body, from the handler's first read on.
     pub fn body_time(mut self, limit: Duration) -> Self {
         self.body_time = limit;
         self
     }
 
-    /// The longest time that one read of a request's body waits.
+    /// Sets the longest time that one read of a request's body waits.
     pub fn body_pause(mut self, limit: Duration) -> Self {
         self.body_pause = limit;
         self
     }
 
-    /// The longest time between two requests of a connection.
+    /// Sets the longest time between two requests of a connection.
     pub fn keep_alive(mut self, limit: Duration) -> Self {
         self.keep_alive = limit;
         self
     }
 
-    /// The longest time in which the client takes no byte of an answer; of HTTP/2, not 16 KiB more of any answer.
+    /// Sets the longest time in which the client takes no byte of an answer; in HTTP/2, in which it takes not 16 KiB
+    /// more of any answer.
     pub fn write_time(mut self, limit: Duration) -> Self {
         self.write_time = limit;
         self
     }
 
-    /// The most streams that an HTTP/2 connection has open.
+    /// Sets the most streams that an HTTP/2 connection has open.
     pub fn streams(mut self, number: u32) -> Self {
         self.streams = number.max(1);
         self
     }
 
-    /// The most connections of the server; at least 1. Choose it below the process's limit of descriptors.
+    /// Sets the most connections of the server, at least 1. Choose a number below the process's limit of descriptors.
     pub fn connections(mut self, number: usize) -> Self {
         self.connections = number.max(1);
         self
     }
 
-    /// The most connections from one IP address; at least 1.
+    /// Sets the most connections from one IP address, at least 1.
     pub fn connections_per_address(mut self, number: usize) -> Self {
         self.connections_per_address = number.max(1);
         self

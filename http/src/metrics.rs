@@ -9,12 +9,13 @@ use http::request::Parts;
 /// The target of the access log's records.
 const TARGET: &str = "weald_http::access";
 
-/// So many powers of two of microseconds: the last is six days.
+/// The number of powers of two of microseconds. The last one is six days.
 const POWERS: usize = 40;
 
 /// What a server has done; from [`ServerHandle::metrics`](crate::ServerHandle::metrics).
 ///
-/// The numbers are read one after the other while the server goes on, so they may differ by the requests of that moment.
+/// The numbers are read one after the other while the server goes on, so they may differ by the requests of that
+/// moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -22,22 +23,23 @@ pub struct Metrics {
     pub connections: usize,
     /// Requests that have come and whose answers have not gone.
     pub open_requests: usize,
-    /// Answers by the first digit of their status; at 0 requests that ended without one.
+    /// Answers by the first digit of their status. Index 0 counts requests that ended without an answer.
     pub answers: [u64; 6],
-    /// How long requests took, from the end of the head until the connection had the answer's last byte: at `n` those
-    /// that took less than 2ⁿ microseconds, and not less than half of that.
+    /// How long requests took, from the end of the head until the connection had the answer's last byte. Index `n`
+    /// counts the requests that took less than 2ⁿ microseconds and at least half of that.
     pub times: [u64; POWERS],
-    /// How long all of them took together, in whole microseconds each.
+    /// The sum of the times of all requests, each in whole microseconds.
     pub total_time: Duration,
 }
 
 impl Metrics {
-    /// All answers.
+    /// Returns the number of all answers.
     pub fn requests(&self) -> u64 {
         self.answers.iter().sum()
     }
 
-    /// A time that this part of the requests did not exceed, at most twice the true one; `None`: there were none.
+    /// Returns a time that this part of the requests did not exceed. It is at most twice the true time. `None`: there
+    /// were no requests.
     ///
     /// # Examples
     /// ```
@@ -61,7 +63,7 @@ impl Metrics {
         })
     }
 
-    /// The numbers as a page that Prometheus and its kin collect, of the type `text/plain; version=0.0.4`:
+    /// Returns the numbers as a page for Prometheus and similar collectors, of the type `text/plain; version=0.0.4`:
     /// `http_connections`, `http_open_requests`, `http_requests_total` by the class of the status, and the histogram
     /// `http_request_duration_seconds`.
     ///
@@ -96,7 +98,7 @@ impl Metrics {
         let mut seen = 0;
         for (power, count) in self.times.iter().enumerate() {
             seen += count;
-            // From 16 us to two minutes; what is longer is in the last one.
+            // The buckets go from 16 us to two minutes. Longer times are in the last bucket.
             if (4..=27).contains(&power) {
                 let bound = Duration::from_micros(1 << power).as_secs_f64();
                 lines.push(format!("{name}_bucket{{le=\"{bound}\"}} {seen}"));
@@ -110,7 +112,7 @@ impl Metrics {
     }
 }
 
-/// The same while it is counted.
+/// The counters behind [`Metrics`].
 #[derive(Debug)]
 pub(crate) struct Counts {
     open: AtomicUsize,
@@ -147,11 +149,11 @@ impl Counts {
 #[derive(Debug)]
 pub(crate) struct Record {
     begun: Instant,
-    /// 0: there is no answer yet.
+    /// 0 before there is an answer.
     pub(crate) status: u16,
     /// Bytes of the answer's body.
     pub(crate) sent: u64,
-    /// Who asks for what; only if somebody reads the access log.
+    /// The client and the request line; only if somebody reads the access log.
     line: Option<String>,
 }
 

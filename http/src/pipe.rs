@@ -1,7 +1,7 @@
 //! An answer's body on its way from the handler's green thread to the connection's.
 //!
-//! The handler's thread pushes, and waits while much is under way. The connection's thread polls, and
-//! never waits. Either may end first: then the other hears of it by an error.
+//! The handler's thread pushes, and waits while too much is under way. The connection's thread polls and never waits.
+//! If one side ends first, the other one gets an error.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,9 +17,11 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use weald_scheduler::io::{WaitQueue, Woken};
 
-use crate::service::PIECE;
+/// The most bytes of an HTTP/2 answer that hyper gets at once: the size of a frame. hyper keeps a piece until the
+/// client takes it, and does not tell when that happens. Small pieces keep small what is out of sight here.
+pub(crate) const PIECE: usize = 16 * 1024;
 
-/// So many bytes may be under way before a push waits.
+/// A push waits if this many bytes are under way.
 const ROOM: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -37,7 +39,7 @@ struct Shared {
     is_whole: AtomicBool,
     /// The sender is gone; set after `is_whole`.
     is_left: AtomicBool,
-    /// Nobody polls any more.
+    /// The receiver is gone.
     is_refused: AtomicBool,
     /// The connection's thread.
     reader: AtomicWaker,
@@ -59,14 +61,14 @@ pub(crate) struct Sender {
     limit: Option<Duration>,
 }
 
-/// A pipe for a body of that length, if it is known.
+/// Returns a pipe for a body, with the length of the body if that is known.
 pub(crate) fn pipe(length: Option<u64>, limit: Option<Duration>) -> (Sender, Receiver) {
     let shared = Arc::new(Shared::default());
     let sender = Sender {
         shared: Arc::clone(&shared),
         limit,
     };
-    // The connections that need the limit need small pieces as well.
+    // The connections that need the limit also need small pieces.
     let most = limit.map_or(usize::MAX, |_| PIECE);
     let receiver = Receiver {
         shared,
@@ -94,7 +96,7 @@ impl Sender {
                 break;
             }
             if queued < seen {
-                // The client takes some.
+                // The client has taken some bytes.
                 (until, seen) = (deadline(), queued);
             }
             let can_go_on = || shared.queued.load(Ordering::Acquire) < ROOM || is_refused();
@@ -115,7 +117,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Sends bytes; waits while many are under way.
+    /// Sends bytes. Waits while too much is under way.
     pub(crate) fn send(&self, bytes: Bytes) -> io::Result<()> {
         let length = bytes.len();
         self.push(Piece::Data(bytes), length)
@@ -125,7 +127,7 @@ impl Sender {
         self.push(Piece::Trailers(trailers), 0)
     }
 
-    /// That was all.
+    /// Ends the body.
     pub(crate) fn finish(self) {
         self.shared.is_whole.store(true, Ordering::Release);
     }
@@ -145,12 +147,12 @@ pub(crate) struct Receiver {
     length: Option<u64>,
     /// The most bytes of one frame.
     most: usize,
-    /// The end of an answer that was broken off is told at the next poll.
+    /// The next poll tells that the answer was broken off.
     breaks_off: bool,
 }
 
 impl Receiver {
-    /// The next piece, or so much of it as one frame may have.
+    /// Takes the next piece, or the part of it that fits into one frame.
     fn take(&self) -> Option<Piece> {
         let mut pieces = self.shared.pieces();
         if let Some(Piece::Data(bytes)) = pieces.front_mut()
@@ -162,7 +164,7 @@ impl Receiver {
     }
 
     fn next(&self) -> Option<Poll<Option<io::Result<Frame<Bytes>>>>> {
-        // Before the look at the pieces: nothing is pushed after it.
+        // This load comes before the look at the pieces: nothing is pushed after `is_left` is set.
         let is_left = self.shared.is_left.load(Ordering::Acquire);
         let piece = self.take();
         let frame = match piece {
@@ -193,11 +195,12 @@ impl Body for Receiver {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = self.next().or_else(|| {
             self.shared.reader.register(context.waker());
-            // A piece may have come meanwhile.
+            // A piece may have come before the waker was registered.
             self.next()
         });
         if matches!(next, Some(Poll::Ready(Some(Err(_))))) && !self.breaks_off {
-            // hyper drops what it has not written when a body fails. What was flushed goes out before.
+            // hyper drops what it has not written when a body fails. With one more poll it first writes what was
+            // flushed.
             self.breaks_off = true;
             context.waker().wake_by_ref();
             return Poll::Pending;
@@ -214,7 +217,7 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         self.shared.is_refused.store(true, Ordering::Release);
         self.shared.room.wake_all();
-        // What nobody will take.
+        // Nobody takes these pieces any more.
         self.shared.pieces().clear();
     }
 }

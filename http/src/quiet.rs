@@ -1,15 +1,15 @@
-//! Lines of the log that clients can cause: one a second at most, with the number of those that were left out.
+//! Lines of the log that clients can cause. At most one line a second is written, with the number of lines left out.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One line in this time.
+/// The time between two lines.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Lets one line through in each second.
 #[derive(Debug)]
 pub(crate) struct Quiet {
-    /// When the last line was written, and how many were not since.
+    /// When the last line was written, and how many lines were left out since.
     last: Mutex<(Option<Instant>, u64)>,
 }
 
@@ -20,7 +20,7 @@ impl Quiet {
         }
     }
 
-    /// The line that may be written now, with the number of the others; `None`: it is too early.
+    /// Returns the line that may be written now, with the number of lines left out. `None`: it is too early.
     fn let_through(&self, text: &str, now: Instant) -> Option<String> {
         let mut inner = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, others) = &mut *inner;

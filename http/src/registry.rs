@@ -1,4 +1,4 @@
-//! The connections of a server: how many an address has, and how they hear that the server closes.
+//! The connections of a server: how many an address has, and how they are told that the server closes.
 //!
 //! | phase | the connection                             | what closing does                     |
 //! |-------|--------------------------------------------|---------------------------------------|
@@ -6,12 +6,12 @@
 //! | IDLE  | waits in a read for a request's first byte | -> SHUT, and ends the read            |
 //! | SHUT  | its read has been ended, or is about to be | nothing more                          |
 //!
-//! Invariant 1: `close` sets `closing` before it looks at the phases; a connection steps to IDLE before it
-//! looks at `closing`. Both steps are read-modify-writes with `SeqCst`, so one of the two sees the other: no
-//! connection goes on waiting.
-//! Invariant 2: reads are ended only of a connection that steps from IDLE to SHUT. A request that arrives in
-//! the same moment is still answered if it came whole; else the client has met a connection that was
-//! about to close, as with any server.
+//! Invariant 1: `close` sets `closing` before it looks at the phases, and a connection steps to IDLE before it looks
+//! at `closing`. Both steps are read-modify-writes with `SeqCst`, so one of the two sees the other. So no connection
+//! goes on waiting.
+//! Invariant 2: `close` ends the read of a connection only if the connection steps from IDLE to SHUT. A request that
+//! arrives in the same moment is still answered if it came whole. Otherwise the client has met a connection that was
+//! about to close, as can happen with any server.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -40,7 +40,7 @@ struct Inner {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// What others may do with a connection.
+/// The part of a connection that other threads use.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) stream: Stream,
@@ -48,7 +48,7 @@ pub(crate) struct Member {
     phase: AtomicU8,
 }
 
-/// A connection's place; dropping it takes it out.
+/// A connection's place in the registry. Dropping it removes the connection.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     registry: &'a Registry,
@@ -62,7 +62,7 @@ impl Registry {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a connection in. `Err`: its address has as many as it may.
+    /// Adds a connection. Gives the stream back if its address has as many connections as it may have.
     pub(crate) fn enter(
         &self,
         stream: Stream,
@@ -93,8 +93,8 @@ impl Registry {
         })
     }
 
-    /// Tells all connections that the server closes: those that wait for a request end, the others
-    /// after their requests.
+    /// Tells all connections that the server closes. Those that wait for a request end now, the others after their
+    /// requests.
     pub(crate) fn close(&self) {
         // Invariant 1.
         self.closing.swap(true, Ordering::SeqCst);
@@ -111,7 +111,7 @@ impl Registry {
         }
     }
 
-    /// How many there are.
+    /// Returns how many connections there are.
     pub(crate) fn connections(&self) -> usize {
         self.lock().members.len()
     }
@@ -122,13 +122,14 @@ impl Registry {
 }
 
 impl Member {
-    /// The connection is about to wait for a request; afterwards it must look whether the server closes.
+    /// Notes that the connection is about to wait for a request. Afterwards the connection must look if the server
+    /// closes.
     pub(crate) fn begin_idle(&self) {
         // Invariant 1.
         self.phase.swap(IDLE, Ordering::SeqCst);
     }
 
-    /// It has ended to wait.
+    /// Notes that the wait has ended.
     pub(crate) fn end_idle(&self) {
         self.phase.swap(BUSY, Ordering::SeqCst);
     }
@@ -153,7 +154,7 @@ impl Drop for Place<'_> {
             }
         }
         drop(inner);
-        // After the lock: it may be the last that has the stream.
+        // This is after the lock, as the member may be the last owner of the stream.
         drop(member);
     }
 }

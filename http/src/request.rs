@@ -12,8 +12,11 @@ use http::{Extensions, HeaderMap, Method, Uri, Version};
 
 use crate::incoming::RequestBody;
 use crate::metrics::Metrics;
-use crate::router::Params;
 use crate::text::percent_decoded;
+
+/// The parts of the path that a route has named, and their names. A router leaves them in the request's extensions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Params(pub(crate) Vec<(String, String)>);
 
 /// A request. Its body is a [`Read`], and so is the request itself.
 ///
@@ -50,27 +53,28 @@ impl Request {
         }
     }
 
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> &Method {
         &self.head.method
     }
 
-    /// The target, as the client has sent it.
+    /// Returns the target, as the client has sent it.
     pub fn uri(&self) -> &Uri {
         &self.head.uri
     }
 
-    /// The target's path, percent-encoded as it came.
+    /// Returns the target's path, percent-encoded as it came.
     pub fn path(&self) -> &str {
         self.head.uri.path()
     }
 
-    /// What follows the `?` in the target.
+    /// Returns what follows the `?` in the target.
     pub fn query(&self) -> Option<&str> {
         self.head.uri.query()
     }
 
-    /// The names and values of the query, decoded as a form's are: `+` is a space. Left out is what is no UTF-8.
+    /// Returns the names and values of the query, decoded as those of a form: `+` is a space. Pairs that are not
+    /// UTF-8 are left out.
     pub fn query_pairs(&self) -> Vec<(String, String)> {
         let parts = self.query().unwrap_or_default().split('&');
         let pairs = parts.filter(|part| !part.is_empty()).map(|part| {
@@ -80,55 +84,55 @@ impl Request {
         pairs.flatten().collect()
     }
 
-    /// What a part of the path is, that a [`Router`](crate::Router)'s route has named; percent-decoded.
+    /// Returns the part of the path that has this name in the [`Router`](crate::Router)'s route, percent-decoded.
     pub fn param(&self, name: &str) -> Option<&str> {
         let Params(params) = self.head.extensions.get()?;
         let found = params.iter().find(|(other, _)| other == name)?;
         Some(&found.1)
     }
 
-    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    /// Returns the version: HTTP/1.0, HTTP/1.1 or HTTP/2.
     pub fn version(&self) -> Version {
         self.head.version
     }
 
-    /// The host and port that the client means: of the target if it names one, else of `Host`.
+    /// Returns the host and port that the client asks for: from the target if the target has them, else from `Host`.
     pub fn host(&self) -> Option<&str> {
         let named = self.head.uri.authority().map(Authority::as_str);
         named.or_else(|| self.header(HOST))
     }
 
-    /// All header fields.
+    /// Returns all header fields.
     pub fn headers(&self) -> &HeaderMap {
         &self.head.headers
     }
 
-    /// The first value of a header field, if it is text.
+    /// Returns the first value of a header field, if the value is text.
     pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
     }
 
-    /// What others have left here: a router, a wrapper around the handler.
+    /// Returns values that others have left with the request, a router or a wrapper around the handler for example.
     pub fn extensions(&self) -> &Extensions {
         &self.head.extensions
     }
 
-    /// The same, to leave something.
+    /// Returns the same, to add values.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.head.extensions
     }
 
-    /// The client's address; `None` over a Unix socket.
+    /// Returns the client's address, or `None` over a Unix socket.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer
     }
 
-    /// The connection speaks TLS.
+    /// Tells if the connection speaks TLS.
     pub fn is_encrypted(&self) -> bool {
         self.is_encrypted
     }
 
-    /// What the server that has got this request has done so far.
+    /// Returns what the server of this request has done so far.
     ///
     /// # Examples
     /// See [`Metrics::to_prometheus`].
@@ -136,24 +140,24 @@ impl Request {
         self.body.server_metrics()
     }
 
-    /// The body.
+    /// Returns the body.
     pub fn body(&mut self) -> &mut RequestBody {
         &mut self.body
     }
 
-    /// The body alone, to be read inside of an answer's body or by another green thread, also after the handler has
-    /// answered. The connection takes its next request once the body was read or dropped; if it was dropped before its end
-    /// the connection may close. When the connection ends, reads fail.
+    /// Takes the body out of the request. It can be read inside an answer's body or by another green thread, also
+    /// after the handler has answered. The connection takes its next request once the body was read or dropped. If
+    /// the body was dropped before its end, the connection may close. When the connection ends, reads fail.
     pub fn into_body(self) -> RequestBody {
         self.body
     }
 
-    /// Head and body, in the types of the crate `http`.
+    /// Returns head and body, in the types of the crate `http`.
     pub fn into_parts(self) -> (Parts, RequestBody) {
         (self.head, self.body)
     }
 
-    /// The most bytes that this request's body may have, instead of [`Limits::body_size`](crate::Limits::body_size).
+    /// Sets the most bytes of this request's body, instead of [`Limits::body_size`](crate::Limits::body_size).
     pub fn set_body_limit(&mut self, bytes: u64) {
         self.body.set_limit(bytes);
     }
@@ -161,7 +165,7 @@ impl Request {
     /// Reads the whole body. A blocking call.
     ///
     /// # Errors
-    /// As reading: see [`RequestBody`].
+    /// See [`RequestBody`].
     pub fn read_bytes(&mut self) -> io::Result<Bytes> {
         self.body.read_bytes()
     }
@@ -169,12 +173,12 @@ impl Request {
     /// Reads the whole body, as text. A blocking call.
     ///
     /// # Errors
-    /// As reading: see [`RequestBody`]. `InvalidData`: it is no UTF-8; as an answer that is 400.
+    /// See [`RequestBody`]. `InvalidData` if the body is not UTF-8; a handler that returns this error answers 400.
     pub fn read_text(&mut self) -> io::Result<String> {
         self.body.read_text()
     }
 
-    /// The protocol that the client wants to change to, of HTTP/1.1's `Upgrade` field:
+    /// Returns the protocol that the client wants to change to, from the `Upgrade` field of HTTP/1.1. See
     /// [`Response::upgrade`](crate::Response::upgrade).
     pub fn upgrade(&self) -> Option<&str> {
         crate::check::upgrade(&self.head)

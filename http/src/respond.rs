@@ -1,4 +1,4 @@
-//! From what a handler returns to what is sent: in the request's green thread.
+//! The way of an answer from the handler to the connection's thread, in the request's green thread.
 
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +18,11 @@ use crate::quiet::Quiet;
 use crate::response::Response;
 use crate::upgrade::Upgraded;
 
-/// So much of a body that the handler has left unread is read and thrown away, to keep the connection.
+/// If the handler has left a part of the body unread, up to this many bytes are read and thrown away to keep the
+/// connection.
 const UNREAD: usize = 64 * 1024;
 
-/// ... and for so long.
+/// The longest time for that.
 const UNREAD_TIME: Duration = Duration::from_millis(500);
 
 /// What goes to the connection's thread.
@@ -32,7 +33,7 @@ pub(crate) enum Outgoing {
 
 pub(crate) type Serve = Box<dyn FnOnce(Upgraded) + Send>;
 
-/// What is sent piece by piece.
+/// The body of an answer that is sent piece by piece.
 enum Content {
     Reader(Box<dyn Read + Send>),
     Writer(Writes),
@@ -47,7 +48,7 @@ pub(crate) struct Answered {
     pub(crate) is_unread: bool,
 }
 
-/// Where it is left for the connection's thread.
+/// The place where the answer is left for the connection's thread.
 #[derive(Default)]
 pub(crate) struct Slot {
     answered: Mutex<Option<Answered>>,
@@ -67,7 +68,7 @@ impl Slot {
             return Poll::Ready(answered);
         }
         self.waker.register(context.waker());
-        // It may have come meanwhile.
+        // The answer may have come before the waker was registered.
         self.take().map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -77,19 +78,19 @@ impl Slot {
     }
 }
 
-/// Answers with a status that is not a handler's to send.
+/// Complaints about answers with a status that a handler may not send.
 static INADMISSIBLE: Quiet = Quiet::new();
 
-/// The right, and the duty, to answer one request. Dropping it answers with an error.
+/// The right and the duty to answer one request. Dropping it answers with an error.
 pub(crate) struct Responder {
-    /// Empty: it was answered.
+    /// `None`: the request was answered.
     slot: Option<Arc<Slot>>,
     method: Method,
     version: Version,
     may_upgrade: bool,
     /// The client waits to be asked for the body.
     expects: bool,
-    /// How much body the client has told of.
+    /// The length of the body that the client has announced.
     length: Option<u64>,
     trace: Arc<Trace>,
     /// How long a stream of HTTP/2 may make no progress.
@@ -112,24 +113,24 @@ impl Responder {
             expects: head.headers.contains_key(EXPECT),
             length,
             trace,
-            // A connection of HTTP/1 has its own look at that.
+            // A connection of HTTP/1 has a limit of its own (`drive.rs`).
             limit: (head.version == Version::HTTP_2).then_some(limit),
         }
     }
 
-    /// Sends the answer, and all of its body.
+    /// Sends the answer and its whole body.
     pub(crate) fn answer(mut self, response: Response) {
         let response = self.admissible(response);
         if let Err(error) = self.send(response) {
-            // The client, most of the time; and nobody is left to be told.
+            // Most of the time the client has broken it off, and nobody is left to be told.
             log::debug!("weald-http: an answer was broken off: {error}");
         }
     }
 
-    /// Not what HTTP cannot send.
+    /// Replaces an answer that HTTP cannot send.
     fn admissible(&self, response: Response) -> Response {
         let is_upgrade = matches!(response.body.0, Kind::Upgrade(_));
-        // An answer to `HEAD` ends with its head.
+        // An answer to `HEAD` ends with its head, so it cannot upgrade.
         if is_upgrade && (!self.may_upgrade || self.method == Method::HEAD) {
             return Response::of(StatusCode::BAD_REQUEST);
         }
@@ -144,7 +145,7 @@ impl Responder {
         response
     }
 
-    /// Reads what little may be left of the request's body. True: more is left, and the connection must close.
+    /// Reads a small rest of the request's body. Returns true if more is left, so that the connection must close.
     fn leaves_unread(&self) -> bool {
         if self.trace.failed().is_some() {
             return true;
@@ -152,7 +153,7 @@ impl Responder {
         let Some(mut unread) = self.trace.take_unread() else {
             return false;
         };
-        // A client that was not asked for the body may send it or not.
+        // A client that waits to be asked for the body may send it or not.
         let is_much = self.length.is_some_and(|length| length > UNREAD as u64);
         if self.expects || is_much {
             return true;
@@ -201,7 +202,7 @@ impl Responder {
         writer.finish()
     }
 
-    /// Head and body, with the fields that frame the message made right.
+    /// Returns head and body, with correct fields for the length of the message.
     fn frame(&self, response: Response) -> (http::Response<()>, Body) {
         let Response {
             status,
@@ -241,7 +242,7 @@ impl Responder {
             StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
         );
         if self.method == Method::HEAD || is_empty {
-            // What `GET` would have sent.
+            // The length of what `GET` would have sent.
             let is_silent = status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT;
             let has_some = length.is_some_and(|length| length > 0);
             let length = if has_some { length } else { told.or(length) };
@@ -259,7 +260,7 @@ impl Responder {
 }
 
 impl Drop for Responder {
-    /// A panic, or an exception of weald's, has ended the handler before it has answered.
+    /// Answers for a handler that a panic or an exception of weald's has ended.
     fn drop(&mut self) {
         let Some(slot) = self.slot.take() else {
             return;
@@ -267,7 +268,7 @@ impl Drop for Responder {
         let failed = self.trace.failed();
         let status = failed.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (mut head, body) = self.frame(Response::of(status));
-        // No look at what is left of the body: that may wait.
+        // The rest of the body is not read here, as that may wait.
         let is_unread = self.version != Version::HTTP_2
             && (failed.is_some() || self.trace.take_unread().is_some());
         if is_unread {

@@ -14,8 +14,9 @@ use crate::upgrade::Upgraded;
 
 /// An answer: a status, header fields and a [`Body`].
 ///
-/// `Content-Length`, `Transfer-Encoding` and `Connection` (but for `close`) are the server's to write; those that a
-/// handler sets are corrected. `Date` is the server's where a handler has set none. (For `HEAD` a `Content-Length` is kept: it tells what `GET` would send.)
+/// The server writes `Content-Length`, `Transfer-Encoding` and `Connection`, and corrects those that a handler sets.
+/// It keeps `Connection: close`. It adds a `Date` if the handler has set none. (For `HEAD` a `Content-Length` is
+/// kept: it tells what `GET` would send.)
 ///
 /// # Examples
 /// ```
@@ -33,7 +34,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// 200, with this body.
+    /// Returns an answer with status 200 and this body.
     pub fn new(body: impl Into<Body>) -> Self {
         Self {
             status: StatusCode::OK,
@@ -42,17 +43,17 @@ impl Response {
         }
     }
 
-    /// With another status.
+    /// Sets the status.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// With this header field, instead of others of the name.
+    /// Sets a header field, in place of others with that name.
     ///
     /// # Panics
-    /// If the name or the value is none that HTTP allows. Values that are not the program's own are
-    /// checked by `HeaderValue::try_from`, and set by [`headers_mut`](Self::headers_mut).
+    /// If HTTP does not allow the name or the value. For values that the program has not chosen itself use
+    /// `HeaderValue::try_from` and [`headers_mut`](Self::headers_mut).
     #[track_caller]
     pub fn header<N, V>(mut self, name: N, value: V) -> Self
     where
@@ -66,15 +67,15 @@ impl Response {
         self
     }
 
-    /// 101: the stream of the connection is the program's from now on. After the head was sent
-    /// `serve` gets it, in the connection's green thread; when it returns the connection closes. The answer
-    /// needs an `Upgrade` field that names the protocol, and whatever that protocol asks for.
+    /// Returns an answer with status 101, which hands the stream of the connection to the program. After the head was
+    /// sent, `serve` gets the stream, in the connection's green thread. The connection closes when `serve` returns.
+    /// The answer has an `Upgrade` field with `protocol`; add the other fields that the protocol asks for.
     ///
-    /// Only where the client has asked for it, [`Request::upgrade`](crate::Request::upgrade), in HTTP/1.1; else the
-    /// client gets 400.
+    /// The client must have asked for it ([`Request::upgrade`](crate::Request::upgrade)) in HTTP/1.1. Otherwise it
+    /// gets 400.
     ///
     /// # Panics
-    /// If `protocol` is no value of a header field.
+    /// If `protocol` is not a valid value of a header field.
     pub fn upgrade(protocol: &str, serve: impl FnOnce(Upgraded) + Send + 'static) -> Self {
         let mut response = Self::new(Body(Kind::Upgrade(Box::new(serve))));
         response.status = StatusCode::SWITCHING_PROTOCOLS;
@@ -88,28 +89,28 @@ impl Response {
         response
     }
 
-    /// The status.
+    /// Returns the status.
     pub fn status_code(&self) -> StatusCode {
         self.status
     }
 
-    /// The header fields.
+    /// Returns the header fields.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The same, to be changed.
+    /// Returns the header fields, to change them.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.headers
     }
 
-    /// With another body.
+    /// Sets the body.
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// A short text about a status.
+    /// Returns an answer with a short text about the status.
     pub(crate) fn of(status: StatusCode) -> Self {
         let reason = status.canonical_reason().unwrap_or("error");
         text(format!("{reason}\n")).status(status)
@@ -133,10 +134,10 @@ impl fmt::Debug for Response {
     }
 }
 
-/// Handlers that have failed.
+/// Complaints about handlers that have failed.
 static FAILED: Quiet = Quiet::new();
 
-/// What a handler may return.
+/// A type that a handler may return.
 ///
 /// | type | answer |
 /// |---|---|
@@ -145,10 +146,10 @@ static FAILED: Quiet = Quiet::new();
 /// | `Vec<u8>`, [`Bytes`], [`Body`] | 200, without a type |
 /// | `()` | 204 |
 /// | [`StatusCode`] | that status, without a body |
-/// | `(StatusCode, T)` | `T`'s, with that status |
-/// | `Option<T>` | `T`'s; `None`: 404 |
-/// | `Result<T, E>` | `T`'s or `E`'s |
-/// | [`io::Error`] | 400, 408 or 413 if it comes of reading the request; else 500, and a line in the log, once a second at most |
+/// | `(StatusCode, T)` | the answer of `T`, with that status |
+/// | `Option<T>` | the answer of `T`; `None`: 404 |
+/// | `Result<T, E>` | the answer of `T` or of `E` |
+/// | [`io::Error`] | 400, 408 or 413 if the error comes from reading the request; else 500, and a line in the log, once a second at most |
 ///
 /// # Examples
 /// ```

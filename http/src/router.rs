@@ -1,11 +1,11 @@
-//! Paths to handlers, over the crate matchit.
+//! A router: from paths to handlers, with the crate matchit.
 
 use std::fmt;
 
 use http::header::ALLOW;
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::request::Request;
+use crate::request::{Params, Request};
 use crate::response::{IntoResponse, Response};
 use crate::text::percent_decoded;
 
@@ -15,16 +15,12 @@ type Handler = Box<dyn Fn(Request) -> Response + Send + Sync>;
 #[derive(Default)]
 struct Methods(Vec<(Method, Handler)>);
 
-/// What parts of the path a route has named.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Params(pub(crate) Vec<(String, String)>);
-
 /// Chooses a handler by path and method.
 ///
-/// A path has parts in braces, which match one segment, `/trees/{name}`, and at its end one that matches the
-/// rest, `/files/{*rest}`; literal parts come before them. [`Request::param`] gives what they
-/// have matched, percent-decoded. `HEAD` is answered by the handler for `GET`. A path without a route answers 404, a method
-/// without one 405.
+/// A part of a path in braces matches one segment: `/trees/{name}`. At the end of a path, a part with a star matches
+/// the rest: `/files/{*rest}`. Literal parts come before parts in braces. [`Request::param`] returns what a part has
+/// matched, percent-decoded. The handler for `GET` also answers `HEAD`. A path without a route is answered 404, and a
+/// method without a route 405.
 ///
 /// # Examples
 /// ```
@@ -45,13 +41,13 @@ pub(crate) struct Params(pub(crate) Vec<(String, String)>);
 #[must_use = "a router does nothing before a server has it"]
 pub struct Router {
     paths: matchit::Router<usize>,
-    /// By the numbers in `paths`, with the path.
+    /// The path and its handlers, by the numbers in `paths`.
     methods: Vec<(String, Methods)>,
     fallback: Option<Handler>,
 }
 
 impl Router {
-    /// Without routes.
+    /// Returns a router without routes.
     pub fn new() -> Self {
         Self {
             paths: matchit::Router::new(),
@@ -60,11 +56,11 @@ impl Router {
         }
     }
 
-    /// A handler for a method and a path.
+    /// Adds a handler for a method and a path.
     ///
     /// # Panics
-    /// If the path cannot be one, or matches the same as another that is written otherwise; or if there is a handler for
-    /// it and the method already.
+    /// If the path is invalid, or matches the same as another path that is written differently, or has a handler for
+    /// this method already.
     #[track_caller]
     pub fn route<R: IntoResponse>(
         mut self,
@@ -89,7 +85,7 @@ impl Router {
         self
     }
 
-    /// A handler for `GET`, and `HEAD`, of a path.
+    /// Adds a handler for `GET` and `HEAD` of a path.
     ///
     /// # Panics
     /// As [`route`](Self::route).
@@ -102,7 +98,7 @@ impl Router {
         self.route(Method::GET, path, handler)
     }
 
-    /// A handler for `POST` of a path.
+    /// Adds a handler for `POST` of a path.
     ///
     /// # Panics
     /// As [`route`](Self::route).
@@ -115,7 +111,7 @@ impl Router {
         self.route(Method::POST, path, handler)
     }
 
-    /// A handler for `PUT` of a path.
+    /// Adds a handler for `PUT` of a path.
     ///
     /// # Panics
     /// As [`route`](Self::route).
@@ -128,7 +124,7 @@ impl Router {
         self.route(Method::PUT, path, handler)
     }
 
-    /// A handler for `DELETE` of a path.
+    /// Adds a handler for `DELETE` of a path.
     ///
     /// # Panics
     /// As [`route`](Self::route).
@@ -141,7 +137,7 @@ impl Router {
         self.route(Method::DELETE, path, handler)
     }
 
-    /// A handler for what has no route, instead of 404.
+    /// Sets the handler for paths that have no route. Without it they are answered 404.
     pub fn fallback<R: IntoResponse>(
         mut self,
         handler: impl Fn(Request) -> R + Send + Sync + 'static,
@@ -173,14 +169,14 @@ impl Router {
             .map(|(name, value)| Some((name.to_owned(), percent_decoded(value, false)?)))
             .collect();
         let Some(params) = params else {
-            // It is no UTF-8.
+            // The part is not UTF-8.
             return Response::of(StatusCode::BAD_REQUEST);
         };
         request.extensions_mut().insert(Params(params));
         handler(request)
     }
 
-    /// The router as a server's handler.
+    /// Turns the router into a server's handler.
     pub fn into_handler(self) -> impl Fn(Request) -> Response + Send + Sync + 'static {
         move |request| self.handle(request)
     }

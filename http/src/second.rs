@@ -1,7 +1,7 @@
 //! HTTP/2: hyper's connection and the futures of its streams, polled by one green thread.
 //!
-//! hyper hands the future of each stream to an executor. Here that is a list, polled after the
-//! connection: the handlers have green threads of their own, and the futures only pass answers on.
+//! hyper hands the future of each stream to an executor. Here the executor is a list that is polled after the
+//! connection. The handlers have green threads of their own; the futures only pass answers on.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -43,7 +43,7 @@ impl Second {
         let connection = http2::Builder::new(fresh.clone())
             .max_concurrent_streams(limits.streams)
             .max_header_list_size(head_size)
-            // It is in the answers that it is given (`date.rs`).
+            // The answers have a `Date` already (`date.rs`).
             .auto_date_header(false)
             .serve_connection(io, Service(Rc::clone(requests)));
         Self {
@@ -57,12 +57,12 @@ impl Second {
 impl Protocol for Second {
     const IS_FIRST: bool = false;
 
-    // As `date.rs` tells.
+    // `date.rs` tells why.
     #[inline(never)]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         let ended = Pin::new(&mut self.connection).poll(context);
         self.tasks.extend(self.fresh.0.borrow_mut().drain(..));
-        // Each that is ready once; what they have for the connection wakes it.
+        // Each task that is ready is polled once. A task that has something for the connection wakes it.
         while let Poll::Ready(Some(())) = Pin::new(&mut self.tasks).poll_next(context) {}
         ended
     }

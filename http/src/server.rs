@@ -1,4 +1,4 @@
-//! A server: what it listens at, its settings, its handle.
+//! A server: what it listens at, its settings, and its handle.
 
 use std::fmt;
 use std::io;
@@ -13,37 +13,19 @@ use weald_net::{ServerOptions, TcpListener};
 
 use crate::connection;
 use crate::limits::Limits;
-use crate::metrics::{Counts, Metrics};
-use crate::quiet::Quiet;
-use crate::registry::Registry;
+use crate::metrics::Metrics;
 use crate::request::Request;
-use crate::response::{IntoResponse, Response};
+use crate::response::IntoResponse;
+use crate::service::Handler;
+use crate::shared::Shared;
 use crate::stream::Stream;
-
-/// What the connections of a server share.
-pub(crate) struct Shared {
-    pub(crate) registry: Registry,
-    pub(crate) limits: Limits,
-    pub(crate) counts: Counts,
-    pub(crate) handler: Box<dyn Fn(Request) -> Response + Send + Sync>,
-    /// A client that has closed its side is one that waits for its answer.
-    pub(crate) half_close: bool,
-    complained: Quiet,
-}
-
-impl Shared {
-    /// Writes a line to the log about a client that has met a limit, once a second at most.
-    pub(crate) fn complain(&self, text: &str) {
-        self.complained.say(log::Level::Warn, text);
-    }
-}
 
 type Connection = Box<dyn Fn(Stream, Option<SocketAddr>) + Send + Sync>;
 
 mod sealed {
     use super::{Connection, ServerOptions};
 
-    /// What only the listeners of weald can do.
+    /// Starts a server on a listener. Only weald's listeners can.
     #[allow(
         unnameable_types,
         private_interfaces,
@@ -61,10 +43,10 @@ mod sealed {
 
 use sealed::Start;
 
-/// What a [`Server`] listens at: [`TcpListener`], [`UnixListener`],
-/// `SslListener`. Implemented by these only.
+/// A listener that a [`Server`] can have: [`TcpListener`],
+/// [`UnixListener`](weald::net::unix::UnixListener) or `SslListener`. Other types cannot implement this.
 pub trait Listener: Start<At = Self::Addr> {
-    /// Its address.
+    /// The type of its address.
     type Addr;
 }
 
@@ -115,7 +97,7 @@ impl Start for weald_net::SslListener {
         let listener = self.or_offer(["h2", "http/1.1"]);
         let listener = listener.expect("the names are short enough");
         let (listener, acceptor) = listener.into_parts();
-        // The handshake comes later: a connection counts for its address from its beginning on.
+        // The handshake comes later, so a connection counts for its address from the beginning.
         weald_net::tcp_server_with(listener, options, move |stream, peer| {
             match weald_net::SslStream::server(stream, &acceptor) {
                 Ok(stream) => serve(Stream::Tls(Box::new(stream)), Some(peer)),
@@ -132,8 +114,9 @@ impl Listener for weald_net::SslListener {
 
 /// A server that is about to start.
 ///
-/// It speaks HTTP/1.0, HTTP/1.1 and HTTP/2: over TLS what the two sides agree on by ALPN (`h2` and `http/1.1` are
-/// offered unless the acceptor offers something else), else HTTP/2 with clients that begin with it.
+/// It speaks HTTP/1.0, HTTP/1.1 and HTTP/2. Over TLS the two sides agree by ALPN; the server offers `h2` and
+/// `http/1.1` unless the acceptor offers something else. Without TLS it speaks HTTP/2 with clients that begin with
+/// HTTP/2.
 ///
 /// # Examples
 /// ```
@@ -161,7 +144,7 @@ pub struct Server<L> {
 }
 
 impl<L: Listener> Server<L> {
-    /// A server with the default [`Limits`].
+    /// Returns a server with the default [`Limits`].
     pub fn new(listener: L) -> Self {
         Self {
             listener,
@@ -170,18 +153,18 @@ impl<L: Listener> Server<L> {
         }
     }
 
-    /// With other limits.
+    /// Sets the limits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Whether a client that has closed its sending side still waits for its answer: true, unless this says
-    /// otherwise. Some clients do that, `nc -N` for example, and HTTP/1 allows it; a client that has gone away looks
-    /// the same until the server writes to it.
+    /// Sets whether a client that has closed its sending side still gets its answer. The default is true. Some
+    /// clients close that side, `nc -N` for example, and HTTP/1 allows it. A client that has gone away looks the same
+    /// until the server writes to it.
     ///
-    /// With `false` the handler of a request by HTTP/1 is killed within about a second of that, as it is after a reset
-    /// in either case. HTTP/2 has no half-closed connections: it is killed at once.
+    /// With `false` the handler of such a client is killed, in HTTP/1 within about a second. After a reset it is killed
+    /// with either setting. HTTP/2 has no half-closed connections: there the handler is killed at once.
     ///
     /// # Examples
     /// ```
@@ -197,45 +180,41 @@ impl<L: Listener> Server<L> {
         self
     }
 
-    /// Starts: calls `handler` for each request, in a green thread of its own, which may block. Returns at
-    /// once.
+    /// Starts the server, and returns at once. For each request it calls `handler` in a green thread of its own,
+    /// which may block.
     ///
-    /// Each answer is a record of the crate `log`, of level info and target `weald_http::access`: the client, the request
-    /// line, the status, the bytes of the body and the time. It costs nothing where nobody reads them.
+    /// For each answer there is a record of the crate `log`, with level info and target `weald_http::access`: the
+    /// client, the request line, the status, the bytes of the body and the time. Without a reader of these records
+    /// they cost nothing.
     ///
-    /// A handler that panics answers 500, and that is all. One whose client has reset the stream or the connection, or
-    /// whose connection has ended, is killed: its next blocking call unwinds, or the one in which it waits. With HTTP/1
-    /// that is noticed within about a second; of a client that only closes its side see [`half_close`](Self::half_close).
+    /// If a handler panics, the answer is 500, and nothing else ends. If the client has reset the stream or the
+    /// connection, or the connection has ended, the handler is killed: its next blocking call unwinds, or the call in
+    /// which it waits. In HTTP/1 the server notices this within about a second. For a client that only closes its
+    /// sending side see [`half_close`](Self::half_close).
     pub fn serve<H, R>(self, handler: H) -> ServerHandle<L::Addr>
     where
         H: Fn(Request) -> R + Send + Sync + 'static,
         R: IntoResponse,
     {
-        let shared = Arc::new(Shared {
-            registry: Registry::default(),
-            limits: self.limits,
-            counts: Counts::default(),
-            handler: Box::new(move |request| handler(request).into_response()),
-            half_close: self.half_close,
-            complained: Quiet::new(),
-        });
+        let handler: Handler = Arc::new(move |request| handler(request).into_response());
+        let shared = Arc::new(Shared::new(self.limits, self.half_close));
         let options = ServerOptions::new().max_connections(shared.limits.connections);
         let serves = Arc::clone(&shared);
         let serve: Connection =
-            Box::new(move |stream, peer| connection::serve(stream, peer, &serves));
+            Box::new(move |stream, peer| connection::serve(stream, peer, &serves, &handler));
         let inner = self.listener.start(options, serve);
         ServerHandle { inner, shared }
     }
 }
 
-/// A running server; from [`Server::serve`]. Dropping it detaches the server, which goes on.
+/// The handle of a running server; from [`Server::serve`]. Dropping it detaches the server, which goes on.
 pub struct ServerHandle<A = SocketAddr> {
     inner: weald_net::ServerHandle<A>,
     shared: Arc<Shared>,
 }
 
 impl<A> ServerHandle<A> {
-    /// The address that the server listens at.
+    /// Returns the address that the server listens at.
     pub fn local_addr(&self) -> A
     where
         A: Clone,
@@ -243,39 +222,40 @@ impl<A> ServerHandle<A> {
         self.inner.local_addr()
     }
 
-    /// True as long as it accepts connections.
+    /// Tells if the server accepts connections.
     pub fn is_running(&self) -> bool {
         self.inner.is_running()
     }
 
-    /// How many connections are open.
+    /// Returns how many connections are open.
     pub fn connections(&self) -> usize {
         self.inner.connections()
     }
 
-    /// What it has done so far.
+    /// Returns what the server has done so far.
     pub fn metrics(&self) -> Metrics {
         self.shared.counts.metrics(self.connections())
     }
 
-    /// Ends the server: it accepts no more, connections without a request end at once, and requests that
-    /// run have so long to end. HTTP/1 clients are told by `Connection: close`, those of HTTP/2 by GOAWAY. What
-    /// still runs then is killed. Returns true if nothing had to be killed. Waits until all have ended, and at
-    /// most 5 s longer for handlers that only compute.
+    /// Ends the server. It accepts no more connections. Connections without a request end at once. Requests that run
+    /// may go on for the `grace`, then they are killed. HTTP/1 clients are told by `Connection: close`, HTTP/2
+    /// clients by GOAWAY. Waits until all have ended; for handlers that only compute at most 5 s longer than the
+    /// grace. Returns true if nothing had to be killed.
     ///
     /// # Panics
-    /// If a connection's own thread asks, as [`Response::upgrade`](crate::Response::upgrade)'s closure could.
+    /// If a connection's own thread calls it, as the closure of [`Response::upgrade`](crate::Response::upgrade)
+    /// could.
     pub fn shutdown(self, grace: Duration) -> bool {
         self.shared.registry.close();
         self.inner.shutdown(grace)
     }
 
-    /// Serves until somebody asks the process to end, by `SIGTERM` (`docker stop`, systemd, `kill`) or
-    /// `SIGINT` (Ctrl-C), and then ends as [`shutdown`](Self::shutdown) does. A second signal ends the wait at
-    /// once. Returns true if nothing had to be killed.
+    /// Serves until somebody asks the process to end by `SIGTERM` (`docker stop`, systemd, `kill`) or `SIGINT`
+    /// (Ctrl-C). Then it ends as [`shutdown`](Self::shutdown) does. A second signal ends the wait at once. Returns
+    /// true if nothing had to be killed.
     ///
     /// # Errors
-    /// As [`weald::signal::shutdown`].
+    /// Those of [`weald::signal::shutdown`].
     ///
     /// # Examples
     /// ```no_run

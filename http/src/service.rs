@@ -1,5 +1,5 @@
-//! The service that hyper calls for each request: it starts a green thread, and is a future of its answer.
-//! All of it is on the connection's own thread.
+//! The service that hyper calls for each request: it starts a green thread, and returns a future of the answer. All
+//! of it runs on the connection's own thread.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -24,25 +24,24 @@ use crate::handlers::Handlers;
 use crate::held::Held;
 use crate::incoming::{RequestBody, Trace};
 use crate::metrics::Record;
-use crate::pipe::Receiver;
+use crate::pipe::{PIECE, Receiver};
 use crate::request::Request;
 use crate::respond::{Answered, Outgoing, Responder, Serve, Slot};
 use crate::response::Response;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::woke::Woke;
 
-/// A stream of HTTP/2 that the client has reset leaves room for a new one at once, its handler when it has
-/// ended. So many times the most streams is the most handlers of a connection.
+/// When a client resets a stream of HTTP/2, a new stream may begin at once, but the handler of the old one may still
+/// run. A connection has at most this many times as many handlers as streams.
 const LINGERING: usize = 2;
 
-/// The body of an answer by HTTP/2 is given to hyper by so many bytes, that of one frame. hyper keeps what it was
-/// given until the client takes it; what is with hyper is not seen here.
-pub(crate) const PIECE: usize = 16 * 1024;
+/// What a server calls for each request.
+pub(crate) type Handler = Arc<dyn Fn(Request) -> Response + Send + Sync>;
 
 /// What keeps a connection from being idle.
 #[derive(Debug)]
 pub(crate) struct Busy {
-    /// Requests that hyper has given and whose answers it has not taken whole.
+    /// Requests that hyper has handed over and whose answers it has not taken whole.
     pub(crate) open: Cell<usize>,
     /// Bodies that somebody may still read.
     pub(crate) held: Arc<Held>,
@@ -56,7 +55,7 @@ impl Busy {
         })
     }
 
-    /// There is no request, nor a part of one that somebody reads.
+    /// Tells if there is no request, nor a part of one that somebody reads.
     pub(crate) fn is_idle(&self) -> bool {
         self.open.get() == 0 && !self.held.is_some()
     }
@@ -65,17 +64,19 @@ impl Busy {
 /// What the requests of a connection have in common.
 pub(crate) struct Requests {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) handler: Handler,
+    /// The green threads that run the handler.
     pub(crate) handlers: Rc<Handlers>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) is_encrypted: bool,
     pub(crate) busy: Rc<Busy>,
-    /// How many it has given.
+    /// How many requests hyper has handed over.
     pub(crate) count: Cell<u64>,
     /// When `open` became zero.
     pub(crate) idle_since: Cell<Instant>,
     /// When a part of an answer's body was last taken.
     pub(crate) moved_at: Cell<Instant>,
-    /// The connection is a program's from now on.
+    /// The closure that gets the connection after an upgrade.
     pub(crate) serve: RefCell<Option<Serve>>,
     /// The connection closes although the client may still be sending.
     pub(crate) is_unread: Cell<bool>,
@@ -110,7 +111,7 @@ impl Drop for Open {
     }
 }
 
-/// What hyper is given.
+/// The service that hyper calls.
 pub(crate) struct Service(pub(crate) Rc<Requests>);
 
 impl hyper::service::Service<http::Request<Incoming>> for Service {
@@ -157,12 +158,12 @@ impl Requests {
         let limit = shared.limits.write_time;
         let responder = Responder::new(Arc::clone(slot), &head, body.length(), trace, limit);
         let request = Request::new(head, body, self.peer, self.is_encrypted);
-        let shared = Arc::clone(shared);
+        let handler = Arc::clone(&self.handler);
         let thread = self.handlers.spawn(move || {
-            let response = (shared.handler)(request);
+            let response = handler(request);
             responder.answer(response);
         });
-        // The responder has answered 500 when it was dropped.
+        // If there was no thread, the responder was dropped, and has answered 500.
         thread
             .inspect_err(|error| {
                 let text = format!("there is no green thread for a request: {error}");
@@ -172,7 +173,7 @@ impl Requests {
     }
 }
 
-/// An answer without a handler, after which the connection closes.
+/// Returns an answer without a handler. `is_closed`: the connection closes afterwards.
 fn refusal(status: StatusCode, is_closed: bool) -> Answered {
     let Response { mut headers, .. } = Response::of(status);
     headers.insert(DATE, crate::date::now());
@@ -192,13 +193,13 @@ fn refusal(status: StatusCode, is_closed: bool) -> Answered {
     }
 }
 
-/// The answer to come.
+/// The future of an answer.
 pub(crate) struct Answer {
     slot: Arc<Slot>,
     /// Goes on to the body.
     open: Option<Open>,
     thread: Option<GreenThread>,
-    /// The most bytes of the body that hyper is given at once.
+    /// The most bytes of the body that hyper gets at once.
     piece: usize,
 }
 
@@ -237,7 +238,8 @@ impl Future for Answer {
 }
 
 impl Drop for Answer {
-    /// Nobody waits for the answer any more: the client has reset the stream, or the connection has ended.
+    /// Kills the handler: the client has reset the stream, or the connection has ended, so nobody waits for the
+    /// answer.
     fn drop(&mut self) {
         if self.open.is_some()
             && let Some(thread) = &self.thread
@@ -253,7 +255,7 @@ enum Content {
 }
 
 impl Content {
-    /// How many bytes it has, if that is known.
+    /// Returns how many bytes the body has, if that is known.
     fn length(&self) -> Option<u64> {
         match self {
             Self::Bytes(bytes) => Some(bytes.len() as u64),
@@ -262,16 +264,16 @@ impl Content {
     }
 }
 
-/// An answer's body, as hyper wants it.
+/// The body of an answer, in the form that hyper wants.
 pub(crate) struct Frames {
     content: Content,
     open: Option<Open>,
-    /// What writes the body, if it does not come as bytes.
+    /// The thread that writes the body, if the body is not given as bytes.
     thread: Option<GreenThread>,
     piece: usize,
     /// How many bytes are to come, if that is known.
     left: Option<u64>,
-    /// All was taken, or the handler has broken it off.
+    /// All was taken, or the handler has broken the body off.
     is_over: bool,
 }
 
@@ -299,7 +301,7 @@ impl Body for Frames {
             let count = data.map(|data| data.len() as u64);
             if let Some(open) = &mut self.open {
                 if piece == PIECE {
-                    // HTTP/1 has only the one body, whose bytes are its writes.
+                    // In HTTP/1 there is only one body, and its bytes are the writes that `drive.rs` watches.
                     open.requests.moved_at.set(Instant::now());
                 }
                 open.record.sent += count.unwrap_or(0);
@@ -325,7 +327,7 @@ impl Body for Frames {
 }
 
 impl Drop for Frames {
-    /// Nobody takes the rest: the client has reset the stream, or the connection has ended.
+    /// Kills the writer: the client has reset the stream, or the connection has ended, so nobody takes the rest.
     fn drop(&mut self) {
         if !self.is_over
             && let Content::Pipe(_) = self.content

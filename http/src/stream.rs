@@ -65,28 +65,28 @@ impl Stream {
     )]
     pub(crate) fn flush(&self) -> io::Result<()> {
         match self {
-            // What was written is the kernel's.
+            // Writes have gone to the kernel already.
             Self::Tcp(_) | Self::Unix(_) => Ok(()),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => (&**stream).flush(),
         }
     }
 
-    /// From now on calls that would wait fail with `WouldBlock`.
+    /// Makes calls that would wait fail with `WouldBlock`.
     pub(crate) fn never_wait(&self) {
-        // It is a flag of the socket's.
+        // The call only sets a flag of the socket, so it cannot fail.
         let _ = each!(self, stream => stream.set_nonblocking(true));
     }
 
-    /// From now on reads wait at most that long; `None`: for ever. Writes wait for ever.
+    /// Makes reads wait at most that long; for ever with `None`. Writes wait for ever.
     pub(crate) fn wait(&self, limit: Option<Duration>) {
-        // Zero is refused.
+        // A limit of zero is refused.
         let limit = limit.map(|limit| limit.max(Duration::from_micros(1)));
         let _ = each!(self, stream => stream.set_read_timeout(limit));
         let _ = each!(self, stream => stream.set_nonblocking(false));
     }
 
-    /// Small writes are sent at once.
+    /// Makes the socket send small writes at once.
     pub(crate) fn set_nodelay(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_nodelay(true),
@@ -96,7 +96,7 @@ impl Stream {
         }
     }
 
-    /// Before the first read or write, of a stream that speaks TLS.
+    /// Makes the handshake of a stream that speaks TLS, before the first read or write.
     #[cfg_attr(
         not(feature = "tls"),
         allow(clippy::unnecessary_wraps, reason = "TLS can fail")
@@ -109,8 +109,8 @@ impl Stream {
         }
     }
 
-    /// The peer has reset the connection, or, if it may not close its side only, has closed its side. Elsewhere
-    /// than on Linux only what poll(2) calls a hang-up is seen.
+    /// Tells if the peer has reset the connection. Without `half_close` it also tells if the peer has closed its
+    /// sending side. On other systems than Linux it sees only what poll(2) calls a hang-up.
     ///
     /// # Errors
     /// An exception of weald's.
@@ -133,7 +133,7 @@ impl Stream {
         each!(self, stream => stream.shutdown(how))
     }
 
-    /// Ends a read that waits, as though the peer had closed the connection. From any thread.
+    /// Ends a read that waits, as though the peer had closed the connection. Any thread may call it.
     pub(crate) fn end_reads(&self) {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Read),
@@ -143,7 +143,7 @@ impl Stream {
         };
     }
 
-    /// What tells that a call that would have waited is worth another try.
+    /// Returns what tells when a call that would have waited is worth another try.
     pub(crate) fn pollable(&self) -> &dyn Pollable {
         match self {
             Self::Tcp(stream) => stream,
@@ -153,7 +153,7 @@ impl Stream {
         }
     }
 
-    /// What the peers have agreed on by ALPN.
+    /// Returns the protocol that the peers have agreed on by ALPN.
     pub(crate) fn protocol(&self) -> Option<Vec<u8>> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
@@ -167,7 +167,7 @@ impl Stream {
     }
 }
 
-/// The error is the stream's own "the time has passed", and no exception of weald's.
+/// Tells if the error is the stream's own "the time has passed", and not an exception of weald's.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_none()
 }

@@ -1,7 +1,7 @@
 //! Percent-encoded text: of paths and queries.
 
-/// The text that is meant; `None`: it is no UTF-8. `plus`: a `+` is a space, as in queries. A `%` without two
-/// hexadecimal digits behind it stands for itself.
+/// Decodes a text; `None` if the result is not UTF-8. With `plus` a `+` is a space, as in queries. A `%` without two
+/// hexadecimal digits after it stands for itself.
 pub(crate) fn percent_decoded(text: &str, plus: bool) -> Option<String> {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

@@ -1,4 +1,4 @@
-//! The stream of a connection that speaks another protocol from now on.
+//! The stream of a connection that has changed to another protocol.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -8,11 +8,11 @@ use bytes::{Buf as _, Bytes};
 
 use crate::registry::Member;
 
-/// The stream that [`Response::upgrade`](crate::Response::upgrade) gives back. It reads and writes as a green stream
-/// does, also by shared reference: one green thread may read while another writes.
+/// The stream that the closure of [`Response::upgrade`](crate::Response::upgrade) gets. It reads and writes as a
+/// green stream does, also by shared reference: one green thread may read while another one writes.
 pub struct Upgraded {
     member: Arc<Member>,
-    /// What came behind the request.
+    /// Bytes that came right after the request.
     early: Mutex<Bytes>,
 }
 

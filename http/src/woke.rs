@@ -1,4 +1,4 @@
-//! What wakes a green thread that waits for futures: its own thread's flag and queue.
+//! The waker of a green thread that waits for futures: a flag and a queue.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use weald_scheduler::io::{Pollable, WaitQueue, Woken};
 
-/// A waker's other end. The flag is set before the queue is woken, and taken by who waits.
+/// The thread's end of a waker. The flag is set before the queue is woken, and the waiting thread takes it.
 #[derive(Debug, Default)]
 pub(crate) struct Woke {
     flag: AtomicBool,
@@ -16,19 +16,19 @@ pub(crate) struct Woke {
 }
 
 impl Woke {
-    /// Wakes who waits, now or next.
+    /// Wakes the thread that waits, or the next one that will wait.
     pub(crate) fn set(&self) {
         // Pairs with the swap in `take`.
         self.flag.store(true, Ordering::Release);
         self.queue.wake_one();
     }
 
-    /// It was woken since the last call.
+    /// Returns true if this was woken since the last call.
     pub(crate) fn take(&self) -> bool {
         self.flag.swap(false, Ordering::Acquire)
     }
 
-    /// Waits until woken or until the deadline; true: it was woken.
+    /// Waits until woken or until the deadline. Returns true if it was woken.
     ///
     /// # Errors
     /// An exception has ended the wait.

@@ -1,6 +1,6 @@
-//! Thousands of connections that break off, reset, send half of a request or none at all leave the server as it
-//! was: no descriptor, no OS thread, no green thread and little memory more. In a process of its own, whose numbers
-//! nobody else changes.
+//! Thousands of connections that break off, reset, send half of a request or nothing leave the server as it was: with
+//! no more descriptors, OS threads or green threads, and with little more memory. The test has a process of its own,
+//! so that nothing else changes the numbers.
 
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -40,7 +40,7 @@ const REQUESTS: [&str; 7] = [
     "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 ];
 
-/// Bytes that may be a request, a part of one, one with a fault in it, or nothing that anybody knows.
+/// Returns bytes that may be a request, a part of one, a request with a fault, or random bytes.
 fn bytes(random: &mut Random) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..=random.below(3) {
@@ -74,12 +74,12 @@ fn misbehave(addr: SocketAddr, random: &mut Random) {
     let moment = Duration::from_millis(1 + random.below(10));
     stream.set_read_timeout(Some(moment)).unwrap();
     match random.below(4) {
-        // It resets the connection.
+        // The client resets the connection.
         0 => {
             let socket = socket2::SockRef::from(&stream);
             socket.set_linger(Some(Duration::ZERO)).unwrap();
         }
-        // It takes what comes, for a while.
+        // The client reads for a while.
         1 => {
             let _ = stream.shutdown(Shutdown::Write);
             let _ = stream.read(&mut [0; 4096]);
@@ -141,7 +141,7 @@ fn what_clients_do_wrong_leaves_nothing_behind() {
             assert!(start.elapsed() < 30 * second, "{server:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
-        // What a green thread has as its own goes back a little later than the connection.
+        // The thread-locals of a green thread are given back a little later than the connection.
         std::thread::sleep(second);
     };
     let counts = || {
@@ -153,11 +153,11 @@ fn what_clients_do_wrong_leaves_nothing_behind() {
             memory(),
         )
     };
-    // What is made once is made by the first round.
+    // The first round makes what is made only once.
     round(1);
     let before = counts();
     round(2);
-    // On a busy machine some of it goes back later.
+    // On a busy machine some of it is given back later.
     let start = Instant::now();
     let after = loop {
         let after = counts();

@@ -1,4 +1,4 @@
-//! What is written to the log. In a process of its own, which has a logger.
+//! What is written to the log. The test has a process of its own, which has a logger.
 
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -45,7 +45,7 @@ fn a_handler_that_fails_is_a_line_a_second_at_most_and_each_request_one_of_the_a
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.0 500 "), "{answer}");
-        // The client is not told what has failed.
+        // The client is not told the cause of the failure.
         assert!(!answer.contains("database"), "{answer}");
     }
     let seconds = usize::try_from(start.elapsed().as_secs()).unwrap();

@@ -1,4 +1,5 @@
-//! One line ends a server well when the process is asked to end. In a process of its own, which signals itself.
+//! One line lets a server end well when the process is asked to end. The test has a process of its own, which sends
+//! itself signals.
 
 #![allow(unsafe_code, reason = "a signal is raised")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
@@ -14,7 +15,7 @@ use weald_http::Server;
 
 #[test]
 fn a_server_ends_well_by_sigterm() {
-    // The handler is there from now on, so the signal does not end the process.
+    // From here on the signal has a handler, so it does not end the process.
     let _handler = Signals::new([Signal::SIGTERM]).unwrap();
     let runs = Arc::new(AtomicBool::new(false));
     let goes_on = Arc::new(AtomicBool::new(false));
@@ -34,8 +35,8 @@ fn a_server_ends_well_by_sigterm() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let ends = std::thread::spawn(move || server.until_shutdown(Duration::from_secs(20)));
-    // It accepts until it has been told. It may wait for that only after the first signal, so there is another one; but late, as a
-    // second signal ends the grace.
+    // The server accepts until it has been told. It may begin to wait for the signal only after the first one was
+    // sent, so there is a second one. The second one comes late, as a second signal ends the grace.
     while TcpStream::connect(addr).is_ok() {
         std::thread::sleep(Duration::from_millis(100));
         // SAFETY: the signal has a handler.

@@ -2,7 +2,9 @@
 
 use proc_macro::{Delimiter, Group, Ident, Spacing, Span, TokenStream, TokenTree};
 
-use crate::{Entry, Fault, group, ident, path, punct};
+use crate::fault::Fault;
+use crate::settings::Entry;
+use crate::tokens::{group, ident, path, punct};
 
 pub(crate) struct Function {
     /// Attributes and visibility.
@@ -74,8 +76,8 @@ impl Function {
     /// }
     /// ```
     ///
-    /// A test without a type returns nothing, as `#[should_panic]` wants it, by `::weald::entry::passed(..)`. The inner
-    /// function has the same name, for the program's own messages and traces.
+    /// A test without a return type returns nothing, as `#[should_panic]` requires; `::weald::entry::passed(..)` does
+    /// that. The inner function has the same name, for the program's own messages and traces.
     pub(crate) fn expand(self, entry: Entry, settings: TokenStream) -> TokenStream {
         let place = self.name.span();
         let call_site = Span::call_site();

@@ -1,8 +1,16 @@
-//! What stands in the parentheses of an attribute.
+//! The settings in the parentheses of an attribute.
 
 use proc_macro::{Delimiter, Spacing, Span, TokenStream, TokenTree};
 
-use crate::{Entry, Fault, group, ident, path, punct};
+use crate::fault::Fault;
+use crate::tokens::{group, ident, path, punct};
+
+/// What a function becomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Main,
+    Test,
+}
 
 /// Returns `::weald::entry::Settings::new().workers(..)..`, a call for each of the settings.
 pub(crate) fn parse(entry: Entry, tokens: TokenStream) -> Result<TokenStream, Fault> {

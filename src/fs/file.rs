@@ -11,12 +11,12 @@ use std::time::SystemTime;
 
 use weald_net::Fd;
 
-use super::{OpenOptions, brief, long};
+use super::call::{brief, long};
 
-/// An open file: std's [`File`](std::fs::File), whose calls hold up no other green thread.
+/// An open file: std's [`File`](std::fs::File), whose calls block only their own green thread.
 ///
-/// A method that is not described here does what std's does. Named pipes, terminals and whatever else is opened by
-/// name but is no file on a disk wait as [`net::Fd`](crate::net::Fd) does: a limit and a `kill` end the wait.
+/// A method that is not described here does what std's does. Named pipes, terminals and other things that are opened
+/// by name but are not files on a disk wait as [`net::Fd`](crate::net::Fd) does: a limit and a `kill` end the wait.
 ///
 /// # Examples
 /// ```
@@ -38,12 +38,12 @@ use super::{OpenOptions, brief, long};
 /// ```
 pub struct File {
     file: Fd<std::fs::File>,
-    /// It is an ordinary one: its calls are made inside `blocking` and end by themselves.
+    /// It is a file on a disk. Its calls are made inside `blocking` and end by themselves.
     is_ordinary: bool,
 }
 
 impl File {
-    /// Asks the system what it is; called where that may block.
+    /// Asks the system what the file is. Called where that may block.
     pub(super) fn of(file: std::fs::File) -> Self {
         let is_ordinary = is_ordinary(&file);
         let file = Fd::new(file);
@@ -54,7 +54,7 @@ impl File {
         self.file.get_ref()
     }
 
-    /// A call about the open file, made again when a signal has ended it.
+    /// Makes a call about the open file, again if a signal has ended it.
     fn call<T>(&self, mut f: impl FnMut(&std::fs::File) -> io::Result<T>) -> io::Result<T> {
         let file = self.std();
         let calm = || {
@@ -83,7 +83,8 @@ impl File {
         long(|| std::fs::File::open(path).map(Self::of))
     }
 
-    /// Makes a file, or empties it if it is there, for writing; see [`std::fs::File::create`].
+    /// Opens a file for writing. Makes the file if it is not there, and empties it if it is; see
+    /// [`std::fs::File::create`].
     pub fn create<P: AsRef<Path>>(path: P) -> io::Result<Self> {
         long(|| std::fs::File::create(path).map(Self::of))
     }
@@ -91,11 +92,6 @@ impl File {
     /// Makes a file for reading and writing, and fails if it is there; see [`std::fs::File::create_new`].
     pub fn create_new<P: AsRef<Path>>(path: P) -> io::Result<Self> {
         long(|| std::fs::File::create_new(path).map(Self::of))
-    }
-
-    /// Returns options to open a file with.
-    pub fn options() -> OpenOptions {
-        OpenOptions::new()
     }
 
     /// Waits until the disk has the file's bytes and properties; see [`std::fs::File::sync_all`].
@@ -108,41 +104,41 @@ impl File {
         self.call(std::fs::File::sync_data)
     }
 
-    /// Makes the file so long; see [`std::fs::File::set_len`].
+    /// Sets the length of the file; see [`std::fs::File::set_len`].
     pub fn set_len(&self, size: u64) -> io::Result<()> {
         self.call(|file| file.set_len(size))
     }
 
-    /// Returns what is known of the file.
+    /// Returns the properties of the file.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.call(std::fs::File::metadata)
     }
 
-    /// Returns a second handle to the open file; both stand at the same place in it.
+    /// Returns a second handle to the open file. Both share one position.
     pub fn try_clone(&self) -> io::Result<Self> {
-        // dup(2) waits for nothing.
+        // dup(2) does not wait.
         let file = Fd::new(self.std().try_clone()?);
         let is_ordinary = self.is_ordinary;
         Ok(Self { file, is_ordinary })
     }
 
-    /// Sets who may do what.
+    /// Sets the permissions of the file.
     #[allow(clippy::needless_pass_by_value, reason = "as std's")]
     pub fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
         self.call(|file| file.set_permissions(permissions.clone()))
     }
 
-    /// Sets when the file was read and changed last.
+    /// Sets when the file was last read and changed.
     pub fn set_times(&self, times: FileTimes) -> io::Result<()> {
         self.call(|file| file.set_times(times))
     }
 
-    /// Sets when the file was changed last.
+    /// Sets when the file was last changed.
     pub fn set_modified(&self, time: SystemTime) -> io::Result<()> {
         self.call(|file| file.set_modified(time))
     }
 
-    /// Reads from a place of the file and leaves it standing where it stands; see
+    /// Reads at an offset and leaves the position of the file as it is; see
     /// [`FileExt::read_at`](std::os::unix::fs::FileExt::read_at).
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         if let Some(read) = self.read_from_memory(buffer, Some(offset))? {
@@ -151,10 +147,10 @@ impl File {
         self.call(|file| file.read_at(buffer, offset))
     }
 
-    /// As [`read_at`](Self::read_at), until the buffer is full.
+    /// Reads as [`read_at`](Self::read_at) does, until the buffer is full.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the file ends before.
+    /// `UnexpectedEof` if the file ends before the buffer is full.
     pub fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buffer.is_empty() {
             match self.read_at(buffer, offset)? {
@@ -168,23 +164,23 @@ impl File {
         Ok(())
     }
 
-    /// Writes to a place of the file and leaves it standing where it stands; see
+    /// Writes at an offset and leaves the position of the file as it is; see
     /// [`FileExt::write_at`](std::os::unix::fs::FileExt::write_at).
     pub fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
         self.call(|file| file.write_at(buffer, offset))
     }
 
-    /// As [`write_at`](Self::write_at), until all is written.
+    /// Writes as [`write_at`](Self::write_at) does, until all is written.
     pub fn write_all_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
         self.call(|file| file.write_all_at(buffer, offset))
     }
 
-    /// Gives the file back as std has it.
+    /// Turns the file into std's type.
     pub fn into_std(self) -> std::fs::File {
         self.file.into_inner()
     }
 
-    /// `None`: an ordinary read has to say.
+    /// Reads what the kernel has in memory. `None`: only an ordinary read can tell.
     #[cfg(target_os = "linux")]
     fn read_from_memory(
         &self,
@@ -202,7 +198,7 @@ impl File {
         Ok(read)
     }
 
-    /// Here nothing tells what is in memory.
+    /// On this system nothing tells what is in memory.
     #[cfg(not(target_os = "linux"))]
     #[allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "as on Linux")]
     fn read_from_memory(&self, _: &mut [u8], _: Option<u64>) -> io::Result<Option<usize>> {
@@ -264,7 +260,7 @@ impl Write for &File {
         self.call(|mut file| file.write_vectored(buffers))
     }
 
-    /// There is nothing to do: what was written is with the system. [`File::sync_all`] brings it to the disk.
+    /// Does nothing: written bytes are with the system already. [`File::sync_all`] brings them to the disk.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -328,7 +324,7 @@ impl fmt::Debug for File {
     }
 }
 
-/// Asks the system whether it is an ordinary file, which waits for nothing but a disk.
+/// Asks the system if it is a file on a disk, so that it waits for nothing else.
 impl From<std::fs::File> for File {
     fn from(file: std::fs::File) -> Self {
         Self::of(file)
@@ -380,7 +376,7 @@ impl IntoRawFd for File {
 #[allow(unsafe_code, reason = "as std's")]
 impl FromRawFd for File {
     unsafe fn from_raw_fd(fd: RawFd) -> Self {
-        // SAFETY: by the caller's contract, which is the same.
+        // SAFETY: the caller's contract is that of std's function.
         unsafe { std::fs::File::from_raw_fd(fd) }.into()
     }
 }

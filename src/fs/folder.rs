@@ -1,4 +1,4 @@
-//! What is in a folder, and how one is made.
+//! Reading and making folders.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -8,22 +8,22 @@ use std::iter::FusedIterator;
 use std::os::unix::fs::{DirBuilderExt as _, DirEntryExt as _};
 use std::path::{Path, PathBuf};
 
-use super::brief;
+use super::call::brief;
 
-/// So many entries are asked for in one call: the kernel hands them out by the buffer, and most calls wait for
-/// nothing.
+/// How many entries are asked for in one call. The kernel hands them out by the buffer, so most calls of std's
+/// iterator wait for nothing.
 const BATCH: usize = 64;
 
-/// What is in a folder; from [`read_dir`](super::read_dir()). The order is the file system's.
+/// The entries of a folder; from [`read_dir`](super::read_dir()). Their order is the file system's.
 ///
-/// `next` is a blocking call, some of the time: it asks for several entries at once.
+/// `next` is sometimes a blocking call: it asks for several entries at once.
 ///
 /// # Examples
 /// See [`read_dir`](super::read_dir()).
 #[derive(Debug)]
 pub struct ReadDir {
     folder: std::fs::ReadDir,
-    /// Entries that were asked for and not handed out yet.
+    /// Entries that were asked for and not yet handed out.
     next: VecDeque<io::Result<std::fs::DirEntry>>,
     ended: bool,
 }
@@ -71,7 +71,7 @@ impl Iterator for ReadDir {
 
 impl FusedIterator for ReadDir {}
 
-/// One of the things in a folder; std's [`DirEntry`](std::fs::DirEntry).
+/// An entry of a folder; std's [`DirEntry`](std::fs::DirEntry).
 ///
 /// # Examples
 /// ```
@@ -95,23 +95,24 @@ impl DirEntry {
         self.0.file_name()
     }
 
-    /// Returns what is known of it, of a symbolic link itself. A blocking call.
+    /// Returns the properties of the entry; for a symbolic link, those of the link itself. A blocking call.
     pub fn metadata(&self) -> io::Result<Metadata> {
         brief(|| self.0.metadata())
     }
 
-    /// Tells what it is. A blocking call: most file systems have said so already, some must be asked.
+    /// Returns the type of the entry. A blocking call: most file systems have told the type already, others must be
+    /// asked.
     pub fn file_type(&self) -> io::Result<FileType> {
         brief(|| self.0.file_type())
     }
 
-    /// Returns its number in the file system.
+    /// Returns the entry's number in the file system.
     pub fn ino(&self) -> u64 {
         self.0.ino()
     }
 }
 
-/// How a folder is made; std's [`DirBuilder`](std::fs::DirBuilder).
+/// Makes folders; std's [`DirBuilder`](std::fs::DirBuilder).
 ///
 /// # Examples
 /// ```
@@ -124,7 +125,7 @@ impl DirEntry {
 pub struct DirBuilder(std::fs::DirBuilder);
 
 impl DirBuilder {
-    /// Returns what makes one folder, with all permissions that the process's mask leaves.
+    /// Returns a builder that makes one folder, with all permissions that the process's mask leaves.
     #[allow(
         clippy::new_without_default,
         reason = "std's namesake has no Default either"
@@ -133,13 +134,13 @@ impl DirBuilder {
         Self(std::fs::DirBuilder::new())
     }
 
-    /// Makes the folders above as well, and does not mind if they are there.
+    /// Sets if the folders above are made as well. If so, folders that are there already are no error.
     pub fn recursive(&mut self, recursive: bool) -> &mut Self {
         self.0.recursive(recursive);
         self
     }
 
-    /// Sets the permissions.
+    /// Sets the permissions of new folders.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.0.mode(mode);
         self

@@ -1,29 +1,31 @@
-//! Files and folders: the functions and types of `std::fs`, where a call that the disk holds up holds up its own
-//! green thread alone.
+//! Files and folders: the functions and types of `std::fs`. A call that waits for the disk blocks only its own green
+//! thread.
 //!
 //! Names, arguments and results are those of [`std::fs`]. Each call is a blocking call of weald: it runs in place,
 //! inside [`blocking`](crate::blocking()), and the other green threads go on meanwhile. A read of an ordinary file
-//! first asks for what the kernel has in memory (`RWF_NOWAIT` of preadv2(2)), and only what must come from the disk
-//! is such a call. On a plain OS thread the calls are std's.
+//! first asks for what the kernel has in memory (`RWF_NOWAIT` of preadv2(2)). Only what must come from the disk is
+//! such a call. On a plain OS thread the calls are std's.
 //!
 //! | file        | holds                                                  |
 //! |-------------|--------------------------------------------------------|
 //! | `mod.rs`    | the functions                                          |
 //! | `file.rs`   | `File`                                                 |
-//! | `open.rs`   | `OpenOptions`                                          |
+//! | `open.rs`   | `OpenOptions`, `File::options`                         |
 //! | `folder.rs` | `ReadDir`, `DirEntry`, `DirBuilder`                    |
 //! | `nowait.rs` | reads that do not wait                                 |
+//! | `call.rs`   | how a call of std's is made                            |
 //!
 //! # Errors
-//! Those of std's namesakes. A call that an exception ends (`kill`, `throw`, a limit) returns it as an error:
-//! [`TimedOut`](std::io::ErrorKind::TimedOut) for a limit, [`Other`](std::io::ErrorKind::Other) else. It is raised
-//! before a call begins, and never in the middle of it: a read from the disk that has begun is not given up. The
-//! exception to that are files that are none on a disk, such as a named pipe or a terminal: there a limit ends a read
-//! and a write while they wait. No call returns [`Interrupted`](std::io::ErrorKind::Interrupted).
+//! Those of std's namesakes. A call that an exception ends (`kill`, `throw`, a limit) returns the exception as an
+//! error: [`TimedOut`](std::io::ErrorKind::TimedOut) for a limit, otherwise [`Other`](std::io::ErrorKind::Other). The
+//! exception is raised before a call begins and never in the middle of it: a read from the disk that has begun is not
+//! given up. Named pipes, terminals and other things that are not files on a disk differ: there an exception ends a
+//! read or a write that waits. No call returns [`Interrupted`](std::io::ErrorKind::Interrupted).
 //!
 //! # What is not here
-//! `File::lock` and its like, which Rust 1.88 does not have: `weald::blocking(|| ..)` around a file lock does. A dropped
-//! file is closed in place; the few file systems whose close(2) is slow hold up their OS thread for so long.
+//! `File::lock` and similar methods, which Rust 1.88 does not have. Use `weald::blocking(|| ..)` around a file lock.
+//! A file that is dropped is closed in place. On the few file systems whose close(2) is slow, that blocks the OS
+//! thread for as long.
 //!
 //! # Examples
 //! ```
@@ -46,6 +48,7 @@
     reason = "the errors are those of the std namesakes, and of the module's comment"
 )]
 
+mod call;
 mod file;
 mod folder;
 #[cfg(target_os = "linux")]
@@ -61,15 +64,7 @@ pub use self::file::File;
 pub use self::folder::{DirBuilder, DirEntry, ReadDir};
 pub use self::open::OpenOptions;
 
-/// A call about names and their properties: it ends by itself.
-fn brief<T>(f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    weald_scheduler::io::blocking(true, f)
-}
-
-/// A call that opens a file or moves its bytes. What has the name may be a pipe, and wait for another green thread.
-fn long<T>(f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    weald_scheduler::io::blocking(false, f)
-}
+use self::call::{brief, long};
 
 /// Reads a whole file; see [`std::fs::read`].
 ///
@@ -95,7 +90,7 @@ pub fn read_to_string<P: AsRef<Path>>(path: P) -> io::Result<String> {
     long(|| std::fs::read_to_string(path))
 }
 
-/// Writes a whole file, which is made if it is not there and replaced if it is; see [`std::fs::write`].
+/// Writes a whole file. Makes the file if it is not there, and replaces it if it is; see [`std::fs::write`].
 ///
 /// # Examples
 /// ```
@@ -109,7 +104,7 @@ pub fn write<P: AsRef<Path>, C: AsRef<[u8]>>(path: P, contents: C) -> io::Result
     long(|| std::fs::write(path, contents))
 }
 
-/// Copies a file and its permissions. Returns how many bytes it has; see [`std::fs::copy`].
+/// Copies a file and its permissions. Returns the number of bytes; see [`std::fs::copy`].
 ///
 /// # Examples
 /// ```
@@ -123,7 +118,7 @@ pub fn copy<P: AsRef<Path>, Q: AsRef<Path>>(from: P, to: Q) -> io::Result<u64> {
     long(|| std::fs::copy(from, to))
 }
 
-/// Returns what is known of the file that the path leads to; see [`std::fs::metadata`].
+/// Returns the properties of the file that the path leads to; see [`std::fs::metadata`].
 ///
 /// # Examples
 /// ```
@@ -134,7 +129,8 @@ pub fn metadata<P: AsRef<Path>>(path: P) -> io::Result<Metadata> {
     brief(|| std::fs::metadata(path))
 }
 
-/// As [`metadata`], of a symbolic link itself; see [`std::fs::symlink_metadata`].
+/// Returns the properties of the file; for a symbolic link, those of the link itself. See
+/// [`std::fs::symlink_metadata`].
 pub fn symlink_metadata<P: AsRef<Path>>(path: P) -> io::Result<Metadata> {
     brief(|| std::fs::symlink_metadata(path))
 }
@@ -156,12 +152,12 @@ pub fn canonicalize<P: AsRef<Path>>(path: P) -> io::Result<PathBuf> {
     brief(|| std::fs::canonicalize(path))
 }
 
-/// Returns what a symbolic link says; see [`std::fs::read_link`].
+/// Returns the target of a symbolic link; see [`std::fs::read_link`].
 pub fn read_link<P: AsRef<Path>>(path: P) -> io::Result<PathBuf> {
     brief(|| std::fs::read_link(path))
 }
 
-/// Returns what is in a folder; see [`std::fs::read_dir`].
+/// Returns the entries of a folder; see [`std::fs::read_dir`].
 ///
 /// # Examples
 /// ```
@@ -180,7 +176,7 @@ pub fn create_dir<P: AsRef<Path>>(path: P) -> io::Result<()> {
     brief(|| std::fs::create_dir(path))
 }
 
-/// Makes a folder and those above it that are not there; see [`std::fs::create_dir_all`].
+/// Makes a folder and the missing folders above it; see [`std::fs::create_dir_all`].
 pub fn create_dir_all<P: AsRef<Path>>(path: P) -> io::Result<()> {
     brief(|| std::fs::create_dir_all(path))
 }
@@ -190,7 +186,7 @@ pub fn remove_dir<P: AsRef<Path>>(path: P) -> io::Result<()> {
     brief(|| std::fs::remove_dir(path))
 }
 
-/// Removes a folder with all that is in it; see [`std::fs::remove_dir_all`].
+/// Removes a folder with all its contents; see [`std::fs::remove_dir_all`].
 pub fn remove_dir_all<P: AsRef<Path>>(path: P) -> io::Result<()> {
     brief(|| std::fs::remove_dir_all(path))
 }
@@ -205,7 +201,7 @@ pub fn rename<P: AsRef<Path>, Q: AsRef<Path>>(from: P, to: Q) -> io::Result<()> 
     brief(|| std::fs::rename(from, to))
 }
 
-/// Gives a file one more name; see [`std::fs::hard_link`].
+/// Gives a file another name beside its own; see [`std::fs::hard_link`].
 pub fn hard_link<P: AsRef<Path>, Q: AsRef<Path>>(original: P, link: Q) -> io::Result<()> {
     brief(|| std::fs::hard_link(original, link))
 }
@@ -215,7 +211,7 @@ pub fn symlink<P: AsRef<Path>, Q: AsRef<Path>>(original: P, link: Q) -> io::Resu
     brief(|| std::os::unix::fs::symlink(original, link))
 }
 
-/// Sets who may do what; see [`std::fs::set_permissions`].
+/// Sets the permissions of a file; see [`std::fs::set_permissions`].
 pub fn set_permissions<P: AsRef<Path>>(path: P, permissions: Permissions) -> io::Result<()> {
     brief(|| std::fs::set_permissions(path, permissions))
 }

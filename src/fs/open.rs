@@ -1,12 +1,14 @@
-//! How a file is opened.
+//! Options to open a file with.
 
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::{File, long};
+use super::call::long;
+use super::file::File;
 
-/// How a file is opened: std's [`OpenOptions`](std::fs::OpenOptions), whose `open` gives a [`File`] of weald's.
+/// Options to open a file with: std's [`OpenOptions`](std::fs::OpenOptions), whose `open` returns a [`File`] of
+/// weald's.
 ///
 /// # Examples
 /// ```
@@ -32,37 +34,37 @@ impl OpenOptions {
         Self(std::fs::OpenOptions::new())
     }
 
-    /// Opens for reading.
+    /// Sets if the file is opened for reading.
     pub fn read(&mut self, read: bool) -> &mut Self {
         self.0.read(read);
         self
     }
 
-    /// Opens for writing.
+    /// Sets if the file is opened for writing.
     pub fn write(&mut self, write: bool) -> &mut Self {
         self.0.write(write);
         self
     }
 
-    /// Opens for writing at the end.
+    /// Sets if the file is opened for writing at its end.
     pub fn append(&mut self, append: bool) -> &mut Self {
         self.0.append(append);
         self
     }
 
-    /// Removes what is in the file.
+    /// Sets if the contents of the file are removed.
     pub fn truncate(&mut self, truncate: bool) -> &mut Self {
         self.0.truncate(truncate);
         self
     }
 
-    /// Makes the file if it is not there.
+    /// Sets if the file is made when it is not there.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.0.create(create);
         self
     }
 
-    /// Makes the file, and fails if it is there.
+    /// Sets if the file must be new: opening it fails if it is there.
     pub fn create_new(&mut self, create_new: bool) -> &mut Self {
         self.0.create_new(create_new);
         self
@@ -82,12 +84,19 @@ impl OpenOptions {
         self
     }
 
-    /// Opens the file. A blocking call, also where a named pipe waits for its other end.
+    /// Opens the file. A blocking call; opening a named pipe waits for its other end.
     ///
     /// # Errors
-    /// The system's; `InvalidInput` for options that do not fit together; an exception.
+    /// The system's; `InvalidInput` for options that contradict each other; an exception.
     pub fn open<P: AsRef<Path>>(&self, path: P) -> io::Result<File> {
         long(|| self.0.open(path).map(File::of))
+    }
+}
+
+impl File {
+    /// Returns options to open a file with.
+    pub fn options() -> OpenOptions {
+        OpenOptions::new()
     }
 }
 

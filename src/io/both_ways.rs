@@ -1,14 +1,14 @@
 //! Copying between two connections in both directions, as proxies do.
 //!
-//! Each direction is a green thread of a scope. The caller waits for both, or for the first error or an exception of its
-//! own, and then kills what still runs.
+//! Each direction is a green thread of a scope. The caller waits for both directions, for the first error, or for an
+//! exception of its own. Then it kills what still runs.
 //!
-//! A scope and not a group: a call that returns `io::Result` returns its exception, and the end of a group would raise
-//! a lasting one (a limit, a kill) a second time, by unwinding.
+//! This uses a scope and not a group. A call that returns `io::Result` returns its exception as an error; the end of
+//! a group would raise a lasting exception (a limit, a kill) a second time, by unwinding.
 //!
 //! Invariant 1: `Ends` is told of each direction exactly once, also if its thread never runs or unwinds.
-//! Invariant 2: a direction is killed only after it has begun. So its thread ends by itself, and the scope has seen no
-//! child unwind.
+//! Invariant 2: a direction is killed only after it has begun. So its thread ends by itself, and the scope never sees
+//! a child that unwinds.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -18,8 +18,8 @@ use weald_net::TcpStream;
 use weald_net::unix::UnixStream;
 use weald_scheduler::io::{WaitQueue, Woken};
 
-/// A connection that one thread may read while another writes, and that can end one direction and keep the other:
-/// what [`copy_bidirectional`] needs. `&Self` reads and writes.
+/// A connection that one thread may read while another one writes, and that can end one direction and keep the other.
+/// [`copy_bidirectional`] needs this. `&Self` reads and writes.
 ///
 /// # Examples
 /// ```
@@ -28,7 +28,7 @@ use weald_scheduler::io::{WaitQueue, Woken};
 /// is_duplex::<weald::net::unix::UnixStream>();
 /// ```
 pub trait Duplex: Sync {
-    /// Tells the peer that nothing more comes; reads go on.
+    /// Tells the peer that nothing more comes. Reads go on.
     ///
     /// # Errors
     /// The system's, or the protocol's.
@@ -55,19 +55,19 @@ impl<S: weald_net::SslTransport> Duplex for weald_net::SslStream<S> {
 }
 
 /// Copies what comes from `a` to `b` and what comes from `b` to `a`, until both have ended. Returns how many bytes
-/// went from `a` to `b`, and from `b` to `a`.
+/// went from `a` to `b`, and how many from `b` to `a`.
 ///
-/// When one side has ended, the other one is told so ([`Duplex::shutdown_write`]), and what it still sends is copied:
-/// a request whose end is marked by a half-closed connection gets its answer. The connections stay open; they close
-/// when they are dropped. A blocking call; on a plain OS thread too, where the copying is done by green threads of the
-/// default runtime. Each direction has a buffer of 16 KiB on the heap.
+/// When one side has ended, the other side is told ([`Duplex::shutdown_write`]), and what it still sends is copied.
+/// So a request whose end is marked by a half-closed connection gets its answer. The connections stay open; they
+/// close when they are dropped. This is a blocking call. On a plain OS thread, green threads of the default runtime
+/// do the copying. Each direction has a buffer of 16 KiB on the heap.
 ///
 /// # Errors
-/// The first error of either direction, which ends the other; an exception. After an error the connections are to be
-/// closed: what was read and not yet written, up to 16 KiB each way, is lost, and so are the counts.
+/// The first error of either direction, which ends the other direction too; an exception. Close the connections after
+/// an error: bytes that were read and not yet written, up to 16 KiB each way, are lost, and so are the counts.
 ///
 /// # Examples
-/// A proxy; `upstream` is where its connections go.
+/// A proxy. `upstream` is the address that it connects to.
 /// ```
 /// use std::io::{Read, Write};
 /// use std::net::Shutdown;
@@ -117,7 +117,7 @@ where
                 if has_begun {
                     thread.thread().kill();
                 } else {
-                    // The runtime is ending and starts no thread any more. Whoever joins has seen that.
+                    // The runtime is ending and starts no more threads. The join has seen that.
                     drop(thread.join());
                 }
             }
@@ -126,7 +126,7 @@ where
     })
 }
 
-/// From one side to the other, until it has ended, of which the other is told.
+/// Copies from one side to the other until the first one has ended, and then tells the other.
 fn one_way<'a, A: ?Sized, B: Duplex + ?Sized>(from: &'a A, to: &'a B) -> io::Result<u64>
 where
     &'a A: Read,
@@ -136,13 +136,13 @@ where
     let moved = super::copy(&mut reader, &mut writer)?;
     writer.flush()?;
     match to.shutdown_write() {
-        // The peer has closed both directions already. The other direction finds out by itself.
+        // The peer has closed both directions already. The other direction will notice that by itself.
         Err(error) if error.kind() == ErrorKind::NotConnected => Ok(moved),
         done => done.map(|()| moved),
     }
 }
 
-/// How both directions have begun and ended.
+/// How far both directions are.
 #[derive(Default)]
 struct Ends {
     state: Mutex<State>,
@@ -152,10 +152,10 @@ struct Ends {
 #[derive(Default)]
 struct State {
     begun: [bool; 2],
-    /// Told of.
+    /// This direction has ended, and `Ends` was told.
     ended: [bool; 2],
     moved: [u64; 2],
-    /// The first one.
+    /// The first error.
     error: Option<io::Error>,
 }
 
@@ -174,7 +174,7 @@ impl Ends {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for both ends, or for the first error.
+    /// Waits for both ends or for the first error.
     fn wait(&self) -> io::Result<(u64, u64)> {
         loop {
             {
@@ -191,7 +191,8 @@ impl Ends {
         }
     }
 
-    /// Waits until each has begun, or has ended without; raises nothing. Returns which have begun.
+    /// Waits until each direction has begun, or has ended without beginning. Raises nothing. Returns which ones have
+    /// begun.
     fn wait_until_begun(&self) -> [bool; 2] {
         loop {
             {
@@ -216,7 +217,7 @@ impl<'a> Way<'a> {
         Self { ends, index }
     }
 
-    /// Runs it. A kill that the copying does not turn into an error is one all the same.
+    /// Runs the direction. A kill that unwinds the copying becomes its error.
     fn go(self, copy: impl FnOnce() -> io::Result<u64>) {
         self.ends.state().begun[self.index] = true;
         self.ends.news.wake_all();

@@ -1,6 +1,6 @@
 //! A lock whose wait returns exceptions as errors, for calls that return `io::Result`.
 //!
-//! Invariant: whoever has taken the raw lock touches the value, until the lock is let go.
+//! Invariant: only the thread that has taken the raw lock touches the value, until it releases the lock.
 #![allow(unsafe_code, reason = "a lock hands out what it guards")]
 
 use std::cell::UnsafeCell;
@@ -26,13 +26,13 @@ impl<T> Gate<T> {
         }
     }
 
-    /// A blocking call; an exception unwinds.
+    /// Takes the lock. A blocking call; an exception unwinds.
     pub(super) fn lock(&self) -> Pass<'_, T> {
         self.raw.take();
         Pass::new(self)
     }
 
-    /// A blocking call.
+    /// Takes the lock. A blocking call.
     ///
     /// # Errors
     /// An exception has ended the wait.
@@ -43,10 +43,10 @@ impl<T> Gate<T> {
     }
 }
 
-/// The right to the value.
+/// The right to use the value.
 pub(super) struct Pass<'a, T> {
     gate: &'a Gate<T>,
-    /// It stays with the thread that took the lock, and may be shared only where the value may.
+    /// A pass stays with the thread that took the lock. It may be shared only if the value may.
     marker: PhantomData<(&'a mut T, *const ())>,
 }
 

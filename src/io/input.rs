@@ -29,16 +29,16 @@ pub struct Stdin(());
 /// ```
 pub struct StdinLock<'a>(Pass<'a, BufReader<Raw>>);
 
-/// What the buffer is filled from.
+/// Where the buffer gets its bytes.
 struct Raw(Fd<io::Stdin>);
 
 static INPUT: OnceLock<Gate<BufReader<Raw>>> = OnceLock::new();
 
-/// Returns a handle to standard input, whose reads suspend the green thread.
+/// Returns a handle to standard input. Its reads suspend the green thread.
 ///
-/// It has a buffer of its own, apart from that of [`std::io::stdin`]: a program uses one of the two. On a pipe, a
-/// socket and an ordinary file an exception (a limit, a `kill`) ends a read; on a terminal it does as long as no line
-/// is there. A closed standard input is an empty one.
+/// It has a buffer of its own, apart from that of [`std::io::stdin`], so a program uses only one of the two. On a
+/// pipe, a socket and an ordinary file an exception (a limit, a `kill`) ends a read. On a terminal it does so as long
+/// as no line is there. A closed standard input reads as an empty one.
 ///
 /// # Examples
 /// ```no_run
@@ -74,28 +74,29 @@ impl Read for Raw {
 }
 
 impl Stdin {
-    /// Tells if it is a terminal; std's `IsTerminal` cannot be implemented elsewhere.
+    /// Tells if it is a terminal. Other crates cannot implement std's `IsTerminal`.
     pub fn is_terminal(&self) -> bool {
         io::stdin().is_terminal()
     }
 
-    /// Waits until no other thread reads. A blocking call, in which an exception unwinds.
+    /// Waits until no other thread reads. A blocking call; an exception unwinds.
     pub fn lock(&self) -> StdinLock<'static> {
         StdinLock(input().lock())
     }
 
-    /// Reads a line and appends it with its line feed. Returns how many bytes it has; 0: the input has ended.
+    /// Reads a line and appends it to `buffer` with its line feed. Returns the number of bytes; 0 at the end of the
+    /// input.
     ///
     /// # Errors
-    /// The system's; `InvalidData` for text that is not UTF-8; an exception. After that `buffer` holds what was read of the
-    /// line, and the next call appends the rest; if the line was cut inside a character, or the exception unwinds, that
-    /// part is lost.
+    /// The system's; `InvalidData` for text that is not UTF-8; an exception. After an error `buffer` holds the part
+    /// of the line that was read, and the next call appends the rest. That part is lost if the line was cut inside a
+    /// character, or if the exception unwinds.
     pub fn read_line(&self, buffer: &mut String) -> io::Result<usize> {
         lock_io()?.read_line(buffer)
     }
 
-    /// Returns the lines to come, without their line feeds. Holds the lock. An exception in the middle of a line loses the
-    /// line's beginning.
+    /// Returns the lines that follow, without their line feeds. The iterator holds the lock. An exception in the
+    /// middle of a line loses the line's beginning.
     pub fn lines(self) -> Lines<StdinLock<'static>> {
         self.lock().lines()
     }

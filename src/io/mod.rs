@@ -1,8 +1,8 @@
 //! Standard input and output, and copying: the functions of `std::io` that wait, for green threads.
 //!
-//! `weald::io` has std's names: what waits is weald's own, the rest is std's, re-exported. So a program says
-//! `use weald::io` where it said `use std::io`. Sockets, files and pipes of weald are std's [`Read`] and [`Write`]
-//! anyway.
+//! `weald::io` has std's names. Functions that wait are weald's own; the rest is std's, re-exported. So a program
+//! writes `use weald::io` in place of `use std::io`. Sockets, files and pipes of weald implement std's [`Read`] and
+//! [`Write`].
 //!
 //! | file          | holds                                         |
 //! |---------------|-----------------------------------------------|
@@ -38,16 +38,18 @@ pub use self::both_ways::{Duplex, copy_bidirectional};
 pub use self::input::{Stdin, StdinLock, stdin};
 pub use self::output::{Stderr, StderrLock, Stdout, StdoutLock, stderr, stdout};
 
-/// So many bytes are moved at once: few system calls for a fast connection, little memory for ten thousand slow ones.
+/// How many bytes are moved at once. That is few system calls for a fast connection and little memory for ten
+/// thousand slow ones.
 const PIECE: usize = 16 << 10;
 
-/// Reads to the end and writes what was read. Returns how many bytes; see [`std::io::copy`].
+/// Reads to the end and writes what was read. Returns the number of bytes; see [`std::io::copy`].
 ///
-/// The buffer of 16 KiB lies on the heap, as a green thread's stack may be small. A blocking call where the reads
-/// and writes are.
+/// The buffer of 16 KiB is on the heap, as a green thread's stack may be small. It is a blocking call if the reads or
+/// writes are.
 ///
 /// # Errors
-/// The first error of a read or a write. What was read before is written, but for what this write was to write.
+/// The first error of a read or a write. All bytes that were read before are written, except those that the failed
+/// write was to write.
 ///
 /// # Examples
 /// ```
@@ -77,7 +79,7 @@ where
     }
 }
 
-/// The descriptor with one of the numbers 0 to 2.
+/// Returns a standard descriptor, with a number from 0 to 2.
 #[allow(unsafe_code, reason = "as std's")]
 fn standard(number: RawFd) -> BorrowedFd<'static> {
     // SAFETY: a program keeps its standard descriptors open; std's handles rely on that too.

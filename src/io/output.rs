@@ -9,14 +9,14 @@ use weald_net::Fd;
 
 use super::gate::{Gate, Pass};
 
-/// Returns a handle to standard output, whose writes suspend the green thread while nobody reads.
+/// Returns a handle to standard output. Its writes suspend the green thread while the reader is slow.
 ///
-/// Unlike std's it has no buffer: each write is a system call, nothing is left behind when the process ends, and what
-/// [`writeln!`] or [`write!`] formats is written in one piece. A program that writes much puts a
-/// [`BufWriter`](io::BufWriter) or a [`LineWriter`](io::LineWriter) around its lock. `println!` goes by std's handle
-/// and its buffer; a line of at most 4096 bytes of one is never cut by the other, an exception in the middle of a longer one leaves
-/// its beginning written, and what `print!` has begun without a line feed comes out
-/// later. A closed standard output takes everything and drops it, as std's.
+/// Unlike std's handle it has no buffer. Each write is a system call, nothing is left behind when the process ends,
+/// and the text of a [`writeln!`] or [`write!`] is written in one piece. A program that writes much can put a
+/// [`BufWriter`](io::BufWriter) or a [`LineWriter`](io::LineWriter) around the lock. `println!` uses std's handle and
+/// its buffer. Neither handle cuts a line of at most 4096 bytes of the other one. An exception in the middle of a
+/// longer line leaves its beginning written. Text that `print!` has begun without a line feed comes out later. A
+/// closed standard output takes everything and drops it, as std's does.
 ///
 /// # Examples
 /// ```
@@ -29,7 +29,7 @@ pub fn stdout() -> Stdout {
     Stdout(())
 }
 
-/// Returns a handle to standard error, whose writes suspend the green thread while nobody reads; as [`stdout`].
+/// Returns a handle to standard error. Its writes suspend the green thread while the reader is slow; see [`stdout`].
 ///
 /// # Examples
 /// ```
@@ -57,7 +57,7 @@ impl<T: AsFd> Write for Raw<T> {
         Ok(())
     }
 
-    /// In one piece: others' lines come before it or after it.
+    /// Writes the text in one piece: lines of other threads come before it or after it.
     fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
         match text.as_str() {
             Some(text) => self.write_all(text.as_bytes()),
@@ -73,14 +73,14 @@ macro_rules! output {
         #[doc = concat!("The process's standard ", $what, ". All handles share one lock.")]
         ///
         /// # Examples
-        /// See the module's.
+        /// See [`stdout`] and [`stderr`].
         #[derive(Debug)]
         pub struct $handle(());
 
         #[doc = concat!("The right to write to standard ", $what, ".")]
         ///
         /// # Examples
-        /// See the module's.
+        /// See [`stdout`] and [`stderr`].
         pub struct $lock<'a>(Pass<'a, Raw<io::$handle>>);
 
         impl $handle {
@@ -88,13 +88,13 @@ macro_rules! output {
                 $gate.get_or_init(|| Gate::new(Raw(Fd::new($std()))))
             }
 
-            /// Tells if it is a terminal; std's `IsTerminal` cannot be implemented elsewhere.
+            /// Tells if it is a terminal. Other crates cannot implement std's `IsTerminal`.
             pub fn is_terminal(&self) -> bool {
                 $std().is_terminal()
             }
 
-            /// Waits until no other thread writes. A blocking call, in which an exception unwinds. Unlike std's lock it
-            /// cannot be taken twice: a thread that holds it and writes by another handle waits for itself for ever.
+            /// Waits until no other thread writes. A blocking call; an exception unwinds. Unlike std's lock it cannot
+            /// be taken twice: a thread that holds the lock and writes by another handle waits for itself for ever.
             pub fn lock(&self) -> $lock<'static> {
                 $lock(Self::gate().lock())
             }
@@ -110,7 +110,7 @@ macro_rules! output {
             }
 
             fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
-                // Before the lock is taken: what is formatted may write to the same stream.
+                // The text is formatted before the lock is taken, as the formatting may write to the same stream.
                 if let Some(text) = text.as_str() {
                     return self.write_all(text.as_bytes());
                 }

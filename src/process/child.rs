@@ -11,19 +11,20 @@ use super::pipes::{ChildStderr, ChildStdin, ChildStdout};
 /// As much as a pipe holds by default: pipe(7).
 const PIECE: usize = 64 << 10;
 
-/// So long a drop waits for the end of a child that it has killed. Most are gone in less than a millisecond, on a busy
-/// machine in some tenths of a second; one that waits for a disk may take as long as the disk.
+/// How long a drop waits for the end of a child that it has killed. Most children are gone in less than a
+/// millisecond, on a busy machine in some tenths of a second. A child that waits for a disk may take as long as the
+/// disk.
 const LONGEST_DROP: Duration = Duration::from_secs(5);
 
-/// Children that run on without a handle; each is waited for once it has ended, when another child is started or
+/// Children that run on without a handle. Each one that has ended is waited for when another child is started or
 /// dropped, so that few stay as zombies.
 static LEFT: Mutex<Vec<process::Child>> = Mutex::new(Vec::new());
 
 /// A child process; from [`Command::spawn`](super::Command::spawn). The interface is that of [`std::process::Child`].
 ///
-/// Dropping it neither ends the child nor waits for it, unless
-/// [`kill_on_drop`](super::Command::kill_on_drop) was said. The parent waits for a dropped child that has ended when it
-/// next starts or drops one, so that it does not stay a zombie for long.
+/// Dropping it neither ends the child nor waits for it, unless [`kill_on_drop`](super::Command::kill_on_drop) was
+/// set. When the parent next starts or drops a child, it waits for the dropped children that have ended. So they do
+/// not stay zombies for long.
 ///
 /// # Examples
 /// ```
@@ -46,16 +47,16 @@ static LEFT: Mutex<Vec<process::Child>> = Mutex::new(Vec::new());
 /// ```
 #[derive(Debug)]
 pub struct Child {
-    /// Where the child reads, if it was [piped](super::Stdio::piped).
+    /// The child's standard input, if it was [piped](super::Stdio::piped).
     pub stdin: Option<ChildStdin>,
-    /// What the child writes, if it was piped.
+    /// The child's standard output, if it was piped.
     pub stdout: Option<ChildStdout>,
-    /// What the child writes as errors, if it was piped.
+    /// The child's standard error, if it was piped.
     pub stderr: Option<ChildStderr>,
     handle: Handle,
 }
 
-/// What ends, or not, when a `Child` is dropped.
+/// What a drop of a `Child` may end.
 #[derive(Debug)]
 struct Handle {
     /// `None` only while it is being dropped.
@@ -83,8 +84,8 @@ impl Child {
         self.handle.child().id()
     }
 
-    /// Asks the system to end the child at once (`SIGKILL`). Returns before it has ended; [`wait`](Self::wait) waits
-    /// for that. `Ok` for a child that was waited for already.
+    /// Asks the system to end the child at once (`SIGKILL`). Returns before the child has ended; [`wait`](Self::wait)
+    /// waits for that. Returns `Ok` for a child that was waited for already.
     ///
     /// # Errors
     /// The system's.
@@ -92,26 +93,27 @@ impl Child {
         self.handle.child_mut().kill()
     }
 
-    /// Waits until the child has ended. Closes its standard input first, if that is still here.
+    /// Waits until the child has ended. Closes its standard input first, if the handle still has it.
     ///
-    /// A blocking call. After an exception the child is as it was.
+    /// A blocking call. An exception leaves the child as it was.
     ///
     /// # Errors
     /// The system's; an exception.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         drop(self.stdin.take());
         loop {
-            // Without a limit it ends with a status.
+            // Without a deadline the wait ends with a status.
             if let Some(status) = self.handle.wait(None)? {
                 return Ok(status);
             }
         }
     }
 
-    /// As [`wait`](Self::wait), at most for so long. `None`: the child still runs, and its standard input is closed.
+    /// Waits as [`wait`](Self::wait) does, at most for `limit`. `None`: the child still runs, and its standard input
+    /// is closed.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait).
+    /// Those of [`wait`](Self::wait).
     ///
     /// # Examples
     /// ```
@@ -129,7 +131,7 @@ impl Child {
         self.handle.wait(weald_scheduler::io::deadline(limit))
     }
 
-    /// Returns how the child has ended. `None`: it runs. Never waits.
+    /// Returns how the child has ended, or `None` while it runs. Never waits.
     ///
     /// # Errors
     /// The system's.
@@ -137,9 +139,10 @@ impl Child {
         self.handle.child_mut().try_wait()
     }
 
-    /// Closes the child's standard input, reads what it writes, both ways at the same time, and waits until it has ended.
+    /// Closes the child's standard input, reads its output and its errors at the same time, and waits until it has
+    /// ended.
     ///
-    /// A blocking call. After an exception what was read is lost, and the child is dropped.
+    /// A blocking call. After an exception the output that was read is lost, and the child is dropped.
     ///
     /// # Errors
     /// The system's; an exception.
@@ -161,8 +164,8 @@ impl Child {
     }
 }
 
-/// Reads two pipes to their ends, each when it has something: who waits for one while the other is full waits for
-/// ever.
+/// Reads two pipes to their ends, each when it has something. Reading one pipe to its end first could wait for ever,
+/// while the child waits because the other pipe is full.
 fn read_both(
     out: ChildStdout,
     stdout: &mut Vec<u8>,
@@ -192,7 +195,7 @@ fn read_both(
     Ok(())
 }
 
-/// False: the pipe has ended.
+/// Returns false if the pipe has ended.
 fn read_some(mut pipe: impl Read, piece: &mut [u8], read: &mut Vec<u8>) -> io::Result<bool> {
     let count = pipe.read(piece)?;
     read.extend_from_slice(&piece[..count]);
@@ -212,7 +215,7 @@ impl Handle {
             .expect("it is there until it is dropped")
     }
 
-    /// `None`: the deadline has passed.
+    /// Waits for the end of the child. Returns `None` if the deadline has passed.
     fn wait(&mut self, deadline: Option<Instant>) -> io::Result<Option<ExitStatus>> {
         weald_scheduler::io::enter()?;
         let mut asked = 0;
@@ -238,13 +241,13 @@ impl Drop for Handle {
         let Some(mut child) = self.child.take() else {
             return;
         };
-        // An error: somebody else has waited for it.
+        // An error means that somebody else has waited for the child.
         let has_ended = |child: &mut process::Child| !matches!(child.try_wait(), Ok(None));
         if has_ended(&mut child) {
             return;
         }
         if self.kill_on_drop {
-            // It may have ended this moment.
+            // The child may have ended at this moment.
             let _ = child.kill();
             let end = Instant::now() + LONGEST_DROP;
             let mut pause = Duration::from_micros(50);
@@ -260,7 +263,7 @@ impl Drop for Handle {
     }
 }
 
-/// Waits for those of the children without a handle that have ended, and adds one.
+/// Waits for those children without a handle that have ended, and adds one.
 pub(super) fn sweep(more: Option<process::Child>) {
     let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
     left.extend(more);

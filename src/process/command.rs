@@ -1,4 +1,4 @@
-//! How a child is started.
+//! Starting a child.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,8 +9,8 @@ use std::process::{self, CommandArgs, CommandEnvs, ExitStatus, Output, Stdio};
 use super::Child;
 use super::child::sweep;
 
-/// How a child process is started; the interface is that of [`std::process::Command`], and a method that is not
-/// described here does what std's does.
+/// A program to start as a child process. The interface is that of [`std::process::Command`], and a method that is
+/// not described here does what std's does.
 ///
 /// # Examples
 /// ```
@@ -26,13 +26,13 @@ use super::child::sweep;
 #[derive(Debug)]
 pub struct Command {
     std: process::Command,
-    /// Of standard input, output and error: the program has said what it is.
+    /// For standard input, output and error: whether the program has set it.
     said: [bool; 3],
     kill_on_drop: Option<bool>,
 }
 
 impl Command {
-    /// Returns what starts a program, by its name or its path, without arguments.
+    /// Returns a command that starts a program, given by its name or its path, without arguments.
     pub fn new<S: AsRef<OsStr>>(program: S) -> Self {
         Self {
             std: process::Command::new(program),
@@ -74,19 +74,19 @@ impl Command {
         self
     }
 
-    /// Takes a variable out of the child's environment.
+    /// Removes a variable from the child's environment.
     pub fn env_remove<K: AsRef<OsStr>>(&mut self, key: K) -> &mut Self {
         self.std.env_remove(key);
         self
     }
 
-    /// Takes all variables out of the child's environment.
+    /// Removes all variables from the child's environment.
     pub fn env_clear(&mut self) -> &mut Self {
         self.std.env_clear();
         self
     }
 
-    /// Sets the folder that the child starts in.
+    /// Sets the child's working folder.
     pub fn current_dir<P: AsRef<Path>>(&mut self, dir: P) -> &mut Self {
         self.std.current_dir(dir);
         self
@@ -113,12 +113,12 @@ impl Command {
         self
     }
 
-    /// Kills the child when its [`Child`] is dropped before it has ended, also when a green thread with a `Child` on its
-    /// stack is killed or a limit unwinds it, and waits for its end, five seconds at most (a child that waits
-    /// for a disk cannot end before that has answered).
+    /// Sets if the child is killed when its [`Child`] is dropped before the child has ended. That also happens when a
+    /// green thread with a `Child` on its stack is killed, or when a limit unwinds it. The drop waits for the end of
+    /// the child, five seconds at most (a child that waits for a disk cannot end before the disk has answered).
     ///
-    /// If not said: not for [`spawn`](Self::spawn), as with std; but for [`output`](Self::output) and
-    /// [`status`](Self::status), which have the only handle to the child.
+    /// The default for [`spawn`](Self::spawn) is false, as with std. The default for [`output`](Self::output) and
+    /// [`status`](Self::status), which have the only handle to the child, is true.
     ///
     /// # Examples
     /// ```
@@ -145,66 +145,66 @@ impl Command {
         self
     }
 
-    /// Sets the name that the child sees as its own; see [`CommandExt::arg0`](std::os::unix::process::CommandExt::arg0).
+    /// Sets the name of the program as the child sees it; see
+    /// [`CommandExt::arg0`](std::os::unix::process::CommandExt::arg0).
     pub fn arg0<S: AsRef<OsStr>>(&mut self, arg: S) -> &mut Self {
         self.std.arg0(arg);
         self
     }
 
-    /// Sets the child's process group; 0: one of its own. See
+    /// Sets the child's process group; 0 makes a new group. See
     /// [`CommandExt::process_group`](std::os::unix::process::CommandExt::process_group).
     pub fn process_group(&mut self, pgroup: i32) -> &mut Self {
         self.std.process_group(pgroup);
         self
     }
 
-    /// Runs a closure in the child, before the program; see
+    /// Runs a closure in the child before the program; see
     /// [`CommandExt::pre_exec`](std::os::unix::process::CommandExt::pre_exec).
     ///
     /// # Safety
-    /// As std's: the child is a copy of a process with several threads of which only one lives on. The closure may
-    /// call what is safe in a signal handler, and nothing of weald's.
+    /// Those of std's function: the child is a copy of a process with several threads, and only one of them lives on.
+    /// The closure may call only what is safe in a signal handler, and nothing of weald's.
     #[allow(unsafe_code, reason = "as std's")]
     pub unsafe fn pre_exec<F>(&mut self, f: F) -> &mut Self
     where
         F: FnMut() -> io::Result<()> + Send + Sync + 'static,
     {
-        // SAFETY: by the caller's contract, which is the same.
+        // SAFETY: the caller's contract is that of std's function.
         unsafe { self.std.pre_exec(f) };
         self
     }
 
-    /// Starts the child. Its standard input, output and error are the parent's if not said otherwise.
+    /// Starts the child. By default it has the parent's standard input, output and error.
     ///
     /// A blocking call: it returns once the system has loaded the program or has refused it.
     ///
     /// # Errors
-    /// The system's, also what it says of the program: `NotFound`, `PermissionDenied`; an exception, and then no
-    /// child was started.
+    /// The system's, also about the program: `NotFound`, `PermissionDenied`. An exception; then no child was started.
     pub fn spawn(&mut self) -> io::Result<Child> {
         self.start(false, false)
     }
 
-    /// Starts the child, waits until it has ended and returns how. Its standard input, output and error are the
-    /// parent's if not said otherwise.
+    /// Starts the child, waits until it has ended, and returns its status. By default it has the parent's standard
+    /// input, output and error.
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn); an exception, and then the child has been killed.
+    /// Those of [`spawn`](Self::spawn). An exception; then the child has been killed.
     pub fn status(&mut self) -> io::Result<ExitStatus> {
         self.start(true, false)?.wait()
     }
 
-    /// Starts the child, reads what it writes and waits until it has ended. If not said otherwise, its standard output
-    /// and standard error are read, and its standard input is empty.
+    /// Starts the child, reads its output and waits until it has ended. By default its standard output and standard
+    /// error are read, and its standard input is empty.
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn); an exception, and then the child has been killed.
+    /// Those of [`spawn`](Self::spawn). An exception; then the child has been killed.
     pub fn output(&mut self) -> io::Result<Output> {
         self.start(true, true)?.wait_with_output()
     }
 
-    /// Becomes the program: the process goes on as that, and all of its threads, green or not, are gone. Returns only
-    /// if that has failed. See [`CommandExt::exec`](std::os::unix::process::CommandExt::exec).
+    /// Replaces the process by the program; all threads of the process, green or not, are gone. Returns only if that
+    /// has failed. See [`CommandExt::exec`](std::os::unix::process::CommandExt::exec).
     pub fn exec(&mut self) -> io::Error {
         self.std.exec()
     }
@@ -219,7 +219,7 @@ impl Command {
         self.std.get_args()
     }
 
-    /// Returns the variables that were set (`Some`) or taken out (`None`).
+    /// Returns the variables that were set (`Some`) or removed (`None`).
     pub fn get_envs(&self) -> CommandEnvs<'_> {
         self.std.get_envs()
     }
@@ -229,11 +229,12 @@ impl Command {
         self.std.get_current_dir()
     }
 
-    /// `reads`: what the child writes is read, where nothing else was said.
+    /// Starts the child. With `reads`, its output and its errors are read unless the program has set them otherwise.
     fn start(&mut self, kills: bool, reads: bool) -> io::Result<Child> {
         let (std, said) = (&mut self.std, self.said);
         let child = weald_scheduler::io::blocking(true, || {
-            // Set and set back where no exception comes between: the next child may be one whose output is not read.
+            // No exception can come between setting these and setting them back. The next child may be one whose
+            // output is not read.
             if reads {
                 preset(std, said, [Stdio::null(), Stdio::piped(), Stdio::piped()]);
             }
@@ -248,7 +249,7 @@ impl Command {
     }
 }
 
-/// Sets standard input, output and error, but for those of which something was said.
+/// Sets those of standard input, output and error that the program has not set.
 fn preset(std: &mut std::process::Command, said: [bool; 3], streams: [Stdio; 3]) {
     let [stdin, stdout, stderr] = streams;
     if !said[0] {

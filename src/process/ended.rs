@@ -1,6 +1,6 @@
 //! Waiting for the end of a process.
 //!
-//! Nothing here takes the status of the process: that is `try_wait`'s. So a wait that is interrupted loses nothing.
+//! Nothing here takes the status of the process; `try_wait` does that. So a wait that is interrupted loses nothing.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,22 +12,22 @@ use std::os::fd::OwnedFd;
 use weald_net::Fd;
 use weald_scheduler::io::{WaitQueue, Woken};
 
-/// The first pause between two questions. It doubles.
+/// The first pause between two questions. Each pause is twice as long as the one before.
 const FIRST: Duration = Duration::from_micros(500);
-/// The longest one: as late may the end of a child be seen, and as often is asked: 50 times a second.
+/// The longest pause. The end of a child may be seen this late, and the system is asked 50 times a second.
 const LONGEST: Duration = Duration::from_millis(20);
 
-/// How one learns of the end of a process.
+/// How a wait learns of the end of a process.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
-    /// The process's descriptor; from the first wait on.
+    /// The descriptor of the process, from the first wait on.
     #[cfg(target_os = "linux")]
     fd: Option<Fd<OwnedFd>>,
 }
 
 impl Ended {
-    /// Waits until the process may have ended, or until the deadline; `try_wait` has to say. `asked` counts the calls
-    /// of one wait. A blocking call.
+    /// Waits until the process may have ended, or until the deadline. `try_wait` then tells if it has ended. `asked`
+    /// counts the calls of one wait. A blocking call.
     pub(super) fn wait(
         &mut self,
         id: u32,
@@ -39,7 +39,7 @@ impl Ended {
             if self.fd.is_none() {
                 self.fd = pidfd::open(id).map(Fd::new);
             }
-            // `try_wait` may not see at once what the descriptor says; then pauses keep this from being a loop.
+            // `try_wait` may not see at once what the descriptor tells. Then pauses keep this from spinning.
             if let Some(fd) = &self.fd
                 && asked == 0
             {
@@ -57,12 +57,12 @@ impl Ended {
     }
 }
 
-/// A pause that an exception ends, which it returns.
+/// Pauses. An exception ends the pause, and is returned.
 fn pause_until(end: Instant) -> io::Result<()> {
     pause(end, true)
 }
 
-/// A pause in which nothing is raised.
+/// Pauses without raising anything.
 pub(super) fn pause_quietly(pause_for: Duration) {
     let quiet = pause(Instant::now() + pause_for, false);
     debug_assert!(quiet.is_ok(), "the wait admits no exception");
@@ -84,8 +84,8 @@ fn pause(end: Instant, interruptible: bool) -> io::Result<()> {
 mod pidfd {
     use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
-    /// `None`: the kernel has no such call, a filter forbids it, there is no room for a descriptor, or the process
-    /// has been waited for by somebody else.
+    /// Opens a descriptor for the process. Returns `None` if the kernel has no such call, a filter forbids it, there
+    /// is no room for a descriptor, or somebody else has waited for the process.
     pub(super) fn open(id: u32) -> Option<OwnedFd> {
         // SAFETY: no pointers.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, id, 0) };

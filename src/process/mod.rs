@@ -12,18 +12,18 @@
 //! | `pipes.rs`   | `ChildStdin`, `ChildStdout`, `ChildStderr`   |
 //!
 //! # Limits, and children that outlive their parent
-//! An exception (`kill`, `throw`, a [`timeout`](crate::timeout())) ends a wait: the call returns it as an error, and the
-//! [`Child`] is still there, to be killed or waited for. A `Child` that is dropped runs on, as std's, unless
-//! [`Command::kill_on_drop`] was said. [`Command::output`] and [`Command::status`] have the only handle to their child, so
-//! they kill it if they are interrupted.
+//! An exception (`kill`, `throw`, a [`timeout`](crate::timeout())) ends a wait. The call returns it as an error, and
+//! the [`Child`] is still there, to be killed or waited for. A child whose `Child` is dropped runs on, as with std,
+//! unless [`Command::kill_on_drop`] was set. [`Command::output`] and [`Command::status`] have the only handle to
+//! their child, so they kill the child if they are interrupted.
 //!
 //! # Errors
-//! Those of std's namesakes, and exceptions. A child that cannot be started is an error of `spawn`, as with std: `NotFound` for
-//! a program that is not there.
+//! Those of std's namesakes, and exceptions. If a child cannot be started, `spawn` returns the error, as with std:
+//! `NotFound` if the program does not exist.
 //!
 //! # Platform-specific behavior
-//! On Linux a wait is told of the end by a descriptor (pidfd_open(2), Linux 5.3). Where there is none, it asks after
-//! pauses that grow to 20 ms. No signal handler is installed.
+//! On Linux a descriptor tells a wait of the end (pidfd_open(2), Linux 5.3). Without such a descriptor the wait asks
+//! after pauses that grow to 20 ms. No signal handler is installed.
 //!
 //! # Examples
 //! ```

@@ -20,7 +20,7 @@ macro_rules! pipe {
                 Self(Fd::new(pipe))
             }
 
-            /// Gives the pipe back as std has it.
+            /// Turns the pipe into std's type.
             pub fn into_std(self) -> process::$name {
                 self.0.into_inner()
             }
@@ -39,7 +39,7 @@ macro_rules! pipe {
         }
 
         impl From<$name> for Stdio {
-            /// For a pipe from one child to the next.
+            /// Lets the output of one child be the input of the next.
             fn from(pipe: $name) -> Self {
                 pipe.into_std().into()
             }

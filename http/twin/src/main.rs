@@ -51,7 +51,7 @@ async fn primes(Path(most): Path<String>) -> Result<String, StatusCode> {
         return Err(StatusCode::BAD_REQUEST);
     }
     let is_prime = |n: &u32| (2..=n.isqrt()).all(|d| !n.is_multiple_of(d));
-    // On a thread of its own: here the others would wait for it.
+    // The computation has a thread of its own: here other requests would wait for it.
     let count = tokio::task::spawn_blocking(move || (2..=most).filter(is_prime).count());
     let count = count.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(format!("{count}\n"))
