@@ -1,4 +1,4 @@
-//! Models of `net/src/source.rs`: a reader's calls against the events of its descriptor. The kernel
+//! Models of `net/src/source/mod.rs`: a reader's calls against the events of its descriptor. The kernel
 //! is a double: a count of messages, room for others, and one registered descriptor whose edges go to
 //! its slot. The last models have `select!` beside the calls, as `net/src/pollable.rs` makes it.
 //!
@@ -13,7 +13,7 @@
 #[macro_use]
 #[path = "../../scheduler/src/shim/for_models.rs"]
 mod for_models;
-#[path = "../../net/src/source.rs"]
+#[path = "../../net/src/source/mod.rs"]
 #[allow(
     dead_code,
     unreachable_pub,

@@ -15,10 +15,11 @@ use crate::source::Waits;
 use crate::tcp::{checked_backlog, connect_socket, each, new_socket};
 use crate::{TcpListener, TcpStream, UdpSocket};
 
-/// Options of sockets; what is not said is left as the system has it, but that listeners reuse their address.
+/// Options of sockets. An option that is not set stays as the system has it, except that listeners reuse their
+/// address.
 ///
-/// A listener's options are those of its connections too, on Linux: keep-alive, linger, user timeout, no delay and the
-/// sizes of buffers. [`apply`](Self::apply) sets them on a socket that is there already.
+/// On Linux the options of a listener also apply to its connections: keep-alive, linger, user timeout, no delay and
+/// the sizes of buffers. [`apply`](Self::apply) sets the options on a socket that exists already.
 ///
 /// # Examples
 /// ```
@@ -56,84 +57,86 @@ impl SocketBuilder {
         Self::default()
     }
 
-    /// Asks the peer after so long without a word whether it is still there (`SO_KEEPALIVE`, `TCP_KEEPIDLE`; whole
+    /// Sets after which silence the system asks the peer if it is still there (`SO_KEEPALIVE`, `TCP_KEEPIDLE`; whole
     /// seconds, at least one).
     pub fn keep_alive(mut self, idle: Duration) -> Self {
         self.keep_alive = Some(idle);
         self
     }
 
-    /// How long a question waits for its answer, and how many are asked before the connection is given up
-    /// (`TCP_KEEPINTVL`, `TCP_KEEPCNT`). Needs [`keep_alive`](Self::keep_alive).
+    /// Sets how long such a question waits for its answer, and how many questions are asked before the connection is
+    /// given up (`TCP_KEEPINTVL`, `TCP_KEEPCNT`). Needs [`keep_alive`](Self::keep_alive).
     pub fn keep_alive_probes(mut self, interval: Duration, count: u32) -> Self {
         self.probes = Some((interval, count));
         self
     }
 
-    /// What a close does with bytes that are under way (`SO_LINGER`, whole seconds). Zero: it resets the connection.
-    /// Else it waits for them, at most so long, and *holds up its OS thread* meanwhile.
+    /// Sets what a close does with bytes that are under way (`SO_LINGER`, whole seconds). With zero it resets the
+    /// connection. Otherwise it waits for them, at most for `limit`, and *blocks its OS thread* meanwhile.
     pub fn linger(mut self, limit: Duration) -> Self {
         self.linger = Some(limit);
         self
     }
 
-    /// How long written bytes may stay without an answer before the connection is given up (`TCP_USER_TIMEOUT`,
-    /// RFC 5482; milliseconds). Linux only.
+    /// Sets how long written bytes may stay unacknowledged before the connection is given up (`TCP_USER_TIMEOUT`, RFC
+    /// 5482; milliseconds). Linux only.
     pub fn user_timeout(mut self, limit: Duration) -> Self {
         self.user_timeout = Some(limit);
         self
     }
 
-    /// Sends small writes at once (`TCP_NODELAY`).
+    /// Sets if small writes are sent at once (`TCP_NODELAY`).
     pub fn nodelay(mut self, nodelay: bool) -> Self {
         self.nodelay = Some(nodelay);
         self
     }
 
-    /// How many bytes the kernel keeps that nobody has read (`SO_RCVBUF`; Linux doubles it).
+    /// Sets how many received bytes the kernel keeps until they are read (`SO_RCVBUF`; Linux doubles it).
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.receive_buffer = Some(bytes);
         self
     }
 
-    /// How many bytes the kernel keeps that have not arrived (`SO_SNDBUF`; Linux doubles it).
+    /// Sets how many sent bytes the kernel keeps until they have arrived (`SO_SNDBUF`; Linux doubles it).
     pub fn send_buffer(mut self, bytes: usize) -> Self {
         self.send_buffer = Some(bytes);
         self
     }
 
-    /// Lets several sockets have one address and port, among which the kernel spreads connections and datagrams
+    /// Sets if several sockets may have one address and port. The kernel spreads connections and datagrams among them
     /// (`SO_REUSEPORT`).
     pub fn reuse_port(mut self, reuse: bool) -> Self {
         self.reuse_port = reuse;
         self
     }
 
-    /// Whether a socket of IPv6 takes IPv6 alone (`IPV6_V6ONLY`).
+    /// Sets if an IPv6 socket takes only IPv6 (`IPV6_V6ONLY`).
     pub fn only_v6(mut self, only_v6: bool) -> Self {
         self.only_v6 = Some(only_v6);
         self
     }
 
-    /// Sends and takes data with the first packet of a connection (TCP Fast Open, RFC 7413). Of a listener `pending` is
-    /// how many such connections may wait for their handshake; of `connect` any number switches it on, and the
-    /// connection is made with the first write. Linux only, and as the system's `net.ipv4.tcp_fastopen` allows.
+    /// Sends and takes data with the first packet of a connection (TCP Fast Open, RFC 7413). For a listener,
+    /// `pending` is how many such connections may wait for their handshake. For `connect` any number switches it on,
+    /// and the first write makes the connection. Linux only, as far as the system's `net.ipv4.tcp_fastopen` allows
+    /// it.
     pub fn fast_open(mut self, pending: u32) -> Self {
         self.fast_open = Some(pending);
         self
     }
 
-    /// The address that `connect` comes from; port 0 takes any. Only addresses of its family are tried.
+    /// Sets the local address of `connect`; port 0 takes any port. Only addresses of the same family are tried.
     pub fn local_addr(mut self, local: SocketAddr) -> Self {
         self.local = Some(local);
         self
     }
 
-    /// Listens for connections at the first of the addresses where that works, with `SO_REUSEADDR` and room for
-    /// `backlog` connections before `accept`: 1 to 65535.
+    /// Listens for connections at the first of the addresses that works, with `SO_REUSEADDR`. `backlog` is how many
+    /// connections may wait before `accept`: 1 to 65535.
     ///
     /// # Errors
-    /// `InvalidInput` for a backlog out of its range; `Unsupported` for an option that the system has not; the system's.
+    /// `InvalidInput` for a backlog out of its range; `Unsupported` for an option that the system does not have; the
+    /// system's.
     pub fn listen(&self, addr: impl ToSocketAddrs, backlog: u32) -> io::Result<TcpListener> {
         let backlog = checked_backlog(backlog)?;
         each(&resolve(addr)?, |addr| {
@@ -150,12 +153,12 @@ impl SocketBuilder {
         })
     }
 
-    /// Connects to the one of the addresses that answers first; as [`connect_tcp`](crate::connect_tcp). A blocking
+    /// Connects to that one of the addresses that answers first; see [`connect_tcp`](crate::connect_tcp). A blocking
     /// call.
     ///
     /// # Errors
-    /// As [`connect_tcp`](crate::connect_tcp); `Unsupported` for an option that the system has not; `InvalidInput` if no address is of
-    /// the local one's family.
+    /// Those of [`connect_tcp`](crate::connect_tcp); `Unsupported` for an option that the system does not have;
+    /// `InvalidInput` if no address is of the local address's family.
     pub fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
         let mut addrs = resolve(addr)?;
         if let Some(local) = self.local {
@@ -181,7 +184,7 @@ impl SocketBuilder {
         })
     }
 
-    /// Binds a datagram socket to the first of the addresses where that works. Options of TCP are left out.
+    /// Binds a datagram socket to the first of the addresses that works. Options of TCP are ignored.
     ///
     /// # Errors
     /// The system's.
@@ -195,11 +198,11 @@ impl SocketBuilder {
         })
     }
 
-    /// Sets the options on a TCP connection or listener that is there: keep-alive, linger, user timeout, no delay and the
-    /// sizes of buffers.
+    /// Sets the options on a TCP connection or listener that exists already: keep-alive, linger, user timeout, no
+    /// delay and the sizes of buffers.
     ///
     /// # Errors
-    /// `Unsupported` for an option that the system has not; the system's.
+    /// `Unsupported` for an option that the system does not have; the system's.
     ///
     /// # Examples
     /// ```
@@ -260,23 +263,23 @@ impl SocketBuilder {
     }
 }
 
-/// The kernel counts in an `int`.
+/// The kernel counts seconds in an `int`.
 const MOST_SECONDS: u64 = i32::MAX as u64;
 
-/// Rounded up: to linger for zero seconds is to reset the connection. At most `most`.
+/// Returns whole seconds, rounded up, at most `most`. (Lingering for zero seconds would reset the connection.)
 fn whole_seconds(time: Duration, most: u64) -> Duration {
     let up = u64::from(time.subsec_nanos() > 0);
     Duration::from_secs(time.as_secs().saturating_add(up).min(most))
 }
 
-/// Pauses between probes are whole seconds, from 1 to 32,767 (tcp(7)).
+/// Returns a pause between probes: whole seconds, from 1 to 32,767 (tcp(7)).
 fn pause(time: Duration) -> Duration {
     whole_seconds(time, 32_767).max(Duration::from_secs(1))
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn user_timeout(socket: &Socket, limit: Duration) -> io::Result<()> {
-    // Zero would switch it off.
+    // Zero would switch the timeout off.
     socket.set_tcp_user_timeout(Some(limit.max(Duration::from_millis(1))))
 }
 

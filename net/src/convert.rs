@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::fd::Fd;
 
-/// Makes whatever has a descriptor green, as [`Fd::new`]: an `OwnedFd`, a pipe, a borrowed one.
+/// Makes anything that has a descriptor green, as [`Fd::new`] does: an `OwnedFd`, a pipe, a borrowed descriptor.
 impl<T: AsFd> From<T> for Fd<T> {
     fn from(inner: T) -> Self {
         Self::new(inner)

@@ -1,6 +1,7 @@
-//! What green sockets have in common with their namesakes of std: descriptors, timeouts, reading and writing. Macros, a face each.
+//! What green sockets have in common with their namesakes of std: descriptors, timeouts, reading and writing. Each
+//! part is a macro.
 
-/// What all green sockets have of descriptors and std. `true`: its calls need `O_NONBLOCK`.
+/// The parts of descriptors and of std that all green sockets have. `true`: the socket's calls need `O_NONBLOCK`.
 macro_rules! descriptor {
     ($green:ident, $std:ty, $nonblocking:literal) => {
         impl ::std::panic::UnwindSafe for $green {}
@@ -26,7 +27,7 @@ macro_rules! descriptor {
 
         impl ::std::os::fd::FromRawFd for $green {
             unsafe fn from_raw_fd(fd: ::std::os::fd::RawFd) -> Self {
-                // SAFETY: by the caller's contract, which is the same.
+                // SAFETY: the caller's contract is that of std's function.
                 unsafe { <::std::os::fd::OwnedFd as ::std::os::fd::FromRawFd>::from_raw_fd(fd) }
                     .into()
             }
@@ -47,7 +48,7 @@ macro_rules! descriptor {
         }
 
         impl From<$std> for $green {
-            /// Takes over the timeouts.
+            /// Takes over the timeouts `SO_RCVTIMEO` and `SO_SNDTIMEO`.
             fn from(socket: $std) -> Self {
                 ::std::os::fd::OwnedFd::from(socket).into()
             }
@@ -58,19 +59,18 @@ macro_rules! descriptor {
             reason = "the errors are those of the std namesakes"
         )]
         impl $green {
-            /// Gives std's socket back, which blocks; clones stay green. It has the timeouts that were
-            /// set last.
+            /// Returns std's socket, in blocking mode and with the timeouts that were set last. Clones stay green.
             pub fn into_std(self) -> $std {
                 ::std::os::fd::OwnedFd::from(self).into()
             }
 
-            /// Gets and clears `SO_ERROR`.
+            /// Returns and clears `SO_ERROR`.
             pub fn take_error(&self) -> ::std::io::Result<Option<::std::io::Error>> {
                 self.0.socket().take_error()
             }
 
-            /// With `true` a call that would wait returns `WouldBlock`. A flag of ours, shared by
-            /// the clones: the open file's `O_NONBLOCK` is left alone.
+            /// With `true`, a call that would wait returns `WouldBlock`. The flag is weald's own and shared by the
+            /// clones. The `O_NONBLOCK` of the open file stays as it is.
             #[allow(clippy::unnecessary_wraps, reason = "std's signature")]
             pub fn set_nonblocking(&self, nonblocking: bool) -> ::std::io::Result<()> {
                 self.0.set_nonblocking(nonblocking);
@@ -97,7 +97,7 @@ macro_rules! timeouts {
             reason = "the errors are those of the std namesakes"
         )]
         impl $green {
-            /// Bounds how long a read waits; `None`: not at all. Zero is `InvalidInput`.
+            /// Sets how long a read waits at most; `None` sets no bound. Zero is `InvalidInput`.
             pub fn set_read_timeout(
                 &self,
                 timeout: Option<::std::time::Duration>,
@@ -105,7 +105,7 @@ macro_rules! timeouts {
                 self.0.set_timeout($crate::source::Direction::Read, timeout)
             }
 
-            /// Bounds how long a write waits; `None`: not at all. Zero is `InvalidInput`.
+            /// Sets how long a write waits at most; `None` sets no bound. Zero is `InvalidInput`.
             pub fn set_write_timeout(
                 &self,
                 timeout: Option<::std::time::Duration>,
@@ -114,13 +114,13 @@ macro_rules! timeouts {
                     .set_timeout($crate::source::Direction::Write, timeout)
             }
 
-            /// The bound, exactly as it was set.
+            /// Returns the bound, exactly as it was set.
             #[allow(clippy::unnecessary_wraps, reason = "std's signature")]
             pub fn read_timeout(&self) -> ::std::io::Result<Option<::std::time::Duration>> {
                 Ok(self.0.get_timeout($crate::source::Direction::Read))
             }
 
-            /// The bound, exactly as it was set.
+            /// Returns the bound, exactly as it was set.
             #[allow(clippy::unnecessary_wraps, reason = "std's signature")]
             pub fn write_timeout(&self) -> ::std::io::Result<Option<::std::time::Duration>> {
                 Ok(self.0.get_timeout($crate::source::Direction::Write))

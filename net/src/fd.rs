@@ -1,10 +1,10 @@
-//! Any descriptor made green: pipes, eventfds, terminals, whatever epoll takes; and ordinary files,
-//! which it does not take.
+//! Any descriptor made green: pipes, eventfds, terminals and all else that epoll takes; and ordinary files, which
+//! epoll does not take.
 //!
-//! `O_NONBLOCK` belongs to the open file, which the shell may share: it is left alone. Linux can be
-//! asked for a read or write that does not wait (`RWF_NOWAIT` of preadv2(2)), of pipes and sockets
-//! for instance. For the rest poll(2) is asked first, and as somebody else may be quicker, the call
-//! is made inside `blocking`. A write goes in pieces then, of which poll(2) says that they fit.
+//! `O_NONBLOCK` belongs to the open file, which the shell may share, so it stays as it is. For some kinds, pipes and
+//! sockets for instance, Linux can be asked for a read or write that does not wait (`RWF_NOWAIT` of preadv2(2)). For
+//! the others poll(2) is asked first. Another process may be quicker, so the call is made inside `blocking`. Such a
+//! write goes in pieces that fit, as far as poll(2) tells.
 #![allow(unsafe_code, reason = "preadv2, read and write of raw descriptors")]
 
 use std::cell::RefCell;
@@ -18,18 +18,18 @@ use crate::ask::{events, is_at_end, is_ready};
 use crate::pauses;
 use crate::source::{Direction, Got, Source, Waits};
 
-/// So much fits into a pipe or terminal that poll(2) calls writable: `PIPE_BUF` of Linux.
+/// This much fits into a pipe or a terminal that poll(2) calls writable: `PIPE_BUF` of Linux.
 const PIECE: usize = 4096;
 
 /// Any descriptor with green `readable`, `writable`, [`Read`] and [`Write`].
 ///
-/// Any number of green threads may wait on one `Fd`, and several `Fd`s may borrow one descriptor. The
-/// descriptor's `O_NONBLOCK` is neither needed nor changed. An ordinary file is always ready; its
-/// calls are made inside [`blocking`](weald_scheduler::blocking()). So are those of a terminal and of
-/// whatever else has no call that does not wait, once poll(2) says that they are ready. Such a call is
-/// not ended by an exception, a kill and a limit included: if another process takes the line from the
-/// terminal first, the call waits for the next line, and the exception is raised after that. Writing to a pipe that nobody
-/// reads raises `SIGPIPE` unless the program ignores it, as Rust programs do.
+/// Any number of green threads may wait on one `Fd`, and several `Fd`s may borrow one descriptor. The descriptor's
+/// `O_NONBLOCK` is neither needed nor changed. An ordinary file is always ready; its calls are made inside
+/// [`blocking`](weald_scheduler::blocking()). Terminals and other kinds that have no call without waiting are called
+/// inside `blocking` too, after poll(2) has called them ready. No exception ends such a call, nor does a kill or a
+/// limit. If another process takes the line from the terminal first, the call waits for the next line, and the
+/// exception is raised after that. Writing to a pipe that nobody reads raises `SIGPIPE`, unless the program ignores
+/// it, as Rust programs do.
 ///
 /// # Examples
 /// ```
@@ -46,22 +46,23 @@ const PIECE: usize = 4096;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Fd<T: AsFd> {
-    /// `None` only while it is being taken apart.
+    /// `None` only while the `Fd` is being taken apart.
     inner: Option<T>,
     source: Source,
-    /// epoll does not take it: it never waits.
+    /// epoll does not take the descriptor, so the `Fd` never waits.
     always_ready: AtomicBool,
-    /// A duplicate, registered in its place: another has registered the same number already.
+    /// A duplicate that is registered in place of the descriptor, because somebody else has registered its number
+    /// already.
     twin: OnceLock<OwnedFd>,
 }
 
-/// How one learns when to try again.
+/// How a call learns when to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadyBy {
     ByEvents,
-    /// It is always ready.
+    /// The descriptor is always ready.
     AtOnce,
-    /// By asking after pauses: there is no descriptor left for a twin.
+    /// It asks after pauses: there is no descriptor left for a twin.
     ByAsking,
 }
 
@@ -76,7 +77,7 @@ impl<T: AsFd> Fd<T> {
         }
     }
 
-    /// What it was made of.
+    /// Returns the value that this was made of.
     #[allow(clippy::missing_panics_doc, reason = "it never does")]
     pub fn get_ref(&self) -> &T {
         self.inner
@@ -84,7 +85,7 @@ impl<T: AsFd> Fd<T> {
             .expect("it is there until it is taken apart")
     }
 
-    /// Gives back what it was made of.
+    /// Gives back the value that this was made of.
     #[allow(clippy::missing_panics_doc, reason = "it never does")]
     pub fn into_inner(mut self) -> T {
         self.deregister();
@@ -133,7 +134,7 @@ impl<T: AsFd> Fd<T> {
             .map_or_else(|| self.as_raw_fd(), AsRawFd::as_raw_fd)
     }
 
-    /// Sees to it that events come, if it is of a kind that has any.
+    /// Makes sure that events come, if the descriptor is of a kind that has events.
     pub(crate) fn register(&self) -> io::Result<()> {
         if self.always_ready.load(Ordering::Relaxed) {
             return Ok(());
@@ -145,7 +146,7 @@ impl<T: AsFd> Fd<T> {
             }
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
                 let twin = self.get_ref().as_fd().try_clone_to_owned()?;
-                // If another was first, its duplicate is as good.
+                // If another thread was first, its duplicate serves as well.
                 let _ = self.twin.set(twin);
                 self.source.ensure_registered(self.registered())
             }
@@ -168,7 +169,7 @@ impl<T: AsFd> Fd<T> {
         self.source.deregister(self.registered());
     }
 
-    /// One call, tried until it need not wait.
+    /// Makes one call, and tries it until it need not wait.
     fn run(
         &self,
         direction: Direction,
@@ -201,7 +202,7 @@ impl<T: AsFd> Fd<T> {
                 .source
                 .run_untold(None, direction, Waits::Forever, try_once);
         }
-        // A socket that is at its end need not tell a read that does not wait, but one that may.
+        // At its end a socket need not tell that to a read that does not wait, but to a read that may wait.
         let ended = || {
             (direction == Direction::Read && is_at_end(fd)).then(|| {
                 match weald_scheduler::io::blocking(false, || make(How::Waiting)) {
@@ -232,8 +233,7 @@ impl<T: AsFd> Fd<T> {
         })
     }
 
-    /// Writes what there is room for, without waiting, and raises nothing; declines where that
-    /// cannot be asked for.
+    /// Writes what there is room for, without waiting, and raises nothing. Declines if the kernel has no such call.
     #[cfg(feature = "tls")]
     pub(crate) fn write_at_once(&self, buffer: &[u8]) -> io::Result<usize> {
         let declined = |_| io::ErrorKind::WouldBlock.into();
@@ -244,13 +244,13 @@ impl<T: AsFd> Fd<T> {
 /// How a call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
-    /// It must not wait.
+    /// The call must not wait.
     AtOnce,
-    /// It may.
+    /// The call may wait.
     Waiting,
 }
 
-/// This kernel has no call that does not wait, or not for this kind of descriptor.
+/// Tells if this kernel has no call without waiting, or none for this kind of descriptor.
 fn is_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
         || matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
@@ -286,10 +286,10 @@ mod at_once {
     use std::os::fd::RawFd;
 
     fn call(number: libc::c_long, fd: RawFd, slice: libc::iovec) -> io::Result<usize> {
-        // The offset, in two halves: where the file stands.
+        // The offset, in two halves, that means the position of the file.
         let here: libc::c_long = -1;
         let slice = &raw const slice;
-        // SAFETY: one slice, which the callers vouch for.
+        // SAFETY: there is one slice, which the callers vouch for.
         let result = unsafe { libc::syscall(number, fd, slice, 1, here, here, libc::RWF_NOWAIT) };
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
     }

@@ -1,24 +1,24 @@
-//! Green sockets: the interface of `std::net`, where a call that must wait suspends the green
-//! thread and not the worker. On a plain OS thread they block that thread.
+//! Green sockets with the interface of `std::net`. A call that must wait suspends the green thread and not the
+//! worker. On a plain OS thread it blocks that thread.
 //!
 //! | file        | holds                                                                    |
 //! |-------------|--------------------------------------------------------------------------|
-//! | `source.rs` | a registered descriptor: its readiness and who waits; the one wait loop  |
-//! | `socket.rs` | what all sockets are made of                                             |
+//! | `source/`   | a registered descriptor: its readiness and its waiters; the one wait loop |
+//! | `socket.rs` | the common parts of all sockets                                          |
 //! | `tcp.rs`    | streams and listeners                                                    |
 //! | `udp.rs`    | datagrams                                                                |
 //! | `unix/`     | the same over Unix sockets                                               |
 //! | `fd.rs`     | any descriptor                                                           |
 //! | `convert.rs`| from a descriptor to an `Fd`, and back                                   |
 //! | `builder.rs`| sockets with options                                                     |
-//! | `pauses.rs` | trying again after pauses, where nothing is told                         |
-//! | `poll.rs`   | what the kernel says of descriptors, and waiting for several             |
+//! | `pauses.rs` | trying again after pauses, where no event tells                          |
+//! | `poll.rs`   | what the kernel tells of descriptors, and waiting for several            |
 //! | `poll_set.rs`| the epoll instance of such a wait                                       |
 //! | `select.rs` | eventlet's `select`                                                      |
-//! | `resolve.rs`| names to addresses                                                       |
+//! | `resolve.rs`| from names to addresses                                                  |
 //! | `race.rs`   | connecting to a name with several addresses                              |
-//! | `server.rs` | `tcp_server` and its like                                                |
-//! | `shim.rs`   | what a model check has a double of                                       |
+//! | `server/`   | `tcp_server` and similar functions                                       |
+//! | `shim.rs`   | the parts that a model check replaces                                    |
 //! | `tls/`      | TLS over green streams                                                   |
 //! | `wrap.rs`   | std's sockets made green                                                 |
 //!
@@ -96,7 +96,7 @@ pub use crate::tls::{
     SslWriter, connect_ssl, connect_ssl_with, crypto_provider, ssl_listener, ssl_listener_with,
     ssl_server, ssl_server_with,
 };
-/// The version of rustls that weald speaks TLS with, for configurations of its own.
+/// The version of rustls that weald uses, for configurations of the program's own.
 #[cfg(feature = "tls")]
 pub use rustls;
 

@@ -1,8 +1,9 @@
-//! `SO_RCVLOWAT`: a read of a stream that waits takes nothing before so much is there. socket(7).
+//! `SO_RCVLOWAT`: a read of a stream that waits takes nothing before that many bytes are there. socket(7).
 //!
-//! The kernel heeds the mark in calls that may wait inside it, and ours never do. So a read of a socket that has a mark looks first how much
-//! there is. Who has no mark, which is nearly everybody, is asked once, and never as long as the program has not seen the
-//! descriptor: the mark is set by that.
+//! The kernel respects the mark only in calls that may wait inside it, and weald's calls never do. So before a read
+//! of a socket that has a mark, weald looks how many bytes there are. Nearly all sockets have no mark. Such a socket
+//! is asked once, and not at all as long as the program has not seen the descriptor, because the mark is set through
+//! the descriptor.
 #![allow(unsafe_code, reason = "getsockopt(2), ioctl(2)")]
 
 use std::os::fd::RawFd;
@@ -10,12 +11,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::ask::{is_at_end, is_ready};
 
-/// Whether the mark of an open file must be asked for. Shared by the clones of a socket.
+/// Whether the mark of an open file must be asked for. The clones of a socket share it.
 #[derive(Debug)]
 pub(crate) struct LowWater {
-    /// How often the program was given the means to set it.
+    /// How often the program got the means to set the mark.
     shown: AtomicU32,
-    /// `shown` when the file was asked and had none.
+    /// The value of `shown` when the file was asked and had no mark.
     had_none: AtomicU32,
 }
 
@@ -28,19 +29,20 @@ impl LowWater {
         }
     }
 
-    /// The program can set the mark from now on.
+    /// Notes that the program can set the mark from now on.
     pub(crate) fn may_be_set(&self) {
         self.shown.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// There may be a mark: a read that has waited for more may have left something, of which nothing is told again.
+    /// Tells if there may be a mark. With a mark a read that has waited for more may have left something, and nothing
+    /// tells of that again.
     #[inline]
     pub(crate) fn is_possible(&self) -> bool {
         self.shown.load(Ordering::Relaxed) != self.had_none.load(Ordering::Relaxed)
     }
 
-    /// A read that may wait has to wait: there are fewer bytes than the mark asks for and the reader has room for, and more
-    /// may come.
+    /// Tells if a read that may wait has to wait: there are fewer bytes than the mark asks for and than the reader
+    /// has room for, and more may come.
     #[inline]
     pub(crate) fn asks_for_more(&self, fd: RawFd, room: usize, is_tcp: bool) -> bool {
         self.is_possible() && self.asks(fd, room, is_tcp)
@@ -54,13 +56,13 @@ impl LowWater {
             self.had_none.store(shown, Ordering::Relaxed);
             return false;
         }
-        // Of TCP poll(2) goes by the mark; of a Unix stream it says that there is something.
+        // For TCP poll(2) respects the mark; for a Unix stream poll(2) tells of any byte.
         let events = if is_tcp { libc::POLLIN } else { 0 };
         there(fd) < mark.min(room) && !is_at_end(fd) && !is_ready(fd, events).unwrap_or(true)
     }
 }
 
-/// The mark. What is no socket has none.
+/// Returns the mark. A descriptor that is not a socket has none.
 fn mark(fd: RawFd) -> usize {
     let mut mark: libc::c_int = 0;
     #[allow(clippy::cast_possible_truncation, reason = "four")]
@@ -82,7 +84,7 @@ fn mark(fd: RawFd) -> usize {
     }
 }
 
-/// How many bytes can be read.
+/// Returns how many bytes can be read.
 fn there(fd: RawFd) -> usize {
     let mut there: libc::c_int = 0;
     // SAFETY: a pointer to a local.
@@ -90,7 +92,7 @@ fn there(fd: RawFd) -> usize {
     if answer == 0 {
         usize::try_from(there).unwrap_or(0)
     } else {
-        // Whatever it is, the read says it.
+        // The read itself tells what is wrong.
         usize::MAX
     }
 }

@@ -1,8 +1,8 @@
-//! Pauses between the tries of a call when nothing tells that it may succeed now.
+//! Pauses between the tries of a call, when nothing tells that the call may succeed now.
 //!
-//! Each try costs a few microseconds of CPU time, so the pauses of one waiter double up to
-//! [`LONGEST`], and grow further with the number of waiters of this kind in the process: all of them
-//! together try about a thousand times a second, which is under 2 % of a core.
+//! Each try costs a few microseconds of CPU time. So the pauses of one waiter double up to [`LONGEST`], and grow
+//! further with the number of such waiters in the process. All of them together try about a thousand times a second,
+//! which is under 2 % of a core.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -14,14 +14,14 @@ use weald_scheduler::io::{WaitQueue, Woken};
 use crate::ask::{events, is_ready};
 use crate::source::{Direction, Source, Waits, WakesNext};
 
-/// The first pause. It doubles.
+/// The first pause. Each pause is twice as long as the one before.
 const FIRST: Duration = Duration::from_micros(100);
-/// The longest one of a few waiters: what a message or a connection may be late.
+/// The longest pause while there are few waiters. A message or a connection may be noticed this late.
 const LONGEST: Duration = Duration::from_millis(10);
-/// With many waiters the longest pause is this for each of them.
+/// With many waiters the longest pause is this time for each of them.
 const SHARE: Duration = Duration::from_millis(1);
 
-/// How many wait by pauses.
+/// How many threads wait by pauses.
 static WAITERS: AtomicUsize = AtomicUsize::new(0);
 
 /// The pauses of one call.
@@ -32,15 +32,15 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// Of a wait that begins now; `None`: without end.
+    /// Returns the pauses of a wait that begins now. `None`: the wait has no end.
     pub(crate) fn begin(deadline: Option<Instant>) -> Self {
-        // A count of its own: nothing else depends on its order.
+        // This is only a count: nothing else depends on its order.
         WAITERS.fetch_add(1, Ordering::Relaxed);
         let pause = FIRST;
         Self { deadline, pause }
     }
 
-    /// When the next pause ends; `None`: the deadline has passed.
+    /// Returns when the next pause ends, or `None` if the deadline has passed.
     pub(crate) fn next(&mut self) -> Option<Instant> {
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| now >= deadline) {
@@ -60,7 +60,7 @@ impl Drop for Pauses {
     }
 }
 
-/// Waits until then. An exception ends it.
+/// Waits until `end`. An exception ends the wait.
 pub(crate) fn pause_until(end: Instant) -> io::Result<()> {
     let nobody = WaitQueue::new();
     loop {
@@ -72,7 +72,7 @@ pub(crate) fn pause_until(end: Instant) -> io::Result<()> {
     }
 }
 
-/// Asks after each pause, until `ready` says true. False: the deadline has passed.
+/// Calls `ready` after each pause until it returns true. Returns false if the deadline has passed.
 pub(crate) fn wait_until(
     deadline: Option<Instant>,
     mut ready: impl FnMut() -> io::Result<bool>,
@@ -88,12 +88,12 @@ pub(crate) fn wait_until(
 }
 
 impl Source {
-    /// A blocking call of which the kernel may not tell when to try again: it is tried after a pause
-    /// as well. Without a descriptor nothing is told at all.
+    /// Makes a blocking call for which the kernel may not tell when to try again, so it is also tried after pauses.
+    /// Without a descriptor the kernel tells nothing at all.
     ///
-    /// A try that fails may raise an event itself: a datagram that did not fit is freed, and the kernel
-    /// says that there is room. So poll(2) is asked after an event, which raises none, and is believed
-    /// once in each pause.
+    /// A try that fails may raise an event itself: a datagram that did not fit is freed, and the kernel tells that
+    /// there is room. So after an event poll(2) is asked, which raises no event, and it is believed once in each
+    /// pause.
     pub(crate) fn run_untold<T>(
         &self,
         fd: Option<RawFd>,
@@ -104,7 +104,7 @@ impl Source {
         weald_scheduler::io::enter()?;
         let waiters = self.queue(direction);
         let mut pauses: Option<Pauses> = None;
-        // When the pause ends in which poll(2) was wrong.
+        // The end of the pause in which poll(2) was wrong.
         let mut deaf_until: Option<Instant> = None;
         loop {
             let next = WakesNext(waiters);
@@ -128,14 +128,14 @@ impl Source {
                 self.ensure_registered(fd)?;
             }
             if let Some(end) = deaf_until.take() {
-                // The event woke this one alone, and it waits for none in the pause.
+                // The event woke only this waiter, and this waiter does not wait for events during the pause.
                 waiters.wake_one();
                 pause_until(end)?;
                 continue;
             }
             let pauses = pauses.get_or_insert_with(|| Pauses::begin(waits.deadline()));
             let Some(end) = pauses.next() else {
-                // An event may have woken this one alone.
+                // An event may have woken only this waiter.
                 waiters.wake_one();
                 return Err(io::ErrorKind::TimedOut.into());
             };
@@ -147,9 +147,9 @@ impl Source {
         }
     }
 
-    /// Waits until poll(2) says after an event that the call may succeed. False: the time is over.
+    /// Waits until, after an event, poll(2) says that the call may succeed. Returns false if the time is over.
     fn wait_for_word(&self, fd: RawFd, direction: Direction, end: Instant) -> io::Result<bool> {
-        // The first event may be that of the try before: it has come, or comes now.
+        // The first event may be the one that the try before has raised: it has come, or comes now.
         let mut seen = self.seen(direction);
         loop {
             match self.wait_for_event(direction, seen, end) {
@@ -171,7 +171,7 @@ impl Source {
 mod tests {
     use super::*;
 
-    /// The pauses so far, until they no longer grow.
+    /// Returns the longest pause: the last one before they stop growing.
     fn longest(pauses: &mut Pauses) -> Duration {
         loop {
             let before = pauses.pause;

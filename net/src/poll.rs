@@ -1,13 +1,14 @@
-//! poll(2): what the kernel says of descriptors, level-triggered, and waiting for it to say something.
+//! poll(2): what the kernel tells of descriptors, level-triggered, and waiting until it tells something.
 //!
-//! 1. The kernel is asked, without waiting: most of the time something is ready.
-//! 2. A thread that must block its OS thread (a plain one, or inside `blocking`) does so in poll(2), with
-//!    a pipe beside the descriptors for whoever ends its wait otherwise.
-//! 3. A green thread puts the descriptors into an epoll instance of its own ([`crate::poll_set`]) and
-//!    waits for that one as for any source. Woken, it asks the kernel again: what poll(2) says is the
-//!    only truth here, events only say when to look.
-//! 4. If there is no descriptor left for the pipe or the instance, if there are as many instances as there may be, or epoll refuses one of those that
-//!    are waited for, poll(2) is asked again and again with pauses in between ([`crate::pauses`]).
+//! 1. The kernel is asked without waiting. Most of the time a descriptor is ready.
+//! 2. A thread that must block its OS thread (a plain one, or inside `blocking`) waits in poll(2). A pipe beside the
+//!    descriptors lets other threads end the wait.
+//! 3. A green thread puts the descriptors into an epoll instance of its own ([`crate::poll_set`]) and waits for the
+//!    instance as for any source. When it is woken it asks the kernel again. Only what poll(2) says counts here;
+//!    events only say when to look.
+//! 4. poll(2) is asked again and again, with pauses in between ([`crate::pauses`]), in three cases: there is no
+//!    descriptor left for the pipe or the instance, the largest number of instances is reached, or epoll refuses one
+//!    of the descriptors.
 #![allow(unsafe_code, reason = "a borrowed descriptor is made of its number")]
 
 use std::fmt;
@@ -23,8 +24,8 @@ use crate::pauses;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::poll_set::LentSet;
 
-/// Waits until there is something to say of one of them. Returns of how many; 0: the time is over. A
-/// blocking call.
+/// Waits until there is something to tell of one of the descriptors. Returns how many of them have something; 0 means
+/// that the time is over. A blocking call.
 pub(crate) fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<usize> {
     weald_scheduler::io::enter()?;
     let mut ready = poll_now(fds)?;
@@ -42,7 +43,7 @@ pub(crate) fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::R
     Ok(ready)
 }
 
-/// Waits as a green thread: in a set, or by pauses where there is none for it.
+/// Waits as a green thread: in a set, or by pauses if it can have no set.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn wait_in_set(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
     let Ok(mut set) = LentSet::of(fds) else {
@@ -56,13 +57,13 @@ fn wait_in_set(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Resul
     Ok(ready)
 }
 
-/// Where there is no epoll: an OS thread waits in poll(2), and exceptions wait until that has ended.
+/// On systems without epoll an OS thread waits in poll(2), and exceptions wait until that has ended.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn wait_in_set(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
     weald_scheduler::blocking(|| wait_in_place(fds, deadline))
 }
 
-/// Asks again and again, with pauses: a wait that needs no descriptor, for when there are no more.
+/// Asks again and again, with pauses. This needs no descriptor, so it works when there are no more.
 fn wait_by_pauses(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
     let mut ready = 0;
     pauses::wait_until(deadline, || {
@@ -72,7 +73,7 @@ fn wait_by_pauses(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Re
     Ok(ready)
 }
 
-/// Blocks the OS thread.
+/// Waits and blocks the OS thread.
 fn wait_in_place(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
     let mut watched = merged(fds);
     loop {
@@ -80,7 +81,7 @@ fn wait_in_place(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Res
             return wait_by_pauses(fds, deadline);
         };
         if let Woken::Interrupted(interrupt) = woken {
-            // It was taken to be raised, whatever else has happened.
+            // The exception was taken out to be raised, so it is returned whatever else has happened.
             return Err(interrupt.into_io());
         }
         let ready = poll_now(fds)?;
@@ -90,8 +91,8 @@ fn wait_in_place(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Res
     }
 }
 
-/// A descriptor, what is asked of it and what the kernel said; for [`poll`]. libc's `pollfd`, whose
-/// constants are here under shorter names.
+/// A descriptor, the events that are asked for and those that the kernel told; for [`poll`]. It is libc's `pollfd`,
+/// whose constants are here under shorter names.
 ///
 /// # Examples
 /// See [`poll`].
@@ -99,28 +100,28 @@ fn wait_in_place(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Res
 #[repr(transparent)]
 pub struct PollFd<'fd> {
     fd: libc::pollfd,
-    /// It is open at least as long.
+    /// The descriptor is open at least as long as this lives.
     lent: PhantomData<BorrowedFd<'fd>>,
 }
 
 impl<'fd> PollFd<'fd> {
-    /// Reading would not wait: `POLLIN`.
+    /// A read would not wait: `POLLIN`.
     pub const IN: i16 = libc::POLLIN;
-    /// Writing would not wait: `POLLOUT`.
+    /// A write would not wait: `POLLOUT`.
     pub const OUT: i16 = libc::POLLOUT;
     /// Out-of-band data is there: `POLLPRI`.
     pub const PRI: i16 = libc::POLLPRI;
-    /// An error; told without being asked: `POLLERR`.
+    /// There is an error: `POLLERR`. It is told without being asked for.
     pub const ERR: i16 = libc::POLLERR;
-    /// The other end is gone; told without being asked: `POLLHUP`.
+    /// The other end is gone: `POLLHUP`. It is told without being asked for.
     pub const HUP: i16 = libc::POLLHUP;
-    /// The descriptor is not open; told without being asked: `POLLNVAL`.
+    /// The descriptor is not open: `POLLNVAL`. It is told without being asked for.
     pub const NVAL: i16 = libc::POLLNVAL;
     /// The peer will send no more: `POLLRDHUP`.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub const RDHUP: i16 = libc::POLLRDHUP;
 
-    /// Asks for the events, a sum of the constants here.
+    /// Returns an entry that asks for `events`, a sum of the constants here.
     pub fn new<F: AsFd + ?Sized>(fd: &'fd F, events: i16) -> Self {
         Self {
             fd: libc::pollfd {
@@ -132,17 +133,17 @@ impl<'fd> PollFd<'fd> {
         }
     }
 
-    /// What is asked.
+    /// Returns the events that are asked for.
     pub fn events(&self) -> i16 {
         self.fd.events
     }
 
-    /// Asks for something else from now on.
+    /// Sets the events that are asked for.
     pub fn set_events(&mut self, events: i16) {
         self.fd.events = events;
     }
 
-    /// What the last [`poll`] said.
+    /// Returns what the last [`poll`] has told.
     pub fn revents(&self) -> i16 {
         self.fd.revents
     }
@@ -150,7 +151,7 @@ impl<'fd> PollFd<'fd> {
 
 impl AsFd for PollFd<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: it was borrowed for longer.
+        // SAFETY: it was borrowed for longer than this.
         unsafe { BorrowedFd::borrow_raw(self.fd.fd) }
     }
 }
@@ -165,12 +166,12 @@ impl fmt::Debug for PollFd<'_> {
     }
 }
 
-/// Waits until something that was asked has happened to a descriptor, an error or a hang-up has, or the
-/// time is over; `None`: without end. The shape of poll(2).
+/// Waits until one of the events has happened to its descriptor, or an error or a hang-up, or until the time is over;
+/// `None` waits without end. It has the form of poll(2).
 ///
-/// Returns of how many descriptors there is something to say; their `revents` say what. It is
-/// level-triggered: what was not attended to is said again. A zero timeout asks without waiting. A
-/// descriptor that is not open is said to be [`NVAL`](PollFd::NVAL). A blocking call.
+/// Returns how many descriptors have something to tell; their `revents` say what. It is level-triggered: what the
+/// program does not act on is told again. A zero timeout asks without waiting. A descriptor that is not open is told
+/// as [`NVAL`](PollFd::NVAL). A blocking call.
 ///
 /// # Examples
 /// ```

@@ -1,13 +1,13 @@
 //! An epoll instance for one wait of a green thread for several descriptors.
 //!
-//! Level-triggered, an entry for each descriptor with all that is asked of it; its own descriptor is a
-//! source of the reactor. So any number of waits may have the same descriptors, and none of them
+//! It is level-triggered and has an entry for each descriptor with all events that are asked for. The instance's own
+//! descriptor is a source of the reactor. So any number of waits may have the same descriptors, and none of them
 //! touches what sockets remember of readiness. Instances are lent and come back empty.
 //!
-//! Each takes a descriptor, so there are only so many ([`PART`]).
+//! Each instance takes a descriptor, so their number has a bound ([`PART`]).
 //!
-//! Invariant: an instance that is in the pool has no members. One that a member could not be taken out
-//! of (somebody has closed it) is closed instead.
+//! Invariant: an instance that is in the pool has no members. If a member could not be taken out (somebody has closed
+//! it), the instance is closed and does not go into the pool.
 #![allow(unsafe_code, reason = "epoll")]
 
 use std::io;
@@ -20,23 +20,24 @@ use crate::ask::merged;
 use crate::shim::sync::Mutex;
 use crate::source::{Direction, Source};
 
-/// So many empty instances are kept, a descriptor each.
+/// How many empty instances are kept. Each takes a descriptor.
 const KEPT: usize = 32;
 
 static POOL: Mutex<Vec<Set>> = Mutex::new(Vec::new());
 
-/// The instances that there are, those in the pool too.
+/// How many instances there are, with those in the pool.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// One of so many descriptors that the process may have can be an instance, so that waits never use up what connections and files
-/// need. A guess: who has more waits than that has more connections than descriptors, or raises the limit.
+/// One in this many of the process's possible descriptors can be an instance, so that waits never use up what
+/// connections and files need. It is a guess: a program that has more such waits has more connections than
+/// descriptors, or raises the limit.
 const PART: libc::rlim_t = 8;
 
-/// The right to one instance more.
+/// The right to have one more instance.
 struct Counted;
 
 impl Counted {
-    /// An error: there are as many as there may be.
+    /// Fails if there are as many instances as there may be.
     fn take() -> io::Result<Self> {
         let mut limit = libc::rlimit {
             rlim_cur: 0,
@@ -47,7 +48,7 @@ impl Counted {
             return Err(io::Error::last_os_error());
         }
         let most = usize::try_from(limit.rlim_cur / PART).unwrap_or(usize::MAX);
-        // A count of its own: nothing else depends on its order.
+        // This is only a count: nothing else depends on its order.
         let one_more = |count| (count < most).then_some(count + 1);
         let taken = COUNT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         taken
@@ -97,7 +98,7 @@ impl Set {
         Ok(())
     }
 
-    /// Takes the members out. False: one was not there any more.
+    /// Takes the members out. Returns false if one of them was not there any more.
     fn clear(&mut self) -> bool {
         let members = std::mem::take(&mut self.members);
         let mut whole = true;
@@ -114,11 +115,11 @@ impl Drop for Set {
     }
 }
 
-/// A set for one wait; goes back into the pool.
+/// A set for one wait. It goes back into the pool.
 pub(crate) struct LentSet(Option<Set>);
 
 impl LentSet {
-    /// A set that has the descriptors, and is registered.
+    /// Returns a set that has the descriptors and is registered.
     pub(crate) fn of(fds: &[libc::pollfd]) -> io::Result<Self> {
         let kept = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut lent = Self(Some(match kept {
@@ -142,8 +143,8 @@ impl LentSet {
             let (fd, events) = (one.fd, u32::from(one.events.cast_unsigned()));
             match set.control(libc::EPOLL_CTL_ADD, fd, events) {
                 Ok(()) => set.members.push(fd),
-                // An ordinary file: poll(2) has said already that it is ready, if it was asked
-                // for what such a file can be. One that is not open, it will say so.
+                // An ordinary file: poll(2) has said already that the file is ready, if it was asked for anything
+                // such a file can be. Or a descriptor that is not open, which poll(2) will tell.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EBADF)) => {}
                 Err(error) => return Err(error),
             }
@@ -174,7 +175,7 @@ impl Drop for LentSet {
         if pool.len() < KEPT {
             pool.push(set);
         } else {
-            // Not under the lock.
+            // The set is closed after the lock.
             drop(pool);
             drop(set);
         }

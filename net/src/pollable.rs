@@ -1,7 +1,7 @@
 //! Readiness for `select!`: `readable(&socket)` and `writable(&socket)`.
 //!
-//! The kernel is asked each time (poll(2)): what the source remembers of readiness is about calls, and
-//! an arm makes none. An event in between wakes the arm, which asks again.
+//! The kernel is asked each time (poll(2)). What the source remembers of readiness is about calls, and an arm makes
+//! no call. An event that comes later wakes the arm, which asks again.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};

@@ -1,4 +1,4 @@
-//! What must be done to find the addresses behind a [`ToSocketAddrs`].
+//! Finds out what must be done to get the addresses behind a [`ToSocketAddrs`].
 #![allow(unsafe_code, reason = "to tell a name from other `ToSocketAddrs`")]
 
 use std::any::TypeId;
@@ -6,7 +6,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
-/// What must be done for an address.
+/// What must be done to get an address.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Question {
     Name(String, u16),
@@ -15,8 +15,8 @@ pub(crate) enum Question {
     Unknown,
 }
 
-/// Is it one of the types whose conversion std has written? Those with a text in them may hold a
-/// name, the others hold numbers.
+/// Looks if the type is one whose conversion std has written. Those that hold a text may hold a name; the others hold
+/// numbers.
 pub(crate) fn question<A: ToSocketAddrs>(addr: &A) -> io::Result<Question> {
     if let Some(text) = view::<A, &str>(addr) {
         return question_of_text(text);
@@ -57,7 +57,7 @@ pub(crate) fn question<A: ToSocketAddrs>(addr: &A) -> io::Result<Question> {
     })
 }
 
-/// As std splits it.
+/// Splits the text as std does.
 fn question_of_text(text: &str) -> io::Result<Question> {
     if text.parse::<SocketAddr>().is_ok() {
         return Ok(Question::Numeric);
@@ -79,12 +79,12 @@ fn question_of_host(host: &str, port: u16) -> Question {
     }
 }
 
-/// Are they one type, but for lifetimes?
+/// Tells if the two types are the same except for lifetimes.
 fn is<A, B: 'static>() -> bool {
     id::<A>() == TypeId::of::<B>()
 }
 
-/// The identity of a type with its lifetimes taken for `'static`.
+/// Returns the identity of a type whose lifetimes are all taken as `'static`.
 fn id<A>() -> TypeId {
     trait Id {
         fn id(&self) -> TypeId
@@ -101,18 +101,17 @@ fn id<A>() -> TypeId {
     }
     let phantom = PhantomData::<A>;
     let phantom: &dyn Id = &phantom;
-    // SAFETY: the method touches nothing that has a lifetime; `Self: 'static` only keeps
-    // `TypeId::of` from being asked for types that differ in lifetimes alone, and here those are
-    // meant to be the same.
+    // SAFETY: the method touches nothing that has a lifetime. `Self: 'static` only keeps `TypeId::of` from being
+    // asked for types that differ only in lifetimes, and here such types are meant to be the same.
     let phantom = unsafe { std::mem::transmute::<&dyn Id, &(dyn Id + 'static)>(phantom) };
     phantom.id()
 }
 
-/// The value as a `B`, if it is one but for lifetimes. Those that `B` names are wrong: the caller
-/// must let nothing of it outlive `value`.
+/// Returns the value as a `B`, if the types are the same except for lifetimes. The lifetimes that `B` names are
+/// wrong: the caller must let nothing of it outlive `value`.
 fn view<A, B: 'static>(value: &A) -> Option<&B> {
-    // SAFETY: the types differ in lifetimes only, so in nothing that is there; and the callers, all
-    // in `question`, copy what they see.
+    // SAFETY: the types differ only in lifetimes, so their values are the same. The callers are all in `question` and
+    // copy what they see.
     is::<A, B>().then(|| unsafe { &*std::ptr::from_ref(value).cast::<B>() })
 }
 

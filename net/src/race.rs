@@ -1,8 +1,8 @@
 //! Connecting to a name that has several addresses: RFC 8305, "happy eyeballs".
 //!
-//! The addresses of both families take turns. An attempt begins when the one before it has failed
-//! or has been at it for [`ATTEMPT_DELAY`]; the first that succeeds wins and ends the others.
-//! Attempts are green threads; the caller waits for their news.
+//! The addresses of both families take turns. An attempt begins when the one before it has failed or has taken
+//! [`ATTEMPT_DELAY`]. The first attempt that succeeds wins and ends the others. Attempts are green threads; the
+//! caller waits for their results.
 
 use std::io;
 use std::net::SocketAddr;
@@ -62,7 +62,7 @@ struct Race<T> {
 struct Standing<T> {
     winner: Option<T>,
     failed: usize,
-    /// The last one.
+    /// The last error.
     error: Option<io::Error>,
 }
 
@@ -71,7 +71,7 @@ impl<T> Race<T> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the winner, until all of the attempts have failed or until the deadline.
+    /// Waits for the winner, until all attempts have failed, or until the deadline.
     fn wait(&self, attempts: usize, deadline: Option<Instant>) -> io::Result<Option<T>> {
         loop {
             {
@@ -93,7 +93,7 @@ impl<T> Race<T> {
     }
 }
 
-/// The attempts, which end when the race does.
+/// The attempts. They end when the race does.
 struct Attempts(Vec<GreenThread>);
 
 impl Drop for Attempts {
@@ -104,7 +104,7 @@ impl Drop for Attempts {
     }
 }
 
-/// Reports once, also if its thread never runs or unwinds.
+/// An attempt. It reports once, also if its thread never runs or unwinds.
 struct Attempt<T> {
     race: Option<Arc<Race<T>>>,
 }
@@ -147,7 +147,8 @@ impl<T> Drop for Attempt<T> {
     }
 }
 
-/// The families alternate, the first address's first; each keeps its order. RFC 8305, section 4.
+/// Returns the addresses so that the families alternate, beginning with the first address's family. Each family keeps
+/// its order. RFC 8305, section 4.
 fn take_turns(addrs: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_v6 = addrs.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<SocketAddr>, Vec<SocketAddr>) =

@@ -1,15 +1,15 @@
-//! Names to addresses, where that blocks no worker.
+//! From names to addresses, without blocking a worker.
 //!
-//! Numeric addresses need no look-up and are read in place. A name goes to the process's
-//! [`Resolve`]; that of the system asks `getaddrinfo` on an offload pool, which bounds how many
-//! look-ups run and wait at a time. `localhost` and the names of the hosts file have a pool of their own,
-//! so they never wait behind name servers that do not answer; but it is `getaddrinfo` that answers
-//! them too, as only it knows in which order, and whether the system was told to ask others first.
+//! Numeric addresses need no look-up and are read in place. A name goes to the process's [`Resolve`]. The system's
+//! resolver calls `getaddrinfo` on an offload pool, which bounds how many look-ups run and wait at a time.
+//! `localhost` and the names of the hosts file have a pool of their own, so they never wait behind name servers that
+//! do not answer. `getaddrinfo` answers these names too, because only it knows their order and whether the system was
+//! told to ask other sources first.
 //!
-//! Rejected: a resolver of our own or hickory-resolver in place of `getaddrinfo`. It could be cancelled, and
-//! would need no OS threads; but it would see other names than every other program of the
-//! machine: nsswitch.conf, mDNS, systemd-resolved and LDAP are modules of the C library. And hickory stands on
-//! tokio, which would be in every program that uses weald. Who wants it has [`Resolve`].
+//! Rejected: a resolver of our own, or hickory-resolver, in place of `getaddrinfo`. It could be cancelled and would
+//! need no OS threads. But it would see other names than all other programs of the machine: nsswitch.conf, mDNS,
+//! systemd-resolved and LDAP are modules of the C library. And hickory needs tokio, which would then be in every
+//! program that uses weald. Programs that want it can use [`Resolve`].
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -22,8 +22,8 @@ use crate::system_names;
 
 /// Finds the addresses of a name.
 ///
-/// It is asked for names; numeric addresses are read in place. A [`ToSocketAddrs`] type of the program's own answers itself, inside
-/// [`blocking`](weald_scheduler::blocking()): no exception ends that.
+/// It is called for names only; numeric addresses are read in place. A [`ToSocketAddrs`] type of the program's own
+/// answers by itself, inside [`blocking`](weald_scheduler::blocking()): no exception ends that.
 ///
 /// # Examples
 /// ```
@@ -50,27 +50,26 @@ use crate::system_names;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub trait Resolve: Send + Sync {
-    /// The addresses of a host, the best first, with this port. It runs in the thread that asks, a
-    /// green one mostly: it may use weald's calls, whose exceptions it passes on, and should block
-    /// in no other way.
+    /// Returns the addresses of a host with this port, the best one first. It runs in the thread that asks, usually a
+    /// green one. It may use weald's calls and must pass their exceptions on. It should block in no other way.
     ///
     /// # Errors
-    /// Whatever the user of the name is to see; `NotFound` if there is no such name.
+    /// Any error that the caller is to see; `NotFound` if there is no such name.
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }
 
-/// The system's resolver, `getaddrinfo`: what every other program sees, be it from files, DNS or
-/// elsewhere (nsswitch.conf(5)).
+/// The system's resolver, `getaddrinfo`. It sees what every other program sees, from files, DNS or elsewhere
+/// (nsswitch.conf(5)).
 ///
-/// Each name is looked up once for all who ask at a time, on OS threads of weald's. At most 256 names that
-/// somebody waits for are looked up at a time, and 4096 more wait. A look-up that nobody waits for any more,
-/// as a [`timeout`](weald_scheduler::timeout()) or a kill has ended the wait, gives way. Names of
-/// `/etc/hosts` and `localhost` have OS threads of their own and wait behind no name server; `localhost`,
-/// and what ends in `.localhost`, is the loopback also where `/etc/hosts` does not say so (RFC 6761).
+/// A name that several threads ask for at the same time is looked up once, on OS threads of weald's. At most 256
+/// names that somebody waits for are looked up at a time, and 4096 more wait. A look-up that nobody waits for any
+/// more, because a [`timeout`](weald_scheduler::timeout()) or a kill has ended the wait, gives way to others. Names
+/// of `/etc/hosts` and `localhost` have OS threads of their own, so they do not wait behind name servers. `localhost`
+/// and names that end in `.localhost` are the loopback address, also if `/etc/hosts` does not say so (RFC 6761).
 ///
 /// # Errors
-/// `TimedOut` after 30 s; `ResourceBusy` if too many wait; `NotFound` if there is no such name. What
-/// `getaddrinfo` says is in the text with the name of its code (`EAI_AGAIN`, ...); an error of the system has its number
+/// `TimedOut` after 30 s; `ResourceBusy` if too many look-ups wait; `NotFound` if there is no such name. The text
+/// holds what `getaddrinfo` says and the name of its code (`EAI_AGAIN`, ...). An error of the system has its number
 /// ([`raw_os_error`](io::Error::raw_os_error)).
 ///
 /// # Examples
@@ -92,8 +91,7 @@ impl Resolve for SystemResolver {
 
 static RESOLVER: RwLock<Option<Arc<dyn Resolve>>> = RwLock::new(None);
 
-/// Has names looked up by another resolver from now on, in the whole process: in all of weald's
-/// calls that take a name.
+/// Sets the resolver of the whole process, for all of weald's calls that take a name.
 ///
 /// # Examples
 /// See [`Resolve`].
@@ -106,8 +104,8 @@ pub fn set_resolver(resolver: impl Resolve + 'static) {
     drop(old);
 }
 
-/// The addresses behind `addr`, as [`ToSocketAddrs`] has them, but a name is looked up where that
-/// blocks no worker, and by the resolver of [`set_resolver`] if there is one. A blocking call.
+/// Returns the addresses behind `addr`, as [`ToSocketAddrs`] does. A name is looked up without blocking a worker, by
+/// the resolver of [`set_resolver`] if there is one. A blocking call.
 ///
 /// # Examples
 /// ```
@@ -117,11 +115,11 @@ pub fn set_resolver(resolver: impl Resolve + 'static) {
 /// ```
 ///
 /// # Errors
-/// The resolver's. `InvalidInput`: not of the form `host:port`, or nothing was found.
+/// The resolver's. `InvalidInput`: the text does not have the form `host:port`, or nothing was found.
 pub fn resolve(addr: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     enter()?;
     let addrs = answer(&addr);
-    // Mostly it has not waited, and who only goes on to bind a socket does not either.
+    // Usually the call has not waited, and a caller that only binds a socket next does not wait either.
     weald_scheduler::io::spend();
     addrs
 }
@@ -139,7 +137,7 @@ fn answer<A: ToSocketAddrs>(addr: &A) -> io::Result<Vec<SocketAddr>> {
             }
         }
         Question::Numeric => addr.to_socket_addrs()?.collect(),
-        // A type of the program's own, which may do anything.
+        // A type of the program's own may do anything.
         Question::Unknown => weald_scheduler::blocking(|| addr.to_socket_addrs())?.collect(),
     };
     if addrs.is_empty() {
@@ -148,7 +146,7 @@ fn answer<A: ToSocketAddrs>(addr: &A) -> io::Result<Vec<SocketAddr>> {
     Ok(addrs)
 }
 
-/// The first of the addresses; what is given as a number allocates nothing.
+/// Returns the first of the addresses. An address that is given as a number allocates nothing.
 pub(crate) fn resolve_first(addr: impl ToSocketAddrs) -> io::Result<Option<SocketAddr>> {
     if question(&addr)? == Question::Numeric {
         enter()?;

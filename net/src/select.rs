@@ -1,4 +1,4 @@
-//! `select` over descriptors: eventlet's and Python's, on poll(2).
+//! `select` over descriptors, as in eventlet and Python, on poll(2).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -6,30 +6,29 @@ use std::time::Duration;
 
 use crate::poll;
 
-/// What [`select`] found: indices into its arguments, all that are ready, in rising order.
+/// What [`select`] has found: indices into its arguments of all that are ready, in rising order.
 ///
 /// # Examples
 /// See [`select`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selected {
-    /// Of `read`: a read would find data, the end or an error.
+    /// Indices into `read`: a read would find data, the end or an error.
     pub read: Vec<usize>,
-    /// Of `write`: a write would find room or an error.
+    /// Indices into `write`: a write would find room or an error.
     pub write: Vec<usize>,
-    /// Of `except`: there is out-of-band data, or an error or hang-up.
+    /// Indices into `except`: there is out-of-band data, an error or a hang-up.
     pub except: Vec<usize>,
 }
 
-/// An error or hang-up is a reason to look, whatever was asked.
+/// An error or a hang-up counts, whatever was asked for.
 const END: libc::c_short = libc::POLLERR | libc::POLLHUP;
 
-/// Waits until descriptors of the lists are ready to be read, to be written, or have out-of-band data,
-/// or the time is over; `None`: without end. Returns all that are ready, none when the time is over.
+/// Waits until descriptors of the lists are ready to be read or to be written, or have out-of-band data, or until the
+/// time is over; `None` waits without end. Returns all that are ready, and nothing when the time is over.
 ///
-/// It is level-triggered: what was not attended to is ready again. An error and a hang-up count as
-/// ready; an ordinary file can always be read and written. A descriptor may be in several lists, and
-/// in any number of calls at a time. A zero timeout asks without waiting; empty lists wait out the
-/// timeout. A blocking call.
+/// It is level-triggered: a descriptor that the program does not use is ready again. An error and a hang-up count as
+/// ready. An ordinary file can always be read and written. A descriptor may be in several lists, and in any number of
+/// calls at a time. A zero timeout asks without waiting. Empty lists wait for the whole timeout. A blocking call.
 ///
 /// # Examples
 /// ```
@@ -47,8 +46,8 @@ const END: libc::c_short = libc::POLLERR | libc::POLLHUP;
 /// ```
 ///
 /// # Errors
-/// `InvalidInput` that names a descriptor which is not open; the system's; an exception that ends the
-/// wait.
+/// `InvalidInput` for a descriptor that is not open, with its number in the text; the system's; an exception that
+/// ends the wait.
 pub fn select(
     read: &[&dyn AsFd],
     write: &[&dyn AsFd],

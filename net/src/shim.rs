@@ -1,4 +1,4 @@
-//! The only way to what `source.rs` shares between threads; a model check has its own in this place.
+//! What `source/` shares between threads comes from here. A model check has a double of this file.
 
 pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};

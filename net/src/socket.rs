@@ -1,17 +1,16 @@
-//! What all green sockets are made of: a socket, its source, and what its clones share.
+//! The common part of all green sockets: a socket, its source, and what its clones share.
 //!
-//! Reads and writes pass `MSG_DONTWAIT` with each call and do not rely on `O_NONBLOCK`. A stream that
-//! `connect` made has the flag set until the program first sees its descriptor, which is when it is
-//! cleared: most programs never look, and clearing it costs two system calls.
+//! Reads and writes pass `MSG_DONTWAIT` with each call and do not rely on `O_NONBLOCK`. A stream that `connect` made
+//! has the flag set. The flag is cleared when the program first sees the descriptor. Most programs never look, and
+//! clearing the flag costs two system calls.
 //!
-//! `accept` has no such flag: a listener sets `O_NONBLOCK`. The flag belongs to the open file. So once
-//! somebody else can have the descriptor, because the program has seen it, or because it came from
-//! outside, the listener looks before each `accept` whether the flag is still set. If it is not, the
-//! call, which might block, is made inside `blocking`. The listener then also asks for `SO_RCVTIMEO`
-//! each time it begins to wait.
+//! `accept` has no flag like `MSG_DONTWAIT`, so a listener sets `O_NONBLOCK`. The flag belongs to the open file.
+//! Others can have the descriptor if the program has seen it or if it came from outside. Then the listener checks
+//! before each `accept` if the flag is still set. If it is not, the call might block, so it is made inside
+//! `blocking`. Such a listener also asks for `SO_RCVTIMEO` each time it begins to wait.
 //!
-//! Invariant 1: a descriptor is given to the program only by [`Green::show`], which marks the open
-//! file as shown first; everything in this crate uses [`Green::fd`].
+//! Invariant 1: only [`Green::show`] gives a descriptor to the program, and it first marks the open file as shown.
+//! Everything else in this crate uses [`Green::fd`].
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,8 +27,8 @@ use crate::timeout::Timeout;
 /// What is known of a socket from its beginning.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Origin {
-    /// A read of less than there was room for has left nothing, as epoll(7) says of byte streams. Not so
-    /// for Unix streams, which are cut where descriptors or credentials were sent, nor for records.
+    /// A read of fewer bytes than there was room for has left nothing, as epoll(7) says of byte streams. That does
+    /// not hold for Unix streams, whose reads are cut where descriptors or credentials were sent, nor for records.
     pub(crate) is_tcp: bool,
     /// `O_NONBLOCK` is set and must be cleared before the program sees the descriptor.
     pub(crate) must_clear: bool,
@@ -37,7 +36,7 @@ pub(crate) struct Origin {
     pub(crate) may_have_low_water: bool,
 }
 
-/// What the clones of one socket share; in this order, as each call reads the first five.
+/// What the clones of one socket share. The order matters, as each call reads the first five fields.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Shared {
@@ -46,9 +45,9 @@ pub(crate) struct Shared {
     pub(crate) origin: Origin,
     read_timeout: Timeout,
     write_timeout: Timeout,
-    /// Done: the program can have the descriptor (invariant 1).
+    /// Done if the program can have the descriptor (invariant 1).
     pub(crate) shown: Once,
-    /// The open file has timeouts of its own: `into_std` must set them.
+    /// The open file has timeouts of its own, so `into_std` must set them.
     has_timeouts: AtomicBool,
 }
 
@@ -66,9 +65,9 @@ impl Shared {
     }
 }
 
-/// A socket with its source; what streams, datagram sockets and listeners are made of.
+/// A socket with its source. Streams, datagram sockets and listeners are made of it.
 pub(crate) struct Green {
-    /// `None` only while it is being taken apart.
+    /// `None` only while the socket is being taken apart.
     socket: Option<Socket>,
     pub(crate) source: Source,
     pub(crate) shared: Arc<Shared>,
@@ -83,12 +82,12 @@ impl Green {
         }
     }
 
-    /// A new socket that is no TCP connection.
+    /// Returns a new socket that is not a TCP connection.
     pub(crate) fn new(socket: Socket) -> Self {
         Self::with(socket, Origin::default())
     }
 
-    /// A new TCP listener.
+    /// Returns a new TCP listener.
     pub(crate) fn tcp_listener(socket: Socket) -> Self {
         let is_tcp = true;
         Self::with(
@@ -100,7 +99,7 @@ impl Green {
         )
     }
 
-    /// A new stream from [`nonblocking`].
+    /// Returns a new stream from [`nonblocking`].
     pub(crate) fn connecting(socket: Socket, is_tcp: bool) -> Self {
         Self::with(
             socket,
@@ -112,7 +111,7 @@ impl Green {
         )
     }
 
-    /// A socket from outside; `listens`: it needs `O_NONBLOCK`.
+    /// Returns a socket from outside. `listens`: it needs `O_NONBLOCK`.
     pub(crate) fn adopt(fd: OwnedFd, listens: bool) -> Self {
         let socket = Socket::from(fd);
         if listens {
@@ -128,7 +127,7 @@ impl Green {
         let green = Self::with(socket, origin);
         green.shared.shown.call_once(|| {});
         if !listens {
-            // What is no socket has none.
+            // A descriptor that is not a socket has no timeouts.
             let socket = green.socket();
             let timeouts = [socket.read_timeout(), socket.write_timeout()];
             let [read, write] = timeouts.map(|timeout| timeout.ok().flatten());
@@ -149,17 +148,17 @@ impl Green {
             .expect("a socket is there until it is taken apart")
     }
 
-    /// The descriptor, for this crate.
+    /// Returns the descriptor, for use inside this crate.
     pub(crate) fn fd(&self) -> RawFd {
         self.socket().as_raw_fd()
     }
 
-    /// The socket, for the program: from now on somebody else may have the descriptor.
+    /// Returns the socket for the program: from now on others may have the descriptor.
     pub(crate) fn show(&self) -> &Socket {
         let socket = self.socket();
         self.shared.shown.call_once(|| {
             if self.shared.origin.must_clear {
-                // Of a live descriptor this cannot fail.
+                // For a live descriptor the call cannot fail.
                 let _ = socket.set_nonblocking(false);
             }
         });
@@ -177,31 +176,31 @@ impl Green {
         })
     }
 
-    /// A second handle with settings of its own, which says nothing of a limit yet.
+    /// Returns a second handle with settings of its own and without timeouts.
     #[cfg(feature = "tls")]
     pub(crate) fn try_clone_apart(&self) -> io::Result<Self> {
         let socket = self.socket().try_clone()?;
         Ok(Self::with(socket, self.shared.origin))
     }
 
-    /// Gives the socket away, in blocking mode: whatever its clones do, they do not rely on it.
-    /// Its timeouts are those that were set last.
+    /// Gives the socket away, in blocking mode and with the timeouts that were set last. Its clones do not rely on
+    /// the mode.
     pub(crate) fn into_socket(mut self) -> Socket {
         self.show();
         let socket = self.socket.take().expect("it is taken apart once");
         self.source.deregister(socket.as_raw_fd());
-        // Of a live descriptor this cannot fail.
+        // For a live descriptor the call cannot fail.
         let _ = socket.set_nonblocking(false);
         let read = self.shared.read_timeout.get();
         let write = self.shared.write_timeout.get();
         let set = &self.shared.has_timeouts;
         if read.is_some() || write.is_some() || set.load(Ordering::Relaxed) {
-            // The program can see them on every clone from now on.
+            // From now on the program can see the timeouts on every clone.
             set.store(true, Ordering::Relaxed);
-            // The kernel counts in microseconds, and zero would be no limit.
+            // The kernel counts in microseconds, and zero would mean no limit.
             let least =
                 |timeout: Option<Duration>| timeout.map(|t| t.max(Duration::from_micros(1)));
-            // What is no socket has none.
+            // A descriptor that is not a socket has no timeouts.
             let _ = socket.set_read_timeout(least(read));
             let _ = socket.set_write_timeout(least(write));
         }
@@ -217,8 +216,8 @@ impl Green {
         self.source.run(self.fd(), direction, waits, call)
     }
 
-    /// As [`run`](Self::run), of a read that the kernel does not tell of its end as long as it need not
-    /// wait for it.
+    /// Runs a read as [`run`](Self::run) does. It is for a read to which the kernel tells the end only if it may
+    /// wait.
     pub(crate) fn run_or_end<T>(
         &self,
         waits: Waits,
@@ -232,7 +231,7 @@ impl Green {
             .run_or_end(fd, Direction::Read, waits, until, call, ended)
     }
 
-    /// As [`run`](Self::run), of a call for which the kernel may not tell when to try again.
+    /// Runs a call as [`run`](Self::run) does, for which the kernel may not tell when to try again.
     pub(crate) fn run_untold<T>(
         &self,
         direction: Direction,
@@ -253,12 +252,12 @@ impl Green {
         }
     }
 
-    /// How long a read, or an `accept`, may wait.
+    /// Returns how long a read or an `accept` may wait.
     pub(crate) fn read_waits(&self) -> Waits {
         self.waits(&self.shared.read_timeout)
     }
 
-    /// How long a write may wait.
+    /// Returns how long a write may wait.
     pub(crate) fn write_waits(&self) -> Waits {
         self.waits(&self.shared.write_timeout)
     }
@@ -304,7 +303,7 @@ impl Drop for Green {
     }
 }
 
-/// A new socket with `O_NONBLOCK`, in one system call.
+/// Returns a new socket with `O_NONBLOCK`, in one system call.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn nonblocking(
     domain: Domain,
@@ -314,7 +313,7 @@ pub(crate) fn nonblocking(
     Socket::new(domain, kind.nonblocking(), protocol)
 }
 
-/// A new socket with `O_NONBLOCK`.
+/// Returns a new socket with `O_NONBLOCK`.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn nonblocking(
     domain: Domain,
@@ -326,15 +325,16 @@ pub(crate) fn nonblocking(
     Ok(socket)
 }
 
-/// A TCP connection or listener, whatever type it has here. `false` costs a system call for each read.
+/// Tells if the socket is a TCP connection or listener, whatever type it has here. `false` costs a system call for
+/// each read.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_tcp(socket: &Socket) -> bool {
-    // Other families count their protocols by themselves.
+    // Other families have other numbers of protocols.
     matches!(socket.protocol(), Ok(Some(Protocol::TCP)))
         && matches!(socket.domain(), Ok(Domain::IPV4 | Domain::IPV6))
 }
 
-/// It is not known here.
+/// This system does not tell.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn is_tcp(_: &Socket) -> bool {
     false

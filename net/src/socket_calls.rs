@@ -1,4 +1,4 @@
-//! The calls of green sockets: how each asks the kernel without waiting.
+//! The calls of green sockets: how each of them asks the kernel without waiting.
 #![allow(
     unsafe_code,
     reason = "buffers of bytes as socket2 takes them; system calls"
@@ -15,12 +15,12 @@ use crate::ask::{has_told_of_urgent_data, is_ready};
 use crate::socket::{Green, Origin};
 use crate::source::{Direction, Got, Waits};
 
-/// The kernel takes no more slices at once: `UIO_MAXIOV`.
+/// The kernel takes no more slices in one call: `UIO_MAXIOV`.
 const MAX_SLICES: usize = 1024;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-/// Elsewhere std has set `SO_NOSIGPIPE`, as socket2 does for new sockets.
+/// On these systems std has set `SO_NOSIGPIPE`, and socket2 sets it for new sockets.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT;
 
@@ -47,8 +47,8 @@ impl Green {
         self.read_above_low_water(length, receive)
     }
 
-    /// Reads by `receive`, which never waits, into room for so many bytes: when as many are there as `SO_RCVLOWAT` asks
-    /// for, or what there is when the time is over.
+    /// Reads by `receive`, which never waits, into room for that many bytes. Waits until as many are there as
+    /// `SO_RCVLOWAT` asks for, or takes what there is when the time is over.
     #[inline]
     fn read_above_low_water(
         &self,
@@ -103,7 +103,7 @@ impl Green {
         self.write(|| send_bytes(socket, buffer))
     }
 
-    /// Writes to a stream. If that is one of Unix the kernel wakes nobody when its own writing side is shut down.
+    /// Writes to a stream. For a Unix stream the kernel wakes nobody when the stream's own writing side is shut down.
     #[inline]
     fn write(&self, mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         let (fd, waits) = (self.fd(), self.write_waits());
@@ -113,7 +113,7 @@ impl Green {
         }
         let mut has_waited = false;
         let call = || match call() {
-            // Who waits inside the kernel while the peer goes is told of the reset.
+            // A call that waits inside the kernel while the peer goes away is told of the reset, so this call is too.
             Err(error) if has_waited && error.kind() == io::ErrorKind::BrokenPipe => {
                 Err(self.socket().take_error()?.unwrap_or(error))
             }
@@ -126,7 +126,7 @@ impl Green {
             .run_looking_again(fd, Direction::Write, waits, call)
     }
 
-    /// Shuts a stream down, and wakes who waits by this handle at once.
+    /// Shuts a stream down, and at once wakes the threads that wait on this handle.
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.socket().shutdown(how)?;
         if how != Shutdown::Read && !self.shared.origin.is_tcp {
@@ -142,8 +142,8 @@ impl Green {
         self.write(|| socket.send_vectored_with_flags(buffers, SEND_FLAGS))
     }
 
-    /// Takes a datagram from the peer. After shutdown(2) there is an empty one, but only for who may
-    /// wait: a call that may not is told `EAGAIN`.
+    /// Takes a datagram from the peer. After shutdown(2) the kernel gives an empty datagram, but only to a call that
+    /// may wait: others are told `EAGAIN`.
     pub(crate) fn receive(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
         let buffer = uninit(buffer);
         let socket = self.socket();
@@ -156,7 +156,7 @@ impl Green {
         self.run_or_end(waits, || waits.deadline(), call, || Ok(0))
     }
 
-    /// Takes a datagram from anybody. Its end is as that of [`receive`](Self::receive).
+    /// Takes a datagram from any sender. Its end is like that of [`receive`](Self::receive).
     pub(crate) fn receive_from(
         &self,
         buffer: &mut [u8],
@@ -183,7 +183,7 @@ impl Green {
         })
     }
 
-    /// Sends a datagram to the peer, where `shutdown` is not told of.
+    /// Sends a datagram to the peer, on a socket for which no event tells of `shutdown`.
     pub(crate) fn send_untold(&self, buffer: &[u8]) -> io::Result<usize> {
         let socket = self.socket();
         self.run_untold(Direction::Write, self.write_waits(), || {
@@ -191,7 +191,7 @@ impl Green {
         })
     }
 
-    /// As [`send_to`](Self::send_to), to a socket whose full queue the kernel does not tell of.
+    /// Sends as [`send_to`](Self::send_to) does, to a socket for whose full queue no event tells.
     pub(crate) fn send_to_untold(&self, buffer: &[u8], addr: &SockAddr) -> io::Result<usize> {
         let socket = self.socket();
         self.run_untold(Direction::Write, self.write_waits(), || {
@@ -199,8 +199,8 @@ impl Green {
         })
     }
 
-    /// Waits for a connection, at most for the listener's `SO_RCVTIMEO`. After shutdown(2) of a Unix
-    /// listener the kernel tells only a call that may wait.
+    /// Waits for a connection, at most for the listener's `SO_RCVTIMEO`. After shutdown(2) of a Unix listener the
+    /// kernel tells only a call that may wait.
     pub(crate) fn accept(&self) -> io::Result<(Green, SockAddr)> {
         let socket = self.socket();
         let shown = &self.shared.shown;
@@ -220,7 +220,7 @@ impl Green {
         let (stream, addr) = self.run_or_end(self.read_waits(), until, call, end)?;
         let origin = Origin {
             is_tcp: self.shared.origin.is_tcp,
-            // A connection has what its listener has.
+            // A connection inherits the mark of its listener.
             may_have_low_water: shown.is_completed(),
             ..Origin::default()
         };
@@ -233,7 +233,7 @@ impl Green {
         self.socket().send_with_flags(buffer, SEND_FLAGS)
     }
 
-    /// Throws away some of what is there, without waiting, and raises nothing.
+    /// Throws away some of the bytes that have come, without waiting, and raises nothing.
     #[cfg(feature = "tls")]
     pub(crate) fn discard_at_once(&self) -> io::Result<usize> {
         let mut scrap = [MaybeUninit::uninit(); 4096];
@@ -242,15 +242,15 @@ impl Green {
     }
 }
 
-/// The error of a call whose time is over: not of an exception, nor of the connection.
+/// Tells if the error says that the time of a call is over, and is neither an exception nor the connection's.
 fn is_our_limit(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut
         && error.get_ref().is_none()
         && error.raw_os_error().is_none()
 }
 
-/// recv(2). Not the C library's: a call that never waits need not be one where threads are cancelled,
-/// which costs two compare-and-swaps in the thread's control block.
+/// recv(2), not by the C library. A call that never waits need not be a point where threads are cancelled, which
+/// costs two compare-and-swaps in the thread's control block.
 #[cfg(all(target_os = "linux", not(weald_sanitizer = "thread")))]
 fn receive_bytes(
     socket: &Socket,
@@ -308,7 +308,7 @@ fn send_bytes(socket: &Socket, buffer: &[u8]) -> io::Result<usize> {
     socket.send_with_flags(buffer, SEND_FLAGS)
 }
 
-/// What the kernel says of a sender that there is not.
+/// Returns the address that the kernel gives for a sender without an address.
 fn no_addr() -> (usize, SockAddr) {
     let nobody = socket2::SockAddrStorage::zeroed();
     // SAFETY: of length 0.
@@ -317,13 +317,13 @@ fn no_addr() -> (usize, SockAddr) {
 
 fn uninit(buffer: &mut [u8]) -> &mut [MaybeUninit<u8>] {
     let pointer = buffer.as_mut_ptr().cast::<MaybeUninit<u8>>();
-    // SAFETY: bytes that are initialised may be seen as ones that need not be; socket2 writes only
-    // initialised bytes.
+    // SAFETY: initialised bytes may be seen as bytes that need not be initialised; socket2 writes only initialised
+    // bytes.
     unsafe { std::slice::from_raw_parts_mut(pointer, buffer.len()) }
 }
 
-/// `accept` on a listener that a clone has made blocking: only if somebody is there, and, as
-/// another may take that connection first, where it blocks no worker.
+/// Calls `accept` on a listener that a clone has made blocking: only if a connection is there. Another thread may
+/// take that connection first, so the call is made where it blocks no worker.
 fn accept_blocking(socket: &Socket) -> io::Result<(Socket, SockAddr)> {
     if !is_ready(socket.as_raw_fd(), libc::POLLIN)? {
         return Err(io::ErrorKind::WouldBlock.into());

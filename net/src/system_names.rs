@@ -1,6 +1,6 @@
 //! Names that the system looks up: `getaddrinfo`, on the offload pool.
 //!
-//! Each name is looked up once for all who ask at a time ([`Flights`]).
+//! A name that several threads ask for at the same time is looked up once ([`Flights`]).
 #![allow(unsafe_code, reason = "a function of C")]
 
 use std::ffi::{CStr, CString};
@@ -14,8 +14,8 @@ use weald_scheduler::io::{Flights, Woken, is_in_hosts_file, is_localhost, lane_o
 
 use crate::question::invalid_input;
 
-/// Who has asked for a name waits so long. glibc gives up by itself after 10 s for each name server that
-/// does not answer, three at most (resolv.conf(5)).
+/// How long a caller waits for a name. glibc gives up by itself after 10 s for each name server that does not answer,
+/// and asks three at most (resolv.conf(5)).
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The addresses of a name, without a port.
@@ -23,7 +23,7 @@ type Answer = Result<Vec<SocketAddr>, Failure>;
 
 static SYSTEM: Flights<String, Answer> = Flights::new();
 
-/// Waits for the system's look-up of this name. A blocking call that has looked for exceptions.
+/// Waits for the system's look-up of this name. A blocking call; its caller has looked for exceptions.
 pub(crate) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     look_up_by(&SYSTEM, ask_system, LIMIT, host, port)
 }
@@ -60,7 +60,7 @@ fn look_up_by(
     }
 }
 
-/// Asks the system; blocks the OS thread.
+/// Asks the system. Blocks the OS thread.
 fn ask_system(host: &str) -> io::Result<Vec<SocketAddr>> {
     if is_localhost(host) && !is_in_hosts_file(host) {
         return Ok(loopback());
@@ -68,7 +68,7 @@ fn ask_system(host: &str) -> io::Result<Vec<SocketAddr>> {
     let name = CString::new(host).map_err(|_| invalid_input("a host's name has a NUL in it"))?;
     // SAFETY: all zeros is a valid `addrinfo`.
     let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
-    // As std asks: each address once.
+    // std asks the same: each address comes once.
     hints.ai_socktype = libc::SOCK_STREAM;
     let mut list = std::ptr::null_mut();
     // SAFETY: the strings and the hints live over the call, and there is room for a pointer.
@@ -116,7 +116,7 @@ unsafe fn address_of(entry: &libc::addrinfo) -> Option<SocketAddr> {
     address.as_socket()
 }
 
-/// What `localhost` is where the system does not know: the families that there are.
+/// Returns the addresses of `localhost` if the system does not know them: one for each family that exists.
 fn loopback() -> Vec<SocketAddr> {
     let all = [
         IpAddr::from(Ipv6Addr::LOCALHOST),
@@ -128,7 +128,7 @@ fn loopback() -> Vec<SocketAddr> {
     addrs
 }
 
-/// What `getaddrinfo` has answered; `errno` is as it was left.
+/// Returns the error for an answer of `getaddrinfo`; `errno` is as the call left it.
 fn refusal(host: &str, code: libc::c_int, errno: io::Error) -> io::Error {
     let (kind, name) = match code {
         libc::EAI_SYSTEM => return errno,
@@ -148,10 +148,10 @@ fn refusal(host: &str, code: libc::c_int, errno: io::Error) -> io::Error {
     )
 }
 
-/// An error that several are told of.
+/// An error that several callers get.
 #[derive(Clone, Debug)]
 enum Failure {
-    /// The system's number says it all.
+    /// The system's number tells all.
     System(i32),
     Other(Arc<io::Error>),
 }
@@ -204,7 +204,7 @@ mod tests {
 
     use super::{Answer, LIMIT, look_up_by};
 
-    /// A resolver that answers when it is told to.
+    /// A resolver that answers when the test tells it to.
     static OPEN: Mutex<bool> = Mutex::new(false);
     static OPENS: Condvar = Condvar::new();
     static ASKED: AtomicUsize = AtomicUsize::new(0);
@@ -259,7 +259,7 @@ mod tests {
             });
             assert_eq!(ASKED.load(SeqCst), 2, "each name was asked for once");
             assert!(SLOW.is_empty());
-            // Nothing is kept.
+            // Nothing is kept between look-ups.
             resolve("a.example", 1).unwrap();
             assert_eq!(ASKED.load(SeqCst), 3);
         });

@@ -16,11 +16,11 @@ use crate::resolve::resolve;
 use crate::socket::{Green, nonblocking};
 use crate::source::{Direction, Got, Waits};
 
-/// Connections that the kernel queues before `accept`: `tcp_listener`'s. std's 128 is soon full
-/// when ten thousand connect at once.
+/// How many connections the kernel queues before `accept` with `tcp_listener`. std's 128 is soon full when ten
+/// thousand clients connect at once.
 const BACKLOG: u32 = 1024;
 
-/// std's.
+/// The backlog of std.
 const STD_BACKLOG: i32 = 128;
 
 pub(crate) fn to_ip(addr: &socket2::SockAddr) -> io::Result<SocketAddr> {
@@ -28,7 +28,7 @@ pub(crate) fn to_ip(addr: &socket2::SockAddr) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not an IP socket"))
 }
 
-/// The first address for which `f` works, else the last error.
+/// Returns the result for the first address for which `f` works, else the last error.
 pub(crate) fn each<T>(
     addrs: &[SocketAddr],
     mut f: impl FnMut(SocketAddr) -> io::Result<T>,
@@ -67,11 +67,11 @@ pub(crate) fn connect_socket(
         match green.socket().connect(&addr.into()) {
             Ok(()) => Ok(Got::more(())),
             Err(error) => match error.raw_os_error() {
-                // It has begun, or goes on. A signal does not end it: connect(2).
+                // The connection has begun, or is still being made. A signal does not end it: connect(2).
                 Some(libc::EINPROGRESS | libc::EALREADY | libc::EINTR) => {
                     Err(io::ErrorKind::WouldBlock.into())
                 }
-                // Not on Linux: it has succeeded.
+                // On other systems than Linux this means that it has succeeded.
                 Some(libc::EISCONN) => Ok(Got::more(())),
                 _ => Err(error),
             },
@@ -80,11 +80,11 @@ pub(crate) fn connect_socket(
     Ok(TcpStream(green))
 }
 
-/// A green TCP connection; the interface is that of [`std::net::TcpStream`], and a method that is
-/// not described here does what std's does.
+/// A green TCP connection. The interface is that of [`std::net::TcpStream`], and a method that is not described here
+/// does what std's does.
 ///
-/// A call that waits suspends the green thread; any number of green threads may wait on one
-/// stream, in both directions. A timeout that has passed is [`TimedOut`](io::ErrorKind::TimedOut).
+/// A call that waits suspends the green thread. Any number of green threads may wait on one stream, in both
+/// directions. When a timeout has passed, the error is [`TimedOut`](io::ErrorKind::TimedOut).
 ///
 /// # Examples
 /// ```
@@ -100,7 +100,7 @@ pub(crate) fn connect_socket(
 /// ```
 pub struct TcpStream(pub(crate) Green);
 
-/// A green TCP listener; the interface is that of [`std::net::TcpListener`].
+/// A green TCP listener. The interface is that of [`std::net::TcpListener`].
 ///
 /// Any number of green threads may wait in `accept`; each connection goes to one of them.
 ///
@@ -119,13 +119,12 @@ pub struct TcpListener(pub(crate) Green);
     reason = "the errors are those of the std namesakes"
 )]
 impl TcpStream {
-    /// Connects to the first of the addresses that answers. A name is looked up where it blocks no
-    /// worker.
+    /// Connects to the first of the addresses that answers. A name is looked up without blocking a worker.
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         each(&resolve(addr)?, |addr| connect(addr, None, Waits::Forever))
     }
 
-    /// As `connect`, of one address, within the duration; zero is `InvalidInput`.
+    /// Connects to one address, at most for the duration. A duration of zero is `InvalidInput`.
     pub fn connect_timeout(addr: &SocketAddr, timeout: Duration) -> io::Result<Self> {
         if timeout.is_zero() {
             let text = "cannot set a 0 duration timeout";
@@ -134,27 +133,27 @@ impl TcpStream {
         connect(*addr, None, Waits::AtMost(timeout))
     }
 
-    /// The address of the other end.
+    /// Returns the address of the other end.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         to_ip(&self.0.socket().peer_addr()?)
     }
 
-    /// The address of this end.
+    /// Returns the address of this end.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         to_ip(&self.0.socket().local_addr()?)
     }
 
-    /// Closes one or both directions; wakes the green threads that wait for them.
+    /// Closes one or both directions, and wakes the green threads that wait for them.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.0.socket().shutdown(how)
     }
 
-    /// A second handle to the connection; timeouts and `set_nonblocking` are shared.
+    /// Returns a second handle to the connection. Timeouts and `set_nonblocking` are shared.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
 
-    /// Reads without taking out what was read. Waits as a read does.
+    /// Reads without taking the bytes out. Waits as a read does.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer, libc::MSG_PEEK)
     }
@@ -164,7 +163,7 @@ impl TcpStream {
         self.0.socket().set_tcp_nodelay(nodelay)
     }
 
-    /// Gets `TCP_NODELAY`.
+    /// Returns `TCP_NODELAY`.
     pub fn nodelay(&self) -> io::Result<bool> {
         self.0.socket().tcp_nodelay()
     }
@@ -175,7 +174,7 @@ impl TcpStream {
         self.0.socket().set_tcp_quickack(quickack)
     }
 
-    /// Gets `TCP_QUICKACK`.
+    /// Returns `TCP_QUICKACK`.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub fn quickack(&self) -> io::Result<bool> {
         self.0.socket().tcp_quickack()
@@ -186,7 +185,7 @@ impl TcpStream {
         self.0.socket().set_ttl_v4(ttl)
     }
 
-    /// Gets `IP_TTL`.
+    /// Returns `IP_TTL`.
     pub fn ttl(&self) -> io::Result<u32> {
         self.0.socket().ttl_v4()
     }
@@ -197,29 +196,28 @@ impl TcpStream {
     reason = "the errors are those of the std namesakes"
 )]
 impl TcpListener {
-    /// Listens at the first of the addresses where that works, with std's backlog of 128.
+    /// Listens at the first of the addresses that works, with std's backlog of 128.
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         each(&resolve(addr)?, |addr| listen(addr, STD_BACKLOG))
     }
 
-    /// The address that it listens at.
+    /// Returns the address that it listens at.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         to_ip(&self.0.socket().local_addr()?)
     }
 
-    /// A second handle to the listener; `set_nonblocking` is shared.
+    /// Returns a second handle to the listener. `set_nonblocking` is shared.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
 
-    /// Waits for a connection. A listener that was wrapped waits at most for its `SO_RCVTIMEO`, if it has
-    /// one.
+    /// Waits for a connection. A listener that was wrapped waits at most for its `SO_RCVTIMEO`, if that is set.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, addr) = self.0.accept()?;
         Ok((TcpStream(stream), to_ip(&addr)?))
     }
 
-    /// The connections to come; never ends.
+    /// Returns an iterator over the connections that come. It never ends.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }
@@ -229,18 +227,18 @@ impl TcpListener {
         self.0.socket().set_ttl_v4(ttl)
     }
 
-    /// Gets `IP_TTL`.
+    /// Returns `IP_TTL`.
     pub fn ttl(&self) -> io::Result<u32> {
         self.0.socket().ttl_v4()
     }
 
-    /// Sets `IPV6_V6ONLY`; std's has been deprecated, as it works only before `bind`.
+    /// Sets `IPV6_V6ONLY`. std has deprecated its method, as the option works only before `bind`.
     #[deprecated(note = "this option can only be set before the socket is bound")]
     pub fn set_only_v6(&self, only_v6: bool) -> io::Result<()> {
         self.0.socket().set_only_v6(only_v6)
     }
 
-    /// Gets `IPV6_V6ONLY`.
+    /// Returns `IPV6_V6ONLY`.
     #[deprecated(note = "this option can only be set before the socket is bound")]
     pub fn only_v6(&self) -> io::Result<bool> {
         self.0.socket().only_v6()
@@ -308,7 +306,7 @@ timeouts!(TcpStream);
 descriptor!(TcpStream, std::net::TcpStream, false);
 descriptor!(TcpListener, std::net::TcpListener, true);
 
-/// Listens for connections, with `SO_REUSEADDR` and room for 1024 of them before `accept`.
+/// Listens for connections with `SO_REUSEADDR`. 1024 of them may wait before `accept`.
 ///
 /// # Examples
 /// ```
@@ -318,12 +316,13 @@ descriptor!(TcpListener, std::net::TcpListener, true);
 /// ```
 ///
 /// # Errors
-/// The system's, of the last address that was tried.
+/// The system's, for the last address that was tried.
 pub fn tcp_listener(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
     tcp_listener_with(addr, BACKLOG)
 }
 
-/// As [`tcp_listener`], with room for `backlog` connections: 1 to 65535 (the kernel may take less).
+/// Listens as [`tcp_listener`] does. `backlog` is how many connections may wait: 1 to 65535 (the kernel may take
+/// less).
 ///
 /// # Examples
 /// ```
@@ -331,13 +330,13 @@ pub fn tcp_listener(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
 /// ```
 ///
 /// # Errors
-/// `InvalidInput` for a backlog out of its range, with value and bound in the text; the system's.
+/// `InvalidInput` for a backlog out of its range, with the value and the bound in the text; the system's.
 pub fn tcp_listener_with(addr: impl ToSocketAddrs, backlog: u32) -> io::Result<TcpListener> {
     let backlog = checked_backlog(backlog)?;
     each(&resolve(addr)?, |addr| listen(addr, backlog))
 }
 
-/// The backlog as listen(2) takes it.
+/// Returns the backlog in the type that listen(2) takes.
 pub(crate) fn checked_backlog(backlog: u32) -> io::Result<i32> {
     let refused = || {
         io::Error::new(
@@ -352,8 +351,8 @@ pub(crate) fn checked_backlog(backlog: u32) -> io::Result<i32> {
         .ok_or_else(refused)
 }
 
-/// Connects to the one of the addresses that answers first, IPv4 or IPv6. They are tried in turns,
-/// the next one when the one before has failed or has not answered for 250 ms (RFC 8305).
+/// Connects to that one of the addresses that answers first, IPv4 or IPv6. They are tried in turns: the next attempt
+/// begins when the one before has failed or has not answered for 250 ms (RFC 8305).
 ///
 /// # Examples
 /// ```
@@ -364,13 +363,13 @@ pub(crate) fn checked_backlog(backlog: u32) -> io::Result<i32> {
 /// ```
 ///
 /// # Errors
-/// The system's, of the last address that was tried; the resolver's.
+/// The system's, for the last address that was tried; the resolver's.
 pub fn connect_tcp(addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
     race(&resolve(addr)?, |addr| connect(addr, None, Waits::Forever))
 }
 
-/// As [`connect_tcp`], from a local address; port 0 takes any. Only addresses of its family are tried,
-/// one after the other.
+/// Connects as [`connect_tcp`] does, from a local address; port 0 takes any port. Only addresses of the same family
+/// are tried, one after the other.
 ///
 /// # Examples
 /// ```
@@ -382,7 +381,7 @@ pub fn connect_tcp(addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
 /// ```
 ///
 /// # Errors
-/// As [`connect_tcp`]; `InvalidInput` if no address is of the local one's family.
+/// Those of [`connect_tcp`]; `InvalidInput` if no address is of the local address's family.
 pub fn connect_tcp_from(addr: impl ToSocketAddrs, local: SocketAddr) -> io::Result<TcpStream> {
     let mut addrs = resolve(addr)?;
     addrs.retain(|addr| addr.is_ipv6() == local.is_ipv6());

@@ -1,4 +1,4 @@
-//! A timeout of a socket, which its clones share.
+//! A timeout of a socket. Its clones share it.
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::shim::sync::Mutex;
 
-/// A timeout; most sockets have none, and to see that takes no lock. Who calls after it was set, on its
-/// thread or told by it, sees it; nobody else may rely on when.
+/// A timeout. Most sockets have none, and seeing that takes no lock. A call sees the timeout if it was set before on
+/// the same thread, or on a thread that has told this one. Others may see it later.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Timeout {
-    /// Set together with the value, under its lock.
+    /// Set together with the value, under the value's lock.
     is_set: AtomicBool,
     value: Mutex<Option<Duration>>,
 }

@@ -12,11 +12,11 @@ use crate::resolve::{resolve, resolve_first};
 use crate::socket::Green;
 use crate::tcp::{debug, each, to_ip};
 
-/// A green UDP socket; the interface is that of [`std::net::UdpSocket`], and a method that is not
-/// described here does what std's does.
+/// A green UDP socket. The interface is that of [`std::net::UdpSocket`], and a method that is not described here does
+/// what std's does.
 ///
-/// A call that waits suspends the green thread; any number of green threads may wait on one socket,
-/// in both directions, and each datagram goes to one of them. A timeout that has passed is
+/// A call that waits suspends the green thread. Any number of green threads may wait on one socket, in both
+/// directions, and each datagram goes to one of them. When a timeout has passed, the error is
 /// [`TimedOut`](io::ErrorKind::TimedOut).
 ///
 /// # Examples
@@ -36,8 +36,7 @@ pub struct UdpSocket(pub(crate) Green);
     reason = "the errors are those of the std namesakes"
 )]
 impl UdpSocket {
-    /// Binds to the first of the addresses where that works. A name is looked up where it blocks no
-    /// worker.
+    /// Binds to the first of the addresses that works. A name is looked up without blocking a worker.
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         each(&resolve(addr)?, |addr| {
             let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
@@ -46,13 +45,13 @@ impl UdpSocket {
         })
     }
 
-    /// Takes a datagram; what is longer than the buffer is cut off. Waits for one.
+    /// Waits for a datagram and takes it. A datagram that is longer than the buffer is cut off.
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (length, from) = self.0.receive_from(buf, 0)?;
         Ok((length, to_ip(&from)?))
     }
 
-    /// As `recv_from`, and leaves the datagram there. Waits for one.
+    /// Waits for a datagram as `recv_from` does, and leaves it there.
     pub fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (length, from) = self.0.receive_from(buf, libc::MSG_PEEK)?;
         Ok((length, to_ip(&from)?))
@@ -69,17 +68,17 @@ impl UdpSocket {
         }
     }
 
-    /// The address of the other end, once connected.
+    /// Returns the address of the other end, once connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         to_ip(&self.0.socket().peer_addr()?)
     }
 
-    /// The address of this end.
+    /// Returns the address of this end.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         to_ip(&self.0.socket().local_addr()?)
     }
 
-    /// A second handle to the socket; timeouts and `set_nonblocking` are shared.
+    /// Returns a second handle to the socket. Timeouts and `set_nonblocking` are shared.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
@@ -89,7 +88,7 @@ impl UdpSocket {
         self.0.socket().set_broadcast(broadcast)
     }
 
-    /// Gets `SO_BROADCAST`.
+    /// Returns `SO_BROADCAST`.
     pub fn broadcast(&self) -> io::Result<bool> {
         self.0.socket().broadcast()
     }
@@ -99,7 +98,7 @@ impl UdpSocket {
         self.0.socket().set_multicast_loop_v4(multicast_loop_v4)
     }
 
-    /// Gets `IP_MULTICAST_LOOP`.
+    /// Returns `IP_MULTICAST_LOOP`.
     pub fn multicast_loop_v4(&self) -> io::Result<bool> {
         self.0.socket().multicast_loop_v4()
     }
@@ -109,7 +108,7 @@ impl UdpSocket {
         self.0.socket().set_multicast_ttl_v4(multicast_ttl_v4)
     }
 
-    /// Gets `IP_MULTICAST_TTL`.
+    /// Returns `IP_MULTICAST_TTL`.
     pub fn multicast_ttl_v4(&self) -> io::Result<u32> {
         self.0.socket().multicast_ttl_v4()
     }
@@ -119,7 +118,7 @@ impl UdpSocket {
         self.0.socket().set_multicast_loop_v6(multicast_loop_v6)
     }
 
-    /// Gets `IPV6_MULTICAST_LOOP`.
+    /// Returns `IPV6_MULTICAST_LOOP`.
     pub fn multicast_loop_v6(&self) -> io::Result<bool> {
         self.0.socket().multicast_loop_v6()
     }
@@ -129,7 +128,7 @@ impl UdpSocket {
         self.0.socket().set_ttl_v4(ttl)
     }
 
-    /// Gets `IP_TTL`.
+    /// Returns `IP_TTL`.
     pub fn ttl(&self) -> io::Result<u32> {
         self.0.socket().ttl_v4()
     }
@@ -154,8 +153,8 @@ impl UdpSocket {
         self.0.socket().leave_multicast_v6(multiaddr, interface)
     }
 
-    /// From now on `send` sends to the first of the addresses that works, and only its datagrams are
-    /// taken. Returns at once, unless a name must be looked up.
+    /// Sets the peer, the first of the addresses that works: from now on `send` sends to it, and only its datagrams
+    /// are taken. Returns at once, unless a name must be looked up.
     pub fn connect<A: ToSocketAddrs>(&self, addr: A) -> io::Result<()> {
         each(&resolve(addr)?, |addr| {
             self.0.socket().connect(&addr.into())
@@ -167,13 +166,13 @@ impl UdpSocket {
         self.0.send(buf)
     }
 
-    /// Takes a datagram of the peer of `connect`; what is longer than the buffer is cut off. Waits for
-    /// one.
+    /// Waits for a datagram of the peer of `connect` and takes it. A datagram that is longer than the buffer is cut
+    /// off.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.0.receive(buf, 0)
     }
 
-    /// As `recv`, and leaves the datagram there. Waits for one.
+    /// Waits for a datagram as `recv` does, and leaves it there.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.0.receive(buf, libc::MSG_PEEK)
     }

@@ -5,7 +5,7 @@
 /// # Examples
 /// See [`wrap_socket`].
 pub trait WrapSocket {
-    /// The twin.
+    /// The green twin.
     type Green;
 
     /// Makes the socket green.
@@ -14,8 +14,7 @@ pub trait WrapSocket {
 
 /// Makes a standard socket green: its calls suspend the green thread, not the worker.
 ///
-/// A stream's `O_NONBLOCK` is left alone. A listener's is set: it belongs to the open file and is
-/// seen by every clone.
+/// A stream's `O_NONBLOCK` stays as it is. A listener's is set: it belongs to the open file, so every clone sees it.
 ///
 /// # Examples
 /// ```
@@ -26,7 +25,7 @@ pub trait WrapSocket {
 /// ```
 ///
 /// # Panics
-/// If the descriptor is dead: somebody has closed it behind the socket's back.
+/// If the descriptor is not valid, because somebody has closed it behind the socket's back.
 pub fn wrap_socket<S: WrapSocket>(socket: S) -> S::Green {
     socket.wrap()
 }

@@ -1,4 +1,4 @@
-//! What the kernel says of a descriptor, without waiting.
+//! Asks the kernel about a descriptor, without waiting.
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::os::fd::RawFd;
@@ -9,7 +9,7 @@ use libc::c_int;
 use crate::raw::{error_of, sys};
 use crate::slot::Direction;
 
-/// What poll(2) says of a descriptor, without waiting.
+/// Returns what poll(2) tells of a descriptor, without waiting.
 pub(crate) fn events_now(fd: RawFd, events: libc::c_short) -> libc::c_short {
     let mut one = libc::pollfd {
         fd,
@@ -28,12 +28,12 @@ pub(crate) fn events_now(fd: RawFd, events: libc::c_short) -> libc::c_short {
     one.revents
 }
 
-/// One descriptor is ready now, has failed, or is none.
+/// Tells if a descriptor is ready now, has failed, or is not open.
 pub(crate) fn is_ready(fd: RawFd, events: libc::c_short) -> bool {
     events_now(fd, events) != 0
 }
 
-/// An `int` option of a socket.
+/// Returns an `int` option of a socket.
 pub(crate) fn option(fd: RawFd, name: c_int) -> Option<c_int> {
     let mut value: c_int = 0;
     let mut length = size_of::<c_int>();
@@ -55,19 +55,19 @@ pub(crate) fn is_socket(fd: RawFd) -> bool {
     option(fd, libc::SO_TYPE).is_some()
 }
 
-/// A stream's calls may take or give a part.
+/// Tells if the descriptor is a stream, whose calls may take or give a part.
 pub(crate) fn is_stream(fd: RawFd) -> bool {
     option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
 }
 
-/// The user has asked for a descriptor that does not block.
+/// Tells if the user has set the descriptor not to block.
 pub(crate) fn is_nonblocking(fd: RawFd) -> bool {
     // SAFETY: no pointers.
     let flags = unsafe { sys!(SYS_fcntl, fd, libc::F_GETFL) };
     error_of(flags).is_some() || flags & libc::O_NONBLOCK as isize != 0
 }
 
-/// `SO_RCVTIMEO` or `SO_SNDTIMEO`.
+/// Returns `SO_RCVTIMEO` or `SO_SNDTIMEO`.
 pub(crate) fn socket_limit(fd: RawFd, direction: Direction) -> Option<Duration> {
     let option = match direction {
         Direction::Read => libc::SO_RCVTIMEO,
@@ -97,8 +97,9 @@ pub(crate) fn socket_limit(fd: RawFd, direction: Direction) -> Option<Duration> 
     (result == 0 && !limit.is_zero()).then_some(limit)
 }
 
-/// A call that says `EAGAIN` is followed by an event once it can be tried again, whatever happened before. That is so of
-/// streams and pipes. It is not of a datagram socket that was shut down before the call, whose plain call ends at once.
+/// Tells if an event follows each `EAGAIN` of a call once the call can be tried again, whatever happened before. That
+/// holds for streams and pipes. It does not hold for a datagram socket that was shut down before the call: its plain
+/// call ends at once.
 pub(crate) fn has_true_events(fd: RawFd) -> bool {
     let domain = option(fd, libc::SO_DOMAIN);
     let Some(domain) = domain else {
@@ -108,7 +109,7 @@ pub(crate) fn has_true_events(fd: RawFd) -> bool {
         && option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
 }
 
-/// The kind of file, as `st_mode` names it.
+/// Returns the kind of file, as `st_mode` has it.
 pub(crate) fn file_type(fd: RawFd) -> Option<libc::mode_t> {
     // SAFETY: all zeros is a valid record, and the pointer is to it.
     unsafe {
@@ -118,8 +119,8 @@ pub(crate) fn file_type(fd: RawFd) -> Option<libc::mode_t> {
     }
 }
 
-/// The peer has reset the connection, and nothing is left to read. Of TCP: other streams' calls lose the error
-/// on an OS thread too.
+/// Tells if the peer has reset the connection and nothing is left to read. It looks at TCP only: calls on other
+/// streams lose the error on an OS thread too.
 pub(crate) fn is_reset(fd: RawFd, direction: Direction) -> bool {
     let reset = libc::POLLERR | libc::POLLHUP;
     if events_now(fd, 0) & reset != reset

@@ -1,4 +1,5 @@
-//! The end of descriptor numbers: those who wait for a number that is closed are told, and its poller forgets it.
+//! The end of descriptor numbers: calls that wait for a number that is closed are told, and its poller forgets the
+//! number.
 //!
 //! The invariants are those of `wait.rs`.
 #![allow(unsafe_code, reason = "slots that live for ever")]
@@ -9,12 +10,12 @@ use std::sync::atomic::{Ordering, fence};
 use crate::members;
 use crate::slot::{CHUNK, FdSlot, is_here, place_of};
 
-/// Who closes a number waits for so many turns, of some tens of milliseconds, for calls that are being tried.
-/// Without a bound it would wait for ever in a signal handler that has broken such a call off.
+/// A thread that closes a number waits for at most this many turns, some tens of milliseconds, for calls that are
+/// being tried. Without a bound it would wait for ever if it runs in a signal handler that has interrupted such a
+/// call.
 const LONGEST_SPIN: u32 = 1 << 20;
 
-/// Says that these numbers are about to be closed; the value that it returns says, when dropped, that
-/// they are.
+/// Notes that these numbers are about to be closed. Dropping the returned value notes that they are closed.
 #[must_use = "who waits is told when it is dropped"]
 pub(crate) struct Closing(RawFd, RawFd);
 
@@ -39,8 +40,8 @@ impl Closing {
         closing
     }
 
-    /// Calls `f` for each slot that there is until all are done; where it says so, waits until no call
-    /// is being tried again (invariant 4).
+    /// Calls `f` for each slot that exists, until all are done. If `f` returns true, waits until no call is being
+    /// tried again (invariant 4).
     fn each(&self, f: impl Fn(RawFd, &'static FdSlot) -> bool) {
         let mut fd = self.0.max(0);
         while fd <= self.1 {
@@ -78,12 +79,13 @@ impl Closing {
 impl Drop for Closing {
     #[inline]
     fn drop(&mut self) {
-        // Pairs with the fence of `Members::new`: either this sees the number watched, or what is watched is not the file that was closed.
+        // Pairs with the fence of `Members::new`: either this thread sees that the number is watched, or the watched
+        // file is not the one that was closed.
         fence(Ordering::SeqCst);
         self.each(|fd, slot| {
             slot.known.forget();
             if slot.is_waited_for() && is_here() {
-                // Whoever began to wait beside the call has armed the file that has gone, and arms anew.
+                // A call that began to wait beside the close has armed the file that is gone. It arms anew.
                 slot.losses.fetch_add(1, Ordering::Release);
                 slot.wake_all();
                 if slot.watched.load(Ordering::Relaxed) > 0 {

@@ -1,20 +1,21 @@
-//! Deadlocks of `fcntl(F_SETLKW)`: processes of which each waits for a lock that the next one has. fcntl(2).
+//! Deadlocks of `fcntl(F_SETLKW)`: each of several processes waits for a lock that the next one holds. fcntl(2).
 //!
-//! The kernel finds them when a call begins to wait inside it. A green thread's call waits outside: it tries again after
-//! pauses. So it looks for itself, seldom, once it has waited for a while:
+//! The kernel finds them when a call begins to wait inside it. A green thread's call waits outside of the kernel: it
+//! tries again after pauses. So once it has waited for a while it looks for deadlocks itself, seldom:
 //!
-//! | edge: who waits for whom                | where it is seen                                                 |
+//! | edge: which process waits for which     | where it is seen                                                 |
 //! |-----------------------------------------|------------------------------------------------------------------|
 //! | this call, for a process                | `F_GETLK`                                                        |
 //! | a call that waits in the kernel         | /proc/locks                                                      |
 //! | a green thread's call, of any process   | its [`Sign`]: a file in memory that has no content, only a name; |
 //! |                                         | /proc/PID/fd shows it                                            |
 //!
-//! If the edges lead back to this process in several looks in a row, the call fails with `EDEADLK`. One look is not enough: a
-//! sign may be old by one of its call's pauses. Of several that may find that, the one
-//! with the highest number fails first, and the others if it has not helped. As in the kernel, locks belong to processes: what another
-//! thread of this one is about to unlock counts as a part of the deadlock all the same (fcntl(2), BUGS). Where a look is not permitted (another
-//! user's process) an edge is missing and a deadlock is not found.
+//! The call fails with `EDEADLK` if the edges lead back to this process in several looks in a row. One look is not
+//! enough, as a sign may be as old as one of its call's pauses. Several processes may find the deadlock. The one with
+//! the highest number fails first, and the others fail if that has not helped. As in the kernel, locks belong to
+//! processes: a lock that another thread of this process is about to release still counts as a part of the deadlock
+//! (fcntl(2), BUGS). If a look is not permitted (another user's process), an edge is missing and the deadlock is not
+//! found.
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::ffi::CString;
@@ -29,23 +30,25 @@ use weald_scheduler::patch;
 use crate::raw::{error_of, sys};
 use crate::slot::close_own;
 
-/// When a call looks for the first time, and the pauses between its looks. Guesses: most locks are had by then, and a deadlock
-/// lasts. The longest is for deadlocks that another process completes, which waits in the kernel and cannot see this one.
+/// When a call looks for the first time, and the pauses between its looks. These are guesses: most locks are acquired
+/// by then, and a deadlock lasts. The longest pause is for deadlocks that another process completes, when that
+/// process waits in the kernel and cannot see this one.
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// So many calls look as often as they like; more look less often, but not less than every [`LONGEST_REST`].
+/// This many calls look as often as they like. If there are more, each looks less often, but at least every
+/// [`LONGEST_REST`].
 const FEW_CALLS: u32 = 4;
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-/// So many looks in a row must find it: for who has the highest number, and for the others.
+/// How many looks in a row must find the deadlock: for the process with the highest number, and for the others.
 const LOOKS: u32 = 2;
 const PATIENT_LOOKS: u32 = 4;
 
-/// So many processes are asked whom they wait for.
+/// How many processes are asked at most which process they wait for.
 const MOST: usize = 64;
 
-/// A call that waits for another process's lock.
+/// A call that waits for a lock of another process.
 pub(crate) struct Watch {
     next: Instant,
     pause: Duration,
@@ -63,10 +66,10 @@ impl Watch {
         }
     }
 
-    /// True: the call would wait for ever. `holder` says which process has the lock.
+    /// Returns true if the call would wait for ever. `holder` tells which process has the lock.
     pub(crate) fn finds_deadlock(&mut self, holder: impl FnOnce() -> Option<pid_t>) -> bool {
         if Instant::now() < self.next {
-            // Others must not go by a sign that is no longer true.
+            // Other processes must not rely on a sign that is no longer true.
             if let Some(sign) = &self.sign
                 && holder() != Some(sign.holder)
             {
@@ -96,7 +99,7 @@ impl Watch {
             return false;
         };
         if self.sign.as_ref().is_none_or(|sign| sign.holder != holder) {
-            // Looks at another holder are none in a row.
+            // Looks that see different holders do not count as a row.
             self.found = 0;
             self.sign = Some(Sign::new(own, holder));
         }
@@ -118,16 +121,16 @@ impl Watch {
     }
 }
 
-/// The least pause after a look that took so long, where so many calls look. A look at a process that has thousands of files
-/// takes milliseconds: together they use about a tenth of a core.
+/// Returns the least pause after a look that took that long, while that many calls look. A look at a process with
+/// thousands of files takes milliseconds. All calls together use about a tenth of a core.
 fn rest(took: Duration, calls: u32) -> Duration {
     let all = took.saturating_mul(calls / FEW_CALLS);
     all.saturating_mul(10 * FEW_CALLS).min(LONGEST_REST)
 }
 
-/// The processes on a way from the first one, for which this process waits, back to this one.
+/// Returns the processes on a way from `first`, for which this process waits, back to this process.
 fn cycle(own: pid_t, first: pid_t, waits_for: impl Fn(pid_t) -> Vec<pid_t>) -> Option<Vec<pid_t>> {
-    // Each with the place of the one that waits for it.
+    // Each process is stored with the index of the one that waits for it.
     let mut known = vec![(first, usize::MAX)];
     let mut next = 0;
     while next < known.len() && known.len() < MOST {
@@ -151,11 +154,11 @@ fn cycle(own: pid_t, first: pid_t, waits_for: impl Fn(pid_t) -> Vec<pid_t>) -> O
     None
 }
 
-/// Who waits in the kernel for whom, from the text of /proc/locks. A line with an arrow waits for the one above it with an arrow that
-/// stands further to the left, or with none.
+/// Returns which process waits in the kernel for which, from the text of /proc/locks. A line with an arrow waits for
+/// the nearest line above whose arrow is further to the left, or that has none.
 fn waits_in_kernel(locks: &str) -> Vec<(pid_t, pid_t)> {
     let mut all = Vec::new();
-    // Those above this line, by the place of their arrows.
+    // The lines above this one, by the place of their arrows.
     let mut above: Vec<(usize, Option<pid_t>)> = Vec::new();
     for line in locks.lines() {
         let Some((_, rest)) = line.split_once(": ") else {
@@ -166,7 +169,7 @@ fn waits_in_kernel(locks: &str) -> Vec<(pid_t, pid_t)> {
             .trim_start()
             .trim_start_matches("->")
             .split_whitespace();
-        // Other locks belong to open files, and nobody tells whose those are.
+        // Other locks belong to open files, and nothing tells which process has these.
         let is_of_process = words.next() == Some("POSIX");
         let process = words.nth(2).and_then(|pid| pid.parse().ok());
         let process = process.filter(|pid| is_of_process && *pid > 0);
@@ -179,10 +182,11 @@ fn waits_in_kernel(locks: &str) -> Vec<(pid_t, pid_t)> {
     all
 }
 
-/// The beginning of the names of signs.
+/// How the names of signs begin.
 const NAME: &str = "weald-waits";
 
-/// Whom a process's green threads wait for, as its signs say. It cannot say so of another process.
+/// Returns for which processes a process's green threads wait, by its signs. A process can only have signs for
+/// itself.
 fn signs_of(process: pid_t) -> Vec<pid_t> {
     let Ok(files) = fs::read_dir(format!("/proc/{process}/fd")) else {
         return Vec::new();
@@ -199,15 +203,15 @@ fn signs_of(process: pid_t) -> Vec<pid_t> {
         .collect()
 }
 
-/// Says to other processes that this one waits for a process. One for all calls that do.
+/// Tells other processes that this one waits for a process. All calls that wait for the same process share it.
 struct Sign {
     holder: pid_t,
 }
 
-/// The signs there are: for whom, of how many calls, and the file.
+/// The signs: for which process, for how many calls, and the file.
 static SIGNS: Mutex<Vec<(pid_t, usize, RawFd)>> = Mutex::new(Vec::new());
 
-/// The calls that have a sign.
+/// Returns how many calls have a sign.
 fn calls_with_signs() -> u32 {
     let _bypass = patch::Bypass::enter();
     let signs = SIGNS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -224,7 +228,7 @@ impl Sign {
             let name = CString::new(format!("{NAME}:{own}:{holder}")).unwrap_or_default();
             // SAFETY: a name that ends by zero.
             let file = unsafe { sys!(SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC) };
-            // Where none can be made nobody hears of it.
+            // If no file can be made, other processes do not hear of the wait.
             let file = error_of(file).map_or(file, |_| -1);
             signs.push((holder, 1, RawFd::try_from(file).unwrap_or(-1)));
         }
@@ -273,7 +277,7 @@ mod tests {
         watch.next = Instant::now();
         assert!(!watch.finds_deadlock(|| Some(holders[0])));
         assert!(has_sign(0));
-        // Its next look is not due for long.
+        // The next look of this call is not due for long.
         watch.next = Instant::now() + Duration::from_secs(3600);
         assert!(!watch.finds_deadlock(|| Some(holders[0])));
         assert!(has_sign(0));

@@ -1,4 +1,4 @@
-//! Epoll instances of our own, for waits that one registration does not do.
+//! Epoll instances of weald's own, for waits that need more than one registration.
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::os::fd::RawFd;
@@ -14,13 +14,14 @@ use crate::slot::close_own;
 
 /// Empty epoll instances for the next waits.
 static SPARE: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
-/// So many are kept.
+/// How many of them are kept.
 const SPARES: usize = 64;
 
-/// The instances that there are, spare ones too.
+/// How many instances there are, with the spare ones.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// One of so many descriptors that the process may have can be an instance, so that waits never use up what connections and files
-/// need. A guess: who has more waits than that has more connections than descriptors, or raises the limit.
+/// One in this many of the process's possible descriptors can be an instance, so that waits never use up what
+/// connections and files need. It is a guess: a program that has more such waits has more connections than
+/// descriptors, or raises the limit.
 const PART: u64 = 8;
 
 /// Counts one more instance, if there may be one more.
@@ -35,7 +36,7 @@ fn take_a_place() -> bool {
     }
     let most = usize::try_from(limit.rlim_cur / PART).unwrap_or(usize::MAX);
     let one_more = |count| (count < most).then_some(count + 1);
-    // A count of its own: nothing else depends on its order.
+    // This is only a count: nothing else depends on its order.
     COUNT
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
         .is_ok()
@@ -45,14 +46,14 @@ fn give_place_back() {
     COUNT.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// An epoll instance that is empty at both ends of its use.
+/// An epoll instance that is empty at the beginning and at the end of its use.
 pub(crate) struct Set {
     epoll: RawFd,
     members: Vec<RawFd>,
 }
 
 impl Set {
-    /// `None`: there are as many as there may be, or no descriptors are left.
+    /// Returns a set. `None`: there are as many sets as there may be, or no descriptor is left.
     pub(crate) fn new() -> Option<Self> {
         let spare = {
             let _bypass = Bypass::enter();
@@ -80,12 +81,12 @@ impl Set {
         })
     }
 
-    /// Its own descriptor, readable when a member is ready.
+    /// Returns the set's own descriptor. It is readable when a member is ready.
     pub(crate) fn fd(&self) -> RawFd {
         self.epoll
     }
 
-    /// False: it cannot be in an epoll instance.
+    /// Adds a member. Returns false if the descriptor cannot be in an epoll instance.
     pub(crate) fn add(&mut self, fd: RawFd, events: u32) -> bool {
         let mut event = epoll_event { events, u64: 0 };
         // SAFETY: a pointer to a local.
@@ -119,7 +120,7 @@ impl Drop for Set {
                     ptr::null_mut::<epoll_event>()
                 )
             };
-            // Closed meanwhile: a duplicate may be left in it.
+            // The descriptor was closed meanwhile, and a duplicate may be left in the instance.
             clean &= removed == 0;
         }
         let _bypass = Bypass::enter();

@@ -1,12 +1,12 @@
-//! Descriptors whose calls no exception ends, as std could not take the error.
+//! Descriptors whose calls no exception ends, because std would panic on the error.
 //!
 //! | call                                   | in std                                                  |
 //! |----------------------------------------|---------------------------------------------------------|
 //! | `read`, `poll` of a child's output     | `Command::output` and `spawn` panic on any error        |
 //! | `write` to standard output and error   | `println!` and `eprintln!` panic on any error           |
 //!
-//! A child's output is a pipe that only another process writes to. This is asked for when an exception is
-//! pending and the call would wait, so it may cost something.
+//! A child's output is a pipe that only another process writes to. The question is asked only when an exception is
+//! pending and the call would wait, so it may be slow.
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::os::fd::RawFd;
@@ -17,7 +17,7 @@ use weald_scheduler::patch::Bypass;
 use crate::raw::{error_of, sys};
 use crate::slot::Direction;
 
-/// No exception ends a call on this descriptor.
+/// Tells if no exception may end a call on this descriptor.
 #[cold]
 pub(crate) fn is_firm(fd: RawFd, direction: Direction) -> bool {
     match direction {
@@ -26,9 +26,9 @@ pub(crate) fn is_firm(fd: RawFd, direction: Direction) -> bool {
     }
 }
 
-/// A pipe that this process reads from and does not write to.
+/// Tells if this is a pipe that this process reads from and does not write to.
 fn is_output_of_a_child(fd: RawFd) -> bool {
-    // What std calls here is for the system.
+    // Calls of std here must reach the system.
     let _bypass = Bypass::enter();
     let Ok(pipe) = std::fs::metadata(format!("/proc/self/fd/{fd}")) else {
         return false;

@@ -1,21 +1,21 @@
-//! Green threads that wait for a futex: lists by the hash of the word's address.
+//! Green threads that wait for a futex, in lists by the hash of the word's address.
 //!
-//! | step | a green thread that waits                  | who wakes                                 |
+//! | step | a green thread that waits                  | a thread that wakes                       |
 //! |------|--------------------------------------------|-------------------------------------------|
 //! | 1    | counts itself in the list                  | has changed the word                      |
 //! | 2    | `fence(SeqCst)`, looks at the word again   | `fence(SeqCst)`, looks at the count       |
 //! | 3    | the word is as expected: enters the list   | not zero: takes waiters out of the list   |
 //!
-//! Steps 2 and 3 of the waiter are under the list's lock, and so is 3 of who wakes.
+//! Steps 2 and 3 of the waiter are made under the list's lock, and so is step 3 of the waker.
 //!
-//! Invariant 1: either the waiter sees the changed word, or who wakes sees its count and then, by the
-//! lock, the waiter itself.
-//! Invariant 2: a node lies on its waiter's stack and is touched only under the lock; the waiter takes
-//! it out, or finds it taken out, before it goes.
-//! Invariant 3: a wake-up that took a node out is this waiter's; it does not report a time-out.
+//! Invariant 1: either the waiter sees the changed word, or the waker sees the waiter's count. In the second case the
+//! lock makes it see the waiter itself.
+//! Invariant 2: a node is on its waiter's stack and is touched only under the lock. Before the waiter goes, it takes
+//! the node out or finds that somebody has.
+//! Invariant 3: a wake-up that took a node out belongs to this waiter, and the waiter does not report a time-out.
 //!
-//! What is not a futex waits here too ([`Bucket::wait_unless`]): a lock of libc, by its address. Its waiter
-//! enters the list first and then tries to get the lock; who unlocks has unlocked before it looks at the
+//! Locks of libc wait here too, by their address ([`Bucket::wait_unless`]), though they are not futexes. Their waiter
+//! enters the list first and then tries to get the lock. A thread that unlocks has unlocked before it looks at the
 //! count. The fences are the same.
 //!
 //! Checked by `loom-tests/tests/futex.rs`.
@@ -37,7 +37,7 @@ pub(crate) enum Waited {
     TimedOut,
 }
 
-/// So many are woken for one taking of a list's lock.
+/// How many green threads are woken for one taking of a list's lock.
 const BATCH: usize = 16;
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ struct Node {
     prev: *mut Node,
     word: *const AtomicU32,
     bits: u32,
-    /// Still in the list.
+    /// The node is still in the list.
     listed: bool,
     wakeup: Option<Wakeup>,
 }
@@ -54,22 +54,22 @@ struct Node {
 /// The first and the last.
 type Ends = (*mut Node, *mut Node);
 
-/// Those whose words' addresses have one hash.
+/// The waiters for words whose addresses have the same hash.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     locked: AtomicBool,
-    /// Waiters in the list or about to enter it.
+    /// How many waiters are in the list or about to enter it.
     count: AtomicUsize,
     ends: UnsafeCell<Ends>,
 }
 
-// SAFETY: the pointers are touched only by who has set `locked` (invariant 2).
+// SAFETY: the pointers are touched only by the thread that has set `locked` (invariant 2).
 unsafe impl Sync for Bucket {}
 // SAFETY: as above.
 unsafe impl Send for Bucket {}
 
-/// The lock of one list. It spins: a lock that waits would be a futex. What is done under it is a
-/// few steps; it yields its OS thread where the holder has been taken off its core.
+/// The lock of a list. It spins, because a lock that waits would itself be a futex. It is held for a few steps. If
+/// the holder has been taken off its core, the spinning thread yields.
 struct Locked<'a>(&'a Bucket);
 
 impl<'a> Locked<'a> {
@@ -92,8 +92,8 @@ impl<'a> Locked<'a> {
     }
 
     fn push(&self, node: *mut Node) {
-        // SAFETY: the lock is held, the node is its waiter's, which is here, and the last one is
-        // live (invariant 2).
+        // SAFETY: the lock is held, the node belongs to the waiter, which is here, and the last node is live
+        // (invariant 2).
         self.0.ends.with_mut(|ends| unsafe {
             let last = (*ends).1;
             (*node).prev = last;
@@ -146,7 +146,7 @@ impl Bucket {
         }
     }
 
-    /// Waits while the word is as expected.
+    /// Waits while the word has the expected value.
     ///
     /// # Safety
     /// `word` can be read for the time of the call.
@@ -195,7 +195,7 @@ impl Bucket {
             // SAFETY: under the lock; the node is in the list until somebody takes it out.
             unsafe {
                 if !(*node).listed {
-                    // Whoever did has counted it out.
+                    // The waker has counted this thread out.
                     let wins = fault!("futex_time_out_wins");
                     if wins && parked == Parked::TimedOut {
                         return Waited::TimedOut;
@@ -211,10 +211,10 @@ impl Bucket {
         }
     }
 
-    /// Waits until woken, or until the deadline, unless `done` says that there is nothing to wait for. It is
-    /// asked once the waiter can be found, in the middle of the wait, so it must not wait itself.
+    /// Waits until woken or until the deadline, unless `done` says that there is nothing to wait for. `done` is
+    /// called once the waiter can be found, in the middle of the wait, so it must not wait itself.
     ///
-    /// `NotAsExpected`: it said so. `Woken` may be for no reason.
+    /// Returns `NotAsExpected` if `done` said so. `Woken` may come without a reason.
     pub(crate) fn wait_unless(
         &self,
         word: *const AtomicU32,
@@ -239,7 +239,7 @@ impl Bucket {
                 unsafe { (*node).wakeup = Some(wakeup) };
                 locked.push(node);
             }
-            // Pairs with the fence of who wakes, after it has unlocked.
+            // Pairs with the fence of a thread that wakes, after it has unlocked.
             unless!("futex_lock_waiter_without_fence", fence(Ordering::SeqCst));
             is_done = done();
             !is_done
@@ -261,14 +261,14 @@ impl Bucket {
         }
     }
 
-    /// Somebody waits, or is about to look at what it would wait for. For who has changed that.
+    /// Tells if somebody waits, or is about to look at the word. It is for a thread that has changed the word.
     #[inline]
     pub(crate) fn has_waiters(&self) -> bool {
         fence(Ordering::SeqCst);
         self.count.load(Ordering::Relaxed) != 0
     }
 
-    /// Wakes those whose word the function says yes to, which may touch it.
+    /// Wakes the waiters for whose word the function returns true. The function may touch the word.
     pub(crate) fn wake_if(&self, mut ready: impl FnMut(*const AtomicU32) -> bool) {
         while self.has_waiters() {
             let mut taken = [const { None }; BATCH];
@@ -280,7 +280,7 @@ impl Bucket {
         }
     }
 
-    /// Takes at most `limit` nodes out that the function says yes to, and their wake-ups. Returns how many.
+    /// Takes out at most `limit` nodes for which the function returns true, with their wake-ups. Returns how many.
     fn take(
         &self,
         taken: &mut [Option<Wakeup>; BATCH],
@@ -306,11 +306,10 @@ impl Bucket {
         count
     }
 
-    /// Wakes at most `limit` green threads that wait for the word with one of the bits. Returns how
-    /// many.
+    /// Wakes at most `limit` green threads that wait for the word with one of the bits. Returns how many.
     ///
-    /// They are taken out under the lock and woken after it: the scheduler has locks too, and this
-    /// may be called under one of them.
+    /// They are taken out under the lock and woken after it: the scheduler has locks too, and this may be called
+    /// under one of them.
     pub(crate) fn wake(&self, word: *const AtomicU32, limit: usize, bits: u32) -> usize {
         unless!("futex_waker_without_fence", fence(Ordering::SeqCst));
         let mut woken = 0;

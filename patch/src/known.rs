@@ -1,13 +1,15 @@
-//! What is known of a descriptor number, so that a call that waits need not ask the kernel each time: that the user's calls on it
-//! block and have no limit, what kind of file it is, and which poller tells of it.
+//! What is known of a descriptor number, so that a call that waits need not ask the kernel each time: that the user's
+//! calls on it block and have no limit, its kind of file, and which poller tells of it.
 //!
-//! It may be wrong. The hooks see what this process does to a descriptor by libc's functions: `close`, `dup2`, `fcntl`, `ioctl`,
-//! `setsockopt` and their kin. They do not see a system call that is made without libc, what io_uring does, and a file that is shared with
-//! another process, which sets `O_NONBLOCK`. So a wait that rests on what is known doubts it after `TRUST` (`wait.rs`), asks the kernel for
-//! all of it, and then goes on. What the hooks have not seen makes a call late by that long, and never makes it wait for ever.
+//! The knowledge may be wrong. The hooks see what this process does to a descriptor by libc's functions: `close`,
+//! `dup2`, `fcntl`, `ioctl`, `setsockopt` and similar ones. They do not see system calls made without libc, io_uring,
+//! or another process that shares the file and sets `O_NONBLOCK`. So a wait that relies on what is known doubts it
+//! after `TRUST` (`wait.rs`), asks the kernel for everything, and then goes on. A change that the hooks have not seen
+//! makes a call late by that time, and never makes it wait for ever.
 //!
-//! Why a count of all changes of settings: `O_NONBLOCK` and the limits belong to the open file, which other numbers may share, and
-//! nobody knows which. Only a change that a fact contradicts is counted: nothing is lost when a limit is taken away.
+//! Why there is one count for all changes of settings: `O_NONBLOCK` and the limits belong to the open file. Other
+//! numbers may share the file, and nobody knows which. Only changes that may contradict a fact are counted: taking a
+//! limit away is not counted, as nothing is lost then.
 //!
 //! | word    | holds                                               | leaves by                          |
 //! |---------|-----------------------------------------------------|------------------------------------|
@@ -15,21 +17,21 @@
 //! | `kind`  | `changes` when it was asked, asked, events are true | another `changes`                  |
 //! | `armed` | `changes` when it was armed, poller, directions     | another `changes`, another poller  |
 //!
-//! Invariant 1: who learns takes the stamp before it asks, and who changes something counts after the change. So what is stamped with
-//! today's counts was asked after the last change that has returned.
-//! Invariant 2: a number's `changes` are counted before it is closed, so the next file with this number begins with nothing known; and
-//! once more after it was closed, as somebody may have learned of the old file in between.
-//! Invariant 3: `armed` is written under the lock of the poller that it names, and what a poller is asked for never shrinks between two
-//! changes: so each word that is read is true of that poller, whoever wrote it.
+//! Invariant 1: a thread takes the stamp before it asks for a fact, and a thread that changes something counts after
+//! the change. So a fact that is stamped with the current counts was asked after the last change that has returned.
+//! Invariant 2: a number's `changes` are counted before it is closed, so nothing is known of the next file with this
+//! number. They are counted again after the close, as another thread may have learned of the old file in between.
+//! Invariant 3: `armed` is written under the lock of the poller that it names, and the events asked of a poller never
+//! shrink between two changes. So each value that is read is true of that poller, whichever thread wrote it.
 //!
-//! Orderings: counting releases what was changed, a stamp acquires it.
-//! The counts are cut to 30 bits. A fact would have to sleep through a billion changes to be mistaken for a new one, and then `TRUST`
-//! ends the mistake.
+//! Orderings: counting releases the change, and a stamp acquires it.
+//! The counts are cut to 30 bits. An old fact could be taken for a new one only after a billion changes, and then
+//! `TRUST` ends the mistake.
 //! Checked by `loom-tests/tests/known.rs`.
 
 use crate::shim::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// A count as it is kept in a word.
+/// The part of a count that a word holds.
 const COUNT: u32 = (1 << 30) - 1;
 
 /// A fact: the user's calls block.
@@ -53,7 +55,7 @@ impl Settings {
         }
     }
 
-    /// After a file was told not to block, or given a limit.
+    /// Counts a change: a file was set not to block, or got a limit.
     pub(crate) fn changed(&self) {
         let order = relaxed_if!("known_counts_relaxed", Ordering::Release);
         self.0.fetch_add(1, order);
@@ -82,28 +84,29 @@ impl Known {
         }
     }
 
-    /// The number is about to be closed, was closed, or nobody knows any more.
+    /// Forgets all facts: the number is about to be closed, was closed, or nothing is certain any more.
     pub(crate) fn forget(&self) {
         let order = relaxed_if!("known_forgets_relaxed", Ordering::Release);
         self.changes.fetch_add(1, order);
     }
 
-    /// How often that was said; taken before the kernel is asked for a kind, or to tell of events.
+    /// Returns how often the facts were forgotten. Taken before the kernel is asked for a kind, or asked to tell of
+    /// events.
     pub(crate) fn changes(&self) -> u32 {
         self.changes.load(Ordering::Acquire) & COUNT
     }
 
-    /// Taken before a fact is asked for.
+    /// Returns a stamp. Taken before a fact is asked for.
     pub(crate) fn stamp(&self, settings: &Settings) -> Stamp {
         let settings = settings.0.load(Ordering::Acquire) & COUNT;
         Stamp((u64::from(settings) << 30 | u64::from(self.changes())) << FACTS)
     }
 
-    /// Learns what was asked for after the stamp was taken.
+    /// Learns a fact that was asked for after the stamp was taken.
     pub(crate) fn learn(&self, stamp: Stamp, fact: u64) {
         let old = self.facts.load(Ordering::Relaxed);
         let others = (1 << FACTS) - 1;
-        // Another thread may learn at the same time: then one of the facts is asked for again.
+        // Another thread may learn at the same time. Then one of the two facts is asked for again.
         let kept = if old & !others == stamp.0 {
             old & others
         } else {
@@ -112,7 +115,7 @@ impl Known {
         self.facts.store(stamp.0 | kept | fact, Ordering::Relaxed);
     }
 
-    /// False: it must be asked for.
+    /// Tells if the fact is known. If not, ask for it.
     #[inline]
     pub(crate) fn knows(&self, settings: &Settings, fact: u64) -> bool {
         let facts = self.facts.load(Ordering::Relaxed);
@@ -124,20 +127,20 @@ impl Known {
         self.kind.store(changes | ASKED | events, Ordering::Relaxed);
     }
 
-    /// Whether an event follows each `EAGAIN`, once it can be tried again. `None`: it must be asked for.
+    /// Tells if an event follows each `EAGAIN` once the call can be tried again. `None`: ask for it.
     #[inline]
     pub(crate) fn has_true_events(&self) -> Option<bool> {
         let kind = self.kind.load(Ordering::Relaxed);
         (kind & ASKED != 0 && kind & COUNT == self.changes()).then_some(kind & TRUE_EVENTS != 0)
     }
 
-    /// The poller, under whose lock this is called, tells of these directions.
+    /// Notes that the poller, under whose lock this is called, tells of these directions.
     pub(crate) fn arm(&self, changes: u32, poller: u32, directions: u8) {
         let word = u64::from(changes) << 34 | u64::from(poller) << 2 | u64::from(directions & 3);
         self.armed.store(word, Ordering::Relaxed);
     }
 
-    /// The directions that the poller tells of; none if nobody knows.
+    /// Returns the directions that the poller tells of; none if that is not known.
     #[inline]
     pub(crate) fn armed(&self, poller: u32) -> u8 {
         let word = self.armed.load(Ordering::Relaxed);

@@ -1,11 +1,13 @@
-//! Waits for several numbers: who waits is told when one of them is closed. For `poll` and `select`.
+//! Waits for several numbers. Such a wait is told when one of them is closed. For `poll` and `select`.
 //!
-//! Such a wait waits for its own epoll instance, a [`Set`](crate::epoll::Set), out of which the kernel takes a file that is closed
-//! without a word. So the number is counted as watched, and who closes it looks here for the sets that have it.
+//! Such a wait waits for an epoll instance of its own, a [`Set`](crate::epoll::Set). The kernel removes a closed file
+//! from the instance without telling. So the numbers are counted as watched, and a thread that closes one looks here
+//! for the sets that have it.
 //!
-//! Invariant 1: a number is in [`SETS`] before its file is put into the set. So who closes that file finds the set.
-//! Invariant 2: `closes` of a set's own slot changes only while the set is here, under the lock of its part. So the next wait with
-//! the same epoll instance is not told of it.
+//! Invariant 1: a number is in [`SETS`] before its file is put into the set. So a thread that closes the file finds
+//! the set.
+//! Invariant 2: `closes` of a set's own slot changes only while the set is here, under the lock of its part. So the
+//! next wait with the same epoll instance is not told of it.
 #![allow(unsafe_code, reason = "slots that live for ever")]
 
 use std::os::fd::RawFd;
@@ -19,7 +21,7 @@ use crate::slot::{FdSlot, slot};
 /// A guess: more than cores.
 const PARTS: usize = 64;
 
-/// The numbers that are waited for, each with the set's, in parts by number.
+/// The numbers that are waited for, each with its set's number, in parts by number.
 static SETS: [Mutex<Vec<(RawFd, RawFd)>>; PARTS] = [const { Mutex::new(Vec::new()) }; PARTS];
 
 fn with_part<T>(member: RawFd, f: impl FnOnce(&mut Vec<(RawFd, RawFd)>) -> T) -> T {
@@ -29,18 +31,18 @@ fn with_part<T>(member: RawFd, f: impl FnOnce(&mut Vec<(RawFd, RawFd)>) -> T) ->
 
 /// The numbers of one wait.
 pub(crate) struct Members {
-    /// What is told when one of them is closed.
+    /// The set that is told when one of the numbers is closed.
     set: Option<RawFd>,
     all: Vec<(RawFd, &'static FdSlot, u32)>,
 }
 
 impl Members {
-    /// After the wait for the set has begun ([`Wait::on_set`](crate::wait::Wait::on_set)), before it waits.
+    /// Called after the wait for the set was made ([`Wait::on_set`](crate::wait::Wait::on_set)) and before it waits.
     pub(crate) fn of_set(set: RawFd, numbers: impl Iterator<Item = RawFd>) -> Self {
         Self::new(Some(set), numbers)
     }
 
-    /// Of a wait that is not told, and looks whether one was closed.
+    /// Returns the numbers of a wait that is not told, and that looks if one of them was closed.
     pub(crate) fn untold(numbers: impl Iterator<Item = RawFd>) -> Self {
         Self::new(None, numbers)
     }
@@ -49,7 +51,7 @@ impl Members {
         let _bypass = Bypass::enter();
         let mut all = Vec::new();
         for number in numbers {
-            // One beyond the table is not waited for by its number.
+            // A number beyond the table cannot be waited for by its number.
             let Some(slot) = slot(number) else { continue };
             slot.watched.fetch_add(1, Ordering::Relaxed);
             let closes = slot.closes.load(Ordering::Relaxed);
@@ -63,7 +65,7 @@ impl Members {
         Self { set, all }
     }
 
-    /// The number was closed since the wait began.
+    /// Tells if the number was closed since the wait began.
     pub(crate) fn is_closed(&self, number: RawFd) -> bool {
         let mut all = self.all.iter();
         all.any(|(other, slot, closes)| {
@@ -71,7 +73,7 @@ impl Members {
         })
     }
 
-    /// One of them was.
+    /// Tells if any of the numbers was closed since the wait began.
     pub(crate) fn is_any_closed(&self) -> bool {
         let mut all = self.all.iter();
         all.any(|(_, slot, closes)| slot.closes.load(Ordering::Acquire) != *closes)
@@ -94,7 +96,7 @@ impl Drop for Members {
     }
 }
 
-/// The number, which is watched, was closed.
+/// Tells the sets that the number, which is watched, was closed.
 #[cold]
 pub(crate) fn tell(number: RawFd) {
     let _bypass = Bypass::enter();
@@ -106,6 +108,6 @@ pub(crate) fn tell(number: RawFd) {
         }
         slots
     });
-    // One that has gone meanwhile may wake a wait for nothing.
+    // A set that has gone meanwhile may wake a wait without a reason.
     sets.into_iter().for_each(FdSlot::wake_all);
 }

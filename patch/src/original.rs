@@ -1,6 +1,6 @@
-//! The real calls, whatever is patched: they block the OS thread.
+//! The real calls, whatever is patched. They block the OS thread.
 //!
-//! Their errors are in `errno`, as libc's.
+//! Their errors are in `errno`, as with libc.
 #![allow(unsafe_code, reason = "system calls")]
 
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
@@ -13,7 +13,7 @@ use libc::{c_int, c_void, nfds_t, pollfd, size_t, sockaddr, socklen_t, ssize_t, 
 
 use crate::raw::{self, sys};
 
-/// libc's own definition of a function that this crate defines too.
+/// Finds libc's own definition of a function that this crate defines too.
 ///
 /// # Safety
 /// `F` is a function pointer of the type that the name has in libc.
@@ -26,12 +26,12 @@ pub(crate) unsafe fn next<F: Copy>(name: &std::ffi::CStr) -> Option<F> {
     (!address.is_null()).then(|| unsafe { std::mem::transmute_copy::<*mut c_void, F>(&address) })
 }
 
-/// A function of libc that this crate defines too, looked for before `main`, and else at its first call: a
+/// A function of libc that this crate defines too. It is looked for before `main`, or else at its first call. A
 /// signal handler may make that call, and must not look. Made by [`original!`].
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 pub(crate) struct Original<F> {
     name: &'static std::ffi::CStr,
-    /// Where libc has several functions of that name.
+    /// The version, if libc has several functions of that name.
     version: Option<&'static std::ffi::CStr>,
     found: AtomicPtr<c_void>,
     kind: PhantomData<F>,
@@ -69,7 +69,7 @@ impl<F: Copy> Original<F> {
         !self.found.load(Ordering::Relaxed).is_null()
     }
 
-    /// A program that calls a function that its libc does not have ends, as one that does not link.
+    /// Ends the program: it calls a function that its libc does not have. Such a program would normally not link.
     #[cold]
     fn find(&self) -> *mut c_void {
         self.look();
@@ -81,7 +81,7 @@ impl<F: Copy> Original<F> {
         found
     }
 
-    /// Looks for it. An old libc may not have it.
+    /// Looks for the function. An old libc may not have it.
     pub(crate) fn look(&self) {
         let mut found = std::ptr::null_mut();
         if let Some(version) = self.version {
@@ -96,8 +96,8 @@ impl<F: Copy> Original<F> {
     }
 }
 
-/// Statics for libc's own functions: `NAME: type = c"name";`, with `, c"VERSION"` behind it where a name has
-/// several versions.
+/// Makes statics for libc's own functions: `NAME: type = c"name";`, followed by `, c"VERSION"` if a name has several
+/// versions.
 macro_rules! original {
     ($($name:ident: $kind:ty = $as_c:literal $(, $version:expr)?;)*) => {$(
         // SAFETY: the type is that of libc's header.
@@ -108,7 +108,7 @@ macro_rules! original {
             extern "C" fn look() {
                 $name.look();
             }
-            // SAFETY: libc calls what is there, once, before `main`.
+            // SAFETY: libc calls this function once, before `main`.
             #[used]
             #[unsafe(link_section = ".init_array")]
             static LOOK: extern "C" fn() = look;
@@ -174,7 +174,7 @@ pub unsafe fn send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> 
     raw::result(unsafe { sys!(SYS_sendto, fd, buf, len, flags, 0, 0) })
 }
 
-/// ppoll(2) without a signal mask; the kernel writes what is left of the limit.
+/// ppoll(2) without a signal mask. The kernel writes what is left of the limit.
 ///
 /// # Safety
 /// As ppoll(2).

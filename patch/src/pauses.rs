@@ -1,4 +1,4 @@
-//! Pauses between the tries of a call when nothing tells that it may succeed now; and how a wait ends.
+//! Pauses between the tries of a call, when nothing tells that the call may succeed now; and how a wait ends.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 use weald_scheduler::io::WaitQueue;
 use weald_scheduler::patch::{self, Pending, Waited};
 
-/// The pauses of a call that the kernel tells too little of, from the first to the longest.
+/// The pauses of a call to which the kernel tells too little, from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// So many calls may look every [`LONGEST_PAUSE`]; of more, each looks less often, but not less than every
-/// [`LONGEST_OF_MANY`]. A look costs some microseconds: together they use about a hundredth of a core.
+/// This many calls may look every [`LONGEST_PAUSE`]. If there are more, each looks less often, but at least every
+/// [`LONGEST_OF_MANY`]. A look costs some microseconds, so all calls together use about a hundredth of a core.
 const PAUSING_CALLS: u32 = 4;
 const LONGEST_OF_MANY: Duration = Duration::from_millis(100);
-/// Where that would be too often, each looks once in so long for each of them.
+/// If that would be too often, a call looks once in this time multiplied by the number of calls.
 const SHARE: Duration = Duration::from_micros(200);
 
-/// Calls that pause now.
+/// How many calls pause now.
 static PAUSING: AtomicU32 = AtomicU32::new(0);
 
-/// Where a call pauses that nobody wakes.
+/// The queue of pauses that nobody ends.
 pub(crate) static NOBODY: WaitQueue = WaitQueue::new();
 
-/// The pause after this one; the first if there was none.
+/// Returns the pause after this one, or the first one after zero.
 pub(crate) fn next_pause(pause: Duration) -> Duration {
     let all = PAUSING.load(Ordering::Relaxed);
     let crowd = 1 + all / PAUSING_CALLS;
@@ -40,13 +40,13 @@ pub(crate) enum Ended {
     TimedOut,
     /// The call fails with this `errno`: an exception waits to be raised, or the number was closed.
     Failed(i32),
-    /// It cannot be waited for: an ordinary file, or a descriptor that is none.
+    /// The descriptor cannot be waited for: it is an ordinary file, or not open.
     Unpollable,
     /// The plain call ends at once.
     Plain,
 }
 
-/// The `errno` of a call that an exception has ended.
+/// Returns the `errno` of a call that an exception has ended.
 pub(crate) fn errno_of(pending: Pending) -> i32 {
     match pending {
         Pending::Elapsed => libc::ETIMEDOUT,
@@ -54,7 +54,7 @@ pub(crate) fn errno_of(pending: Pending) -> i32 {
     }
 }
 
-/// Counts in [`PAUSING`].
+/// Counts a call in [`PAUSING`].
 pub(crate) struct Pausing;
 
 impl Pausing {
@@ -70,8 +70,7 @@ impl Drop for Pausing {
     }
 }
 
-/// Pauses between the tries of a call that nothing tells of, until the deadline at most. For patched
-/// callers.
+/// Pauses between the tries of a call without events, until the deadline at most. For patched callers.
 #[derive(Default)]
 pub(crate) struct Pauses {
     last: Duration,
@@ -79,12 +78,12 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// No exception ends the call from now on.
+    /// Makes the call one that no exception ends.
     pub(crate) fn make_firm(&mut self) {
         self.is_firm = true;
     }
 
-    /// `TimedOut`, `Failed` by an exception, else `Woken`: try again.
+    /// Pauses. Returns `TimedOut` at the deadline, `Failed` after an exception, else `Woken`: try again.
     pub(crate) fn wait(&mut self, queue: Option<&WaitQueue>, deadline: Option<Instant>) -> Ended {
         if !self.is_firm
             && let Some(pending) = patch::pending()

@@ -1,13 +1,13 @@
 //! System calls without libc, whose names this crate takes.
 //!
-//! A hook that called libc's `syscall` would call itself. The numbers are `libc::SYS_*`; a result
-//! from -4095 to -1 is a negated `errno` (syscalls(2), syscall(2) for the registers).
+//! If a hook called libc's `syscall`, it would call itself. The numbers are `libc::SYS_*`. A result from -4095 to -1
+//! is a negated `errno` (syscalls(2), syscall(2) for the registers).
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::arch::asm;
 
 /// # Safety
-/// The arguments are what the system call asks for.
+/// The arguments are those that the system call asks for.
 #[cfg(target_arch = "x86_64")]
 #[allow(
     clippy::many_single_char_names,
@@ -37,7 +37,7 @@ pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> isize {
 }
 
 /// # Safety
-/// The arguments are what the system call asks for.
+/// The arguments are those that the system call asks for.
 #[cfg(target_arch = "aarch64")]
 #[allow(clippy::many_single_char_names, reason = "the registers' order")]
 pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> isize {
@@ -60,7 +60,7 @@ pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> isize {
     result
 }
 
-/// A system call with up to six arguments of any integer or pointer type.
+/// Makes a system call with up to six arguments of any integer or pointer type.
 macro_rules! sys {
     ($number:ident $(, $arg:expr)* $(,)?) => {{
         #[allow(unused_mut, reason = "a call without arguments")]
@@ -77,7 +77,7 @@ macro_rules! sys {
 }
 pub(crate) use sys;
 
-/// What a system call takes: integers are sign-extended as the ABI does.
+/// A type that a system call takes. Integers are sign-extended, as in the ABI.
 pub(crate) trait Word {
     fn word(self) -> usize;
 }
@@ -111,7 +111,7 @@ impl<T> Word for *mut T {
     }
 }
 
-/// The `errno` of a failed system call.
+/// Returns the `errno` of a failed system call.
 pub(crate) fn error_of(result: isize) -> Option<i32> {
     if (-4095..0).contains(&result) {
         i32::try_from(-result).ok()
@@ -131,12 +131,12 @@ pub(crate) fn result(result: isize) -> isize {
     }
 }
 
-/// As `result`, for calls that return an `int`.
+/// Does the same as `result`, for calls that return an `int`.
 pub(crate) fn int(value: isize) -> libc::c_int {
     libc::c_int::try_from(result(value)).unwrap_or(-1)
 }
 
-/// The calling thread's errno.
+/// Returns the calling thread's errno.
 pub(crate) fn errno() -> i32 {
     // SAFETY: libc's place for the calling thread's errno.
     unsafe { *libc::__errno_location() }

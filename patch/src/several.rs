@@ -1,9 +1,10 @@
 //! One wait for several descriptors.
 //!
-//! They go into an epoll instance of this wait's own, level-triggered, and that is waited for like any descriptor: an epoll instance is
-//! readable when something in it is ready. Who closes one of the descriptors meanwhile says so (`members.rs`).
+//! The descriptors go into an epoll instance of the wait's own, level-triggered. The instance is waited for as any
+//! descriptor is: it is readable when something in it is ready. A thread that closes one of the descriptors meanwhile
+//! tells the wait (`members.rs`).
 //!
-//! There are only so many instances (`epoll.rs`), as each takes a descriptor. A wait beyond them looks after pauses.
+//! The number of instances has a bound (`epoll.rs`), as each takes a descriptor. Further waits look after pauses.
 
 use std::os::fd::RawFd;
 use std::time::Instant;
@@ -16,24 +17,25 @@ use crate::pauses::{Ended, Pauses};
 use crate::slot::Direction;
 use crate::wait::Wait;
 
-/// What a wait to read, and one to write, is told of; and what each wait is.
+/// The events that a wait to read, and a wait to write, is told of; and the events of each wait.
 const READS: libc::c_short = libc::POLLIN | libc::POLLRDNORM | libc::POLLRDHUP;
 const WRITES: libc::c_short = libc::POLLOUT | libc::POLLWRNORM;
 const FAILURES: libc::c_short = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
 
-/// What a call waits in.
+/// A wait of a call for several descriptors.
 pub(crate) struct WaitForAny {
-    // In the order in which they end: the set goes to the next wait when nobody tells this one of its members any more.
+    // The fields are dropped in this order: nobody may tell this set of its members any more when it goes to the next
+    // wait.
     means: Means,
     members: Option<Members>,
     _set: Option<Set>,
 }
 
-/// What says when to look again.
+/// How the wait learns when to look again.
 enum Means {
-    /// Events: of the one descriptor, or of an epoll instance with all of them.
+    /// By events: of the one descriptor, or of an epoll instance with all of them.
     Events(Wait),
-    /// The clock: there is no descriptor for an epoll instance, or one of the descriptors cannot be in one.
+    /// By the clock: there is no descriptor for an epoll instance, or one of the descriptors cannot be in one.
     Clock(Pauses),
 }
 
@@ -46,7 +48,7 @@ impl WaitForAny {
                 _set: None,
             };
         }
-        // One entry for each descriptor, with all that is asked of it.
+        // One entry for each descriptor, with all events that are asked for.
         let mut asked: Vec<(RawFd, u32)> = fds
             .iter()
             .filter(|one| one.fd >= 0)
@@ -63,10 +65,11 @@ impl WaitForAny {
         Self::in_set(&asked).unwrap_or_else(|| Self::by_the_clock(asked.iter().map(|(fd, _)| *fd)))
     }
 
-    /// `None`: there is no set, or one of them cannot be in it.
+    /// Returns `None` if there is no set, or if one of the descriptors cannot be in it.
     fn in_set(asked: &[(RawFd, u32)]) -> Option<Self> {
         let mut set = Set::new()?;
-        // From here on a number that is closed is told of: what is added below is the file that it has now.
+        // From here on the wait is told if a number is closed: the files that are added below are those that have the
+        // numbers now.
         let wait = Wait::on_set(&set);
         let members = Members::of_set(set.fd(), asked.iter().map(|(fd, _)| *fd));
         let all = asked.iter().all(|&(fd, events)| set.add(fd, events));
@@ -85,7 +88,7 @@ impl WaitForAny {
         }
     }
 
-    /// Waits until a look may find something, at most until the deadline. It is never `Unpollable`.
+    /// Waits until a look may find something, until the deadline at most. Never returns `Unpollable`.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Ended {
         let wait = match &mut self.means {
             Means::Events(wait) => wait,
@@ -106,7 +109,8 @@ impl WaitForAny {
         Ended::Woken
     }
 
-    /// Looks, without waiting. `EBADF`: a number was closed; the other way to know it is [`Self::is_any_closed`], afterwards.
+    /// Looks, without waiting. `EBADF` means that a number was closed. The other way to know is to ask
+    /// [`Self::is_any_closed`] afterwards.
     pub(crate) fn attempt(&self, look: impl FnOnce() -> isize) -> isize {
         match &self.means {
             Means::Events(wait) => wait.attempt(look),
@@ -114,7 +118,7 @@ impl WaitForAny {
         }
     }
 
-    /// No exception ends the wait from now on.
+    /// Makes the wait one that no exception ends.
     pub(crate) fn make_firm(&mut self) {
         match &mut self.means {
             Means::Events(wait) => wait.make_firm(),
@@ -122,19 +126,19 @@ impl WaitForAny {
         }
     }
 
-    /// The number was closed while this wait lasted.
+    /// Tells if the number was closed while this wait lasted.
     pub(crate) fn is_closed(&self, fd: RawFd) -> bool {
         let members = self.members.as_ref();
         members.is_none_or(|members| members.is_closed(fd))
     }
 
-    /// One of several numbers was.
+    /// Tells if there are several numbers and one of them was closed.
     pub(crate) fn is_any_closed(&self) -> bool {
         self.members.as_ref().is_some_and(Members::is_any_closed)
     }
 
-    /// There are several numbers and none was closed. A wait that ended with `EBADF` all the same was told of the file that had one
-    /// of the numbers before: its close had begun before this wait.
+    /// Tells if there are several numbers and none was closed. If a wait still ended with `EBADF`, it was told of the
+    /// file that had one of the numbers before: the close of that file had begun before the wait.
     pub(crate) fn are_all_open(&self) -> bool {
         let members = self.members.as_ref();
         members.is_some_and(|members| !members.is_any_closed())
@@ -144,7 +148,7 @@ impl WaitForAny {
 /// A wait for one descriptor in one direction needs no set.
 fn wait_for_one(fds: &[pollfd]) -> Option<Wait> {
     let [one] = fds else { return None };
-    // What no wait in one direction is told of goes into a set.
+    // Events that no wait in one direction is told of need a set.
     let only = |of: libc::c_short| one.events & !(of | FAILURES) == 0;
     if one.events & libc::POLLIN != 0 && only(READS) {
         Some(Wait::new(one.fd, Direction::Read))

@@ -1,4 +1,4 @@
-//! What `futex.rs` and `known.rs` stand on; a model of them has loom's in its place.
+//! The primitives of `futex.rs` and `known.rs`. A model of these files has loom's instead.
 
 pub(crate) use weald_scheduler::patch::{Waited as Parked, Wakeup, wait_for_wakeup};
 
@@ -9,7 +9,7 @@ pub(crate) mod atomic {
 }
 
 pub(crate) mod cell {
-    /// std's, by the interface of loom's.
+    /// std's primitive with the interface of loom's.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -24,7 +24,7 @@ pub(crate) mod cell {
     }
 }
 
-/// One more turn of a loop that waits for another thread.
+/// Makes one more turn of a loop that waits for another thread.
 pub(crate) fn spin(turn: u32) {
     if turn.is_multiple_of(64) {
         // The holder may have been taken off its core.

@@ -1,5 +1,5 @@
-//! The slots of [`crate::wait`], one for each descriptor *number*: who waits for it, what was told of it, and what is known of it. Told
-//! of events by the poller, and of numbers that are closed by the hooks.
+//! The slots of [`crate::wait`], one for each descriptor *number*: who waits for it, which events came, and what is
+//! known of it. The poller tells slots of events, and the hooks tell them of closed numbers.
 //!
 //! The invariants are those of `wait.rs`.
 #![allow(unsafe_code, reason = "slots by number and by address")]
@@ -14,15 +14,15 @@ use weald_scheduler::patch;
 use crate::known::{Known, Settings};
 use crate::raw::{self, sys};
 
-/// Slots are made in chunks of so many, when the first of their descriptors waits.
+/// How many slots a chunk has. A chunk is made when the first of its descriptors waits.
 pub(crate) const CHUNK: usize = 256;
-/// Descriptors from `CHUNK * CHUNKS` on (a million) block their OS thread.
+/// Calls on descriptors from `CHUNK * CHUNKS` on (a million) block their OS thread.
 const CHUNKS: usize = 4096;
 
-/// What this process has told the kernel of its files.
+/// Counts what this process has told the kernel about its files.
 pub(crate) static SETTINGS: Settings = Settings::new();
 
-/// The file was shut down, of which the kernel does not tell all who wait. They look.
+/// Wakes all that wait for the file, so that they look: it was shut down, and the kernel does not tell all of them.
 pub(crate) fn shut_down(fd: RawFd) {
     if let Some(slot) = slot_if_any(fd) {
         // Pairs with the fence of `Wait::wait`.
@@ -46,7 +46,7 @@ pub(crate) fn close_own(fd: RawFd) {
     unsafe { sys!(SYS_close, fd) };
 }
 
-/// Which way data goes.
+/// The direction of data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
@@ -54,7 +54,7 @@ pub(crate) enum Direction {
 }
 
 impl Direction {
-    /// As [`Readiness`] names it.
+    /// Returns the direction as a bit of [`Readiness`].
     pub(crate) fn bit(self) -> u8 {
         match self {
             Self::Read => Readiness::READABLE,
@@ -68,31 +68,31 @@ pub(crate) struct FdSlot {
     pub(crate) event: EventSlot,
     pub(crate) read: WaitQueue,
     pub(crate) write: WaitQueue,
-    /// The worker whose poller has it, for `patch::arm`.
+    /// The worker whose poller has the number, for `patch::arm`.
     pub(crate) at: AtomicU32,
-    /// Somebody has the [`Turn`].
+    /// A thread has the [`Turn`].
     taken: AtomicBool,
     /// Counts events.
     pub(crate) events: AtomicU32,
-    /// Counts how often weald's own sockets took the registration over.
+    /// Counts how often weald's own sockets have taken the registration over.
     pub(crate) losses: AtomicU32,
     /// Counts how often the number was closed.
     pub(crate) closes: AtomicU32,
-    /// Calls that have waited and have not ended, by direction.
+    /// How many calls have waited and have not ended, by direction.
     readers: AtomicU32,
     writers: AtomicU32,
-    /// Calls of these that are being tried again.
+    /// How many of these calls are being tried again.
     pub(crate) trying: AtomicU32,
-    /// Waits for several numbers that have this one (`members.rs`).
+    /// How many waits for several numbers have this one (`members.rs`).
     pub(crate) watched: AtomicU32,
     pub(crate) known: Known,
-    /// The poller that the number was armed with since it was closed last: 0 for none, [`SEVERAL`].
+    /// The poller that the number was armed with since its last close: 0 for none, or [`SEVERAL`].
     ///
-    /// `known` has it too, but only while it is true of the file. This is what is to be undone.
+    /// `known` has the poller too, but only while it is true of the file. This field tells what must be undone.
     poller: AtomicU32,
 }
 
-/// In `FdSlot::poller`: any of the pollers may have the number.
+/// The value of `FdSlot::poller` when any of the pollers may have the number.
 const SEVERAL: u32 = u32::MAX;
 
 pub(crate) type Chunk = [FdSlot; CHUNK];
@@ -115,7 +115,7 @@ fn on_event(event: &'static EventSlot, _generation: u16, readiness: Readiness) {
     }
 }
 
-/// Weald's own socket has taken the registration over: who waits looks for another way.
+/// weald's own socket has taken the registration over. Calls that wait look for another way.
 pub(crate) fn on_loss(fd: RawFd) {
     if let Some(slot) = slot_if_any(fd) {
         slot.losses.fetch_add(1, Ordering::Release);
@@ -144,7 +144,7 @@ impl FdSlot {
         }
     }
 
-    /// The number was armed with this poller.
+    /// Notes that the number was armed with this poller.
     pub(crate) fn was_armed(&self, poller: u32) {
         let before = self
             .poller
@@ -158,13 +158,13 @@ impl FdSlot {
         self.poller.load(Ordering::Relaxed) != 0
     }
 
-    /// The number, which is armed, is about to be closed. The kernel would go on to tell of its file, by this number, as long as a
-    /// duplicate is open, be it in a child; and then nobody could take it out any more.
+    /// Undoes the arming before the number is closed. Otherwise the kernel would tell of the file by this number as
+    /// long as a duplicate is open, perhaps in a child. Then nobody could undo the arming any more.
     ///
-    /// A call that begins now, beside the `close`, may arm it again, which is then not undone.
+    /// A call that begins now, beside the `close`, may arm the number again. That is not undone.
     #[cold]
     pub(crate) fn disarm(&self, fd: RawFd) {
-        // C code looks at the error of a call after it has closed a descriptor.
+        // C code looks at the error of an earlier call after it has closed a descriptor.
         let errno = raw::errno();
         match self.poller.swap(0, Ordering::Relaxed) {
             0 => {}
@@ -186,7 +186,7 @@ impl FdSlot {
         all.iter().any(|count| count.load(Ordering::Relaxed) > 0)
     }
 
-    /// What an arming asks for (invariant 2).
+    /// Returns which directions an arming asks for (invariant 2).
     pub(crate) fn interest(&self) -> u8 {
         // Pairs with the fence of `Wait::wait`.
         fence(Ordering::SeqCst);
@@ -221,7 +221,7 @@ pub(crate) fn slot(fd: RawFd) -> Option<&'static FdSlot> {
     Some(unsafe { &(&*chunk)[index] })
 }
 
-/// The slot, if its chunk was made.
+/// Returns the slot, if its chunk was made.
 #[inline]
 pub(crate) fn slot_if_any(fd: RawFd) -> Option<&'static FdSlot> {
     let (place, index) = place_of(fd)?;
@@ -232,7 +232,7 @@ pub(crate) fn slot_if_any(fd: RawFd) -> Option<&'static FdSlot> {
 
 #[cold]
 fn make_chunk(place: &AtomicPtr<Chunk>) -> *mut Chunk {
-    // Before anybody can wait. Who waits is a green thread, and there are none in a child of vfork(2).
+    // This happens before anybody can wait. Only green threads wait, and there are none in a child of vfork(2).
     // SAFETY: no pointers.
     PROCESS.store(unsafe { sys!(SYS_getpid) }, Ordering::Relaxed);
     let slots: Box<[FdSlot]> = (0..CHUNK).map(|_| FdSlot::new()).collect();
@@ -247,11 +247,11 @@ fn make_chunk(place: &AtomicPtr<Chunk>) -> *mut Chunk {
     }
 }
 
-/// The right to look at a descriptor and then make a call that may wait; one green thread's at a time.
+/// The right to look at a descriptor and then make a call that may wait. One green thread has it at a time.
 pub(crate) struct Turn(&'static AtomicBool);
 
 impl Turn {
-    /// `None`: another has it. A descriptor beyond the table has no turns, and nobody waits for it.
+    /// Takes the turn. `None`: another has it. A descriptor beyond the table has no turns, and nobody waits for it.
     pub(crate) fn take(fd: RawFd) -> Option<Self> {
         static BEYOND: AtomicBool = AtomicBool::new(false);
         let taken = slot(fd).map_or(&BEYOND, |slot| &slot.taken);
@@ -268,8 +268,8 @@ impl Drop for Turn {
 /// The process whose threads wait. Zero: nobody has waited yet.
 static PROCESS: AtomicIsize = AtomicIsize::new(0);
 
-/// The caller is in the process whose threads wait. It is not in the child of vfork(2), which has the
-/// memory of its parent and descriptors of its own.
+/// Tells if the caller is in the process whose threads wait. It is not if it is in the child of vfork(2), which has
+/// the memory of its parent and descriptors of its own.
 pub(crate) fn is_here() -> bool {
     // SAFETY: no pointers.
     PROCESS.load(Ordering::Relaxed) == unsafe { sys!(SYS_getpid) }

@@ -1,4 +1,4 @@
-//! What is switched on.
+//! Which calls are switched on.
 
 use std::fmt;
 
@@ -14,24 +14,24 @@ use weald_scheduler::patch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// `connect`, `accept`, `send`, `recv` and their kin; `read` and `write` on what can be polled.
+    /// `connect`, `accept`, `send`, `recv` and similar calls; `read` and `write` on what can be polled.
     Sockets,
     /// `nanosleep`, `clock_nanosleep`, `usleep`, `sleep`.
     Sleep,
     /// `poll`, `ppoll`, `select`, `pselect`, `epoll_wait`, `epoll_pwait`.
     Select,
-    /// `syscall(SYS_futex, ..)`: std's and parking_lot's locks, channels, `park`; libc's read-write locks, condition variables and
-    /// semaphores; `msgrcv`, `msgsnd`, `semop`.
+    /// `syscall(SYS_futex, ..)`: locks, channels and `park` of std and parking_lot; libc's read-write locks,
+    /// condition variables and semaphores; `msgrcv`, `msgsnd`, `semop`.
     Sync,
     /// `getaddrinfo`.
     Names,
-    /// `wait`, `wait4`, `waitpid`, `waitid`; `system`, `pause`, `sigwait` and its kin.
+    /// `wait`, `wait4`, `waitpid`, `waitid`; `system`, `pause`, `sigwait` and similar calls.
     Process,
-    /// `read`, `write`, `pread`, `pwrite` on ordinary files; `flock`. What must wait for the disk
-    /// keeps its OS thread, and the worker is handed on.
+    /// `read`, `write`, `pread`, `pwrite` on ordinary files; `flock`. A call that must wait for the disk keeps its OS
+    /// thread, and the worker continues on another one.
     Files,
-    /// `pthread_create`, `pthread_join`, `pthread_detach`: a `std::thread::spawn` by a green thread
-    /// starts a green thread.
+    /// `pthread_create`, `pthread_join`, `pthread_detach`: `std::thread::spawn` in a green thread starts a green
+    /// thread.
     Threads,
 }
 
@@ -41,7 +41,7 @@ impl Kind {
     }
 }
 
-/// Why nothing can be patched.
+/// Tells why nothing can be patched.
 ///
 /// # Examples
 /// ```
@@ -66,7 +66,7 @@ fn switch_on(kinds: &[Kind]) -> Result<(), Unsupported> {
     Ok(())
 }
 
-/// True if calls of this kind are switched on for the process.
+/// Tells if calls of this kind are switched on for the process.
 pub fn is_patched(kind: Kind) -> bool {
     patch::is_on() & kind.bit() != 0
 }
@@ -75,11 +75,11 @@ macro_rules! switches {
     ($($(#[$doc:meta])* $name:ident: $($kind:ident),+;)*) => {$(
         $(#[$doc])*
         ///
-        /// For the process, from now on, also for green threads that run already. It cannot be
-        /// switched off again; `Builder::patched(false)` exempts a green thread.
+        /// It applies to the whole process from now on, also to green threads that run already. It cannot be switched
+        /// off again; `Builder::patched(false)` exempts a green thread.
         ///
         /// # Errors
-        /// If the green threads have no thread-locals of their own; the text says why.
+        /// If green threads have no thread-locals of their own. The text says why.
         pub fn $name() -> Result<(), Unsupported> {
             switch_on(&[$(Kind::$kind),+])
         }
@@ -93,17 +93,17 @@ switches! {
     sleep: Sleep;
     /// Makes `poll`, `select` and `epoll_wait` green ([`Kind::Select`]).
     select: Select;
-    /// Makes locks, channels and `park` of std and its like green ([`Kind::Sync`]).
+    /// Makes locks, channels and `park` of std and of similar crates green ([`Kind::Sync`]).
     sync: Sync;
     /// Makes name look-ups green ([`Kind::Names`]).
     dns: Names;
     /// Makes waiting for processes green ([`Kind::Process`]).
     process: Process;
-    /// Hands the worker on while a file waits for its disk ([`Kind::Files`]).
+    /// Lets the worker continue while a file waits for its disk ([`Kind::Files`]).
     files: Files;
     /// Makes threads that green threads start green ([`Kind::Threads`]).
     threads: Threads;
-    /// Makes all of it green.
+    /// Makes all of these green.
     all: Sockets, Sleep, Select, Sync, Names, Process, Files, Threads;
     /// eventlet's name for [`sockets`].
     wrap_socket_with_coroutine_socket: Sockets;

@@ -1,52 +1,55 @@
 //! Waiting for a descriptor.
 //!
-//! There is an [`FdSlot`] for each descriptor *number*: who waits for it, in each direction. `close` tells
-//! those who wait. What is remembered of the file behind the number (`known.rs`) only saves system calls:
-//! nothing need be known of `dup` or `fork`. A [`Wait`] is one call of the program's, however often it waits:
+//! There is an [`FdSlot`] for each descriptor *number*: who waits for the number, in each direction. `close` tells those
+//! that wait. What is remembered of the file behind the number (`known.rs`) only saves system calls, so nothing need
+//! be known of `dup` or `fork`. A [`Wait`] is one call of the program's, however often it waits:
 //!
 //! 1. The call is tried without waiting and says `EAGAIN`.
-//! 2. The first wait arms the descriptor with a poller (one `epoll_ctl`), which tells at once if it is
-//!    ready; the poller forgets it by itself when the descriptor is closed. Only the directions that
-//!    somebody waits or has waited for are armed. If this poller is known to be armed (`known.rs`), and
-//!    the descriptor is of a kind whose events are true, the wait arms nothing: it waits for an event that
-//!    came after the first try began.
-//! 3. The call is tried again. If it still says `EAGAIN`, the next wait arms nothing: it waits for an
-//!    event that came after the last one. So a state that the kernel reports whenever it is asked (an
-//!    error in the queue, a peer that has half-closed) wakes a call once.
-//! 4. If poll(2) says "ready" and the call says `EAGAIN`, the kernel tells too little. After
-//!    shutdown(2) the plain call ends at once ([`Ended::Plain`]); else the call is tried again after
-//!    pauses.
+//! 2. The first wait arms the descriptor with a poller (one `epoll_ctl`), which tells at once if the descriptor is
+//!    ready. The poller forgets the descriptor by itself when it is closed. Only the directions are armed that somebody
+//!    waits for or has waited for. The wait arms nothing if this poller is known to be armed (`known.rs`) and the
+//!    descriptor is of a kind whose events are true. It then waits for an event that came after the first try began.
+//! 3. The call is tried again. If it still says `EAGAIN`, the next wait arms nothing: it waits for an event that came
+//!    after the last one. So a state that the kernel reports whenever it is asked (an error in the queue, a peer that
+//!    has half-closed) wakes a call once.
+//! 4. If poll(2) says "ready" and the call says `EAGAIN`, the kernel tells too little. After shutdown(2) the plain call
+//!    ends at once ([`Ended::Plain`]). Otherwise the call is tried again after pauses.
 //!
-//! Invariant 1: a waiter is in the queue before it arms, or before it compares the number of events,
-//! so no event is lost.
-//! Invariant 2: who waits counts in `readers` or `writers` from its first arming to the end of its
-//! call, and arming asks for all that is counted: no arming takes away what another one waits for.
-//! Invariant 3: an event that only says "readable" wakes one reader, which passes it on at the end of
-//! its call unless the call found nothing. All else wakes all.
-//! Invariant 4: a call that waits when its number is closed fails with `EBADF`: `closes` changes before
-//! the number is closed, and a call that is tried again looks at it while it counts in `trying`; who
-//! closes waits until nobody does, or `LONGEST_SPIN` (`closing.rs`) is over.
+//! | file              | holds                                                                  |
+//! |-------------------|------------------------------------------------------------------------|
+//! | `wait.rs`         | a call and its states                                                  |
+//! | `wait/facts.rs`   | whether a call goes by what is known, or asks the kernel               |
+//! | `wait/waiting.rs` | arms the poller and waits                                              |
+//!
+//! Invariant 1: a waiter is in the queue before it arms, or before it compares the number of events. So no event is
+//! lost.
+//! Invariant 2: a waiter counts in `readers` or `writers` from its first arming to the end of its call, and arming asks
+//! for all that is counted. So no arming takes away what another call waits for.
+//! Invariant 3: an event that only says "readable" wakes one reader. The reader passes the event on at the end of its
+//! call, unless the call found nothing. All other events wake all.
+//! Invariant 4: a call that waits when its number is closed fails with `EBADF`. `closes` changes before the number is
+//! closed, and a call that is tried again looks at `closes` while it counts in `trying`. The closing thread waits until
+//! nobody counts there, or until `LONGEST_SPIN` (`closing.rs`) is over.
+
+mod facts;
+mod waiting;
+
 use std::cell::Cell;
-use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use weald_scheduler::patch::{self, Home, Pending, Waited};
-
-use crate::ask::{events_now, has_true_events, is_nonblocking, is_reset, option, socket_limit};
+use crate::ask::{events_now, is_reset, option};
 use crate::epoll::Set;
-use crate::firm;
-use crate::known::{BLOCKS, READS_WITHOUT_LIMIT, Stamp, WRITES_WITHOUT_LIMIT};
 use crate::members::Members;
-use crate::pauses::{Ended, NOBODY, Pausing, errno_of, next_pause};
-use crate::slot::{Direction, FdSlot, SETTINGS, on_loss, slot, slot_if_any};
+use crate::pauses::{Ended, next_pause};
+use crate::slot::{Direction, FdSlot, slot, slot_if_any};
 
-/// A wait rests for so long on what is known of its descriptor, then it asks. A guess: nobody notices a call that is late by
-/// so much, and a descriptor that is idle for longer is asked once, which costs next to nothing.
+/// How long a wait relies on what is known of its descriptor before it asks. It is a guess: nobody notices a call
+/// that is late by this much, and an idle descriptor is asked once in this time, which costs next to nothing.
 const TRUST: Duration = Duration::from_millis(100);
 
-/// A call that writes looks again after this, whatever was told.
+/// A call that writes looks again after this time, whatever events came.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 const BROKEN: isize = -(libc::EPIPE as isize);
@@ -61,31 +64,31 @@ pub(crate) struct Wait {
     closes: u32,
     /// `FdSlot::events` before the first try.
     tried_at: Cell<Option<u32>>,
-    /// The user has asked for a descriptor that does not block; asked for once a call, and again when it doubts.
+    /// The user has set the descriptor not to block. Asked for once a call, and again when the call doubts.
     nonblocking: Option<bool>,
-    /// When the call ends by `SO_RCVTIMEO` or `SO_SNDTIMEO`; asked for as `nonblocking`.
+    /// When the call ends by `SO_RCVTIMEO` or `SO_SNDTIMEO`. Asked for as `nonblocking` is.
     #[allow(clippy::option_option, reason = "not asked; no limit; until then")]
     limit: Option<Option<Instant>>,
     /// When the first wait began.
     began: Option<Instant>,
     trust: Trust,
-    /// Only its events say anything: an epoll instance of our own.
+    /// Only events tell of the descriptor: it is an epoll instance of weald's own.
     is_set: bool,
-    /// No exception ends it.
+    /// No exception ends the call.
     is_firm: bool,
     /// The call has done a part of its work.
     has_part: bool,
     state: Option<Waiting>,
 }
 
-/// What a call goes by.
+/// What a call relies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    /// What the kernel has said during this call, so far.
+    /// So far only on what the kernel has said during this call.
     Asked,
-    /// What is known, in part.
+    /// In part on what is known.
     Known,
-    /// What the kernel has said during this call, to the end.
+    /// To its end only on what the kernel has said during this call.
     Doubts,
 }
 
@@ -99,17 +102,18 @@ struct Waiting {
     losses: u32,
     /// `FdSlot::events` before the call was tried last.
     events: u32,
-    /// It was woken and has not waited since: it passes the event on (invariant 3).
+    /// The call was woken and has not waited since. It must pass the event on (invariant 3).
     owes: bool,
     /// The call has done something since it was woken.
     progressed: bool,
-    /// The next pause, of a call that the kernel tells too little of.
+    /// The next pause, if the kernel tells too little.
     pause: Duration,
-    /// Whether an exception may end it; not known before one is pending.
+    /// Whether an exception may end the call; `None` before one is pending.
     firm: Option<bool>,
-    /// The last pause of a call that no events tell of: weald's own socket has the registration, and there is no set for this call.
+    /// The last pause of a call without events: weald's own socket has the registration, and there is no set for this
+    /// call.
     untold: Option<Duration>,
-    /// In place of a registration that weald's own socket has. They end in this order.
+    /// Used in place of a registration that weald's own socket has. The parts are dropped in this order.
     instead: Option<Box<(Wait, Members, Set)>>,
 }
 
@@ -135,7 +139,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Says that a call is no longer being tried.
+/// Counts a call as being tried until it is dropped.
 struct Trying(&'static AtomicU32);
 
 impl Drop for Trying {
@@ -145,7 +149,7 @@ impl Drop for Trying {
 }
 
 impl Wait {
-    /// At the beginning of the call.
+    /// Called at the beginning of the call.
     #[inline]
     pub(crate) fn new(fd: RawFd, direction: Direction) -> Self {
         let slot = slot_if_any(fd);
@@ -166,7 +170,8 @@ impl Wait {
         }
     }
 
-    /// For a call that also waits elsewhere, where nothing tells it to doubt: it goes by nothing that is known.
+    /// Returns a wait of a call that also waits elsewhere, where nothing makes it doubt. It relies on nothing that is
+    /// known.
     pub(crate) fn that_asks(fd: RawFd, direction: Direction) -> Self {
         Self {
             trust: Trust::Doubts,
@@ -174,7 +179,7 @@ impl Wait {
         }
     }
 
-    /// For the members of an epoll instance of our own.
+    /// Returns a wait for the members of an epoll instance of weald's own.
     pub(crate) fn on_set(set: &Set) -> Self {
         Self {
             is_set: true,
@@ -190,111 +195,12 @@ impl Wait {
         self.direction
     }
 
-    /// The call that says `EAGAIN` is to return it.
-    pub(crate) fn is_nonblocking(&mut self) -> bool {
-        if let Some(nonblocking) = self.nonblocking {
-            return nonblocking;
-        }
-        let mut nonblocking = false;
-        if !self.knows(BLOCKS) {
-            let stamp = self.slot.map(|slot| slot.known.stamp(&SETTINGS));
-            nonblocking = is_nonblocking(self.fd);
-            if !nonblocking {
-                self.learn(stamp, BLOCKS);
-            }
-        }
-        self.nonblocking = Some(nonblocking);
-        nonblocking
-    }
-
-    /// When the call ends by `SO_RCVTIMEO` or `SO_SNDTIMEO`, which count from its first wait.
-    pub(crate) fn deadline(&mut self) -> Option<Instant> {
-        if let Some(limit) = self.limit {
-            return limit;
-        }
-        let fact = match self.direction {
-            Direction::Read => READS_WITHOUT_LIMIT,
-            Direction::Write => WRITES_WITHOUT_LIMIT,
-        };
-        let mut limit = None;
-        if !self.knows(fact) {
-            let stamp = self.slot.map(|slot| slot.known.stamp(&SETTINGS));
-            match socket_limit(self.fd, self.direction) {
-                Some(duration) => {
-                    limit = self
-                        .began
-                        .get_or_insert_with(Instant::now)
-                        .checked_add(duration);
-                }
-                None => self.learn(stamp, fact),
-            }
-        }
-        self.limit = Some(limit);
-        limit
-    }
-
-    /// It is known to be a stream or a pipe, whose events are true.
-    #[inline]
-    pub(crate) fn has_true_events(&self) -> bool {
-        self.slot
-            .is_some_and(|slot| slot.known.has_true_events() == Some(true))
-    }
-
-    fn knows(&mut self, fact: u64) -> bool {
-        let knows = self.trust != Trust::Doubts
-            && self
-                .slot
-                .is_some_and(|slot| slot.known.knows(&SETTINGS, fact));
-        if knows {
-            self.trust = Trust::Known;
-        }
-        knows
-    }
-
-    fn learn(&self, stamp: Option<Stamp>, fact: u64) {
-        if let (Some(slot), Some(stamp)) = (self.slot, stamp) {
-            slot.known.learn(stamp, fact);
-        }
-    }
-
-    /// From now on the call goes by what the kernel says.
-    #[cold]
-    fn doubt(&mut self) {
-        self.trust = Trust::Doubts;
-        self.nonblocking = None;
-        self.limit = None;
-        if let Some(state) = &mut self.state {
-            state.armed = false;
-            state.slot.known.forget();
-        }
-    }
-
-    /// This poller tells of the direction already, and its events are true.
-    fn may_skip_arming(&self, slot: &FdSlot) -> bool {
-        let Some(home) = Home::of(&slot.at) else {
-            return false;
-        };
-        if self.trust == Trust::Doubts
-            || self.tried_at.get().is_none()
-            || slot.known.armed(home.id()) & self.direction.bit() == 0
-        {
-            return false;
-        }
-        // Asked for at the second wait: a short connection has one.
-        slot.known.has_true_events().unwrap_or_else(|| {
-            let changes = slot.known.changes();
-            let is_true = has_true_events(self.fd);
-            slot.known.learn_kind(changes, is_true);
-            is_true
-        })
-    }
-
-    /// No exception ends the call.
+    /// Tells if no exception ends the call.
     pub(crate) fn is_firm(&self) -> bool {
         self.is_firm
     }
 
-    /// No exception ends the call from now on.
+    /// Makes the call one that no exception ends.
     pub(crate) fn make_firm(&mut self) {
         self.is_firm = true;
         if let Some(state) = &mut self.state {
@@ -305,33 +211,32 @@ impl Wait {
         }
     }
 
-    /// Before the call waits for something else: another reader may use the event that woke this one.
+    /// Called before the call waits for something else: another reader may use the event that woke this call.
     pub(crate) fn pass_on(&mut self) {
         if let Some(state) = &mut self.state {
             state.pass_on();
         }
     }
 
-    /// The call has done a part of its work.
+    /// Notes that the call has done a part of its work.
     pub(crate) fn progressed(&mut self) {
         if let Some(state) = &mut self.state {
             state.progressed = true;
         }
     }
 
-    /// A part of the call's work, a stream's bytes, is done.
+    /// Notes that a part of the call's work is done: bytes of a stream.
     pub(crate) fn has_part(&mut self) {
         self.has_part = true;
     }
 
-    /// A call that has done a part is over: one more try would take the error away that the next call is to
-    /// return, as libc's does.
+    /// Tells if a call that has done a part must end: one more try would take the error that the next call has to
+    /// return, as with libc.
     pub(crate) fn is_over(&self) -> bool {
         self.has_part && is_reset(self.fd, self.direction)
     }
 
-    /// Tries the call, which must not wait. After a wait it is not tried on another file that has got
-    /// the number.
+    /// Tries the call, which must not wait. After a wait, a number that belongs to another file by now is not tried.
     #[inline]
     pub(crate) fn attempt(&self, call: impl FnOnce() -> isize) -> isize {
         let Some(state) = &self.state else {
@@ -355,7 +260,8 @@ impl Wait {
         result
     }
 
-    /// Who waits inside the kernel while the peer of a Unix stream goes is told of the reset; a call that begins then is told `EPIPE`.
+    /// Returns the error of a write. A call that waits inside the kernel while the peer of a Unix stream goes away is
+    /// told of the reset; a call that begins afterwards is told `EPIPE`.
     #[cold]
     fn why_broken(&self) -> isize {
         match option(self.fd, libc::SO_ERROR) {
@@ -364,8 +270,9 @@ impl Wait {
         }
     }
 
-    /// Makes a call that may wait, unless the number was closed while this one has waited, perhaps for the right to make it. Not
-    /// inside of `attempt`, as whoever closes a number waits for those.
+    /// Makes a call that may wait, unless the number was closed while this call has waited, perhaps for the right to
+    /// make it. This is not done inside `attempt`, because a thread that closes a number waits for calls in
+    /// `attempt`.
     pub(crate) fn unless_closed(&self, call: impl FnOnce() -> isize) -> isize {
         let is_open = self.attempt(|| 0);
         if is_open < 0 { is_open } else { call() }
@@ -383,7 +290,8 @@ impl Wait {
                 self.trust = Trust::Known;
             }
             slot.waiters(self.direction).fetch_add(1, Ordering::Relaxed);
-            // Pairs with the fence of `FdSlot::interest`: if this call finds the poller armed, whoever arms it anew finds this call.
+            // Pairs with the fence of `FdSlot::interest`: if this call finds that the poller is armed, a call that arms
+            // it anew finds this call.
             fence(Ordering::SeqCst);
             self.state = Some(Waiting {
                 fd: self.fd,
@@ -426,7 +334,7 @@ impl Wait {
         ended
     }
 
-    /// After a wake-up that was for nothing: does the kernel say what is true?
+    /// Looks, after a wake-up without a reason, if what the kernel tells is true.
     fn look(&mut self) -> Option<Ended> {
         let state = self.state.as_mut()?;
         state.owes = false;
@@ -447,151 +355,5 @@ impl Wait {
         };
         let is_over = events & (libc::POLLRDHUP | libc::POLLHUP) != 0;
         (ready && is_over && self.direction == Direction::Read).then_some(Ended::Plain)
-    }
-}
-
-impl Waiting {
-    /// `skips`: the number of events when the call was first tried, if the poller need not be armed.
-    fn wait(&mut self, closes: u32, skips: Option<u32>, deadline: Option<Instant>) -> Ended {
-        if let Some(pending) = self.pending() {
-            return Ended::Failed(errno_of(pending));
-        }
-        if let Some(pause) = &mut self.untold {
-            *pause = next_pause(*pause);
-            self.pause = *pause;
-        }
-        let pause = (!self.pause.is_zero()).then(|| Instant::now() + self.pause);
-        let until = match (deadline, pause) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        let _pausing = pause.map(|_| Pausing::begin());
-        let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if let Some(ended) = self.wait_for_set(closes, until) {
-            return match ended {
-                Ended::TimedOut if is_over() => Ended::TimedOut,
-                Ended::TimedOut | Ended::Plain => Ended::Woken,
-                ended => ended,
-            };
-        }
-        if pause.is_some() {
-            // Events say nothing here: a `sendto` that finds a queue full raises one itself.
-            return match patch::wait(&NOBODY, || false, until, self.firm != Some(true)) {
-                Waited::TimedOut if is_over() => Ended::TimedOut,
-                Waited::Woken | Waited::TimedOut => Ended::Woken,
-                Waited::Pending(_) => match self.pending() {
-                    Some(pending) => Ended::Failed(errno_of(pending)),
-                    None => Ended::Woken,
-                },
-            };
-        }
-        let (fd, direction, slot) = (self.fd, self.direction, self.slot);
-        let queue = match direction {
-            Direction::Read => &slot.read,
-            Direction::Write => &slot.write,
-        };
-        let mut armed: io::Result<()> = Ok(());
-        let ready = || {
-            if slot.closes.load(Ordering::Acquire) != closes {
-                return true;
-            }
-            let losses = slot.losses.load(Ordering::Acquire);
-            if self.armed && losses == self.losses {
-                return slot.events.load(Ordering::Acquire) != self.events;
-            }
-            self.losses = losses;
-            let Some(home) = Home::of(&slot.at) else {
-                armed = Err(io::ErrorKind::NotConnected.into());
-                return true;
-            };
-            let (poller, changes) = (home.id(), slot.known.changes());
-            if let Some(events) = skips
-                && slot.known.armed(poller) & direction.bit() != 0
-            {
-                self.armed = true;
-                return slot.events.load(Ordering::Acquire) != events;
-            }
-            armed = home.arm(
-                fd,
-                &slot.event,
-                || slot.interest() | slot.known.armed(poller),
-                |interest| {
-                    slot.known.arm(changes, poller, interest);
-                    slot.was_armed(poller);
-                },
-                on_loss,
-            );
-            self.armed = armed.is_ok();
-            armed.is_err()
-        };
-        let waited = patch::wait(queue, ready, deadline, self.firm != Some(true));
-        self.events = slot.events.load(Ordering::Acquire);
-        if slot.closes.load(Ordering::Acquire) != closes {
-            return Ended::Failed(libc::EBADF);
-        }
-        if let Err(error) = armed {
-            if error.kind() != io::ErrorKind::AlreadyExists {
-                return Ended::Unpollable;
-            }
-            return self.wait_instead();
-        }
-        match waited {
-            Waited::Woken => {
-                self.owes = true;
-                Ended::Woken
-            }
-            Waited::TimedOut if is_over() => Ended::TimedOut,
-            Waited::TimedOut => Ended::Woken,
-            Waited::Pending(_) => match self.pending() {
-                Some(pending) => Ended::Failed(errno_of(pending)),
-                None => Ended::Woken,
-            },
-        }
-    }
-
-    /// Weald's own socket has the registration: from now on an epoll instance of this call's own tells, in the poller as any descriptor;
-    /// or the clock, if there is none.
-    #[cold]
-    fn wait_instead(&mut self) -> Ended {
-        let events = match self.direction {
-            Direction::Read => libc::EPOLLIN | libc::EPOLLRDHUP,
-            Direction::Write => libc::EPOLLOUT,
-        };
-        let Some(mut set) = Set::new() else {
-            self.untold = Some(Duration::ZERO);
-            return Ended::Woken;
-        };
-        let mut wait = Wait::on_set(&set);
-        if self.firm == Some(true) {
-            wait.make_firm();
-        }
-        let members = Members::of_set(set.fd(), std::iter::once(self.fd));
-        if !set.add(self.fd, events.cast_unsigned()) {
-            return Ended::Unpollable;
-        }
-        self.instead = Some(Box::new((wait, members, set)));
-        Ended::Woken
-    }
-
-    /// Waits for the epoll instance that is there in place of a registration, if one is.
-    fn wait_for_set(&mut self, closes: u32, until: Option<Instant>) -> Option<Ended> {
-        let ended = self.instead.as_mut()?.0.wait(until);
-        let is_open = self.slot.closes.load(Ordering::Acquire) == closes;
-        if ended == Ended::Failed(libc::EBADF) && is_open {
-            // The close was that of the file that had the number before, and had begun before this wait. The next wait makes a new set.
-            self.instead = None;
-            return Some(Ended::Woken);
-        }
-        Some(ended)
-    }
-
-    /// An exception that is to end the call.
-    fn pending(&mut self) -> Option<Pending> {
-        let pending = patch::pending()?;
-        let (fd, direction) = (self.fd, self.direction);
-        let firm = *self
-            .firm
-            .get_or_insert_with(|| firm::is_firm(fd, direction));
-        (!firm).then_some(pending)
     }
 }

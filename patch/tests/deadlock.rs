@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use support::runtime;
 
-/// What a child is to do: the file, and who it is.
+/// The variables that tell a child its part: the file, and its number.
 const FILE: &str = "WEALD_DEADLOCK_FILE";
 const WHO: &str = "WEALD_DEADLOCK_WHO";
 
@@ -36,7 +36,8 @@ fn line(from: &mut impl io::BufRead) -> String {
     line
 }
 
-/// Has the lock of its own byte, and waits for that of the next one of `ring` bytes. Who is told of the deadlock unlocks.
+/// Holds the lock of its own byte, and waits for the lock of the next of `ring` bytes. A process that is told of the
+/// deadlock unlocks.
 fn take_part(file: &File, own: i64, ring: i64) {
     lock(file, libc::F_SETLK, libc::F_WRLCK, own).unwrap();
     println!("has its lock");
@@ -47,11 +48,11 @@ fn take_part(file: &File, own: i64, ring: i64) {
         Ok(()) => println!("got both"),
         Err(error) => println!("error {}", error.raw_os_error().unwrap()),
     }
-    // Until here nobody loses a lock by the end of another.
+    // Until here no process loses a lock by the end of another one.
     assert_eq!(line(&mut io::stdin().lock()), "go on\n");
 }
 
-/// The test in a child: it does its part, on an OS thread or on a green one.
+/// Runs the part of a child, on an OS thread or on a green thread.
 fn is_child() -> bool {
     let (Ok(path), Ok(who)) = (std::env::var(FILE), std::env::var(WHO)) else {
         return false;
@@ -89,7 +90,7 @@ impl Member {
         Self { child, says }
     }
 
-    /// The next line that is one of ours.
+    /// Returns the next line that this test has printed.
     fn said(&mut self) -> String {
         loop {
             let line = line(&mut self.says);
@@ -111,7 +112,7 @@ impl Member {
     }
 }
 
-/// A ring of processes of these kinds: one at least is told, and then the others get their locks.
+/// A ring of processes of these kinds: at least one is told of the deadlock, and then the others get their locks.
 fn check(test: &str, kinds: &[&str]) {
     let path = std::env::temp_dir().join(format!("weald-deadlock-{}-{test}", std::process::id()));
     File::create(&path).unwrap();
@@ -165,7 +166,7 @@ fn a_ring_of_three_processes() {
 
 #[test]
 fn who_waits_for_a_process_that_waits_for_nobody_gets_the_lock() {
-    // The holder has no lock to wait for but its own: it goes on.
+    // The holder waits for no lock but its own, so it goes on.
     let test = "who_waits_for_a_process_that_waits_for_nobody_gets_the_lock";
     if is_child() {
         return;
@@ -182,7 +183,7 @@ fn who_waits_for_a_process_that_waits_for_nobody_gets_the_lock() {
     assert_eq!(holder.said(), "has its lock");
     runtime(2).run(|| {
         let waits = weald::spawn(move || lock(&file, libc::F_SETLKW, libc::F_WRLCK, 0));
-        // It has looked for a deadlock by then, and may look again.
+        // By then the call has looked for a deadlock, and may look again.
         weald::sleep(std::time::Duration::from_millis(400));
         assert!(!waits.is_finished());
         holder.go_on();

@@ -1,4 +1,5 @@
-//! Errors are not waits: each call at its edges gives a patched green thread what it gives an OS thread.
+//! Calls that are errors do not wait: at its edges, each call gives a patched green thread what it gives an OS
+//! thread.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 #![allow(
@@ -8,19 +9,32 @@
     reason = "constants and sizes of libc, in the types that its records have"
 )]
 
-mod support;
-
 use std::io::{Read as _, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// What a call answered, or minus its error number.
+#[path = "edges/locks.rs"]
+mod locks;
+#[path = "edges/sockets.rs"]
+mod sockets;
+mod support;
+
+use locks::{
+    condition_in_the_past, deadline, detaches_itself, exits, pthread_rwlock_timedrdlock, relock,
+    relock_for_writing, sem_timedwait, semaphore_in_the_past, semtimedop,
+};
+use sockets::{
+    NONE, buffer, connect, ended, eventfd, fast_open, file, full_stream, halves, owned, poll,
+    reset, send_until_reset, shut_down, tcp, tcp_socket,
+};
+
+/// Returns a call's result, or minus its error number.
 fn answer(said: impl TryInto<i64>) -> i64 {
     match said.try_into().ok() {
         Some(said) if said >= 0 => said,
@@ -38,344 +52,13 @@ macro_rules! calls {
     };
 }
 
-fn owned(fd: RawFd) -> OwnedFd {
-    assert!(fd >= 0);
-    // SAFETY: it is new.
-    unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-fn eventfd() -> OwnedFd {
-    // SAFETY: no pointers.
-    owned(unsafe { libc::eventfd(0, 0) })
-}
-
-fn tcp() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (client, listener.accept().unwrap().0)
-}
-
-fn file() -> std::fs::File {
-    std::fs::File::open("/proc/self/exe").unwrap()
-}
-
-/// A descriptor that is none.
-const NONE: RawFd = 1 << 20;
-
-fn buffer() -> *mut libc::c_void {
-    static mut BYTES: [u8; 4096] = [0; 4096];
-    (&raw mut BYTES).cast()
-}
-
-fn address(port: u16) -> libc::sockaddr_in {
-    // SAFETY: all zeros is a valid address.
-    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-    address.sin_family = libc::AF_INET as _;
-    address.sin_port = port.to_be();
-    address.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
-    address
-}
-
-fn connect(fd: RawFd, port: u16) -> libc::c_int {
-    let to = address(port);
-    // SAFETY: an address of that size.
-    unsafe { libc::connect(fd, (&raw const to).cast(), 16) }
-}
-
-fn tcp_socket() -> OwnedFd {
-    // SAFETY: no pointers.
-    owned(unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })
-}
-
-fn fast_open() -> isize {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let queue: libc::c_int = 16;
-    let (socket, to) = (tcp_socket(), address(listener.local_addr().unwrap().port()));
-    // SAFETY: pointers to locals of the sizes that they say.
-    unsafe {
-        let option = (&raw const queue).cast();
-        libc::setsockopt(
-            listener.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_FASTOPEN,
-            option,
-            4,
-        );
-        let to = (&raw const to).cast();
-        libc::sendto(socket.as_raw_fd(), buffer(), 5, libc::MSG_FASTOPEN, to, 16)
-    }
-}
-
-/// By how much all pauses are longer.
+/// The factor by which all pauses are longer.
 static PATIENCE: AtomicU64 = AtomicU64::new(1);
 
-/// Gives another thread the time to come to its wait, which a busy machine may take longer for.
+/// Gives another thread the time to come to its wait. A busy machine may need longer for that.
 fn pause(millis: u64) {
     let patience = PATIENCE.load(Ordering::Relaxed);
     thread::sleep(Duration::from_millis(millis * patience));
-}
-
-/// 3 bytes come, 7 more when the receiver has had time to see them, then the end.
-fn halves(low: libc::c_int, flags: libc::c_int, room: usize, vectored: bool) -> isize {
-    let (mut client, server) = tcp();
-    let (fd, option) = (server.as_raw_fd(), (&raw const low).cast());
-    // SAFETY: a pointer to a local of that size.
-    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, option, 4) };
-    client.write_all(b"abc").unwrap();
-    let rest = std::thread::spawn(move || {
-        pause(40);
-        client.write_all(b"defghij").unwrap();
-        pause(40);
-    });
-    // SAFETY: a buffer of that size.
-    let got = unsafe {
-        if vectored {
-            let mut part = libc::iovec {
-                iov_base: buffer(),
-                iov_len: room,
-            };
-            let mut header: libc::msghdr = std::mem::zeroed();
-            header.msg_iov = &raw mut part;
-            header.msg_iovlen = 1;
-            libc::recvmsg(fd, &raw mut header, flags)
-        } else {
-            libc::recv(fd, buffer(), room, flags)
-        }
-    };
-    rest.join().unwrap();
-    got
-}
-
-/// Dropping it resets the connection; after some time.
-fn reset_soon(stream: TcpStream) -> thread::JoinHandle<()> {
-    let now = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
-    let option = (&raw const now).cast();
-    // SAFETY: a pointer to a local of that size.
-    let set = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            option,
-            8,
-        )
-    };
-    assert_eq!(set, 0);
-    thread::spawn(move || {
-        pause(40);
-        drop(stream);
-    })
-}
-
-/// What is received before a reset, and then the error.
-fn reset(flags: libc::c_int, vectored: bool) -> i64 {
-    let (mut client, server) = tcp();
-    client.write_all(b"abc").unwrap();
-    let rest = reset_soon(client);
-    let fd = server.as_raw_fd();
-    let mut part = libc::iovec {
-        iov_base: buffer(),
-        iov_len: 10,
-    };
-    // SAFETY: a buffer of that size.
-    let (first, second) = unsafe {
-        let mut header: libc::msghdr = std::mem::zeroed();
-        header.msg_iov = &raw mut part;
-        header.msg_iovlen = 1;
-        let first = if vectored {
-            libc::recvmsg(fd, &raw mut header, flags)
-        } else {
-            libc::recv(fd, buffer(), 10, flags)
-        };
-        (first, libc::recv(fd, buffer(), 10, 0))
-    };
-    let errno = std::io::Error::last_os_error().raw_os_error().unwrap();
-    rest.join().unwrap();
-    let error = if second < 0 { errno } else { 0 };
-    i64::try_from(first * 1000).unwrap() + i64::from(error)
-}
-
-/// Whether a part is sent before a reset, and the error of the next call.
-fn send_until_reset(send: fn(RawFd, &[u8]) -> isize) -> i64 {
-    let (client, server) = tcp();
-    let rest = reset_soon(client);
-    let bytes = vec![0; 64 << 20];
-    let part = (1..bytes.len().cast_signed()).contains(&send(server.as_raw_fd(), &bytes));
-    assert_eq!(send(server.as_raw_fd(), b"x"), -1);
-    let errno = std::io::Error::last_os_error().raw_os_error().unwrap();
-    rest.join().unwrap();
-    i64::from(errno) + 1000 * i64::from(part)
-}
-
-unsafe extern "C-unwind" {
-    fn pthread_exit(value: *mut libc::c_void) -> !;
-}
-
-/// A thread that ends in the middle of a function.
-fn exits() -> i64 {
-    type Start = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
-
-    extern "C-unwind" fn start(value: *mut libc::c_void) -> *mut libc::c_void {
-        thread::sleep(Duration::from_millis(1));
-        // SAFETY: nothing on this stack minds being unwound.
-        unsafe { pthread_exit(value.wrapping_byte_add(1)) }
-    }
-    let (mut new, mut value) = (0, null_mut());
-    // SAFETY: C knows one kind of functions; pointers to locals.
-    unsafe {
-        let start: Start = std::mem::transmute(start as *const ());
-        assert_eq!(
-            libc::pthread_create(&raw mut new, null(), start, null_mut()),
-            0
-        );
-        assert_eq!(libc::pthread_join(new, &raw mut value), 0);
-    }
-    i64::try_from(value.addr()).unwrap()
-}
-
-fn detaches_itself() -> i64 {
-    extern "C" fn start(pipe: *mut libc::c_void) -> *mut libc::c_void {
-        // SAFETY: the number of a pipe that its reader keeps open.
-        unsafe {
-            let detached = libc::pthread_detach(libc::pthread_self());
-            let detached = [u8::try_from(detached).unwrap()];
-            let pipe = RawFd::try_from(pipe.addr()).unwrap();
-            libc::write(pipe, detached.as_ptr().cast(), 1);
-        }
-        // Who joins finds it alive.
-        pause(100);
-        null_mut()
-    }
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let (mut new, mut detached) = (0, [0]);
-    // SAFETY: pointers to locals, and a thread that lives for a while.
-    unsafe {
-        let pipe = std::ptr::without_provenance_mut(usize::try_from(writer.as_raw_fd()).unwrap());
-        assert_eq!(libc::pthread_create(&raw mut new, null(), start, pipe), 0);
-        std::io::Read::read_exact(&mut reader, &mut detached).unwrap();
-        i64::from(libc::pthread_join(new, null_mut())) + 1000 * i64::from(detached[0])
-    }
-}
-
-fn shut_down(how: libc::c_int, call: impl FnOnce(RawFd) -> isize) -> isize {
-    let (near, _far) = UnixDatagram::pair().unwrap();
-    // SAFETY: no pointers.
-    unsafe { libc::shutdown(near.as_raw_fd(), how) };
-    call(near.as_raw_fd())
-}
-
-fn poll(fd: RawFd, events: libc::c_short) -> i64 {
-    let mut one = libc::pollfd {
-        fd,
-        events,
-        revents: 0,
-    };
-    // SAFETY: one entry.
-    let ready = unsafe { libc::poll(&raw mut one, 1, 20) };
-    i64::from(ready) * 1000 + i64::from(one.revents)
-}
-
-/// A stream that has no room, and its peer.
-fn full_stream() -> (UnixStream, UnixStream) {
-    let (near, far) = UnixStream::pair().unwrap();
-    near.set_nonblocking(true).unwrap();
-    while (&near).write(&[0; 4096]).is_ok() {}
-    while (&near).write(&[0]).is_ok() {}
-    near.set_nonblocking(false).unwrap();
-    (near, far)
-}
-
-/// A call on a full stream that is shut down meanwhile, by a duplicate; -1: whose peer goes.
-fn ended(how: libc::c_int, call: impl FnOnce(RawFd) -> isize) -> i64 {
-    let (near, far) = full_stream();
-    let other = near.try_clone().unwrap();
-    let (over, is_over) = mpsc::channel::<()>();
-    let ends = thread::spawn(move || {
-        pause(30);
-        if how == -1 {
-            drop(far);
-        } else {
-            // SAFETY: no pointers.
-            unsafe { libc::shutdown(other.as_raw_fd(), how) };
-            // Until the call has ended for that reason the peer is there.
-            let _ = is_over.recv();
-        }
-    });
-    let said = answer(call(near.as_raw_fd()));
-    drop(over);
-    ends.join().unwrap();
-    -said
-}
-
-fn deadline(secs: i64, nanos: i64) -> libc::timespec {
-    libc::timespec {
-        tv_sec: secs,
-        tv_nsec: nanos,
-    }
-}
-
-fn relock(kind: libc::c_int) -> libc::c_int {
-    // SAFETY: attributes and mutex are made and ended as POSIX says.
-    unsafe {
-        let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();
-        libc::pthread_mutexattr_init(&raw mut attributes);
-        libc::pthread_mutexattr_settype(&raw mut attributes, kind);
-        let mut mutex: libc::pthread_mutex_t = std::mem::zeroed();
-        libc::pthread_mutex_init(&raw mut mutex, &raw const attributes);
-        libc::pthread_mutex_lock(&raw mut mutex);
-        let past = deadline(1, 0);
-        libc::pthread_mutex_timedlock(&raw mut mutex, &raw const past)
-    }
-}
-
-fn relock_for_writing() -> libc::c_int {
-    // SAFETY: zeroed, as its static initialiser is.
-    unsafe {
-        let mut lock: libc::pthread_rwlock_t = std::mem::zeroed();
-        libc::pthread_rwlock_wrlock(&raw mut lock);
-        libc::pthread_rwlock_wrlock(&raw mut lock) * 100
-            + libc::pthread_rwlock_rdlock(&raw mut lock)
-    }
-}
-
-fn condition_in_the_past() -> libc::c_int {
-    let past = deadline(1, 0);
-    // SAFETY: both are zeroed, as their static initialisers are.
-    unsafe {
-        let mut mutex: libc::pthread_mutex_t = std::mem::zeroed();
-        let mut condition: libc::pthread_cond_t = std::mem::zeroed();
-        libc::pthread_mutex_lock(&raw mut mutex);
-        let result =
-            libc::pthread_cond_timedwait(&raw mut condition, &raw mut mutex, &raw const past);
-        result * 100 + libc::pthread_mutex_unlock(&raw mut mutex)
-    }
-}
-
-unsafe extern "C" {
-    fn semtimedop(
-        set: libc::c_int,
-        operations: *mut libc::sembuf,
-        count: usize,
-        limit: *const libc::timespec,
-    ) -> libc::c_int;
-    fn sem_timedwait(semaphore: *mut libc::sem_t, limit: *const libc::timespec) -> libc::c_int;
-    fn pthread_rwlock_timedrdlock(
-        lock: *mut libc::pthread_rwlock_t,
-        limit: *const libc::timespec,
-    ) -> libc::c_int;
-}
-
-fn semaphore_in_the_past(nanos: i64) -> libc::c_int {
-    let past = deadline(1, nanos);
-    // SAFETY: a semaphore of this function's own.
-    unsafe {
-        let mut semaphore: libc::sem_t = std::mem::zeroed();
-        libc::sem_init(&raw mut semaphore, 0, 0);
-        sem_timedwait(&raw mut semaphore, &raw const past)
-    }
 }
 
 type Call = (&'static str, fn() -> i64);
@@ -576,7 +259,7 @@ const CALLS: &[Call] = calls! {
         let count = 64 << 20;
         let reads = thread::spawn(move || {
             let (mut far, mut buffer, mut all) = (far, vec![0; 1 << 20], 0);
-            // It begins when the socket has been full for a while.
+            // The call begins when the socket has been full for a while.
             thread::sleep(Duration::from_millis(30));
             while let Ok(more @ 1..) = far.read(&mut buffer) {
                 all += more;
@@ -758,7 +441,8 @@ fn each_call_gives_at_its_edges_what_an_os_thread_gets() {
                 Err(_) => Some(format!("{name}: OS thread {native}, green waits")),
             }
         };
-        // A thread that comes to its wait after the pause sees something else; which of both is late does not matter.
+        // A thread that comes to its wait after the pause sees something else. It does not matter which of the two is
+        // late.
         if [1, 6, 36]
             .into_iter()
             .all(|patience| difference(patience).is_some())

@@ -1,4 +1,4 @@
-//! A green thread that is patched by its builder alone forks. A program of its own: nothing is switched on
+//! A green thread forks that is patched only by its builder. The test is a program of its own: nothing is switched on
 //! for the process.
 #![allow(unsafe_code, reason = "code between fork and exec")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]

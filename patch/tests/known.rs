@@ -1,5 +1,5 @@
-//! What is remembered of a descriptor between calls holds at once what this process changes, and what nobody has seen holds up a
-//! call for a moment and no longer.
+//! What is remembered of a descriptor between calls: a change that this process makes applies at once; a change that
+//! nobody has seen delays a call for a moment and no longer.
 #![allow(
     unsafe_code,
     reason = "calls libc as a C program would, and the kernel without libc"
@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use support::in_green;
 
-/// A call that is not held up ends well before what is remembered is doubted, after 100 ms.
+/// A call that is not delayed ends well before the remembered facts are doubted, after 100 ms.
 const AT_ONCE: Duration = Duration::from_millis(80);
-/// One that is held up ends soon after.
+/// A call that is delayed ends soon after that.
 const LATE: Duration = Duration::from_secs(3);
 
 fn tcp() -> (TcpStream, TcpStream) {
@@ -30,7 +30,7 @@ fn tcp() -> (TcpStream, TcpStream) {
     (client, listener.accept().unwrap().0)
 }
 
-/// Reads on `near` wait, often enough that all there is to know is known.
+/// Lets reads on `near` wait, often enough that all facts are known.
 fn get_known(near: &mut (impl Read + AsRawFd), far: &mut (impl Write + Send)) {
     thread::scope(|scope| {
         let (start, started) = std::sync::mpsc::channel();
@@ -159,7 +159,7 @@ fn a_number_that_changes_its_file_is_known_no_more() {
         would_block_within(AT_ONCE, &mut near);
         other.set_nonblocking(false).unwrap();
         get_known(&mut near, &mut another);
-        // And by close.
+        // It comes to the number by close.
         let fd = near.into_raw_fd();
         // SAFETY: it is ours.
         unsafe { libc::close(fd) };
@@ -176,7 +176,7 @@ fn a_number_that_changes_its_file_is_known_no_more() {
 #[cfg(target_arch = "x86_64")]
 fn what_no_hook_has_seen_holds_a_call_up_for_a_moment_only() {
     in_green(|| {
-        // Told not to block.
+        // The descriptor is set not to block.
         let (mut near, mut far) = tcp();
         get_known(&mut near, &mut far);
         let set = unseen(
@@ -189,10 +189,10 @@ fn what_no_hook_has_seen_holds_a_call_up_for_a_moment_only() {
         );
         assert_eq!(set, 0);
         would_block_within(LATE, &mut near);
-        // Once it has been noticed.
+        // The call fails after the change was noticed.
         would_block_within(AT_ONCE, &mut near);
 
-        // Another file at the number: no poller tells of it.
+        // Another file is at the number, and no poller tells of it.
         let (mut near, mut far) = tcp();
         get_known(&mut near, &mut far);
         let (other, mut another) = tcp();
@@ -271,7 +271,7 @@ fn readers_of_two_runtimes_share_a_descriptor() {
         writer.join().unwrap();
     }
     drop(runtimes);
-    // A third one, after the pollers of the others are gone.
+    // There is a third runtime, after the pollers of the others are gone.
     let next = support::runtime(4);
     let writer = thread::spawn(move || {
         thread::sleep(Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! Locks of libc, of which C++'s are made, between green threads and OS threads.
+//! libc's locks, which C++ uses too, between green threads and OS threads.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 #![allow(
@@ -58,7 +58,7 @@ impl Locks {
         }
     }
 
-    /// Waits until the value has reached this one.
+    /// Waits until the value has reached `least`.
     fn wait_for(&self, least: usize) {
         // SAFETY: initialised, and the mutex is held while the value is read.
         unsafe {
@@ -73,7 +73,7 @@ impl Locks {
         }
     }
 
-    /// Makes the read-write lock, which nobody has, of this kind.
+    /// Makes the read-write lock, which no thread has, of this kind.
     fn prefer(&self, kind: libc::c_int) {
         // SAFETY: attributes of our own, and the lock is where it stays.
         unsafe {
@@ -124,7 +124,7 @@ fn mutexes_are_left_to_libc() {
     }
 }
 
-/// Runs the body in many green threads; each may keep an OS thread, as who waits for a mutex does.
+/// Runs the body in many green threads. Each may keep an OS thread, as a thread that waits for a mutex does.
 fn with_an_os_thread_for_each(many: usize, body: impl Fn() + Send + Sync + 'static) {
     let rt = runtime(many);
     let body = Arc::new(body);
@@ -318,8 +318,8 @@ fn a_recursive_mutex_is_its_green_threads() {
 
 type OfRwLock = unsafe extern "C" fn(*mut libc::pthread_rwlock_t) -> libc::c_int;
 
-/// An OS thread locks and unlocks all the time, and has the lock again before a green thread that is told can try. libc lets who
-/// waits in its own queue in at once.
+/// An OS thread locks and unlocks all the time, and has the lock again before a green thread that is told can try.
+/// libc lets waiters in its own queue in at once.
 fn check_that_who_is_always_beaten_gets_in(
     kind: libc::c_int,
     beats: OfRwLock,
@@ -406,7 +406,8 @@ fn a_writer_that_is_always_beaten_gets_in_before_its_limit() {
     check_that_who_is_always_beaten_gets_in(PREFER[0], libc::pthread_rwlock_rdlock, waits);
 }
 
-/// Two OS threads read in turns, so that one of them always has the lock, until a writer that waits keeps the next one out.
+/// Two OS threads read in turns, so that one of them always has the lock, until a waiting writer keeps the next
+/// reader out.
 #[test]
 fn a_writer_that_is_preferred_keeps_new_readers_out() {
     let locks = Locks::new(0);
@@ -423,7 +424,7 @@ fn a_writer_that_is_preferred_keeps_new_readers_out() {
             while !done.load(Ordering::SeqCst) {
                 locks.read();
                 let _ = other.send(());
-                // Until the other has the lock too, or waits behind the writer.
+                // It goes on until the other thread has the lock too, or waits behind the writer.
                 let _ = told.recv_timeout(Duration::from_millis(50));
                 locks.unlock();
             }

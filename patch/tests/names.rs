@@ -1,4 +1,5 @@
-//! Look-ups of names: what the system knows by itself waits behind nobody, and who asks the same waits for the same.
+//! Look-ups of names: names that the system knows by itself wait behind no others, and callers that ask the same
+//! share a look-up.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -19,13 +20,13 @@ use weald_scheduler::io::{Lane, Offloaded, offload};
 use support::{in_green, runtime};
 use waits::{settle, waiter};
 
-/// The pools are the process's: one test a time.
+/// All tests use the process's pools, so one runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As many look-ups as may run at a time, none of which ends before this is dropped.
+/// As many look-ups as may run at a time. None of them ends before this is dropped.
 struct Full(#[allow(dead_code, reason = "dropped")] Vec<(mpsc::Sender<()>, Offloaded)>);
 
 fn fill(lane: Lane, jobs: usize) -> Full {
@@ -48,10 +49,10 @@ fn fill(lane: Lane, jobs: usize) -> Full {
 
 /// `SystemResolver` names these numbers.
 const REMOTE: usize = 256;
-/// As many local look-ups run at a time.
+/// How many local look-ups run at a time.
 const LOCAL: usize = 16;
 
-/// What `getaddrinfo` says: its result, and of each entry what is in it.
+/// Returns what `getaddrinfo` says: its result, and the contents of each entry.
 fn look_up(node: &str, flags: libc::c_int) -> (libc::c_int, Vec<String>) {
     let node = CString::new(node).unwrap();
     // SAFETY: all zeros are valid hints.
@@ -114,7 +115,7 @@ fn what_the_system_knows_by_itself_passes_a_full_lane_of_look_ups() {
 
 #[test]
 fn all_who_ask_the_same_wait_for_one_look_up() {
-    // More than may wait for a turn.
+    // These are more than may wait for a turn.
     const MANY: usize = 4200;
     let _alone = alone();
     let _full = fill(Lane::Remote, REMOTE);
@@ -127,9 +128,10 @@ fn all_who_ask_the_same_wait_for_one_look_up() {
             })
         };
         let mut all: Vec<_> = (0..MANY).map(|_| ask(0)).collect();
-        // Other hints are another question.
+        // A question with other hints is another question.
         all.push(ask(libc::AI_CANONNAME));
-        // There is one worker: who has begun runs until it waits, or is told that too many do.
+        // There is one worker: a thread that has begun runs until it waits, or until it is told that there are too
+        // many.
         while BEGUN.load(Ordering::SeqCst) < all.len() {
             weald::sleep(Duration::from_millis(1));
         }
@@ -156,7 +158,7 @@ fn each_of_those_who_wait_for_one_look_up_gets_a_list_of_its_own() {
         } else {
             "127.0.0.1"
         };
-        // By libc, as this is no green thread.
+        // This asks libc, as the caller is not a green thread.
         let expected = look_up(node, flags);
         assert_eq!(expected.0, 0);
         let full = fill(Lane::Local, LOCAL);
@@ -173,7 +175,7 @@ fn each_of_those_who_wait_for_one_look_up_gets_a_list_of_its_own() {
     }
 }
 
-/// The threads of the look-ups' pool are none of the runtime's, and none that its hooks make green.
+/// The threads of the look-ups' pool are not the runtime's, and its hooks do not make them green.
 #[test]
 fn a_runtime_ends_soon_after_a_look_up_and_others_look_up() {
     let _alone = alone();

@@ -1,4 +1,4 @@
-//! Who is patched, where nothing is switched on for the process.
+//! Which threads are patched if nothing is switched on for the process.
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
 use std::io::{ErrorKind, Read};
@@ -14,7 +14,7 @@ fn runtime() -> RuntimeBuilder {
     Runtime::builder().workers(1).spare_threads(1)
 }
 
-/// So many threads read at a time, and only then is something written: they were suspended.
+/// This many threads read at a time, and something is written only after all of them do: so they were suspended.
 fn talk(rt: &Runtime, builder: impl Fn() -> Builder + Sync) {
     rt.run(|| {
         let reading = Arc::new(AtomicUsize::new(0));
@@ -45,7 +45,7 @@ fn a_runtime_and_a_thread_may_be_patched_alone() {
     let plain = runtime().build().unwrap();
     talk(&plain, || Builder::new().patched(true));
     assert!(!is_patched(Kind::Sockets));
-    // The other side of it: one that is not patched keeps its OS thread, and the monitor sees that.
+    // The opposite: a thread that is not patched keeps its OS thread, and the monitor sees that.
     let (mut near, far) = UnixStream::pair().unwrap();
     let before = plain.metrics().hogs;
     let reader = plain.spawn(move || near.read(&mut [0]).unwrap());

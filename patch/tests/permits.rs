@@ -1,4 +1,4 @@
-//! Calls that wait inside the kernel for what others do never use up what short calls need.
+//! Calls that wait inside the kernel for other threads never use up the permits that short calls need.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -13,12 +13,12 @@ use std::sync::{Arc, mpsc};
 
 use support::in_green_with_spares;
 
-/// As many calls of one kind may block at a time (`in_green_with_spares`).
+/// How many calls of one kind may block at a time (`in_green_with_spares`).
 const SPARES: usize = 8;
-/// More than a terminal takes before its other side reads.
+/// These are more bytes than a terminal takes before its other side reads.
 const BYTES: usize = 1 << 20;
 
-/// Both sides of a terminal. What is written to the second one is to be read from the first.
+/// Returns both sides of a terminal. Bytes that are written to the second one can be read from the first.
 fn terminal() -> (OwnedFd, OwnedFd) {
     let (mut master, mut slave) = (0, 0);
     let none = ptr::null_mut();
@@ -36,7 +36,7 @@ fn terminal() -> (OwnedFd, OwnedFd) {
     }
 }
 
-/// Whether the call stands inside the kernel: the terminal takes no more.
+/// Tells if the call waits inside the kernel: the terminal takes no more.
 fn is_full(slave: &OwnedFd) -> bool {
     let mut one = libc::pollfd {
         fd: slave.as_raw_fd(),
@@ -100,7 +100,7 @@ fn what_a_thread_has_forked_begins_before_the_thread_waits_in_the_kernel() {
     in_green_with_spares(|| {
         let (master, slave) = terminal();
         let is_over = Arc::new(AtomicBool::new(false));
-        // Somebody is always ready, so that the machine never stands still.
+        // Some thread is always ready, so that the machine never stands still.
         let other = weald::spawn({
             let is_over = Arc::clone(&is_over);
             move || {

@@ -1,5 +1,5 @@
-//! Who waits uses no CPU, whatever state its descriptor is in: the calls that the table of `quiet_waits.rs` does not have. A program of its
-//! own, as it measures the process.
+//! A waiting call uses no CPU, whatever state its descriptor is in: the calls that the table of `quiet_waits.rs` does
+//! not have. The test is a program of its own, as it measures the process.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 #![allow(
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// So many wait for one descriptor.
+/// How many threads wait for one descriptor.
 const WAITERS: usize = 16;
 
 /// A descriptor in a state, with what keeps it there.
@@ -56,7 +56,7 @@ fn tcp() -> (TcpStream, TcpStream) {
     (client, listener.accept().unwrap().0)
 }
 
-/// Writes until there has been no room for a while: the kernel may make some while it moves what was sent.
+/// Writes until there has been no room for a while: the kernel may make some room while it moves what was sent.
 fn fill(socket: &impl AsRawFd, write: impl Fn(&[u8]) -> std::io::Result<usize>) {
     let set_nonblocking = |on: bool| {
         let on = libc::c_int::from(on);

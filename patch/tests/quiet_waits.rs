@@ -1,6 +1,7 @@
-//! What the kernel reports again and again keeps nobody busy: each kind of descriptor, in each state, with each of libc's calls that may
-//! wait for one, by a patched green thread. A call that an OS thread would wait in waits here too, without the processor; any other gives
-//! what it gives there. The kinds and states are those of weald's own test of this name.
+//! States that the kernel reports again and again keep no thread busy: each kind of descriptor, in each state, with
+//! each of libc's calls that may wait for it, made by a patched green thread. If an OS thread would wait in a call,
+//! the call waits here too, without using the processor. Any other call returns the same as on an OS thread. The
+//! kinds and states are those of weald's own test of this name.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 #![allow(
@@ -30,11 +31,11 @@ use std::sync::Arc;
 use common::{OnThread, answers, at_once, place, told, use_of_processor};
 use rows::{Row, rows};
 
-/// So many wait by each call.
+/// How many threads wait in each call.
 const WAITERS: usize = 8;
-/// They may use so much of a core, all together.
+/// How much of a core all of them together may use, in percent.
 const PERCENT: f64 = if cfg!(debug_assertions) { 4.0 } else { 2.0 };
-/// So many states are there at a time: each takes some descriptors for each call.
+/// How many states there are at a time: each takes some descriptors for each call.
 const AT_A_TIME: usize = 5;
 
 type Function = fn(RawFd, &Path) -> isize;
@@ -59,7 +60,7 @@ fn address_of(path: &Path) -> libc::sockaddr_un {
 
 const ADDRESS: libc::socklen_t = size_of::<libc::sockaddr_un>() as _;
 
-/// What `poll` tells of the descriptor, beside a pipe that nothing happens to if `beside`.
+/// Returns what `poll` tells of the descriptor. With `beside` it also polls a pipe to which nothing happens.
 fn poll(fd: RawFd, events: libc::c_short, beside: bool) -> isize {
     let quiet = beside.then(|| io::pipe().unwrap());
     let other = quiet.as_ref().map_or(-1, |(reader, _)| reader.as_raw_fd());
@@ -94,7 +95,7 @@ fn ppoll(fd: RawFd, events: libc::c_short) -> isize {
 }
 
 fn select(fd: RawFd, which: &[usize]) -> isize {
-    // More than an `fd_set` has room for, which the kernel does not mind.
+    // The number is beyond the room of an `fd_set`, which the kernel accepts.
     let mut all = [[0_u64; 512]; 3];
     let mut sets = [ptr::null_mut(); 3];
     for &one in which {
@@ -138,7 +139,7 @@ fn with_header(bytes: &mut [u8], call: impl FnOnce(&mut libc::msghdr) -> isize) 
     call(&mut header)
 }
 
-/// Each of libc's calls that may wait for a descriptor. A write is of eight bytes, as an eventfd takes them.
+/// Each of libc's calls that may wait for a descriptor. A write has eight bytes, as an eventfd takes them.
 const CALLS: &[Call] = &[
     Call("read", |fd, _| {
         let mut bytes = [0_u8; 8];
@@ -326,7 +327,7 @@ impl Drop for Asked {
     }
 }
 
-/// The part of a core, in percent, that many waiters by each of these use.
+/// Returns the part of a core, in percent, that many waiters in each of these use.
 fn use_of_waiters(rt: &weald::Runtime, all: &[Arc<Asked>]) -> f64 {
     let wait = |asked: &Arc<Asked>| {
         let asked = Arc::clone(asked);
@@ -344,7 +345,7 @@ fn use_of_waiters(rt: &weald::Runtime, all: &[Arc<Asked>]) -> f64 {
     used
 }
 
-/// Which of them use too much, each alone.
+/// Returns which of them use too much, each tested alone.
 fn busy(rt: &weald::Runtime, all: &[Arc<Asked>]) -> Vec<String> {
     let used = use_of_waiters(rt, all);
     if used < PERCENT {

@@ -1,4 +1,4 @@
-//! `WEALD_PATCH_REPORT` tells at the end of the process which call blocked an OS thread.
+//! `WEALD_PATCH_REPORT` makes the process tell at its end which call blocked an OS thread.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -32,7 +32,7 @@ fn the_process_that_blocks() {
     let address = (&raw mut barrier).expose_provenance();
     let wait = move || {
         let barrier = std::ptr::with_exposed_provenance_mut::<libc::pthread_barrier_t>(address);
-        // SAFETY: it lives until the scope ends; what two threads do with it is libc's business.
+        // SAFETY: it lives until the scope ends; libc allows two threads to use it.
         wait_at_a_barrier_of_libcs(unsafe { &mut *barrier });
     };
     let rt = runtime(1);

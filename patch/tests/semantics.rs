@@ -1,4 +1,4 @@
-//! Blocking to the letter: flags, parts, duplicates, forks and signals, as without the patch.
+//! Blocking exactly as without the patch: flags, parts, duplicates, forks and signals.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -97,7 +97,7 @@ fn duplicates_wait_together_and_close_apart() {
             })
             .collect();
         weald::yield_now();
-        // The first to read closes its descriptor; the other one's connection stays.
+        // The thread that reads first closes its descriptor; the other one's connection stays.
         far.write_all(b"a").unwrap();
         thread::sleep(Duration::from_millis(2));
         far.write_all(b"b").unwrap();
@@ -299,7 +299,7 @@ fn a_loop_that_ignores_its_errors_pauses_as_it_says() {
         let (count, end) = (Arc::clone(&rounds), Arc::clone(&ended));
         let (stream, _far) = UnixStream::pair().unwrap();
         let looper = weald::spawn(move || {
-            // Killed, and none the wiser: only weald's own calls raise.
+            // The kill is not noticed here: only weald's own calls raise.
             let start = std::time::Instant::now();
             while start.elapsed() < Duration::from_millis(100) {
                 let _ = (&stream).read(&mut [0]);
@@ -350,7 +350,7 @@ fn those_who_are_requeued_are_not_forgotten() {
             .collect();
         weald::yield_now();
         first.store(1, Ordering::Release);
-        // Wakes one and moves one more; the third is moved by nobody.
+        // The call wakes one waiter and moves one more; the third is not moved.
         let requeue = libc::FUTEX_REQUEUE | libc::FUTEX_PRIVATE_FLAG;
         assert!(futex(first, requeue, 1, second) >= 0);
         for waiter in waiters {
@@ -376,7 +376,7 @@ fn a_futex_that_processes_share_is_the_kernels() {
             }
         });
     });
-    // SAFETY: the word lives. The kernel counts whom it wakes.
+    // SAFETY: the word lives. The kernel counts the waiters that it wakes.
     let wakes = || unsafe { of_libc(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
     while wakes() == 0 {
         thread::yield_now();
@@ -431,7 +431,7 @@ fn the_second_look_of_a_wait_is_no_wait_of_its_own() {
             move || {
                 let held = lock.lock().unwrap();
                 tell.send(()).unwrap();
-                // Who looks is in the queue by then, and waits for the lock; if not, it does not matter.
+                // By then the looking thread is in the queue and waits for the lock. If not, it does not matter.
                 thread::sleep(Duration::from_millis(20));
                 drop(held);
             }

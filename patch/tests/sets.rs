@@ -1,4 +1,5 @@
-//! Waits for several descriptors never use up the descriptors of the process. A program of its own, as it lowers their limit.
+//! Waits for several descriptors never use up the descriptors of the process. The test is a program of its own, as it
+//! lowers their limit.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 use support::{SHARE, in_green, number_of_its_own, share_of};
 use waits::{poll, select, settle, waiter};
 
-/// So many descriptors the process may have, and so many wait.
+/// How many descriptors the process may have, and how many threads wait.
 const LIMIT: u64 = 160;
 const WAITERS: usize = 120;
 
@@ -70,7 +71,7 @@ fn waits_for_several_have_an_eighth_of_the_descriptors_and_wait_without_beyond_t
         let late = waiter(move || weald::timeout(limit, || poll(&all)).is_err());
         assert!(late.join().unwrap());
 
-        // A number that is closed is told to each of them, and the next file with it is not.
+        // Each of them is told of a number that is closed, and none is told of the next file with the number.
         let polls = start();
         let selects: Vec<_> = (0..WAITERS).map(|_| waiter(move || select(&all))).collect();
         settle(2 * WAITERS);

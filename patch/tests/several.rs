@@ -1,4 +1,4 @@
-//! `poll` and `select` of several numbers, and what is closed meanwhile.
+//! `poll` and `select` of several numbers, some of which are closed meanwhile.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 #![allow(
@@ -25,7 +25,7 @@ fn full() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
-/// Closes a number in each way there is. `other` is a file that is put there where the way does that.
+/// Closes a number in each possible way. `other` is a file that takes the number's place, if the way does that.
 fn close(way: usize, fd: RawFd, other: RawFd) {
     // SAFETY: no pointers.
     let result = unsafe {
@@ -115,7 +115,7 @@ fn a_number_that_weald_has_registered_is_told_of_too() {
         let number = number_of_its_own(&closed, 700);
         drop(closed);
         let registers = waiter(move || {
-            // SAFETY: it is open until this thread is killed, or as good as that.
+            // SAFETY: it is open until this thread is killed, which is enough here.
             let fd = unsafe { BorrowedFd::borrow_raw(number) };
             weald::net::Fd::new(fd).readable()
         });
@@ -135,7 +135,7 @@ fn a_number_that_weald_has_registered_is_told_of_too() {
     });
 }
 
-/// An epoll instance that tells of this descriptor. `None`: there are too many one inside the other.
+/// Returns an epoll instance that tells of this descriptor. `None`: too many instances are nested.
 fn instance_of(member: RawFd) -> Option<OwnedFd> {
     // SAFETY: a pointer to a local; the descriptor is new.
     unsafe {
@@ -150,7 +150,7 @@ fn instance_of(member: RawFd) -> Option<OwnedFd> {
     }
 }
 
-/// How many events there are.
+/// Returns how many events there are.
 fn epoll_wait(instance: RawFd) -> i32 {
     // SAFETY: room for one.
     unsafe {

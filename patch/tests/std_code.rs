@@ -1,5 +1,5 @@
-//! Code of the standard library, unchanged, in a hundred green threads on one worker: what would
-//! block the worker takes as long as one of them.
+//! Code of the standard library, unchanged, in a hundred green threads on one worker. Calls that would block the
+//! worker take together as long as one of them.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -20,8 +20,8 @@ use support::{at_once, in_green, in_green_with_spares, runtime};
 const MANY: usize = 100;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs the body in many green threads on one worker; one after the other they would take `MANY`
-/// times as long as one.
+/// Runs the body in many green threads on one worker. One after the other they would take `MANY` times as long as
+/// one.
 #[track_caller]
 fn check_at_once(body: impl Fn(usize) + Send + Sync + 'static) {
     let took = at_once(MANY, body);
@@ -81,7 +81,7 @@ fn a_blocking_write_takes_all_and_the_reader_gets_it_in_order() {
         let bytes: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
         let sent = bytes.clone();
         let writer = weald::spawn(move || {
-            // One call, as in C.
+            // This is one call, as in C.
             // SAFETY: the buffer is as long as it says.
             let wrote = unsafe { libc::write(near.as_raw_fd(), sent.as_ptr().cast(), sent.len()) };
             assert_eq!(wrote, 4_000_000);
@@ -410,7 +410,7 @@ fn an_exception_ends_a_call_with_its_errno_and_is_raised_at_the_next_call_of_wea
         assert_eq!(told.recv().unwrap(), Some(libc::ECANCELED));
         let payload = killed.join().unwrap_err();
         assert!(payload.is::<weald::Exception>());
-        // A sleep cannot say it: it is over at once.
+        // A sleep cannot report it: it ends at once.
         let slept = weald::timeout(Duration::from_millis(10), || {
             thread::sleep(Duration::from_secs(600));
             weald::checkpoint();

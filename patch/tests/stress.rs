@@ -1,5 +1,5 @@
-//! Hooked calls and migration together: many threads on several workers, with all that std has, and
-//! everything counted.
+//! Hooked calls and migration together: many threads on several workers use all that std has, and everything is
+//! counted.
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
 use std::cell::Cell;

@@ -1,5 +1,5 @@
-//! How many system calls a patched server makes for each message that it echoes. Counted by strace(1), and not at all where that is
-//! not installed or not allowed.
+//! How many system calls a patched server makes for each message that it echoes. strace(1) counts them; if it is not
+//! installed or not allowed, nothing is counted.
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
 mod support;
@@ -35,8 +35,9 @@ fn serve() -> ! {
     std::process::exit(0);
 }
 
-/// The calls of a server that has echoed so many messages on each connection, with their table. `one_by_one`: each message is sent
-/// when the one before has come back; else each connection has one on its way. `None`: strace does not work here.
+/// Returns the calls of a server that has echoed this many messages on each connection, with their table.
+/// `one_by_one`: each message is sent when the one before has come back; otherwise each connection has one on its
+/// way. `None`: strace does not work here.
 fn count(test: &str, one_by_one: bool, rounds: usize) -> Option<(f64, String)> {
     let out = std::env::temp_dir().join(format!(
         "weald-patched-syscalls-{}-{one_by_one}-{rounds}",
@@ -89,11 +90,12 @@ fn count(test: &str, one_by_one: bool, rounds: usize) -> Option<(f64, String)> {
     })
 }
 
-/// The calls in one line of strace's table: percent, seconds, microseconds per call, calls, errors if there are any, name.
+/// Returns the calls in a line of strace's table: percent, seconds, microseconds per call, calls, errors if there are
+/// any, name.
 ///
-/// Not those that go by the clock: strace makes the server so slow that the monitor finds it late, and looks there by `poll`. Nor the
-/// waits for events where several messages are on their way: how many one wait brings is the system's to say, which may run server and
-/// clients in turns.
+/// Two kinds of calls are left out. One depends on the clock: strace makes the server so slow that the monitor finds
+/// it late, and looks there by `poll`. The other is the waits for events when several messages are on their way: the
+/// system decides how many one wait brings, as it may run server and clients in turns.
 fn calls_of(line: &str, one_by_one: bool) -> Option<f64> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let name = *words.last()?;

@@ -1,16 +1,17 @@
-//! What the filters of single layers have decided about a span, carried from one thread's thread-locals to another's.
+//! Carries the decisions of layers' filters about a span from the thread-locals of one thread to those of another.
 //!
-//! A layer with a filter (`Layer::with_filter`) notes in a thread-local that it does not want the span that is about to
-//! be made; when the span is made, the `Registry` and that layer look there. Whether a span is
-//! wanted may depend on the thread (`EnvFilter` knows its spans), so it is asked in the green thread. The
-//! span is made as the OS thread. So what was noted is taken from the one and put to the other.
+//! A layer with a filter (`Layer::with_filter`) notes in a thread-local that it does not want the span that is about
+//! to be made. When the span is made, the `Registry` and the layer look there. Whether a span is wanted may depend on
+//! the thread (`EnvFilter` knows the thread's spans), so the filters are asked in the green thread. The span is made
+//! as the OS thread. So the notes must move from the thread-locals of the green thread to those of the OS thread.
 //!
-//! The thread-local is private to `tracing-subscriber`: a word with a bit for each filter. But a filter of our own that has the
-//! number of another one reads and writes the other one's bit. Numbers are given in order, by any `Registry`.
+//! The thread-local is private to `tracing-subscriber`: a word with a bit for each filter. But a filter of our own
+//! that has the same number as another filter reads and writes the other filter's bit. Any `Registry` gives numbers
+//! in order.
 //!
-//! 1. To read a bit clears it, as when a span is made. To write one is what a filter does when it is asked.
-//! 2. A build with debug assertions counts how many filters were asked and not yet answered, and wants all bits
-//!    clear when there are none. So either all bits are written or none, and all that are in use were read before.
+//! 1. Reading a bit clears it, as when a span is made. Writing a bit is what a filter does when it is asked.
+//! 2. A build with debug assertions counts the filters that were asked and have not answered, and wants all bits
+//!    clear when there are none. So either all bits are written or none, and all bits in use were read before.
 
 use std::cell::Cell;
 
@@ -21,7 +22,7 @@ use tracing_subscriber::filter::{FilterId, Filtered};
 use tracing_subscriber::layer::{Context, Filter, Layered};
 use tracing_subscriber::registry::{Data, LookupSpan, Registry};
 
-/// Filters that a `Registry` has numbers for.
+/// How many filters a `Registry` has numbers for.
 const FILTERS: usize = 64;
 
 thread_local! {
@@ -29,10 +30,10 @@ thread_local! {
     static IS_ENABLED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// For each number a filter that says yes, and one that says no.
+/// For each number, a filter that says yes and a filter that says no.
 pub(crate) struct Filters(Vec<[Probe; 2]>);
 
-/// What all filters have decided: a bit for each that does not want the span.
+/// The decisions of all filters: a bit for each filter that does not want the span.
 #[derive(Clone, Copy)]
 pub(crate) struct Decision(u64);
 
@@ -51,7 +52,7 @@ impl Filters {
         Self(probes.collect())
     }
 
-    /// Takes what was decided out of the running thread's thread-locals.
+    /// Takes the decisions out of the running thread's thread-locals.
     pub(crate) fn take(&self, attributes: &Attributes<'_>) -> Decision {
         let mut disabled = 0;
         for (index, [probe, _]) in self.0.iter().enumerate() {
@@ -62,7 +63,7 @@ impl Filters {
         Decision(disabled)
     }
 
-    /// Puts it to those of the running thread, for a span that is made next.
+    /// Puts the decisions into the running thread's thread-locals, for the span that is made next.
     pub(crate) fn put(&self, decision: Decision, metadata: &Metadata<'_>) {
         if decision.0 != 0 {
             for (index, probes) in self.0.iter().enumerate() {
@@ -73,7 +74,7 @@ impl Filters {
     }
 }
 
-/// Tells that it was told of a span.
+/// A layer that notes that it was told of a span.
 struct Tells;
 
 impl<S: Subscriber> Layer<S> for Tells {
@@ -91,7 +92,7 @@ impl<S> Filter<S> for Answers {
     }
 }
 
-/// A subscriber that does nothing, and gives its filter this number.
+/// A subscriber that does nothing but give its filter this number.
 struct Numbered(FilterId);
 
 impl Subscriber for Numbered {

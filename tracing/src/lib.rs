@@ -1,13 +1,13 @@
 //! `tracing` on any number of green threads.
 //!
-//! The `Registry` of `tracing-subscriber`, on which its subscribers stand, gives each thread that makes a span a
-//! number, and has 4,096 of them. Where a green thread is a thread to whoever asks
-//! ([`ThreadLocals::Own`](weald_scheduler::ThreadLocals)), the 4,097th one that is alive panics at its first span,
-//! and a share of all later threads does so for ever, as the numbers above go round.
+//! Most subscribers use the `Registry` of `tracing-subscriber`. It gives a number to each thread that makes a span,
+//! and has 4,096 numbers. With [`ThreadLocals::Own`](weald_scheduler::ThreadLocals) each green thread counts as a
+//! thread. The 4,097th living thread then panics at its first span. From then on a share of all later threads does so
+//! too, as the numbers above go round.
 //!
-//! [`GreenSubscriber`] wraps the whole subscriber. It makes and closes spans as the OS thread, so that
-//! these numbers belong to the few OS threads; everything else happens in the green thread: which span is the
-//! current one, which spans and events are enabled, events.
+//! [`GreenSubscriber`] wraps the whole subscriber. It makes and closes spans as the OS thread, so that these numbers
+//! belong to the few OS threads. Everything else happens in the green thread: the current span, the filters of spans
+//! and events, and events.
 //! ```
 //! use tracing_subscriber::layer::SubscriberExt as _;
 //! use weald_tracing::{GreenSubscriber, in_current_span};
@@ -24,9 +24,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! With [`ThreadLocals::Pinned`](weald_scheduler::ThreadLocals) green threads share what `tracing` keeps per
-//! thread: a span that is entered over a blocking call is the parent of what neighbours do meanwhile. No wrapper can
-//! mend that: use `Own`.
+//! With [`ThreadLocals::Pinned`](weald_scheduler::ThreadLocals) green threads share what `tracing` keeps per thread.
+//! A span that stays entered during a blocking call becomes the parent of spans that other green threads make
+//! meanwhile. No wrapper can correct that: use `Own`.
 
 mod filters;
 mod subscriber;
@@ -36,8 +36,8 @@ use tracing::Span;
 
 pub use crate::subscriber::GreenSubscriber;
 
-/// The closure, run in the span that is the current one now: for [`spawn`](weald_scheduler::spawn()) and all that
-/// is like it.
+/// Returns the closure, to be run in the span that is current now. Use it with [`spawn`](weald_scheduler::spawn())
+/// and similar functions.
 ///
 /// The span is held until the closure has returned or was dropped.
 ///

@@ -1,10 +1,11 @@
-//! The wrapper: spans are made and closed as the OS thread.
+//! The wrapper: it makes and closes spans as the OS thread.
 //!
-//! 1. A span's parent is resolved in the green thread, which knows the current span, before the span is made.
-//! 2. So is whether the span is enabled; the decision of single layers' filters goes with it (`filters.rs`).
-//! 3. What its fields hold is written down in the green thread (`values.rs`).
-//! 4. A span that closes closes its parent by the thread's default dispatcher. Where the OS thread has another one
-//!    than the green thread (`with_default`), that of the green thread is set meanwhile.
+//! 1. A span's parent is found in the green thread, which knows the current span, before the span is made.
+//! 2. The green thread also finds out if the span is enabled. The decisions of layers' filters go with the span
+//!    (`filters.rs`).
+//! 3. The green thread writes down what the fields of the span hold (`values.rs`).
+//! 4. A span that closes also closes its parent, by the thread's default dispatcher. If the OS thread has another
+//!    default dispatcher than the green thread (`with_default`), the green thread's is set meanwhile.
 #![allow(unsafe_code, reason = "a subscriber is found by its type")]
 
 use std::any::TypeId;
@@ -23,14 +24,16 @@ use weald_scheduler::on_os_thread;
 use crate::filters::Filters;
 use crate::values::Values;
 
-/// A subscriber whose spans are made and closed as the OS thread, so that any number of green threads may have
-/// spans. It goes around the whole subscriber, all of its layers in.
+/// A subscriber that makes and closes spans as the OS thread, so that any number of green threads may have spans.
+/// Wrap the whole subscriber with all of its layers.
 ///
-/// What layers do when a span is made or closed must not wait: a blocking call of weald's panics there. Writing to
-/// a file or a terminal is none. In events and when a span is entered they may do what they like. The `Debug` and
-/// `Display` of a span's fields run in the green thread and may wait, once for all layers; layers see what they wrote.
+/// Layers must not wait when a span is made or closed: a blocking call of weald's panics there. Writing to a file or
+/// a terminal is not such a call. Layers may wait in events and when a span is entered. The `Debug` and `Display` of
+/// a span's fields run in the green thread and may wait. They run once for all layers, and the layers see the text
+/// that they wrote.
 ///
-/// In other modes than [`Own`](weald_scheduler::ThreadLocals), and on OS threads, it only passes on.
+/// In other modes than [`Own`](weald_scheduler::ThreadLocals), and on plain OS threads, the wrapper only passes calls
+/// on.
 ///
 /// # Examples
 /// ```
@@ -56,13 +59,13 @@ impl<S: Subscriber + Sync> GreenSubscriber<S> {
         }
     }
 
-    /// Calls `f` as the OS thread, with the caller's default dispatcher (4).
+    /// Calls `f` as the OS thread, with the caller's default dispatcher (point 4).
     fn as_os_thread<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         let default = (!self.is_default()).then(|| dispatcher::get_default(Dispatch::clone));
         let answer = on_os_thread(|| match &default {
             Some(default) => Ok(dispatcher::with_default(default, f)),
             None if self.is_default() => Ok(f()),
-            // The green thread's default is this one, the OS thread has another.
+            // The green thread's default is this subscriber, the OS thread's is another one.
             None => Err(f),
         });
         answer.unwrap_or_else(|f| {
@@ -71,7 +74,7 @@ impl<S: Subscriber + Sync> GreenSubscriber<S> {
         })
     }
 
-    /// It is the running thread's default.
+    /// Tells if this is the running thread's default.
     fn is_default(&self) -> bool {
         dispatcher::get_default(|default| {
             let default = default.downcast_ref::<Self>();

@@ -1,7 +1,7 @@
 //! The values of a span's fields, on their way to another thread's thread-locals.
 //!
-//! What is written by `Debug` or `Display` is written in the green thread: its code is the user's, may have
-//! non-`Send` things in hand, and may wait. Numbers, texts and errors stay what they are.
+//! The green thread writes what `Debug` and `Display` print: their code is the user's, may use values that are not
+//! `Send`, and may wait. Numbers, texts and errors stay as they are.
 
 use std::error::Error;
 use std::fmt;
@@ -10,10 +10,10 @@ use tracing::Metadata;
 use tracing::field::{Field, Value, ValueSet, Visit, debug};
 use tracing::span::Record;
 
-/// Values that are given at a time: as many as every version takes.
+/// How many values are given at a time. Every version of the crate takes as many.
 const AT_ONCE: usize = 32;
 
-/// Values that are their own.
+/// Values that own their data.
 #[derive(Default)]
 pub(crate) struct Values(Vec<(Field, Owned)>);
 
@@ -29,7 +29,7 @@ enum Owned {
     Error(Copied),
 }
 
-/// What `Debug` or `Display` has written.
+/// A text that `Debug` or `Display` has written.
 struct Written(String);
 
 impl fmt::Debug for Written {
@@ -38,7 +38,7 @@ impl fmt::Debug for Written {
     }
 }
 
-/// What an error says of itself, and its source.
+/// The text of an error, and its source.
 struct Copied {
     display: String,
     debug: String,
@@ -81,8 +81,8 @@ impl Values {
         all
     }
 
-    /// Calls `first` with the values, or as many of them as can be given at once, and then `others` with
-    /// each lot of the rest and what `first` has returned.
+    /// Calls `first` with the values, or with as many as can be given at once. Then calls `others` with each further
+    /// part and the result of `first`.
     pub(crate) fn give<T>(
         &self,
         metadata: &Metadata<'_>,

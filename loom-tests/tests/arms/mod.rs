@@ -40,7 +40,7 @@ impl Socket {
         })
     }
 
-    /// A message has come. Whoever reads it tells the next reader, as `net/src/source.rs` does.
+    /// A message has come. Whoever reads it tells the next reader, as `net/src/source/mod.rs` does.
     pub(crate) fn becomes_ready(&self) {
         self.is_ready.store(true, Ordering::Release);
         self.readers.wake_one();

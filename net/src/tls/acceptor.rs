@@ -21,12 +21,12 @@ use super::roots::{Kind, SslRoots};
 use super::session::Bounds;
 use super::settings::{HANDSHAKE_LIMIT, protocols};
 
-/// How many sessions of clients without tickets can be resumed. About 1 KiB each; rustls' own 256
-/// is soon full.
+/// How many sessions of clients without tickets can be resumed. Each takes about 1 KiB. The 256 of rustls are soon
+/// full.
 const SESSIONS: usize = 16 * 1024;
 
-/// What a server says in TLS handshakes: who it is, what it speaks, whom it lets in. Clones share
-/// it, and [`reload`](Self::reload) changes it for all of them.
+/// The settings of a server for TLS handshakes: its identity, its protocols, and which clients it lets in. Clones
+/// share the settings, and [`reload`](Self::reload) changes them for all clones.
 ///
 /// # Examples
 /// ```
@@ -62,23 +62,22 @@ impl fmt::Debug for Shared {
 }
 
 impl SslAcceptor {
-    /// A server with one identity and the settings of [`builder`](Self::builder) for the rest.
+    /// Returns a server with one identity. Its other settings are those of [`builder`](Self::builder).
     ///
     /// # Errors
-    /// As [`SslAcceptorBuilder::build`].
+    /// Those of [`SslAcceptorBuilder::build`].
     pub fn new(identity: Identity) -> io::Result<Self> {
         Self::builder().identity(identity).build()
     }
 
-    /// A server with a configuration of rustls: for what [`builder`](Self::builder) does not offer, such
-    /// as versions, cipher suites, a key log, a verifier of clients with revocation lists, ticket keys
-    /// that several servers share, or a choice of certificates by more than the name.
+    /// Returns a server with a configuration of rustls, for settings that [`builder`](Self::builder) does not offer:
+    /// versions, cipher suites, a key log, a verifier of clients with revocation lists, ticket keys that several
+    /// servers share, or a choice of certificates by more than the name.
     ///
-    /// weald needs little of it: its provider of cryptography may be any
-    /// ([`crypto_provider`](crate::crypto_provider) is weald's own), but early data
-    /// (`max_early_data_size`) must be off. Its verifiers, resolvers, key logs and tickets are called in
-    /// the handshake, on the stack of the green thread that runs it, where nothing else of this stream
-    /// can go on; they may make blocking calls of weald, but none on this stream.
+    /// The configuration may have any provider of cryptography ([`crypto_provider`](crate::crypto_provider) is
+    /// weald's own), but early data (`max_early_data_size`) must be off. Its verifiers, resolvers, key logs and
+    /// tickets are called in the handshake, on the stack of the green thread that runs it. Nothing else of the stream
+    /// can go on meanwhile. They may make blocking calls of weald, but none on this stream.
     ///
     /// # Examples
     /// ```
@@ -101,16 +100,16 @@ impl SslAcceptor {
     /// ```
     ///
     /// # Errors
-    /// `InvalidInput`: it allows early data.
+    /// `InvalidInput`: the configuration allows early data.
     pub fn from_rustls(config: impl Into<Arc<ServerConfig>>) -> io::Result<Self> {
         Self::builder().rustls(config).build()
     }
 
-    /// As this one, and offers these protocols by ALPN, unless it offers some already. For servers that know
-    /// what they speak.
+    /// Returns this acceptor with these protocols offered by ALPN, unless it offers some already. It is for servers
+    /// that know their protocol.
     ///
     /// # Errors
-    /// As [`SslAcceptorBuilder::build`].
+    /// Those of [`SslAcceptorBuilder::build`].
     ///
     /// # Examples
     /// ```
@@ -135,13 +134,13 @@ impl SslAcceptor {
         })))
     }
 
-    /// The configuration as rustls has it.
+    /// Returns rustls' configuration.
     pub fn rustls_config(&self) -> &Arc<ServerConfig> {
         &self.0.config
     }
 
-    /// Settings to begin with: TLS 1.2 and 1.3, no client certificates, no ALPN, resumption by
-    /// tickets and by a cache of 16384 sessions, 10 s for a handshake.
+    /// Returns settings to begin with: TLS 1.2 and 1.3, no client certificates, no ALPN, resumption by tickets and by
+    /// a cache of 16384 sessions, 10 s for a handshake.
     pub fn builder() -> SslAcceptorBuilder {
         SslAcceptorBuilder {
             identities: Vec::new(),
@@ -153,12 +152,12 @@ impl SslAcceptor {
         }
     }
 
-    /// Other identities from now on, for this acceptor, its clones and the listeners that have it.
-    /// Connections whose handshake has begun keep theirs.
+    /// Replaces the identities of this acceptor, its clones and the listeners that have it. Connections whose
+    /// handshake has begun keep the old ones.
     ///
     /// # Errors
-    /// `InvalidInput`: there is none, or the acceptor was made of a configuration of rustls, whose own
-    /// resolver says who it is. Then nothing changes.
+    /// `InvalidInput`: the list is empty, or the acceptor was made from a configuration of rustls, whose own resolver
+    /// chooses the identity. Then nothing changes.
     pub fn reload(&self, identities: impl IntoIterator<Item = Identity>) -> io::Result<()> {
         let Some(place) = &self.0.identities else {
             return Err(invalid_input(
@@ -183,7 +182,7 @@ impl SslAcceptor {
     }
 }
 
-/// Whether clients must say who they are.
+/// Whether clients must show who they are.
 ///
 /// # Examples
 /// ```
@@ -200,15 +199,15 @@ impl SslAcceptor {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ClientCertificates {
-    /// They are not asked.
+    /// Clients are not asked for a certificate.
     None,
-    /// They may; one that does must show a certificate that these roots vouch for.
+    /// Clients may show a certificate. If they do, these roots must vouch for it.
     Optional(SslRoots),
-    /// They must show a certificate that these roots vouch for.
+    /// Clients must show a certificate that these roots vouch for.
     Required(SslRoots),
 }
 
-/// Makes an [`SslAcceptor`].
+/// A builder of an [`SslAcceptor`].
 ///
 /// # Examples
 /// See [`SslAcceptor`].
@@ -224,22 +223,22 @@ pub struct SslAcceptorBuilder {
 }
 
 impl SslAcceptorBuilder {
-    /// Takes a configuration of rustls in place of identities, protocols and client certificates; see
+    /// Takes a configuration of rustls, in place of identities, protocols and client certificates; see
     /// [`SslAcceptor::from_rustls`].
     pub fn rustls(mut self, config: impl Into<Arc<ServerConfig>>) -> Self {
         self.config = Some(config.into());
         self
     }
 
-    /// Adds an identity. A client gets the first one whose certificate has the name that it asks for
-    /// (SNI), and one that asks for none, or for another name, gets the first of all.
+    /// Adds an identity. A client gets the first identity whose certificate has the name that the client asks for
+    /// (SNI). A client that asks for no name, or for another name, gets the first identity of all.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identities.push(identity);
         self
     }
 
-    /// The protocols spoken on top (ALPN), the preferred one first. A client that offers only others
-    /// is refused, one that offers none is let in.
+    /// Sets the protocols spoken over TLS (ALPN), the preferred one first. A client that offers only other protocols
+    /// is refused. A client that offers none is let in.
     pub fn alpn<P: AsRef<[u8]>>(mut self, names: impl IntoIterator<Item = P>) -> Self {
         self.protocols = names
             .into_iter()
@@ -248,33 +247,32 @@ impl SslAcceptorBuilder {
         self
     }
 
-    /// Whether clients must show certificates.
+    /// Sets if clients must show certificates.
     pub fn client_certificates(mut self, clients: ClientCertificates) -> Self {
         self.clients = clients;
         self
     }
 
-    /// How long a handshake may take, from the first read or write on; `None`: for ever.
+    /// Sets how long a handshake may take, from the first read or write on; `None` sets no limit.
     pub fn handshake_timeout(mut self, limit: Option<Duration>) -> Self {
         self.limit = limit;
         self
     }
 
-    /// How many handshakes may compute at once, at least 1; the further ones wait, within their
-    /// time. Fewer than there are workers leaves the others to connections that have been
-    /// established, however many new ones come. One that waits for its client does not count.
+    /// Sets how many handshakes may compute at once, at least 1. Further ones wait, within their time. With a number
+    /// below the number of workers, the other workers remain for established connections, however many new
+    /// connections come. A handshake that waits for its client does not count.
     pub fn max_handshakes(mut self, bound: usize) -> Self {
         self.permits = Some(bound.max(1));
         self
     }
 
-    /// Makes the acceptor.
+    /// Returns the acceptor.
     ///
     /// # Errors
-    /// `InvalidInput`: no identity, the name of a protocol that is empty or longer than 255 bytes,
-    /// or the platform's roots for clients, which are for servers only; a configuration of rustls that
-    /// allows early data, or one beside other settings that belong into it. `InvalidData`: roots that
-    /// cannot be used.
+    /// `InvalidInput`: no identity; the name of a protocol is empty or longer than 255 bytes; the platform's roots
+    /// for clients, which are for servers only; a configuration of rustls that allows early data, or one beside other
+    /// settings that belong into it. `InvalidData`: roots that cannot be used.
     pub fn build(self) -> io::Result<SslAcceptor> {
         let bounds = Bounds {
             limit: self.limit,
@@ -344,15 +342,15 @@ fn clients(roots: SslRoots) -> io::Result<rustls::server::ClientCertVerifierBuil
     }
 }
 
-/// The identities of an acceptor, which may change.
+/// The identities of an acceptor. They may change.
 #[derive(Debug)]
 struct Identities(RwLock<Arc<Table>>);
 
-/// Whom a name belongs to.
+/// Which identity a name belongs to.
 #[derive(Debug)]
 struct Table {
     default: Arc<CertifiedKey>,
-    /// In lower case; `*.example.org` stands for all names with one label more.
+    /// Names in lower case. `*.example.org` stands for all names with one more label.
     names: HashMap<String, Arc<CertifiedKey>>,
 }
 
@@ -364,7 +362,7 @@ impl Table {
         let default = Arc::clone(&first.key);
         let mut names = HashMap::new();
         for Identity { key } in identities {
-            // That it can be read was seen when the key was compared with it.
+            // The certificate can be read: that was seen when the key was compared with it.
             let first = key.cert.first().map(webpki::EndEntityCert::try_from);
             let Some(Ok(certificate)) = first else {
                 return Err(invalid_data("the certificate cannot be read"));

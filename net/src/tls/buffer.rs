@@ -1,26 +1,26 @@
-//! Bytes between the socket and TLS, put in at the end and taken out at the front.
+//! Bytes between the socket and TLS. They are put in at the end and taken out at the front.
 //!
-//! A large buffer comes from a small shared pool and goes back when it is empty, so a connection
-//! that is idle costs its state only and a busy one no allocation.
+//! A large buffer comes from a small shared pool and goes back when it is empty. So an idle connection costs only its
+//! state, and a busy one needs no allocation.
 
 use std::sync::{Mutex, PoisonError};
 
-/// What a connection that is not known to be busy reads at once, in bytes: a page.
+/// How many bytes a connection reads at once if it is not known to be busy: a page.
 pub(super) const SMALL: usize = 4 * 1024;
 
-/// The least that is worth an allocation, in bytes: a few short records. A connection keeps it.
+/// The least number of bytes that is worth an allocation: a few short records. A connection keeps that much.
 const LEAST: usize = 1024;
 
-/// Four records of 16 KiB with what TLS adds to them, and some room: in bytes.
+/// The size of a large buffer in bytes: four records of 16 KiB with what TLS adds to them, and some room.
 pub(super) const LARGE: usize = 68 * 1024;
 
-/// How many large buffers the pool keeps: about 2 MiB. A guess: more than there are workers, as a
-/// call that waits for its socket holds one.
+/// How many large buffers the pool keeps: about 2 MiB. It is a guess: more than there are workers, as a call that
+/// waits for its socket holds one.
 const POOLED: usize = 32;
 
 static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// The bytes `start..end` of `bytes` are there, the others are room.
+/// The bytes `start..end` of `bytes` are filled; the others are room.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,
@@ -45,17 +45,17 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// What is there.
+    /// Returns the filled bytes.
     pub(super) fn filled(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.end]
     }
 
-    /// The room behind it.
+    /// Returns the room behind the filled bytes.
     pub(super) fn spare(&mut self) -> &mut [u8] {
         &mut self.bytes[self.end..]
     }
 
-    /// The first `count` bytes of the room are there now.
+    /// Adds the first `count` bytes of the room to the filled bytes.
     pub(super) fn commit(&mut self, count: usize) {
         assert!(count <= self.bytes.len() - self.end, "only what had room");
         self.end += count;
@@ -75,7 +75,7 @@ impl Buffer {
         (self.start, self.end) = (0, 0);
     }
 
-    /// Makes room for `count` bytes more.
+    /// Makes room for `count` more bytes.
     pub(super) fn reserve(&mut self, count: usize) {
         if self.bytes.len() - self.end >= count {
             return;
@@ -105,14 +105,14 @@ impl Buffer {
         count
     }
 
-    /// Gives the memory back, unless something is there or it is hardly any.
+    /// Gives the memory back, unless there are filled bytes or the memory is small.
     pub(super) fn release(&mut self) {
         if self.is_empty() && self.bytes.len() > LEAST {
             give(std::mem::take(&mut self.bytes));
         }
     }
 
-    /// How many bytes it can hold.
+    /// Returns how many bytes it can hold.
     pub(super) fn size(&self) -> usize {
         self.bytes.len()
     }

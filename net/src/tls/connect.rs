@@ -8,8 +8,8 @@ use super::errors::invalid_input;
 use super::stream::SslStream;
 use crate::tcp::connect_tcp;
 
-/// Connects to `host:port` with TLS, and trusts whom the operating system trusts. When it returns,
-/// the handshake is done and the server is who it says. A blocking call.
+/// Connects to `host:port` with TLS, and trusts the roots of the operating system. When it returns, the handshake is
+/// done and the server has proved its name. A blocking call.
 ///
 /// # Examples
 /// ```no_run
@@ -22,24 +22,23 @@ use crate::tcp::connect_tcp;
 /// ```
 ///
 /// # Errors
-/// `InvalidInput`: not `host:port`. `InvalidData`: what the server says is not TLS, or its
-/// certificate is not accepted, which the text tells. `TimedOut`: the handshake took longer than
-/// 10 s. Those of [`connect_tcp`].
+/// `InvalidInput`: the text is not `host:port`. `InvalidData`: the server does not speak TLS, or its certificate is
+/// not accepted; the text tells why. `TimedOut`: the handshake took longer than 10 s. Those of [`connect_tcp`].
 pub fn connect_ssl(addr: &str) -> io::Result<SslStream> {
     static PLATFORM: OnceLock<SslConnector> = OnceLock::new();
     connect_ssl_with(addr, PLATFORM.get_or_init(SslConnector::new))
 }
 
-/// As [`connect_ssl`], with settings.
+/// Connects as [`connect_ssl`] does, with settings.
 ///
 /// # Examples
 /// See [`SslConnector`].
 ///
 /// # Errors
-/// As [`connect_ssl`].
+/// Those of [`connect_ssl`].
 pub fn connect_ssl_with(addr: &str, connector: &SslConnector) -> io::Result<SslStream> {
     let host = host(addr)?;
-    // Before the connection: what is wrong with the name or the settings is known by itself.
+    // This comes before the connection: faults of the name or of the settings show without one.
     let machine = connector.machine(host)?;
     let tcp = connect_tcp(addr)?;
     tcp.set_nodelay(true)?;
@@ -48,7 +47,7 @@ pub fn connect_ssl_with(addr: &str, connector: &SslConnector) -> io::Result<SslS
     Ok(stream)
 }
 
-/// The host of `host:port`; an IPv6 address stands in brackets.
+/// Returns the host of `host:port`. An IPv6 address is in brackets.
 fn host(addr: &str) -> io::Result<&str> {
     let refused = || invalid_input(format!("{addr:?} is not of the form host:port"));
     let (host, port) = addr.rsplit_once(':').ok_or_else(refused)?;

@@ -18,11 +18,11 @@ use super::roots::{Kind, SslRoots, platform_verifier};
 use super::session::Bounds;
 use super::settings::{HANDSHAKE_LIMIT, protocols};
 
-/// For how many servers a session is kept to be resumed.
+/// For how many servers a session is kept, to resume it.
 const SERVERS: usize = 1024;
 
-/// What a client says in TLS handshakes: whom it trusts, what it speaks, who it is. Clones share it
-/// and its sessions: keep one for the life of the program, else nothing is ever resumed.
+/// The settings of a client for TLS handshakes: which roots it trusts, its protocols and its identity. Clones share
+/// the settings and the sessions. Keep one connector for the life of the program, or no session is ever resumed.
 ///
 /// # Examples
 /// ```
@@ -48,7 +48,7 @@ pub struct SslConnector(Arc<Shared>);
 
 struct Shared {
     settings: SslConnectorBuilder,
-    /// Made at the first use: then the platform's roots are read.
+    /// Made at the first use, which reads the platform's roots.
     config: OnceLock<Arc<ClientConfig>>,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Debug for Shared {
 }
 
 impl SslConnector {
-    /// Trusts whom the operating system trusts; the other settings are those of
+    /// Returns a client that trusts the roots of the operating system. Its other settings are those of
     /// [`builder`](Self::builder).
     pub fn new() -> Self {
         let settings = Self::builder();
@@ -69,19 +69,19 @@ impl SslConnector {
         }))
     }
 
-    /// Trusts the authorities of a PEM text and no others.
+    /// Returns a client that trusts only the authorities of a PEM text.
     ///
     /// # Errors
-    /// `InvalidData`: there is none, or one cannot be read.
+    /// `InvalidData`: the text has no certificate, or one that cannot be read.
     pub fn from_pem(roots: impl AsRef<[u8]>) -> io::Result<Self> {
         Self::builder().roots(SslRoots::from_pem(roots)?).build()
     }
 
-    /// A client with a configuration of rustls: for what [`builder`](Self::builder) does not offer, such
-    /// as versions, cipher suites, a key log or a verifier of one's own.
+    /// Returns a client with a configuration of rustls, for settings that [`builder`](Self::builder) does not offer:
+    /// versions, cipher suites, a key log, or a verifier of the program's own.
     ///
-    /// weald needs of it only that early data is off, as
-    /// [`SslAcceptor::from_rustls`](crate::SslAcceptor::from_rustls) tells.
+    /// Early data must be off; the rest is free, as described at
+    /// [`SslAcceptor::from_rustls`](crate::SslAcceptor::from_rustls).
     ///
     /// # Examples
     /// ```
@@ -97,13 +97,13 @@ impl SslConnector {
     /// ```
     ///
     /// # Errors
-    /// `InvalidInput`: it has early data on.
+    /// `InvalidInput`: the configuration has early data on.
     pub fn from_rustls(config: impl Into<Arc<ClientConfig>>) -> io::Result<Self> {
         Self::builder().rustls(config).build()
     }
 
-    /// Settings to begin with: TLS 1.2 and 1.3, the platform's roots, no ALPN, no certificate, 10 s
-    /// for a handshake.
+    /// Returns settings to begin with: TLS 1.2 and 1.3, the platform's roots, no ALPN, no certificate, 10 s for a
+    /// handshake.
     pub fn builder() -> SslConnectorBuilder {
         SslConnectorBuilder {
             roots: None,
@@ -119,11 +119,11 @@ impl SslConnector {
             return Ok(Arc::clone(config));
         }
         let config = self.0.settings.config()?;
-        // Who was first here has won: sessions are kept in one place.
+        // The thread that is first here wins, so sessions are kept in one place.
         Ok(Arc::clone(self.0.config.get_or_init(|| config)))
     }
 
-    /// TLS with the server of this name, or IP address.
+    /// Returns TLS with the server of this name or IP address.
     pub(super) fn machine(&self, name: &str) -> io::Result<Machine> {
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
             invalid_input(format!("{name:?} is neither a DNS name nor an IP address"))
@@ -145,7 +145,7 @@ impl Default for SslConnector {
     }
 }
 
-/// Makes an [`SslConnector`].
+/// A builder of an [`SslConnector`].
 ///
 /// # Examples
 /// ```
@@ -160,7 +160,7 @@ impl Default for SslConnector {
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct SslConnectorBuilder {
-    /// `None`: the platform's.
+    /// `None`: the platform's roots.
     roots: Option<SslRoots>,
     identity: Option<Identity>,
     protocols: Vec<Vec<u8>>,
@@ -169,26 +169,25 @@ pub struct SslConnectorBuilder {
 }
 
 impl SslConnectorBuilder {
-    /// Whom to trust.
+    /// Sets which roots are trusted.
     pub fn roots(mut self, roots: SslRoots) -> Self {
         self.roots = Some(roots);
         self
     }
 
-    /// Takes a configuration of rustls in place of roots, identity and protocols; see
-    /// [`SslConnector::from_rustls`].
+    /// Takes a configuration of rustls, in place of roots, identity and protocols; see [`SslConnector::from_rustls`].
     pub fn rustls(mut self, config: impl Into<Arc<ClientConfig>>) -> Self {
         self.config = Some(config.into());
         self
     }
 
-    /// Who the client is, for servers that ask.
+    /// Sets the identity of the client, for servers that ask for one.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
         self
     }
 
-    /// The protocols to speak on top (ALPN), the preferred one first.
+    /// Sets the protocols to speak over TLS (ALPN), the preferred one first.
     pub fn alpn<P: AsRef<[u8]>>(mut self, names: impl IntoIterator<Item = P>) -> Self {
         self.protocols = names
             .into_iter()
@@ -197,18 +196,17 @@ impl SslConnectorBuilder {
         self
     }
 
-    /// How long a handshake may take; `None`: for ever.
+    /// Sets how long a handshake may take; `None` sets no limit.
     pub fn handshake_timeout(mut self, limit: Option<Duration>) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Makes the connector. The platform's roots, if those are to be trusted, are read at the first
-    /// connection.
+    /// Returns the connector. If it trusts the platform's roots, they are read at the first connection.
     ///
     /// # Errors
-    /// `InvalidInput`: the name of a protocol that is empty or longer than 255 bytes; a configuration of
-    /// rustls that has early data on, or one beside other settings that belong into it.
+    /// `InvalidInput`: the name of a protocol is empty or longer than 255 bytes; a configuration of rustls that has
+    /// early data on, or one beside other settings that belong into it.
     pub fn build(self) -> io::Result<SslConnector> {
         protocols(&self.protocols)?;
         if let Some(config) = &self.config {

@@ -1,8 +1,8 @@
-//! The errors of TLS as the sockets have them.
+//! From the errors of TLS to those of sockets.
 
 use std::io;
 
-/// TLS's error as the sockets have it.
+/// Returns TLS's error as an error of a socket.
 pub(super) fn error(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }

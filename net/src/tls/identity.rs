@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use super::errors::{error, invalid_data};
 use super::provider::provider;
 
-/// Who a server is, or a client: a chain of certificates and the key of the first.
+/// The identity of a server or a client: a chain of certificates and the key of the first one.
 ///
 /// # Examples
 /// ```
@@ -31,12 +31,11 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Takes both from PEM: the certificates, the server's own first and each followed by that of
-    /// its issuer, and the key (PKCS#8, PKCS#1 or SEC1, not encrypted).
+    /// Returns the identity that two PEM texts hold. The first certificate is the server's own, and each is followed
+    /// by that of its issuer. The key is PKCS#8, PKCS#1 or SEC1, not encrypted.
     ///
     /// # Errors
-    /// `InvalidData`: no certificate or key is there, one cannot be read, or they do not belong
-    /// together.
+    /// `InvalidData`: there is no certificate or no key, one of them cannot be read, or they do not belong together.
     pub fn from_pem(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> io::Result<Self> {
         let chain = certificates(chain.as_ref())?;
         let key = PrivateKeyDer::from_pem_slice(key.as_ref()).map_err(|error| match error {
@@ -53,10 +52,10 @@ impl Identity {
         Ok(Self { key: Arc::new(key) })
     }
 
-    /// As [`from_pem`](Self::from_pem), from two files, which are read where that blocks no worker.
+    /// Returns the identity that two PEM files hold. The files are read without blocking a worker.
     ///
     /// # Errors
-    /// As `from_pem`; the system's, with the path in the text.
+    /// Those of [`from_pem`](Self::from_pem); the system's, with the path in the text.
     pub fn from_pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> io::Result<Self> {
         weald_scheduler::io::enter()?;
         let (chain, key) = (chain.as_ref(), key.as_ref());
@@ -67,7 +66,7 @@ impl Identity {
 }
 
 impl Identity {
-    /// The same as rustls has it, for a resolver of certificates.
+    /// Returns the identity in rustls' type, for a resolver of certificates.
     ///
     /// # Examples
     /// See [`SslAcceptor::from_rustls`](crate::SslAcceptor::from_rustls).
@@ -77,8 +76,8 @@ impl Identity {
 }
 
 impl From<Arc<CertifiedKey>> for Identity {
-    /// Takes what rustls has: a key in a hardware module for example. That key and certificate belong
-    /// together is not looked at.
+    /// Takes an identity of rustls, whose key may be in a hardware module for example. It is not checked that key and
+    /// certificate belong together.
     fn from(key: Arc<CertifiedKey>) -> Self {
         Self { key }
     }
@@ -98,7 +97,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-/// All certificates of a PEM text; at least one.
+/// Returns all certificates of a PEM text; at least one.
 pub(super) fn certificates(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let certificates = certificates

@@ -24,14 +24,14 @@ pub struct SslListener {
 }
 
 impl SslListener {
-    /// Makes a TCP listener one for TLS.
+    /// Returns a listener for TLS over a TCP listener.
     pub fn new(listener: TcpListener, acceptor: SslAcceptor) -> Self {
         Self { listener, acceptor }
     }
 
-    /// Waits for a connection. It returns before the handshake, which runs at the connection's first
-    /// read or write, in the thread that reads or writes: a client that is slow or no client of TLS
-    /// holds nobody up. `TCP_NODELAY` is set, as records need no further gathering.
+    /// Waits for a connection. Returns before the handshake. The handshake runs at the connection's first read or
+    /// write, in the thread that reads or writes, so a slow client, or one that does not speak TLS, delays no other.
+    /// `TCP_NODELAY` is set, as records need no further gathering.
     ///
     /// # Errors
     /// The system's.
@@ -40,12 +40,12 @@ impl SslListener {
         Ok((begin(&self.acceptor, tcp)?, peer))
     }
 
-    /// The connections, one after the other; it never ends.
+    /// Returns an iterator over the connections. It never ends.
     pub fn incoming(&self) -> SslIncoming<'_> {
         SslIncoming { listener: self }
     }
 
-    /// The address that it listens at.
+    /// Returns the address that it listens at.
     ///
     /// # Errors
     /// The system's.
@@ -53,10 +53,10 @@ impl SslListener {
         self.listener.local_addr()
     }
 
-    /// Offers these protocols by ALPN, unless its acceptor offers some already: [`SslAcceptor::or_offer`].
+    /// Offers these protocols by ALPN, unless the acceptor offers some already; see [`SslAcceptor::or_offer`].
     ///
     /// # Errors
-    /// As [`SslAcceptor::or_offer`].
+    /// Those of [`SslAcceptor::or_offer`].
     pub fn or_offer<P: AsRef<[u8]>>(self, names: impl IntoIterator<Item = P>) -> io::Result<Self> {
         Ok(Self {
             acceptor: self.acceptor.or_offer(names)?,
@@ -64,25 +64,25 @@ impl SslListener {
         })
     }
 
-    /// Its settings, for [`SslAcceptor::reload`].
+    /// Returns the settings, for [`SslAcceptor::reload`].
     pub fn acceptor(&self) -> &SslAcceptor {
         &self.acceptor
     }
 
-    /// The TCP listener and the acceptor that it was made of, for servers that have something to do before the handshake:
+    /// Returns the TCP listener and the acceptor, for servers that do something before the handshake:
     /// [`SslStream::server`].
     pub fn into_parts(self) -> (TcpListener, SslAcceptor) {
         (self.listener, self.acceptor)
     }
 
-    /// The TCP listener below.
+    /// Returns the TCP listener.
     pub fn get_ref(&self) -> &TcpListener {
         &self.listener
     }
 }
 
 fn begin(acceptor: &SslAcceptor, tcp: TcpStream) -> io::Result<SslStream> {
-    // It fails only if the connection is gone, which the next call on it will tell.
+    // The call fails only if the connection is gone, and the next call on the connection will tell.
     let _ = tcp.set_nodelay(true);
     SslStream::server(tcp, acceptor)
 }
@@ -115,7 +115,7 @@ impl Listener for SslListener {
         match stream {
             Ok(stream) => Some(stream),
             Err(error) => {
-                // Strangers can make as many of these as they like.
+                // Strangers can cause as many of these lines as they like, so the level is debug.
                 log::debug!("weald: ssl_server: a handshake failed: {error}");
                 None
             }
@@ -123,14 +123,12 @@ impl Listener for SslListener {
     }
 }
 
-/// Calls `handler` in a green thread of its own for each connection, once its TLS handshake is done.
-/// Returns at once.
+/// Calls `handler` in a green thread of its own for each connection, once its TLS handshake is done. Returns at once.
 ///
-/// It is [`tcp_server`](crate::tcp_server) with TLS: the same limits, pauses, log lines and handle. The
-/// handshake runs in the connection's own thread, within the time that the [`SslAcceptor`] gives it
-/// (10 s unless it is told otherwise); so a client that is slow, silent or speaks no TLS holds up
-/// nobody, and counts as a connection until then. If the handshake fails the connection is closed, and
-/// the handler is not called.
+/// It is [`tcp_server`](crate::tcp_server) with TLS: it has the same limits, pauses, log lines and handle. The
+/// handshake runs in the connection's own thread, within the time of the [`SslAcceptor`] (10 s by default). So a
+/// client that is slow, silent or does not speak TLS delays no other; it counts as a connection meanwhile. If the
+/// handshake fails, the connection is closed and the handler is not called.
 ///
 /// # Examples
 /// ```
@@ -152,7 +150,7 @@ impl Listener for SslListener {
 /// ```
 ///
 /// # Panics
-/// As [`tcp_server`](crate::tcp_server).
+/// Those of [`tcp_server`](crate::tcp_server).
 pub fn ssl_server(
     listener: SslListener,
     handler: impl Fn(SslStream, SocketAddr) + Send + Sync + 'static,
@@ -160,13 +158,13 @@ pub fn ssl_server(
     ssl_server_with(listener, ServerOptions::new(), handler)
 }
 
-/// As [`ssl_server`], with settings.
+/// Starts a server as [`ssl_server`] does, with settings.
 ///
 /// # Examples
 /// See [`tcp_server_with`](crate::tcp_server_with).
 ///
 /// # Panics
-/// As [`tcp_server`](crate::tcp_server).
+/// Those of [`tcp_server`](crate::tcp_server).
 #[allow(
     clippy::needless_pass_by_value,
     reason = "settings are given, not lent"
@@ -193,8 +191,8 @@ impl AsRawFd for SslListener {
 
 /// The connections of a listener; from [`SslListener::incoming`].
 ///
-/// An error is no end: when descriptors run out each `next` tells so at once, until there are some
-/// again. A loop over it must pause then, as [`ssl_server`] does by itself.
+/// An error is not the end. When descriptors run out, each `next` returns an error at once until there are some
+/// again. A loop over the iterator must pause then, as [`ssl_server`] does by itself.
 ///
 /// # Examples
 /// ```no_run
@@ -226,7 +224,7 @@ impl Iterator for SslIncoming<'_> {
 
 impl FusedIterator for SslIncoming<'_> {}
 
-/// Listens for connections with TLS; as [`tcp_listener`] below it.
+/// Listens for connections with TLS, over a listener of [`tcp_listener`].
 ///
 /// # Examples
 /// ```
@@ -252,7 +250,7 @@ pub fn ssl_listener(addr: impl ToSocketAddrs, identity: Identity) -> io::Result<
     ssl_listener_with(addr, &SslAcceptor::new(identity)?)
 }
 
-/// As [`ssl_listener`], with settings.
+/// Listens as [`ssl_listener`] does, with settings.
 ///
 /// # Examples
 /// See [`SslAcceptor`].

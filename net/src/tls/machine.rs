@@ -1,14 +1,15 @@
-//! One connection of rustls: records in, plaintext out, and the reverse. No IO, no waiting.
+//! One connection of rustls: it takes records in and gives plaintext out, and the reverse. It does no IO and does not
+//! wait.
 //!
-//! It stands on rustls' unbuffered interface: records lie in buffers of ours, so one system call
-//! brings as many as fit (`Connection::read_tls` asks for 4 KiB at a time), and an idle connection
-//! holds none. rustls 0.24 has this shape throughout.
+//! It uses rustls' unbuffered interface: records lie in buffers of weald's. So one system call brings as many records
+//! as fit (`Connection::read_tls` asks for 4 KiB at a time), and an idle connection holds no buffer. rustls 0.24 has
+//! this form throughout.
 //!
-//! Invariant 1: records leave in the order in which they were encrypted, as each has a number. So
-//! everything that encrypts appends to `out`, or to a buffer that `out` was moved to first.
-//! Invariant 2: rustls keeps positions in the records that it was given and that are not done with,
-//! so every call is given `records`, also one that only sends. `lend` and `refill` put bytes
-//! behind those that are there and move none of them.
+//! Invariant 1: records leave in the order in which they were encrypted, as each has a number. So everything that
+//! encrypts appends to `out`, or to a buffer that `out` was moved to before.
+//! Invariant 2: rustls keeps positions in the records that it was given and has not finished. So every call is given
+//! `records`, also a call that only sends. `lend` and `refill` add bytes behind those that are there, and move none
+//! of these.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,8 +24,8 @@ use rustls::{ClientConfig, CommonState, ServerConfig};
 
 use super::buffer::{Buffer, SMALL};
 
-/// The most that TLS adds to a record, in bytes: header 5, explicit nonce 8, padding and type 17,
-/// tag 16, rounded up.
+/// The most that TLS adds to a record, in bytes: a header of 5, an explicit nonce of 8, padding and type of 17, a tag
+/// of 16, rounded up.
 const OVERHEAD: usize = 64;
 
 /// The most plaintext in a record, in bytes; RFC 8446, 5.1.
@@ -32,16 +33,16 @@ const FRAGMENT: usize = 16 * 1024;
 
 pub(super) struct Machine {
     connection: Connection,
-    /// What came from the peer and is not done with.
+    /// Bytes from the peer that are not finished.
     records: Buffer,
     /// Plaintext that no reader had room for.
     plain: Buffer,
-    /// Records to be sent that no call waits for: of the handshake, and answers.
+    /// Records to send that no call waits for: those of the handshake, and answers.
     out: Buffer,
     failed: Option<rustls::Error>,
-    /// The peer said `close_notify`.
+    /// The peer has sent `close_notify`.
     got_close: bool,
-    /// We said it.
+    /// This side has sent `close_notify`.
     sent_close: bool,
 }
 
@@ -54,11 +55,11 @@ enum Connection {
     Server(UnbufferedServerConnection),
 }
 
-/// What one turn of the state machine did.
+/// The result of one turn of the state machine.
 enum Step {
-    /// Something; there may be more.
+    /// It did something; there may be more to do.
     Moved,
-    /// It handed over plaintext, and the receiver has enough.
+    /// It handed over plaintext, and the receiver is full.
     Full,
     /// It needs more records.
     Blocked,
@@ -66,7 +67,7 @@ enum Step {
     Ready,
 }
 
-/// What to do once it may send.
+/// What to do as soon as it may send.
 #[derive(Clone, Copy)]
 enum Job<'a> {
     Nothing,
@@ -118,7 +119,7 @@ impl Machine {
         !self.out.is_empty()
     }
 
-    /// Whether the peer has closed; the error that has ended the connection.
+    /// Tells if the peer has closed. Returns the error that has ended the connection, if there was one.
     pub(super) fn has_ended(&self) -> Result<bool, rustls::Error> {
         match &self.failed {
             None => Ok(self.got_close),
@@ -126,11 +127,11 @@ impl Machine {
         }
     }
 
-    /// Makes `fresh`, which is empty, ready for a read of `size` bytes at least behind the records
-    /// that are not done with, of which it holds a copy then.
+    /// Makes `fresh`, which is empty, ready for a read of at least `size` bytes behind the unfinished records.
+    /// `fresh` then holds a copy of these records.
     pub(super) fn lend(&mut self, fresh: &mut Buffer, size: usize) {
         if self.records.is_empty() {
-            // One buffer is enough while nothing is left, and a large one only for who asks for it.
+            // One buffer is enough while nothing is left over. Only a caller that asks for a large one gets it.
             if fresh.size() < self.records.size() {
                 std::mem::swap(&mut self.records, fresh);
             }
@@ -143,7 +144,7 @@ impl Machine {
         fresh.push(self.records.filled());
     }
 
-    /// Takes over `fresh`, which `lend` made and a read has filled.
+    /// Takes back `fresh`, which `lend` has prepared and a read has filled.
     pub(super) fn refill(&mut self, fresh: &mut Buffer) {
         debug_assert!(
             fresh.filled().starts_with(self.records.filled()),
@@ -153,15 +154,14 @@ impl Machine {
         fresh.clear();
     }
 
-    /// Goes on with the handshake as far as the records reach. After an error, which stays, the
-    /// alert for the peer is in the output.
+    /// Continues the handshake as far as the records reach. After an error, which stays, the output holds the alert
+    /// for the peer.
     pub(super) fn advance(&mut self) -> Result<(), rustls::Error> {
         self.work(&mut []);
         self.has_ended().map(drop)
     }
 
-    /// Decrypts into the buffer, until it is full or no whole record is left. Returns how many bytes
-    /// there are.
+    /// Decrypts into the buffer, until it is full or no whole record is left. Returns the number of bytes.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
         if !self.plain.is_empty() {
             let count = self.plain.take(buffer);
@@ -178,7 +178,7 @@ impl Machine {
         let mut filled = 0;
         while self.failed.is_none() {
             match self.step(buffer, &mut filled, Job::Nothing) {
-                // Nothing more can come of no records.
+                // Without records there is nothing more.
                 Ok(Step::Moved) if filled > 0 && self.records.is_empty() => break,
                 Ok(Step::Moved) => {}
                 Ok(Step::Full | Step::Blocked | Step::Ready) => break,
@@ -188,13 +188,13 @@ impl Machine {
         filled
     }
 
-    /// Encrypts the plaintext to the end of `to`. What was in `out` goes there first.
+    /// Encrypts the plaintext and appends it to `to`. What was in `out` goes there first.
     pub(super) fn encrypt(&mut self, plain: &[u8], to: &mut Buffer) -> Result<(), rustls::Error> {
         let room = plain.len() + (plain.len() / FRAGMENT + 1) * OVERHEAD;
         self.send(Job::Encrypt(plain), room, to)
     }
 
-    /// Encrypts `close_notify` to the end of `to`. What was in `out` goes there first.
+    /// Encrypts `close_notify` and appends it to `to`. What was in `out` goes there first.
     pub(super) fn close(&mut self, to: &mut Buffer) -> Result<(), rustls::Error> {
         self.sent_close = true;
         self.send(Job::Close, 2 * OVERHEAD, to)
@@ -202,7 +202,7 @@ impl Machine {
 
     fn send(&mut self, job: Job<'_>, room: usize, to: &mut Buffer) -> Result<(), rustls::Error> {
         self.move_out(to);
-        // For this call everything goes to `to`.
+        // During this call everything is written to `to`.
         std::mem::swap(&mut self.out, to);
         self.out.reserve(room);
         let result = loop {
@@ -211,9 +211,9 @@ impl Machine {
             }
             match self.step(&mut [], &mut 0, job) {
                 Ok(Step::Ready) => break Ok(()),
-                // Plaintext that was in the way is kept for the next reader.
+                // Plaintext that came first is kept for the next reader.
                 Ok(Step::Moved | Step::Full) => {}
-                // It may not send: before the handshake has ended, or after both have closed.
+                // It may not send: the handshake has not ended, or both sides have closed.
                 Ok(Step::Blocked) => break Err(rustls::Error::HandshakeNotComplete),
                 Err(error) => self.fail(error),
             }
@@ -222,7 +222,7 @@ impl Machine {
         result
     }
 
-    /// Moves what is in `out` to the end of `to`.
+    /// Moves the bytes of `out` to the end of `to`.
     pub(super) fn move_out(&mut self, to: &mut Buffer) {
         if self.out.is_empty() {
             return;
@@ -236,10 +236,10 @@ impl Machine {
         self.out.release();
     }
 
-    /// The connection has failed, and stays so. What TLS has to say about it goes to `out`.
+    /// Notes that the connection has failed; it stays so. What TLS has to send about that goes to `out`.
     fn fail(&mut self, error: rustls::Error) {
         self.failed = Some(error);
-        // What is to be sent comes before what was received, of which no more may be touched.
+        // Bytes to send come before bytes that were received, and no more of the latter may be touched.
         while self.state().wants_write() {
             if self.step(&mut [], &mut 0, Job::Nothing).is_err() {
                 break;
@@ -247,7 +247,7 @@ impl Machine {
         }
     }
 
-    /// One turn. Plaintext goes to `buffer` from `filled` on, and what has no room there to `plain`.
+    /// Makes one turn. Plaintext goes to `buffer` from `filled` on; what does not fit there goes to `plain`.
     fn step(
         &mut self,
         buffer: &mut [u8],
@@ -293,7 +293,7 @@ impl Machine {
     }
 }
 
-/// Acts on a state that rustls has reached. Returns how many bytes of the records are done with.
+/// Acts on a state that rustls has reached. Returns how many bytes of the records are finished.
 fn take_step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     out: &mut Buffer,
@@ -335,7 +335,7 @@ fn take_step<Data>(
                 Err(error) => Err(rustls::Error::General(error.to_string())),
             }
         }
-        // What was encoded is in `out`, in front of all that will be encrypted: as good as sent.
+        // Encoded bytes are in `out`, before all that will be encrypted, so they count as sent.
         ConnectionState::TransmitTlsData(data) => {
             data.done();
             Ok(Step::Moved)
@@ -365,7 +365,7 @@ fn take_step<Data>(
                 Err(error) => Err(rustls::Error::General(error.to_string())),
             }
         }
-        // Nothing asks for early data. The others need more records, or say that both have closed.
+        // No setting asks for early data. The other states need more records, or mean that both sides have closed.
         _ => Ok(Step::Blocked),
     };
     (discard, step)

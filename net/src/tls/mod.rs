@@ -3,25 +3,26 @@
 //! | file           | holds                                                                        |
 //! |----------------|------------------------------------------------------------------------------|
 //! | `identity.rs`  | a certificate chain with its key                                             |
-//! | `roots.rs`     | whose signatures on certificates count                                       |
+//! | `roots.rs`     | the authorities that are trusted                                             |
 //! | `acceptor.rs`  | the settings of a server                                                     |
 //! | `connector.rs` | the settings of a client                                                     |
 //! | `settings.rs`  | what the settings of both share                                              |
 //! | `connect.rs`   | `connect_ssl`                                                                |
 //! | `listener.rs`  | `ssl_listener`, `ssl_server`                                                 |
 //! | `stream.rs`    | the stream that programs read and write                                      |
-//! | `split.rs`     | its two halves                                                               |
-//! | `transport.rs` | what it is spoken over                                                       |
-//! | `session.rs`   | who may read and write when; the handshake; interrupted calls                |
+//! | `split.rs`     | the two halves of a stream                                                   |
+//! | `transport.rs` | the stream below TLS                                                         |
+//! | `session.rs`   | which thread may read and write when; the handshake; interrupted calls       |
 //! | `machine.rs`   | rustls: records in, plaintext out, and the reverse                           |
-//! | `buffer.rs`    | bytes in between                                                             |
+//! | `buffer.rs`    | the bytes between the two                                                    |
 //! | `turn.rs`      | the lock that a call of these types waits for                                |
 //! | `permits.rs`   | how many handshakes may compute at once                                      |
-//! | `provider.rs`  | whose cryptography                                                           |
-//! | `errors.rs`    | its errors, as the sockets have them                                         |
+//! | `provider.rs`  | the provider of cryptography                                                 |
+//! | `errors.rs`    | errors of TLS as errors of sockets                                           |
 //!
-//! Types of rustls are in the signatures only of what hands its own configuration in or out
-//! (`from_rustls`, `certified_key`, `crypto_provider`): its next version breaks no other program.
+//! Types of rustls are only in the signatures of functions that take or return rustls' own configuration
+//! (`from_rustls`, `certified_key`, `crypto_provider`). So the next version of rustls breaks only programs that use
+//! these.
 
 mod acceptor;
 mod buffer;

@@ -1,9 +1,9 @@
-//! How many handshakes may compute at once.
+//! Bounds how many handshakes compute at once.
 //!
-//! A permit is held while TLS computes, a millisecond or so, and not while a handshake waits for its
-//! peer: a peer that is slow or silent takes no permit from others.
+//! A permit is held while TLS computes, about a millisecond, and not while a handshake waits for its peer. So a slow
+//! or silent peer takes no permit from others.
 //!
-//! Invariant: as in `turn.rs`: if a permit is free and somebody waits, somebody is awake who will try.
+//! Invariant, as in `turn.rs`: if a permit is free and somebody waits, somebody is awake who will try.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,12 +27,13 @@ impl Permits {
         }
     }
 
-    /// A blocking call. `TimedOut` after the limit (`None`: never); with a limit of zero it does not wait: `WouldBlock`.
+    /// Takes a permit. A blocking call. Returns `TimedOut` after the limit (`None`: no limit). With a limit of zero
+    /// it does not wait, and returns `WouldBlock`.
     pub(super) fn take(&self, limit: Option<Duration>) -> io::Result<Permit<'_>> {
         let deadline = limit.and_then(weald_scheduler::io::deadline);
         let less = |free: usize| free.checked_sub(1);
         loop {
-            // A permit guards no data: the order of anything else does not hang on it.
+            // A permit guards no data, so the order of other accesses does not depend on it.
             if self
                 .free
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
@@ -51,7 +52,7 @@ impl Permits {
                 }
                 Woken::Notified | Woken::Ready | Woken::Again => continue,
             };
-            // It may have been woken for a permit as well, which is another's then.
+            // This thread may have been woken for a permit as well. Another waiter gets that permit.
             self.waiters.wake_one();
             return Err(failed);
         }

@@ -1,5 +1,5 @@
-//! The cryptography: one provider for all of weald's connections, never the process-wide default,
-//! which panics where two crates of a program disagree about it.
+//! The provider of cryptography. All connections of weald use the same one. They never use the process-wide default,
+//! which panics if two crates of a program disagree about it.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,8 +14,8 @@ use rustls::crypto::ring as chosen;
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("the feature `tls` needs a provider: enable `aws-lc-rs` or `ring`");
 
-/// Returns the cryptography that weald's own settings use: that of the feature `aws-lc-rs` or `ring`. For
-/// configurations of rustls that are to use the same.
+/// Returns the provider of cryptography that weald's own settings use: that of the feature `aws-lc-rs` or `ring`. Use
+/// it in configurations of rustls of your own.
 ///
 /// # Examples
 /// See [`SslAcceptor::from_rustls`](crate::SslAcceptor::from_rustls).
@@ -28,7 +28,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(chosen::default_provider())))
 }
 
-/// Makes session tickets with keys of its own, which it changes every few hours.
+/// Returns a maker of session tickets. It has keys of its own and changes them every few hours.
 pub(super) fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     chosen::Ticketer::new()
 }

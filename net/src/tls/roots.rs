@@ -1,4 +1,4 @@
-//! Whose signatures on certificates count.
+//! The authorities whose signatures on certificates count.
 
 use std::fmt;
 use std::io;
@@ -33,23 +33,23 @@ pub(super) enum Kind {
 }
 
 impl SslRoots {
-    /// Those of the operating system: its own verifier where it has one, on Linux its files
-    /// (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others). They are read at the first connection.
+    /// Returns the authorities of the operating system: its own verifier if it has one, on Linux its files
+    /// (`SSL_CERT_FILE` and `SSL_CERT_DIR` name other files). They are read at the first connection.
     pub fn platform() -> Self {
         Self(Kind::Platform)
     }
 
-    /// Those of Mozilla as of the day this library was built, whatever the system says.
+    /// Returns Mozilla's authorities as of the day when this library was built, whatever the system trusts.
     #[cfg(feature = "webpki-roots")]
     pub fn webpki() -> Self {
         let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
         Self(Kind::Own(Arc::new(roots)))
     }
 
-    /// Those of a PEM text and no others.
+    /// Returns only the authorities of a PEM text.
     ///
     /// # Errors
-    /// `InvalidData`: there is none, or one cannot be read.
+    /// `InvalidData`: the text has no certificate, or one that cannot be read.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(pem.as_ref())? {
@@ -62,7 +62,7 @@ impl SslRoots {
 }
 
 impl From<Arc<RootCertStore>> for SslRoots {
-    /// Takes what rustls has.
+    /// Takes a store of rustls.
     fn from(roots: Arc<RootCertStore>) -> Self {
         Self(Kind::Own(roots))
     }
@@ -77,14 +77,14 @@ impl fmt::Debug for SslRoots {
     }
 }
 
-/// The system's verifier, made once.
+/// Returns the system's verifier, which is made once.
 pub(super) fn platform_verifier() -> io::Result<Arc<dyn ServerCertVerifier>> {
     static VERIFIER: Mutex<Option<Arc<dyn ServerCertVerifier>>> = Mutex::new(None);
     let verifier = || VERIFIER.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(verifier) = &*verifier() {
         return Ok(Arc::clone(verifier));
     }
-    // Files are read; if two threads do it at once the later one wins.
+    // This reads files. If two threads do it at once, the later result is kept.
     let new = weald_scheduler::blocking(|| rustls_platform_verifier::Verifier::new(provider()));
     let new: Arc<dyn ServerCertVerifier> = Arc::new(new.map_err(error)?);
     *verifier() = Some(Arc::clone(&new));

@@ -1,5 +1,5 @@
-//! A TLS connection over a transport: who may read, who may write, and what becomes of an
-//! interrupted call.
+//! A TLS connection over a transport: which thread may read, which may write, and what happens to an interrupted
+//! call.
 //!
 //! | lock       | guards                                  | held while                               |
 //! |------------|-----------------------------------------|------------------------------------------|
@@ -7,17 +7,16 @@
 //! | `outgoing` | records that go to the transport        | one writer waits for the transport       |
 //! | `machine`  | TLS's state; what came and is not read  | it computes; never while anything waits  |
 //!
-//! They are taken in this order, and a reader takes `outgoing` only by trying. So a reader never
-//! waits for a writer: when both directions are full and both ends write, both still read.
+//! They are taken in this order, and a reader only tries to take `outgoing`. So a reader never waits for a writer:
+//! when both directions are full and both ends write, both ends still read.
 //!
-//! Invariant 1: records reach the transport in the order of their numbers. What is encrypted is
-//! moved to `outgoing` under both locks, and only the holder of `outgoing` sends.
-//! Invariant 2: bytes that were taken from the transport are in `machine`, and plaintext that was
-//! taken over is in `outgoing`, before anything can be raised; so an interrupted call loses neither,
-//! and the next one goes on from there. What a write has reported as written is sent, also if the
-//! stream is dropped then, as long as the peer takes it.
-//! Invariant 3: the handshake is run by the holder of `incoming`; `established` is set once it has
-//! ended and all of its records were sent.
+//! Invariant 1: records reach the transport in the order of their numbers. Encrypted bytes are moved to `outgoing`
+//! under both locks, and only the holder of `outgoing` sends.
+//! Invariant 2: before anything can be raised, bytes from the transport are in `machine`, and plaintext from the
+//! caller is in `outgoing`. So an interrupted call loses neither, and the next call continues there. What a write has
+//! reported as written is sent as long as the peer takes it, also if the stream is dropped then.
+//! Invariant 3: the holder of `incoming` runs the handshake. `established` is set once the handshake has ended and
+//! all of its records were sent.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -34,13 +33,13 @@ use super::permits::Permits;
 use super::transport::{SslTransport, discard};
 use super::turn::Turn;
 
-/// How much plaintext a write takes at once, in bytes: four records, one system call.
+/// How many bytes of plaintext a write takes at once: four records, one system call.
 const CHUNK: usize = 64 * 1024;
 
-/// A read that brought so many bytes says that more are on their way: a record's worth.
+/// A read that brought this many bytes shows that more are on their way: a full record.
 const BUSY: usize = 16 * 1024;
 
-/// What bounds a handshake.
+/// The limits of a handshake.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bounds {
     pub(super) limit: Option<Duration>,
@@ -54,28 +53,29 @@ pub(super) struct Session<S: SslTransport> {
     outgoing: Turn<Outgoing>,
     machine: Turn<Machine>,
     established: AtomicBool,
-    /// `machine` may have records to be sent. A hint, looked at when the lock is not held: set under
-    /// it, and cleared by who then takes it to get them.
+    /// `machine` may have records to send. It is a hint, read without the lock. It is set under the lock, and the
+    /// thread that takes the lock to get the records clears it.
     has_output: AtomicBool,
-    /// `shutdown` of the reading direction.
+    /// The reading direction was shut down.
     read_is_shut: AtomicBool,
     bounds: Bounds,
-    /// When the handshake must have ended; set when it begins.
+    /// When the handshake must have ended. Set when it begins.
     deadline: OnceLock<Option<Instant>>,
 }
 
 #[derive(Debug)]
 struct Outgoing {
     records: Buffer,
-    /// What a write that ran out of time has handed to TLS, and not reported as written: a write that begins with it
-    /// is that one again.
+    /// Bytes that a write has handed to TLS and has not reported as written, because its time ran out. A write that
+    /// begins with the same bytes is taken as the same write.
     owed: Vec<u8>,
 }
 
 impl Outgoing {
-    /// A write when something is owed, which has gone out by now. Returns how much of it that is; 0: it is another
-    /// write, whose bytes follow. Nobody can say who owes what: other threads write, too, and to fail until somebody
-    /// repeats what may be given up would end the stream for all of them.
+    /// Begins a write while something is owed, which has been sent by now. Returns how many bytes of `plain` are the
+    /// owed ones; 0 means that this is another write, whose bytes follow. Nobody can tell which thread owes which
+    /// bytes, as other threads write too. The stream cannot fail until the owed bytes are repeated either: a writer
+    /// may give up, and that would end the stream for all.
     fn settle(&mut self, plain: &[u8]) -> usize {
         let mut count = plain.len().min(self.owed.len());
         if plain[..count] == self.owed[..count] {
@@ -93,22 +93,22 @@ impl Outgoing {
 
 #[derive(Debug)]
 struct Incoming {
-    /// Empty but while a call reads: then what `machine` has not worked off, and what comes behind.
+    /// Empty except while a call reads. Then it holds what `machine` has not finished, and the bytes that follow.
     fresh: Buffer,
-    /// Read much at once: the last read says that more is on its way.
+    /// The next read asks for much: the last one showed that more is on its way.
     busy: bool,
 }
 
 impl Incoming {
-    /// Makes ready to receive.
+    /// Prepares to receive.
     fn prepare(&mut self, machine: &mut Machine) {
-        // It may be there from a call that was interrupted.
+        // The buffer may hold bytes of a call that was interrupted.
         self.fresh.clear();
         let size = if self.busy { LARGE } else { SMALL };
         machine.lend(&mut self.fresh, size);
     }
 
-    /// Waits for bytes from the transport. Returns how many; 0: the end.
+    /// Waits for bytes from the transport. Returns how many; 0 at the end.
     fn receive(&mut self, transport: &impl SslTransport) -> io::Result<usize> {
         let room = self.fresh.spare().len();
         let count = transport.receive(self.fresh.spare())?;
@@ -139,19 +139,19 @@ impl<S: SslTransport> Session<S> {
         }
     }
 
-    /// What TLS knows of itself.
+    /// Asks TLS about itself.
     pub(super) fn ask<T>(&self, question: impl FnOnce(&Machine) -> T) -> T {
         question(&self.machine.lock())
     }
 
     fn is_established(&self) -> bool {
-        // Pairs with the store at the handshake's end.
+        // Pairs with the store at the end of the handshake.
         self.established.load(Ordering::Acquire)
     }
 
-    /// Runs the handshake, or waits for who runs it, unless it has ended.
+    /// Runs the handshake, or waits for the thread that runs it, unless it has ended.
     ///
-    /// `limit`: how long the call may wait for another that runs it.
+    /// `limit`: how long the call may wait for another thread that runs the handshake.
     #[inline]
     pub(super) fn establish(&self, limit: Option<Duration>) -> io::Result<()> {
         if self.is_established() {
@@ -170,7 +170,7 @@ impl<S: SslTransport> Session<S> {
         } else {
             self.shake_hands(limit)?;
         }
-        // Nothing that follows goes as deep as the handshake has.
+        // Nothing that follows uses as much stack as the handshake has.
         weald_scheduler::io::release_stack();
         Ok(())
     }
@@ -266,7 +266,7 @@ impl<S: SslTransport> Session<S> {
         }
     }
 
-    /// Under the lock of `machine`: says if it has records to be sent, for who can send.
+    /// Called under the lock of `machine`: notes if it has records to send, for the thread that can send.
     fn note_output(&self, machine: &Machine) {
         if machine.has_output() {
             self.has_output.store(true, Ordering::Relaxed);
@@ -284,7 +284,7 @@ impl<S: SslTransport> Session<S> {
         let limit = self.transport.send_limit();
         self.establish(limit)?;
         let mut outgoing = self.outgoing.lock_io(limit)?;
-        // What earlier calls left behind. Nothing of this one's is taken over yet.
+        // These are the bytes that earlier calls have left. Nothing of this call has been taken over yet.
         self.push(&mut outgoing.records)?;
         if plain.is_empty() {
             return Ok(0);
@@ -306,9 +306,9 @@ impl<S: SslTransport> Session<S> {
                 .encrypt(&plain[..taken], &mut outgoing.records)
                 .map_err(error)?;
         }
-        // It is TLS's now, whatever is raised (invariant 2).
+        // TLS has the bytes now, whatever is raised (invariant 2).
         match defer(|| self.push(&mut outgoing.records)) {
-            // Not as written, or a caller that is content with this call would never know.
+            // The bytes are not reported as written. Otherwise a caller that makes no further call would never know.
             Err(failed) if failed.kind() == io::ErrorKind::TimedOut && !is_deferred(&failed) => {
                 outgoing.owed = plain[..taken].to_vec();
                 Err(failed)
@@ -318,7 +318,7 @@ impl<S: SslTransport> Session<S> {
         }
     }
 
-    /// Waits until all that was written is with the transport.
+    /// Waits until the transport has all that was written.
     pub(super) fn flush(&self) -> io::Result<()> {
         enter()?;
         if !self.is_established() {
@@ -332,7 +332,7 @@ impl<S: SslTransport> Session<S> {
         pushed
     }
 
-    /// Sends all that is in `outgoing` and in TLS.
+    /// Sends all bytes of `outgoing` and of TLS.
     fn push(&self, outgoing: &mut Buffer) -> io::Result<()> {
         loop {
             while !outgoing.is_empty() {
@@ -350,9 +350,9 @@ impl<S: SslTransport> Session<S> {
         }
     }
 
-    /// Sends what can be sent without waiting, for nobody or for the transport.
+    /// Sends what can be sent without waiting, neither for another thread nor for the transport.
     fn push_at_once(&self) {
-        // Who holds it will find what is in TLS, at the end of this call or in the next.
+        // The thread that holds the lock will find TLS's bytes, at the end of this call or in the next.
         let Some(mut outgoing) = self.outgoing.try_lock() else {
             return;
         };
@@ -372,12 +372,12 @@ impl<S: SslTransport> Session<S> {
             let mut outgoing = self.outgoing.lock_io(self.transport.send_limit())?;
             self.say_close(&mut outgoing.records)
         } else {
-            // Who waits there for the transport is woken by its end, in the middle of a record.
+            // A thread that waits there for the transport is woken by the end, in the middle of a record.
             let outgoing = self.outgoing.try_lock();
             outgoing.map_or(Ok(()), |mut outgoing| self.say_close(&mut outgoing.records))
         };
         match said {
-            // Interrupted: the next call goes on from here.
+            // The call was interrupted, so the next call continues from here.
             Err(failed) if may_go_on(&failed) || failed.kind() == io::ErrorKind::Other => {
                 Err(failed)
             }
@@ -400,7 +400,7 @@ impl<S: SslTransport> Session<S> {
     }
 }
 
-/// A call that has moved nothing may not have waited either; who repeats it must not keep the worker.
+/// A call that has moved nothing may not have waited either. A caller that repeats it must not keep the worker.
 fn spend_for_nothing(got: &io::Result<usize>) {
     if !matches!(got, Ok(1..)) {
         spend();
@@ -411,7 +411,7 @@ fn cut(text: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
 
-/// The call may be made again: it waited too long, would have waited, or was interrupted.
+/// Tells if the call may be made again: it waited too long, would have waited, or was interrupted.
 fn may_go_on(failed: &io::Error) -> bool {
     matches!(
         failed.kind(),
@@ -423,7 +423,7 @@ fn send_at_once(transport: &impl SslTransport, outgoing: &mut Buffer) {
     while !outgoing.is_empty() {
         match transport.try_send(outgoing.filled()) {
             Ok(sent) if sent > 0 => outgoing.consume(sent),
-            // What cannot be sent now goes with the next call.
+            // Bytes that cannot be sent now go with the next call.
             Ok(_) | Err(_) => return,
         }
     }
@@ -431,8 +431,8 @@ fn send_at_once(transport: &impl SslTransport, outgoing: &mut Buffer) {
 }
 
 impl<S: SslTransport> Drop for Session<S> {
-    /// Sends what was reported as written, and says `close_notify` if that is true: not when the thread
-    /// unwinds in the middle of its work, and not after a write that has failed.
+    /// Sends what was reported as written. Then sends `close_notify` if that is true: not when the thread unwinds in
+    /// the middle of its work, and not after a write that has failed.
     fn drop(&mut self) {
         let machine = self.machine.get_mut();
         let Outgoing { records, owed } = self.outgoing.get_mut();
@@ -445,19 +445,18 @@ impl<S: SslTransport> Drop for Session<S> {
                 log::debug!("weald: a TLS stream was dropped before its last bytes were sent");
             }
         }
-        // What nobody has read, a server's tickets in particular, would make the kernel reset the
-        // connection, and the peer lose what it has not read yet.
-        // After its `close_notify` the peer has nothing more to say.
+        // Unread bytes, a server's tickets in particular, would make the kernel reset the connection, and the peer
+        // would lose what it has not read yet. After its `close_notify` the peer has nothing more to say.
         if machine.has_ended() != Ok(true) {
             discard(|| self.transport.try_discard());
         }
     }
 }
 
-/// How much is gathered for one write, in bytes: a record.
+/// How many bytes are gathered for one write: a record.
 const GATHERED: usize = 16 * 1024;
 
-/// A header and a short body make one record, not two.
+/// Writes slices as one: a header and a short body make one record and not two.
 pub(super) fn write_gathered<S: SslTransport>(
     session: &Session<S>,
     buffers: &[IoSlice<'_>],

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::errors::invalid_input;
 
-/// How long a handshake may take unless it is told otherwise. A guess: many times what a bad mobile
-/// connection needs, and short enough that silent peers do not pile up.
+/// How long a handshake may take by default. It is a guess: many times what a bad mobile connection needs, and short
+/// enough that silent peers do not pile up.
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Protocol names as rustls takes them.
+/// Returns protocol names in rustls' type.
 pub(super) fn protocols<P: AsRef<[u8]>>(
     names: impl IntoIterator<Item = P>,
 ) -> io::Result<Vec<Vec<u8>>> {

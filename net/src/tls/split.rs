@@ -9,7 +9,7 @@ use super::session::{Session, write_gathered};
 use super::transport::SslTransport;
 use crate::tcp::TcpStream;
 
-/// The half of an [`SslStream`](crate::SslStream) that reads.
+/// The reading half of an [`SslStream`](crate::SslStream).
 ///
 /// # Examples
 /// ```
@@ -37,7 +37,7 @@ use crate::tcp::TcpStream;
 /// ```
 pub struct SslReader<S: SslTransport = TcpStream>(Arc<Session<S>>);
 
-/// The half of an [`SslStream`](crate::SslStream) that writes.
+/// The writing half of an [`SslStream`](crate::SslStream).
 ///
 /// # Examples
 /// See [`SslReader`].
@@ -48,7 +48,7 @@ impl<S: SslTransport> SslReader<S> {
         Self(session)
     }
 
-    /// The stream below TLS.
+    /// Returns the stream below TLS.
     pub fn get_ref(&self) -> &S {
         &self.0.transport
     }
@@ -59,16 +59,15 @@ impl<S: SslTransport> SslWriter<S> {
         Self(session)
     }
 
-    /// Sends what was written, then `close_notify`, and closes the writing direction. A blocking
-    /// call.
+    /// Sends what was written, then `close_notify`, and closes the writing direction. A blocking call.
     ///
     /// # Errors
-    /// Those of writing. If it was interrupted it can be called again.
+    /// Those of writing. After an interruption it can be called again.
     pub fn shutdown(&self) -> io::Result<()> {
         self.0.shutdown(Shutdown::Write)
     }
 
-    /// The stream below TLS.
+    /// Returns the stream below TLS.
     pub fn get_ref(&self) -> &S {
         &self.0.transport
     }

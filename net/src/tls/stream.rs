@@ -20,28 +20,26 @@ use crate::tcp::TcpStream;
 
 /// TLS over a green stream.
 ///
-/// It is read and written as a [`TcpStream`] is: also by several green threads at once, which do not
-/// hold each other up, however full the two directions are. The end that the peer has announced
-/// (`close_notify`) is `Ok(0)`; a connection that is cut is
-/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). What TLS refuses is
-/// [`InvalidData`](io::ErrorKind::InvalidData), at this call and at every later one.
+/// It is read and written as a [`TcpStream`] is, also by several green threads at once. They do not hold each other
+/// up, however full the two directions are. An end that the peer has announced (`close_notify`) is `Ok(0)`. A
+/// connection that is cut is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). Data that TLS refuses are
+/// [`InvalidData`](io::ErrorKind::InvalidData), in this call and in every later one.
 ///
-/// The handshake runs at the first read or write, or in [`handshake`](Self::handshake), within the
-/// time that [`SslAcceptor`] or [`SslConnector`] give it.
+/// The handshake runs at the first read or write, or in [`handshake`](Self::handshake), within the time that
+/// [`SslAcceptor`] or [`SslConnector`] allows.
 ///
-/// A write that an exception interrupts once TLS has its bytes returns `Ok`: the records go out with
-/// the next write, flush or shutdown, and the exception is raised in the thread's next blocking
-/// call. So does a write of a stream that must not wait, when the socket has no room for all of them.
+/// If an exception interrupts a write after TLS has taken its bytes, the write returns `Ok`. The records go out with
+/// the next write, flush or shutdown, and the exception is raised in the thread's next blocking call. A write on a
+/// stream that must not wait also returns `Ok` when the socket has no room for all records.
 ///
-/// A write whose timeout passes once TLS has its bytes returns `TimedOut`, and reports none of them as
-/// written, though they are in the stream and cannot be taken back: they go out when the peer takes them. If the
-/// next write begins with the same bytes, as one does that tries again, they count as written then, and are
-/// not sent twice. The bytes of any other write go out behind them.
+/// If the timeout of a write passes after TLS has taken its bytes, the write returns `TimedOut` and reports none of
+/// them as written. But they are in the stream and cannot be taken back: they go out when the peer takes them. If the
+/// next write begins with the same bytes, as a second try does, they then count as written and are not sent twice.
+/// The bytes of any other write go out behind them.
 ///
-/// Dropping the stream sends what `write` has reported as written, and `close_notify` if that can be
-/// done at once. Over a TCP or Unix stream a green thread of its own goes on sending where there was no
-/// room, for 10 s at most. Who must know that all has gone
-/// out calls `flush`, or `shutdown`.
+/// Dropping the stream sends what `write` has reported as written, and `close_notify` if that can be done at once.
+/// Over a TCP or Unix stream without room, a green thread of its own goes on sending, for 10 s at most. To know that
+/// all bytes have gone out, call `flush` or `shutdown`.
 ///
 /// # Examples
 /// See [`connect_ssl_with`](crate::connect_ssl_with) and [`ssl_listener`](crate::ssl_listener).
@@ -56,9 +54,8 @@ impl<S: SslTransport> SslStream<S> {
         }
     }
 
-    /// Begins TLS as a client over a stream that is connected already, after a STARTTLS for
-    /// example. `name` is the server's DNS name or IP address, which its certificate must have. The
-    /// handshake runs later.
+    /// Begins TLS as a client over a stream that is connected already, after a STARTTLS for example. `name` is the
+    /// server's DNS name or IP address, which its certificate must have. The handshake runs later.
     ///
     /// # Examples
     /// ```
@@ -89,7 +86,7 @@ impl<S: SslTransport> SslStream<S> {
     /// ```
     ///
     /// # Errors
-    /// `InvalidInput`: a name that is none. `InvalidData`: the platform has no roots.
+    /// `InvalidInput`: the name is not valid. `InvalidData`: the platform has no roots.
     pub fn client(transport: S, connector: &SslConnector, name: &str) -> io::Result<Self> {
         Ok(Self::new(
             transport,
@@ -101,46 +98,44 @@ impl<S: SslTransport> SslStream<S> {
     /// Begins TLS as a server over a stream that is connected already. The handshake runs later.
     ///
     /// # Errors
-    /// `InvalidData`: settings that TLS cannot begin with.
+    /// `InvalidData`: TLS cannot begin with these settings.
     pub fn server(transport: S, acceptor: &SslAcceptor) -> io::Result<Self> {
         Ok(Self::new(transport, acceptor.machine()?, acceptor.bounds()))
     }
 
-    /// Runs the handshake, unless it has been run. A blocking call.
+    /// Runs the handshake, unless it has run already. A blocking call.
     ///
     /// # Errors
-    /// `InvalidData`: the peer does not speak TLS, or one side refuses what the other says, which
-    /// the text tells. `TimedOut`: it took too long. `UnexpectedEof`: the peer went away.
+    /// `InvalidData`: the peer does not speak TLS, or one side refuses what the other says; the text tells.
+    /// `TimedOut`: it took too long. `UnexpectedEof`: the peer went away.
     pub fn handshake(&self) -> io::Result<()> {
         weald_scheduler::io::enter()?;
         self.session
             .establish(self.session.transport.receive_limit())
     }
 
-    /// Closes one or both directions. Of the writing one: all that was written is sent, and
-    /// `close_notify` after it, before the stream below is closed. A blocking call; with
-    /// [`Shutdown::Both`] it wakes the threads that wait for the stream, and does not wait for one
-    /// that is writing.
+    /// Closes one or both directions. Before the writing direction is closed, all that was written is sent, and
+    /// `close_notify` after it. A blocking call. With [`Shutdown::Both`] it wakes the threads that wait for the
+    /// stream, and does not wait for a thread that is writing.
     ///
     /// # Errors
-    /// Those of writing. If it was interrupted it can be called again.
+    /// Those of writing. After an interruption it can be called again.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.session.shutdown(how)
     }
 
-    /// The stream below. What is read from it or written to it is lost to TLS.
+    /// Returns the stream below. TLS loses what is read from it or written to it.
     pub fn get_ref(&self) -> &S {
         &self.session.transport
     }
 
-    /// One half that reads and one that writes, for two owners. The connection ends when both are
-    /// dropped.
+    /// Returns a reading half and a writing half, for two owners. The connection ends when both are dropped.
     pub fn into_split(self) -> (SslReader<S>, SslWriter<S>) {
         let writer = SslWriter::new(Arc::clone(&self.session));
         (SslReader::new(self.session), writer)
     }
 
-    /// The peer's certificates in DER, its own first; none before the handshake or if it showed none.
+    /// Returns the peer's certificates in DER, its own first. Empty before the handshake, or if the peer showed none.
     pub fn peer_certificates(&self) -> Vec<Vec<u8>> {
         self.session.ask(|machine| {
             let certificates = machine.state().peer_certificates().unwrap_or_default();
@@ -148,13 +143,13 @@ impl<S: SslTransport> SslStream<S> {
         })
     }
 
-    /// The protocol agreed upon (ALPN).
+    /// Returns the protocol that both sides agreed on (ALPN).
     pub fn alpn_protocol(&self) -> Option<Vec<u8>> {
         self.session
             .ask(|machine| machine.state().alpn_protocol().map(<[u8]>::to_vec))
     }
 
-    /// TLS's version: `TLSv1.2` or `TLSv1.3`; `None` before it is agreed upon.
+    /// Returns TLS's version: `TLSv1.2` or `TLSv1.3`; `None` before both sides have agreed on it.
     pub fn protocol_version(&self) -> Option<&'static str> {
         match self
             .session
@@ -166,8 +161,8 @@ impl<S: SslTransport> SslStream<S> {
         }
     }
 
-    /// The cipher suite by its name in the registry, such as `TLS13_AES_256_GCM_SHA384`; `None`
-    /// before it is agreed upon.
+    /// Returns the registered name of the cipher suite, such as `TLS13_AES_256_GCM_SHA384`; `None` before both sides
+    /// have agreed on it.
     pub fn cipher_suite(&self) -> Option<&'static str> {
         let suite = self
             .session
@@ -175,7 +170,7 @@ impl<S: SslTransport> SslStream<S> {
         suite.suite().as_str()
     }
 
-    /// True if the handshake resumed an earlier session.
+    /// Tells if the handshake resumed an earlier session.
     pub fn is_resumed(&self) -> bool {
         let kind = self.session.ask(|machine| machine.state().handshake_kind());
         kind == Some(HandshakeKind::Resumed)
@@ -187,40 +182,40 @@ impl<S: SslTransport> SslStream<S> {
     reason = "the errors are those of the namesakes of `TcpStream`"
 )]
 impl SslStream<TcpStream> {
-    /// The address of the other end.
+    /// Returns the address of the other end.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.get_ref().peer_addr()
     }
 
-    /// The address of this end.
+    /// Returns the address of this end.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.get_ref().local_addr()
     }
 
-    /// Bounds how long a read waits for the socket, and for another that reads; `None`: not at all. Zero
-    /// is `InvalidInput`. A read may wait several times, as a record may come in pieces.
+    /// Sets how long a read waits for the socket, and for another thread that reads; `None` sets no bound. Zero is
+    /// `InvalidInput`. A read may wait several times, as a record may come in pieces.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.get_ref().set_read_timeout(timeout)
     }
 
-    /// Bounds how long a write waits for the socket, and for another that writes; `None`: not at all.
-    /// Zero is `InvalidInput`. What a write is that runs out of time, see [`SslStream`].
+    /// Sets how long a write waits for the socket, and for another thread that writes; `None` sets no bound. Zero is
+    /// `InvalidInput`. [`SslStream`] tells what happens to a write whose time runs out.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.get_ref().set_write_timeout(timeout)
     }
 
-    /// The bound, exactly as it was set.
+    /// Returns the bound, exactly as it was set.
     pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
         self.get_ref().read_timeout()
     }
 
-    /// The bound, exactly as it was set.
+    /// Returns the bound, exactly as it was set.
     pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
         self.get_ref().write_timeout()
     }
 
-    /// With `true` a call that would wait, for the socket or for another that reads or writes, returns
-    /// `WouldBlock`. A flag of ours, as [`TcpStream::set_nonblocking`].
+    /// With `true`, a call that would wait for the socket, or for another thread that reads or writes, returns
+    /// `WouldBlock`. The flag is weald's own, as with [`TcpStream::set_nonblocking`].
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         self.get_ref().set_nonblocking(nonblocking)
     }

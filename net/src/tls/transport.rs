@@ -1,4 +1,4 @@
-//! What TLS is spoken over.
+//! The stream below TLS.
 
 use std::io;
 use std::net::Shutdown;
@@ -14,35 +14,33 @@ use crate::source::{Direction, Waits};
 use crate::tcp::TcpStream;
 use crate::unix::UnixStream;
 
-/// How long the peer may take to receive the last bytes, once the stream was dropped that has promised to
-/// send them. They are a few records; who takes them one by one must not keep a thread and a descriptor.
+/// How long the peer may take to receive the last bytes, after a stream was dropped that has promised to send them.
+/// They are a few records. A peer that takes them one by one must not keep a thread and a descriptor.
 const LAST_LIMIT: Duration = Duration::from_secs(10);
 
-/// A stream that TLS can be spoken over: a green TCP or Unix stream, another TLS stream, or a type of yours, such as
-/// a tunnel through a proxy.
+/// A stream that TLS can be spoken over: a green TCP or Unix stream, another TLS stream, or a type of your own, such
+/// as a tunnel through a proxy.
 ///
-/// `receive` and `send` may be called by two threads at once. They are what waits in a call of
-/// [`SslStream`](crate::SslStream); an exception that ends them must leave no byte lost, as it does
-/// in weald's own sockets.
+/// Two threads may call `receive` and `send` at once. A call of [`SslStream`](crate::SslStream) waits only in these
+/// two. An exception that ends them must not lose a byte, as in weald's own sockets.
 ///
 /// # Examples
 /// See [`SslStream::client`](crate::SslStream::client).
 pub trait SslTransport: Send + Sync {
-    /// Reads some bytes; waits for the first. 0: the end.
+    /// Reads some bytes. Waits for the first one. Returns 0 at the end.
     ///
     /// # Errors
     /// The transport's; they are passed on.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes some bytes; waits until there is room for one at least.
+    /// Writes some bytes. Waits until there is room for at least one.
     ///
     /// # Errors
     /// The transport's; they are passed on.
     fn send(&self, buffer: &[u8]) -> io::Result<usize>;
 
-    /// Writes what there is room for at once. It never waits and raises nothing: for answers of TLS
-    /// that nobody waits for, such as the `close_notify` of a stream that is dropped. It may always
-    /// decline.
+    /// Writes what there is room for at once. It never waits and raises nothing. It is for answers of TLS that nobody
+    /// waits for, such as the `close_notify` of a stream that is dropped. It may always decline.
     ///
     /// # Errors
     /// `WouldBlock`; the transport's.
@@ -51,9 +49,9 @@ pub trait SslTransport: Send + Sync {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// Throws away some of what has come and returns how many bytes, 0 if there are none. It never
-    /// waits and raises nothing: when a stream is dropped, the kernel would reset a connection for
-    /// what nobody has read. It may always decline.
+    /// Throws away some of the bytes that have come. Returns how many, 0 if there are none. It never waits and raises
+    /// nothing. It is called when a stream is dropped, because unread bytes would make the kernel reset the
+    /// connection. It may always decline.
     ///
     /// # Errors
     /// `WouldBlock`; the transport's.
@@ -61,20 +59,20 @@ pub trait SslTransport: Send + Sync {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// How long `receive` waits at most: [`SslStream`](crate::SslStream) waits no longer for another
-    /// reader of the same stream either. `None`: without end. Zero: not at all.
+    /// Returns how long `receive` waits at most: [`SslStream`](crate::SslStream) waits no longer for another reader
+    /// of the same stream either. `None`: without end. Zero: not at all.
     fn receive_limit(&self) -> Option<Duration> {
         None
     }
 
-    /// How long `send` waits at most, and a writer for another writer of the same stream. `None`:
-    /// without end. Zero: not at all.
+    /// Returns how long `send` waits at most, and how long a writer waits for another writer of the same stream.
+    /// `None`: without end. Zero: not at all.
     fn send_limit(&self) -> Option<Duration> {
         None
     }
 
-    /// Goes on sending these bytes after the stream was dropped: `write` has reported them as written,
-    /// and there was no room for them. False: it cannot, and they are lost. It does not wait, and raises
+    /// Goes on sending these bytes after the stream was dropped: `write` has reported them as written, and there was
+    /// no room for them. Returns false if that is not possible, and then they are lost. It does not wait, and raises
     /// nothing.
     fn send_later(&self, rest: &[u8]) -> bool {
         let _ = rest;
@@ -88,7 +86,7 @@ pub trait SslTransport: Send + Sync {
     fn close(&self, how: Shutdown) -> io::Result<()>;
 }
 
-/// A socket's setting as [`SslTransport`] has it.
+/// Returns a socket's setting in the form of [`SslTransport`].
 fn limit(waits: Waits) -> Option<Duration> {
     match waits {
         Waits::Forever => None,
@@ -97,11 +95,11 @@ fn limit(waits: Waits) -> Option<Duration> {
     }
 }
 
-/// How often a stream that is dropped throws away what nobody has read: 64 KiB in all. A peer may send
-/// for ever.
+/// How often a stream that is dropped throws away unread bytes: 64 KiB in all. The number has a bound, as a peer may
+/// send for ever.
 const SCRAPS: usize = 16;
 
-/// Throws away what nobody has read, some of it at most.
+/// Throws away unread bytes, up to the bound.
 pub(super) fn discard(some: impl Fn() -> io::Result<usize>) {
     for _ in 0..SCRAPS {
         if !matches!(some(), Ok(1..)) {
@@ -110,7 +108,7 @@ pub(super) fn discard(some: impl Fn() -> io::Result<usize>) {
     }
 }
 
-/// Sends all within [`LAST_LIMIT`].
+/// Sends all bytes within [`LAST_LIMIT`].
 fn send_rest(green: &Green, mut rest: &[u8]) -> io::Result<()> {
     let deadline = Instant::now() + LAST_LIMIT;
     while !rest.is_empty() {
@@ -155,7 +153,7 @@ macro_rules! transport {
             }
 
             fn send_later(&self, rest: &[u8]) -> bool {
-                // The program may have clones, whose settings stay as they are.
+                // The program may have clones, and their settings stay as they are.
                 let Ok(green) = self.0.try_clone_apart() else {
                     return false;
                 };
@@ -164,7 +162,7 @@ macro_rules! transport {
                     if let Err(error) = send_rest(&green, &rest) {
                         log::warn!("weald: the last bytes of a TLS stream were lost: {error}");
                     }
-                    // What nobody has read would make the kernel reset the connection.
+                    // Unread bytes would make the kernel reset the connection.
                     discard(|| green.discard_at_once());
                 };
                 Builder::new().spawn(finish).is_ok()
@@ -178,7 +176,7 @@ macro_rules! transport {
 }
 transport!(TcpStream, UnixStream);
 
-/// Over any descriptor that goes both ways. One that is no socket has no directions to close.
+/// TLS over any descriptor that goes both ways. A descriptor that is not a socket has no directions to close.
 impl<T: AsFd + Send + Sync> SslTransport for Fd<T> {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.read_some(buffer)

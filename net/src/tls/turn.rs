@@ -1,11 +1,11 @@
-//! A lock for green threads and OS threads whose waiting an exception may end.
+//! A lock for green threads and OS threads. An exception may end the wait for it.
 //!
-//! It is the raw lock of `weald_sync`, which is fair to those that wait for long, without `Mutex` on
-//! top, for two reasons. A call that returns `io::Result` must return its exception, where `lock`
-//! unwinds; and the lock around TLS's state is taken when bytes have been read from the socket, where
-//! nothing may be raised. There is no poisoning: TLS remembers itself that it has failed.
+//! It uses the raw lock of `weald_sync`, which is fair to those that wait for long, and not its `Mutex`, for two
+//! reasons. A call that returns `io::Result` must return its exception, but `Mutex::lock` unwinds. And the lock
+//! around TLS's state is taken after bytes were read from the socket, where nothing may be raised. There is no
+//! poisoning: TLS itself remembers that it has failed.
 //!
-//! Invariant: who has taken the raw lock touches the value, until it lets it go.
+//! Invariant: only the thread that has taken the raw lock touches the value, until it releases the lock.
 #![allow(unsafe_code, reason = "a lock hands out what it guards")]
 
 use std::cell::UnsafeCell;
@@ -37,15 +37,16 @@ impl<T> Turn<T> {
         self.raw.try_take().then(|| Guard { turn: self })
     }
 
-    /// Waits, whatever is pending: for a lock that is held for computing only.
+    /// Waits even if an exception is pending: for a lock that is held only for computing.
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, T> {
         self.raw.take_quietly();
         Guard { turn: self }
     }
 
-    /// A blocking call that has looked for exceptions: waits, and returns the one that ends the wait.
-    /// `TimedOut` after the limit (`None`: never); with a limit of zero it does not wait: `WouldBlock`.
+    /// A blocking call whose caller has looked for exceptions. It waits, and returns an exception that ends the wait.
+    /// Returns `TimedOut` after the limit (`None`: no limit). With a limit of zero it does not wait, and returns
+    /// `WouldBlock`.
     #[inline]
     pub(super) fn lock_io(&self, limit: Option<Duration>) -> io::Result<Guard<'_, T>> {
         if let Some(guard) = self.try_lock() {
@@ -70,7 +71,7 @@ impl<T> fmt::Debug for Turn<T> {
     }
 }
 
-/// Made by who has taken the lock.
+/// The right to use the value. Made by the thread that has taken the lock.
 pub(super) struct Guard<'a, T> {
     turn: &'a Turn<T>,
 }

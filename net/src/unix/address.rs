@@ -1,4 +1,4 @@
-//! Addresses of Unix sockets: std's as socket2 has them, and back.
+//! Addresses of Unix sockets: from std's type to socket2's, and back.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use socket2::SockAddr;
 
-/// Of a path, with std's errors: too long, a zero in it.
+/// Returns the address of a path, with std's errors: the path is too long, or has a zero in it.
 pub(super) fn from_path(path: &Path) -> io::Result<SockAddr> {
     from_unix(&SocketAddr::from_pathname(path)?)
 }
@@ -27,12 +27,12 @@ pub(super) fn from_unix(addr: &SocketAddr) -> io::Result<SockAddr> {
         path.extend_from_slice(name);
         return SockAddr::unix(OsStr::from_bytes(&path));
     }
-    // The unnamed one; to bind to it lets the kernel choose a name.
+    // This is the unnamed address. Binding to it lets the kernel choose a name.
     SockAddr::unix(OsStr::from_bytes(&[]))
 }
 
-/// The kernel allows a path that fills all the room for it, without a zero behind it. std has no address
-/// for that one, so it is unnamed here: a peer chooses its path, and must not make a call fail.
+/// Returns std's address. The kernel allows a path that fills all the room, without a zero behind it. std has no
+/// address for such a path, so it is unnamed here: a peer chooses its path and must not make a call fail.
 pub(super) fn to_unix(addr: &SockAddr) -> io::Result<SocketAddr> {
     let unnamed = || SocketAddr::from_pathname("");
     if let Some(path) = addr.as_pathname() {

@@ -14,15 +14,14 @@ use super::stream::UnixStream;
 use crate::faces::descriptor;
 use crate::socket::{Green, nonblocking};
 
-/// As many as the system allows; std's.
+/// std's backlog: as many as the system allows.
 #[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd"))]
 const BACKLOG: i32 = -1;
-/// std's.
+/// std's backlog.
 #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
 const BACKLOG: i32 = 128;
 
-/// A green listener for Unix connections; the interface is that of
-/// [`std::os::unix::net::UnixListener`].
+/// A green listener for Unix connections. The interface is that of [`std::os::unix::net::UnixListener`].
 ///
 /// Any number of green threads may wait in `accept`; each connection goes to one of them.
 ///
@@ -56,24 +55,23 @@ impl UnixListener {
         listen(&from_unix(socket_addr)?)
     }
 
-    /// Waits for a connection. A listener that was wrapped waits at most for its `SO_RCVTIMEO`, if it has
-    /// one.
+    /// Waits for a connection. A listener that was wrapped waits at most for its `SO_RCVTIMEO`, if that is set.
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         let (stream, addr) = self.0.accept()?;
         Ok((UnixStream(stream), to_unix(&addr)?))
     }
 
-    /// A second handle to the listener; `set_nonblocking` is shared.
+    /// Returns a second handle to the listener. `set_nonblocking` is shared.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
 
-    /// The address that it listens at.
+    /// Returns the address that it listens at.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         to_unix(&self.0.socket().local_addr()?)
     }
 
-    /// The connections to come; never ends.
+    /// Returns an iterator over the connections that come. It never ends.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }

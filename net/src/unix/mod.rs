@@ -2,7 +2,7 @@
 //!
 //! | file          | holds                                         |
 //! |---------------|-----------------------------------------------|
-//! | `address.rs`  | std's addresses as socket2 has them, and back |
+//! | `address.rs`  | from std's addresses to socket2's, and back   |
 //! | `stream.rs`   | connections                                   |
 //! | `listener.rs` | listeners and their `Incoming`                |
 //! | `datagram.rs` | datagram sockets                              |

@@ -1,4 +1,4 @@
-//! Descriptors that go over a connection between Unix sockets, and who is at its other end: unix(7).
+//! Passes descriptors over a connection between Unix sockets, and tells who is at its other end: unix(7).
 #![allow(unsafe_code, reason = "sendmsg, recvmsg and their control messages")]
 
 use std::io;
@@ -9,17 +9,17 @@ use std::ptr;
 use super::UnixStream;
 use crate::source::{Direction, Got};
 
-/// Linux takes no more in one message: `SCM_MAX_FD`.
+/// The most descriptors that Linux takes in one message: `SCM_MAX_FD`.
 const MOST: usize = 253;
 
-/// Room for a control message with that many descriptors, and for one with credentials (`SO_PASSCRED`); in words, for
-/// its alignment.
+/// Room for a control message with that many descriptors, and for one with credentials (`SO_PASSCRED`). It is counted
+/// in words, for its alignment.
 const ROOM: usize = 144;
 
-/// Descriptors come with close-on-exec set.
+/// Descriptors arrive with close-on-exec set.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const RECEIVE_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-/// The flag is set afterwards.
+/// The flag is set after the call.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const RECEIVE_FLAGS: libc::c_int = libc::MSG_DONTWAIT;
 
@@ -28,8 +28,8 @@ const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT;
 
-/// Who is at the other end of a connection; from [`UnixStream::peer_cred`]. The name and the fields are those of std's
-/// unstable namesake.
+/// The credentials of the other end of a connection; from [`UnixStream::peer_cred`]. The name and the fields are
+/// those of std's unstable type.
 ///
 /// # Examples
 /// See [`UnixStream::peer_cred`].
@@ -40,14 +40,16 @@ pub struct UCred {
     pub uid: libc::uid_t,
     /// The user's group.
     pub gid: libc::gid_t,
-    /// The process, where the system tells it (Linux does).
+    /// The process, if the system tells it (Linux does).
     pub pid: Option<libc::pid_t>,
 }
 
 impl UnixStream {
-    /// Returns who was at the other end when the connection was made: who called `connect`, `listen` or `pair`.
+    /// Returns the credentials of the process that made the connection at the other end, by `connect`, `listen` or
+    /// `pair`.
     ///
-    /// The kernel vouches for it. The process may have ended since, and its number may be another's. Never waits.
+    /// The kernel vouches for them. The process may have ended since, and another process may have its number. Never
+    /// waits.
     ///
     /// # Errors
     /// The system's.
@@ -65,14 +67,14 @@ impl UnixStream {
         peer_cred(self.0.fd())
     }
 
-    /// Writes bytes together with descriptors, of which the other end receives duplicates. Returns how many bytes were
-    /// written; all descriptors have gone with the first of them. Descriptors that go with none are not possible: send a
-    /// byte.
+    /// Writes bytes together with descriptors. The other end receives duplicates of them. Returns how many bytes were
+    /// written; all descriptors have gone with the first byte. Descriptors cannot go without bytes: send a byte.
     ///
-    /// A blocking call, as a write: it waits while there is no room.
+    /// A blocking call: it waits while there is no room, as a write does.
     ///
     /// # Errors
-    /// `InvalidInput` for more than 253 descriptors, or for no bytes; those of a write; an exception, and then nothing was sent.
+    /// `InvalidInput` for more than 253 descriptors, or for no bytes; those of a write; an exception, and then
+    /// nothing was sent.
     ///
     /// # Examples
     /// ```
@@ -115,16 +117,16 @@ impl UnixStream {
             })
     }
 
-    /// Reads bytes, and takes the descriptors that came with them, which are added to `fds`. Returns how many bytes were
-    /// read; 0: the connection has ended. A read ends behind the message that brought descriptors; earlier
-    /// bytes may stand before that message's.
+    /// Reads bytes, and adds the descriptors that came with them to `fds`. Returns how many bytes were read; 0 at the
+    /// end of the connection. A read ends behind the message that brought descriptors. Earlier bytes may come before
+    /// those of that message.
     ///
-    /// A blocking call, as a read. Descriptors that come while a plain `read` is made are closed by the kernel.
+    /// A blocking call, as a read. If a plain `read` meets descriptors, the kernel closes them.
     ///
     /// # Errors
-    /// Those of a read; an exception, and then nothing was read. `Other` if descriptors were lost, as the process has no
-    /// room for more: those that came are in `fds`, and how many bytes were read is not known, so that the connection is
-    /// to be closed.
+    /// Those of a read; an exception, and then nothing was read. `Other` if descriptors were lost, because the
+    /// process has no room for more: those that came are in `fds`. It is not known then how many bytes were read, so
+    /// close the connection.
     ///
     /// # Examples
     /// See [`send_with_fds`](Self::send_with_fds).
@@ -136,7 +138,7 @@ impl UnixStream {
     }
 }
 
-/// A header for one slice and a control message.
+/// Returns a header for one slice and a control message.
 fn header(slice: &mut libc::iovec, control: &mut [u64; ROOM], length: usize) -> libc::msghdr {
     // SAFETY: all zeros is a valid header.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
@@ -150,7 +152,7 @@ fn header(slice: &mut libc::iovec, control: &mut [u64; ROOM], length: usize) -> 
     header
 }
 
-/// So many bytes are that many descriptors, in the numbers that control messages are counted in.
+/// Returns how many bytes that many descriptors take, in the type that control messages use.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "at most 253 descriptors of 4 bytes"
@@ -168,7 +170,7 @@ fn send(fd: RawFd, bytes: &[u8], fds: &[RawFd]) -> io::Result<usize> {
     let length = if fds.is_empty() {
         0
     } else {
-        // SAFETY: it only counts.
+        // SAFETY: the macro only counts.
         unsafe { libc::CMSG_SPACE(bytes_of(fds.len())) as usize }
     };
     let header = header(&mut slice, &mut control, length);

@@ -14,11 +14,11 @@ use crate::faces::{descriptor, stream, timeouts};
 use crate::socket::{Green, nonblocking};
 use crate::source::{Direction, Source, Waits};
 
-/// A green Unix connection; the interface is that of [`std::os::unix::net::UnixStream`], and a method
-/// that is not described here does what std's does.
+/// A green Unix connection. The interface is that of [`std::os::unix::net::UnixStream`], and a method that is not
+/// described here does what std's does.
 ///
-/// A call that waits suspends the green thread; any number of green threads may wait on one
-/// stream, in both directions. A timeout that has passed is [`TimedOut`](io::ErrorKind::TimedOut).
+/// A call that waits suspends the green thread. Any number of green threads may wait on one stream, in both
+/// directions. When a timeout has passed, the error is [`TimedOut`](io::ErrorKind::TimedOut).
 ///
 /// # Examples
 /// ```
@@ -43,44 +43,44 @@ pub struct UnixStream(pub(crate) Green);
     reason = "the errors are those of the std namesakes"
 )]
 impl UnixStream {
-    /// Connects to the listener at the path. Waits while its queue is full.
+    /// Connects to the listener at the path. Waits while the listener's queue is full.
     pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<Self> {
         connect(&from_path(path.as_ref())?)
     }
 
-    /// Connects to the listener at the address. Waits while its queue is full.
+    /// Connects to the listener at the address. Waits while the listener's queue is full.
     pub fn connect_addr(socket_addr: &SocketAddr) -> io::Result<Self> {
         connect(&from_unix(socket_addr)?)
     }
 
-    /// Two streams that are connected to each other.
+    /// Returns two streams that are connected to each other.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
         Ok((Self(Green::new(one)), Self(Green::new(other))))
     }
 
-    /// A second handle to the connection; timeouts and `set_nonblocking` are shared.
+    /// Returns a second handle to the connection. Timeouts and `set_nonblocking` are shared.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
 
-    /// The address of this end.
+    /// Returns the address of this end.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         to_unix(&self.0.socket().local_addr()?)
     }
 
-    /// The address of the other end.
+    /// Returns the address of the other end.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         to_unix(&self.0.socket().peer_addr()?)
     }
 
-    /// Closes one or both directions; wakes the green threads that wait for them.
+    /// Closes one or both directions, and wakes the green threads that wait for them.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.0.shutdown(how)
     }
 }
 
-/// A full queue is `EAGAIN`, and no event tells when there is room: unix(7).
+/// Connects. A full queue is `EAGAIN`, and no event tells when there is room: unix(7).
 fn connect(addr: &SockAddr) -> io::Result<UnixStream> {
     let socket = nonblocking(Domain::UNIX, Type::STREAM, None)?;
     Source::new().run_untold(None, Direction::Write, Waits::Forever, || {

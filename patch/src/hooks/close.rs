@@ -1,9 +1,9 @@
-//! `close` and what closes a number by putting another file there: who waits for it gets `EBADF`.
-//! close(2), dup2(2), close_range(2), fclose(3).
+//! `close` and the calls that close a number by putting another file there. Calls that wait for the number get
+//! `EBADF`. close(2), dup2(2), close_range(2), fclose(3).
 //!
-//! The system call is made as it is, for everybody. Only those are told who wait by [`crate::wait`], and
-//! those who wait for a lock that may have gone with the file. Who is told is woken, which takes locks of the
-//! scheduler: so a signal handler must not close a number that others wait for.
+//! The system call is made as it is, for every caller. Two kinds of waiters are told: those of [`crate::wait`], and
+//! those that wait for a lock that may have gone with the file. Telling them wakes them, which takes locks of the
+//! scheduler. So a signal handler must not close a number that others wait for.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
@@ -42,7 +42,7 @@ pub(crate) extern "C" fn close(fd: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn dup2(old: c_int, new: c_int) -> c_int {
     if old == new {
-        // Nothing is closed; an error if it is none.
+        // Nothing is closed; the call is an error if `old` is not open.
         // SAFETY: no pointers.
         let flags = unsafe { sys!(SYS_fcntl, old, libc::F_GETFD) };
         return if raw::int(flags) < 0 { -1 } else { new };
@@ -58,7 +58,7 @@ pub(crate) extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
     // SAFETY: no pointers.
     let is_open = unsafe { sys!(SYS_fcntl, old, libc::F_GETFD) } >= 0;
     if old == new || flags & !libc::O_CLOEXEC != 0 || !is_open {
-        // An error: nothing is closed.
+        // The call is an error and closes nothing.
         return raw::int(call());
     }
     closing(new, new, call)
@@ -69,7 +69,7 @@ pub(crate) extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
 pub(crate) extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     // SAFETY: no pointers.
     let call = || unsafe { sys!(SYS_close_range, first, last, flags) };
-    // With flags it only marks the numbers, or closes them in a table of the caller's own.
+    // With flags the call only marks the numbers, or closes them in a table of the caller's own.
     if first > last || flags != 0 {
         return raw::int(call());
     }
@@ -80,7 +80,7 @@ pub(crate) extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) 
 /// fclose(3), which closes a number without `close`.
 ///
 /// # Safety
-/// As there.
+/// Those of fclose(3).
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn fclose(file: *mut FILE) -> c_int {
     // SAFETY: by contract it is an open stream, which need not have a descriptor.

@@ -1,6 +1,6 @@
 //! `connect` and `accept`: how connections begin. connect(2), accept(2).
 //!
-//! No argument makes `connect` not wait, so it sets `O_NONBLOCK` for the time of the call.
+//! No argument makes `connect` not wait, so the hook sets `O_NONBLOCK` during the call.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
@@ -19,8 +19,8 @@ use crate::wait::Wait;
 
 /// accept4(2).
 ///
-/// Of green threads one at a time looks and calls. Another thread or process may still be quicker
-/// between the two; then this one's OS thread waits, and its worker goes on elsewhere.
+/// One green thread at a time looks and then calls. Another thread or process may still take the connection between
+/// the two. Then this call's OS thread waits, and the worker continues on another one.
 ///
 /// # Safety
 /// As accept4(2).
@@ -56,7 +56,7 @@ pub(crate) unsafe extern "C" fn accept4(
                 continue;
             };
             if ask::is_ready(fd, libc::POLLIN) {
-                // If another process is quicker the call waits.
+                // If another process is quicker, the call waits.
                 let accepted = wait.unless_closed(call);
                 patch::spend();
                 return raw::int(accepted);
@@ -65,10 +65,10 @@ pub(crate) unsafe extern "C" fn accept4(
         if !std::mem::replace(&mut has_looked, true)
             && option(fd, libc::SO_ACCEPTCONN).is_none_or(|listens| listens == 0)
         {
-            // An error, not a wait.
+            // The call is an error and does not wait.
             return raw::int(call());
         }
-        // It was asked before, and is asked again if what was known is doubted.
+        // This was asked before. It is asked again if the known facts are in doubt.
         if wait.is_nonblocking() {
             return raw::int(call());
         }
@@ -96,7 +96,7 @@ pub(crate) unsafe extern "C" fn accept(
     unsafe { accept4(fd, addr, addr_len, 0) }
 }
 
-/// Sets or clears `O_NONBLOCK`. A socket that is being connected is its caller's alone.
+/// Sets or clears `O_NONBLOCK`. A socket that is being connected belongs to its caller alone.
 fn set_nonblocking(fd: RawFd, on: bool) {
     // SAFETY: no pointers.
     unsafe {
@@ -134,11 +134,11 @@ pub(crate) unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: s
     loop {
         let started = start();
         match error_of(started) {
-            // The limit may have ended an earlier call: connect(2), of SO_SNDTIMEO.
+            // The limit may have ended an earlier call: connect(2), about SO_SNDTIMEO.
             Some(error @ (libc::EINPROGRESS | libc::EALREADY)) => {
                 return raw::int(connected(&mut wait, error, call));
             }
-            // A Unix socket's listener is full, and nothing tells when it has room.
+            // The queue of a Unix listener is full, and no event tells when it has room.
             Some(libc::EAGAIN) => match pauses.wait(None, wait.deadline()) {
                 Ended::TimedOut => return raw::int(started),
                 Ended::Failed(errno) => return raw::int(failed(errno)),
@@ -149,9 +149,8 @@ pub(crate) unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: s
     }
 }
 
-/// Waits for a connection that is under way; `late` is the error when its limit passes. At its end `call`
-/// connects once more: it says what has become of it, at once, and makes the socket know that it is
-/// connected.
+/// Waits for a connection that is being made. `late` is the error when the limit passes. At the end `call` connects
+/// once more. That returns the result at once, and makes the socket know that it is connected.
 fn connected(wait: &mut Wait, late: c_int, call: impl FnOnce() -> isize) -> isize {
     let (fd, deadline) = (wait.fd(), wait.deadline());
     loop {

@@ -1,4 +1,4 @@
-//! `read`, `write` and their kin, on any descriptor.
+//! `read`, `write` and similar calls, on any descriptor.
 //!
 //! | descriptor                     | `preadv2(.., RWF_NOWAIT)` says | then                            |
 //! |--------------------------------|--------------------------------|---------------------------------|
@@ -6,7 +6,8 @@
 //! | file whose page is not cached  | `EAGAIN`                       | read, with the worker handed on |
 //! | terminal, /proc                | `EOPNOTSUPP`                   | poll, wait, then plain `read`   |
 //!
-//! preadv2(2). The user's `O_NONBLOCK` and `SO_RCVTIMEO` are asked for only when a call would block, and remembered.
+//! preadv2(2). The user's `O_NONBLOCK` and `SO_RCVTIMEO` are asked for only when a call would block. Then they are
+//! remembered.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
@@ -26,7 +27,8 @@ use crate::raw::{self, error_of, sys};
 use crate::slot::Direction;
 use crate::wait::Wait;
 
-/// An ordinary file takes a write whole: in parts, those of two writers that append could mix.
+/// Tells if this is an ordinary file, which takes a write whole. In parts, the writes of two writers that append
+/// could mix.
 fn is_file(fd: RawFd) -> bool {
     // SAFETY: no pointers.
     if error_of(unsafe { sys!(SYS_lseek, fd, 0, libc::SEEK_CUR) }).is_some() {
@@ -35,7 +37,7 @@ fn is_file(fd: RawFd) -> bool {
     file_type(fd) == Some(libc::S_IFREG)
 }
 
-/// `readv` and `writev` and what is made of them, for a patched caller.
+/// Makes `readv`, `writev` and the calls based on them, for a patched caller.
 ///
 /// # Safety
 /// As readv(2).
@@ -68,7 +70,7 @@ unsafe fn vectored(wait: &mut Wait, iov: *const iovec, count: c_int, flags: c_in
     }
     let attempt = || {
         let flags = flags | libc::RWF_NOWAIT;
-        // SAFETY: by contract. The offset -1 means: where the file is.
+        // SAFETY: by contract. The offset -1 means the file's position.
         unsafe {
             match direction {
                 Direction::Read => sys!(SYS_preadv2, fd, iov, count, -1_i64, 0, flags),
@@ -78,13 +80,13 @@ unsafe fn vectored(wait: &mut Wait, iov: *const iovec, count: c_int, flags: c_in
     };
     match run(wait, attempt, plain) {
         UNSUPPORTED => run_plain(wait, plain),
-        // As a vector that is none gets, or too small a buffer for an eventfd.
+        // The call is an error: the vector is not valid, or the buffer is too small for an eventfd.
         INVALID => hand_over_for_long(|| wait.unless_closed(plain)),
         result => result,
     }
 }
 
-/// `write` and `writev` block until all is taken, as long as there is no error. For a patched caller.
+/// Makes `write` and `writev`, which block until all is taken, as long as there is no error. For a patched caller.
 ///
 /// # Safety
 /// As writev(2).
@@ -112,7 +114,7 @@ unsafe fn write_all(fd: RawFd, iov: *const iovec, count: c_int, flags: c_int) ->
     done.cast_signed()
 }
 
-/// A read or write where the file is, for a patched caller.
+/// Reads or writes at the file's position, for a patched caller.
 ///
 /// # Safety
 /// As preadv2(2).
@@ -198,13 +200,13 @@ pub(crate) unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_in
     raw::result(unsafe { at_place(fd, Direction::Write, iov, count, 0) })
 }
 
-/// A read or write at an offset: only files take it, so it never waits but for a disk.
+/// Reads or writes at an offset. Only files can do that, so the call waits only for a disk.
 fn at_offset(
     offset: off_t,
     attempt: impl FnOnce() -> isize,
     plain: impl FnOnce() -> isize,
 ) -> ssize_t {
-    // An offset below zero is an error; `preadv2` takes -1 for the place where the file is.
+    // A negative offset is an error, but `preadv2` takes -1 for the file's position.
     if !on(Kind::Files) || offset < 0 {
         return raw::result(plain());
     }
@@ -274,8 +276,8 @@ pub(crate) unsafe extern "C" fn pwrite64(
     count: size_t,
     offset: off_t,
 ) -> ssize_t {
-    // A file's `write` may wait for the disk in ways that it does not tell beforehand, and may take
-    // a part: one call does it all.
+    // A file's `write` may wait for the disk in ways that it does not tell in advance, and may take a part. So one
+    // call does it all.
     let plain = || {
         // SAFETY: by contract.
         unsafe { sys!(SYS_pwrite64, fd, buf, count, offset) }

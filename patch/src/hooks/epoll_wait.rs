@@ -1,4 +1,4 @@
-//! `epoll_wait`: an epoll instance of the program's. epoll_wait(2).
+//! `epoll_wait` on an epoll instance of the program's. epoll_wait(2).
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::ptr;
@@ -16,7 +16,7 @@ use crate::raw::{self, sys};
 use crate::slot::Direction;
 use crate::wait::Wait;
 
-/// What `epoll_wait` does for a patched caller. `call` waits for at most so long.
+/// Makes `epoll_wait` for a patched caller. `call` waits for at most the given time.
 fn green_epoll(
     epoll: c_int,
     deadline: Option<Instant>,
@@ -26,7 +26,8 @@ fn green_epoll(
         return failed(errno_of(pending));
     }
     let mut wait = Wait::new(epoll, Direction::Read);
-    // Where it cannot be waited for: it has as many epoll instances one inside the other as there may be.
+    // The instance cannot be waited for if epoll instances are nested as deep as the kernel allows. Then there are
+    // pauses.
     let mut pauses: Option<Pauses> = None;
     loop {
         let ready = wait.attempt(|| call(Some(Duration::ZERO)));
@@ -46,7 +47,7 @@ fn green_epoll(
     }
 }
 
-/// epoll_pwait(2) with a limit as a duration.
+/// Makes epoll_pwait(2) with a limit as a duration.
 ///
 /// # Safety
 /// As epoll_wait(2).
@@ -56,7 +57,7 @@ unsafe fn plain_epoll(
     max: c_int,
     limit: Option<Duration>,
 ) -> isize {
-    // Rounded up, as a limit of 0 would not wait.
+    // It is rounded up, as a limit of 0 would not wait.
     let limit = limit.map_or(-1, |left| {
         c_int::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
     });

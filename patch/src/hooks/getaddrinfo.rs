@@ -1,10 +1,10 @@
-//! `getaddrinfo`: the resolver of libc, on a thread of the pool. getaddrinfo(3).
+//! `getaddrinfo`: libc's resolver, on a thread of the pool. getaddrinfo(3).
 //!
-//! What it does inside libc cannot be seen, so it is called as it is, elsewhere: numbers, `localhost` and the names of
-//! the hosts file on threads of their own, which never wait behind name servers. All who ask the same at a time wait
-//! for one look-up ([`Flights`]), and each gets a list of its own. An exception ends
-//! the wait with `EAI_SYSTEM`; a look-up that runs goes on for nobody and makes room for others, and its
-//! result is freed. With too many look-ups, and after [`LIMIT`], it is `EAI_AGAIN`.
+//! Nobody can see what it does inside libc, so it is called as it is, on another thread. Numbers, `localhost` and the
+//! names of the hosts file have threads of their own, so they never wait behind name servers. Callers that ask the
+//! same at the same time wait for one look-up ([`Flights`]), and each gets a list of its own. An exception ends the
+//! wait with `EAI_SYSTEM`. A look-up that nobody waits for any more goes on, makes room for others, and its result is
+//! freed. With too many look-ups, and after [`LIMIT`], the result is `EAI_AGAIN`.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::ffi::{CStr, CString};
@@ -22,7 +22,7 @@ use crate::original::next;
 use crate::pauses::errno_of;
 use crate::raw::set_errno;
 
-/// As long as weald's own look-ups may take.
+/// weald's own look-ups have the same limit.
 const LIMIT: Duration = Duration::from_secs(30);
 
 type Function = unsafe extern "C" fn(
@@ -34,18 +34,18 @@ type Function = unsafe extern "C" fn(
 
 static FLIGHTS: Flights<Question, Answer> = Flights::new();
 
-/// What is asked.
+/// A question for the resolver.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Question {
     node: Option<CString>,
     service: Option<CString>,
-    /// Flags, family, type and protocol: of the hints only numbers are used, as in C.
+    /// Flags, family, type and protocol. Only these numbers of the hints are used, as in C.
     hints: Option<[c_int; 4]>,
 }
 
 impl Question {
     /// # Safety
-    /// The arguments of `getaddrinfo`.
+    /// The arguments are those of `getaddrinfo`.
     unsafe fn new(node: *const c_char, service: *const c_char, hints: *const addrinfo) -> Self {
         let copy = |text: *const c_char| {
             // SAFETY: by contract it is null or a string.
@@ -82,12 +82,12 @@ impl Question {
                     lane_of(&node)
                 }
             }
-            // Nobody is asked.
+            // No name server is asked.
             _ => Lane::Local,
         }
     }
 
-    /// Asks libc; blocks the OS thread.
+    /// Asks libc. Blocks the OS thread.
     fn ask(&self, original: Function) -> Answer {
         let hints = self.hints.map(|[flags, family, socktype, protocol]| {
             // SAFETY: all zeros is a valid `addrinfo`.
@@ -116,7 +116,7 @@ impl Question {
     }
 }
 
-/// A list that `getaddrinfo` has made, and that nobody changes.
+/// A list that `getaddrinfo` has made. Nobody changes it.
 #[derive(Debug)]
 struct Answers(*mut addrinfo);
 
@@ -135,8 +135,8 @@ impl Drop for Answers {
 }
 
 impl Answers {
-    /// A list of the same, for one caller. It is made of the pieces that glibc's `freeaddrinfo` frees: each entry with its address
-    /// behind it, and its name. `None`: there is no memory.
+    /// Returns an equal list for one caller. It is made of the pieces that glibc's `freeaddrinfo` frees: each entry
+    /// with its address behind it, and its name. `None`: there is no memory.
     fn copy(&self) -> Option<Self> {
         let mut copy = Self(ptr::null_mut());
         let mut end: *mut *mut addrinfo = &raw mut copy.0;
@@ -144,8 +144,9 @@ impl Answers {
         // SAFETY: a list of `getaddrinfo` ends with null.
         while let Some(entry) = unsafe { next.as_ref() } {
             let length = entry.ai_addrlen as usize;
-            // SAFETY: the new entry has room for the record and so many bytes behind it; `end` points to the place that ends
-            // the copy. The copy is whole after each statement that may fail, so dropping it frees what there is.
+            // SAFETY: the new entry has room for the record and for that many bytes behind it; `end` points to the
+            // place that ends the copy. The copy is whole after each statement that may fail, so dropping it frees
+            // all of it.
             unsafe {
                 let new: *mut addrinfo = libc::malloc(size_of::<addrinfo>() + length).cast();
                 if new.is_null() {
@@ -175,7 +176,7 @@ impl Answers {
         Some(copy)
     }
 
-    /// For the caller, who frees it.
+    /// Returns the list for the caller, who frees it.
     fn into_raw(self) -> *mut addrinfo {
         let list = self.0;
         std::mem::forget(self);
@@ -183,7 +184,7 @@ impl Answers {
     }
 }
 
-/// What a look-up brought: the function's result, `errno`, the list.
+/// The result of a look-up: the function's result, `errno`, and the list.
 #[derive(Debug)]
 struct Answer {
     code: c_int,
@@ -222,7 +223,7 @@ pub(crate) unsafe extern "C" fn getaddrinfo(
     // SAFETY: by contract.
     let question = unsafe { Question::new(node, service, hints) };
     let (lane, until) = (question.lane(), deadline(LIMIT));
-    // Dropped at the end: who leaves early gives it up.
+    // The passenger is dropped at the end. A caller that leaves early gives the look-up up.
     let passenger = match FLIGHTS.board(question, lane, move |question| question.ask(original)) {
         Ok(passenger) => passenger,
         Err(error) => return error.raw_os_error().map_or(libc::EAI_AGAIN, fails_with),

@@ -1,12 +1,13 @@
-//! What waits inside libc or the kernel in a way that has no other: messages and semaphores of System V, signals, `system`.
-//! msgrcv(2), semop(2), sigwait(3), pause(2), system(3).
+//! Calls that wait inside libc or the kernel and have no form that does not wait: messages and semaphores of System
+//! V, signals, `system`. msgrcv(2), semop(2), sigwait(3), pause(2), system(3).
 //!
-//! Such a call keeps its OS thread, and says so: the worker goes on with another one at once, more of them than OS
-//! threads in reserve stop nobody else, and the limit of a `timeout` that passes meanwhile is told. No exception ends it.
+//! Such a call keeps its OS thread, and says so: the worker continues with another OS thread at once. If there are
+//! more such calls than OS threads in reserve, nobody else is stopped. If the limit of a `timeout` passes meanwhile,
+//! the `timeout` reports it. No exception ends the call.
 //!
-//! A message and a semaphore are tried first without waiting: who ends the waits of others must not need what those
-//! have (`blocking`'s permits). So a barrier is left to libc: its last call ends the others' waits, and nobody knows
-//! which one that is.
+//! A call for a message or a semaphore is first tried without waiting: a call that ends the waits of others must not
+//! need the permits that those hold (`blocking`'s permits). So barriers are left to libc: the last call ends the
+//! waits of the others, and nobody knows which call is the last.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use libc::{c_char, c_int, c_long, c_void, sembuf, siginfo_t, sigset_t, size_t, ssize_t, timespec};
@@ -20,10 +21,10 @@ use crate::raw::{self, error_of, sys};
 
 macro_rules! kept {
     ($($name:ident $as_c:literal ($($arg:ident: $type:ty),*);)*) => {$(
-        /// As the manual's page of that name.
+        /// See the manual's page of that name.
         ///
         /// # Safety
-        /// As there.
+        /// Those of the manual's page.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name($($arg: $type),*) -> c_int {
             original! { PLAIN: unsafe extern "C" fn($($type),*) -> c_int = $as_c; }
@@ -47,7 +48,8 @@ kept! {
     sigtimedwait c"sigtimedwait" (set: *const sigset_t, info: *mut siginfo_t, limit: *const timespec);
 }
 
-/// Makes a call that waits; for a patched caller tries first by one that does not, which fails with one of the errors if it would.
+/// Makes a call that waits. For a patched caller it first tries a call that does not wait and that fails with one of
+/// the errors if it would.
 fn tried(
     would_wait: &[c_int],
     attempt: impl FnOnce() -> isize,
@@ -66,7 +68,7 @@ fn tried(
 
 /// msgrcv(2).
 ///
-/// # Safety
+/// Those of msgrcv(2).
 /// As there.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn msgrcv(
@@ -88,7 +90,7 @@ unsafe extern "C" fn msgrcv(
 
 /// msgsnd(2).
 ///
-/// # Safety
+/// Those of msgsnd(2).
 /// As there.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn msgsnd(
@@ -107,10 +109,10 @@ unsafe extern "C" fn msgsnd(
     })
 }
 
-/// semtimedop(2). An operation that does not wait says `EAGAIN` too, and says it again.
+/// semtimedop(2). An operation that is not to wait says `EAGAIN` too, and says it again in the second call.
 ///
 /// # Safety
-/// As there.
+/// Those of semtimedop(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn semtimedop(
     set: c_int,
@@ -123,7 +125,7 @@ unsafe extern "C" fn semtimedop(
         |limit: *const timespec| unsafe { sys!(SYS_semtimedop, set, operations, count, limit) };
     // SAFETY: by contract it is null or valid.
     if unsafe { limit.as_ref() }.is_some_and(|limit| duration_of(*limit).is_none()) {
-        // An error, whether it would wait or not.
+        // The call is an error, whether it would wait or not.
         return raw::int(call(limit));
     }
     let zero = timespec {
@@ -140,7 +142,7 @@ unsafe extern "C" fn semtimedop(
 /// semop(2).
 ///
 /// # Safety
-/// As there.
+/// Those of semop(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn semop(set: c_int, operations: *mut sembuf, count: size_t) -> c_int {
     // SAFETY: by contract.

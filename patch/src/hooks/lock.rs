@@ -1,9 +1,10 @@
-//! Locks of files, and settings: `flock`, `fcntl`, `ioctl`. `fcntl` waits with `F_SETLKW` and `F_OFD_SETLKW`. flock(2), fcntl(2).
+//! Locks of files, and settings: `flock`, `fcntl`, `ioctl`. `fcntl` waits with `F_SETLKW` and `F_OFD_SETLKW`.
+//! flock(2), fcntl(2).
 //!
-//! They are tried without waiting, and again after pauses, since nothing tells when another process
-//! unlocks. What this process unlocks by these calls or by `close` ends the pauses at once. So those
-//! who wait hold no OS thread and no permit, and an exception ends the wait. The kernel does not see their waits, so
-//! `deadlock.rs` finds processes that wait for each other's `F_SETLKW`.
+//! They are tried without waiting, and again after pauses, because nothing tells when another process unlocks. If
+//! this process unlocks by these calls or by `close`, the pauses end at once. So a waiting call holds no OS thread
+//! and no permit, and an exception ends the wait. The kernel does not see the waits, so `deadlock.rs` finds processes
+//! that wait for each other's `F_SETLKW`.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -20,13 +21,13 @@ use crate::pauses::{Ended, Pauses, errno_of};
 use crate::raw::{self, error_of, sys};
 use crate::slot::SETTINGS;
 
-/// Those who wait for a lock of a file, whichever.
+/// The calls that wait for a lock of any file.
 static WAITERS: WaitQueue = WaitQueue::new();
-/// How many there are.
+/// How many calls wait.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Something was unlocked, perhaps. Pairs with the fence of `Counted`: either this call sees the waiter, or
-/// the waiter's next try sees the lock free.
+/// Wakes the waiters: something may have been unlocked. Pairs with the fence of `Counted`: either this call sees the
+/// waiter, or the waiter's next try sees that the lock is free.
 #[inline]
 pub(crate) fn unlocked() {
     fence(Ordering::SeqCst);
@@ -35,7 +36,7 @@ pub(crate) fn unlocked() {
     }
 }
 
-/// A waiter from before its last try to its end.
+/// Counts a waiter from before its last try to its end.
 struct Counted;
 
 impl Counted {
@@ -52,7 +53,7 @@ impl Drop for Counted {
     }
 }
 
-/// Tries until it is not "locked by another", or that would be never.
+/// Tries until the lock is not held by another, or until that would never happen.
 fn locked(attempt: impl Fn() -> isize, mut is_deadlock: impl FnMut() -> bool) -> isize {
     let is_others = |result| error_of(result) == Some(libc::EWOULDBLOCK);
     let first = attempt();
@@ -79,10 +80,11 @@ fn locked(attempt: impl Fn() -> isize, mut is_deadlock: impl FnMut() -> bool) ->
     }
 }
 
-/// The process that has what keeps this lock from being got. `None`: no process has, or another one than can be named.
+/// Returns the process that holds the lock that is in the way. `None`: no process does, or one that the kernel cannot
+/// name.
 ///
 /// # Safety
-/// The argument of an `fcntl` of locks, which the kernel has accepted.
+/// The argument is that of an `fcntl` for locks, and the kernel has accepted it.
 unsafe fn holder(fd: c_int, argument: c_ulong) -> Option<libc::pid_t> {
     let argument = usize::try_from(argument).ok()?;
     // SAFETY: by contract.
@@ -109,7 +111,7 @@ pub(crate) extern "C" fn flock(fd: c_int, operation: c_int) -> c_int {
     raw::int(locked(|| call(operation | libc::LOCK_NB), || false))
 }
 
-/// fcntl(2). The variadic function takes one word at most.
+/// fcntl(2). The variadic function takes at most one word.
 ///
 /// # Safety
 /// As fcntl(2).
@@ -125,7 +127,7 @@ pub(crate) unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: c_ulo
                 let holder = || unsafe { holder(fd, argument) };
                 locked(|| call(libc::F_SETLK), || watch.finds_deadlock(holder))
             } else {
-                // Of locks of open files the kernel finds no deadlocks either.
+                // The kernel does not find deadlocks of locks of open files either.
                 locked(|| call(libc::F_OFD_SETLK), || false)
             };
             unlocked();
@@ -148,7 +150,7 @@ pub(crate) unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: c_ulo
     }
 }
 
-/// ioctl(2): `FIONBIO` is another way to set `O_NONBLOCK`. The variadic function takes one word at most.
+/// ioctl(2). `FIONBIO` is another way to set `O_NONBLOCK`. The variadic function takes at most one word.
 ///
 /// # Safety
 /// As ioctl(2).
@@ -165,7 +167,7 @@ pub(crate) unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_u
     result
 }
 
-/// `F_GETOWN` as libc asks for it: the system call's own tells a group by what looks like an error.
+/// Makes `F_GETOWN` as libc does: the system call itself returns a group as a value that looks like an error.
 fn owner(fd: c_int) -> c_int {
     /// `struct f_owner_ex` of fcntl(2).
     #[repr(C)]
@@ -186,7 +188,7 @@ fn owner(fd: c_int) -> c_int {
     }
 }
 
-/// lockf(3), by the lock that it is made of.
+/// lockf(3), by the lock that it is based on.
 #[allow(clippy::cast_possible_truncation, reason = "small constants")]
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn lockf(fd: c_int, command: c_int, length: libc::off_t) -> c_int {

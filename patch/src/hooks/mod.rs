@@ -1,19 +1,21 @@
 //! The functions of libc that this crate defines in libc's place, a file for each kind.
 //!
-//! Each asks first who calls ([`on`]). If the caller is not patched, it makes the system call as libc
-//! would. Its signature is libc's to the letter.
+//! Each function first asks who calls it ([`on`]). If the caller is not patched, it makes the system call as libc
+//! would. Its signature is exactly libc's.
 //!
 //! To add a call:
-//! 1. Find out what it waits for. A descriptor: [`run`](mod@run) tries, waits and tries again, and needs a form of the call that does not
-//!    wait. Several descriptors: `crate::several`. Something that nothing tells of: `crate::pauses`. A lock or a condition in memory:
-//!    `crate::futex`. None of these: [`kept`] keeps the OS thread, and says so.
-//! 2. Define it in the file of its kind, `#[unsafe(no_mangle)]`, with the signature of the manual's page. What libc does is found by
-//!    `crate::original`, or it is a system call (`crate::raw`).
-//! 3. What is an error on an OS thread is the same error here, at once: look before it waits.
-//! 4. An exception that is pending ends it with an error, or the table in the documentation of the crate says that it does not.
-//! 5. Other names of it in libc (`__read_chk`, `__poll`) go to [`twins`].
-//! 6. Tests: `patch/tests/edges.rs` (errors, as on an OS thread), `patch/tests/quiet_waits.rs` (it waits without the processor),
-//!    and a row of that table.
+//! 1. Find out what the call waits for. A descriptor: [`run`](mod@run) tries, waits and tries again, and needs a form
+//!    of the call that does not wait. Several descriptors: `crate::several`. Something without events:
+//!    `crate::pauses`. A lock or a condition in memory: `crate::futex`. None of these: [`kept`] keeps the OS thread,
+//!    and says so.
+//! 2. Define the call in the file of its kind, `#[unsafe(no_mangle)]`, with the signature of the manual's page.
+//!    `crate::original` finds libc's function, or the call is a system call (`crate::raw`).
+//! 3. An error on an OS thread must be the same error here, at once: look before it waits.
+//! 4. A pending exception ends the call with an error, or the table in the documentation of the crate says that it
+//!    does not.
+//! 5. Other names of the call in libc (`__read_chk`, `__poll`) go to [`twins`].
+//! 6. Tests: `patch/tests/edges.rs` (errors, as on an OS thread), `patch/tests/quiet_waits.rs` (it waits without
+//!    using the processor), and a row of that table.
 
 use weald_scheduler::patch;
 
@@ -27,6 +29,7 @@ mod getaddrinfo;
 mod kept;
 mod limit;
 pub(crate) mod lock;
+mod offset;
 pub(crate) mod open;
 mod patience;
 pub(crate) mod poll;
@@ -45,7 +48,7 @@ pub(crate) mod threads;
 mod transfer;
 mod twins;
 
-/// The caller is a green thread whose calls of this kind are patched.
+/// Tells if the caller is a green thread whose calls of this kind are patched.
 #[inline]
 pub(crate) fn on(kind: Kind) -> bool {
     patch::caller() & kind.bit() != 0

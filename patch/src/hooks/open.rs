@@ -1,8 +1,8 @@
 //! `open` of a FIFO, which waits for the other side. fifo(7), open(2).
 //!
-//! Who writes waits until `open` with `O_NONBLOCK` finds a reader. Who reads opens at once, so that a
-//! writer finds it, and then looks whether one has come; tee(2) tells without taking anything. Nothing
-//! tells of either, so they try again after pauses.
+//! A writer waits until `open` with `O_NONBLOCK` finds a reader. A reader opens at once, so that a writer finds it,
+//! and then looks if one has come; tee(2) tells that without taking anything. No event tells of either, so both try
+//! again after pauses.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -18,7 +18,7 @@ use crate::pauses::{Ended, Pauses, errno_of};
 use crate::raw::{self, error_of, sys};
 use crate::slot::close_own;
 
-/// The path leads to a FIFO.
+/// Tells if the path leads to a FIFO.
 ///
 /// # Safety
 /// As openat(2).
@@ -30,7 +30,7 @@ unsafe fn is_fifo(folder: c_int, path: *const c_char) -> bool {
     answer == 0 && status.st_mode & libc::S_IFMT == libc::S_IFIFO
 }
 
-/// A pipe of our own: what tee(2) copies goes there and is thrown away.
+/// A pipe of weald's own. tee(2) copies into it, and the copy is thrown away.
 struct Bin([RawFd; 2]);
 
 impl Bin {
@@ -51,17 +51,17 @@ impl Drop for Bin {
     }
 }
 
-/// A writer has opened the FIFO since it was opened here.
+/// Tells if a writer has opened the FIFO after it was opened here.
 fn has_writer(fd: RawFd, bin: &Bin) -> bool {
     if ask::events_now(fd, libc::POLLIN) != 0 {
         return true;
     }
-    // SAFETY: no pointers. It says 0 if there is no writer, `EAGAIN` if there is one.
+    // SAFETY: no pointers. The call returns 0 if there is no writer, and `EAGAIN` if there is one.
     let copied = unsafe { sys!(SYS_tee, fd, bin.0[1], 1, libc::SPLICE_F_NONBLOCK) };
     copied != 0
 }
 
-/// `openat` of a FIFO by a patched caller.
+/// Makes `openat` of a FIFO for a patched caller.
 ///
 /// # Safety
 /// As openat(2).
@@ -73,7 +73,7 @@ unsafe fn open_fifo(
     plain: impl FnOnce() -> isize,
 ) -> isize {
     let quick = flags | libc::O_NONBLOCK;
-    // With `O_CREAT` a file is created if the FIFO has gone meanwhile.
+    // With `O_CREAT` this makes a file if the FIFO has gone meanwhile.
     // SAFETY: by contract.
     let attempt = || unsafe { sys!(SYS_openat, folder, path, quick, mode) };
     let mut pauses = Pauses::default();
@@ -114,10 +114,10 @@ unsafe fn open_fifo(
     blocking(opened)
 }
 
-/// openat(2). The variadic function takes a mode at most.
+/// openat(2). The variadic function takes at most a mode.
 ///
 /// # Safety
-/// As there.
+/// Those of openat(2).
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn openat(
     folder: c_int,
@@ -140,10 +140,10 @@ pub(crate) unsafe extern "C" fn openat(
     raw::int(unsafe { open_fifo(folder, path, flags, mode, plain) })
 }
 
-/// open(2). The variadic function takes a mode at most.
+/// open(2). The variadic function takes at most a mode.
 ///
 /// # Safety
-/// As there.
+/// Those of open(2).
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     // SAFETY: by contract.

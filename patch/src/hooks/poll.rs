@@ -1,6 +1,7 @@
-//! `poll`: several descriptors, in a list. poll(2).
+//! `poll` of several descriptors in a list. poll(2).
 //!
-//! The call is tried without waiting. Who closes one of the descriptors while it waits says so: `poll` then tells `POLLNVAL` of it.
+//! The call is tried without waiting. A thread that closes one of the descriptors meanwhile tells the wait, and
+//! `poll` returns `POLLNVAL` for the descriptor.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
@@ -25,7 +26,7 @@ const ZERO: timespec = timespec {
     tv_nsec: 0,
 };
 
-/// `ppoll` without waiting.
+/// Makes `ppoll` without waiting.
 ///
 /// # Safety
 /// As poll(2).
@@ -44,7 +45,7 @@ unsafe fn look(fds: *mut pollfd, count: nfds_t) -> isize {
     }
 }
 
-/// Tells of those that were closed, as poll(2) does, and of the others what they are.
+/// Fills in the closed descriptors as poll(2) does, and the others with what they are.
 fn tell_closed(fds: &mut [pollfd], any: Option<&WaitForAny>) -> isize {
     let is_closed = |fd: RawFd| fd >= 0 && any.is_none_or(|any| any.is_closed(fd));
     let mut others: Vec<pollfd> = fds
@@ -67,19 +68,19 @@ fn tell_closed(fds: &mut [pollfd], any: Option<&WaitForAny>) -> isize {
     ready
 }
 
-/// Nothing is waited for but the output of children.
+/// Tells if the call waits only for the output of children.
 fn is_firm(fds: &[pollfd]) -> bool {
     let mut fds = fds.iter().filter(|one| one.fd >= 0).peekable();
     fds.peek().is_some()
         && fds.all(|one| one.events & libc::POLLOUT == 0 && firm::is_firm(one.fd, Direction::Read))
 }
 
-/// What `poll` does for a patched caller.
+/// Makes `poll` for a patched caller.
 ///
 /// # Safety
 /// As poll(2).
 unsafe fn green_poll(fds: *mut pollfd, count: nfds_t, deadline: Option<Instant>) -> isize {
-    // The kernel says what is wrong with an array or a count.
+    // The kernel finds faults of the array and the count.
     // SAFETY: by contract.
     let first = unsafe { look(fds, count) };
     if first < 0 {
@@ -129,7 +130,7 @@ unsafe fn green_poll(fds: *mut pollfd, count: nfds_t, deadline: Option<Instant>)
                 if ready != 0 {
                     return ready;
                 }
-                // It was closed when this wait began, and another file has the number by now.
+                // A number was closed when this wait began, and another file has the number by now.
                 any = None;
                 continue;
             }
@@ -143,7 +144,7 @@ unsafe fn green_poll(fds: *mut pollfd, count: nfds_t, deadline: Option<Instant>)
             Some(any) => any.attempt(look),
             None => look(),
         };
-        // What was looked at may be the next file with the number.
+        // The look may have seen the next file with the number.
         if ready == failed(libc::EBADF) || any.as_ref().is_some_and(WaitForAny::is_any_closed) {
             let ready = tell_closed(fds, any.as_ref());
             if ready != 0 {
@@ -177,7 +178,7 @@ unsafe fn plain_poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> isize {
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {
     if !on(Kind::Select) || timeout == 0 {
-        // SAFETY: by contract. What libc calls: `ppoll` is some 50 ns slower.
+        // SAFETY: by contract. libc makes this system call too: `ppoll` is some 50 ns slower.
         #[cfg(target_arch = "x86_64")]
         return raw::int(unsafe { sys!(SYS_poll, fds, count, timeout) });
         // SAFETY: by contract.
@@ -200,7 +201,7 @@ pub(crate) unsafe extern "C" fn ppoll(
     timeout: *const timespec,
     mask: *const sigset_t,
 ) -> c_int {
-    // The kernel's call writes the rest of the limit, libc's does not.
+    // The kernel's call writes the rest of the limit; libc's does not.
     // SAFETY: by contract it is null or valid.
     let limit = unsafe { timeout.as_ref() }.copied();
     let plain = || {
@@ -240,7 +241,7 @@ mod tests {
     use crate::hooks::select::select;
     use crate::slot::slot;
 
-    /// Both wait for two numbers to be readable, and say of which one they are told.
+    /// `poll` and `select` both wait until one of two numbers is readable, and tell which one.
     fn polled(numbers: [RawFd; 2]) -> [bool; 2] {
         let mut fds = numbers.map(|fd| pollfd {
             fd,
@@ -313,7 +314,7 @@ mod tests {
             // SAFETY: one entry.
             (unsafe { poll(&raw mut one, 1, -1) }, one.revents)
         });
-        // It has an epoll instance of its own, as weald's own socket has the registration.
+        // The wait has an epoll instance of its own, because weald's own socket has the registration.
         while watched.load(Ordering::Relaxed) == 0 {
             std::thread::yield_now();
         }

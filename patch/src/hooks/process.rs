@@ -1,8 +1,7 @@
 //! Waiting for child processes. waitpid(2), waitid(2), wait(2), wait3(2).
 //!
-//! One child is waited for by its pidfd (pidfd_open(2)), which is readable when the child has ended.
-//! Nothing tells of any child, of a group, or of a child that stops: these calls are tried again after
-//! pauses.
+//! A call for one child waits for the child's pidfd (pidfd_open(2)), which is readable when the child has ended. No
+//! event tells of any child, of a group, or of a child that stops: these calls are tried again after pauses.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
@@ -39,7 +38,7 @@ impl Drop for Pidfd {
     }
 }
 
-/// `attempt` does not wait and says 0 while the child runs; `plain` waits.
+/// Waits for a child. `attempt` does not wait and returns 0 while the child runs; `plain` waits.
 fn for_child(pid: pid_t, attempt: impl Fn() -> isize, plain: impl FnOnce() -> isize) -> isize {
     let first = attempt();
     if first != 0 {
@@ -55,7 +54,7 @@ fn for_child(pid: pid_t, attempt: impl Fn() -> isize, plain: impl FnOnce() -> is
     by_descriptor(pidfd.0, attempt, plain)
 }
 
-/// As `for_child`, with a pidfd.
+/// Waits as `for_child` does, with a pidfd.
 fn by_descriptor(fd: RawFd, attempt: impl Fn() -> isize, plain: impl FnOnce() -> isize) -> isize {
     let mut wait = Wait::new(fd, Direction::Read);
     loop {
@@ -72,7 +71,7 @@ fn by_descriptor(fd: RawFd, attempt: impl Fn() -> isize, plain: impl FnOnce() ->
     }
 }
 
-/// As `for_child`, of what has no descriptor.
+/// Waits as `for_child` does, for children without a descriptor.
 fn for_any(attempt: impl Fn() -> isize) -> isize {
     let mut pauses = Pauses::default();
     loop {
@@ -163,7 +162,7 @@ pub(crate) unsafe extern "C" fn waitid(
     if !on(Kind::Process) || options & libc::WNOHANG != 0 {
         return raw::int(call(info, options));
     }
-    // Without waiting the call succeeds in any case; whether there is a child its record tells.
+    // Without waiting the call always succeeds. Its record tells if there is a child.
     // SAFETY: all zeros is a valid record.
     let mut own: siginfo_t = unsafe { std::mem::zeroed() };
     let place = if info.is_null() { &raw mut own } else { info };

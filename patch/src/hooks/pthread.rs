@@ -1,9 +1,9 @@
-//! Read-write locks and condition variables of libc, of which C++'s are made. pthread_rwlock_rdlock(3),
+//! libc's read-write locks and condition variables, which C++ uses too. pthread_rwlock_rdlock(3),
 //! pthread_cond_wait(3).
 //!
-//! libc's own data stay as libc keeps them, so OS threads and green threads share a lock. A green thread
-//! tries; while another has it, it waits in a table of ours (`futex.rs`), by the lock's address. Whoever
-//! unlocks, on a green or an OS thread, unlocks by libc's function and then wakes one from the table.
+//! libc keeps its own data as ever, so OS threads and green threads can share a lock. A green thread tries; while
+//! another thread has the lock, it waits in a table of weald's (`futex.rs`), by the lock's address. A thread that
+//! unlocks, green or not, unlocks by libc's function and then wakes a waiter from the table.
 //!
 //! | kind of lock                                   | a patched green thread that must wait     |
 //! |------------------------------------------------|-------------------------------------------|
@@ -16,19 +16,19 @@
 //! | or is shared by processes                      |                                           |
 //! | mutex                                          | is libc's: nothing is defined here        |
 //!
-//! Mutexes are left to libc, because allocators are made of them (jemalloc's arenas). The scheduler
-//! allocates under locks of its own: a hook that woke a green thread there, or that suspended one with an
-//! arena's lock, would wait for itself. So a mutex that another has blocks the OS thread, and the monitor
-//! gives the worker to another OS thread.
+//! Mutexes are left to libc, because allocators use them (jemalloc's arenas). The scheduler allocates under locks of
+//! its own. If a hook woke a green thread there, or suspended one that holds an arena's lock, it would wait for
+//! itself. So a mutex that another thread has blocks the OS thread, and the monitor gives the worker to another OS
+//! thread.
 //!
-//! A condition variable: who waits enters the table, then unlocks the mutex. `signal` and `broadcast` wake
-//! from the table and those of libc. So `signal` may wake one of each, which POSIX allows. Who is woken
-//! takes the mutex back by libc's function.
+//! Condition variables: a waiter enters the table, then unlocks the mutex. `signal` and `broadcast` wake waiters from
+//! the table and those of libc. So `signal` may wake one of each, which POSIX allows. A waiter that was woken takes
+//! the mutex back by libc's function.
 //!
-//! Who unlocks a read-write lock in the middle of the scheduler wakes nobody. So a green thread that waits
-//! for one also looks again after pauses ([`Net`]).
+//! A thread that unlocks a read-write lock in the middle of the scheduler wakes nobody. So a green thread that waits
+//! for such a lock also looks again after pauses ([`Net`]).
 //!
-//! An exception does not end such a wait: nobody looks for an error of `pthread_rwlock_rdlock`.
+//! An exception does not end such a wait: no caller expects an error of `pthread_rwlock_rdlock`.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::mem::MaybeUninit;
@@ -47,7 +47,7 @@ use crate::hooks::records::{clock_of, word_at, words_of};
 use crate::hooks::sync::{BUCKETS, deadline, is_moment, list_in};
 use crate::original::original;
 
-/// Lists; as many as for futexes.
+/// Lists, as many as for futexes.
 static LOCKS: [Bucket; BUCKETS] = [const { Bucket::new() }; BUCKETS];
 static CONDITIONS: [Bucket; BUCKETS] = [const { Bucket::new() }; BUCKETS];
 
@@ -61,14 +61,14 @@ fn waiters_of(condition: *const pthread_cond_t) -> &'static Bucket {
 
 #[inline]
 fn wake(list: &'static Bucket, word: *const AtomicU32, limit: usize) {
-    // In the middle of the scheduler nobody is woken: `Net` is for that.
+    // In the middle of the scheduler nobody is woken. `Net` covers that.
     if list.has_waiters() && patch::may_wake() {
         let _bypass = Bypass::enter();
         list.wake(word, limit, u32::MAX);
     }
 }
 
-/// How long a green thread waits before it looks at a lock again that nobody has told it of.
+/// How long a green thread waits before it looks at a lock again, if nobody has told it of the lock.
 struct Net(Duration);
 
 impl Net {
@@ -82,8 +82,8 @@ impl Net {
     }
 }
 
-/// Tries until the lock is got (0), fails for another reason than that another has it, or the deadline has
-/// passed. If it is always beaten it waits by `plain`, the whole call as libc makes it.
+/// Tries until it has the lock (0), until it fails for another reason than that the lock is held, or until the
+/// deadline has passed. If it always loses the lock to others, it waits by `plain`, libc's whole call.
 fn wait_for<T>(
     lock: *const T,
     until: Option<Instant>,
@@ -102,7 +102,7 @@ fn wait_for<T>(
             return result;
         }
         if until.is_some_and(|until| Instant::now() >= until) {
-            // Whoever woke this thread meant it to try.
+            // The thread that woke this one meant it to try.
             result = attempt();
             return if result == libc::EBUSY {
                 libc::ETIMEDOUT
@@ -113,7 +113,7 @@ fn wait_for<T>(
         if patience.is_over(waited) {
             match patience::queue(lock, plain) {
                 Ok(result) => {
-                    // What this one has got, a reader's lock, others may have too.
+                    // This thread may have got a reader's lock, which others can have too.
                     wake(list_of(lock), lock.cast(), usize::MAX);
                     return result;
                 }
@@ -123,10 +123,10 @@ fn wait_for<T>(
     }
 }
 
-/// An absolute limit of POSIX. `Err`: it is none, or by a clock that libc had better watch.
+/// Returns an absolute limit of POSIX. `Err`: it is not valid, or its clock is one that only libc can watch.
 ///
 /// # Safety
-/// Null or valid.
+/// The pointer is null or valid.
 unsafe fn limit_of(limit: *const timespec, clock: clockid_t) -> Result<Option<Instant>, ()> {
     // SAFETY: by contract.
     let limit = unsafe { limit.as_ref() }.copied();
@@ -137,18 +137,18 @@ unsafe fn limit_of(limit: *const timespec, clock: clockid_t) -> Result<Option<In
     }
 }
 
-/// The mutex's kind, counted in words: it stands where the static initialisers of C programs put it.
+/// Where the mutex's kind is, counted in words. The static initialisers of C programs put it there.
 #[cfg(target_pointer_width = "64")]
 const KIND_AT: usize = 4;
 
-/// A green thread may give it up for a wait in our table.
+/// Tells if a green thread may give the mutex up for a wait in weald's table.
 ///
 /// # Safety
-/// The mutex is one.
+/// The pointer is to a mutex.
 unsafe fn is_plain(mutex: *const pthread_mutex_t) -> bool {
     // SAFETY: inside of the mutex.
     let kind = unsafe { word_at(mutex, KIND_AT) };
-    // The bits above say whether locks may be elided.
+    // The higher bits tell if locks may be elided.
     let kind = kind & 0xff;
     kind == libc::PTHREAD_MUTEX_NORMAL.cast_unsigned()
         || kind == libc::PTHREAD_MUTEX_RECURSIVE.cast_unsigned()
@@ -178,19 +178,19 @@ original! {
     COND_BROADCAST: OfCondition = c"pthread_cond_broadcast", COND_VERSION;
 }
 
-/// Since when glibc's condition variables are what they are; the older ones have the same names.
+/// The version since which glibc's condition variables are as they are. Older ones have the same names.
 #[cfg(target_arch = "x86_64")]
 const COND_VERSION: &std::ffi::CStr = c"GLIBC_2.3.2";
 #[cfg(target_arch = "aarch64")]
 const COND_VERSION: &std::ffi::CStr = c"GLIBC_2.17";
 
-/// A short time of a lock: a holder that runs has unlocked by then, without a suspension.
+/// How often a lock is tried in a row: a holder that runs has unlocked by then, without a suspension.
 const SPINS: usize = 64;
 
 /// Locks a mutex: tries some times, then waits on the OS thread.
 ///
 /// # Safety
-/// The mutex is one.
+/// The pointer is to a mutex.
 unsafe fn lock(mutex: Mutex) -> c_int {
     for _ in 0..SPINS {
         // SAFETY: by contract.
@@ -204,10 +204,10 @@ unsafe fn lock(mutex: Mutex) -> c_int {
     unsafe { libc::pthread_mutex_lock(mutex) }
 }
 
-/// A read-write lock locked by whoever calls; `attempt` tries, `plain` waits on the OS thread.
+/// Locks a read-write lock for any caller. `attempt` tries, `plain` waits on the OS thread.
 ///
 /// # Safety
-/// The lock is one.
+/// The pointer is to a lock.
 unsafe fn rwlock_by(
     lock: RwLock,
     until: impl FnOnce() -> Result<Option<Instant>, ()>,
@@ -224,7 +224,7 @@ unsafe fn rwlock_by(
     if first != libc::EBUSY {
         return first;
     }
-    // Only a call that would wait says `EDEADLK`. The limit has passed, so this one does not wait.
+    // Only a call that would wait returns `EDEADLK`. This call has a limit that has passed, so it does not wait.
     let past = timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -241,12 +241,12 @@ unsafe fn rwlock_by(
     }
 }
 
-/// Processes do not share the lock.
+/// Tells if the lock is not shared by processes.
 ///
 /// # Safety
-/// The lock is one.
+/// The pointer is to a lock.
 unsafe fn is_private(lock: *const pthread_rwlock_t) -> bool {
-    /// Where a lock that processes share differs from one that they do not; it stands nowhere.
+    /// Where a shared lock differs from a private one. No header tells.
     static AT: OnceLock<Option<usize>> = OnceLock::new();
     let at = *AT.get_or_init(|| {
         // SAFETY: locks of our own, made and destroyed as POSIX says.
@@ -274,10 +274,10 @@ unsafe fn is_private(lock: *const pthread_rwlock_t) -> bool {
 macro_rules! rwlock {
     ($($name:ident $as_c:literal, $timed:ident, $clock:ident $clock_c:literal
         by $attempt:ident, $timed_of:ident;)*) => {$(
-        /// pthread_rwlock_rdlock(3) and its like.
+        /// pthread_rwlock_rdlock(3) and similar calls.
         ///
         /// # Safety
-        /// As there.
+        /// Those of the manual's page.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name(lock: RwLock) -> c_int {
             original! { PLAIN: OfRwLock = $as_c; }
@@ -287,10 +287,10 @@ macro_rules! rwlock {
             unsafe { rwlock_by(lock, || Ok(None), libc::$attempt, $timed_of.get(), plain) }
         }
 
-        /// pthread_rwlock_timedrdlock(3) and its like.
+        /// pthread_rwlock_timedrdlock(3) and similar calls.
         ///
         /// # Safety
-        /// As there.
+        /// Those of the manual's page.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $timed(lock: RwLock, limit: *const timespec) -> c_int {
             // SAFETY: by contract.
@@ -305,10 +305,10 @@ macro_rules! rwlock {
             unsafe { rwlock_by(lock, until, libc::$attempt, $timed_of.get(), plain) }
         }
 
-        /// pthread_rwlock_clockrdlock(3) and its like.
+        /// pthread_rwlock_clockrdlock(3) and similar calls.
         ///
         /// # Safety
-        /// As there.
+        /// Those of the manual's page.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $clock(
             lock: RwLock,
@@ -345,20 +345,20 @@ rwlock! {
 /// pthread_rwlock_unlock(3).
 ///
 /// # Safety
-/// As there.
+/// Those of pthread_rwlock_unlock(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_rwlock_unlock(lock: RwLock) -> c_int {
     // SAFETY: by contract.
     let result = unsafe { RWLOCK_UNLOCK.get()(lock) };
-    // Readers may all go on, and of writers the first to try.
+    // All readers may go on, and the writer that tries first.
     wake(list_of(lock), lock.cast(), usize::MAX);
     result
 }
 
-/// A wait for a condition variable by whoever calls; `plain` waits on the OS thread.
+/// Waits for a condition variable for any caller. `plain` waits on the OS thread.
 ///
 /// # Safety
-/// Both are what they are called, and the caller has the mutex.
+/// The pointers are to a condition variable and a mutex, and the caller has the mutex.
 unsafe fn wait_by(
     condition: Condition,
     mutex: Mutex,
@@ -401,7 +401,7 @@ unsafe fn wait_by(
 /// pthread_cond_wait(3).
 ///
 /// # Safety
-/// As there.
+/// Those of pthread_cond_wait(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_cond_wait(condition: Condition, mutex: Mutex) -> c_int {
     // SAFETY: by contract.
@@ -411,7 +411,7 @@ unsafe extern "C" fn pthread_cond_wait(condition: Condition, mutex: Mutex) -> c_
 /// pthread_cond_timedwait(3).
 ///
 /// # Safety
-/// As there.
+/// Those of pthread_cond_timedwait(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_cond_timedwait(
     condition: Condition,
@@ -429,7 +429,7 @@ unsafe extern "C" fn pthread_cond_timedwait(
 /// pthread_cond_clockwait(3).
 ///
 /// # Safety
-/// As there.
+/// Those of pthread_cond_clockwait(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_cond_clockwait(
     condition: Condition,
@@ -448,7 +448,7 @@ unsafe extern "C" fn pthread_cond_clockwait(
 /// pthread_cond_signal(3).
 ///
 /// # Safety
-/// As there.
+/// Those of pthread_cond_signal(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_cond_signal(condition: Condition) -> c_int {
     // SAFETY: by contract.
@@ -460,7 +460,7 @@ unsafe extern "C" fn pthread_cond_signal(condition: Condition) -> c_int {
 /// pthread_cond_broadcast(3).
 ///
 /// # Safety
-/// As there.
+/// Those of pthread_cond_broadcast(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_cond_broadcast(condition: Condition) -> c_int {
     // SAFETY: by contract.

@@ -1,7 +1,7 @@
-//! `recv` and its kin: recv(2), recvmmsg(2).
+//! `recv` and similar calls: recv(2), recvmmsg(2).
 //!
-//! `MSG_DONTWAIT` makes one call not wait, whatever `O_NONBLOCK` says, so the flag of the open file,
-//! which every duplicate sees, is never touched.
+//! `MSG_DONTWAIT` makes one call not wait, whatever `O_NONBLOCK` says. So the flag of the open file, which every
+//! duplicate sees, is never touched.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
@@ -67,7 +67,7 @@ pub(crate) unsafe extern "C" fn recvfrom(
         );
         match usize::try_from(got) {
             Ok(more) => done += more,
-            // What has come before the error is returned, the error with the next call.
+            // The call returns the bytes that came before the error; the next call returns the error.
             Err(_) if done > 0 => return done.cast_signed(),
             Err(_) => return raw::result(got),
         }
@@ -77,7 +77,7 @@ pub(crate) unsafe extern "C" fn recvfrom(
     }
 }
 
-/// How many bytes a call of a blocking stream waits for; 1 of all else.
+/// Returns how many bytes a call of a blocking stream waits for; 1 for all else.
 fn least(fd: RawFd, len: size_t, flags: c_int) -> usize {
     let whole = flags & libc::MSG_WAITALL != 0;
     if !whole && !has_low_water() {
@@ -93,8 +93,8 @@ fn least(fd: RawFd, len: size_t, flags: c_int) -> usize {
     mark.unwrap_or(1).clamp(1, len.max(1))
 }
 
-/// Waits until so many bytes can be looked at at once. The kernel says "readable" from the first one, so
-/// it is tried after pauses.
+/// Waits until that many bytes can be looked at at once. The kernel tells "readable" from the first byte on, so the
+/// call is tried after pauses.
 fn peek(
     fd: RawFd,
     len: size_t,
@@ -112,7 +112,7 @@ fn peek(
         }
         let events = ask::events_now(fd, libc::POLLRDHUP);
         if events & (libc::POLLRDHUP | libc::POLLHUP) != 0 {
-            // No more will come.
+            // No more bytes will come.
             return call(flags & !libc::MSG_WAITALL | libc::MSG_DONTWAIT);
         }
         match pauses.wait(None, wait.deadline()) {
@@ -161,7 +161,7 @@ pub(crate) unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_in
     if let Some(error) = cancelled() {
         return raw::result(error);
     }
-    // SAFETY: by contract; a header that is none is for the kernel to tell.
+    // SAFETY: by contract. If the header is not valid, the kernel tells.
     let Some(header) = (unsafe { msg.as_ref() }).copied() else {
         return raw::result(call(flags));
     };
@@ -177,7 +177,7 @@ pub(crate) unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_in
         return raw::result(peek(fd, all, least, call, flags));
     }
     if least > 1 && !header.msg_control.is_null() {
-        // Not to be put together from parts with control data in between.
+        // Parts with control data in between cannot be put together.
         return raw::result(hand_over_for_long(|| call(flags)));
     }
     let mut wait = Wait::new(fd, Direction::Read);
@@ -244,7 +244,7 @@ pub(crate) unsafe extern "C" fn recvmmsg(
     if let Some(error) = cancelled() {
         return raw::int(error);
     }
-    // The kernel looks at this limit after each message and at no other time: recvmmsg(2), "Bugs".
+    // The kernel looks at this limit only after each message: recvmmsg(2), "Bugs".
     // SAFETY: by contract it is null or valid.
     let until = match unsafe { limit.as_ref() }.map(|limit| duration_of(*limit)) {
         Some(None) => return raw::int(call(0, flags, limit)),

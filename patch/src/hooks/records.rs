@@ -1,4 +1,4 @@
-//! What libc's records of locks and condition variables say. glibc's layout is no promise, so it is found by trying.
+//! What libc's records of locks and condition variables hold. glibc promises no layout, so it is found by trying.
 #![allow(unsafe_code, reason = "records of libc")]
 
 use std::mem::MaybeUninit;
@@ -10,28 +10,28 @@ use weald_scheduler::patch::Bypass;
 
 type Condition = *mut pthread_cond_t;
 
-/// The words of a value of libc's that `make` makes.
+/// Returns the words of a value of libc's that `make` makes.
 ///
 /// # Safety
-/// `make` initialises it, and it needs no end.
+/// `make` initialises the value, and the value needs no end.
 pub(super) unsafe fn words_of<T>(make: impl FnOnce(*mut T)) -> Vec<u32> {
     let mut value: MaybeUninit<T> = MaybeUninit::zeroed();
     make(value.as_mut_ptr());
     (0..size_of::<T>() / 4)
-        // SAFETY: all of it has been zeroed or written.
+        // SAFETY: all of the value has been zeroed or written.
         .map(|at| unsafe { word_at(value.as_ptr(), at) })
         .collect()
 }
 
 /// # Safety
-/// The value has so many words, of which libc may change any meanwhile.
+/// The value has that many words. libc may change any of them meanwhile.
 pub(super) unsafe fn word_at<T>(value: *const T, at: usize) -> u32 {
     // SAFETY: by contract; values of libc are aligned to words.
     unsafe { (*value.cast::<AtomicU32>().add(at)).load(Ordering::Relaxed) }
 }
 
-/// What a condition variable's record says of it: where its flags are, and what they mean. glibc has moved
-/// them, so they are found by trying.
+/// Where a condition variable's record has its flags, and what they mean. glibc has moved them before, so they are
+/// found by trying.
 struct Flags {
     at: usize,
     monotonic: u32,
@@ -39,7 +39,7 @@ struct Flags {
 }
 
 impl Flags {
-    /// `None`: it is another libc.
+    /// Returns `None` for another libc.
     fn get() -> Option<&'static Self> {
         static FLAGS: OnceLock<Option<Flags>> = OnceLock::new();
         let find = || {
@@ -80,10 +80,10 @@ impl Flags {
     }
 }
 
-/// The clock of a condition variable's limits. `None`: processes share it, or nothing is known of it.
+/// Returns the clock of a condition variable's limits. `None`: processes share it, or nothing is known of it.
 ///
 /// # Safety
-/// The condition variable is one.
+/// The pointer is to a condition variable.
 pub(super) unsafe fn clock_of(condition: *const pthread_cond_t) -> Option<clockid_t> {
     let flags = Flags::get()?;
     // SAFETY: the place was found in a value of the same type.

@@ -16,19 +16,19 @@ pub(crate) const UNSUPPORTED: isize = -(libc::EOPNOTSUPP as isize);
 
 pub(crate) const INVALID: isize = -(libc::EINVAL as isize);
 
-/// An `errno` as a system call returns it.
+/// Returns an `errno` in the form of a system call's result.
 pub(crate) fn failed(errno: i32) -> isize {
     -(errno as isize)
 }
 
-/// The error of a call that an exception ends before it began.
+/// Returns the error of a call that an exception ends before it began.
 pub(crate) fn cancelled() -> Option<isize> {
     patch::pending().map(|pending| failed(errno_of(pending)))
 }
 
-/// A call that blocks: `attempt` does not wait and says `EAGAIN`; `plain` waits on the OS thread,
-/// for what cannot be waited for otherwise. It may be one of several that make up a call of the user's, with one
-/// `wait`; zero then also says that there is no more to come.
+/// Makes a call that blocks. `attempt` does not wait and says `EAGAIN`. `plain` waits on the OS thread, for what
+/// cannot be waited for otherwise. The call may be one of several that make up a call of the user's, with one `wait`.
+/// Then zero also means that no more will come.
 pub(crate) fn run(
     wait: &mut Wait,
     mut attempt: impl FnMut() -> isize,
@@ -59,7 +59,7 @@ pub(crate) fn run(
     }
 }
 
-/// Makes a call that blocks the OS thread; the worker goes on elsewhere if files are patched.
+/// Makes a call that blocks the OS thread. If files are patched, the worker continues on another OS thread.
 pub(crate) fn hand_over(plain: impl FnOnce() -> isize) -> isize {
     if on(Kind::Files) {
         patch::blocking_quietly(plain)
@@ -68,7 +68,7 @@ pub(crate) fn hand_over(plain: impl FnOnce() -> isize) -> isize {
     }
 }
 
-/// As [`hand_over`], for a call that may last until another green thread has done something.
+/// Makes a call as [`hand_over`] does, which may last until another green thread has done something.
 pub(crate) fn hand_over_for_long(plain: impl FnOnce() -> isize) -> isize {
     if on(Kind::Files) {
         patch::blocking_until_others_act(plain)
@@ -77,9 +77,9 @@ pub(crate) fn hand_over_for_long(plain: impl FnOnce() -> isize) -> isize {
     }
 }
 
-/// As [`hand_over`], for a call that is ready, but that may last until others act all the same, as there is less room than it needs or
-/// another thread is quicker. It holds the permits of those that last, and never waits for one: what is ready may be what others
-/// wait for.
+/// Makes a call as [`hand_over`] does, which is ready. It may still last until others act: there may be less room
+/// than it needs, or another thread may be quicker. It holds a permit of such calls, but never waits for one, because
+/// others may be waiting for this call.
 pub(crate) fn hand_over_what_is_ready(plain: impl FnOnce() -> isize) -> isize {
     if !on(Kind::Files) {
         return plain();
@@ -111,7 +111,7 @@ pub(crate) fn run_plain(wait: &mut Wait, plain: impl FnOnce() -> isize) -> isize
     hand_over_what_is_ready(|| wait.unless_closed(plain))
 }
 
-/// What is left of a vector when so many bytes of it are done.
+/// Returns what is left of a vector when that many of its bytes are done.
 pub(crate) fn advance(parts: &[iovec], mut done: usize) -> Vec<iovec> {
     let mut rest = Vec::with_capacity(parts.len());
     for part in parts {

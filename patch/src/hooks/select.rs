@@ -1,4 +1,4 @@
-//! `select`: several descriptors, in sets of bits. select(2).
+//! `select` of several descriptors in sets of bits. select(2).
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::ptr;
@@ -22,7 +22,7 @@ struct Sets {
 }
 
 impl Sets {
-    /// `select` looks at whole words, as many as hold `count` bits.
+    /// Returns how many words `select` looks at: as many as hold `count` bits.
     fn words(&self) -> usize {
         usize::try_from(self.count).unwrap_or(0).div_ceil(64)
     }
@@ -39,7 +39,7 @@ impl Sets {
     }
 
     /// # Safety
-    /// As for `copy`.
+    /// Those of `copy`.
     unsafe fn write(&self, from: &[Option<Vec<u64>>; 3]) {
         for (set, words) in self.sets.iter().zip(from) {
             if let Some(words) = words {
@@ -50,7 +50,7 @@ impl Sets {
     }
 }
 
-/// The descriptors of the sets, with what `poll` calls their interest.
+/// Returns the descriptors of the sets, with their interest in `poll`'s form.
 fn members(sets: &[Option<Vec<u64>>; 3], count: c_int) -> Vec<pollfd> {
     let interests = [libc::POLLIN | libc::POLLRDHUP, libc::POLLOUT, libc::POLLPRI];
     let mut members = Vec::new();
@@ -75,7 +75,7 @@ fn members(sets: &[Option<Vec<u64>>; 3], count: c_int) -> Vec<pollfd> {
     members
 }
 
-/// `pselect6` on copies of the sets, for at most so long.
+/// Makes `pselect6` on copies of the sets, for at most the limit.
 fn look_at(sets: &mut [Option<Vec<u64>>; 3], count: c_int, limit: Option<Duration>) -> isize {
     let mut limit = limit.map(timespec_of);
     let limit = limit.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
@@ -97,7 +97,7 @@ fn look_at(sets: &mut [Option<Vec<u64>>; 3], count: c_int, limit: Option<Duratio
     }
 }
 
-/// What `select` does for a patched caller.
+/// Makes `select` for a patched caller.
 ///
 /// # Safety
 /// As select(2).
@@ -114,7 +114,7 @@ unsafe fn green_select(asked: &Sets, deadline: Option<Instant>) -> isize {
     loop {
         let mut found = sets.clone();
         let ready = look_at(&mut found, asked.count, Some(Duration::ZERO));
-        // What was looked at may be the next file with the number.
+        // The look may have seen the next file with the number.
         if any.as_ref().is_some_and(WaitForAny::is_any_closed) {
             return failed(libc::EBADF);
         }
@@ -148,7 +148,7 @@ unsafe fn green_select(asked: &Sets, deadline: Option<Instant>) -> isize {
     }
 }
 
-/// select(2); writes what is left of the limit, as Linux does.
+/// select(2). It writes what is left of the limit, as Linux does.
 ///
 /// # Safety
 /// As select(2).
@@ -225,7 +225,7 @@ pub(crate) unsafe extern "C" fn pselect(
     let plain = || {
         let mut limit = given;
         let limit = limit.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
-        // The kernel takes mask and size behind one pointer.
+        // The kernel takes mask and size through one pointer.
         let masked: (*const sigset_t, usize) = (mask, 8);
         // SAFETY: by contract; the others are locals.
         unsafe {

@@ -1,12 +1,12 @@
-//! `sem_wait` and its kin. sem_wait(3).
+//! `sem_wait` and similar calls. sem_wait(3).
 //!
-//! A green thread tries; while the semaphore is zero it waits in a table of ours (`futex.rs`). A signal
-//! handler may call `sem_post`, where no lock may be taken: so it writes to an eventfd, if anybody waits,
-//! and the poller that hears of it wakes those whose semaphores are not zero.
+//! A green thread tries. While the semaphore is zero, it waits in a table of weald's (`futex.rs`). A signal handler
+//! may call `sem_post`, and must not take a lock there. So `sem_post` writes to an eventfd if somebody waits, and the
+//! poller that hears of it wakes the waiters whose semaphores are not zero.
 //!
-//! Of a semaphore that processes share nothing is heard: it is tried again after pauses.
+//! No event tells of a semaphore that processes share: it is tried again after pauses.
 //!
-//! An exception does not end such a wait: few programs look whether `sem_wait` has failed.
+//! An exception does not end such a wait: few programs check if `sem_wait` has failed.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
@@ -33,25 +33,25 @@ original! {
         = c"sem_clockwait";
 }
 
-/// Green threads that wait for a semaphore, whichever.
+/// Green threads that wait for any semaphore.
 static WAITERS: Bucket = Bucket::new();
 
-/// Where `sem_post` tells of itself: a descriptor, plus one. Zero: nobody has waited yet.
+/// Where `sem_post` rings: a descriptor, plus one. Zero: nobody has waited yet.
 static BELL: AtomicU32 = AtomicU32::new(0);
 static BELL_AT: AtomicU32 = AtomicU32::new(0);
 static BELL_EVENT: EventSlot = EventSlot { on_event: on_bell };
 
 fn on_bell(_event: &'static EventSlot, _generation: u16, _readiness: Readiness) {
     WAITERS.wake_if(|semaphore| {
-        // SAFETY: who waits for a semaphore keeps it, and its first word is its value.
+        // SAFETY: a waiter keeps its semaphore, and the first word of a semaphore is its value.
         unsafe { (*semaphore).load(Ordering::Relaxed) != 0 }
     });
 }
 
-/// Nobody takes the eventfd from the poller: weald's own sockets do not have this descriptor.
+/// Never called: weald's own sockets do not have this descriptor, so nobody takes it from the poller.
 fn on_loss(_fd: RawFd) {}
 
-/// The eventfd. `None`: there is no descriptor left.
+/// Returns the eventfd. `None`: no descriptor is left.
 fn bell() -> Option<RawFd> {
     static MAKING: Mutex<()> = Mutex::new(());
     let made = || RawFd::try_from(BELL.load(Ordering::Acquire).checked_sub(1)?).ok();
@@ -70,7 +70,7 @@ fn bell() -> Option<RawFd> {
     Some(fd)
 }
 
-/// The pauses of a wait that nothing tells of, from the first to the longest.
+/// The pauses of a wait without events, from the first to the longest.
 const FIRST: Duration = Duration::from_micros(100);
 const LONGEST: Duration = Duration::from_millis(10);
 
@@ -79,8 +79,8 @@ const LONGEST: Duration = Duration::from_millis(10);
 unsafe fn wait_green(semaphore: *mut sem_t, until: Option<Instant>) -> c_int {
     // SAFETY: by contract.
     let attempt = || unsafe { libc::sem_trywait(semaphore) } == 0;
-    // glibc: value and waiters in 8 bytes, then whether processes share it.
-    // SAFETY: inside of the semaphore; libc writes it when it is made.
+    // In glibc a semaphore has value and waiters in 8 bytes, and then whether processes share it.
+    // SAFETY: the word is inside the semaphore; libc writes it when it makes the semaphore.
     let is_shared = unsafe { *semaphore.cast::<c_int>().add(2) } != 0;
     let rings = !is_shared
         && bell().is_some_and(|bell| {
@@ -109,7 +109,7 @@ unsafe fn wait_green(semaphore: *mut sem_t, until: Option<Instant>) -> c_int {
     }
 }
 
-/// A wait by whoever calls; `plain` waits on the OS thread.
+/// Waits for any caller. `plain` waits on the OS thread.
 ///
 /// # Safety
 /// As sem_wait(3).
@@ -133,10 +133,10 @@ unsafe fn wait(
     }
 }
 
-/// An absolute limit. `Err`: it is none, or by a clock that libc had better watch.
+/// Returns an absolute limit. `Err`: it is not valid, or its clock is one that only libc can watch.
 ///
 /// # Safety
-/// Null or valid.
+/// The pointer is null or valid.
 unsafe fn limit_of(limit: *const timespec, clock: clockid_t) -> Result<Option<Instant>, ()> {
     // SAFETY: by contract.
     match (unsafe { limit.as_ref() }, clock) {
@@ -149,7 +149,7 @@ unsafe fn limit_of(limit: *const timespec, clock: clockid_t) -> Result<Option<In
 /// sem_wait(3).
 ///
 /// # Safety
-/// As there.
+/// Those of sem_wait(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn sem_wait(semaphore: *mut sem_t) -> c_int {
     // SAFETY: by contract.
@@ -159,7 +159,7 @@ unsafe extern "C" fn sem_wait(semaphore: *mut sem_t) -> c_int {
 /// sem_timedwait(3).
 ///
 /// # Safety
-/// As there.
+/// Those of sem_timedwait(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn sem_timedwait(semaphore: *mut sem_t, limit: *const timespec) -> c_int {
     // SAFETY: by contract.
@@ -175,7 +175,7 @@ unsafe extern "C" fn sem_timedwait(semaphore: *mut sem_t, limit: *const timespec
 /// sem_clockwait(3).
 ///
 /// # Safety
-/// As there.
+/// Those of sem_clockwait(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn sem_clockwait(
     semaphore: *mut sem_t,
@@ -197,7 +197,7 @@ unsafe extern "C" fn sem_clockwait(
 /// sem_post(3). Signal handlers may call it: nothing here takes a lock.
 ///
 /// # Safety
-/// As there.
+/// Those of sem_post(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn sem_post(semaphore: *mut sem_t) -> c_int {
     // SAFETY: by contract.
@@ -207,7 +207,7 @@ unsafe extern "C" fn sem_post(semaphore: *mut sem_t) -> c_int {
         && let Some(bell) = BELL.load(Ordering::Acquire).checked_sub(1)
     {
         let one = 1_u64;
-        // A counter that is full rings all the same.
+        // A counter that is full still makes the eventfd readable.
         // SAFETY: a pointer to a local of 8 bytes.
         let answer = unsafe { sys!(SYS_write, bell, &raw const one, 8) };
         debug_assert!(error_of(answer).is_none_or(|error| error == libc::EAGAIN));

@@ -1,7 +1,7 @@
-//! `send` and its kin: send(2), sendmmsg(2).
+//! `send` and similar calls: send(2), sendmmsg(2).
 //!
-//! `MSG_DONTWAIT` makes one call not wait, whatever `O_NONBLOCK` says, so the flag of the open file,
-//! which every duplicate sees, is never touched.
+//! `MSG_DONTWAIT` makes one call not wait, whatever `O_NONBLOCK` says. So the flag of the open file, which every
+//! duplicate sees, is never touched.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
@@ -63,15 +63,15 @@ pub(crate) unsafe extern "C" fn sendto(
             Err(_) if done > 0 => return done.cast_signed(),
             Err(_) => return raw::result(sent),
         }
-        // A datagram goes whole. Where the user wants no waiting a part is an answer.
+        // A datagram goes whole. If the user wants no waiting, a part is an answer.
         if done >= len || sent == 0 || wait.is_nonblocking() {
             return done.cast_signed();
         }
     }
 }
 
-/// After a send with `MSG_FASTOPEN` that has begun to connect: waits for the connection, and says that the
-/// send is to be tried again.
+/// After a send with `MSG_FASTOPEN` that has begun to connect: waits for the connection, and tells if the send is to
+/// be tried again.
 fn connects(wait: &mut Wait, sent: isize, flags: &mut c_int) -> bool {
     let begun = *flags & libc::MSG_FASTOPEN != 0 && error_of(sent) == Some(libc::EINPROGRESS);
     if !begun || wait.is_nonblocking() {
@@ -85,7 +85,7 @@ fn connects(wait: &mut Wait, sent: isize, flags: &mut c_int) -> bool {
             Ended::TimedOut | Ended::Failed(_) | Ended::Unpollable => break,
         }
     }
-    // The send says what has become of it.
+    // The send itself tells the result of the connection.
     wait.progressed();
     true
 }
@@ -154,7 +154,7 @@ pub(crate) unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_
         let mut header = header;
         header.msg_iov = rest.as_mut_ptr();
         header.msg_iovlen = rest.len();
-        // It has gone with the first part.
+        // The control data have gone with the first part.
         header.msg_control = std::ptr::null_mut();
         header.msg_controllen = 0;
         let next = send(&raw const header);
@@ -188,7 +188,7 @@ pub(crate) unsafe extern "C" fn sendmmsg(
         match c_uint::try_from(sent) {
             // SAFETY: as above.
             Ok(length) => unsafe { (*message).msg_len = length },
-            // What was sent is told; the error comes back with the next call.
+            // The call returns how many were sent; the error comes with the next call.
             Err(_) if index > 0 => return index.cast_signed(),
             Err(_) => return -1,
         }

@@ -1,8 +1,8 @@
-//! `nanosleep` and its kin. nanosleep(2), clock_nanosleep(2), usleep(3), sleep(3).
+//! `nanosleep` and similar calls. nanosleep(2), clock_nanosleep(2), usleep(3), sleep(3).
 //!
-//! They cannot fail for a reason of weald's: std takes any error but `EINTR` for a bug, and sleeps on
-//! after that one. So a sleep that an exception ends returns as if it were over, and the exception is
-//! raised at the next call of weald.
+//! They must not fail for a reason of weald's: std takes any error except `EINTR` for a bug, and sleeps again after
+//! `EINTR`. So a sleep that an exception ends returns as if the time were over, and the exception is raised at the
+//! next call of weald.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::hooks::limit::{duration_of, timespec_of};
 use crate::hooks::on;
 use crate::raw::{self, error_of, sys};
 
-/// Sleeps. Returns what an exception has left of the time.
+/// Sleeps. Returns the time that an exception has left.
 fn sleep_for(duration: Duration) -> Duration {
     let deadline = Instant::now().checked_add(duration);
     match patch::sleep_until(deadline) {
@@ -32,7 +32,7 @@ fn sleep_for(duration: Duration) -> Duration {
 /// As nanosleep(2).
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn nanosleep(wish: *const timespec, rest: *mut timespec) -> c_int {
-    // SAFETY: by contract it is valid, and null is an error of the caller's that the kernel tells.
+    // SAFETY: by contract it is valid. Null is an error of the caller's, and the kernel tells it.
     let duration = unsafe { wish.as_ref() }.copied().and_then(duration_of);
     match duration {
         Some(duration) if on(Kind::Sleep) => {
@@ -44,7 +44,7 @@ pub(crate) unsafe extern "C" fn nanosleep(wish: *const timespec, rest: *mut time
     }
 }
 
-/// clock_nanosleep(2): returns the error, it does not set `errno`.
+/// clock_nanosleep(2). It returns the error and does not set `errno`.
 ///
 /// # Safety
 /// As clock_nanosleep(2).
@@ -68,7 +68,7 @@ pub(crate) unsafe extern "C" fn clock_nanosleep(
     error_of(unsafe { sys!(SYS_clock_nanosleep, clock, flags, wish, rest) }).unwrap_or(0)
 }
 
-/// How long to sleep. `None`: by a clock that the kernel had better watch.
+/// Returns how long to sleep. `None`: the clock is one that only the kernel can watch.
 fn left_on(clock: clockid_t, flags: c_int, wish: Duration) -> Option<Duration> {
     if clock != libc::CLOCK_MONOTONIC && clock != libc::CLOCK_REALTIME {
         return None;
@@ -99,7 +99,7 @@ pub(crate) extern "C" fn usleep(micros: useconds_t) -> c_int {
     unsafe { nanosleep(&raw const wish, std::ptr::null_mut()) }
 }
 
-/// sleep(3): returns the seconds that are left.
+/// sleep(3). It returns the seconds that are left.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn sleep(secs: c_uint) -> c_uint {
     let wish = Duration::from_secs(secs.into());

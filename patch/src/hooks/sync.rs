@@ -1,12 +1,12 @@
-//! `syscall`, for the futexes of std and parking_lot, and for what changes a descriptor; everything else
-//! passes. futex(2), syscall(2).
+//! `syscall`, for the futexes of std and parking_lot and for calls that change a descriptor. All else is passed on.
+//! futex(2), syscall(2).
 //!
-//! A green thread that waits for a futex is in a table of ours (`futex.rs`), an OS thread is in the
-//! kernel, as ever. Who wakes takes first from the table, and leaves the rest to the kernel. Only
-//! private futexes are in the table: another process would not look there.
+//! A green thread that waits for a futex is in a table of weald's (`futex.rs`). An OS thread waits in the kernel, as
+//! ever. A thread that wakes takes from the table first, and leaves the rest to the kernel. Only private futexes are
+//! in the table: another process would not look there.
 //!
-//! Defining the variadic `syscall` with seven fixed arguments is sound on x86-64 and AArch64 under
-//! Linux: integer variadic arguments travel as named ones do, and glibc's own reads all of them too.
+//! The variadic `syscall` is defined here with seven fixed arguments. That is sound on x86-64 and AArch64 under
+//! Linux: integer variadic arguments are passed as named ones are, and glibc's own function reads all of them too.
 //!
 //! An exception does not end such a wait: `Mutex::lock` could not report it.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
@@ -25,7 +25,7 @@ use crate::hooks::on;
 use crate::hooks::{close, lock, socket};
 use crate::raw;
 
-/// Lists; a guess: more than cores, few enough to stay in the cache.
+/// The number of lists. It is a guess: more than cores, and few enough to stay in the cache.
 pub(crate) const BUCKETS: usize = 256;
 
 static TABLE: [Bucket; BUCKETS] = [const { Bucket::new() }; BUCKETS];
@@ -34,7 +34,7 @@ fn list_of(word: *const AtomicU32) -> &'static Bucket {
     list_in(&TABLE, word)
 }
 
-/// The list of an address in such a table.
+/// Returns the list of an address in such a table.
 #[inline]
 pub(crate) fn list_in(
     table: &'static [Bucket; BUCKETS],
@@ -43,24 +43,25 @@ pub(crate) fn list_in(
     &table[index_of(word)]
 }
 
-/// Which one it is.
+/// Returns the list's index.
 #[inline]
 pub(crate) fn index_of(word: *const AtomicU32) -> usize {
-    // Fibonacci hashing: the low bits of addresses say little.
+    // This is Fibonacci hashing: the low bits of addresses differ too little.
     let hash = (word.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
     usize::try_from(hash).unwrap_or(0) % BUCKETS
 }
 
-/// A moment as libc takes it. Its calls look at that first, whether they have to wait or not.
+/// Tells if this is a valid moment. libc's calls check that first, whether they have to wait or not.
 ///
 /// # Safety
-/// Null or valid.
+/// The pointer is null or valid.
 pub(crate) unsafe fn is_moment(limit: *const timespec) -> bool {
     // SAFETY: by contract.
     unsafe { limit.as_ref() }.is_some_and(|limit| (0..1_000_000_000).contains(&limit.tv_nsec))
 }
 
-/// When a futex's limit has passed. `Err`: it is none, or by a clock that the kernel had better watch.
+/// Returns when a futex's limit has passed. `Err`: it is not valid, or its clock is one that only the kernel can
+/// watch.
 pub(crate) fn deadline(
     limit: Option<timespec>,
     is_absolute: bool,
@@ -90,7 +91,7 @@ pub(crate) fn deadline(
     Ok(Instant::now().checked_add(left))
 }
 
-/// A futex call of a patched green thread. `None`: the kernel's business.
+/// Makes a futex call for a patched green thread. `None`: the kernel must make it.
 ///
 /// # Safety
 /// As futex(2).
@@ -122,10 +123,11 @@ unsafe fn green_wait(
     })
 }
 
-/// What the hooks must see of descriptors, by whatever way it is called. `None`: it is nothing of that.
+/// Makes calls about descriptors through their hooks, however they are made. `None`: the call is not about
+/// descriptors.
 ///
 /// # Safety
-/// As the system call asks.
+/// Those of the system call.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
@@ -160,7 +162,7 @@ unsafe fn on_descriptor(number: c_long, args: [usize; 5]) -> Option<c_long> {
 /// syscall(2).
 ///
 /// # Safety
-/// As the system call asks.
+/// Those of the system call.
 #[allow(
     clippy::many_single_char_names,
     reason = "the system call's own arguments"
@@ -189,10 +191,10 @@ pub(crate) unsafe extern "C" fn syscall(
     )]
     let (op, value, bits) = (b as c_int, c as u32, f as u32);
     let word: *const AtomicU32 = ptr::with_exposed_provenance(a);
-    // Other processes know nothing of the table, so what they share is for the kernel.
+    // Other processes do not know the table, so the kernel handles what they share.
     let is_private = op & libc::FUTEX_PRIVATE_FLAG != 0;
     let wake = |limit, bits| {
-        // The child of a fork has a copy of those who wait, and nobody to run them.
+        // The child of a fork has a copy of the waiters, but no thread that could run them.
         if !is_private || patch::is_forked() {
             return 0;
         }
@@ -229,8 +231,8 @@ pub(crate) unsafe extern "C" fn syscall(
             }
         }
         libc::FUTEX_REQUEUE | libc::FUTEX_CMP_REQUEUE | libc::FUTEX_WAKE_OP => {
-            // The kernel wakes or moves its own. Those of the table are woken, all of them: a wait
-            // may end for no reason, and whoever it was not meant for waits again.
+            // The kernel wakes or moves its own waiters. All waiters of the table are woken: a wait may end without a
+            // reason, and a waiter that was not meant waits again.
             let result = plain();
             if raw::error_of(result).is_none() {
                 wake(usize::MAX, u32::MAX);

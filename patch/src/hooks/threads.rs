@@ -1,11 +1,11 @@
-//! `pthread_create` by a green thread makes a green thread. pthread_create(3), pthread_join(3).
+//! `pthread_create` makes a green thread when a green thread calls it. pthread_create(3), pthread_join(3).
 //!
-//! So does `std::thread::spawn`, which calls it. The identity that the creator gets is ours: it can
-//! be joined and detached by anybody, once, and is good for nothing else; `pthread_self` in the new
-//! thread tells another, by which it can detach itself.
+//! `std::thread::spawn` calls it, so it does the same. The identity that the creator gets is weald's. Any thread can
+//! join or detach it, once; it serves for nothing else. `pthread_self` in the new thread returns another identity, by
+//! which the thread can detach itself.
 //!
-//! pthread_exit(3) of a green thread unwinds as a panic does, without a message. libc's own looks for
-//! what libc puts on the stack of each of its threads, and ends the process where that is not.
+//! pthread_exit(3) in a green thread unwinds as a panic does, without a message. libc's own function looks for what
+//! libc puts on the stack of each of its threads, and ends the process if that is not there.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::cell::Cell;
@@ -24,13 +24,13 @@ use crate::original::next;
 
 type Start = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
-/// What `pthread_exit` unwinds with.
+/// The payload with which `pthread_exit` unwinds.
 struct Exit(Word);
 
-/// What is handed from thread to thread: the C program's business.
+/// A pointer that goes from thread to thread. The C program is responsible for it.
 struct Word(*mut c_void);
 
-// SAFETY: pthread_create(3) hands the pointer to another thread; what it leads to is the caller's.
+// SAFETY: pthread_create(3) hands the pointer to another thread. The caller is responsible for what it points to.
 unsafe impl Send for Word {}
 
 impl Word {
@@ -42,11 +42,11 @@ impl Word {
 /// The threads that were neither joined nor detached.
 static THREADS: Mutex<Option<HashMap<pthread_t, JoinHandle<Word>>>> = Mutex::new(None);
 
-/// Identities are odd, so that none is the address of a thread of libc's.
+/// Identities are odd, so that none of them is the address of a thread of libc's.
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
 thread_local! {
-    /// The identity that the creator of this green thread got; zero: none.
+    /// The identity that the creator of this green thread got; zero for none.
     static IDENTITY: Cell<pthread_t> = const { Cell::new(0) };
 }
 
@@ -70,7 +70,7 @@ fn take(thread: pthread_t) -> Option<JoinHandle<Word>> {
     handle
 }
 
-/// The size of the stack that the attributes ask for, and whether they ask for a detached thread.
+/// Returns the size of the stack that the attributes ask for, and whether they ask for a detached thread.
 ///
 /// # Safety
 /// `attr` is null or valid.
@@ -135,7 +135,7 @@ pub(crate) unsafe extern "C" fn pthread_create(
             Err(payload) => resume_unwind(payload),
         })
     };
-    // With the table locked, as the thread may be joined by another as soon as it runs.
+    // The table is locked here, as another thread may join the new one as soon as it runs.
     let mut all = threads();
     match builder.spawn(body) {
         Ok(handle) => {
@@ -170,7 +170,7 @@ pub(crate) unsafe extern "C-unwind" fn pthread_exit(value: *mut c_void) -> ! {
     unsafe {
         match next::<Function>(c"pthread_exit") {
             Some(original) => original(value),
-            // Without libc's there is nothing that ends a thread alone.
+            // Without libc's function nothing can end a single thread.
             None => libc::abort(),
         }
     }
@@ -184,7 +184,7 @@ pub(crate) unsafe extern "C-unwind" fn pthread_exit(value: *mut c_void) -> ! {
 pub(crate) unsafe extern "C" fn pthread_join(thread: pthread_t, value: *mut *mut c_void) -> c_int {
     type Function = unsafe extern "C" fn(pthread_t, *mut *mut c_void) -> c_int;
     if let Some(handle) = take(thread) {
-        // A body of C's does not unwind; std's catches what does.
+        // A body in C does not unwind, and std catches what does.
         let result = patch::join(handle).map_or(std::ptr::null_mut(), Word::get);
         if !value.is_null() {
             // SAFETY: by contract there is room for it.
@@ -193,7 +193,7 @@ pub(crate) unsafe extern "C" fn pthread_join(thread: pthread_t, value: *mut *mut
         return 0;
     }
     if is_ours(thread) {
-        // It was detached or joined before.
+        // The thread was detached or joined before.
         return libc::EINVAL;
     }
     // SAFETY: the next definition of the name is libc's, of this type.
@@ -225,7 +225,7 @@ pub(crate) unsafe extern "C" fn pthread_detach(thread: pthread_t) -> c_int {
         return 0;
     }
     if is_ours(thread) {
-        // It was detached or joined before.
+        // The thread was detached or joined before.
         return libc::EINVAL;
     }
     // SAFETY: the next definition of the name is libc's, of this type.
@@ -236,7 +236,7 @@ pub(crate) unsafe extern "C" fn pthread_detach(thread: pthread_t) -> c_int {
     }
 }
 
-/// pthread_setname_np(3): a green thread would give its name to the OS thread that it is on.
+/// pthread_setname_np(3). A green thread would give its name to the OS thread that it runs on.
 ///
 /// # Safety
 /// As pthread_setname_np(3).

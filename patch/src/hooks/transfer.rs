@@ -1,10 +1,9 @@
-//! What moves data inside the kernel, and reads and writes at an offset with flags: sendfile(2), splice(2),
-//! tee(2), vmsplice(2), preadv2(2), and preadv(2).
+//! Calls that move data inside the kernel: sendfile(2), splice(2), tee(2), vmsplice(2), copy_file_range(2).
 //!
-//! `splice`, `tee` and `vmsplice` can be told not to wait for a pipe, but not for the other end. So both
-//! ends are waited for, and a socket is given no more than it has room for. If another thread is quicker,
-//! the OS thread waits, and its worker goes on elsewhere. `sendfile` and `copy_file_range` also read a
-//! file, which makes them wait for its disk.
+//! `splice`, `tee` and `vmsplice` can be told not to wait for a pipe, but not for the other end. So the hook waits
+//! for both ends, and a socket is given no more than it has room for. If another thread is quicker, the OS thread
+//! waits, and the worker continues on another one. `sendfile` and `copy_file_range` also read a file, so they wait
+//! for its disk.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use std::os::fd::RawFd;
@@ -15,30 +14,30 @@ use weald_scheduler::patch;
 use crate::Kind;
 use crate::ask::{self, is_nonblocking, option};
 use crate::hooks::on;
-use crate::hooks::run::{AGAIN, INVALID, UNSUPPORTED, failed, hand_over, hand_over_what_is_ready};
+use crate::hooks::run::{AGAIN, failed, hand_over, hand_over_what_is_ready};
 use crate::pauses::{Ended, Pauses, errno_of};
 use crate::raw::{self, sys};
 use crate::slot::Direction;
 use crate::wait::Wait;
 
-/// The ends of a call, from where and to where data goes.
+/// The ends of a call: where the data comes from and where it goes to.
 struct Ends {
     from: Option<Wait>,
     to: Option<Wait>,
-    /// What it reads and writes, also where that is not waited for.
+    /// The descriptors that the call reads and writes, also if it does not wait for them.
     reads: RawFd,
     writes: RawFd,
-    /// It reads a file, or writes to a pipe, or it is an error.
+    /// The call must read a file or write to a pipe; otherwise it is an error.
     reads_file: bool,
-    /// It was found to be no error.
+    /// The call was checked and is not an error.
     is_checked: bool,
 }
 
-/// Waiting is over.
+/// Why the waiting has ended.
 enum Over {
-    /// The error of the call, of one that does not block too.
+    /// The error of the call. A call that does not block has the same error.
     Failed(isize),
-    /// The plain call is an error, at once.
+    /// The plain call fails at once.
     IsError,
 }
 
@@ -54,7 +53,7 @@ impl Ends {
         }
     }
 
-    /// Waits until both are ready.
+    /// Waits until both ends are ready.
     fn wait(&mut self) -> Result<(), Over> {
         let failed = |errno| Over::Failed(failed(errno));
         if let Some(pending) = patch::pending() {
@@ -86,7 +85,7 @@ impl Ends {
                     if ready != 0 || end.is_nonblocking() {
                         break;
                     }
-                    // The call fails at once, though poll(2) never says so.
+                    // The call fails at once, though poll(2) never tells.
                     if woken && at == Direction::Write && is_shut_down(fd) {
                         return Ok(());
                     }
@@ -106,7 +105,7 @@ impl Ends {
                     }
                 }
             }
-            // The first may have changed while the second was waited for.
+            // The first end may have changed while the second one was waited for.
             if !waited {
                 return Ok(());
             }
@@ -115,7 +114,7 @@ impl Ends {
 }
 
 impl Ends {
-    /// As [`Wait::unless_closed`], of both.
+    /// Makes the call as [`Wait::unless_closed`] does, for both ends.
     fn unless_closed(&self, call: impl FnOnce() -> isize) -> isize {
         let to_the_other = || match &self.to {
             Some(end) => end.unless_closed(call),
@@ -128,7 +127,7 @@ impl Ends {
     }
 }
 
-/// Makes a call that says `EAGAIN` where it would wait for a pipe, when both ends are ready.
+/// Makes a call when both ends are ready. If it would wait for a pipe, it says `EAGAIN`.
 fn both(mut ends: Ends, mut call: impl FnMut() -> isize) -> isize {
     let mut pauses = Pauses::default();
     loop {
@@ -144,15 +143,15 @@ fn both(mut ends: Ends, mut call: impl FnMut() -> isize) -> isize {
             patch::spend();
             return result;
         }
-        // Both are ready, and still it would wait: a pipe whose free room is in pieces.
+        // Both ends are ready and the call would still wait: the free room of the pipe is in pieces.
         if let Ended::Failed(errno) = pauses.wait(None, None) {
             return failed(errno);
         }
     }
 }
 
-/// What the kernel refuses before it would wait: to read what is for writing or the other way round, and to move data from a
-/// pipe into itself.
+/// Tells if the kernel refuses the call before it would wait: reading what is for writing, writing what is for
+/// reading, and moving data from a pipe into itself.
 fn is_error(reads: RawFd, writes: RawFd) -> bool {
     let is_only = |fd: RawFd, access: c_int| {
         // SAFETY: no pointers.
@@ -164,7 +163,7 @@ fn is_error(reads: RawFd, writes: RawFd) -> bool {
         || (reads != writes && is_pipe(reads) && is_pipe(writes) && is_same(reads, writes))
 }
 
-/// Both numbers are ends of one pipe, or one file.
+/// Tells if both numbers are ends of one pipe, or the same file.
 fn is_same(one: RawFd, other: RawFd) -> bool {
     let place = |fd: RawFd| {
         let status = status(fd)?;
@@ -173,7 +172,7 @@ fn is_same(one: RawFd, other: RawFd) -> bool {
     place(one).is_some_and(|place_of_one| place(other) == Some(place_of_one))
 }
 
-/// It can be read at an offset: a file, /dev/zero, but no socket and no pipe.
+/// Tells if the descriptor can be read at an offset: a file or /dev/zero can, a socket or a pipe cannot.
 fn has_places(fd: RawFd) -> bool {
     // SAFETY: no pointers.
     unsafe { sys!(SYS_lseek, fd, 0, libc::SEEK_CUR) >= 0 }
@@ -191,7 +190,7 @@ fn status(fd: RawFd) -> Option<libc::stat> {
 const FLAGS: c_uint =
     libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MORE | libc::SPLICE_F_GIFT;
 
-/// A call with these flags may wait.
+/// Tells if a call with these flags may wait.
 fn may_wait(flags: c_uint) -> bool {
     on(Kind::Sockets) && flags & libc::SPLICE_F_NONBLOCK == 0 && flags & !FLAGS == 0
 }
@@ -201,21 +200,21 @@ fn is_pipe(fd: RawFd) -> bool {
     unsafe { sys!(SYS_fcntl, fd, libc::F_GETPIPE_SZ) >= 0 }
 }
 
-/// How much a socket that poll(2) calls writable takes without waiting: it has room for a third of its
-/// buffer, of which a part is the kernel's own. `None`: it is no socket.
+/// Returns how much a socket that poll(2) calls writable takes without waiting: it has room for a third of its
+/// buffer, and the kernel uses a part of that. `None`: it is not a socket.
 fn room(fd: RawFd) -> Option<usize> {
     let buffer = option(fd, libc::SO_SNDBUF)?;
     Some(usize::try_from(buffer / 8).unwrap_or(0).max(4096))
 }
 
-/// A Unix stream whose own writing side was shut down. If it is full, poll(2) does not tell.
+/// Tells if this is a Unix stream whose own writing side was shut down. If the stream is full, poll(2) does not tell.
 fn is_shut_down(fd: RawFd) -> bool {
     let is = |name, value| option(fd, name) == Some(value);
     if !is(libc::SO_DOMAIN, libc::AF_UNIX) || !is(libc::SO_TYPE, libc::SOCK_STREAM) {
         return false;
     }
     let (nothing, flags) = ([0_u8; 0], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-    // SAFETY: no bytes are read. A stream takes nothing for it, and has no address.
+    // SAFETY: no bytes are read. A stream takes nothing, and has no address.
     let sent = unsafe {
         sys!(
             SYS_sendto,
@@ -244,11 +243,11 @@ pub(crate) unsafe extern "C" fn splice(
     flags: c_uint,
 ) -> ssize_t {
     let call = |count: size_t, flags: c_uint| {
-        // SAFETY: by contract, or for less.
+        // SAFETY: by contract, or for fewer bytes.
         unsafe { sys!(SYS_splice, from, from_at, to, to_at, count, flags) }
     };
     let waits = may_wait(flags) && count > 0;
-    // Without a pipe it is an error, and no wait.
+    // Without a pipe the call is an error and does not wait.
     if !waits || !(is_pipe(from) || is_pipe(to)) {
         return raw::result(call(count, flags));
     }
@@ -300,12 +299,12 @@ pub(crate) unsafe extern "C" fn vmsplice(
     } else {
         Ends::new(None, Some(fd), fd, fd)
     };
-    // Which way it goes is what the end is open for.
+    // The direction is the one that the end is open for.
     ends.is_checked = true;
     raw::result(both(ends, || call(flags | libc::SPLICE_F_NONBLOCK)))
 }
 
-/// sendfile(2). It has no flag that says not to wait, so to a socket it sends parts that fit.
+/// sendfile(2). It has no flag against waiting, so to a socket it sends parts that fit.
 ///
 /// # Safety
 /// As sendfile(2).
@@ -324,7 +323,7 @@ pub(crate) unsafe extern "C" fn sendfile(
     let mut ends = Ends::new(None, Some(to), from, to);
     ends.reads_file = true;
     let Some(room) = room(to) else {
-        // A pipe takes what it has room for, a file all.
+        // A pipe takes what it has room for; a file takes all.
         return raw::result(match ends.wait() {
             Ok(()) => hand_over_what_is_ready(|| ends.unless_closed(|| call(count))),
             Err(Over::Failed(error)) => error,
@@ -371,7 +370,7 @@ pub(crate) unsafe extern "C" fn sendfile64(
     unsafe { sendfile(to, from, offset, count) }
 }
 
-/// copy_file_range(2): between files, so only disks make it wait.
+/// copy_file_range(2). It copies between files, so it only waits for disks.
 ///
 /// # Safety
 /// As copy_file_range(2).
@@ -387,119 +386,4 @@ pub(crate) unsafe extern "C" fn copy_file_range(
     // SAFETY: by contract.
     let call = || unsafe { sys!(SYS_copy_file_range, from, from_at, to, to_at, count, flags) };
     raw::result(hand_over(call))
-}
-
-/// A read or write with an offset or flags. With the offset -1 it goes where the file is, which may be a pipe
-/// or socket.
-///
-/// # Safety
-/// As preadv2(2).
-unsafe fn with_flags(
-    fd: RawFd,
-    direction: Direction,
-    iov: *const iovec,
-    count: c_int,
-    offset: off_t,
-    flags: c_int,
-) -> isize {
-    let call = |flags: c_int| {
-        // SAFETY: by contract.
-        unsafe {
-            match direction {
-                Direction::Read => sys!(SYS_preadv2, fd, iov, count, offset, 0, flags),
-                Direction::Write => sys!(SYS_pwritev2, fd, iov, count, offset, 0, flags),
-            }
-        }
-    };
-    if flags & libc::RWF_NOWAIT != 0 {
-        return call(flags);
-    }
-    if offset == -1 && on(Kind::Sockets) {
-        // SAFETY: by contract.
-        return unsafe { super::descriptor::at_place(fd, direction, iov, count, flags) };
-    }
-    if !on(Kind::Files) {
-        return call(flags);
-    }
-    match direction {
-        Direction::Read => match call(flags | libc::RWF_NOWAIT) {
-            AGAIN | UNSUPPORTED | INVALID => patch::blocking_quietly(|| call(flags)),
-            result => result,
-        },
-        Direction::Write => patch::blocking_quietly(|| call(flags)),
-    }
-}
-
-macro_rules! with_flags {
-    ($($direction:ident: $plain:ident $plain64:ident, $flagged:ident $flagged64:ident;)*) => {$(
-        /// preadv2(2).
-        ///
-        /// # Safety
-        /// As there.
-        #[unsafe(no_mangle)]
-        pub(crate) unsafe extern "C" fn $flagged(
-            fd: c_int,
-            iov: *const iovec,
-            count: c_int,
-            offset: off_t,
-            flags: c_int,
-        ) -> ssize_t {
-            // SAFETY: by contract.
-            raw::result(unsafe { with_flags(fd, Direction::$direction, iov, count, offset, flags) })
-        }
-
-        /// preadv2(2).
-        ///
-        /// # Safety
-        /// As there.
-        #[unsafe(no_mangle)]
-        pub(crate) unsafe extern "C" fn $flagged64(
-            fd: c_int,
-            iov: *const iovec,
-            count: c_int,
-            offset: off_t,
-            flags: c_int,
-        ) -> ssize_t {
-            // SAFETY: by contract.
-            unsafe { $flagged(fd, iov, count, offset, flags) }
-        }
-
-        /// preadv(2): an offset of -1 is an error.
-        ///
-        /// # Safety
-        /// As there.
-        #[unsafe(no_mangle)]
-        pub(crate) unsafe extern "C" fn $plain(
-            fd: c_int,
-            iov: *const iovec,
-            count: c_int,
-            offset: off_t,
-        ) -> ssize_t {
-            if offset < 0 {
-                return raw::result(failed(libc::EINVAL));
-            }
-            // SAFETY: by contract.
-            unsafe { $flagged(fd, iov, count, offset, 0) }
-        }
-
-        /// preadv(2).
-        ///
-        /// # Safety
-        /// As there.
-        #[unsafe(no_mangle)]
-        pub(crate) unsafe extern "C" fn $plain64(
-            fd: c_int,
-            iov: *const iovec,
-            count: c_int,
-            offset: off_t,
-        ) -> ssize_t {
-            // SAFETY: by contract.
-            unsafe { $plain(fd, iov, count, offset) }
-        }
-    )*};
-}
-
-with_flags! {
-    Read: preadv preadv64, preadv2 preadv64v2;
-    Write: pwritev pwritev64, pwritev2 pwritev64v2;
 }

@@ -1,5 +1,5 @@
-//! Other names of the same calls in glibc: those that C code compiled with `_FORTIFY_SOURCE` uses, which
-//! are told how large the buffer is, and the old ones with two underscores.
+//! Other names of the same calls in glibc: those for C code that is compiled with `_FORTIFY_SOURCE`, which get the
+//! size of the buffer, and the old ones with two underscores.
 #![allow(unsafe_code, reason = "takes the place of libc's functions")]
 
 use libc::{
@@ -9,7 +9,7 @@ use libc::{
 
 use super::{close, connect, descriptor, lock, open, poll, receive, select, send, sleep};
 
-/// Ends the process, as libc does, if a call may write behind its buffer.
+/// Ends the process, as libc does, if a call may write beyond its buffer.
 fn check(count: impl TryInto<size_t>, room: size_t) {
     unsafe extern "C" {
         safe fn __chk_fail() -> !;
@@ -22,10 +22,10 @@ fn check(count: impl TryInto<size_t>, room: size_t) {
 macro_rules! checked {
     ($($name:ident = $module:ident::$original:ident(
         $($arg:ident: $type:ty),* ; $count:ident <= $room:ident / $size:expr) -> $result:ty;)*) => {$(
-        /// As the function without `_chk`.
+        /// The function without `_chk`.
         ///
         /// # Safety
-        /// As there.
+        /// Those of the function without `_chk`.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name($($arg: $type),*, $room: size_t) -> $result {
             check($count, $room / $size);
@@ -48,10 +48,10 @@ checked! {
         count <= room / 1) -> ssize_t;
 }
 
-/// As `recv`; the room is not the last argument.
+/// `recv`; the room is not the last argument.
 ///
 /// # Safety
-/// As there.
+/// Those of recv(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __recv_chk(
     fd: c_int,
@@ -65,10 +65,10 @@ unsafe extern "C" fn __recv_chk(
     unsafe { receive::recv(fd, buf, count, flags) }
 }
 
-/// As `recvfrom`; the room is not the last argument.
+/// `recvfrom`; the room is not the last argument.
 ///
 /// # Safety
-/// As there.
+/// Those of recvfrom(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __recvfrom_chk(
     fd: c_int,
@@ -86,10 +86,10 @@ unsafe extern "C" fn __recvfrom_chk(
 
 macro_rules! without_mode {
     ($($name:ident = $original:ident($($arg:ident: $type:ty),*);)*) => {$(
-        /// As the function without `_2`, for flags that create nothing.
+        /// The function without `_2`, for flags that create nothing.
         ///
         /// # Safety
-        /// As there.
+        /// Those of the function without `_2`.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name($($arg: $type),*) -> c_int {
             // SAFETY: by contract.
@@ -107,10 +107,10 @@ without_mode! {
 
 macro_rules! aliases {
     ($($name:ident = $module:ident::$original:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {$(
-        /// As the function without underscores.
+        /// The function without underscores.
         ///
         /// # Safety
-        /// As there.
+        /// Those of the function without underscores.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name($($arg: $type),*) -> $result {
             #[allow(unused_unsafe, reason = "some are safe")]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use weald::Runtime;
 
-/// A second number of the file, from `least` on: no other test that runs beside this one opens a file there when it is closed.
+/// Returns a second number of the file, at least `least`. No other test that runs at the same time opens a file there
+/// when it is closed.
 #[allow(unsafe_code, reason = "fcntl(2)")]
 pub(crate) fn number_of_its_own(fd: &impl AsRawFd, least: RawFd) -> RawFd {
     // SAFETY: no pointers.
@@ -16,8 +17,8 @@ pub(crate) fn number_of_its_own(fd: &impl AsRawFd, least: RawFd) -> RawFd {
     number
 }
 
-/// A runtime of one worker, with everything patched, and so many carriers in reserve for calls that
-/// block their OS thread.
+/// Returns a runtime of one worker with everything patched, and this many carriers in reserve for calls that block
+/// their OS thread.
 pub(crate) fn runtime(spares: usize) -> Runtime {
     weald_patch::all().unwrap();
     Runtime::builder()
@@ -27,13 +28,12 @@ pub(crate) fn runtime(spares: usize) -> Runtime {
         .unwrap()
 }
 
-/// Runs the body in a green thread on the one OS thread that there is: one call that blocked it would
-/// stop everything.
+/// Runs the body in a green thread on the only OS thread. A call that blocked the OS thread would stop everything.
 pub(crate) fn in_green<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     let rt = runtime(1);
     let (release, released) = mpsc::channel::<()>();
     let (tell, told) = mpsc::channel();
-    // Takes the other carrier, and the right to block one.
+    // This takes the other carrier, and the right to block a carrier.
     let occupant = rt.spawn(move || {
         weald::blocking(|| {
             tell.send(()).unwrap();
@@ -47,12 +47,12 @@ pub(crate) fn in_green<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     value
 }
 
-/// As `in_green`, with carriers in reserve: for what is to block its OS thread.
+/// Runs the body as `in_green` does, with carriers in reserve for calls that are to block their OS thread.
 pub(crate) fn in_green_with_spares<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     runtime(8).run(body)
 }
 
-/// Runs the body in many green threads on one worker, and says how long all of them took.
+/// Runs the body in many green threads on one worker. Returns how long all of them took.
 pub(crate) fn at_once(many: usize, body: impl Fn(usize) + Send + Sync + 'static) -> Duration {
     let body = Arc::new(body);
     in_green(move || {
@@ -70,12 +70,12 @@ pub(crate) fn at_once(many: usize, body: impl Fn(usize) + Send + Sync + 'static)
     })
 }
 
-/// For so long the CPU is watched.
+/// How long the CPU time is measured.
 const WATCHED: Duration = Duration::from_millis(250);
-/// So much of a core those who wait may use, all together.
+/// How much of a core all waiting threads together may use.
 pub(crate) const SHARE: f64 = 0.02;
 
-/// The CPU time that this process has used.
+/// Returns the CPU time that this process has used.
 #[allow(unsafe_code, reason = "getrusage(2)")]
 fn cpu() -> Duration {
     // SAFETY: all zeros is a valid record, and the pointer is to it.
@@ -91,7 +91,8 @@ fn cpu() -> Duration {
     of(usage.ru_utime) + of(usage.ru_stime)
 }
 
-/// The part of a core that this process uses, the best of some tries: other programs of the machine make this one use more.
+/// Returns the part of a core that this process uses, the smallest of some tries: other programs on the machine make
+/// this process use more.
 pub(crate) fn share_of(rounds: usize) -> f64 {
     let once = || {
         let (before, begun) = (cpu(), Instant::now());

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use weald::JoinHandle;
 
-/// A green thread that is to wait.
+/// Starts a green thread that is to wait.
 pub(crate) fn waiter<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
@@ -19,7 +19,7 @@ pub(crate) fn waiter<T: Send + 'static>(
     builder.spawn(body).unwrap()
 }
 
-/// Lets the others run until so many wait.
+/// Lets the others run until this many wait.
 pub(crate) fn settle(many: usize) {
     let waits = |thread: &weald::DumpedThread| {
         thread.name.as_deref() == Some("waiter") && thread.doing == weald::Doing::Waits
@@ -35,7 +35,7 @@ pub(crate) fn settle(many: usize) {
     }
 }
 
-/// What `poll` says, and of each number.
+/// Returns what `poll` says, and what it tells of each number.
 pub(crate) fn poll(fds: &[RawFd]) -> (i32, Vec<i16>) {
     let mut all: Vec<_> = fds
         .iter()
@@ -50,7 +50,7 @@ pub(crate) fn poll(fds: &[RawFd]) -> (i32, Vec<i16>) {
     (result, all.iter().map(|one| one.revents).collect())
 }
 
-/// What `select` fails with.
+/// Returns the error of `select`.
 pub(crate) fn select(fds: &[RawFd]) -> Option<i32> {
     // SAFETY: all zeros is an empty set, and the numbers are small.
     unsafe {
