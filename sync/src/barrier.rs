@@ -1,14 +1,14 @@
-//! Several threads wait for each other.
+//! A barrier, at which several threads wait for each other.
 
 use std::fmt;
 
 use crate::condvar::Condvar;
 use crate::mutex::Mutex;
 
-/// Lets threads wait until so many of them have come; the interface of [`std::sync::Barrier`].
+/// Lets threads wait until a number of them have come. The interface is that of [`std::sync::Barrier`].
 ///
-/// It can be used again. A thread that an exception takes out of its wait has come all the same: it
-/// is not waited for twice in the same round.
+/// It can be used again. A thread that an exception takes out of its wait still counts as having come: it does not
+/// come twice in the same round.
 ///
 /// # Examples
 /// ```
@@ -35,7 +35,7 @@ struct Round {
     number: usize,
 }
 
-/// Whether the thread was the one that completed the round.
+/// Tells if the thread was the one that completed the round.
 ///
 /// # Examples
 /// See [`Barrier`].
@@ -43,7 +43,7 @@ struct Round {
 pub struct BarrierWaitResult(bool);
 
 impl BarrierWaitResult {
-    /// True in one thread of each round.
+    /// Returns true in one thread of each round.
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.0
@@ -52,7 +52,7 @@ impl BarrierWaitResult {
 
 impl Barrier {
     constructor! {
-        /// A barrier for so many threads; with 0, as with 1, nobody waits.
+        /// Returns a barrier for `number` threads. With 0, as with 1, no thread waits.
         pub const fn new(number: usize) -> Self {
             Self {
                 round: Mutex::new(Round { here: 0, number: 0 }),
@@ -62,7 +62,7 @@ impl Barrier {
         }
     }
 
-    /// Waits until all have come; a blocking call.
+    /// Waits until all have come. A blocking call; an exception unwinds.
     pub fn wait(&self) -> BarrierWaitResult {
         let unpoisoned = std::sync::PoisonError::into_inner;
         let mut round = self.round.lock().unwrap_or_else(unpoisoned);

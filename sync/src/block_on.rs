@@ -1,4 +1,4 @@
-//! A future on the calling thread.
+//! Runs a future on the calling thread.
 
 use std::future::Future;
 use std::pin::pin;
@@ -9,7 +9,7 @@ use weald_scheduler::io::{self, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicBool, Ordering};
 
-/// What a future's wakers wake.
+/// The thread that a future's wakers wake.
 #[derive(Default)]
 struct Woke {
     flag: AtomicBool,
@@ -27,11 +27,11 @@ impl Wake for Woke {
     }
 }
 
-/// Runs a future to its end on the calling thread, green or not, which waits while the future does.
+/// Runs a future to its end on the calling thread, green or not. The thread waits while the future is not ready.
 ///
-/// For futures that need no runtime of their own: channels, combinators, protocols over green
-/// sockets. It is a blocking call wherever the future is not ready: an exception unwinds, and the
-/// future is dropped. A user's [`unpark`](weald_scheduler::GreenThread::unpark) is not touched.
+/// It is for futures that need no runtime of their own: channels, combinators, protocols over green sockets. It is a
+/// blocking call whenever the future is not ready: an exception unwinds, and the future is dropped. It does not use
+/// up a wake-up of [`unpark`](weald_scheduler::GreenThread::unpark).
 ///
 /// # Examples
 /// ```

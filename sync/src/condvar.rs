@@ -1,8 +1,8 @@
 //! Waiting until something that a mutex guards has changed.
 //!
-//! Invariant: a waiter lets its lock go only when a notification can find it in the queue; so who
-//! changes the condition under the lock and then notifies is not missed.
-//! Who was notified reports nothing else, and who was not has taken no notification (`WaitQueue`,
+//! Invariant: a waiter releases its lock only when a notification can find it in the queue. So a thread that changes
+//! the condition under the lock and then notifies reaches the waiter.
+//! A waiter that was notified reports nothing else, and a waiter that was not has taken no notification (`WaitQueue`,
 //! invariant 3).
 //! Checked by `loom-tests/tests/condvar.rs`.
 
@@ -15,10 +15,10 @@ use weald_scheduler::io::{self, WaitQueue, Woken};
 use crate::mutex::{Mutex, MutexGuard};
 use crate::shim::clock;
 
-/// A condition variable; the interface of [`std::sync::Condvar`].
+/// A condition variable. The interface is that of [`std::sync::Condvar`].
 ///
-/// It may be used with several mutexes. A wait is a blocking call: an exception unwinds *without* the
-/// lock and poisons nothing; once a notification has come, taking the lock back raises nothing.
+/// It may be used with several mutexes. A wait is a blocking call: an exception unwinds *without* the lock and
+/// poisons nothing. After a notification has come, taking the lock back raises nothing.
 ///
 /// # Examples
 /// ```
@@ -40,7 +40,7 @@ pub struct Condvar {
     queue: WaitQueue,
 }
 
-/// Whether a wait with a limit ended by the limit.
+/// Tells if a wait with a limit ended by the limit.
 ///
 /// # Examples
 /// See [`Condvar::wait_timeout`].
@@ -48,7 +48,7 @@ pub struct Condvar {
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// True if the limit had passed.
+    /// Returns true if the limit had passed.
     #[must_use]
     pub fn timed_out(&self) -> bool {
         self.0
@@ -59,7 +59,7 @@ type Timed<'a, T> = (MutexGuard<'a, T>, WaitTimeoutResult);
 
 impl Condvar {
     constructor! {
-        /// A condition that nobody waits for.
+        /// Returns a condition variable without waiters.
         pub const fn new() -> Self {
             Self {
                 queue: WaitQueue::of("a condition variable"),
@@ -67,11 +67,11 @@ impl Condvar {
         }
     }
 
-    /// Lets the lock go, waits for a notification, takes the lock back. It may return without a
-    /// notification: look at the condition again, or use [`wait_while`](Self::wait_while).
+    /// Releases the lock, waits for a notification, and takes the lock back. It may return without a notification, so
+    /// check the condition again, or use [`wait_while`](Self::wait_while).
     ///
     /// # Errors
-    /// The guard too, if a holder has unwound.
+    /// If the mutex is poisoned. The error holds the guard.
     pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
         match self.wait_until(guard, None) {
             Ok((guard, _)) => Ok(guard),
@@ -82,7 +82,7 @@ impl Condvar {
     /// Waits as long as the condition holds.
     ///
     /// # Errors
-    /// The guard too, if a holder has unwound.
+    /// If the mutex is poisoned. The error holds the guard.
     pub fn wait_while<'a, T: ?Sized, F>(
         &self,
         mut guard: MutexGuard<'a, T>,
@@ -97,10 +97,10 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// As [`wait`](Self::wait), at most that long; [`Duration::MAX`] means for ever.
+    /// Waits as [`wait`](Self::wait) does, at most for `limit`. [`Duration::MAX`] means for ever.
     ///
     /// # Errors
-    /// The guard and the result too, if a holder has unwound.
+    /// If the mutex is poisoned. The error holds the guard and the result.
     ///
     /// # Examples
     /// ```
@@ -119,10 +119,10 @@ impl Condvar {
         self.wait_until(guard, io::deadline(limit))
     }
 
-    /// As [`wait_timeout`](Self::wait_timeout), in milliseconds; true if it was notified.
+    /// Waits as [`wait_timeout`](Self::wait_timeout) does, for milliseconds. Returns true if it was notified.
     ///
     /// # Errors
-    /// As [`wait_timeout`](Self::wait_timeout).
+    /// Those of [`wait_timeout`](Self::wait_timeout).
     #[deprecated(note = "replaced by `wait_timeout`, as in std")]
     pub fn wait_timeout_ms<'a, T: ?Sized>(
         &self,
@@ -138,11 +138,11 @@ impl Condvar {
         }
     }
 
-    /// Waits as long as the condition holds, at most that long; [`Duration::MAX`] means for ever. The
-    /// result says that the limit had passed while the condition still held.
+    /// Waits as long as the condition holds, at most for `limit`. [`Duration::MAX`] means for ever. The result tells
+    /// if the limit had passed while the condition still held.
     ///
     /// # Errors
-    /// The guard and the result too, if a holder has unwound.
+    /// If the mutex is poisoned. The error holds the guard and the result.
     pub fn wait_timeout_while<'a, T: ?Sized, F>(
         &self,
         mut guard: MutexGuard<'a, T>,
@@ -170,7 +170,7 @@ impl Condvar {
         deadline: Option<Instant>,
     ) -> LockResult<Timed<'a, T>> {
         let lock = MutexGuard::lock_of(&guard);
-        // From here on whoever unwinds does so without the lock.
+        // From here on the thread does not have the lock if it unwinds.
         std::mem::forget(guard);
         let held = LetsGo(Some(lock));
         io::enter_unwinding();
@@ -178,7 +178,7 @@ impl Condvar {
         if fault!("condvar_lets_go_before_it_enters") {
             drop(held.take());
         }
-        // The lock is let go once a notification can find this waiter.
+        // The lock is released as soon as a notification can find this waiter.
         let let_go = || {
             drop(held.take());
             false
@@ -204,7 +204,7 @@ impl Condvar {
         self.queue.wake_one();
     }
 
-    /// Wakes all who wait now. Not a blocking call.
+    /// Wakes all threads that wait now. Not a blocking call.
     pub fn notify_all(&self) {
         if fault!("condvar_notifies_one_for_all") {
             return self.notify_one();
@@ -213,7 +213,7 @@ impl Condvar {
     }
 }
 
-/// Lets a lock go when dropped, without poisoning.
+/// Releases a lock when dropped, without poisoning it.
 struct LetsGo<'a, T: ?Sized>(Option<&'a Mutex<T>>);
 
 impl<T: ?Sized> Drop for LetsGo<'_, T> {

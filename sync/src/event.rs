@@ -7,7 +7,7 @@ use weald_scheduler::io::{self, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicBool, Ordering};
 
-/// A flag: whoever waits goes on once it is set, and so does whoever comes until it is reset.
+/// A flag. While it is set, threads that wait for it go on, and so do threads that come later, until it is reset.
 ///
 /// # Examples
 /// ```
@@ -25,7 +25,7 @@ pub struct Event {
 
 impl Event {
     constructor! {
-        /// A flag that is not set.
+        /// Returns a flag that is not set.
         pub const fn new() -> Self {
             Self {
                 flag: AtomicBool::new(false),
@@ -34,7 +34,8 @@ impl Event {
         }
     }
 
-    /// Sets it and wakes all who wait; they go on even if it is reset at once. Not a blocking call.
+    /// Sets the flag and wakes all threads that wait. They go on even if the flag is reset at once. Not a blocking
+    /// call.
     pub fn set(&self) {
         let order = relaxed_if!("event_relaxed_set", Ordering::Release);
         self.flag.store(true, order);
@@ -45,23 +46,23 @@ impl Event {
         self.queue.wake_all();
     }
 
-    /// Takes it back.
+    /// Resets the flag.
     pub fn reset(&self) {
         self.flag.store(false, Ordering::Release);
     }
 
-    /// True while it is set.
+    /// Tells if the flag is set.
     pub fn is_set(&self) -> bool {
         self.flag.load(Ordering::Acquire)
     }
 
-    /// Waits until it is set; a blocking call. An exception unwinds.
+    /// Waits until the flag is set. A blocking call; an exception unwinds.
     pub fn wait(&self) {
         self.wait_until(None);
     }
 
-    /// As [`wait`](Self::wait), at most that long; [`Duration::MAX`] means for ever. False: it was
-    /// not set in time.
+    /// Waits as [`wait`](Self::wait) does, at most for `limit`. [`Duration::MAX`] means for ever. Returns false if
+    /// the flag was not set in time.
     ///
     /// # Examples
     /// ```

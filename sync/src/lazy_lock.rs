@@ -3,7 +3,7 @@
 //! | `Once`     | the data is                     |
 //! |------------|---------------------------------|
 //! | INCOMPLETE | the function                    |
-//! | RUNNING    | whoever's runs it               |
+//! | RUNNING    | the thread's that runs it       |
 //! | POISONED   | nothing: the function was taken |
 //! | COMPLETE   | the value                       |
 #![allow(unsafe_code, reason = "the Once says what the data is")]
@@ -21,7 +21,7 @@ enum Data<T, F> {
     Taken,
 }
 
-/// A value that is made when it is first asked for; the interface of [`std::sync::LazyLock`].
+/// A value that is made when it is first asked for. The interface is that of [`std::sync::LazyLock`].
 ///
 /// # Examples
 /// ```
@@ -48,7 +48,7 @@ fn poisoned() -> ! {
 
 impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     constructor! {
-        /// The function will make the value.
+        /// Returns a value that the function will make.
         pub const fn new(f: F) -> Self {
             Self {
                 once: Once::new(),
@@ -57,13 +57,13 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         }
     }
 
-    /// The value, made now if it was not; a blocking call if another thread is making it.
+    /// Returns the value, and makes it if it was not made before. A blocking call if another thread is making it.
     ///
     /// # Panics
     /// If the function has unwound.
     pub fn force(this: &Self) -> &T {
         this.once.call_once(|| {
-            // SAFETY: RUNNING, by us: nobody else has the data.
+            // SAFETY: RUNNING, set by this thread, so nobody else uses the data.
             let data = unsafe { &mut *this.data.get() };
             if let Data::Function(f) = std::mem::replace(data, Data::Taken) {
                 *data = Data::Value(f());
@@ -72,7 +72,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         Self::get(this).unwrap_or_else(|| poisoned())
     }
 
-    /// As [`force`](Self::force), to change it.
+    /// Returns the value as [`force`](Self::force) does, to change it.
     ///
     /// # Panics
     /// If the function has unwound.
@@ -83,7 +83,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
 }
 
 impl<T, F> LazyLock<T, F> {
-    /// The value, if it was made. Not a blocking call.
+    /// Returns the value, if it was made. Not a blocking call.
     pub fn get(this: &Self) -> Option<&T> {
         if !this.once.is_completed() {
             return None;
@@ -95,7 +95,7 @@ impl<T, F> LazyLock<T, F> {
         }
     }
 
-    /// The value, if it was made.
+    /// Returns the value, if it was made.
     pub fn get_mut(this: &mut Self) -> Option<&mut T> {
         match this.data.get_mut() {
             Data::Value(value) => Some(value),

@@ -1,10 +1,10 @@
-//! Synchronisation for green threads and OS threads, in any mix: the shapes of `std::sync` and of
-//! crossbeam's channels.
+//! Synchronisation for green threads and OS threads, in any mix, in the form of `std::sync` and of crossbeam's
+//! channels.
 //!
-//! This crate is a part of `weald`, which re-exports what programs use as `weald::sync`. Who waits
-//! blocks the green thread and not the worker. All waits are blocking calls in the sense of `weald`:
-//! an exception (`kill`, `timeout`, `exc_after`) ends them, by unwinding, and then no lock is held, no
-//! permit taken, and no wake-up lost that was meant for another.
+//! This crate is a part of `weald`, which re-exports its public items as `weald::sync`. A wait blocks the green
+//! thread and not the worker. All waits are blocking calls in the sense of `weald`: an exception (`kill`, `timeout`,
+//! `exc_after`) ends them by unwinding. Then no lock is held, no permit is taken, and no wake-up of another thread is
+//! lost.
 
 #[macro_use]
 mod shim;

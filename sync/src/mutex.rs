@@ -1,4 +1,4 @@
-//! Mutual exclusion with std's face.
+//! Mutual exclusion with std's interface.
 #![allow(unsafe_code, reason = "the holder of the lock has the value")]
 
 use std::cell::UnsafeCell;
@@ -14,10 +14,10 @@ use weald_scheduler::io;
 use crate::poison::{Before, Poison};
 use crate::raw_mutex::RawMutex;
 
-/// A lock that one thread at a time has, green or not; the interface of [`std::sync::Mutex`].
+/// A lock that one thread at a time can have, green or not. The interface is that of [`std::sync::Mutex`].
 ///
-/// Who waits blocks the green thread and not the worker. Whoever comes may take a free lock before
-/// those who wait; one that was passed over for half a millisecond is handed it.
+/// A wait blocks the green thread and not the worker. A thread that comes may take a free lock before those that
+/// wait. A waiter that was passed over for half a millisecond gets the lock next.
 ///
 /// # Examples
 /// ```
@@ -40,14 +40,14 @@ pub struct Mutex<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: one thread at a time has the value, so it need only be `Send`.
+// SAFETY: one thread at a time uses the value, so it need only be `Send`.
 unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 impl<T: ?Sized> UnwindSafe for Mutex<T> {}
 impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 
-/// The right to what a [`Mutex`] guards; dropping it lets the lock go.
+/// The right to the value of a [`Mutex`]. Dropping it releases the lock.
 ///
 /// It may not be sent to another thread:
 /// ```compile_fail
@@ -55,7 +55,7 @@ impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 /// let guard = lock.lock().unwrap();
 /// std::thread::scope(|s| s.spawn(move || drop(guard)).join().unwrap());
 /// ```
-/// nor shared with one, unless the value may be:
+/// It may be shared with another thread only if the value may:
 /// ```compile_fail
 /// let lock = weald_sync::Mutex::new(std::cell::Cell::new(0));
 /// let guard = lock.lock().unwrap();
@@ -66,7 +66,7 @@ impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 pub struct MutexGuard<'a, T: ?Sized + 'a> {
     lock: &'a Mutex<T>,
     before: Before,
-    /// A raw pointer is not `Send`: a lock belongs to the thread that took it.
+    /// A raw pointer is not `Send`. A lock belongs to the thread that took it.
     _not_send: PhantomData<*const ()>,
 }
 
@@ -75,7 +75,7 @@ unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T> Mutex<T> {
     constructor! {
-        /// A lock that nobody has.
+        /// Returns a lock that is free.
         pub const fn new(value: T) -> Self {
             Self {
                 raw: RawMutex::new(),
@@ -85,10 +85,10 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// The value; nobody can have the lock.
+    /// Returns the value. No thread can have the lock.
     ///
     /// # Errors
-    /// The value too, if a holder has unwound.
+    /// If a holder has unwound. The error holds the value.
     pub fn into_inner(self) -> LockResult<T> {
         let is_poisoned = self.poison.is_set();
         let value = self.value.into_inner();
@@ -101,12 +101,12 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Takes the lock; a blocking call. An exception unwinds, without the lock.
+    /// Takes the lock. A blocking call; an exception unwinds, without the lock.
     ///
-    /// A thread that has it already waits for ever.
+    /// A thread that already has the lock waits for ever.
     ///
     /// # Errors
-    /// The guard too, if a holder has unwound.
+    /// If a holder has unwound. The error holds the guard.
     #[inline]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         self.raw.take();
@@ -116,7 +116,7 @@ impl<T: ?Sized> Mutex<T> {
     /// Takes the lock if it is free. Not a blocking call.
     ///
     /// # Errors
-    /// `WouldBlock` if it is not; the guard too, if a holder has unwound.
+    /// `WouldBlock` if the lock is not free. If a holder has unwound, the error holds the guard.
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
         if self.raw.try_take() {
@@ -126,11 +126,10 @@ impl<T: ?Sized> Mutex<T> {
         }
     }
 
-    /// Takes the lock, and waits for it at most that long; a blocking call. [`Duration::MAX`] means
-    /// for ever.
+    /// Takes the lock, and waits for it at most for `limit`. A blocking call. [`Duration::MAX`] means for ever.
     ///
     /// # Errors
-    /// `WouldBlock` if it was not free in time; the guard too, if a holder has unwound.
+    /// `WouldBlock` if the lock was not free in time. If a holder has unwound, the error holds the guard.
     ///
     /// # Examples
     /// ```
@@ -144,10 +143,10 @@ impl<T: ?Sized> Mutex<T> {
         self.lock_until(io::deadline(limit))
     }
 
-    /// As [`try_lock_for`](Self::try_lock_for), until the clock shows the deadline.
+    /// Takes the lock as [`try_lock_for`](Self::try_lock_for) does, and waits at most until the deadline.
     ///
     /// # Errors
-    /// As [`try_lock_for`](Self::try_lock_for).
+    /// Those of [`try_lock_for`](Self::try_lock_for).
     pub fn try_lock_until(&self, deadline: Instant) -> TryLockResult<MutexGuard<'_, T>> {
         self.lock_until(Some(deadline))
     }
@@ -160,7 +159,7 @@ impl<T: ?Sized> Mutex<T> {
         }
     }
 
-    /// For who has just taken the lock.
+    /// Returns the guard of a thread that has just taken the lock.
     #[inline]
     fn guard(&self) -> LockResult<MutexGuard<'_, T>> {
         let guard = MutexGuard {
@@ -171,7 +170,7 @@ impl<T: ?Sized> Mutex<T> {
         self.poison.wrap(guard)
     }
 
-    /// True once a holder has unwound.
+    /// Tells if a holder has unwound.
     pub fn is_poisoned(&self) -> bool {
         self.poison.is_set()
     }
@@ -181,10 +180,10 @@ impl<T: ?Sized> Mutex<T> {
         self.poison.clear();
     }
 
-    /// The value; nobody can have the lock.
+    /// Returns the value. No thread can have the lock.
     ///
     /// # Errors
-    /// The value too, if a holder has unwound.
+    /// If a holder has unwound. The error holds the value.
     pub fn get_mut(&mut self) -> LockResult<&mut T> {
         let is_poisoned = self.poison.is_set();
         let value = self.value.get_mut();
@@ -197,7 +196,7 @@ impl<T: ?Sized> Mutex<T> {
 }
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
-    /// Lets the lock go to the one that has waited longest, if any does.
+    /// Releases the lock to the thread that has waited longest, if one waits.
     ///
     /// # Examples
     /// ```
@@ -219,18 +218,17 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Lets the lock go without poisoning; for a condition variable.
+    /// Releases the lock without poisoning it. For a condition variable.
     pub(crate) fn let_go(&self) {
         self.raw.release();
     }
 
-    /// Takes the lock, poisoned or not, without raising anything; for locks that are held for a few
-    /// steps.
+    /// Takes the lock, poisoned or not, without raising anything. For locks that are held for a few steps.
     pub(crate) fn lock_quietly(&self) -> MutexGuard<'_, T> {
         self.take_back().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the lock back without raising anything; for a condition variable.
+    /// Takes the lock back without raising anything. For a condition variable.
     pub(crate) fn take_back(&self) -> LockResult<MutexGuard<'_, T>> {
         unless!("condvar_takes_no_lock_back", self.raw.take_quietly());
         self.guard()
@@ -300,8 +298,8 @@ impl<T> From<T> for Mutex<T> {
     }
 }
 
-// SAFETY: `try_take` and the waits step the word from unlocked to LOCKED by one exchange, and only
-// `release` steps it back; guards are not `Send`.
+// SAFETY: `try_take` and the waits step the word from unlocked to LOCKED by one exchange, and only `release` steps it
+// back. Guards are not `Send`.
 #[cfg(not(loom))]
 unsafe impl lock_api::RawMutex for RawMutex {
     type GuardMarker = lock_api::GuardNoSend;
@@ -329,7 +327,7 @@ unsafe impl lock_api::RawMutex for RawMutex {
     }
 }
 
-// SAFETY: as above; the lock is handed over locked.
+// SAFETY: as above; the lock goes to the waiter while it is LOCKED.
 #[cfg(not(loom))]
 unsafe impl lock_api::RawMutexFair for RawMutex {
     unsafe fn unlock_fair(&self) {
@@ -337,7 +335,7 @@ unsafe impl lock_api::RawMutexFair for RawMutex {
     }
 }
 
-// SAFETY: as above; true only with the lock taken.
+// SAFETY: as above; it returns true only with the lock taken.
 #[cfg(not(loom))]
 unsafe impl lock_api::RawMutexTimed for RawMutex {
     type Duration = Duration;

@@ -1,15 +1,15 @@
-//! Something that is done once.
+//! Runs something once.
 //!
 //! | state      | meaning                             | leaves by                                   |
 //! |------------|-------------------------------------|---------------------------------------------|
-//! | INCOMPLETE | nobody has begun                    | a caller's exchange -> RUNNING              |
-//! | RUNNING    | one caller does it, the others wait | its end -> COMPLETE, its unwinding -> POISONED |
-//! | POISONED   | who did it has unwound              | `call_once_force` -> RUNNING                |
+//! | INCOMPLETE | no caller has begun                 | a caller's exchange -> RUNNING              |
+//! | RUNNING    | one caller runs it, the others wait | its end -> COMPLETE, its unwinding -> POISONED |
+//! | POISONED   | the caller that ran it has unwound  | `call_once_force` -> RUNNING                |
 //! | COMPLETE   | done                                | never                                       |
 //!
-//! Invariant: the step out of RUNNING is made by the caller that made the step into it, also when it
-//! unwinds, and wakes all who wait.
-//! Orderings: the step to COMPLETE releases what was done, seeing COMPLETE acquires it.
+//! Invariant: the caller that made the step into RUNNING also makes the step out of it, also when it unwinds. That
+//! step wakes all waiters.
+//! Orderings: the step to COMPLETE releases the results, and a load that sees COMPLETE acquires them.
 //! Checked by `loom-tests/tests/once.rs`.
 
 use std::fmt;
@@ -24,21 +24,21 @@ const RUNNING: u32 = 1;
 const POISONED: u32 = 2;
 const COMPLETE: u32 = 3;
 
-/// What the step out of RUNNING does.
+/// Returns the ordering of the step out of RUNNING.
 #[inline]
 fn done() -> Ordering {
     relaxed_if!("once_relaxed_end", Ordering::Release)
 }
 
-/// What a look at the state does.
+/// Returns the ordering of a look at the state.
 #[inline]
 fn seen() -> Ordering {
     relaxed_if!("once_relaxed_look", Ordering::Acquire)
 }
 
-/// Runs a function once, whoever asks first; the interface of [`std::sync::Once`].
+/// Runs a function once, whichever thread asks first. The interface is that of [`std::sync::Once`].
 ///
-/// Where another thread runs it, asking is a blocking call.
+/// If another thread is running the function, asking is a blocking call.
 ///
 /// # Examples
 /// ```
@@ -55,7 +55,7 @@ pub struct Once {
 impl UnwindSafe for Once {}
 impl RefUnwindSafe for Once {}
 
-/// What the function of [`Once::call_once_force`] is told.
+/// The state that the function of [`Once::call_once_force`] gets.
 ///
 /// # Examples
 /// See [`Once::call_once_force`].
@@ -64,7 +64,7 @@ pub struct OnceState {
 }
 
 impl OnceState {
-    /// True if an earlier call has unwound.
+    /// Tells if an earlier call has unwound.
     pub fn is_poisoned(&self) -> bool {
         self.was_poisoned
     }
@@ -95,7 +95,7 @@ impl Drop for Ends<'_> {
 
 impl Once {
     constructor! {
-        /// Nothing was done yet.
+        /// Returns a `Once` whose function was not run.
         pub const fn new() -> Self {
             Self {
                 state: AtomicU32::new(INCOMPLETE),
@@ -104,7 +104,7 @@ impl Once {
         }
     }
 
-    /// Runs the function if nobody has; else waits until it was run.
+    /// Runs the function if no thread has, otherwise waits until it was run.
     ///
     /// # Panics
     /// If an earlier call has unwound.
@@ -121,7 +121,7 @@ impl Once {
         }
     }
 
-    /// As [`call_once`](Self::call_once), also if an earlier call has unwound.
+    /// Runs the function as [`call_once`](Self::call_once) does, also if an earlier call has unwound.
     ///
     /// # Examples
     /// ```
@@ -193,18 +193,18 @@ impl Once {
         }
     }
 
-    /// As if nothing was done; for who has it alone.
+    /// Resets the state. The caller has the value alone.
     pub(crate) fn reset(&mut self) {
         self.state.store(INCOMPLETE, Ordering::Relaxed);
     }
 
-    /// True once the function was run to its end.
+    /// Tells if the function was run to its end.
     #[inline]
     pub fn is_completed(&self) -> bool {
         self.state.load(seen()) == COMPLETE
     }
 
-    /// Waits until somebody has run the function; a blocking call.
+    /// Waits until some thread has run the function. A blocking call.
     ///
     /// # Panics
     /// If a call has unwound.
@@ -216,12 +216,12 @@ impl Once {
         );
     }
 
-    /// As [`wait`](Self::wait), but goes on waiting if a call has unwound.
+    /// Waits as [`wait`](Self::wait) does, and goes on waiting if a call has unwound.
     pub fn wait_force(&self) {
         self.wait_for(true);
     }
 
-    /// False: poisoned.
+    /// Waits. Returns false if it is poisoned.
     fn wait_for(&self, force: bool) -> bool {
         io::enter_unwinding();
         loop {

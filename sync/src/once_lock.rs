@@ -1,7 +1,7 @@
 //! A cell that is written once.
 //!
-//! Invariant: the value is written by the caller that runs the `Once`, before COMPLETE, and only read
-//! after it.
+//! Invariant: the caller that runs the `Once` writes the value before COMPLETE, and the value is only read
+//! afterwards.
 //! Checked by `loom-tests/tests/once.rs`.
 #![allow(unsafe_code, reason = "the Once says when the value is there")]
 
@@ -12,7 +12,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::once::Once;
 
-/// A cell that is written once, whoever comes first; the interface of [`std::sync::OnceLock`].
+/// A cell that is written once, by the thread that comes first. The interface is that of [`std::sync::OnceLock`].
 ///
 /// # Examples
 /// ```
@@ -26,7 +26,7 @@ pub struct OnceLock<T> {
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-// SAFETY: who writes the value may be another thread than who drops it.
+// SAFETY: one thread may write the value and another one drop it.
 unsafe impl<T: Send> Send for OnceLock<T> {}
 // SAFETY: readers share the value, and any thread may write it.
 unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
@@ -35,7 +35,7 @@ impl<T: RefUnwindSafe + UnwindSafe> RefUnwindSafe for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
     constructor! {
-        /// An empty cell.
+        /// Returns an empty cell.
         pub const fn new() -> Self {
             Self {
                 once: Once::new(),
@@ -44,7 +44,7 @@ impl<T> OnceLock<T> {
         }
     }
 
-    /// The value, if it is there. Not a blocking call.
+    /// Returns the value, if it is there. Not a blocking call.
     #[inline]
     pub fn get(&self) -> Option<&T> {
         self.once
@@ -53,7 +53,7 @@ impl<T> OnceLock<T> {
             .then(|| unsafe { (*self.value.get()).assume_init_ref() })
     }
 
-    /// The value, if it is there.
+    /// Returns the value, if it is there.
     pub fn get_mut(&mut self) -> Option<&mut T> {
         self.once
             .is_completed()
@@ -61,22 +61,22 @@ impl<T> OnceLock<T> {
             .then(|| unsafe { (*self.value.get()).assume_init_mut() })
     }
 
-    /// Waits until the value is there; a blocking call.
+    /// Waits until the value is there and returns it. A blocking call.
     pub fn wait(&self) -> &T {
         self.once.wait_force();
         self.get().unwrap_or_else(|| unreachable!("COMPLETE"))
     }
 
-    /// Writes the value, if none is there; a blocking call if another thread is about to write it.
+    /// Writes the value, if none is there. A blocking call if another thread is about to write it.
     ///
     /// # Errors
-    /// The value that was not written.
+    /// If there is a value. The error is the value that was not written.
     pub fn set(&self, value: T) -> Result<(), T> {
         let mut value = Some(value);
         if self.get().is_none() {
             self.once.call_once_force(|_| {
                 if let Some(value) = value.take() {
-                    // SAFETY: RUNNING, by us: nobody else has the value.
+                    // SAFETY: RUNNING, set by this thread, so nobody else uses the value.
                     unsafe { (*self.value.get()).write(value) };
                 }
             });
@@ -84,23 +84,23 @@ impl<T> OnceLock<T> {
         value.map_or(Ok(()), Err)
     }
 
-    /// The value; the function makes it if there is none. A blocking call if another thread is making
-    /// it. A function that unwinds leaves the cell empty.
+    /// Returns the value. If there is none, the function makes it. A blocking call if another thread is making it. A
+    /// function that unwinds leaves the cell empty.
     ///
-    /// A function that asks for the value it makes waits for itself, for ever.
+    /// A function that asks for the value that it makes waits for itself, for ever.
     pub fn get_or_init<F: FnOnce() -> T>(&self, f: F) -> &T {
         if let Some(value) = self.get() {
             return value;
         }
         self.once.call_once_force(|_| {
             let value = f();
-            // SAFETY: RUNNING, by us: nobody else has the value.
+            // SAFETY: RUNNING, set by this thread, so nobody else uses the value.
             unsafe { (*self.value.get()).write(value) };
         });
         self.get().unwrap_or_else(|| unreachable!("COMPLETE"))
     }
 
-    /// The value.
+    /// Returns the value.
     pub fn into_inner(mut self) -> Option<T> {
         self.take()
     }
@@ -111,8 +111,7 @@ impl<T> OnceLock<T> {
             return None;
         }
         self.once.reset();
-        // SAFETY: it was COMPLETE; the cell is borrowed uniquely and now empty, so nobody takes it
-        // again.
+        // SAFETY: it was COMPLETE. The cell is borrowed uniquely and is empty now, so nobody takes the value again.
         Some(unsafe { (*self.value.get()).assume_init_read() })
     }
 }
@@ -132,7 +131,7 @@ impl<T> Default for OnceLock<T> {
 impl<T> From<T> for OnceLock<T> {
     fn from(value: T) -> Self {
         let cell = Self::new();
-        // The cell is new, so nobody was first.
+        // The cell is new, so no other thread was first.
         let _ = cell.set(value);
         cell
     }

@@ -1,7 +1,7 @@
 //! A channel for one message.
 //!
-//! The ends are used up by what they do, so the compiler sees to it that it is one. It is a channel
-//! of capacity 1 underneath. Checked by `loom-tests/tests/oneshot.rs`.
+//! The methods that send and receive use the ends up, so the compiler makes sure that there is only one message.
+//! Below it is a channel of capacity 1. Checked by `loom-tests/tests/oneshot.rs`.
 //!
 //! # Examples
 //! ```
@@ -15,19 +15,19 @@ use std::time::Duration;
 
 use crate::channel::{self, RecvError, RecvTimeoutError, TryRecvError};
 
-/// Sends the message.
+/// The sending end.
 ///
 /// # Examples
 /// See the [module](self).
 pub struct Sender<T>(channel::Sender<T>);
 
-/// Receives the message.
+/// The receiving end.
 ///
 /// # Examples
 /// See the [module](self).
 pub struct Receiver<T>(channel::Receiver<T>);
 
-/// The two ends of a channel for one message.
+/// Returns the two ends of a channel for one message.
 ///
 /// # Examples
 /// See the [module](self).
@@ -40,7 +40,7 @@ impl<T> Sender<T> {
     /// Sends the message. Never waits.
     ///
     /// # Errors
-    /// The message, if the receiver is gone.
+    /// If the receiver is gone. The error is the message.
     pub fn send(self, message: T) -> Result<(), T> {
         self.0
             .try_send(message)
@@ -49,18 +49,18 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Waits for the message; a blocking call. An exception unwinds.
+    /// Waits for the message. A blocking call; an exception unwinds.
     ///
     /// # Errors
-    /// If the sender is gone without having sent one.
+    /// If the sender is gone without having sent a message.
     pub fn recv(self) -> Result<T, RecvError> {
         self.0.recv()
     }
 
-    /// The message, if it is there. Not a blocking call.
+    /// Returns the message, if it is there. Not a blocking call.
     ///
     /// # Errors
-    /// If it is not there, and whether it may still come.
+    /// If the message is not there. The error tells if it may still come.
     ///
     /// # Examples
     /// ```
@@ -73,11 +73,11 @@ impl<T> Receiver<T> {
         self.0.try_recv()
     }
 
-    /// As [`recv`](Self::recv), and waits at most that long; [`Duration::MAX`] means for ever. The
-    /// receiver can be asked again.
+    /// Waits as [`recv`](Self::recv) does, at most for `limit`. [`Duration::MAX`] means for ever. The receiver can be
+    /// used again after that.
     ///
     /// # Errors
-    /// If the time has passed, or the sender is gone without having sent one.
+    /// If the time has passed, or the sender is gone without having sent a message.
     ///
     /// # Examples
     /// ```
@@ -89,7 +89,7 @@ impl<T> Receiver<T> {
         self.0.recv_timeout(limit)
     }
 
-    /// The receiver as an end that `select!` takes.
+    /// Returns the receiver as an end that `select!` takes.
     ///
     /// # Examples
     /// ```

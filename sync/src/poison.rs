@@ -1,7 +1,7 @@
-//! Poisoning: a lock whose holder unwound says so to those who take it next, as std's do.
+//! Poisoning: a lock whose holder has unwound tells that to the threads that take it next, as std's locks do.
 //!
-//! Who unwinds is the thread, green or not, and not the OS thread: another green thread may wait in
-//! the middle of unwinding on the same one.
+//! The thread that unwinds is the green or plain thread, and not the OS thread: on the same OS thread another green
+//! thread may wait in the middle of its unwinding.
 
 use std::sync::{LockResult, PoisonError};
 
@@ -9,11 +9,11 @@ use weald_scheduler::io;
 
 use crate::shim::atomic::{AtomicBool, Ordering};
 
-/// Set once a holder has unwound. The lock orders it, so the accesses are relaxed.
+/// Set after a holder has unwound. The lock orders the accesses, so they are relaxed.
 #[derive(Debug)]
 pub(crate) struct Poison(AtomicBool);
 
-/// Whether the thread was unwinding already when it took the lock: then it does not poison.
+/// Whether the thread was already unwinding when it took the lock. If so, it does not poison the lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Before(bool);
 
@@ -37,7 +37,7 @@ impl Poison {
         Before(io::is_unwinding())
     }
 
-    /// The holder lets go.
+    /// Notes that the holder releases the lock.
     #[inline]
     pub(crate) fn after(&self, before: Before) {
         if !before.0 && io::is_unwinding() {

@@ -1,7 +1,7 @@
-//! A value, or an error, that threads wait for: eventlet's `Event`.
+//! A value or an error that threads wait for: eventlet's `Event`.
 //!
-//! Invariant: `settled` says, outside of the lock, whether the outcome is there; both change under the
-//! lock. Who waits looks at `settled` once it is in the queue, as it must not wait for a lock there.
+//! Invariant: `settled` tells, outside of the lock, if the outcome is there; both change under the lock. A waiter
+//! looks at `settled` after it has entered the queue, because it must not wait for a lock there.
 //! Checked by `loom-tests/tests/promise.rs`.
 
 use std::error::Error;
@@ -14,7 +14,7 @@ use weald_scheduler::io::{self, WaitQueue, Woken};
 use crate::mutex::Mutex;
 use crate::shim::atomic::{AtomicBool, Ordering};
 
-/// The error that a [`Promise`] was failed with; all who wait get it.
+/// The error that a [`Promise`] was failed with. All waiters get it.
 ///
 /// # Examples
 /// See [`Promise::fail`].
@@ -22,7 +22,7 @@ use crate::shim::atomic::{AtomicBool, Ordering};
 pub struct PromiseError(Arc<dyn Error + Send + Sync>);
 
 impl PromiseError {
-    /// The error, if it is an `E`.
+    /// Returns the error, if it is an `E`.
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         self.0.downcast_ref::<E>()
     }
@@ -40,7 +40,7 @@ impl Error for PromiseError {
     }
 }
 
-/// One value, or one error, that any number of threads, green or not, wait for.
+/// One value or one error that any number of threads, green or not, wait for.
 ///
 /// # Examples
 /// ```
@@ -62,7 +62,7 @@ pub struct Promise<T> {
 
 impl<T> Promise<T> {
     constructor! {
-        /// Neither kept nor failed yet.
+        /// Returns a promise that is neither kept nor failed.
         pub const fn new() -> Self {
             Self {
                 outcome: Mutex::new(None),
@@ -90,10 +90,10 @@ impl<T> Promise<T> {
         Ok(())
     }
 
-    /// Keeps it: all who wait get the value.
+    /// Keeps the promise: all waiters get the value.
     ///
     /// # Errors
-    /// The value, if it was kept or failed before.
+    /// If the promise was kept or failed before. The error is the value.
     pub fn set(&self, value: T) -> Result<(), T> {
         match self.settle(Ok(value)) {
             Ok(()) | Err(Err(_)) => Ok(()),
@@ -101,7 +101,7 @@ impl<T> Promise<T> {
         }
     }
 
-    /// Fails it: all who wait get the error. False: it was kept or failed before.
+    /// Fails the promise: all waiters get the error. Returns false if it was kept or failed before.
     ///
     /// # Examples
     /// ```
@@ -113,25 +113,25 @@ impl<T> Promise<T> {
         self.settle(Err(PromiseError(error.into().into()))).is_ok()
     }
 
-    /// True once it was kept or failed.
+    /// Tells if the promise was kept or failed.
     pub fn is_ready(&self) -> bool {
         self.settled.load(Ordering::Acquire)
     }
 
-    /// Forgets value or error; whoever waits from now on waits for the next.
+    /// Forgets the value or the error. Threads that wait from now on wait for the next one.
     pub fn reset(&self) {
         let mut outcome = self.outcome.lock_quietly();
         let old = outcome.take();
         self.settled.store(false, Ordering::Release);
         drop(outcome);
-        // The value's destructor is the user's.
+        // The value's destructor is the user's code, so it runs outside of the lock.
         drop(old);
     }
 
-    /// Waits until it is kept or failed; a blocking call. An exception unwinds.
+    /// Waits until the promise is kept or failed. A blocking call; an exception unwinds.
     ///
     /// # Errors
-    /// What it was failed with.
+    /// The error that the promise was failed with.
     pub fn wait(&self) -> Result<T, PromiseError>
     where
         T: Clone,
@@ -140,8 +140,8 @@ impl<T> Promise<T> {
             .unwrap_or_else(|| unreachable!("a wait without a limit ends by the outcome"))
     }
 
-    /// As [`wait`](Self::wait), at most that long; [`Duration::MAX`] means for ever. `None`: it was
-    /// neither kept nor failed in time.
+    /// Waits as [`wait`](Self::wait) does, at most for `limit`. [`Duration::MAX`] means for ever. Returns `None` if
+    /// the promise was neither kept nor failed in time.
     pub fn wait_timeout(&self, limit: Duration) -> Option<Result<T, PromiseError>>
     where
         T: Clone,

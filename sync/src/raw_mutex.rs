@@ -1,26 +1,25 @@
-//! A lock of one word and a queue: the part below [`Mutex`](crate::Mutex), in lock_api's shape.
+//! A lock of one word and a queue: the part below [`Mutex`](crate::Mutex), in the form of lock_api.
 //!
 //! | bit      | meaning                                                                     |
 //! |----------|-----------------------------------------------------------------------------|
-//! | LOCKED   | somebody has the lock                                                       |
-//! | WAITERS  | somebody waits or is about to: who unlocks wakes one                        |
-//! | STARVING | a waiter has been passed over for long: who unlocks hands the lock over     |
+//! | LOCKED   | a thread has the lock                                                       |
+//! | WAITERS  | a thread waits or is about to: a thread that unlocks wakes one              |
+//! | STARVING | a waiter was passed over for long: a thread that unlocks hands the lock over |
 //! | HANDED   | the lock, still LOCKED, is on its way to a waiter that was woken            |
 //!
-//! Who comes takes a free lock before those who wait (it *barges*), since a running thread that goes
-//! on is cheaper than one that must be switched to. A waiter that was passed over for
-//! [`PATIENCE`] sets STARVING; from then on locks are handed over in the order of the queue until it
-//! has had its turn.
+//! A thread that comes may take a free lock before those that wait (it *barges*), because continuing a running thread
+//! is cheaper than switching to another one. A waiter that was passed over for [`PATIENCE`] sets STARVING. From then
+//! on the lock is handed over in the order of the queue, until that waiter has had its turn.
 //!
-//! Invariant 1: WAITERS is set before a waiter enters the queue, and a waiter that has been in the
-//! queue takes the lock with WAITERS set, as there may be others; so who unlocks with waiters sees it.
-//! Invariant 2: a waiter enters the queue, then looks whether the lock is still LOCKED with WAITERS;
-//! who unlocks changes the word, then looks into the queue. By the queue's lock one sees the other.
-//! Invariant 3: HANDED is taken only by a waiter that the queue has notified, and is taken back by who
-//! set it if the queue was empty.
-//! A waiter that leaves early has taken no wake-up (`WaitQueue`, invariant 3), so it owes none.
+//! Invariant 1: WAITERS is set before a waiter enters the queue. A waiter that has been in the queue takes the lock
+//! with WAITERS set, as there may be other waiters. So a thread that unlocks sees that there are waiters.
+//! Invariant 2: a waiter enters the queue, then looks if the lock is still LOCKED with WAITERS. A thread that unlocks
+//! changes the word, then looks into the queue. By the queue's lock one of the two sees the other.
+//! Invariant 3: only a waiter that the queue has notified takes HANDED. The thread that set HANDED takes it back if
+//! the queue was empty.
+//! A waiter that leaves early has taken no wake-up (`WaitQueue`, invariant 3), so it need not pass one on.
 //!
-//! Orderings: taking the lock acquires, letting it go releases what it guards.
+//! Orderings: taking the lock acquires and releasing it releases what the lock guards.
 //! Checked by `loom-tests/tests/mutex.rs`.
 //! Source: barging with a bound as in Go's `sync.Mutex` and WebKit's WTF::Lock.
 
@@ -36,22 +35,22 @@ const WAITERS: u32 = 2;
 const STARVING: u32 = 4;
 const HANDED: u32 = 8;
 
-/// What taking the lock does.
+/// Returns the ordering of taking the lock.
 #[inline]
 fn won() -> Ordering {
     relaxed_if!("mutex_relaxed_take", Ordering::Acquire)
 }
 
-/// What letting it go does.
+/// Returns the ordering of releasing the lock.
 #[inline]
 fn let_go() -> Ordering {
     relaxed_if!("mutex_relaxed_release", Ordering::Release)
 }
 
-/// How long others may go before a waiter; parking_lot's and Go's bounds are 0.5 and 1 ms.
+/// How long others may take the lock before a waiter. The bounds of parking_lot and Go are 0.5 and 1 ms.
 pub(crate) const PATIENCE: Duration = Duration::from_micros(500);
 
-/// The raw lock: for `lock_api::Mutex` and for what builds on it.
+/// The raw lock: for `lock_api::Mutex` and for what uses it.
 ///
 /// # Examples
 /// ```
@@ -66,7 +65,7 @@ pub struct RawMutex {
     queue: WaitQueue,
 }
 
-/// How a wait for a lock ended without it.
+/// Why a wait for a lock ended without the lock.
 #[derive(Debug)]
 pub(crate) enum NotLocked {
     TimedOut,
@@ -107,11 +106,11 @@ impl RawMutex {
             .is_ok()
     }
 
-    /// A blocking call; an exception unwinds.
+    /// Takes the lock. A blocking call; an exception unwinds.
     #[doc(hidden)]
     #[inline]
     pub fn take(&self) {
-        // Before: a thread whose turn is over gives way without the lock.
+        // A thread whose turn is over gives way here, before it has the lock.
         io::enter_and_spend();
         if !self.take_if_idle()
             && let Err(NotLocked::Interrupted(interrupt)) = self.wait(None, true)
@@ -120,21 +119,21 @@ impl RawMutex {
         }
     }
 
-    /// As `take`, for a call that returns `io::Result` and has looked for exceptions already: one that
-    /// ends the wait is returned. For `weald-net`.
+    /// Takes the lock as `take` does, for a call that returns `io::Result` and has looked for exceptions already.
+    /// Returns an exception that ends the wait. For `weald-net`.
     ///
     /// # Errors
-    /// The exception.
+    /// The exception that ended the wait.
     #[doc(hidden)]
     #[inline]
     pub fn take_io(&self) -> std::io::Result<()> {
         self.take_io_until(None)
     }
 
-    /// As `take_io`, with a deadline (`None`: never), which is `TimedOut` when it has passed.
+    /// Takes the lock as `take_io` does, with a deadline (`None`: no deadline).
     ///
     /// # Errors
-    /// The exception; `TimedOut`.
+    /// The exception that ended the wait; `TimedOut` after the deadline.
     #[doc(hidden)]
     #[inline]
     pub fn take_io_until(&self, deadline: Option<Instant>) -> std::io::Result<()> {
@@ -148,7 +147,7 @@ impl RawMutex {
             })
     }
 
-    /// Takes it without raising anything: after a wait that is over already.
+    /// Takes the lock without raising anything, after a wait that is over already.
     #[doc(hidden)]
     #[inline]
     pub fn take_quietly(&self) {
@@ -158,7 +157,8 @@ impl RawMutex {
         }
     }
 
-    /// A blocking call with a deadline (`None`: never). False: it has passed.
+    /// Takes the lock, with a deadline (`None`: no deadline). A blocking call. Returns false if the deadline has
+    /// passed.
     pub(crate) fn take_until(&self, deadline: Option<Instant>) -> bool {
         io::enter_and_spend();
         if self.take_if_idle() {
@@ -178,7 +178,7 @@ impl RawMutex {
         let mut notified = false;
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            // What this waiter's turn ends: its own STARVING, and HANDED if it was given the lock.
+            // The bits that this waiter's turn ends: its own STARVING, and HANDED if it was given the lock.
             let next = if notified && word & HANDED != 0 {
                 word & !(HANDED | mine)
             } else if word & LOCKED == 0 {
@@ -218,7 +218,7 @@ impl RawMutex {
         }
     }
 
-    /// Lets the lock go; by who has it.
+    /// Releases the lock. The caller has it.
     #[doc(hidden)]
     #[inline]
     pub fn release(&self) {
@@ -231,7 +231,7 @@ impl RawMutex {
         }
     }
 
-    /// Lets the lock go to a waiter, if there is one.
+    /// Releases the lock to a waiter, if there is one.
     pub(crate) fn release_to_next(&self) {
         if self
             .word
@@ -250,7 +250,7 @@ impl RawMutex {
             if self.queue.wake_one() {
                 return;
             }
-            // Nobody was there, so nobody takes HANDED: the lock is still ours.
+            // Nobody was in the queue, so nobody takes HANDED: this thread still has the lock.
             if fault!("mutex_leaves_the_lock_handed") {
                 return;
             }

@@ -1,4 +1,4 @@
-//! Many readers or one writer: the part below [`RwLock`](crate::RwLock), in lock_api's shape.
+//! Many readers or one writer: the part below [`RwLock`](crate::RwLock), in the form of lock_api.
 //!
 //! ```text
 //! 63              62         61             32 31          1   0
@@ -7,22 +7,21 @@
 //! +--------------+----------+-----------------+-------------+--------+
 //! ```
 //!
-//! A reader that comes waits while there is a writer *or one waits*, so readers do not starve
-//! writers; a writer that leaves lets in all the readers that wait, whether writers wait or not, so
-//! writers do not starve readers. Otherwise whoever comes may take a free lock before those who wait,
-//! until one of these was passed over for long and sets STARVING: then only who was woken may, until
-//! it has had its turn.
+//! A reader that comes waits while a writer has the lock *or waits for it*, so readers do not starve writers. A
+//! writer that leaves lets in all waiting readers, whether writers wait or not, so writers do not starve readers.
+//! Otherwise a thread that comes may take a free lock before those that wait, until a waiter was passed over for long
+//! and sets STARVING. From then on only threads that were woken may take the lock, until that waiter has had its
+//! turn.
 //!
-//! Invariant 1: a waiter announces itself in the word before it enters its queue, and looks at the
-//! word once more when it is in it; who makes room changes the word, then looks into the queue.
-//! Invariant 2: a writer counts as waiting from before it enters the queue until it has the lock or
-//! gives up; the last one that gives up lets in the readers that waited because of it.
-//! Invariant 3: a reader that the queue has notified goes in beside readers even if writers wait: it
-//! was let in.
-//! Invariant 4: who set STARVING clears it, when it has the lock or gives up, and then wakes those who
+//! Invariant 1: a waiter announces itself in the word before it enters its queue, and looks at the word once more
+//! when it is in the queue. A thread that makes room changes the word, then looks into the queue.
+//! Invariant 2: a writer counts as waiting from before it enters the queue until it has the lock or gives up. The
+//! last writer that gives up lets in the readers that waited because of it.
+//! Invariant 3: a reader that the queue has notified joins other readers even if writers wait: it was let in.
+//! Invariant 4: the waiter that set STARVING clears it, when it has the lock or gives up. Then it wakes those that
 //! held back because of it. It may itself take the lock at any time.
 //!
-//! Orderings: taking acquires, letting go releases what the lock guards.
+//! Orderings: taking the lock acquires and releasing it releases what the lock guards.
 //! Checked by `loom-tests/tests/rwlock.rs`.
 
 use std::time::Instant;
@@ -41,19 +40,19 @@ const WRITERS_WAITING: u64 = 0x3fff_ffff << 32;
 const STARVING: u64 = 1 << 62;
 const READERS_WAIT: u64 = 1 << 63;
 
-/// What taking the lock does.
+/// Returns the ordering of taking the lock.
 #[inline]
 fn won() -> Ordering {
     relaxed_if!("rwlock_relaxed_take", Ordering::Acquire)
 }
 
-/// What a reader that leaves does.
+/// Returns the ordering of a reader that leaves.
 #[inline]
 fn let_go() -> Ordering {
     relaxed_if!("rwlock_relaxed_leave", Ordering::Release)
 }
 
-/// The raw lock: for `lock_api::RwLock` and for what builds on it.
+/// The raw lock: for `lock_api::RwLock` and for what uses it.
 ///
 /// # Examples
 /// ```
@@ -109,10 +108,10 @@ impl RawRwLock {
         self.step(|word| (word & (WRITER | READERS) == 0).then_some(word | WRITER))
     }
 
-    /// A blocking call; an exception unwinds. False: the deadline has passed.
+    /// Takes the lock to read. A blocking call; an exception unwinds. Returns false if the deadline has passed.
     #[inline]
     pub(crate) fn read(&self, deadline: Option<Instant>) -> bool {
-        // Before: a thread whose turn is over gives way without the lock.
+        // A thread whose turn is over gives way here, before it has the lock.
         io::enter_and_spend();
         if self.try_read() {
             return true;
@@ -120,7 +119,7 @@ impl RawRwLock {
         outcome(self.wait_to_read(deadline))
     }
 
-    /// As `read`, to write.
+    /// Takes the lock to write, otherwise as `read` does.
     #[inline]
     pub(crate) fn write(&self, deadline: Option<Instant>) -> bool {
         io::enter_and_spend();
@@ -186,7 +185,7 @@ impl RawRwLock {
         }
     }
 
-    /// A reader leaves.
+    /// Releases the lock of a reader.
     #[inline]
     pub(crate) fn leave(&self) {
         let before = self.word.fetch_sub(READER, let_go());
@@ -198,7 +197,7 @@ impl RawRwLock {
         }
     }
 
-    /// The writer leaves.
+    /// Releases the lock of the writer.
     #[inline]
     pub(crate) fn release(&self) {
         if self
@@ -216,13 +215,13 @@ impl RawRwLock {
             .word
             .fetch_and(!(WRITER | READERS_WAIT), Ordering::Release);
         let let_in = before & READERS_WAIT != 0 && self.readers.wake_all() > 0;
-        // With readers let in the last of them wakes a writer.
+        // If readers were let in, the last of them wakes a writer.
         if !let_in && before & WRITERS_WAITING != 0 {
             self.writers.wake_one();
         }
     }
 
-    /// The writer becomes a reader, without a moment in between.
+    /// Makes the writer a reader, without a moment in between.
     pub(crate) fn downgrade(&self) {
         let before = self.word.fetch_add(READER - WRITER, Ordering::Release);
         if before & READERS_WAIT != 0 {
@@ -242,7 +241,8 @@ impl RawRwLock {
     }
 }
 
-/// How long a waiter lets others pass; dropped, it has the lock or has given up (invariant 4).
+/// Measures how long a waiter lets others pass. When it is dropped, the waiter has the lock or has given up
+/// (invariant 4).
 struct Patience<'a> {
     lock: &'a RawRwLock,
     since: Option<Instant>,
@@ -262,7 +262,7 @@ impl<'a> Patience<'a> {
         self.over
     }
 
-    /// It was woken, and may be passed over again.
+    /// Notes that the waiter was woken, and may be passed over again.
     fn wears(&mut self) {
         let now = clock::now();
         if !self.over && now.duration_since(*self.since.get_or_insert(now)) > PATIENCE {
@@ -284,7 +284,7 @@ impl Drop for Patience<'_> {
     }
 }
 
-/// Counts a writer that waits; dropped, it has given up (invariant 2).
+/// Counts a waiting writer. When it is dropped, the writer has given up (invariant 2).
 struct Counted<'a>(&'a RawRwLock);
 
 impl Drop for Counted<'_> {
@@ -327,8 +327,7 @@ mod api {
 
     use super::{Instant, RawRwLock, io};
 
-    // SAFETY: the word admits readers or one writer, each step by one exchange; guards are not
-    // `Send`.
+    // SAFETY: the word admits readers or one writer, each by one exchange. Guards are not `Send`.
     unsafe impl lock_api::RawRwLock for RawRwLock {
         type GuardMarker = lock_api::GuardNoSend;
 
@@ -371,7 +370,7 @@ mod api {
         }
     }
 
-    // SAFETY: as above; who leaves wakes those who wait in turn.
+    // SAFETY: as above; a thread that leaves wakes the waiters in turn.
     unsafe impl lock_api::RawRwLockFair for RawRwLock {
         unsafe fn unlock_shared_fair(&self) {
             self.leave();
@@ -389,7 +388,7 @@ mod api {
         }
     }
 
-    // SAFETY: as above; true only with the lock taken.
+    // SAFETY: as above; it returns true only with the lock taken.
     unsafe impl lock_api::RawRwLockTimed for RawRwLock {
         type Duration = Duration;
         type Instant = Instant;

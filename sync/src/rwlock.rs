@@ -1,4 +1,4 @@
-//! Many readers or one writer, with std's face.
+//! Many readers or one writer, with std's interface.
 #![allow(unsafe_code, reason = "the holders of the lock have the value")]
 
 use std::cell::UnsafeCell;
@@ -15,11 +15,11 @@ use weald_scheduler::io;
 use crate::poison::{Before, Poison};
 use crate::raw_rwlock::RawRwLock;
 
-/// A lock that many readers or one writer have; the interface of [`std::sync::RwLock`].
+/// A lock that many readers or one writer can have. The interface is that of [`std::sync::RwLock`].
 ///
-/// Who waits blocks the green thread and not the worker. Neither readers nor writers starve: a reader
-/// waits if a writer does, and a writer that leaves lets in the readers that wait. So a reader that
-/// reads again may wait for a writer that waits for it, as with std's.
+/// A wait blocks the green thread and not the worker. Neither readers nor writers starve: a reader waits if a writer
+/// waits, and a writer that leaves lets in the waiting readers. So if a reader reads again, it may wait for a writer
+/// that waits for it, as with std's lock.
 ///
 /// # Examples
 /// ```
@@ -37,14 +37,14 @@ pub struct RwLock<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: a writer has the value alone, so it need only be `Send`.
+// SAFETY: a writer uses the value alone, so it need only be `Send`.
 unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
 // SAFETY: readers share the value, so it must be `Sync` as well.
 unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 impl<T: ?Sized> UnwindSafe for RwLock<T> {}
 impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 
-/// The right to read what an [`RwLock`] guards; dropping it lets the lock go.
+/// The right to read the value of an [`RwLock`]. Dropping it releases the lock.
 ///
 /// It may not be sent to another thread:
 /// ```compile_fail
@@ -53,7 +53,8 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 /// std::thread::scope(|s| s.spawn(move || drop(guard)).join().unwrap());
 /// ```
 ///
-/// As std's it is covariant: who reads a value that lives long may take it for one that lives shorter.
+/// Like std's guard it is covariant: a guard of a value with a long lifetime can be used as a guard of one with a
+/// shorter lifetime.
 /// ```
 /// use weald_sync::{RwLock, RwLockReadGuard};
 /// fn first<'s>(words: RwLockReadGuard<'_, Vec<&'s str>>, or: &'s str) -> &'s str {
@@ -65,14 +66,14 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 /// ```
 #[must_use = "if it is dropped at once the lock is let go at once"]
 pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
-    /// The lock's value. A pointer, as a `&RwLock<T>` would be invariant in `T`, and a `&T` would have to be
-    /// good until a function that takes the guard returns, after the guard has let the lock go. It is not
-    /// `Send`.
+    /// The lock's value. It is a pointer for two reasons: a `&RwLock<T>` would be invariant in `T`, and a `&T` would
+    /// have to be valid until a function that takes the guard returns, after the guard has released the lock. A
+    /// pointer is not `Send`.
     value: NonNull<T>,
     raw: &'a RawRwLock,
 }
 
-/// The right to write what an [`RwLock`] guards; dropping it lets the lock go.
+/// The right to write the value of an [`RwLock`]. Dropping it releases the lock.
 #[must_use = "if it is dropped at once the lock is let go at once"]
 pub struct RwLockWriteGuard<'a, T: ?Sized + 'a> {
     lock: &'a RwLock<T>,
@@ -89,7 +90,7 @@ unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
 
 impl<T> RwLock<T> {
     constructor! {
-        /// A lock that nobody has.
+        /// Returns a lock that is free.
         pub const fn new(value: T) -> Self {
             Self {
                 raw: RawRwLock::new(),
@@ -99,10 +100,10 @@ impl<T> RwLock<T> {
         }
     }
 
-    /// The value; nobody can have the lock.
+    /// Returns the value. No thread can have the lock.
     ///
     /// # Errors
-    /// The value too, if a writer has unwound.
+    /// If a writer has unwound. The error holds the value.
     pub fn into_inner(self) -> LockResult<T> {
         let is_poisoned = self.poison.is_set();
         let value = self.value.into_inner();
@@ -115,19 +116,19 @@ impl<T> RwLock<T> {
 }
 
 impl<T: ?Sized> RwLock<T> {
-    /// Takes the lock to read; a blocking call. An exception unwinds, without the lock.
+    /// Takes the lock to read. A blocking call; an exception unwinds, without the lock.
     ///
     /// # Errors
-    /// The guard too, if a writer has unwound.
+    /// If a writer has unwound. The error holds the guard.
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         self.raw.read(None);
         self.reader()
     }
 
-    /// Takes the lock to read if no writer has it or waits for it. Not a blocking call.
+    /// Takes the lock to read, if no writer has it or waits for it. Not a blocking call.
     ///
     /// # Errors
-    /// `WouldBlock` if one does; the guard too, if a writer has unwound.
+    /// `WouldBlock` if a writer has the lock or waits for it. If a writer has unwound, the error holds the guard.
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
         if self.raw.try_read() {
             Ok(self.reader()?)
@@ -136,19 +137,19 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// Takes the lock to read, and waits for it at most that long; a blocking call.
-    /// [`Duration::MAX`] means for ever.
+    /// Takes the lock to read, and waits for it at most for `limit`. A blocking call. [`Duration::MAX`] means for
+    /// ever.
     ///
     /// # Errors
-    /// `WouldBlock` if it was not to be had in time; the guard too, if a writer has unwound.
+    /// `WouldBlock` if the lock was not free in time. If a writer has unwound, the error holds the guard.
     pub fn try_read_for(&self, limit: Duration) -> TryLockResult<RwLockReadGuard<'_, T>> {
         self.read_until(io::deadline(limit))
     }
 
-    /// As [`try_read_for`](Self::try_read_for), until the clock shows the deadline.
+    /// Takes the lock as [`try_read_for`](Self::try_read_for) does, and waits at most until the deadline.
     ///
     /// # Errors
-    /// As [`try_read_for`](Self::try_read_for).
+    /// Those of [`try_read_for`](Self::try_read_for).
     pub fn try_read_until(&self, deadline: Instant) -> TryLockResult<RwLockReadGuard<'_, T>> {
         self.read_until(Some(deadline))
     }
@@ -161,19 +162,19 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// Takes the lock to write; a blocking call. An exception unwinds, without the lock.
+    /// Takes the lock to write. A blocking call; an exception unwinds, without the lock.
     ///
     /// # Errors
-    /// The guard too, if a writer has unwound.
+    /// If a writer has unwound. The error holds the guard.
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         self.raw.write(None);
         self.writer()
     }
 
-    /// Takes the lock to write if nobody has it. Not a blocking call.
+    /// Takes the lock to write, if it is free. Not a blocking call.
     ///
     /// # Errors
-    /// `WouldBlock` if somebody does; the guard too, if a writer has unwound.
+    /// `WouldBlock` if the lock is not free. If a writer has unwound, the error holds the guard.
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         if self.raw.try_write() {
             Ok(self.writer()?)
@@ -182,19 +183,19 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// Takes the lock to write, and waits for it at most that long; a blocking call.
-    /// [`Duration::MAX`] means for ever.
+    /// Takes the lock to write, and waits for it at most for `limit`. A blocking call. [`Duration::MAX`] means for
+    /// ever.
     ///
     /// # Errors
-    /// `WouldBlock` if it was not to be had in time; the guard too, if a writer has unwound.
+    /// `WouldBlock` if the lock was not free in time. If a writer has unwound, the error holds the guard.
     pub fn try_write_for(&self, limit: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         self.write_until(io::deadline(limit))
     }
 
-    /// As [`try_write_for`](Self::try_write_for), until the clock shows the deadline.
+    /// Takes the lock as [`try_write_for`](Self::try_write_for) does, and waits at most until the deadline.
     ///
     /// # Errors
-    /// As [`try_write_for`](Self::try_write_for).
+    /// Those of [`try_write_for`](Self::try_write_for).
     pub fn try_write_until(&self, deadline: Instant) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         self.write_until(Some(deadline))
     }
@@ -207,12 +208,12 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// For who has just taken the lock.
+    /// Returns the guard of a reader that has just taken the lock.
     fn reader(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         self.poison.wrap(self.guard_to_read())
     }
 
-    /// For who has the lock to read, and gives the right to let it go to the guard.
+    /// Returns the guard of a thread that has the lock to read. The guard releases the lock.
     fn guard_to_read(&self) -> RwLockReadGuard<'_, T> {
         RwLockReadGuard {
             // SAFETY: the address of a cell's value is not null.
@@ -221,7 +222,7 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// For who has just taken the lock.
+    /// Returns the guard of a writer that has just taken the lock.
     fn writer(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         self.poison.wrap(RwLockWriteGuard {
             lock: self,
@@ -230,7 +231,7 @@ impl<T: ?Sized> RwLock<T> {
         })
     }
 
-    /// True once a writer has unwound.
+    /// Tells if a writer has unwound.
     pub fn is_poisoned(&self) -> bool {
         self.poison.is_set()
     }
@@ -240,10 +241,10 @@ impl<T: ?Sized> RwLock<T> {
         self.poison.clear();
     }
 
-    /// The value; nobody can have the lock.
+    /// Returns the value. No thread can have the lock.
     ///
     /// # Errors
-    /// The value too, if a writer has unwound.
+    /// If a writer has unwound. The error holds the value.
     pub fn get_mut(&mut self) -> LockResult<&mut T> {
         let is_poisoned = self.poison.is_set();
         let value = self.value.get_mut();

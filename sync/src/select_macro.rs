@@ -1,8 +1,8 @@
 //! The grammar of `select!`.
 //!
-//! The arms are taken off the input one by one and written down in one form, each with names of its
-//! own from a list; the last step writes the program. Outputs are declared outside and assigned
-//! inside, so that all that was borrowed for the arms is let go before a body runs.
+//! The macro takes the arms off the input one by one and writes them down in one form, each with names of its own
+//! from a list. The last step writes the program. Outputs are declared outside and assigned inside, so that all
+//! borrows for the arms end before a body runs.
 
 /// Waits for several operations and does one of them: a random one of those that are ready.
 ///
@@ -16,13 +16,12 @@
 /// default(duration) => body,                  // if none is ready in time
 /// ```
 ///
-/// The grammar is crossbeam's. Exactly one arm is done; the others have no effect: their channels are
-/// as before, and a `send`'s message is made only once its arm is chosen. Ends are given by value or
-/// reference; they are no longer borrowed when the body runs, whose `break`, `continue` and `return`
-/// are the caller's. Without arms it waits for ever. It is a blocking call: an exception unwinds, and
-/// no arm was done.
+/// The grammar is crossbeam's. Exactly one arm is done, and the others have no effect: their channels are as before,
+/// and the message of a `send` is made only after its arm was chosen. Ends are given by value or by reference. They
+/// are no longer borrowed when the body runs, so `break`, `continue` and `return` in a body act on the caller's code.
+/// Without arms it waits for ever. It is a blocking call: an exception unwinds, and then no arm was done.
 ///
-/// A timer is `recv(after(duration))`, an arm that is switched off `recv(never())`. At most 16 arms.
+/// A timer is `recv(after(duration))`. An arm that is switched off is `recv(never())`. There can be at most 16 arms.
 ///
 /// # Examples
 /// ```
@@ -64,7 +63,7 @@ macro_rules! select {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select_arms {
-    // All are done.
+    // All arms are done.
     ([$($done:tt)*] [$($default:tt)*] [$($names:tt)*]) => {
         $crate::__select_run!([$($done)*] [$($default)*])
     };
@@ -99,7 +98,7 @@ macro_rules! __select_arms {
         ::core::compile_error!("there is more than one `default` arm")
     };
 
-    // Any other arm, by how its body ends.
+    // Any other arm, distinguished by how its body ends.
     ([$($done:tt)*] $default:tt [$name:tt $($names:tt)*]
         $kind:ident ($($args:tt)*) -> $pattern:pat => $body:block $($rest:tt)*) => {
         $crate::__select_arms!(
@@ -174,7 +173,7 @@ macro_rules! __select_run {
     }};
 }
 
-/// Makes the arms around a block, one in the other, so that temporaries live as long as they.
+/// Makes the arms around a block, nested, so that temporaries live as long as the arms.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select_with {
@@ -228,7 +227,7 @@ macro_rules! __select_with {
     };
 }
 
-/// What the chosen arm gives.
+/// Returns the result of the chosen arm.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select_finish {
@@ -242,7 +241,7 @@ macro_rules! __select_finish {
     };
 }
 
-/// How long it waits.
+/// Returns how long the selection waits.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select_limit {
@@ -257,7 +256,7 @@ macro_rules! __select_limit {
     };
 }
 
-/// What happens if no arm was done.
+/// Writes what happens if no arm was done.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select_default {

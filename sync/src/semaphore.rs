@@ -2,24 +2,23 @@
 //!
 //! | a permit is | counted in | leaves by                                                                |
 //! |-------------|------------|--------------------------------------------------------------------------|
-//! | free        | `free`     | whoever comes takes it                                                   |
-//! | taken       | nowhere    | who has it adds it: to `free`, or to `handed` while somebody is starving |
-//! | handed over | `handed`   | a waiter that was notified takes it, or who has handed it over takes it back |
+//! | free        | `free`     | a thread that comes takes it                                             |
+//! | taken       | nowhere    | its owner adds it: to `free`, or to `handed` while a waiter is starving  |
+//! | handed over | `handed`   | a waiter that was notified takes it, or the thread that handed it over takes it back |
 //!
-//! Whoever comes takes a free permit before those who wait, since a running thread that goes on is cheaper
-//! than one that must be switched to. A waiter that was passed over for [`PATIENCE`] counts itself in
-//! `starving` until it leaves; meanwhile permits are handed over in the order of the queue.
+//! A thread that comes may take a free permit before those that wait, because continuing a running thread is cheaper
+//! than switching to another one. A waiter that was passed over for [`PATIENCE`] counts itself in `starving` until it
+//! leaves. Meanwhile permits are handed over in the order of the queue.
 //!
-//! Invariant 1: who adds a permit adds it and then wakes one waiter; a waiter enters the queue and then
-//! looks at the number. So a permit that is free and a waiter that sleeps are never left together,
-//! unless another was woken that will take it.
-//! Invariant 2: who hands a permit over adds it to `handed` and then wakes one waiter; if nobody waits it
-//! takes one back, if one is still there, and adds it to `free`. A permit is taken out of `handed` only by it and by
-//! waiters that were notified, of which each looks there first; so of those there are as many as permits in
-//! `handed` or more, and none stays there.
-//!
-//! Orderings: adding a permit releases, taking it acquires. `starving` is a hint: who adds a permit and does
-//! not see it yet lets the waiter be passed over once more.
+//! Invariant 1: a thread that adds a permit first adds it and then wakes one waiter; a waiter first enters the queue
+//! and then looks at the number. So there is never a free permit together with a sleeping waiter, unless another
+//! waiter was woken that will take the permit.
+//! Invariant 2: a thread that hands a permit over first adds it to `handed` and then wakes one waiter. If nobody
+//! waits, it takes a permit back, if there is still one, and adds it to `free`. Only that thread and waiters that
+//! were notified take permits out of `handed`, and each such waiter looks there first. So there are at least as many
+//! of them as permits in `handed`, and no permit stays there.
+//! Orderings: adding a permit releases, taking it acquires. `starving` is a hint: if a thread adds a permit and does
+//! not see it yet, the waiter is passed over once more.
 //! Checked by `loom-tests/tests/semaphore.rs`.
 
 use std::fmt;
@@ -34,8 +33,8 @@ use crate::shim::clock;
 
 /// A number of permits that threads, green or not, take and give back.
 ///
-/// Whoever comes may take a free permit before those who wait, until one of these was passed over for half a
-/// millisecond: then permits are handed over in the order of the queue until it has had its turn.
+/// A thread that comes may take a free permit before those that wait. If a waiter was passed over for half a
+/// millisecond, permits are handed over in the order of the queue until it has had its turn.
 ///
 /// # Examples
 /// ```
@@ -57,17 +56,17 @@ pub struct Semaphore {
     queue: WaitQueue,
 }
 
-/// The right to one permit; dropping it gives it back.
+/// The right to one permit. Dropping it gives the permit back.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once is given back at once"]
 pub struct Permit<'a>(&'a Semaphore);
 
-/// As [`Permit`], of a semaphore in an `Arc`.
+/// A [`Permit`] of a semaphore in an `Arc`.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once is given back at once"]
 pub struct OwnedPermit(Arc<Semaphore>);
 
-/// A waiter that was passed over for long; until it leaves.
+/// Counts a waiter that was passed over for long, until it leaves.
 struct Starving<'a>(&'a AtomicUsize);
 
 impl<'a> Starving<'a> {
@@ -83,7 +82,7 @@ impl Drop for Starving<'_> {
     }
 }
 
-/// How a wait for a permit ended without one.
+/// Why a wait for a permit ended without one.
 enum NoPermit {
     Closed,
     TimedOut,
@@ -91,7 +90,7 @@ enum NoPermit {
 
 impl Semaphore {
     constructor! {
-        /// So many permits.
+        /// Returns a semaphore with `permits` permits.
         pub const fn new(permits: usize) -> Self {
             Self {
                 free: AtomicUsize::new(permits),
@@ -120,7 +119,7 @@ impl Semaphore {
     }
 
     fn take(&self, deadline: Option<Instant>) -> Result<(), NoPermit> {
-        // Before: a thread whose turn is over gives way without the permit.
+        // A thread whose turn is over gives way here, before it has the permit.
         io::enter_and_spend();
         if self.is_closed() {
             return Err(NoPermit::Closed);
@@ -131,7 +130,7 @@ impl Semaphore {
         self.wait(deadline)
     }
 
-    /// There was no free permit.
+    /// Waits for a permit, after none was free.
     fn wait(&self, deadline: Option<Instant>) -> Result<(), NoPermit> {
         let mut since: Option<Instant> = None;
         let mut starving = None;
@@ -155,7 +154,7 @@ impl Semaphore {
             if self.try_take() {
                 return Ok(());
             }
-            // It was passed over.
+            // The waiter was passed over.
             if starving.is_none() {
                 let now = clock::now();
                 if now.duration_since(*since.get_or_insert(now)) > PATIENCE {
@@ -165,7 +164,7 @@ impl Semaphore {
         }
     }
 
-    /// Takes a permit that was handed over; for a waiter that was notified, and for who handed it over.
+    /// Takes a permit that was handed over. For a waiter that was notified, and for the thread that handed it over.
     fn take_handed(&self) -> bool {
         let take = |handed: usize| handed.checked_sub(1);
         self.handed
@@ -173,10 +172,10 @@ impl Semaphore {
             .is_ok()
     }
 
-    /// Takes a permit; a blocking call. An exception unwinds, and no permit is lost.
+    /// Takes a permit. A blocking call; an exception unwinds, and no permit is lost.
     ///
     /// # Panics
-    /// If the semaphore is closed, or is while it waits.
+    /// If the semaphore is closed, or becomes closed during the wait.
     #[track_caller]
     pub fn acquire(&self) -> Permit<'_> {
         assert!(self.take(None).is_ok(), "the semaphore is closed");
@@ -188,8 +187,8 @@ impl Semaphore {
         self.try_take().then(|| Permit(self))
     }
 
-    /// Takes a permit, and waits for it at most that long; a blocking call. [`Duration::MAX`] means
-    /// for ever. `None` also if the semaphore is closed.
+    /// Takes a permit, and waits for it at most for `limit`. A blocking call. [`Duration::MAX`] means for ever.
+    /// Returns `None` also if the semaphore is closed.
     ///
     /// # Examples
     /// ```
@@ -201,10 +200,10 @@ impl Semaphore {
         self.take(io::deadline(limit)).is_ok().then(|| Permit(self))
     }
 
-    /// As [`acquire`](Self::acquire), for as long as one likes.
+    /// Takes a permit as [`acquire`](Self::acquire) does. The permit is not bound to a borrow of the semaphore.
     ///
     /// # Panics
-    /// As [`acquire`](Self::acquire).
+    /// Those of [`acquire`](Self::acquire).
     ///
     /// # Examples
     /// ```
@@ -220,7 +219,8 @@ impl Semaphore {
         OwnedPermit(self)
     }
 
-    /// As [`try_acquire`](Self::try_acquire), for as long as one likes.
+    /// Takes a permit as [`try_acquire`](Self::try_acquire) does. The permit is not bound to a borrow of the
+    /// semaphore.
     pub fn try_acquire_owned(self: Arc<Self>) -> Option<OwnedPermit> {
         self.try_take().then(|| OwnedPermit(self))
     }
@@ -228,7 +228,7 @@ impl Semaphore {
     /// Adds permits.
     ///
     /// # Panics
-    /// If there were more than a `usize` counts.
+    /// If there would be more permits than a `usize` can count.
     pub fn add_permits(&self, permits: usize) {
         let hands_over =
             self.starving.load(Ordering::Relaxed) != 0 && !fault!("semaphore_never_hands_over");
@@ -242,7 +242,7 @@ impl Semaphore {
         }
     }
 
-    /// Hands permits over to those who wait, the longest first. Returns how many are left.
+    /// Hands permits over to waiters, those that have waited longest first. Returns how many permits are left.
     #[cold]
     fn hand_over(&self, permits: usize) -> usize {
         let mut left = permits;
@@ -271,13 +271,13 @@ impl Semaphore {
         }
     }
 
-    /// The permits that are free now.
+    /// Returns how many permits are free now.
     pub fn available_permits(&self) -> usize {
         self.free.load(Ordering::Acquire)
     }
 
-    /// Gives out no more permits: all who wait, and all who come, get none. Permits that are out
-    /// stay.
+    /// Closes the semaphore: it gives out no more permits. All threads that wait, and all that come later, get none.
+    /// Permits that are out stay valid.
     ///
     /// # Examples
     /// ```
@@ -290,24 +290,24 @@ impl Semaphore {
         unless!("semaphore_closes_quietly", self.queue.wake_all());
     }
 
-    /// True once it was closed.
+    /// Tells if the semaphore was closed.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 }
 
 impl Permit<'_> {
-    /// Never gives it back.
+    /// Drops the right without giving the permit back.
     pub fn forget(self) {
         std::mem::forget(self);
     }
 }
 
 impl OwnedPermit {
-    /// Never gives it back.
+    /// Drops the right without giving the permit back.
     pub fn forget(self) {
         let mut this = std::mem::ManuallyDrop::new(self);
-        // The count of the `Arc` is let go all the same.
+        // The reference of the `Arc` is still dropped.
         #[allow(unsafe_code, reason = "takes a field out of what is not dropped")]
         // SAFETY: `this` is neither used nor dropped after this.
         drop(unsafe { std::ptr::read(&raw mut this.0) });

@@ -1,11 +1,11 @@
-//! Waiting until all of a group are done.
+//! Waiting until all members of a group are done.
 
 use std::fmt;
 use std::sync::Arc;
 
 use weald_scheduler::io::{self, WaitQueue, Woken};
 
-/// Waits until all its clones are gone: each thread of a group holds one.
+/// Waits until all its clones are gone. Each thread of a group holds one clone.
 ///
 /// # Examples
 /// ```
@@ -26,7 +26,7 @@ struct Group {
 use crate::shim::atomic::Ordering;
 
 impl WaitGroup {
-    /// A group of one: this value.
+    /// Returns a group whose only member is this value.
     pub fn new() -> Self {
         Self(Arc::new(Group {
             members: crate::shim::atomic::AtomicUsize::new(1),
@@ -34,8 +34,7 @@ impl WaitGroup {
         }))
     }
 
-    /// Drops this value and waits until all others of the group are gone; a blocking call. An
-    /// exception unwinds.
+    /// Drops this value and waits until all others of the group are gone. A blocking call; an exception unwinds.
     pub fn wait(self) {
         let group = Arc::clone(&self.0);
         drop(self);

@@ -1,4 +1,4 @@
-//! What a selection needs of an arm, and how long it waits.
+//! What a selection needs of an arm, and how long the selection waits.
 #![allow(unsafe_code, reason = "an arm tells others of places in itself")]
 
 use std::time::{Duration, Instant};
@@ -8,36 +8,37 @@ use weald_scheduler::io::{self, Selection};
 use crate::shim::clock;
 use crate::shim::sync::Mutex;
 
-/// One arm.
+/// One arm of a selection.
 ///
 /// # Safety
-/// What `register` tells others of stays where it is until `forget`.
+/// What `register` tells others about stays in place until `forget`.
 pub unsafe trait Arm {
-    /// The lock of the channel; an event has none.
+    /// Returns the lock of the channel. An event has none.
     fn mutex(&self) -> Option<&Mutex<()>> {
         None
     }
 
-    /// When it becomes ready by the clock.
+    /// Returns when the clock makes the arm ready.
     fn time(&self) -> Option<Instant> {
         None
     }
 
-    /// Does its part, if it can at once; or begins it, if a partner that waits is to end it.
+    /// Does the arm's part if that is possible at once. Or begins it, if a waiting partner will end it. Returns true
+    /// if it did.
     ///
     /// # Safety
     /// The lock is held.
     unsafe fn try_commit(&mut self) -> bool;
 
-    /// As `try_commit`, and takes the lock for it.
+    /// Takes the lock and does what `try_commit` does.
     fn try_alone(&mut self) -> bool;
 
-    /// A guess, without the lock, whether `try_alone` is worth while.
+    /// Guesses, without the lock, if `try_alone` is worth trying.
     fn seems_ready(&self) -> bool {
         true
     }
 
-    /// True if `try_commit` would do its part.
+    /// Tells if `try_commit` would do its part.
     ///
     /// # Safety
     /// The lock is held.
@@ -49,7 +50,7 @@ pub unsafe trait Arm {
     /// The lock is held.
     unsafe fn register(&mut self, selection: &Selection, index: usize);
 
-    /// Lets the selection be told that the arm is ready, without taking part.
+    /// Lets others tell the selection that the arm is ready, without taking part.
     ///
     /// # Safety
     /// The lock is held.
@@ -61,7 +62,7 @@ pub unsafe trait Arm {
     /// The lock is held.
     unsafe fn forget(&mut self);
 
-    /// Ends what was begun; after it was chosen, without the lock. False: it came to nothing.
+    /// Ends what was begun, after the arm was chosen, without the lock. Returns false if it came to nothing.
     fn settle(&mut self) -> bool {
         true
     }
@@ -70,14 +71,14 @@ pub unsafe trait Arm {
 /// How long a selection waits.
 #[derive(Clone, Copy, Debug)]
 pub enum Limit {
-    /// Not at all: a `default` arm.
+    /// It does not wait: there is a `default` arm.
     Now,
-    /// Until then; `None`: for ever.
+    /// It waits until this time; `None`: for ever.
     Until(Option<Instant>),
 }
 
 impl Limit {
-    /// That long from now.
+    /// Returns a limit that long from now.
     pub fn within(limit: Duration) -> Self {
         Self::Until(io::deadline(limit))
     }
@@ -89,7 +90,7 @@ impl Limit {
         }
     }
 
-    /// The earlier of this and of the arms' own times.
+    /// Returns the earlier one of this limit and of the arms' own times.
     pub(super) fn first(self, arms: &[&mut dyn Arm]) -> Option<Instant> {
         let Self::Until(deadline) = self else {
             return None;

@@ -1,11 +1,11 @@
-//! Arms that no channel has: the end of a thread, and readiness.
+//! Arms without a channel: the end of a thread, and readiness.
 #![allow(unsafe_code, reason = "places in the arms, which others find")]
 
 use weald_scheduler::io::{Place, Pollable, Selection, WaitQueue, Waitable};
 
 use super::arm::Arm;
 
-/// `join(&h) -> _`.
+/// The arm `join(&h) -> _`.
 #[derive(Debug)]
 pub struct JoinArm<'a, W: ?Sized> {
     thread: &'a W,
@@ -13,7 +13,7 @@ pub struct JoinArm<'a, W: ?Sized> {
 }
 
 impl<'a, W: Waitable + ?Sized> JoinArm<'a, W> {
-    /// An arm that waits for a thread's end.
+    /// Returns an arm that waits for a thread's end.
     pub fn new(thread: &'a W) -> Self {
         Self {
             thread,
@@ -21,7 +21,7 @@ impl<'a, W: Waitable + ?Sized> JoinArm<'a, W> {
         }
     }
 
-    /// Nothing: the result is taken by `join`.
+    /// Does nothing: `join` takes the result.
     #[allow(clippy::unused_self, reason = "as the other arms")]
     pub fn finish(&mut self) {}
 }
@@ -52,12 +52,12 @@ unsafe impl<W: Waitable + ?Sized> Arm for JoinArm<'_, W> {
     }
 
     unsafe fn forget(&mut self) {
-        // The end wakes all, so there is nothing to pass on.
+        // The end wakes all, so there is no wake-up to pass on.
         self.thread.joiners().leave(&mut self.place);
     }
 }
 
-/// `readable(&s) -> p` and `writable(&s) -> p`.
+/// The arms `readable(&s) -> p` and `writable(&s) -> p`.
 #[derive(Debug)]
 pub struct PollArm<'a, P: ?Sized> {
     socket: &'a P,
@@ -67,7 +67,7 @@ pub struct PollArm<'a, P: ?Sized> {
 }
 
 impl<'a, P: Pollable + ?Sized> PollArm<'a, P> {
-    /// An arm that waits for readiness.
+    /// Returns an arm that waits for readiness.
     pub fn new(socket: &'a P, writes: bool) -> Self {
         Self {
             socket,
@@ -77,7 +77,7 @@ impl<'a, P: Pollable + ?Sized> PollArm<'a, P> {
         }
     }
 
-    /// What was found; once it was chosen.
+    /// Returns what was found, after the arm was chosen.
     ///
     /// # Errors
     /// The system's.
@@ -85,7 +85,7 @@ impl<'a, P: Pollable + ?Sized> PollArm<'a, P> {
         self.found.take().unwrap_or(Ok(()))
     }
 
-    /// Where it waits.
+    /// Returns the queue in which the arm waits.
     fn waiters(&self) -> &'a WaitQueue {
         let writes = self.writes && !fault!("select_waits_to_read");
         self.socket.waiters(writes)
@@ -134,7 +134,7 @@ unsafe impl<P: Pollable + ?Sized> Arm for PollArm<'_, P> {
     unsafe fn forget(&mut self) {
         let queue = self.waiters();
         if queue.leave(&mut self.place) && !fault!("select_keeps_the_wake_up_of_an_event") {
-            // Readiness is not used up by being told of: somebody else may wait for it too.
+            // Telling of readiness does not use it up: somebody else may wait for it too.
             queue.wake_one();
         }
     }

@@ -1,4 +1,4 @@
-//! The locks of several channels at once, in the order of their addresses.
+//! Takes the locks of several channels, in the order of their addresses.
 #![allow(unsafe_code, reason = "guards that lie in places of their own")]
 
 use std::mem::MaybeUninit;
@@ -8,19 +8,19 @@ use std::sync::PoisonError;
 use super::arm::Arm;
 use crate::shim::sync::{Mutex, MutexGuard};
 
-/// So many locks lie on the stack.
+/// How many locks fit on the stack.
 pub(super) const INLINE: usize = 16;
 
-/// The locks of all arms, each once.
+/// The locks of all arms, each of them once.
 pub(super) struct Locks<'a> {
     inline: [MaybeUninit<MutexGuard<'a, ()>>; INLINE],
-    /// How many of `inline` there are.
+    /// How many places of `inline` are used.
     count: usize,
     more: Vec<MutexGuard<'a, ()>>,
 }
 
 impl Locks<'_> {
-    /// None yet.
+    /// Returns a value without locks.
     #[inline(always)]
     pub(super) fn new() -> Self {
         Self {
@@ -30,7 +30,7 @@ impl Locks<'_> {
         }
     }
 
-    /// Takes them all, in the order of their addresses.
+    /// Takes all locks, in the order of their addresses.
     ///
     /// # Safety
     /// The mutexes outlive the value.
@@ -48,7 +48,7 @@ impl Locks<'_> {
             let Some(mutex) = arm.mutex().map(ptr::from_ref) else {
                 continue;
             };
-            // Insertion: they are few.
+            // This is an insertion sort: the locks are few.
             let mut place = count;
             while place > 0
                 && order[place - 1] > mutex
@@ -86,7 +86,7 @@ impl<'a> Locks<'a> {
 impl Drop for Locks<'_> {
     fn drop(&mut self) {
         for guard in &mut self.inline[..self.count] {
-            // SAFETY: `keep` has written so many, and they are dropped once.
+            // SAFETY: `keep` has written that many guards, and they are dropped once.
             unsafe { guard.assume_init_drop() };
         }
     }

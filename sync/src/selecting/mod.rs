@@ -1,4 +1,4 @@
-//! Waiting for several things of which one happens, under `select!` and `Select`.
+//! Waiting for several things until one of them happens, below `select!` and `Select`.
 //!
 //! | file        | holds                                                    |
 //! |-------------|----------------------------------------------------------|
@@ -6,7 +6,7 @@
 //! | `locks.rs`  | the locks of all channels of a selection                 |
 //! | `order.rs`  | the order in which arms are visited                      |
 //! | `wait.rs`   | the loop: how an arm is chosen                           |
-//! | `events.rs` | the arms that no channel has                             |
+//! | `events.rs` | the arms without a channel                               |
 
 mod arm;
 mod events;

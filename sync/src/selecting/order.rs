@@ -1,19 +1,19 @@
-//! The order in which arms are visited: a random one, or theirs.
+//! The order in which arms are visited: a random order, or their own.
 
 use super::arm::Arm;
 use crate::shim::random;
 
-/// A random choice.
+/// Returns a random number below `bound`.
 fn below(bound: usize) -> usize {
-    // The random number is a fraction of 2^64.
+    // The random number is taken as a fraction of 2^64.
     let choice = (u128::from(random()) * bound as u128) >> 64;
     usize::try_from(choice).unwrap_or(0)
 }
 
-/// The order of so many arms needs no memory.
+/// For this many arms the order needs no memory.
 const INLINE_ORDER: usize = 64;
 
-/// Tries those of the arms that `worth` admits in a random order until one has committed: which.
+/// Tries the arms for which `worth` returns true, in a random order, until one has committed. Returns which one.
 #[inline]
 pub(super) fn choose(
     arms: &mut [&mut dyn Arm],
@@ -32,7 +32,7 @@ pub(super) fn choose(
     first_of(admitted, biased, |index| commits(arms[index]))
 }
 
-/// Visits the arms in a random order, or in theirs if `biased`, until `visit` says true: where.
+/// Visits the arms, in a random order, or in their own if `biased`, until `visit` returns true. Returns where.
 pub(super) fn visit_all(
     arms: &mut [&mut dyn Arm],
     biased: bool,
@@ -46,7 +46,8 @@ pub(super) fn visit_all(
     first_of(all, biased, |index| visit(arms[index], index))
 }
 
-/// Visits the numbers of the bits in a random order, or in theirs, until `visit` says true: at which.
+/// Visits the numbers of the bits, in a random order or in their own, until `visit` returns true. Returns at which
+/// one.
 #[inline(always)]
 fn first_of(mut left: u64, biased: bool, mut visit: impl FnMut(usize) -> bool) -> Option<usize> {
     while left != 0 {
@@ -65,7 +66,7 @@ fn first_of(mut left: u64, biased: bool, mut visit: impl FnMut(usize) -> bool) -
     None
 }
 
-/// The numbers below `count` in a random order, or in theirs if `biased`.
+/// Returns the numbers below `count`, in a random order, or in their own if `biased`.
 #[cold]
 fn long_order(count: usize, biased: bool) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();

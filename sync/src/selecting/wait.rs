@@ -1,35 +1,36 @@
-//! Waiting for several things of which one happens: the loop under `select!` and `Select`.
+//! Waiting for several things until one of them happens: the loop below `select!` and `Select`.
 //!
-//! 1. The quick pass: the arms that seem to be ready, at a look without locks, are tried one after the
-//!    other in a random order, each as a `try_recv` or `try_send` would, under its own lock alone. The
-//!    first that is ready commits, and that is all.
-//! 2. None was: the locks of all channels are taken, in the order of their addresses. A random one of
-//!    the channels' arms that are ready now commits, and that is all.
-//! 3. None is: the selection is registered with every channel, in a random order, and the locks let
-//!    go. It enters the queues of the events.
-//! 4. It looks at the events (threads, sockets, timers) once more, and takes nothing. If one is ready, it
-//!    gives up to wait: from here on no partner can choose.
-//! 5. None is: it waits. A partner chooses an arm (`selection.rs`), or an event, the clock or an exception
+//! 1. The quick pass: a look without locks finds the arms that seem to be ready. They are tried one after the other
+//!    in a random order, each as a `try_recv` or `try_send` would be, under its own lock alone. The first one that is
+//!    ready commits, and the selection ends.
+//! 2. If none was ready, the locks of all channels are taken, in the order of their addresses. One of the channels'
+//!    arms that are ready now, chosen at random, commits, and the selection ends.
+//! 3. If none is ready, the selection is registered with every channel, in a random order, and the locks are
+//!    released. It enters the queues of the events.
+//! 4. It looks at the events (threads, sockets, timers) once more, and takes nothing. If one is ready, it gives up
+//!    waiting: from here on no partner can choose.
+//! 5. If none is ready, it waits. A partner chooses an arm (`selection.rs`), or an event, the clock or an exception
 //!    ends the wait.
-//! 6. It takes itself out everywhere, whatever ended the wait. A wake-up of an event that is not used
-//!    is passed on. If a partner has chosen, that arm is settled, and that is all; else it begins anew with 1.
+//! 6. It takes itself out of all queues, whatever ended the wait. If an event's wake-up is not used, it is passed on.
+//!    If a partner has chosen, that arm is settled, and the selection ends. Otherwise it begins again with 1.
 //!
 //! | the selection      | who may do an arm's part                          | leaves by                    |
 //! |--------------------|---------------------------------------------------|------------------------------|
-//! | chooses (1, 2)     | itself: registered nowhere, it is found by nobody | an arm committed; or 3       |
+//! | chooses (1, 2)     | itself: it is registered nowhere, so nobody finds it | an arm committed; or 3    |
 //! | waits (3 to 5)     | a partner, by its claim; itself must not          | a claim, or it gives up      |
 //! | was claimed        | the partner, for the arm that it has chosen       | 6, and the arm is settled    |
 //! | has given up       | nobody                                            | 6, and it chooses again      |
 //!
-//! Invariant 1: while it chooses it is registered nowhere, so it cannot be chosen meanwhile, and never
-//! meets itself.
-//! Invariant 2: an arm that was not chosen has no effect: a registered one does nothing by itself, and
-//! after one has committed no other is tried.
-//! Invariant 3: between the look that found no channel ready and the registering no lock is let go, so
-//! a selection that waits was seen by whoever made an arm ready. The quick pass is no such look, and
-//! none that says "none is ready" for a `default`, as what it has passed may be ready by its end.
-//! Invariant 4: while it waits it takes nothing, as a partner may have chosen another arm already. The message
-//! of a timer, which has no partner, is taken only while it chooses; so who was claimed has it still there.
+//! Invariant 1: while it chooses it is registered nowhere. So nobody can choose it meanwhile, and it never meets
+//! itself.
+//! Invariant 2: an arm that was not chosen has no effect: a registered arm does nothing by itself, and after one arm
+//! has committed no other is tried.
+//! Invariant 3: no lock is released between the look that found no channel ready and the registering. So a thread
+//! that makes an arm ready has seen the selection that waits. The quick pass is not such a look, nor does it decide
+//! for a `default` that none is ready, because an arm that it has passed may be ready by the end of the pass.
+//! Invariant 4: while it waits it takes nothing, as a partner may have chosen another arm already. The message of a
+//! timer, which has no partner, is taken only while the selection chooses. So if a partner has claimed the selection,
+//! the message is still there.
 //!
 //! Checked by `loom-tests/tests/select.rs`, and events by `loom-tests/tests/select_pairs.rs`.
 #![allow(unsafe_code, reason = "locks of several channels at once")]
@@ -40,7 +41,7 @@ use super::arm::{Arm, Limit};
 use super::locks::Locks;
 use super::order::{choose, visit_all};
 
-/// Waits until one of the arms has committed, and says which; `None`: the limit was first.
+/// Waits until one of the arms has committed, and returns which one. `None`: the limit came first.
 pub fn run(arms: &mut [&mut dyn Arm], limit: Limit) -> Option<usize> {
     io::enter_and_spend();
     select(arms, limit, false)
@@ -65,7 +66,7 @@ fn quick_pass(arms: &mut [&mut dyn Arm], biased: bool) -> Option<usize> {
     chosen
 }
 
-/// What follows the quick pass. `again`: another one, because the last came to nothing.
+/// Does what follows the quick pass. `again`: another pass is needed, because the last one came to nothing.
 #[inline(never)]
 fn select_slow(
     arms: &mut [&mut dyn Arm],
@@ -83,13 +84,13 @@ fn select_slow(
             continue;
         }
         if matches!(limit, Limit::Now) && channels(arms) < 2 {
-            // There was nothing between the looks at two of them that could have changed.
+            // Nothing could have changed between the looks at two of the arms.
             return None;
         }
         let mut locks = Locks::new();
         // SAFETY: the arms outlive the locks, and do not change their channels.
         unsafe { locks.take(arms) };
-        // The events are looked at again once their wake-ups reach the selection.
+        // The events are looked at again after their wake-ups can reach the selection.
         let worth = |arm: &dyn Arm| {
             arm.mutex().is_some() && !fault!("select_registers_after_its_quick_pass")
         };
@@ -112,7 +113,7 @@ fn select_slow(
             unsafe { locks.take(arms) };
         }
         let selection = Selection::begin();
-        // A partner takes the first that it finds of two arms of the same channel.
+        // If two arms have the same channel, a partner takes the first one that it finds.
         visit_all(arms, biased, |arm, index| {
             // SAFETY: the locks are held.
             unsafe { arm.register(&selection, index) };
@@ -130,12 +131,12 @@ fn select_slow(
     }
 }
 
-/// How many of the arms are channels'.
+/// Returns how many of the arms are channels'.
 fn channels(arms: &[&mut dyn Arm]) -> usize {
     arms.iter().filter(|arm| arm.mutex().is_some()).count()
 }
 
-/// Waits until one of the arms is ready, and says which; `None`: the limit was first.
+/// Waits until one of the arms is ready, and returns which one. `None`: the limit came first.
 pub(crate) fn ready(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Option<usize> {
     loop {
         let mut locks = Locks::new();
@@ -158,7 +159,7 @@ pub(crate) fn ready(arms: &mut [&mut dyn Arm], limit: Limit, biased: bool) -> Op
             unsafe { arm.watch(&selection, index) };
         }
         drop(locks);
-        // Whoever told it has done nothing for it: it looks again.
+        // The thread that told the arm has done nothing for it, so the selection looks again.
         wait(arms, &selection, limit);
     }
 }
@@ -168,8 +169,8 @@ enum Ended {
     Again,
 }
 
-/// Waits for a selection that is registered, and takes it out everywhere. An event that is ready is only
-/// looked at (invariant 4): what it brings is taken by who looks again.
+/// Waits with a registered selection, and takes it out of all queues. An event that is ready is only looked at
+/// (invariant 4): the next look takes what it brings.
 fn wait(arms: &mut [&mut dyn Arm], selection: &Selection, limit: Limit) -> Ended {
     let takes = fault!("select_takes_in_its_second_look");
     let event = arms.iter_mut().position(|arm| {

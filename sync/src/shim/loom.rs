@@ -16,13 +16,13 @@ pub(crate) mod clock {
     use std::time::Duration;
     pub(crate) use std::time::Instant;
 
-    /// The scheduler's, which stands still unless somebody waits until a limit.
+    /// Returns the scheduler's time, which stands still unless a thread waits until a limit.
     pub(crate) fn now() -> Instant {
         weald_scheduler::io::deadline(Duration::ZERO).expect("models use short times")
     }
 }
 
-/// The same in each permutation.
+/// Returns the same number in each permutation.
 pub(crate) fn random() -> u64 {
     weald_scheduler::thin::random()
 }

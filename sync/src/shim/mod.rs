@@ -1,5 +1,5 @@
-//! The only way to atomics, cells, locks of the OS and the clock. In a build these are std's; under
-//! `--cfg loom` they are loom's. The models of single files have their own in this place.
+//! Atomics, cells, locks of the OS and the clock come from here and from nowhere else. In a build they are std's;
+//! under `--cfg loom` they are loom's. The models of single files have doubles of this module.
 
 #[macro_use]
 mod for_models;
