@@ -11,17 +11,17 @@ use std::time::Duration;
 use weald::net::{ServerOptions, TcpStream};
 use weald::sync::channel::{Receiver, Sender, bounded};
 
-/// A client that leaves more lines than this unread is cut off; nobody waits for it meanwhile.
+/// A client that leaves more lines than this unread is cut off. Nobody waits for it meanwhile.
 const UNREAD_LINES: usize = 256;
 const LINE_BYTES: u64 = 1024;
-/// Who neither says nor hears anything for so long is asked whether it is there.
+/// A client that neither sends nor receives anything for this long is asked if it is there.
 const SILENCE: Duration = Duration::from_secs(300);
-/// A client that takes nothing of what is written to it for so long is cut off.
+/// A client that takes nothing of what is written to it for this long is cut off.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
-/// One more waits until somebody leaves: each has a thread or two, and a queue.
+/// One more client waits until another leaves: each has a thread or two, and a queue.
 const MAX_CLIENTS: usize = 1000;
 
-/// What the hub hears of.
+/// The events that the hub hears of.
 enum Event {
     Came(SocketAddr, Sender<Arc<str>>),
     Said(SocketAddr, String),
@@ -50,7 +50,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Tells everybody what happens. It owns the room alone, so there is no lock.
+/// Tells everybody what happens. Only the hub owns the room, so there is no lock.
 fn hub(events: &Receiver<Event>) {
     let mut room = HashMap::new();
     for event in events {
@@ -65,12 +65,12 @@ fn hub(events: &Receiver<Event>) {
                 format!("* {peer} has left\n").into()
             }
         };
-        // Whose outbox is full loses it, and with it the connection.
+        // A client whose outbox is full loses its outbox, and with it the connection.
         room.retain(|_, outbox| outbox.try_send(Arc::clone(&line)).is_ok());
     }
 }
 
-/// One client, until it hangs up, breaks a rule or is too slow.
+/// Serves one client, until it hangs up, breaks a rule or is too slow.
 fn serve(
     stream: &Arc<TcpStream>,
     peer: SocketAddr,
@@ -98,7 +98,7 @@ fn serve(
             },
             recv(inbox) -> line => match line {
                 Ok(line) => (&**stream).write_all(line.as_bytes())?,
-                // The hub has given it up.
+                // The hub has given the client up.
                 Err(_) => return Ok(()),
             },
             default(SILENCE) => (&**stream).write_all(b"* are you there?\n")?,

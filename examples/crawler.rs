@@ -13,7 +13,7 @@ use weald::net::TcpStream;
 use weald::sync::Mutex;
 
 const PAGES: u64 = 500;
-/// Connections at a time.
+/// The number of connections at a time.
 const AT_ONCE: usize = 50;
 /// How long the server takes for a page, and a client waits for one.
 const LATENCY: Duration = Duration::from_millis(20);
@@ -51,8 +51,8 @@ struct Crawler {
 }
 
 impl Crawler {
-    /// Fetches a page, if nobody has, and visits what it links to. A thread of the pool that finds
-    /// the pool full lends its own place, so this cannot lock up however the pages are linked.
+    /// Fetches a page, if no other thread has, and visits the pages that it links to. If a thread of the pool finds
+    /// the pool full, it lends its own place to the new thread. So this cannot lock up, however the pages are linked.
     fn visit(self: &Arc<Self>, page: u64) {
         let is_new = self.seen.lock().is_ok_and(|mut seen| seen.insert(page));
         if !is_new {
@@ -70,7 +70,7 @@ impl Crawler {
     }
 }
 
-/// The links of a page.
+/// Returns the links of a page.
 fn fetch(addr: SocketAddr, page: u64) -> io::Result<Vec<u64>> {
     let mut stream = weald::connect_tcp(addr)?;
     writeln!(stream, "{page}")?;

@@ -50,7 +50,7 @@ fn main() -> std::io::Result<()> {
     });
     println!("{words} words, {letters} letters");
 
-    // Park and unpark, the two calls that every lock and channel is made of.
+    // `park` and `unpark` are the two calls on which every lock and channel is built.
     let waiting = weald::spawn(|| {
         weald::park();
         println!("unparked");

@@ -9,7 +9,7 @@ use std::io;
 
 use weald::sync::channel::bounded;
 
-/// What may wait between two stages.
+/// How many items may wait between two stages.
 const BETWEEN: usize = 16;
 const COUNTERS: usize = 4;
 
@@ -21,7 +21,7 @@ fn main() {
     let (send_text, texts) = bounded::<(String, io::Result<String>)>(BETWEEN);
     let (send_counts, all_counts) = bounded::<HashMap<String, usize>>(BETWEEN);
 
-    // 1: reads the files; the worker runs others while a disk is waited for.
+    // 1: reads the files. The worker runs other threads while a read waits for the disk.
     weald::spawn(move || {
         for path in paths {
             let text = weald::blocking(|| fs::read_to_string(&path));
@@ -32,7 +32,7 @@ fn main() {
         // Dropping the sender ends the next stage.
     });
 
-    // 2: counts words, several texts at a time.
+    // 2: counts words, in several texts at a time.
     for _ in 0..COUNTERS {
         let (texts, send_counts) = (texts.clone(), send_counts.clone());
         weald::spawn(move || {
@@ -50,7 +50,7 @@ fn main() {
     }
     drop((texts, send_counts));
 
-    // 3: adds up, here, until all of stage 2 have ended.
+    // 3: adds up, on this thread, until all threads of stage 2 have ended.
     let mut total = HashMap::<String, usize>::new();
     for counts in all_counts {
         for (word, number) in counts {
@@ -70,7 +70,7 @@ fn count(text: &str) -> HashMap<String, usize> {
         if !word.is_empty() {
             *counts.entry(word.to_lowercase()).or_default() += 1;
         }
-        // Long texts leave room for others.
+        // A long text lets other threads run.
         weald::checkpoint();
     }
     counts

@@ -17,9 +17,9 @@ const MAX_WORDS: usize = 1024;
 const MAX_WORD_BYTES: usize = 1 << 20;
 /// All words of a command together.
 const MAX_COMMAND_BYTES: usize = 4 << 20;
-/// A client that takes none of its answers for so long is let go.
+/// A client that takes none of its answers for this long is cut off.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
-/// One more waits until another leaves. Each may send a command of [`MAX_COMMAND_BYTES`].
+/// One more client waits until another leaves. Each may send a command of [`MAX_COMMAND_BYTES`].
 const MAX_CLIENTS: usize = 1000;
 /// A line holds a number, or a whole command if somebody types.
 const MAX_LINE_BYTES: u64 = 4096;
@@ -49,7 +49,7 @@ fn serve(stream: &TcpStream, store: &Store) -> io::Result<()> {
     let (mut reader, mut writer) = (BufReader::new(stream), BufWriter::new(stream));
     let mut reply = Vec::new();
     while let Some(words) = command(&mut reader)? {
-        // Nobody waits for this client under the store's lock.
+        // The answer is written after the store's lock was released, so no other client waits for this one.
         reply.clear();
         answer(&words, store, &mut reply)?;
         writer.write_all(&reply)?;

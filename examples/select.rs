@@ -1,4 +1,4 @@
-//! One green thread, many descriptors: a room where all hear what one says, on `select`.
+//! One green thread and many descriptors: a room where all guests hear what one says, with `select`.
 //!
 //! ```text
 //! cargo run --release -p weald-examples --bin select                  # 127.0.0.1:7080; Ctrl-D ends it
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use weald::net::{Fd, TcpListener, TcpStream};
 
-/// What is read at once.
+/// How many bytes are read at once.
 const CHUNK_BYTES: usize = 4096;
 
 fn main() -> ExitCode {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 
 /// Serves until `keyboard` is at its end.
 fn serve(listener: &TcpListener, keyboard: &impl AsFd) -> io::Result<()> {
-    // Who was ready may be gone when it is accepted or read: nothing here may wait but `select`.
+    // A guest that was ready may be gone when it is accepted or read. Nothing here may wait except `select`.
     listener.set_nonblocking(true)?;
     let mut keyboard = Fd::new(keyboard);
     let mut guests: Vec<TcpStream> = Vec::new();
@@ -79,7 +79,7 @@ fn pass_on(guests: &[TcpStream], speaker: usize) -> Vec<usize> {
         Err(error) if error.kind() == ErrorKind::WouldBlock => return Vec::new(),
         Ok(_) | Err(_) => return vec![speaker],
     };
-    // One that does not listen, so that there is no more room for words, has to leave.
+    // A guest that does not read, so that there is no more room for words, has to leave.
     let hears = |mut guest: &TcpStream| guest.write_all(words).is_ok();
     let others = guests
         .iter()

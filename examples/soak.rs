@@ -2,13 +2,15 @@
 //!
 //! `cargo run --release -p weald-examples --features traces --bin soak -- --seconds 60`; `--help` has the other options.
 //!
-//! About once a second nobody may begin anything new; once all that was begun has ended, every permit, message, lock,
-//! timer, account, destructor and thread is counted. If nothing at all has happened for a minute, it tells what
-//! does not end, with the calls that it is in. The seed that is printed makes the same choices again, though not
-//! the same order.
+//! About once a second no operation may begin. When all operations that were begun have ended, every permit, message,
+//! lock, timer, account, destructor and thread is counted. If nothing at all has happened for a minute, the program
+//! tells which threads do not end, and the calls that they are in. The seed that is printed makes the same choices
+//! again, though not in the same order.
 
 #[path = "soak/actor.rs"]
 mod actor;
+#[path = "soak/counted.rs"]
+mod counted;
 #[path = "soak/random.rs"]
 mod random;
 #[path = "soak/traffic.rs"]
@@ -28,10 +30,10 @@ use self::world::World;
 const HELP: &str = "options: --threads N  --seconds N  --operations N (ends at either)  --rate N (operations a second)
          --seed N  --workers N  --mode own|pinned|shared";
 
-/// From one count to the next.
+/// The time between two counts.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What to do.
+/// The options of a soak.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) threads: usize,
@@ -118,7 +120,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs it; the error says what did not agree, or what the options lack.
+/// Runs the soak. The error tells what did not agree, or what is wrong with the options.
 pub(crate) fn soak(options: &Options) -> Result<String, String> {
     let seed = options.seed;
     println!("soak: {} threads, --seed {seed}", options.threads);
@@ -131,7 +133,7 @@ pub(crate) fn soak(options: &Options) -> Result<String, String> {
         .run(|| count_each_second(&rt, options, &world))
         .map_err(failed)?;
     world.end();
-    // The last count is of a world in which nobody is left.
+    // The last count is made when no actor is left.
     rt.run(|| world.count(&rt)).map_err(failed)?;
     rt.run(|| world.close(&rt)).map_err(failed)?;
     if !rt.shutdown(world::PATIENCE) {

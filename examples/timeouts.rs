@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let fast = weald::timeout(LONG, || 6 * 7);
     println!("a short computation with a long limit: {fast:?}");
 
-    // The inner limit ends the inner call, the outer one is untouched.
+    // The inner limit ends the inner call; the outer limit is not affected.
     let nested = weald::timeout(LONG, || {
         weald::timeout(MOMENT, || weald::sleep(LONG)).is_err()
     });
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     println!("caught: {caught:?}");
 
-    // A function for later, and one that is called off in time.
+    // A function to be called later, and one that is cancelled in time.
     let main_thread = weald::current();
     weald::call_after(MOMENT, move || main_thread.unpark());
     let never = weald::call_after(LONG, || println!("this is never printed"));

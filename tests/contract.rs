@@ -1,5 +1,5 @@
-//! The public contract as types: every name with its signature. What compiles here goes on to
-//! compile for programs written against it; the few things that run are cheap.
+//! The public contract as types: every name with its signature. If this compiles, programs written against it compile
+//! too. The few things that run are cheap.
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 #![allow(
     clippy::type_complexity,
@@ -144,7 +144,7 @@ fn timers_and_exceptions_have_their_names() {
     is_send_sync::<Timer>();
     is_static::<Timer>();
 
-    // What is not unwind safe may be captured.
+    // A value that is not unwind safe may be captured.
     let mut cell = std::cell::Cell::new(0);
     let counted: Result<(), Elapsed> = weald::timeout(Duration::MAX, || cell.set(1));
     counted.unwrap();
@@ -236,7 +236,7 @@ fn the_other_sockets_have_their_names() {
     reads_and_writes::<Pipe>();
 }
 
-/// A guard that reads is covariant, as std's.
+/// A guard for reading is covariant, as std's is.
 fn shorter<'a, 'short>(
     guard: weald::sync::RwLockReadGuard<'a, &'static str>,
 ) -> weald::sync::RwLockReadGuard<'a, &'short str> {

@@ -1,4 +1,5 @@
-//! No descriptors left: `accept` says so, servers back off, tell and recover, `select` and `poll` wait without, nothing spins. Each case in a process of its own.
+//! No descriptors left: `accept` says so, servers back off, report and recover, `select` and `poll` wait without a
+//! descriptor, and nothing spins. Each case runs in a process of its own.
 
 #![allow(
     unsafe_code,
@@ -40,7 +41,7 @@ fn set_limit(soft: libc::rlim_t) {
     assert_eq!(outcome, 0);
 }
 
-/// Leaves room for so many more descriptors.
+/// Leaves room for this many more descriptors.
 fn leave(room: libc::rlim_t) {
     // SAFETY: dup of standard error gives the lowest free number, which is closed again.
     let lowest_free = unsafe {
@@ -87,7 +88,7 @@ fn accept_gives_the_error_back_and_works_again_later() {
                 let before = limit().rlim_cur;
                 let listener = weald::tcp_listener(v4()).unwrap();
                 let clients = queue_up(listener.local_addr().unwrap(), 2);
-                // The listener waits once, so that its own needs are met.
+                // The listener waits once, so that it has all that it needs itself.
                 let first = listener.accept().unwrap();
                 leave(0);
                 for _ in 0..3 {
@@ -133,7 +134,7 @@ fn waits_for_several_descriptors_need_none_of_their_own() {
                         _ => weald::net::Fd::new(&*reader).readable().map(|()| 1),
                     };
                     rt.spawn(move || {
-                        // Some as OS threads have it.
+                        // Some are plain OS threads.
                         if number < 6 {
                             weald::blocking(ask)
                         } else {
@@ -339,7 +340,7 @@ fn a_server_backs_off_and_recovers_and_does_not_spin() {
             for client in &mut clients {
                 client.set_read_timeout(None).unwrap();
                 client.write_all(b"b").unwrap();
-                // Those not served before have their first byte to read as well.
+                // Connections that were not served before also have their first byte to read.
                 loop {
                     client.read_exact(&mut byte).unwrap();
                     if &byte == b"b" {

@@ -1,4 +1,5 @@
-//! `WEALD_WORKERS` and `WEALD_STACK_SIZE`: what they set, and what a bad value gets at first use. Each case in a process of its own.
+//! `WEALD_WORKERS` and `WEALD_STACK_SIZE`: what they set, and what happens with a bad value at first use. Each case
+//! runs in a process of its own.
 
 #![allow(unsafe_code, reason = "the support module asks the kernel")]
 #![allow(
@@ -209,7 +210,7 @@ fn thread_locals_are_pinned_if_the_variable_says_so_and_the_program_nothing() {
     assert!(child.success, "{}", child.stderr);
 }
 
-/// The variable stands for what the kernel says of the running thread.
+/// The variable takes the place of what the kernel tells of the running thread.
 #[test]
 fn no_runtime_starts_under_hardware_shadow_stacks_and_the_error_says_why() {
     let test = "no_runtime_starts_under_hardware_shadow_stacks_and_the_error_says_why";
@@ -232,7 +233,7 @@ fn no_runtime_starts_under_hardware_shadow_stacks_and_the_error_says_why() {
                     }
                 }
             }
-            // The default runtime has nobody to tell but by a panic.
+            // The default runtime can report the error only by a panic.
             let spawned = std::panic::catch_unwind(|| weald::spawn(|| 7).join().unwrap());
             println!("default: {:?}", spawned.ok());
         });

@@ -1,4 +1,5 @@
-//! What an idle TLS connection costs, both ends in one process: the server's parked thread and what the two ends remember.
+//! What an idle TLS connection costs, with both ends in one process: the server's parked thread, and what the two
+//! ends remember.
 
 #![cfg(all(target_os = "linux", feature = "tls"))]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
@@ -30,7 +31,7 @@ fn resident() -> usize {
     kib * 1024
 }
 
-/// So many connections over which a few bytes went there and back.
+/// Makes connections and sends a few bytes in both directions over each of them.
 fn connect(to: &str, count: usize) -> Vec<weald::net::SslStream> {
     let connector = tls_support::connector();
     let connect = |_| {
@@ -46,7 +47,7 @@ fn connect(to: &str, count: usize) -> Vec<weald::net::SslStream> {
 fn an_idle_tls_connection_costs_no_more_than_is_said_with_both_ends() {
     let name = "an_idle_tls_connection_costs_no_more_than_is_said_with_both_ends";
     for (number, mode) in MODES.into_iter().enumerate() {
-        // Each in a process of its own: freed memory would count for nothing in the next mode.
+        // Each mode runs in a process of its own, because memory that was freed would not count in the next mode.
         let child = in_child(name, &[(MODE, &number.to_string())], || {
             let number: usize = std::env::var(MODE).unwrap().parse().unwrap();
             let each = in_mode(MODES[number]);
@@ -63,7 +64,7 @@ fn an_idle_tls_connection_costs_no_more_than_is_said_with_both_ends() {
     }
 }
 
-/// What a connection costs.
+/// Returns what a connection costs.
 fn in_mode(mode: Mode) -> usize {
     let rt = runtime(1, mode);
     rt.run(|| {

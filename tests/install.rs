@@ -1,4 +1,5 @@
-//! `RuntimeBuilder::install`: the first one becomes the default, the second one is told so. Each case in a process of its own.
+//! `RuntimeBuilder::install`: the first runtime becomes the default, and the second one gets an error. Each case runs
+//! in a process of its own.
 
 #![allow(unsafe_code, reason = "the support module asks the kernel")]
 #![allow(

@@ -1,4 +1,5 @@
-//! Promises that are a time: they need the machine for themselves, so they run in a binary of their own, one after the other, and by medians.
+//! Promises about time. They need the machine for themselves, so they run in a binary of their own, one after the
+//! other, and compare medians.
 
 #![allow(unsafe_code, reason = "the support module says share_thread_locals")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
@@ -12,14 +13,14 @@ use std::time::{Duration, Instant};
 use support::{LIMIT, MODES, MS, each_mode_on, median, runtime, with_deadline};
 use weald::Runtime;
 
-/// One at a time, whatever the harness does.
+/// One test runs at a time, whatever the harness does.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Checks that the median stays below the bound. On a machine that is busy with other things, that it is not much above what OS threads get
-/// there, which `twin` measures.
+/// Checks that the median stays below the bound. On a busy machine it checks that the median is not much above that
+/// of OS threads there, which `twin` measures.
 fn check_median(bound: Duration, measure: impl Fn() -> Vec<Duration>, twin: fn() -> Vec<Duration>) {
     let mut seen = Vec::new();
     for _ in 0..5 {
@@ -40,7 +41,7 @@ fn check_median(bound: Duration, measure: impl Fn() -> Vec<Duration>, twin: fn()
     panic!("OS threads, and what was measured: {seen:?}");
 }
 
-/// How late an OS thread runs that another one has woken.
+/// Returns how late an OS thread runs that another one has woken.
 fn wake_ups() -> Vec<Duration> {
     let (sender, receiver) = std::sync::mpsc::channel::<Instant>();
     let woken = std::thread::spawn(move || receiver.iter().map(|at| at.elapsed()).collect());
@@ -62,7 +63,7 @@ fn short_sleeps() -> Vec<Duration> {
     (0..100).map(sleep).collect()
 }
 
-/// When something happened, told by the one to whom it did.
+/// When something happened, as told by the thread to which it happened.
 #[derive(Clone, Default)]
 struct When(Arc<Mutex<Option<Instant>>>);
 
@@ -76,9 +77,9 @@ impl When {
     }
 }
 
-/// Runs rounds in each of which the running green thread computes until another one has started, and
-/// requires that this needs no hand-over of its worker: an idle one starts it. A machine whose cores
-/// are busy with other things may let the idle worker come later than the monitor now and then.
+/// In each round the running green thread computes until another one has started. Requires that no hand-over of the
+/// worker is needed: an idle worker starts the other thread. If other programs keep the cores busy, the idle worker
+/// may sometimes come later than the monitor.
 fn starts_on_the_idle_worker(rt: &Runtime, round: impl Fn()) {
     const ROUNDS: usize = 40;
     let without_help = (0..ROUNDS).filter(|_| {
@@ -94,7 +95,7 @@ fn starts_on_the_idle_worker(rt: &Runtime, round: impl Fn()) {
 }
 
 #[cfg(target_os = "linux")]
-/// The CPU time that this OS thread has had, and its id: what else runs on the machine does not count.
+/// Returns the CPU time that this OS thread has had, and its id. Other programs on the machine do not count.
 fn cpu_time() -> (libc::pid_t, Duration) {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -113,8 +114,8 @@ fn cpu_time() -> (libc::pid_t, Duration) {
 }
 
 #[cfg(target_os = "linux")]
-/// For how long the worker did other things than to run a thread that only yields, at worst, beside
-/// 100,000 sleepers of one instant.
+/// Returns the longest time in which the worker did not run a thread that only yields, beside 100,000 sleepers of one
+/// instant.
 fn worst_gap_beside_sleepers() -> Duration {
     let begun = Instant::now();
     let lead = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 700 });
@@ -149,7 +150,7 @@ fn sleepers_of_one_instant_leave_nobody_out_for_long() {
     let _alone = alone();
     each_mode_on(1, |rt| {
         rt.run(|| {
-            // One may be spoilt by page faults and the like.
+            // Page faults and the like may spoil one of them.
             let gaps = [(); 3].map(|()| worst_gap_beside_sleepers());
             let least = gaps.iter().min().unwrap();
             // The promise is of optimised code; firing all in one go takes tens of milliseconds there.
@@ -188,7 +189,7 @@ fn p8_one_that_is_unparked_by_a_worker_that_goes_on_computing_starts_on_the_idle
                     weald::park();
                 }
             });
-            // Holds this worker until the other one has started it: in Pinned it then belongs there.
+            // Holds this worker until the other one has started the thread: in `Pinned` it then belongs there.
             woken.spin(1);
             starts_on_the_idle_worker(rt, || {
                 let before = woken.get();

@@ -1,5 +1,5 @@
-//! What the process says and does not say: panics name their green thread, exceptions are silent, a broken pipe kills nobody.
-//! Each case in a process of its own.
+//! What the process prints: a panic names its green thread, exceptions are silent, and a broken pipe kills nobody.
+//! Each case runs in a process of its own.
 
 #![allow(
     unsafe_code,
@@ -61,7 +61,7 @@ fn panic_side_by_side() {
 fn nothing_depends_on_the_panic_hook_that_the_runtime_sets() {
     let name = "nothing_depends_on_the_panic_hook_that_the_runtime_sets";
     let child = in_child(name, &[], || {
-        // Set before the first runtime; set over its hook; without any.
+        // The hook is set before the first runtime, over its hook, or not at all.
         std::panic::set_hook(Box::new(|_| eprintln!("mine")));
         panic_side_by_side();
         std::panic::set_hook(Box::new(|_| eprintln!("mine")));
@@ -261,7 +261,7 @@ fn no_call_is_interrupted_by_a_signal() {
                 }
             });
             rt.run(check);
-            // And from a plain OS thread.
+            // The same from a plain OS thread.
             let (mut near, mut far) = green_pair(v4());
             let reader = s.spawn(move || near.read_exact(&mut [0]).unwrap());
             weald::sleep(50 * MS);
@@ -286,7 +286,7 @@ fn a_hog_is_reported_once_with_its_name_and_its_stack_when_it_is_back() {
             true
         }
         fn log(&self, record: &log::Record<'_>) {
-            // A test that has heard enough hears no more.
+            // A test that has heard enough does not listen any more.
             let _ = self.0.send(record.args().to_string());
         }
         fn flush(&self) {}

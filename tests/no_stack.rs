@@ -1,4 +1,5 @@
-//! No address space left for a stack: what a thread owns that cannot start is dropped where waiting works. A process of its own.
+//! No address space is left for a stack: what belongs to a thread that cannot start is dropped where waiting works.
+//! The tests run in processes of their own.
 
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "the limit is the kernel's")]
@@ -12,7 +13,7 @@ use std::time::Duration;
 use support::{Count, MODES, Mode, in_child, panic_text, runtime};
 use weald::JoinHandle;
 
-/// Leaves the process so much address space beyond what it has.
+/// Leaves the process this much address space beyond what it has.
 fn limit_address_space(more: u64) {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = pages.split_whitespace().next().unwrap().parse().unwrap();
@@ -56,7 +57,7 @@ impl Drop for JoinOnDrop {
 
 fn check(mode: Mode) {
     let rt = runtime(1, mode);
-    // The stacks that are needed are there.
+    // The stacks that are needed exist by now.
     rt.run(|| weald::spawn(|| weald::sleep(Duration::from_millis(1))).join())
         .unwrap();
     let_others_start();
@@ -67,7 +68,7 @@ fn check(mode: Mode) {
         let builder = weald::Builder::new().stack_size(1 << 30);
         builder.spawn(move || drop(guard)).map(JoinHandle::join)
     });
-    // It may be told at once.
+    // The thread may be told at once.
     if let Ok(ended) = ended {
         let text = panic_text(&*ended.unwrap_err());
         assert!(text.contains("failed to start a green thread"), "{text:?}");
@@ -93,7 +94,7 @@ fn check_many(mode: Mode) {
             }
         };
         let threads: Vec<_> = (0..MANY).map(spawn).collect();
-        // Most of them have not started yet.
+        // Most of the threads have not started yet.
         limit_address_space(128 << 20);
         for thread in threads {
             thread.join().unwrap();

@@ -1,4 +1,4 @@
-//! `OnOsThread`: whatever allocates, wherever, the allocator sees OS threads only. It is this program's.
+//! `OnOsThread`: whatever allocates, the allocator sees only OS threads. It is the allocator of this program.
 
 #![allow(unsafe_code, reason = "a global allocator")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
@@ -16,7 +16,7 @@ use support::{MODES, each_mode, in_child, runtime, wait_until};
 use weald::OnOsThread;
 
 thread_local! {
-    /// What an allocator has for each thread.
+    /// Stands for the data that an allocator keeps for each thread.
     static CALLS: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -146,7 +146,7 @@ fn the_allocator_sees_os_threads_only() {
             let carriers = rt.metrics().carriers;
             drop(rt);
             let new = Notes::seen().difference(&before).count();
-            // Those of the carriers, and of the monitor.
+            // These are the thread-locals of the carriers and of the monitor.
             assert!(new <= carriers + 3, "{new} with {carriers} carriers");
         });
         assert!(child.success, "{mode:?}: {child:?}");

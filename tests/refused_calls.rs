@@ -1,5 +1,5 @@
-//! Where optional system calls are refused (old kernels, filters of containers and sandboxes), the runtime starts and works all the
-//! same. Each case in a process of its own, under a filter of seccomp(2).
+//! The runtime starts and works although optional system calls are refused (by old kernels, or by filters of
+//! containers and sandboxes). Each case runs in a process of its own, under a filter of seccomp(2).
 
 #![allow(unsafe_code, reason = "filters of system calls are the kernel's")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use support::{Flag, MODES, MS, in_child, runtime, spin};
 use weald::Runtime;
 
-/// All that the scheduler can do without.
+/// All calls that the scheduler can do without.
 const OPTIONAL: &[(&str, libc::c_long)] = &[
     ("madvise", libc::SYS_madvise),
     ("process_madvise", libc::SYS_process_madvise),
@@ -30,7 +30,7 @@ const OPTIONAL: &[(&str, libc::c_long)] = &[
 
 const ERRORS: &[i32] = &[libc::EPERM, libc::ENOSYS, libc::EINVAL, libc::ENOTSUP];
 
-/// From now on these calls fail so, in all threads. False: there are no filters here.
+/// Makes these calls fail with this error from now on, in all threads. Returns false if there are no filters here.
 fn refuse(calls: &[libc::c_long], error: i32) -> bool {
     let statement = |code: u32, k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap(),
@@ -65,7 +65,7 @@ fn refuse(calls: &[libc::c_long], error: i32) -> bool {
     }
 }
 
-/// What any program asks of a runtime.
+/// Runs what any program may ask of a runtime.
 fn check_works(rt: &Runtime) {
     let sum: u64 = rt.run(|| {
         let start = |n| {
@@ -106,7 +106,8 @@ fn check_works(rt: &Runtime) {
         }
         ticked.is_set()
     });
-    // Here, as in `Pinned` a green thread that has started there waits for the hog.
+    // In the other modes it works; in `Pinned` a green thread that has started on the hog's OS thread waits for the
+    // hog.
     hears.wait();
     rt.run(move || sets.set());
     assert!(hog.join().unwrap(), "a hog kept its neighbours waiting");

@@ -1,5 +1,6 @@
-//! OS threads that take over from those that green threads block: as many as it needs, none when nobody needs them, and a word when
-//! there are no more. Each case in a process of its own, whose OS threads and mappings are counted.
+//! OS threads that take over from those that green threads block: as many as are needed, none when none are needed,
+//! and a message when there are no more. Each case runs in a process of its own, whose OS threads and mappings are
+//! counted.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -22,7 +23,7 @@ use support::{
 };
 use weald::Runtime;
 
-/// The child's verdict on itself.
+/// Lets the child judge itself.
 macro_rules! in_own_process {
     ($test:expr, $body:expr) => {
         let child = in_child($test, &[], $body);
@@ -31,8 +32,8 @@ macro_rules! in_own_process {
     };
 }
 
-/// So many green threads that block their OS threads, in a call that weald knows nothing of, as long as
-/// the guard lives; each counts itself before.
+/// Green threads that block their OS threads as long as the guard lives, in a call that weald does not know. Each of
+/// them first counts itself.
 fn block(
     rt: &Runtime,
     many: usize,
@@ -64,7 +65,7 @@ fn a_thousand_that_block_their_os_threads_are_nothing_to_those_that_compute_slee
         let (turns, naps) = (Count::default(), Count::default());
         let shut = gate.write().unwrap();
         let block = || block(rt, 1000, &gate, &begun);
-        // Where threads are pinned, one that has started waits while its own OS thread is blocked.
+        // Pinned threads that have started wait while their own OS thread is blocked.
         let is_pinned = rt.thread_locals() == Some(weald::ThreadLocals::Pinned);
         let mut blocked = Vec::new();
         let start = Instant::now();
@@ -125,8 +126,8 @@ fn a_thousand_that_block_their_os_threads_are_nothing_to_those_that_compute_slee
 fn a_std_lock_that_is_held_over_a_sleep_passes_to_all_who_wait_for_it() {
     let test = "a_std_lock_that_is_held_over_a_sleep_passes_to_all_who_wait_for_it";
     in_own_process!(test, || {
-        // A guard of std may not leave its OS thread elsewhere; where threads are pinned, the holder waits
-        // for its OS thread if that has started one who waits for the lock.
+        // In the other modes a guard of std may not leave its OS thread. In `Pinned` the holder waits for its OS
+        // thread if that has started a thread that waits for the lock.
         for rt in [1, 2].into_iter().filter_map(own_runtime) {
             let lock = Arc::new(Mutex::new(0));
             let add = || {
@@ -149,13 +150,13 @@ fn mappings() -> usize {
     maps.lines().count()
 }
 
-/// The first spares of a process, and what is there when they are gone.
+/// The first spare OS threads of a process, and what is left when they are gone.
 fn check_that_nothing_is_left(rt: &Runtime) {
     rt.run(|| ());
     let before = mappings();
     let (gate, begun) = (Arc::new(RwLock::new(())), Count::default());
     let shut = gate.write().unwrap();
-    // Half of them block where weald knows nothing of it, half of them say so.
+    // Half of them block in a call that weald does not know; the other half say that they block.
     let mut blocked = block(rt, 25, &gate, &begun);
     blocked.extend((0..25).map(|_| {
         let (gate, begun) = (Arc::clone(&gate), begun.clone());
@@ -180,7 +181,7 @@ fn check_that_nothing_is_left(rt: &Runtime) {
     };
     wait_until(|| rt.metrics().carriers <= 3 && names() <= 4);
     let after = mappings();
-    // The C library's arenas, which spares share, are as many as cores, two mappings each.
+    // Spare OS threads share the C library's arenas. There are as many arenas as cores, with two mappings each.
     let cores = std::thread::available_parallelism().unwrap().get();
     assert!(
         after <= before + 16 + 2 * cores,
@@ -214,7 +215,7 @@ fn os_threads_that_retire_leave_nothing_where_thread_locals_are_shared() {
     )));
 }
 
-/// Passes what is logged on.
+/// Passes log lines on.
 struct Lines(std::sync::mpsc::Sender<String>);
 
 impl log::Log for Lines {
@@ -229,7 +230,7 @@ impl log::Log for Lines {
     fn flush(&self) {}
 }
 
-/// What is logged and has these words.
+/// Returns the next log line that has these words.
 fn lines(words: &str) -> impl Fn() -> Vec<String> {
     let (lines, logged) = std::sync::mpsc::channel();
     log::set_logger(Box::leak(Box::new(Lines(lines)))).unwrap();
@@ -252,8 +253,8 @@ fn with_spares(workers: usize, spares: usize, mode: Mode) -> Runtime {
     builder.build().unwrap()
 }
 
-/// Three calls of `blocking`, the bound, of which each waits for a green thread that enters `blocking` too, or until the gate
-/// is opened: without the gate they would wait for ever, so that must be told.
+/// As many calls of `blocking` as the bound allows, three. Each waits for a green thread that enters `blocking` too,
+/// or until the gate is opened. Without the gate they would wait for ever, so weald must report them.
 fn check_that_waiting_calls_are_told(rt: &Runtime, lines: impl Fn() -> Vec<String>) {
     let (gate, begun) = (Arc::new(RwLock::new(())), Count::default());
     let shut = gate.write().unwrap();
@@ -349,7 +350,7 @@ fn the_bound_is_told_once_and_what_waits_goes_on_when_one_comes_back() {
     });
 }
 
-/// The process may have so many bytes of address space more than it has now; `None`: as many as it likes.
+/// Sets how many bytes of address space the process may have beyond what it has now; `None` for no limit.
 fn limit_address_space(more: Option<u64>) {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
@@ -375,7 +376,7 @@ fn an_os_thread_that_the_system_refuses_is_told_and_tried_again() {
             rt.run(|| ());
             let gate = Arc::new(RwLock::new(()));
             let shut = gate.write().unwrap();
-            // Room for three stacks, and for what is allocated meanwhile.
+            // There is room for three stacks, and for what is allocated meanwhile.
             limit_address_space(Some(8 << 20));
             let blocked = block(&rt, 60, &gate, &Count::default());
             let waits = rt.spawn(|| ());
@@ -386,7 +387,7 @@ fn an_os_thread_that_the_system_refuses_is_told_and_tried_again() {
             assert!(metrics.refused_threads >= 1, "{metrics:?}");
             assert!(!waits.is_finished());
             limit_address_space(None);
-            // All are blocked still: only an OS thread that is started now can run it.
+            // All of them are still blocked, so only an OS thread that is started now can run it.
             waits.join().unwrap();
             while rt.metrics().stalled != 0 {
                 yield_now();

@@ -1,5 +1,5 @@
-//! A stack that overflows ends the process with a message that names the green thread (P12 of notes/may: may reports it as a panic and skips
-//! the destructors). Each case in a process of its own.
+//! A stack that overflows ends the process with a message that names the green thread (P12 of notes/may: may reports
+//! it as a panic and skips the destructors). Each case runs in a process of its own.
 
 #![allow(unsafe_code, reason = "the support module asks the kernel")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
@@ -10,7 +10,7 @@ mod support;
 use support::{MODES, in_child, runtime};
 use weald::Builder;
 
-/// Goes deeper until the stack has ended; the block makes each step touch its page.
+/// Recurses until the stack has ended. The block makes each step touch its page.
 #[inline(never)]
 fn deeper(depth: u64) -> u64 {
     let block = std::hint::black_box([depth; 32]);

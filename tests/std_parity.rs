@@ -1,7 +1,8 @@
 //! Parity with std: the sources `std_parity/*_cases.rs`, compiled once over std's sockets and once over weald's.
 //!
-//! That they compile twice is half of the test: every stable method and trait of std's sockets (Rust 1.95) is there with std's own
-//! signature. The other half: each case returns a report of what it saw, and the reports must be equal, on an OS thread and as a green thread.
+//! Compiling twice is half of the test: every stable method and trait of std's sockets (Rust 1.95) exists in weald
+//! with std's own signature. The other half: each case returns a report of what it saw, and the reports must be
+//! equal, on an OS thread and as a green thread.
 
 #![allow(
     unsafe_code,
@@ -40,6 +41,8 @@ mod on_std {
         use std::os::linux::net::TcpStreamExt as _;
 
         include!("std_parity/tcp_cases.rs");
+        include!("std_parity/tcp_listener_cases.rs");
+        include!("std_parity/tcp_signatures.rs");
     }
 
     pub(crate) mod udp {
@@ -61,6 +64,8 @@ mod on_weald {
         use weald::net;
 
         include!("std_parity/tcp_cases.rs");
+        include!("std_parity/tcp_listener_cases.rs");
+        include!("std_parity/tcp_signatures.rs");
     }
 
     pub(crate) mod udp {

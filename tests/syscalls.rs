@@ -1,8 +1,10 @@
-//! How many system calls an echoed message costs when there is work: one to read it, one to write it. And how many a short
-//! connection costs, with both ends in one process. Counted by strace(1), and not at all where that is not installed or not allowed.
+//! How many system calls an echoed message costs when there is work: one to read it, one to write it. And how many a
+//! short connection costs, with both ends in one process. strace(1) counts them; if it is not installed or not
+//! allowed, nothing is counted.
 //!
-//! Calls that go by the clock are counted too, where a process cannot do without them, so each test counts several times and takes the
-//! least: on a busy machine the monitor sees a worker that was late, and others take its work over.
+//! Calls that depend on the clock are counted too, if a process cannot do without them. So each test counts several
+//! times and takes the smallest number: on a busy machine the monitor sees a worker that was late, and others take
+//! its work over.
 
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -13,11 +15,11 @@ use std::process::{Command, Stdio};
 /// Makes this binary play the server.
 const SERVES: &str = "WEALD_SYSCALLS_SERVES";
 
-/// Makes this binary open and close so many connections to itself.
+/// Makes this binary open and close this many connections to itself.
 const CONNECTS: &str = "WEALD_SYSCALLS_CONNECTS";
 
-/// Each with one message on its way. The server, which strace holds up at every call, is slower than its clients: it always has
-/// work.
+/// How many connections there are, each with one message on its way. strace holds the server up at every call, so the
+/// server is slower than its clients and always has work.
 const CONNECTIONS: usize = 100;
 
 /// Serves until standard input ends.
@@ -39,7 +41,8 @@ fn serve() -> ! {
     std::process::exit(0);
 }
 
-/// The calls of a server that has echoed so many messages on each connection. `None`: strace does not work here.
+/// Returns the calls of a server that has echoed this many messages on each connection. `None`: strace does not work
+/// here.
 fn count(rounds: usize) -> Option<f64> {
     let out = std::env::temp_dir().join(format!("weald-syscalls-{}-{rounds}", std::process::id()));
     let mut server = Command::new("strace")
@@ -84,7 +87,8 @@ fn count(rounds: usize) -> Option<f64> {
     Some(count_lines(&report, &["epoll_wait", "futex", "poll"]))
 }
 
-/// The calls in strace's table but for some: percent, seconds, microseconds per call, calls, errors if there are any, name.
+/// Returns the calls in strace's table, without some of them. A line has percent, seconds, microseconds per call,
+/// calls, errors if there are any, and the name.
 fn count_lines(report: &str, without: &[&str]) -> f64 {
     let calls = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -95,7 +99,7 @@ fn count_lines(report: &str, without: &[&str]) -> f64 {
     report.lines().filter_map(calls).sum()
 }
 
-/// The least of some counts, of which the first below the bound is enough.
+/// Returns the smallest of some counts. The first one below the bound is enough.
 fn least(bound: f64, count: impl Fn() -> Option<f64>) -> Option<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..4 {
@@ -107,7 +111,7 @@ fn least(bound: f64, count: impl Fn() -> Option<f64>) -> Option<f64> {
     Some(least)
 }
 
-/// So many connections one after the other: a byte there, a byte back, both ends closed.
+/// Makes this many connections one after the other: a byte there, a byte back, both ends closed.
 fn connect_to_oneself(count: usize) -> ! {
     let rt = weald::Runtime::builder().workers(1).build().unwrap();
     rt.run(|| {
@@ -131,7 +135,8 @@ fn connect_to_oneself(count: usize) -> ! {
     std::process::exit(0);
 }
 
-/// The calls of a process that makes so many connections to itself, as strace tells of them. `None`: strace does not work here.
+/// Returns the calls of a process that makes this many connections to itself, as strace tells them. `None`: strace
+/// does not work here.
 fn count_connections(count: usize) -> Option<String> {
     let out = std::env::temp_dir().join(format!("weald-connects-{}-{count}", std::process::id()));
     let ended = Command::new("strace")
@@ -157,9 +162,10 @@ fn count_connections(count: usize) -> Option<String> {
     Some(report)
 }
 
-/// Sixteen are made for the connection, by both ends together. Beside them the worker asks for events, each time that nobody is left to
-/// run (the connection, the request, the answer) and 100 us after it did last, which strace makes it do more often. `futex` and `poll` are
-/// left out: those are the monitor's, which looks after the worker by the clock.
+/// Both ends together make sixteen calls for the connection. Beside them the worker asks for events each time that no
+/// thread is left to run (for the connection, the request, the answer), and 100 us after it has last asked, which
+/// happens more often under strace. `futex` and `poll` are left out: the monitor makes these by the clock to look
+/// after the worker.
 #[test]
 fn a_short_connection_costs_sixteen_system_calls_and_waits_four_times() {
     if let Ok(count) = std::env::var(CONNECTS) {
@@ -185,8 +191,8 @@ fn a_short_connection_costs_sixteen_system_calls_and_waits_four_times() {
     assert!(with_waits < 21.0, "{with_waits:.2} with waits for events");
 }
 
-/// Waits for events are not counted, as there are none as long as there is work: strace makes the server so slow that 100 us, after which
-/// a worker asks for events though it has work, pass with every message.
+/// Waits for events are not counted, as there are none as long as there is work: strace makes the server so slow that
+/// each message takes longer than 100 us, after which a worker asks for events though it has work.
 #[test]
 fn an_echoed_message_costs_two_system_calls_when_busy() {
     if std::env::var_os(SERVES).is_some() {

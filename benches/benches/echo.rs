@@ -5,9 +5,8 @@
 //!
 //! The server is a process of its own on the first CPU, the load one thread on the second: 64 bytes
 //! to and fro on each connection, the next request as soon as the answer is there. With two workers
-//! they share both CPUs. The load is often at the end of its core, so the rate is a lower bound:
-//! compare the CPU of the server. The floor is a bare epoll loop for each worker; what it costs is the
-//! kernel's share. Loopback only.
+//! they share both CPUs. The load is often at the end of its core, so the rate is a lower bound: compare the CPU of
+//! the server. The floor is a bare epoll loop for each worker; its cost is the kernel's share. Loopback only.
 
 mod rivals;
 
@@ -68,8 +67,8 @@ fn main() {
 
 // The load: one thread, one epoll.
 
-/// Runs `body` on a thread of its own and waits for it. What is started from this one, the servers
-/// among it, would inherit the load's CPU.
+/// Runs `body` on a thread of its own and waits for it. Threads and servers that this thread starts would otherwise
+/// inherit the load's CPU.
 fn on_a_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(body).join()).expect("the load returns its errors")
 }
@@ -90,7 +89,7 @@ fn measure(case: &Case, contestant: Contestant) -> io::Result<Vec<f64>> {
     let connections = connections.ok_or_else(|| io::Error::other("the case tells no count"))?;
     on_a_thread(|| {
         if case.workers == 1 {
-            // Where it cannot be, `main` has said that the CPUs are shared.
+            // If that is not possible, `main` has said that the CPUs are shared.
             let _ = pin_to_nth_cpu(1);
         }
         measure_server(&mut server, connections, Duration::from_millis(case.amount))
@@ -139,8 +138,8 @@ fn port(value: f64) -> io::Result<u16> {
 
 fn serve(role: &Role) -> ! {
     if role.workers == 1 {
-        // Before the contestant starts a thread: they inherit the CPU. Where it cannot be, the parent
-        // has said that the CPUs are shared.
+        // This comes before the contestant starts a thread, as its threads inherit the CPU. If it is not possible,
+        // the parent has said that the CPUs are shared.
         let _ = pin_to_nth_cpu(0);
     }
     let _ = raise_descriptor_limit();
@@ -188,7 +187,7 @@ fn report(address: io::Result<SocketAddr>) -> ! {
     let port = address.expect("a bound listener has an address").port();
     answer(|_| {
         let cpu = cpu_time();
-        // As text and back: no cast, and exact far beyond any memory there is.
+        // The number goes as text and back: no cast, and exact far beyond any memory there is.
         let resident = memory().resident_bytes.to_string();
         vec![
             f64::from(port),

@@ -26,7 +26,7 @@ const MESSAGE_BYTES: usize = 64;
 const BUFFER_BYTES: usize = 4096;
 const CLIENTS: usize = 100;
 
-/// A server that stays silent for so long has failed.
+/// A server that stays silent for this long has failed.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 const UNIX: &str = "unix streams, 100 connections";
@@ -80,7 +80,7 @@ impl Client {
         Ok(Self::Udp(socket))
     }
 
-    /// 64 bytes always fit: the answer to the last ones is back.
+    /// 64 bytes always fit, because the answer to the last ones is back.
     fn send(&self) -> io::Result<()> {
         let message = [0; MESSAGE_BYTES];
         match self {
@@ -92,7 +92,7 @@ impl Client {
         }
     }
 
-    /// False: it is not there yet.
+    /// Returns false if the answer is not there yet.
     fn receive(&self) -> io::Result<bool> {
         let mut buffer = [0; BUFFER_BYTES];
         let received = match self {
@@ -141,7 +141,7 @@ fn measure(case: &Case, contestant: Contestant) -> io::Result<Vec<f64>> {
         workers: case.workers,
     };
     let mut server = Process::start(&role, Duration::from_secs(20)).map_err(io::Error::other)?;
-    // On a thread of its own: the next server would inherit the load's CPU.
+    // It has a thread of its own: the next server would inherit the load's CPU.
     let measured = thread::scope(|scope| {
         let load = scope.spawn(|| {
             let _ = pin_to_nth_cpu(1);

@@ -1,10 +1,9 @@
-//! What does a fork cost that splits a computation in two? fib 32 forks 3.5 million times and computes
-//! nothing else; uts counts an unbalanced tree of 5 million nodes, whose shape nobody knows before.
-//! Unit: ms for all.
+//! What does a fork cost that splits a computation in two? fib 32 forks 3.5 million times and computes nothing else.
+//! uts counts an unbalanced tree of 5 million nodes, whose shape is not known in advance. Unit: ms for all.
 //!
 //! `cargo bench -p weald-benches --bench fork_join`
 //!
-//! weald by `join`; tokio, which has nothing of the kind, by a task for each fork.
+//! weald uses `join`. tokio has nothing of the kind and uses a task for each fork.
 
 mod rivals;
 
@@ -85,7 +84,7 @@ fn timed(work: impl FnOnce() -> u64) -> Vec<f64> {
     vec![start.elapsed().as_secs_f64() * 1e3]
 }
 
-/// Whose `join`.
+/// The `join` of a contestant.
 trait Join {
     fn join<RA: Send, RB: Send>(
         a: impl FnOnce() -> RA + Send,
@@ -138,7 +137,7 @@ fn uts<J: Join>(node: u64, depth: u64) -> u64 {
     1 + uts_of::<J>(node, depth, 0, children)
 }
 
-/// Those below some of a node's children.
+/// Counts the nodes below some of a node's children.
 fn uts_of<J: Join>(node: u64, depth: u64, first: u64, end: u64) -> u64 {
     match end - first {
         0 => 0,

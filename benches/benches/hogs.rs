@@ -1,4 +1,4 @@
-//! What do the others feel beside green threads that do not give way? Units: ms.
+//! How long do other threads wait beside green threads that do not give way? Units: ms.
 //!
 //! `cargo bench -p weald-benches --bench hogs`
 //!
@@ -89,7 +89,7 @@ fn spin(time: Duration) {
 
 // The worst gap between two turns.
 
-/// What those that yield note: when one of them last had a turn, and the worst gap so far.
+/// What threads that yield note: when one of them last had a turn, and the worst gap so far.
 struct Turns {
     start: Instant,
     last_us: AtomicU64,
@@ -252,7 +252,7 @@ async fn tokio_echo(listener: tokio::net::TcpListener) {
     }
 }
 
-/// The clients, each served once.
+/// The clients. Each of them was served once.
 fn connect(address: SocketAddr) -> Vec<TcpStream> {
     (0..CLIENTS)
         .map(|_| {

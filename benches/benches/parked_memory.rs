@@ -18,7 +18,7 @@ use weald_benches::{
     repetitions, unless_quick, weald_runtime,
 };
 
-/// The last to be counted may still be on its way into `park`.
+/// The last thread that was counted may still be on its way into `park`.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// How often the root looks whether all have arrived. It sleeps in between: may runs nothing new
@@ -69,7 +69,7 @@ fn serve(role: &Role) -> ! {
     }
 }
 
-/// A table for the handles with all its pages touched, so that it does not count.
+/// Returns a table for the handles. All its pages are touched, so that it does not count.
 fn touched<T>(count: u64) -> Vec<Option<T>> {
     (0..count).map(|_| None).collect()
 }

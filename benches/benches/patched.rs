@@ -1,6 +1,6 @@
-//! What does a thread-per-connection echo server of std's cost, under `weald-patch` and with OS threads?
-//! Units: seconds of server CPU per million requests, ms of latency, requests per second, MB; and, for
-//! who is no green thread, ns a call.
+//! What does a thread-per-connection echo server of std's cost, under `weald-patch` and with OS threads? Units:
+//! seconds of server CPU per million requests, ms of latency, requests per second, MB. And what does a hooked call
+//! cost on a plain OS thread? Unit: ns a call.
 //!
 //! `cargo bench -p weald-benches --bench patched`
 //!

@@ -40,7 +40,7 @@ pub use crate::machine::{
 pub use crate::process::{Process, Role, answer};
 pub use crate::statistics::{median, nanos_each, percentile, seconds_per_million};
 
-/// Whether this is a smoke run: `WEALD_BENCH_QUICK=1`. Its figures mean nothing.
+/// Tells if this is a smoke run: `WEALD_BENCH_QUICK=1`. Its figures mean nothing.
 pub fn quick() -> bool {
     std::env::var("WEALD_BENCH_QUICK").is_ok_and(|value| !value.is_empty() && value != "0")
 }

@@ -36,7 +36,7 @@ impl Load {
         let mut connections = Vec::with_capacity(count);
         for token in 0..count {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-            // Whoever has been accepted has answered once: no connection is left in a backlog.
+            // A connection that was accepted has answered once, so no connection is left in a backlog.
             stream.set_read_timeout(Some(SILENCE_LIMIT))?;
             stream.write_all(&[0; MESSAGE_BYTES])?;
             stream.read_exact(&mut [0; MESSAGE_BYTES])?;

@@ -83,7 +83,7 @@ impl Process {
                     .env(CONTESTANT, role.contestant.name())
                     .env(CASE, &role.case)
                     .env(WORKERS, role.workers.to_string())
-                    // The last line of a complaint shall be the message.
+                    // The last line of a complaint is to be the message.
                     .env("RUST_BACKTRACE", "0")
                     .stdin(Stdio::piped())
                     .stdout(Stdio::piped())

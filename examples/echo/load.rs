@@ -21,7 +21,7 @@ pub(crate) struct Results {
     elapsed: Duration,
     half: Duration,
     most: Duration,
-    /// Memory that came with the connections, for each of them; `None`: the system does not tell.
+    /// The memory that came with the connections, for each of them. `None`: the system does not tell.
     bytes: Option<u64>,
     connections: usize,
     failed: usize,
@@ -30,7 +30,7 @@ pub(crate) struct Results {
 
 /// What the clients share.
 struct Load {
-    /// From then on what is answered counts: all are connected.
+    /// From then on answers count: all clients are connected.
     counts: AtomicBool,
     stop: AtomicBool,
     failed: AtomicUsize,
@@ -65,7 +65,7 @@ impl Load {
         counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// So many of a thousand requests were answered by then.
+    /// Returns the time within which this many of a thousand requests were answered.
     fn within(&self, of_a_thousand: u64) -> Duration {
         let wanted = self.requests() * of_a_thousand / 1000;
         let mut seen = 0;
@@ -119,7 +119,7 @@ pub(crate) fn load(options: &Options, kind: Kind, stop: &AtomicBool) -> io::Resu
                 }
             });
         }
-        // All have a thread and have asked once, or nearly.
+        // By then all have a thread and have asked once, or nearly all.
         weald::sleep(Duration::from_secs(1));
         load.counts.store(true, Ordering::Relaxed);
         let start = Instant::now();

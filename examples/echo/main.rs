@@ -1,5 +1,4 @@
-//! An echo server under load, twice: on green threads, and the same code on OS threads, so that the numbers mean
-//! something.
+//! An echo server under load, twice: on green threads, and the same code on OS threads for comparison.
 //!
 //! ```text
 //! cargo run --release -p weald-examples                                # 10,000 connections, 5 s each
@@ -76,7 +75,7 @@ fn compare(options: &Options) -> io::Result<()> {
         options.connections, options.size_bytes, options.seconds, options.workers
     );
     println!("{}", Results::HEAD);
-    // The halves get Ctrl-C as well, and end.
+    // The two child processes get Ctrl-C as well, and end.
     let stop = Arc::new(AtomicBool::new(false));
     stop_at_ctrl_c(&stop);
     let this = std::env::current_exe()?;

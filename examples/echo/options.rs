@@ -26,7 +26,7 @@ usage: echo [--connections N] [--seconds S] [--workers N] [--port P] [--size BYT
 const DESCRIPTORS_BESIDE: u64 = 32;
 const DESCRIPTORS_PER_WORKER: u64 = 8;
 
-/// What the server is made of.
+/// The kind of threads that the server uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Green,
@@ -114,7 +114,7 @@ impl Options {
         Ok(Some(options))
     }
 
-    /// The same for a process that runs one half.
+    /// Returns the same options for a process that runs one half.
     pub(crate) fn arguments(&self) -> [String; 5] {
         [
             format!("--connections={}", self.connections),
@@ -133,7 +133,7 @@ impl Options {
         }
     }
 
-    /// Takes back connections that have no descriptors, and says so.
+    /// Gives up connections for which there are no descriptors, and says so.
     pub(crate) fn fit_descriptors(&mut self) -> io::Result<()> {
         let limit = match raise_descriptor_limit() {
             Ok(limit) => limit,

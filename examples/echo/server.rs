@@ -11,14 +11,14 @@ use weald::net::ServerHandle;
 
 use crate::options::{Kind, Options};
 
-/// Bytes of a buffer, on both sides. A read that fills its buffer says nothing about what is left; one that does not has
-/// taken all there was, and saves the next call.
+/// Bytes of a buffer, on both sides. After a read that fills its buffer, more bytes may be left. A read that does not fill
+/// its buffer has taken all bytes, which saves the next call.
 pub(crate) const BUFFER: usize = 1024;
 
-/// Connections that wait to be accepted. The load connects one after the other, so few ever do.
+/// How many connections may wait to be accepted. The load connects one after the other, so few ever do.
 const BACKLOG: u32 = 1024;
 
-/// Sends back what comes, until the connection ends. This is all there is to a connection, in both halves.
+/// Sends back what comes, until the connection ends. Both halves run exactly this code for a connection.
 fn echo(mut stream: impl Read + Write) {
     let mut buffer = [0; BUFFER];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
@@ -66,7 +66,7 @@ impl Server {
         }
     }
 
-    /// Connections that got no thread.
+    /// Returns how many connections got no thread.
     pub(crate) fn refused(&self) -> usize {
         match self {
             Self::Green(_) => 0,
@@ -74,7 +74,7 @@ impl Server {
         }
     }
 
-    /// True if nothing had to be cut. OS threads cannot be ended: the end of the process does that.
+    /// Returns true if nothing had to be cut. OS threads cannot be ended; the end of the process ends them.
     pub(crate) fn stop(self, grace: Duration) -> bool {
         match self {
             Self::Green(server) => server.shutdown(grace),

@@ -17,8 +17,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use weald::net::TcpStream;
 
-/// A green socket as hyper wants it: a call that would wait says so, and a green thread waits in its
-/// place and wakes the future.
+/// A green socket in the form that hyper wants: a call that would wait says so, and a green thread waits in its place
+/// and wakes the future.
 struct Io(Arc<TcpStream>);
 
 impl Io {
@@ -82,7 +82,7 @@ impl Write for Io {
 
     fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.0.shutdown(std::net::Shutdown::Write) {
-            // The client was first.
+            // The client has closed first.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
             result => Poll::Ready(result),
         }

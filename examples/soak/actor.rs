@@ -1,4 +1,4 @@
-//! One of the crowd: it waits, does something to the others or with them, and again, until it is ended.
+//! An actor of the crowd: it waits, does something to the others or with them, and repeats that until it is ended.
 
 use std::error::Error;
 use std::fmt;
@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use super::counted::Ticket;
 use super::random::Random;
 use super::traffic as t;
-use super::world::{Ticket, World, lock};
+use super::world::{World, lock};
 
-/// An exception from another thread (0), or of its own making.
+/// An exception from another thread (0), or one that the actor has thrown itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark(pub(crate) u64);
 
@@ -22,13 +23,13 @@ impl fmt::Display for Mark {
 
 impl Error for Mark {}
 
-/// One of the crowd, or a helper of one.
+/// An actor of the crowd, or a helper of one.
 pub(crate) struct Actor {
     pub(crate) world: Arc<World>,
     pub(crate) random: Random,
 }
 
-/// What it is called, how many parts of all it makes, and what it does.
+/// An operation: its name, its share of all operations, and its code.
 type Operation = (&'static str, u64, fn(&mut Actor));
 
 /// What an actor does.
@@ -65,7 +66,7 @@ pub(crate) const NAMES: [&str; OPERATIONS.len()] = {
     names
 };
 
-/// What a seat's thread does, told to who looks for those that are stuck.
+/// Notes what a seat's thread does, for the report about threads that are stuck.
 struct Told<'a>(&'a Ticket, usize);
 
 impl<'a> Told<'a> {
@@ -102,7 +103,7 @@ pub(crate) fn live(ticket: &Ticket, slot: usize, random: Random) {
 }
 
 impl Actor {
-    /// One of the first `among`.
+    /// Returns one of the first `among` numbers.
     fn choose(&mut self, among: usize) -> usize {
         let parts = OPERATIONS[..among]
             .iter()
@@ -139,7 +140,7 @@ impl Actor {
         }
     }
 
-    /// Keeps whatever it has for a moment.
+    /// Keeps what it holds for a moment.
     pub(crate) fn hold(&mut self) {
         match self.random.below(200) {
             0 => spin(self.random.micros(15_000)),
@@ -152,7 +153,7 @@ impl Actor {
     }
 }
 
-/// Computes, that is holds its worker.
+/// Computes and so holds its worker.
 pub(crate) fn spin(time: Duration) {
     let until = Instant::now() + time;
     while Instant::now() < until {

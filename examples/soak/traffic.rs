@@ -12,8 +12,9 @@ use weald::net::unix::UnixStream;
 use weald::sync::{MutexGuard, Promise, TryLockError, oneshot};
 
 use super::actor::{Actor, Mark, spin};
+use super::counted::{Account, Message, Ticket, UnderWay};
 use super::random::Random;
-use super::world::{Account, Message, Ticket, UnderWay, World};
+use super::world::World;
 
 const MAILBOX: usize = 100;
 const UNBOUNDED: usize = 1000;
@@ -47,7 +48,7 @@ pub(crate) fn permit(actor: &mut Actor) {
     actor.hold();
 }
 
-/// An account under its lock, if it could be had in time.
+/// Locks an account, if that was possible in time.
 fn locked<'a>(actor: &mut Actor, account: &'a Account) -> Option<MutexGuard<'a, i64>> {
     let guard = match actor.random.below(3) {
         0 => account.money.try_lock_for(actor.random.micros(3000)),
@@ -75,7 +76,7 @@ pub(crate) fn transfer(actor: &mut Actor) {
         actor.random.index(world.accounts.len()),
         actor.random.index(world.accounts.len()),
     );
-    // In the order of their numbers, so that two transfers never wait for each other.
+    // Locks are taken in the order of their numbers, so that two transfers never wait for each other.
     let (first, second) = (&world.accounts[a.min(b)], &world.accounts[a.max(b)]);
     let Some(mut from) = locked(actor, first) else {
         return;
@@ -215,7 +216,7 @@ pub(crate) fn exchange(actor: &mut Actor) {
     let (sender, receiver) = oneshot::channel();
     let promise = Arc::new(Promise::new());
     let kept = Arc::clone(&promise);
-    // Dropped with the closure, also if the child is killed before it starts: nobody waits in vain.
+    // Dropped with the closure, also if the child is killed before it starts, so nobody waits in vain.
     let fails = OnDrop(move || {
         kept.fail("the child was killed");
     });
@@ -270,7 +271,7 @@ pub(crate) fn call_later(actor: &mut Actor) {
     }
 }
 
-/// The closure of a call later, which counts whether it ran.
+/// The closure of a later call. It counts whether it ran.
 struct Call {
     world: Arc<World>,
     _under_way: UnderWay,
@@ -302,7 +303,7 @@ pub(crate) fn family(actor: &mut Actor) {
     let world = Arc::clone(&actor.world);
     let ended = AtomicUsize::new(0);
     let seeds: Vec<u64> = (0..4).map(|_| actor.random.next()).collect();
-    // Children that nobody kills; what interrupts the parent waits until they have ended.
+    // Nobody kills these children. What interrupts the parent waits until they have ended.
     weald::scope(|scope| {
         for seed in &seeds {
             let (world, ended) = (&world, &ended);
@@ -332,7 +333,7 @@ pub(crate) fn leave_will(actor: &mut Actor) {
     let thread = child(&world, move || {
         let _will = OnDrop(move || {
             heir.counts.wills.fetch_add(1, SeqCst);
-            // Where nothing unwinds, an exception may cut it short.
+            // If nothing unwinds, an exception may cut it short.
             let _done = OnDrop(|| {
                 heir.counts.wills_done.fetch_add(1, SeqCst);
             });
@@ -362,8 +363,8 @@ pub(crate) fn leave_will(actor: &mut Actor) {
     }
 }
 
-/// A crew of hundreds that block their OS threads and do not say so; a few of them compute. One crew at a
-/// time, and not often: each needs an OS thread for every one of it.
+/// Starts a crew of hundreds of threads that block their OS threads without saying so; a few of them compute. There
+/// is one crew at a time, and not often, as each of its threads needs an OS thread.
 pub(crate) fn raise_hogs(actor: &mut Actor) {
     let world = Arc::clone(&actor.world);
     if !actor.random.one_in(20) || world.has_hogs.swap(true, SeqCst) {
@@ -374,7 +375,7 @@ pub(crate) fn raise_hogs(actor: &mut Actor) {
     for _ in 0..100 + actor.random.below(200) {
         world.counts.hogs.fetch_add(1, SeqCst);
         let (last, leaves) = (Arc::clone(&last), Arc::clone(&world));
-        // It goes with the closure, also if the hog is killed before it starts.
+        // This belongs to the closure, also if the hog is killed before it starts.
         let gone = OnDrop(move || {
             leaves.counts.hogs_gone.fetch_add(1, SeqCst);
         });
@@ -400,7 +401,7 @@ pub(crate) fn talk_tcp(actor: &mut Actor) {
         return;
     };
     let limit = actor.random.micros(20_000);
-    // An error, a limit and an exception are all the same here: the connection is over.
+    // An error, a limit and an exception all mean the same here: the connection is over.
     let _talked = weald::timeout(limit, || talk(actor));
 }
 

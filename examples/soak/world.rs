@@ -1,4 +1,4 @@
-//! What the crowd fights over, and the counters that must agree when nobody is in the middle of anything.
+//! What the crowd competes for, and the counters that must agree when no operation is under way.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -10,191 +10,50 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use weald::net::ServerHandle;
-use weald::sync::channel::{Receiver, Sender, bounded, unbounded};
-use weald::sync::{Condvar, Event, Mutex, RwLock, Semaphore};
+use weald::sync::channel::{bounded, unbounded};
+use weald::sync::{Condvar, Mutex, RwLock, Semaphore};
 use weald::{Exception, JoinHandle, Killed, Runtime};
 
 use super::Options;
 use super::actor::{self, Mark};
+use super::counted::{Account, Counts, Ends, Gate, Handler, Message, Permits, Ticket, UnderWay};
 use super::random::Random;
 
-/// Everything that an actor begins ends much sooner. If for so long nothing at all has ended or happened, it hangs.
+/// Everything that an actor begins ends much sooner. If nothing at all has ended or happened for this long, something
+/// hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// And so often somebody must have looked meanwhile, so that it was not the machine that stood still.
+/// In that time there must also have been this many looks, so that it was not the machine that stood still.
 const LOOKS: u32 = 10_000;
-/// What still goes on after so long goes in circles.
+/// An operation that still goes on after this time never ends.
 const LONGEST: Duration = Duration::from_secs(1200);
 /// What each account holds at first.
 pub(crate) const BALANCE: i64 = 1000;
 const GARDENERS: usize = 2;
 
-/// How often each thing has happened since the start.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) operations: AtomicU64,
-    pub(crate) spawned: AtomicU64,
-    pub(crate) ended: AtomicU64,
-    pub(crate) returned: AtomicU64,
-    pub(crate) killed: AtomicU64,
-    pub(crate) marked: AtomicU64,
-    pub(crate) made: AtomicU64,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) sent: AtomicU64,
-    pub(crate) received: AtomicU64,
-    pub(crate) timers_set: AtomicU64,
-    pub(crate) timers_fired: AtomicU64,
-    pub(crate) timers_cancelled: AtomicU64,
-    pub(crate) echoed: AtomicU64,
-    pub(crate) handlers: AtomicU64,
-    pub(crate) wills: AtomicU64,
-    pub(crate) wills_done: AtomicU64,
-    pub(crate) hogs: AtomicU64,
-    pub(crate) hogs_gone: AtomicU64,
-}
-
-impl Counts {
-    /// Changes whenever something has happened.
-    fn sum(&self) -> u64 {
-        let counters = [
-            &self.operations,
-            &self.spawned,
-            &self.ended,
-            &self.made,
-            &self.dropped,
-            &self.sent,
-            &self.received,
-            &self.timers_set,
-            &self.timers_fired,
-            &self.timers_cancelled,
-            &self.echoed,
-            &self.handlers,
-            &self.wills,
-            &self.wills_done,
-            &self.hogs,
-            &self.hogs_gone,
-        ];
-        counters.map(|counter| counter.load(SeqCst)).iter().sum()
-    }
-}
-
-/// Lets operations begin, or not.
-#[derive(Debug, Default)]
-pub(crate) struct Gate {
-    under_way: AtomicUsize,
-    shut: AtomicBool,
-    opened: Event,
-}
-
-/// An operation that has begun and not ended.
-#[derive(Debug)]
-pub(crate) struct UnderWay(Arc<World>);
-
-impl Gate {
-    pub(crate) fn shut(&self) {
-        self.opened.reset();
-        self.shut.store(true, SeqCst);
-    }
-
-    pub(crate) fn open(&self) {
-        self.shut.store(false, SeqCst);
-        self.opened.set();
-    }
-
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.under_way.load(SeqCst) == 0
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.gate.under_way.fetch_sub(1, SeqCst);
-    }
-}
-
-/// A message that is counted as long as there is one.
-#[derive(Debug)]
-pub(crate) struct Message(Arc<World>);
-
-impl Message {
-    pub(crate) fn new(world: &Arc<World>) -> Self {
-        world.counts.made.fetch_add(1, SeqCst);
-        Self(Arc::clone(world))
-    }
-}
-
-impl Drop for Message {
-    fn drop(&mut self) {
-        self.0.counts.dropped.fetch_add(1, SeqCst);
-    }
-}
-
-/// Goes with the closure of a thread: it ends with it, whether that ever ran or not.
-pub(crate) struct Ticket {
-    pub(crate) world: Arc<World>,
-    /// Which seat it leaves, if it has one.
-    slot: Option<usize>,
-}
-
-impl Ticket {
-    pub(crate) fn new(world: &Arc<World>, slot: Option<usize>) -> Self {
-        world.counts.spawned.fetch_add(1, SeqCst);
-        Self {
-            world: Arc::clone(world),
-            slot,
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.world.counts.ended.fetch_add(1, SeqCst);
-        if let Some(slot) = self.slot {
-            lock(&self.world.free).push(slot);
-        }
-    }
-}
-
-/// A few permits, and how many are held.
-#[derive(Debug)]
-pub(crate) struct Permits {
-    pub(crate) semaphore: Semaphore,
-    pub(crate) size: usize,
-    pub(crate) held: AtomicUsize,
-}
-
-/// Money under a lock, and whether somebody is inside.
-#[derive(Debug)]
-pub(crate) struct Account {
-    pub(crate) money: Mutex<i64>,
-    pub(crate) taken: AtomicBool,
-}
-
-pub(crate) type Ends = (Sender<Message>, Receiver<Message>);
-
 pub(crate) struct World {
     pub(crate) counts: Counts,
     pub(crate) gate: Gate,
     pub(crate) permits: Vec<Permits>,
-    /// Of which there never is one.
+    /// This never has a permit.
     pub(crate) no_permits: Semaphore,
     pub(crate) accounts: Vec<Account>,
-    /// Two numbers that are always equal, and who is inside: readers, or -1 for a writer.
+    /// Two numbers that are always equal, and who is inside: the number of readers, or -1 for a writer.
     pub(crate) table: RwLock<(u64, u64)>,
     pub(crate) inside_table: AtomicI64,
     pub(crate) channels: Vec<Ends>,
     pub(crate) mailbox: (Mutex<VecDeque<Message>>, Condvar),
-    /// Connections at a time.
+    /// Permits for connections.
     pub(crate) lines: Semaphore,
     pub(crate) echo_at: SocketAddr,
     pub(crate) ends: AtomicBool,
     /// A crew of hogs is under way.
     pub(crate) has_hogs: AtomicBool,
     pub(crate) seats: Vec<StdMutex<Option<JoinHandle<()>>>>,
-    /// What each seat's thread is in the middle of.
+    /// For each seat, the operation that its thread is in.
     pub(crate) doing: Vec<AtomicUsize>,
     pub(crate) mean_pause: Duration,
     seed: u64,
-    free: StdMutex<Vec<usize>>,
+    pub(crate) free: StdMutex<Vec<usize>>,
     faults: StdMutex<Vec<String>>,
     server: StdMutex<Option<ServerHandle>>,
     gardeners: StdMutex<Vec<JoinHandle<()>>>,
@@ -252,7 +111,8 @@ impl World {
             server: StdMutex::new(None),
             gardeners: StdMutex::default(),
         });
-        // The handlers know it weakly, or the server and the world would keep each other.
+        // The handlers hold only a weak reference to the world, or the server and the world would keep each other
+        // alive.
         let knows = Arc::downgrade(&world);
         let server = weald::tcp_server(listener, move |mut stream, _| {
             let Some(world) = knows.upgrade() else { return };
@@ -280,7 +140,7 @@ impl World {
         }
     }
 
-    /// Begins a part of an operation that is under way; it may outlive that.
+    /// Begins a part of an operation that is under way. The part may outlive the operation.
     pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
         self.gate.under_way.fetch_add(1, SeqCst);
         UnderWay(Arc::clone(self))
@@ -342,12 +202,12 @@ impl World {
         counter.fetch_add(1, SeqCst);
     }
 
-    /// Something is wrong; the next count tells.
+    /// Notes a fault. The next count reports it.
     pub(crate) fn fault(&self, what: String) {
         lock(&self.faults).push(what);
     }
 
-    /// Ends everybody. To be called by an OS thread, which nobody can kill.
+    /// Ends all actors. An OS thread must call it, as nobody can kill an OS thread.
     pub(crate) fn end(self: &Arc<Self>) {
         self.ends.store(true, SeqCst);
         self.gate.open();
@@ -363,7 +223,7 @@ impl World {
         }
     }
 
-    /// Takes what is left in the channels, and stops the server. To be called when all clients have ended.
+    /// Takes the messages that are left in the channels, and stops the server. Call it when all clients have ended.
     pub(crate) fn close(&self, rt: &Runtime) -> Result<(), String> {
         for (_, receiver) in &self.channels {
             while receiver.try_recv().is_ok() {
@@ -456,7 +316,8 @@ impl World {
             of(&counts.hogs) == of(&counts.hogs_gone),
             "hogs: raised = gone",
         );
-        // Besides the crowd there are the server and who counts; the last steps of an end are the scheduler's.
+        // Besides the crowd there are the server and the counting thread. The last steps of a thread's end belong to
+        // the scheduler.
         let besides = 2;
         let all_known = || {
             let live = of(&counts.spawned) - of(&counts.ended) + of(&counts.handlers) + besides;
@@ -472,7 +333,7 @@ impl World {
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
-    /// Waits until it holds. False: it does not come to it.
+    /// Waits until `holds` returns true. Returns false if that does not happen.
     fn eventually(&self, rt: &Runtime, holds: impl Fn() -> bool) -> bool {
         let progress = || {
             let (sum, live) = (self.counts.sum(), rt.metrics().live);
@@ -537,21 +398,5 @@ impl World {
             of(&counts.wills),
             of(&counts.hogs),
         )
-    }
-}
-
-/// A connection's thread, while it lives.
-struct Handler(Arc<World>);
-
-impl Handler {
-    fn new(world: &Arc<World>) -> Self {
-        world.counts.handlers.fetch_add(1, SeqCst);
-        Self(Arc::clone(world))
-    }
-}
-
-impl Drop for Handler {
-    fn drop(&mut self) {
-        self.0.counts.handlers.fetch_sub(1, SeqCst);
     }
 }

@@ -17,13 +17,14 @@ use weald::net::{Identity, ServerOptions, SslAcceptor, SslConnector, SslStream, 
 /// How long a target may take to answer the connection, its TLS handshake included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// A side that takes nothing of what is written to it for so long is given up, and the other one with it.
+/// If a side takes nothing of what is written to it for this long, both sides are closed.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
 
-/// One more waits until another has ended: each has two sockets, two threads and their buffers.
+/// One more connection waits until another has ended: each has two sockets, two threads and their buffers.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// What is read at once. On the green thread's stack, so touched pages are what it costs.
+/// How many bytes are read at once. The buffer is on the green thread's stack, so it costs the pages that are
+/// touched.
 const CHUNK_BYTES: usize = 16 * 1024;
 
 fn main() -> ExitCode {
@@ -63,7 +64,7 @@ fn serve(listen: &str, acceptor: Option<SslAcceptor>, target: &str) -> io::Resul
     let listener = weald::tcp_listener(listen)?;
     println!("{} -> {target}, Ctrl-C ends it", listener.local_addr()?);
     let target = target.to_owned();
-    // One for all connections, so that sessions are resumed.
+    // There is one connector for all connections, so that sessions are resumed.
     let connector = SslConnector::new();
     // The handle lives as long as `main` waits; each connection gets a green thread of its own.
     let options = ServerOptions::new().max_connections(MAX_CONNECTIONS);
@@ -97,7 +98,7 @@ fn connect(target: &str, connector: &SslConnector) -> io::Result<End> {
     }
 }
 
-/// Both directions at once, until both have ended. Returns the bytes from and to the client.
+/// Copies in both directions at once, until both have ended. Returns the numbers of bytes from and to the client.
 fn relay(client: &End, upstream: &End) -> (u64, u64) {
     weald::scope(|scope| {
         let up = scope.spawn(|| pump(client, upstream));
@@ -106,7 +107,7 @@ fn relay(client: &End, upstream: &End) -> (u64, u64) {
     })
 }
 
-/// Moves bytes until `from` ends, and passes that end on: a half-closed connection stays one.
+/// Copies bytes until `from` ends, and passes that end on, so a half-closed connection stays half-closed.
 fn pump(mut from: &End, mut to: &End) -> u64 {
     let mut chunk = [0; CHUNK_BYTES];
     let mut moved_bytes = 0;

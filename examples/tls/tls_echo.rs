@@ -18,16 +18,17 @@ use weald::net::{Identity, ServerOptions, SslAcceptor, SslStream};
 /// How long a client may take for its handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
-/// A client that takes nothing of what is sent back for so long is let go.
+/// A client that takes nothing of what is sent back for this long is cut off.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
-/// One more waits until another has ended.
+/// One more connection waits until another has ended.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// Where the certificate is left that the program makes for itself, for clients to trust.
+/// Where the program leaves the certificate that it makes for itself, for clients to trust.
 const OWN_CERTIFICATE: &str = "target/tls_echo.pem";
 
-/// What is read at once. On the green thread's stack, so touched pages are what it costs.
+/// How many bytes are read at once. The buffer is on the green thread's stack, so it costs the pages that are
+/// touched.
 const CHUNK_BYTES: usize = 8 * 1024;
 
 fn main() -> ExitCode {
@@ -74,7 +75,7 @@ fn serve(listen: &str, identity: Identity) -> io::Result<()> {
         "echo with TLS on {}, Ctrl-C ends it",
         listener.local_addr()?
     );
-    // It goes on when descriptors run out, and slow clients hold up nobody.
+    // The server goes on when descriptors run out, and slow clients delay no others.
     let options = ServerOptions::new().max_connections(MAX_CONNECTIONS);
     let _server = weald::ssl_server_with(listener, options, |stream, peer| match echo(&stream) {
         Ok(bytes) => println!("{peer}: {bytes} bytes"),
@@ -107,12 +108,12 @@ fn echo(mut stream: &SslStream) -> io::Result<u64> {
         }
         stream.write_all(&chunk[..count])?;
     }
-    // Says that this is all, which the end of the connection alone does not.
+    // This tells the client that the answer is complete. The end of the connection alone does not.
     stream.shutdown(Shutdown::Write)?;
     Ok(bytes)
 }
 
-/// Does it begin as a request does? Good enough for a demonstration.
+/// Tells if the text begins like a request. This is good enough for a demonstration.
 fn is_http(text: &[u8]) -> bool {
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
     line.ends_with(b" HTTP/1.1\r") || line.ends_with(b" HTTP/1.0\r")

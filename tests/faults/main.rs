@@ -1,5 +1,5 @@
-//! What a program meets in bad hours. Each fault comes out as an error at the right call, disturbs nobody else, and is over when
-//! it is over. A test that cannot be had on a machine says SKIPPED on its standard error.
+//! Faults that a program may meet. Each fault is an error at the right call, disturbs no other thread, and leaves
+//! nothing behind. If a machine cannot run a test, the test prints SKIPPED on its standard error.
 //!
 //! | fault | tests |
 //! |-------|-------|
@@ -42,7 +42,7 @@ use std::net::SocketAddr;
 
 use weald::net::TcpStream;
 
-/// Says that this machine cannot run a test: past the harness, which would keep it to itself.
+/// Prints that this machine cannot run a test. It bypasses the harness, which would keep the output to itself.
 fn skip(reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "!! SKIPPED: {test}: {reason}");

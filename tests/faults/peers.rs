@@ -1,4 +1,4 @@
-//! What peers, and what lies between, do to a connection.
+//! What peers, and proxies on the way, do to a connection.
 
 use std::io::{ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
@@ -28,7 +28,7 @@ fn reset(stream: &StdStream) {
     socket.set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// Hands on what comes, in crumbs; stops after `most` bytes. True if the source had ended before.
+/// Passes on what comes, in small pieces; stops after `most` bytes. Returns true if the source had ended before.
 fn crumble(mut from: &StdStream, mut to: &StdStream, seed: u64, most: usize) -> bool {
     let mut random = Random(seed);
     let mut left = most;
@@ -49,7 +49,8 @@ fn crumble(mut from: &StdStream, mut to: &StdStream, seed: u64, most: usize) -> 
     false
 }
 
-/// A proxy on OS threads for so many connections: of those for which `cuts` says so both ends are reset after a while.
+/// A proxy on OS threads for this many connections. If `cuts` returns true for a connection, both its ends are reset
+/// after a while.
 fn proxy(
     to: SocketAddr,
     connections: usize,
@@ -79,7 +80,7 @@ fn proxy(
     let thread = thread::spawn(move || {
         thread::scope(|s| {
             for _ in 0..connections {
-                // The number is the client's, which says it first.
+                // The number is the client's, and the client sends it first.
                 let (mut near, _) = listener.accept().unwrap();
                 let serve = &serve;
                 s.spawn(move || {
@@ -95,7 +96,7 @@ fn proxy(
 
 const CLIENTS: usize = 8;
 
-/// What a client gets back of what it sends while another green thread sends.
+/// Returns what a client gets back of its bytes while another green thread sends them.
 fn exchange(to: SocketAddr, number: usize, bytes: usize) -> (Vec<u8>, Vec<u8>) {
     let mut random = Random(number as u64 + 1000);
     let sent: Vec<u8> = (0..bytes)
@@ -112,7 +113,7 @@ fn exchange(to: SocketAddr, number: usize, bytes: usize) -> (Vec<u8>, Vec<u8>) {
             let ended = stream.shutdown(std::net::Shutdown::Write);
             whole.and(ended)
         });
-        // An error is what a cut is; what came before it is kept.
+        // A cut shows as an error. What came before the cut is kept.
         let mut buffer = [0; 1000];
         while let Ok(count @ 1..) = (&stream).read(&mut buffer) {
             came.extend_from_slice(&buffer[..count]);
@@ -194,7 +195,7 @@ fn short_writes_and_reads_of_a_slow_peer_carry_every_byte_once_and_in_order() {
     });
 }
 
-/// Makes the peer vanish: its kernel tells nobody. Only with the right to administer the network.
+/// Makes the peer vanish: its kernel tells nobody. This needs the right to administer the network.
 fn vanish(far: StdStream) -> bool {
     let on: libc::c_int = 1;
     // SAFETY: the descriptor is open, and the pointer is to an int of that size.
@@ -223,7 +224,7 @@ fn half_open_a_peer_that_vanished_is_given_up_by_a_limit_and_found_out_by_a_writ
         let error = near.read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert!(weald::timeout(5 * MS, || near.peek(&mut [0])).is_err());
-        // Nobody is there to take it, and the kernel over there says so.
+        // There is nobody to take it, and the peer's kernel says so.
         near.write_all(b"anybody?").unwrap();
         near.set_read_timeout(None).unwrap();
         let error = near.read(&mut [0]).unwrap_err();
@@ -237,7 +238,7 @@ fn half_open_a_peer_that_has_ended_its_half_is_still_written_to() {
         let (mut near, mut far) = std_pair(v4());
         far.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(near.read(&mut [0]).unwrap(), 0);
-        // It does not read either: the writer meets its limit, and the whole comes once it does.
+        // The peer does not read either: the writer meets its limit, and all bytes come once the peer reads.
         let block = vec![7; 8 << 20];
         near.set_write_timeout(Some(5 * MS)).unwrap();
         let mut sent = 0;

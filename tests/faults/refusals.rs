@@ -1,4 +1,5 @@
-//! What the kernel refuses. In processes of their own: by limits, or under strace(1), which makes system calls fail.
+//! What the kernel refuses. Each test runs in a process of its own, with limits or under strace(1), which makes
+//! system calls fail.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -15,7 +16,7 @@ use crate::{echo, skip};
 /// The name of the variable that makes this binary play the part under strace.
 const INJECTED: &str = "WEALD_TEST_INJECTED";
 
-/// Runs `body` in a process whose system calls fail as strace's `inject=` says; a test's first call must be to this.
+/// Runs `body` in a process whose system calls fail as strace's `inject=` says. A test must call this first.
 fn injected(test: &str, inject: &str, body: impl FnOnce() + Send) {
     if std::env::var_os(INJECTED).is_some() {
         with_deadline(LIMIT, body);
@@ -44,7 +45,7 @@ fn injected(test: &str, inject: &str, body: impl FnOnce() + Send) {
     assert!(output.status.success(), "{said}");
 }
 
-/// A server that echoes although the first calls of `accept` failed.
+/// Checks that a server echoes although the first calls of `accept` failed.
 fn serves_in_the_end() {
     let rt = Runtime::builder().workers(1).build().unwrap();
     rt.run(|| {
@@ -186,7 +187,7 @@ fn no_more_threads() -> bool {
     std::thread::Builder::new().spawn(|| ()).is_err()
 }
 
-/// What the child says where the limit is not felt.
+/// What the child prints if the limit has no effect.
 const NO_LIMIT: &str = "there is no limit of OS threads here";
 
 #[track_caller]
@@ -231,7 +232,8 @@ fn eagain_a_running_runtime_goes_on_without_more_os_threads() {
             println!("{NO_LIMIT}");
             return;
         }
-        // Each of these would like an OS thread more: for who blocks, for who computes, to look up a name.
+        // Each of these would need one more OS thread: for a blocking call, for a thread that computes, to look up a
+        // name.
         let ended = Arc::new(AtomicUsize::new(0));
         let counts = |body: fn()| {
             let ended = Arc::clone(&ended);

@@ -1,4 +1,4 @@
-//! Signals, and fork, while green threads run. In processes of their own.
+//! Signals and fork while green threads run. Each test runs in a process of its own.
 
 use std::io::{Read as _, Write as _};
 use std::sync::Mutex;
@@ -29,7 +29,7 @@ extern "C" fn count_alarm(_: libc::c_int) {
     ALARMS.fetch_add(1, SeqCst);
 }
 
-/// A thousand alarms a second, to whichever OS thread the kernel takes.
+/// Raises a thousand alarms a second, on whichever OS thread the kernel takes.
 struct Alarms;
 
 impl Alarms {
@@ -55,8 +55,8 @@ impl Alarms {
     }
 }
 
-/// None is left when the process ends: `exit` of std, called by another thread, unmaps the stack on
-/// which the main thread handles signals, and the main thread runs on.
+/// Stops the alarms before the process ends: if another thread calls std's `exit`, it unmaps the stack on which the
+/// main thread handles signals, and the main thread runs on.
 impl Drop for Alarms {
     fn drop(&mut self) {
         Self::each(0);
@@ -113,7 +113,7 @@ extern "C" fn tell_place(_: libc::c_int) {
 
 /// How far the handler's stack lies from the caller's.
 fn distance(signal: libc::c_int) -> usize {
-    // The place is one for all.
+    // All tests share the place.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap();
     let here = std::hint::black_box(0_u8);
@@ -216,7 +216,8 @@ fn fork_in_a_green_thread_leaves_the_parent_as_it_was() {
     });
 }
 
-/// Whether the runtime was clean, in a child of this process that shuts it down. `None`: it does not come back.
+/// Shuts the runtime down in a child of this process and returns if it was clean. `None`: the child does not come
+/// back.
 fn shut_down_in_a_child(rt: &Runtime) -> Option<bool> {
     // SAFETY: the child has a runtime of its own here, a copy of the parent's memory, and leaves without
     // destructors.
@@ -239,7 +240,7 @@ fn fork_a_child_can_let_go_of_the_runtimes_of_its_parent() {
         for workers in [1, 2] {
             with_deadline(LIMIT, || {
                 let rt = runtime(workers, mode);
-                // OS threads beside the first ones.
+                // These need more OS threads than the first ones.
                 rt.run(|| {
                     let block = || weald::blocking(|| std::thread::sleep(MS));
                     let all: Vec<_> = (0..5).map(|_| weald::spawn(block)).collect();
@@ -252,7 +253,7 @@ fn fork_a_child_can_let_go_of_the_runtimes_of_its_parent() {
                 let waits = rt.spawn(weald::park);
                 wait_until(|| rt.metrics().parked == 1);
                 assert_eq!(shut_down_in_a_child(&rt), Some(false), "not idle, {case}");
-                // The parent's is as it was.
+                // The parent's runtime is as before.
                 waits.thread().unpark();
                 waits.join().unwrap();
                 assert!(rt.shutdown(HOUR));

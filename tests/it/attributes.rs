@@ -15,7 +15,7 @@ fn a_test_without_settings_is_a_green_thread() {
 #[allow(clippy::unnecessary_wraps, reason = "a test may return a Result")]
 #[weald::test(workers = 1 + 2, stack_size = 1 << 20, limit = Duration::from_secs(60), no_leftovers)]
 fn settings_are_expressions() -> io::Result<()> {
-    // Larger than what a stack has if nothing is said.
+    // The array is larger than a stack of the default size.
     let large = [1_u8; 600 << 10];
     assert_eq!(std::hint::black_box(&large).len(), 600 << 10);
     weald::spawn(|| weald::sleep(MS));
@@ -58,7 +58,7 @@ fn threads_that_are_left_behind_fail_a_test_that_asks_for_it() {
         let failed = caught(|| entry::test(settings, leaves_one_behind));
         let text = panic_text(&*failed.unwrap_err());
         assert!(text.contains("1 green threads are left behind"), "{text}");
-        // Else they are killed.
+        // Without `no_leftovers` they are killed.
         caught(|| entry::test(Settings::new(), leaves_one_behind)).unwrap();
     });
 }

@@ -26,8 +26,8 @@ const BOTH: [(&str, Call); 2] = [
     }),
 ];
 
-/// Sets so many timers of one instant, and cancels them, the last first, when the first one has fired. Returns how many could be
-/// cancelled; all others have fired.
+/// Sets timers of one instant, and cancels them, the last one first, when the first one has fired. Returns how many
+/// could be cancelled; all others have fired.
 fn cancelled_of_many_that_are_due(timers: usize) -> usize {
     // On a slow machine it takes long to set them, and none must be due before all are set.
     let set_within = |millis| {
@@ -58,8 +58,8 @@ fn cancelled_of_many_that_are_due(timers: usize) -> usize {
 fn of_many_that_are_due_at_once_those_that_have_not_fired_can_be_cancelled() {
     const TIMERS: usize = 20_000;
     each_mode_on(1, |rt| {
-        // If the machine takes the CPU from the canceller for long, the monitor gives the worker to another OS thread, which
-        // fires on meanwhile.
+        // If the machine takes the CPU from the cancelling thread for long, the monitor gives the worker to another
+        // OS thread, which goes on firing meanwhile.
         let tries: Vec<_> = (0..10)
             .map(|_| rt.run(|| cancelled_of_many_that_are_due(TIMERS)))
             .take_while(|&cancelled| cancelled <= TIMERS / 2)
@@ -310,7 +310,8 @@ fn ten_thousand_cancels_from_another_core_leave_nothing_behind() {
             };
             (0..10_000).map(set).collect()
         });
-        // Where the worker was handed over meanwhile some are on their way to the wheel, which then counts them itself.
+        // If the worker was handed over meanwhile, some timers are still on their way to the wheel, which counts them
+        // itself.
         wait_until(|| rt.metrics().timers == 10_000);
         assert!(timers.iter().all(Timer::cancel));
         wait_until(|| rt.metrics().timers == 0);
@@ -387,7 +388,7 @@ fn a_local_call_does_not_run_if_its_green_thread_panicked_or_was_killed() {
     });
 }
 
-/// False if the machine was too slow to tell.
+/// Returns false if the machine was too slow to tell.
 fn ends_before_its_call(delay: Duration, kill: bool) -> bool {
     let (local, started) = (Flag::default(), Flag::default());
     let (tells_local, tells) = (local.clone(), started.clone());

@@ -285,8 +285,8 @@ fn clocks_give_their_message_in_time() {
     });
 }
 
-/// On one worker the caller's turn may end as the call begins. The neighbour that is run then lets the
-/// limit pass, gives way, and sends once it is run again: too late.
+/// On one worker the caller's turn may end as the call begins. Another thread that runs then lets the limit pass,
+/// gives way, and sends when it runs again: too late.
 #[test]
 fn a_limit_counts_from_the_call_also_if_others_are_run_first() {
     each_mode_on(1, |rt| {
@@ -309,7 +309,8 @@ fn a_limit_counts_from_the_call_also_if_others_are_run_first() {
             weald::scope(|s| {
                 s.spawn(neighbour);
                 weald::yield_now();
-                // One of these calls is the one that ends a turn, unless the machine disturbs it: again then.
+                // One of these calls is the one that ends a turn, unless the machine disturbs it. Then it is tried
+                // again.
                 for before in (0..200).cycle() {
                     weald::yield_now();
                     gave_way.store(false, SeqCst);
@@ -317,7 +318,7 @@ fn a_limit_counts_from_the_call_also_if_others_are_run_first() {
                     (0..before).for_each(|_| weald::checkpoint());
                     calls.store(true, SeqCst);
                     let got = receiver.recv_timeout(5 * MS);
-                    // Unless the machine has held up the caller, and the neighbour ran beside it.
+                    // If the machine has held up the caller, the other thread ran on another OS thread.
                     if gave_way.load(SeqCst) && rt.metrics().handovers == handovers {
                         ended.store(true, SeqCst);
                         assert_eq!(got, Err(RecvTimeoutError::Timeout));
@@ -415,7 +416,7 @@ fn who_leaves_a_queue_leaves_the_others_in_it() {
                 };
                 list.push(thread);
             }
-            // In no order of the queue.
+            // The threads leave in no order of the queue.
             for n in 0..leaving.len() {
                 leaving[n * 77 % leaving.len()].thread().kill();
             }

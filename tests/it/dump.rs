@@ -23,7 +23,7 @@ fn a_dump_tells_what_each_green_thread_does() {
             });
             (sleeper, blocked.unwrap())
         });
-        // What starts now starts on another OS thread, so that it can go on in Pinned too.
+        // A thread that starts now starts on another OS thread, so that it can go on in `Pinned` too.
         inside.wait();
         rt.run(|| {
             let doing = |name: &str| {

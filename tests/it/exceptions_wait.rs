@@ -69,7 +69,7 @@ fn rule_5_nothing_is_raised_in_a_drop_that_runs_because_of_a_panic() {
             "with two exceptions pending"
         );
         assert_eq!(cleaned.get(), 1);
-        // They were not lost: their turn comes after the unwinding.
+        // The exceptions were not lost: they come after the unwinding.
         assert_eq!(mark_in(&caught(weald::checkpoint)), Some(1));
         assert_eq!(mark_in(&caught(weald::checkpoint)), Some(2));
     });
@@ -92,7 +92,7 @@ fn rule_5_what_is_thrown_at_one_that_waits_while_unwinding_waits_too() {
             assert_eq!(panic_text(&*outcome.unwrap_err()), "first");
             mark_in(&caught(weald::checkpoint))
         });
-        // In Pinned the waiting one keeps its OS thread: what hits it comes from one that had not started.
+        // In `Pinned` the waiting thread keeps its OS thread, so a thread that has not started must throw at it.
         let thread = target.thread().clone();
         let thrower = weald::spawn(move || {
             unwinding.wait();
@@ -381,7 +381,7 @@ fn rule_10_an_exception_unwinds_like_a_panic() {
 #[test]
 fn rule_10_an_exception_poisons_the_lock_that_it_unwinds_through() {
     with_deadline(LIMIT, || {
-        // std's guard belongs to its OS thread, so this is for Pinned alone.
+        // std's guard belongs to its OS thread, so this holds only in `Pinned`.
         let rt = runtime(1, Mode::Pinned);
         let lock = Arc::new(Mutex::new(0));
         let holds = Arc::clone(&lock);

@@ -1,6 +1,7 @@
 //! Fairness on one worker: whatever one green thread does with blocking calls, nothing else starves.
 //!
-//! The crowds below never end by themselves; the victims must get through beside them. That they do is the promise, how fast is not.
+//! The crowds below never end by themselves, and the victims must finish beside them. The test promises that they do,
+//! not how fast.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream as StdStream;
@@ -51,7 +52,7 @@ fn check_timers(rt: &Runtime) {
     });
 }
 
-/// A green thread; `bound`: it stays on the carrier that starts it, in whatever mode.
+/// Starts a green thread. `bound`: it stays on the carrier that starts it, in every mode.
 fn start(bound: bool, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     weald::Builder::new().pinned(bound).spawn(body).unwrap()
 }
@@ -99,7 +100,7 @@ fn check_sockets(rt: &Runtime, bound: bool) {
     server.join().unwrap();
 }
 
-/// One green thread that goes round and round until it is told to stop.
+/// Starts a green thread that repeats `turn` until it is told to stop.
 fn round_and_round(stop: &Flag, mut turn: impl FnMut() + Send + 'static) -> JoinHandle<()> {
     let until = stop.clone();
     weald::spawn(move || {
@@ -197,7 +198,7 @@ fn a_pair_that_unparks_each_other_starves_nothing() {
     check_that_nothing_starves_beside(|stop| pair(stop, false));
 }
 
-/// Each sort of crowd whose threads stay on their carrier, beside each whose threads may migrate.
+/// Each sort of crowd whose threads stay on their carrier runs beside each sort whose threads may migrate.
 #[test]
 fn threads_that_stay_on_their_carrier_and_others_do_not_starve_each_other() {
     let crowds = [pair, chain, yielders];
@@ -399,7 +400,7 @@ fn a_loop_of_calls_that_fail_at_once_gives_way() {
 fn two_readers_of_endless_streams_share_one_worker() {
     each_mode_on(1, |rt| {
         rt.run(|| {
-            // Each reads until the other has read too: neither may keep the worker for itself.
+            // Each thread reads until the other one has read too: neither may keep the worker for itself.
             let counts = [Count::default(), Count::default()];
             let reader = |me: usize| {
                 let (mine, other) = (counts[me].clone(), counts[1 - me].clone());

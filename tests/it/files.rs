@@ -1,4 +1,5 @@
-//! `weald::fs`: std's functions, with std's results and errors, and a file that makes one thread wait makes no other wait.
+//! `weald::fs`: std's functions with std's results and errors. A file that makes one thread wait makes no other
+//! thread wait.
 
 use std::ffi::CString;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
@@ -9,7 +10,7 @@ use weald::fs::{self, DirBuilder, File, OpenOptions};
 
 use crate::support::{MS, Mark, each_mode_on, everywhere, source_of};
 
-/// A folder of its own, which goes when the test ends.
+/// A folder for one test. It is removed when the test ends.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -104,7 +105,7 @@ fn an_open_file_reads_writes_and_seeks_as_stds() {
         let mut tail = Vec::new();
         assert_eq!(twin.read_to_end(&mut tail).unwrap(), 8);
         assert_eq!(tail, content[399_992..]);
-        // Both stand at the same place.
+        // Both handles have the same position.
         assert_eq!(file.stream_position().unwrap(), 400_000);
         let mut middle = [0; 4];
         file.read_exact_at(&mut middle, 4 * 5000).unwrap();
@@ -199,7 +200,8 @@ fn a_named_pipe_makes_only_its_own_thread_wait_and_a_limit_ends_it() {
             assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
             let writer = std::thread::spawn({
                 let path = path.clone();
-                // On an OS thread: in `Pinned` a call inside `blocking` holds up those that have started beside it.
+                // This runs on an OS thread: in `Pinned` a call inside `blocking` delays threads that have started on
+                // the same OS thread.
                 move || File::options().write(true).open(path).unwrap()
             });
             let mut reader = File::open(&path).unwrap();

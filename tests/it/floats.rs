@@ -1,4 +1,4 @@
-//! Floating-point control (rounding, what traps) belongs to the green thread, as it does to a thread.
+//! Floating-point control (rounding, traps) belongs to the green thread, as it does to a thread.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ fn round_upward() {
     assert_eq!(unsafe { fesetround(UPWARD) }, 0);
 }
 
-/// By the control word of x87 on x86-64.
+/// Reads the control word of x87 on x86-64.
 fn rounding() -> i32 {
     // SAFETY: reads a register.
     unsafe { fegetround() }
 }
 
-/// By MXCSR on x86-64.
+/// Reads MXCSR on x86-64.
 #[inline(never)]
 fn third() -> u64 {
     (std::hint::black_box(1.0_f64) / std::hint::black_box(3.0)).to_bits()
@@ -88,7 +88,7 @@ fn rounding_is_kept_over_waits_and_does_not_reach_neighbours() {
 
 #[test]
 fn rounding_goes_along_to_another_os_thread() {
-    // Where threads are pinned they stay on their OS thread.
+    // Pinned threads stay on their OS thread.
     let runtimes = [own_runtime(1), Some(runtime(1, Mode::Shared))];
     for rt in runtimes.into_iter().flatten() {
         for upward in [true, false] {
@@ -100,7 +100,7 @@ fn rounding_goes_along_to_another_os_thread() {
                 while os_thread() == first {
                     let go = Flag::default();
                     let sets = go.clone();
-                    // The worker goes to another carrier for it, and this thread goes on there.
+                    // The worker goes to another carrier for this thread, and this thread continues there.
                     let other = weald::spawn(move || {
                         check_nearest_unless(upward);
                         sets.set();

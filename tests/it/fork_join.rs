@@ -1,5 +1,5 @@
-//! `join`: both halves run once, depth first, at the same time where a worker has nothing to do; what
-//! they raise reaches the caller; either may wait for the other.
+//! `join`: both halves run once, depth first, and at the same time if a worker has nothing to do. What they raise
+//! reaches the caller. Either half may wait for the other.
 
 use std::panic::panic_any;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ fn mark_of<T>(outcome: &std::thread::Result<T>) -> Option<u32> {
     payload.downcast_ref::<Mark>().map(|mark| mark.0)
 }
 
-/// Without any call of weald's.
+/// Spins without any call of weald's.
 fn spin_until(happened: &AtomicBool) {
     while !happened.load(SeqCst) {
         std::hint::spin_loop();
     }
 }
 
-/// Makes a fork in the first thread that it starts, and checks the outcome. If the machine was busy with other things while the first
-/// half ran, the monitor has taken the thread for one that computes, and another OS thread has taken the second half: then
-/// once more.
+/// Makes a fork in the first thread that it starts, and checks the outcome. If the machine was busy while the first
+/// half ran, the monitor may have taken the thread for one that computes, and another OS thread has taken the second
+/// half. Then it tries again.
 fn untaken<C: FnOnce()>(rt: &Runtime, mut fork: impl FnMut() -> C) {
     loop {
         let before = rt.metrics().spawned;
@@ -70,7 +70,7 @@ fn with_one_worker_no_green_thread_is_made_for_halves_that_do_not_wait() {
         let rt = runtime(1, mode);
         let before = rt.metrics().spawned;
         assert_eq!(rt.run(|| fib(20)), 6765);
-        // That of `run`. The monitor may share a fork if the machine stood still for 10 ms meanwhile.
+        // One of them is that of `run`. The monitor may share a fork if the machine stood still for 10 ms meanwhile.
         let made = rt.metrics().spawned - before;
         assert!(made < 20, "{made} threads for 10945 forks");
     }
@@ -398,7 +398,7 @@ fn in_a_destructor_that_runs_while_its_thread_unwinds_both_halves_run() {
     });
 }
 
-/// A tree of work: how it is computed by joins must not matter.
+/// A tree of work. The way in which joins compute it must not matter.
 #[derive(Clone, Debug)]
 enum Work {
     Leaf(u32),
@@ -436,7 +436,7 @@ fn works() -> impl Strategy<Value = Work> {
 }
 
 impl Work {
-    /// `None`: a leaf panics, which takes all above it along.
+    /// Returns `None` if a leaf panics, which ends all nodes above it.
     fn expected(&self) -> Option<u64> {
         match self {
             Self::Waits(_, How::Panic) => None,

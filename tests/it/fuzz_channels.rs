@@ -1,15 +1,18 @@
-//! Channels and `select!`, against what must hold whatever order things happen in: random sends, receptions and selects over a few
-//! channels, some waiting, some killed, and ends that are dropped. After each step, once all has come to rest:
+//! Channels and `select!` against rules that hold in every order of events. Random sends, receptions and selects run
+//! over a few channels; some wait, some are killed, and ends are dropped. After each step, when all threads have come
+//! to rest, these rules are checked:
 //!
-//! 1. who still waits could not go on: no arm of it is ready, and no two that wait could serve each other;
-//! 2. each channel holds what was accepted and not received; nothing is received twice, or without having been sent;
+//! 1. a thread that still waits could not go on: none of its arms is ready, and no two waiting threads could serve
+//!    each other;
+//! 2. each channel holds the messages that were accepted and not received; no message is received twice, or without
+//!    having been sent;
 //! 3. a select has done one of its arms and no other;
-//! 4. who was killed has done nothing;
-//! 5. what one thread sends and one receives without waiting keeps its order;
-//! 6. who is told that the other side is gone is told the truth, and not before the channel is empty;
+//! 4. a thread that was killed has done nothing;
+//! 5. messages that one thread sends and one receives without waiting keep their order;
+//! 6. a thread that is told that the other side is gone is told the truth, and not before the channel is empty;
 //! 7. each message is dropped once.
 //!
-//! `PROPTEST_CASES` says how many programs.
+//! `PROPTEST_CASES` is the number of programs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -37,11 +40,11 @@ enum Arm {
 enum Step {
     /// Does one of the arms if it can at once.
     Try(Vec<Arm>),
-    /// Does one of them in a thread of its own, which waits for it.
+    /// Does one of the arms in a thread of its own, which waits for it.
     Start(Vec<Arm>),
-    /// Kills one that waits.
+    /// Kills a thread that waits.
     Kill(usize),
-    /// Drops the driver's end, with which the arm would be done. Those that wait keep theirs.
+    /// Drops the driver's end that the arm would use. Threads that wait keep theirs.
     Close(Arm),
 }
 
@@ -61,7 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..40)
 }
 
-/// Told apart by its number; the rest counts those that live.
+/// A message, identified by its number; the rest counts the messages that live.
 #[derive(Debug)]
 struct Message(u64, #[allow(dead_code, reason = "it is counted")] Arc<()>);
 
@@ -75,7 +78,7 @@ enum End {
 /// The arm that an operation has done, and the message that it sent or received; none if the other side was gone.
 type Done = (Arm, Option<u64>);
 
-/// One of several ways to go on. The messages of a select are `number * 4 + arm`, each arm's its own.
+/// An operation with one or several arms. The messages of a select are `number * 4 + arm`, so each arm has its own.
 struct Operation {
     number: u64,
     arms: Vec<(Arm, End)>,
@@ -87,7 +90,7 @@ impl Operation {
         Message(self.number * 4 + arm as u64, Arc::clone(&self.lives))
     }
 
-    /// `None` if nothing could be done at once and it does not wait.
+    /// Returns `None` if nothing could be done at once and the operation does not wait.
     fn perform(&self, waits: bool) -> Option<Done> {
         match &self.arms[..] {
             [(arm, end)] => self.perform_plainly(*arm, end, waits),
@@ -160,7 +163,7 @@ impl Operation {
     }
 }
 
-/// Those that the driver still has.
+/// The ends that the driver still has.
 type Ends = (Option<Sender<Message>>, Option<Receiver<Message>>);
 
 struct Waiting {
@@ -169,17 +172,17 @@ struct Waiting {
     thread: JoinHandle<()>,
 }
 
-/// The threads that wait, and what has become of the messages.
+/// The threads that wait, and what has happened to the messages.
 struct Check<'a> {
     rt: &'a Runtime,
     ends: Vec<Ends>,
     next: u64,
     waiting: Vec<Waiting>,
-    /// By operation; told by its thread.
+    /// By operation. The operation's thread adds its entry.
     done: Arc<Mutex<HashMap<u64, Done>>>,
     sent: [HashSet<u64>; CHANNELS],
     received: [HashSet<u64>; CHANNELS],
-    /// Of each channel, what the driver has sent, and received of that.
+    /// For each channel, what the driver has sent, and what it has received of that.
     own_sent: [Vec<u64>; CHANNELS],
     own_received: [Vec<u64>; CHANNELS],
     lives: Arc<()>,
@@ -203,7 +206,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// With ends of its own, of those arms whose ends the driver still has.
+    /// Starts a thread with ends of its own, for those arms whose ends the driver still has.
     fn operation(&mut self, arms: &[Arm]) -> Option<Operation> {
         let number = self.next;
         self.next += 1;
@@ -254,7 +257,7 @@ impl<'a> Check<'a> {
     fn try_now(&mut self, operation: &Operation) -> Result<(), TestCaseError> {
         let arms: Vec<Arm> = operation.arms.iter().map(|(arm, _)| *arm).collect();
         let Some(done) = operation.perform(false) else {
-            // At rest, so what could not be done at once is not ready.
+            // All threads are at rest, so an arm that could not be done at once is not ready.
             return self.check_not_ready(operation.number, &arms);
         };
         match done {
@@ -280,7 +283,7 @@ impl<'a> Check<'a> {
         });
     }
 
-    /// Lets all run that can, until the driver alone is not parked.
+    /// Lets all threads run that can, until only the driver is not parked.
     fn settle(&mut self) -> Result<(), TestCaseError> {
         loop {
             weald::yield_now();
@@ -300,7 +303,7 @@ impl<'a> Check<'a> {
                 let at = self.waiting.iter().position(is_it).expect("it waited");
                 ended.push((self.waiting.remove(at), done));
             }
-            // The ends of those that have ended are gone, which others may have been told.
+            // The ends of threads that have ended are gone, and others may have been told so.
             for (waiting, done) in ended {
                 prop_assert!(waiting.thread.join().is_ok());
                 self.note(waiting.operation, &waiting.arms, done)?;
@@ -329,7 +332,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Whether anybody has an end with which the arm could be done.
+    /// Tells if some thread has an end with which the arm could be done.
     fn lives(&self, arm: Arm) -> bool {
         let driver = match arm {
             Arm::Send(channel) => self.ends[channel].0.is_some(),
@@ -351,7 +354,7 @@ impl<'a> Check<'a> {
         CAPACITIES[channel].is_some_and(|capacity| self.held(channel) >= capacity)
     }
 
-    /// Neither by what the channels hold nor by those that wait.
+    /// Checks that neither the channels' contents nor the waiting threads make an arm ready.
     fn check_not_ready(&self, operation: u64, arms: &[Arm]) -> Result<(), TestCaseError> {
         for &arm in arms {
             let partner = partner(arm);
@@ -365,7 +368,7 @@ impl<'a> Check<'a> {
                 Arm::Send(channel) => (channel, self.is_full(channel)),
                 Arm::Recv(channel) => (channel, self.held(channel) == 0),
             };
-            // Without the driver's ends nobody tells what the channel holds.
+            // Without the driver's ends nothing tells what the channel holds.
             if matches!(self.ends[channel], (None, None)) {
                 continue;
             }
@@ -405,7 +408,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Ends all that wait.
+    /// Ends all threads that wait.
     fn end(self) -> Result<(), TestCaseError> {
         for waiting in self.waiting {
             waiting.thread.thread().kill();
@@ -417,7 +420,7 @@ impl<'a> Check<'a> {
     }
 }
 
-/// What the other side does.
+/// Returns the arm of the other side.
 fn partner(arm: Arm) -> Arm {
     match arm {
         Arm::Send(channel) => Arm::Recv(channel),

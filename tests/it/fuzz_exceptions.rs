@@ -1,5 +1,5 @@
-//! The rules for exceptions (DESIGN 4.3), against a model of one thread in a hundred lines: a random program of limits, catches,
-//! throws, alarms and calls does the same in both. `PROPTEST_CASES` says how many programs.
+//! The rules for exceptions (DESIGN 4.3), against a model of one thread in a hundred lines. A random program of
+//! limits, catches, throws, alarms and calls must do the same in both. `PROPTEST_CASES` is the number of programs.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use weald::{Elapsed, Exception, Killed, Timer};
 
 use crate::support::{Mark, Mode, caught, fuzz_limit, runtime, source_of, with_deadline};
 
-/// A step of a program that runs in one green thread and does all this to itself.
+/// A step of a program that runs in one green thread and does everything to itself.
 #[derive(Clone, Debug)]
 enum Step {
     /// A blocking call that unwinds.
     Call,
-    /// One that returns an `io::Result`.
+    /// A blocking call that returns an `io::Result`.
     IoCall,
-    /// `throw`, at itself.
+    /// Calls `throw` on itself.
     Throw,
-    /// `exc_after`, due at once.
+    /// Calls `exc_after`, due at once.
     Alarm,
-    /// One that is not due before the end.
+    /// Calls `exc_after`, not due before the end.
     LateAlarm,
     /// Cancels one of the alarms so far.
     Cancel(usize),
@@ -33,7 +33,7 @@ enum Step {
     Catch(Vec<Step>),
 }
 
-/// What is seen of it.
+/// What can be seen of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Seen {
     Called,
@@ -73,24 +73,24 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..10)
 }
 
-/// The rules, naively.
+/// The rules, written in the simplest way.
 #[derive(Default)]
 struct Model {
     seen: Vec<Seen>,
     killed: bool,
     kill_reported: bool,
-    /// The limits around, outermost first: passed, reported.
+    /// The limits around the current step, outermost first: passed, reported.
     scopes: Vec<(bool, bool)>,
     /// What is to be raised once, in order.
     once: Vec<u32>,
     /// The marks of the alarms in the order they were set.
     alarms: Vec<u32>,
-    /// Those that are not due.
+    /// The alarms that are not due.
     late: Vec<u32>,
     next_mark: u32,
 }
 
-/// What unwinds: with the limit that it belongs to, counted from outside.
+/// What unwinds, with the index of the limit that it belongs to, counted from outside.
 type Unwinds = (What, Option<usize>);
 
 impl Model {
@@ -178,7 +178,7 @@ impl Model {
     }
 }
 
-/// The same with weald's own.
+/// The same program with weald's own functions.
 struct Real {
     seen: Vec<Seen>,
     alarms: Vec<Timer>,
@@ -255,7 +255,7 @@ impl Real {
     }
 }
 
-/// The program in a green thread of its own: what was seen, and how it ended.
+/// Runs the program in a green thread of its own. Returns what was seen, and how it ended.
 fn run_really(steps: &[Step]) -> Vec<Seen> {
     let (socket, _drain) = UnixStream::pair().unwrap();
     let mut real = Real {

@@ -1,4 +1,4 @@
-//! `group`: as `scope`, but its children are killed when it is over for them.
+//! `group`: like `scope`, but its children are killed when it ends early.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -9,7 +9,7 @@ use crate::support::{
     was_killed,
 };
 
-/// A child that waits for ever; `ends` counts its end.
+/// A child that waits for ever. `ends` counts its end.
 fn wait_for_ever<'scope>(group: &'scope Group<'scope, '_>, begun: &Count, ends: &Count) {
     let (begun, ended) = (begun.clone(), ends.on_drop());
     group.spawn(move || {

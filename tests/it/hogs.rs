@@ -1,8 +1,8 @@
-//! A green thread that computes, or blocks its OS thread, without telling anyone stalls nobody: its worker goes on under another OS
-//! thread.
+//! A green thread that computes, or blocks its OS thread, without saying so delays nobody: its worker continues on
+//! another OS thread.
 //!
-//! How soon is a measurement (`benches/benches/hogs.rs`); here the hog holds on until its neighbours have got through, so each test hangs
-//! if they do not.
+//! How fast that happens is measured elsewhere (`benches/benches/hogs.rs`). Here the hog holds on until the other
+//! threads have finished, so each test hangs if they do not.
 
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -15,7 +15,7 @@ use crate::support::{
     v4, wait_until, with_deadline,
 };
 
-/// Starts a green thread on the only worker that computes until the flag is set; returns once it does.
+/// Starts a green thread on the only worker that computes until the flag is set. Returns once the thread computes.
 fn hog(rt: &Runtime, until: &Flag) -> weald::JoinHandle<()> {
     let (runs, until) = (Flag::default(), until.clone());
     let tells = runs.clone();
@@ -48,7 +48,7 @@ fn what_a_hog_itself_spawned_runs_beside_it() {
             for flag in [&before, &after] {
                 let flag = flag.clone();
                 weald::spawn(move || flag.set());
-                // The second one is spawned when the seat is gone.
+                // The second thread is spawned when the seat is gone.
                 before.spin();
             }
             after.spin();
@@ -273,7 +273,7 @@ fn a_hog_that_gives_way_goes_on_without_another_hand_over() {
     });
 }
 
-/// The slice of the calling OS thread, ns; 0 where none was asked for.
+/// Returns the slice of the calling OS thread in ns; 0 if none was asked for.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "a system call")]
 fn slice_of_this_thread() -> u64 {
@@ -317,7 +317,7 @@ fn an_os_thread_that_a_hog_starts_has_the_slices_of_any_other() {
         relieved.set();
         hog.join().unwrap();
         let (own, childs) = seen.recv().unwrap();
-        // Before Linux 6.12 none has slices of its own.
+        // Before Linux 6.12 no thread has slices of its own.
         assert!(own > ordinary || own == 0, "{own} ns, {ordinary} ns");
         assert_eq!(childs, ordinary);
     });
@@ -377,7 +377,7 @@ fn a_hog_that_is_back_gives_way_though_its_calls_never_wait() {
         let rt = runtime(1, Mode::Pinned);
         rt.run(|| {
             let (started, goes_on, relieved) = (Flag::default(), Flag::default(), Flag::default());
-            // It may not leave this OS thread either.
+            // This thread may not leave the OS thread either.
             let neighbour = weald::spawn({
                 let (started, goes_on) = (started.clone(), goes_on.clone());
                 move || {
@@ -388,7 +388,7 @@ fn a_hog_that_is_back_gives_way_though_its_calls_never_wait() {
             });
             started.wait();
             neighbour.thread().unpark();
-            // Once this one runs the worker is another OS thread's.
+            // When this thread runs, the worker belongs to another OS thread.
             let taker = weald::spawn({
                 let relieved = relieved.clone();
                 move || relieved.set()

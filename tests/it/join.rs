@@ -1,4 +1,4 @@
-//! `JoinHandle`: the value or the payload comes back once, to whoever asks, wherever it runs.
+//! `JoinHandle`: the value or the payload comes back once, to the caller of `join`, wherever it runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -1,18 +1,18 @@
-//! How green threads end: what is theirs is dropped by a thread that lives and may wait, in full, and before it counts as ended.
+//! How green threads end. What belongs to them is dropped by a thread that lives and may wait, completely, and before
+//! the thread counts as ended.
 
-use std::marker::PhantomData;
-use std::sync::{Arc, Mutex};
-use std::thread::{self, ThreadId};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use weald::{JoinHandle, Runtime};
 
 use crate::support::{
-    Count, Counted, Flag, HOUR, LIMIT, MODES, MS, Mode, OnDrop, each_mode, each_mode_on,
-    in_each_mode, own_runtime, runtime, settle, spin, wait_until, was_killed, with_deadline,
+    Count, Counted, Flag, HOUR, LIMIT, MODES, MS, OnDrop, each_mode, each_mode_on, in_each_mode,
+    own_runtime, runtime, settle, spin, wait_until, was_killed, with_deadline,
 };
 
-/// The check with a runtime of its own to shut down, in each mode at the same time, as it takes seconds.
+/// Runs the check with a runtime of its own to shut down. All modes run at the same time, as it takes seconds.
 fn at_once_in_each_mode(workers: usize, check: impl Fn(Runtime) + Sync) {
     with_deadline(LIMIT, || {
         thread::scope(|s| {
@@ -25,7 +25,7 @@ fn at_once_in_each_mode(workers: usize, check: impl Fn(Runtime) + Sync) {
 }
 
 /// Waits when it is dropped, and tells when that has begun and ended.
-struct Waits {
+pub(super) struct Waits {
     began: Count,
     ended: Count,
     wait: fn(),
@@ -41,13 +41,13 @@ impl Drop for Waits {
 
 /// Makes values that wait, and knows how many have been dropped.
 #[derive(Clone, Default)]
-struct Drops {
-    began: Count,
-    ended: Count,
+pub(super) struct Drops {
+    pub(super) began: Count,
+    pub(super) ended: Count,
 }
 
 impl Drops {
-    fn waits(&self, wait: fn()) -> Waits {
+    pub(super) fn waits(&self, wait: fn()) -> Waits {
         Waits {
             began: self.began.clone(),
             ended: self.ended.clone(),
@@ -56,17 +56,17 @@ impl Drops {
     }
 
     /// A value that sleeps when it is dropped.
-    fn sleeps(&self) -> Waits {
+    pub(super) fn sleeps(&self) -> Waits {
         self.waits(|| weald::sleep(2 * MS))
     }
 
-    fn all(&self, expected: usize) -> bool {
+    pub(super) fn all(&self, expected: usize) -> bool {
         self.ended.get() == expected
     }
 }
 
 /// Starts a thread whose handle is gone when its body ends.
-fn start_detached<T: Send + 'static>(
+pub(super) fn start_detached<T: Send + 'static>(
     rt: &Runtime,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> weald::GreenThread {
@@ -83,7 +83,7 @@ fn start_detached<T: Send + 'static>(
 }
 
 /// Joins a thread when it is dropped.
-struct JoinOnDrop(Option<JoinHandle<()>>);
+pub(super) struct JoinOnDrop(Option<JoinHandle<()>>);
 
 impl Drop for JoinOnDrop {
     fn drop(&mut self) {
@@ -94,7 +94,7 @@ impl Drop for JoinOnDrop {
 }
 
 /// A guard that waits for a thread that sleeps for a moment.
-fn joins_a_sleeper() -> JoinOnDrop {
+pub(super) fn joins_a_sleeper() -> JoinOnDrop {
     JoinOnDrop(Some(weald::spawn(|| weald::sleep(2 * MS))))
 }
 
@@ -258,7 +258,7 @@ fn results_and_payloads_that_panic_when_dropped_end_their_thread_and_nothing_els
         let never = Panics(2);
         let killed = rt.run(|| {
             let killed = weald::spawn(move || {
-                // If it has started all the same.
+                // It applies if the thread has still started.
                 let _never = std::mem::ManuallyDrop::new(never);
                 weald::park();
             });
@@ -310,7 +310,7 @@ fn an_error_that_comes_too_late_is_dropped_at_once() {
         wait_until(|| ended.is_finished());
         ended.thread().throw(drops.on_drop());
         assert_eq!(drops.get(), 1);
-        // And one that may come at any time is dropped while the handle is still there.
+        // An exception that may come at any time is dropped while the handle is still there.
         let threads: Vec<_> = (0..500)
             .map(|_| {
                 let thread = rt.spawn(|| ());
@@ -345,7 +345,7 @@ fn an_error_that_is_never_raised_is_dropped_where_waiting_works() {
         });
         thread.join().unwrap();
         assert!(drops.all(1));
-        // In a destructor nothing is raised any more, so the error goes at once.
+        // In a destructor nothing is raised any more, so the error is dropped at once.
         let late = Slow(drops.sleeps());
         let (mut late, go) = (Some(late), Flag::default());
         let goes = go.clone();
@@ -357,302 +357,6 @@ fn an_error_that_is_never_raised_is_dropped_where_waiting_works() {
         }));
         go.set();
         wait_until(|| drops.all(2));
-    });
-}
-
-// What never starts.
-
-#[test]
-fn what_a_thread_owns_that_was_killed_before_it_started_may_wait() {
-    in_each_mode(|| {
-        let guard = joins_a_sleeper();
-        let killed = weald::spawn(move || {
-            let _guard = guard;
-            weald::park();
-        });
-        killed.thread().kill();
-        assert!(was_killed(&killed.join()));
-    });
-}
-
-#[test]
-fn what_a_thread_owns_that_a_shutdown_keeps_from_starting_may_wait() {
-    for mode in MODES {
-        for workers in [1, 2] {
-            with_deadline(LIMIT, || {
-                let rt = runtime(workers, mode);
-                let drops = Drops::default();
-                let (hog, hogs) = (Flag::default(), Count::default());
-                for _ in 0..workers {
-                    let (until, hogs) = (hog.clone(), hogs.clone());
-                    // It has not started before all carriers are busy, but for spare ones.
-                    rt.spawn(move || {
-                        hogs.add();
-                        while !until.is_set() {
-                            std::hint::spin_loop();
-                        }
-                    });
-                }
-                wait_until(|| hogs.get() == workers);
-                for _ in 0..100 {
-                    let waits = drops.sleeps();
-                    rt.spawn(move || {
-                        let _waits = waits;
-                        weald::sleep(HOUR);
-                    });
-                }
-                let ends = thread::spawn(move || rt.shutdown(Duration::ZERO));
-                thread::sleep(20 * MS);
-                hog.set();
-                assert!(!ends.join().unwrap());
-                assert!(drops.all(100), "{} of 100", drops.ended.get());
-            });
-        }
-    }
-}
-
-#[test]
-fn what_a_refused_thread_owns_may_wait_and_the_spawner_does_not() {
-    for mode in MODES {
-        for workers in [1, 2] {
-            with_deadline(LIMIT, || {
-                let rt = runtime(workers, mode);
-                let drops = Drops::default();
-                let refused = Count::default();
-                let (counts, all) = (refused.clone(), drops.clone());
-                let spawner = rt.spawn(move || {
-                    loop {
-                        let waits = all.waits(|| weald::sleep(20 * MS));
-                        let outcome = weald::spawn(move || drop(waits)).join();
-                        if was_killed(&outcome) {
-                            break;
-                        }
-                    }
-                    let gate = Arc::new(weald::sync::Mutex::new(()));
-                    let held = gate.lock().unwrap();
-                    let locks = OnDrop({
-                        let gate = gate.clone();
-                        move || drop(gate.lock())
-                    });
-                    // Its destructor needs what the spawner has.
-                    let handle = weald::spawn(move || drop(locks));
-                    counts.add();
-                    drop(held);
-                    assert!(was_killed(&handle.join()));
-                    counts.add();
-                });
-                settle();
-                assert!(rt.shutdown(HOUR));
-                spawner.join().unwrap();
-                assert_eq!(refused.get(), 2);
-                assert_eq!(drops.began.get(), drops.ended.get());
-            });
-        }
-    }
-}
-
-#[test]
-fn the_closure_of_a_timer_that_is_not_to_fire_may_wait_when_it_is_dropped() {
-    each_mode(|rt| {
-        let drops = Drops::default();
-        let fired = Flag::default();
-        let asker = rt.spawn({
-            let (waits, fired) = (drops.sleeps(), fired.clone());
-            move || {
-                let guard = joins_a_sleeper();
-                weald::call_after_local(200 * MS, move || {
-                    drop((waits, guard));
-                    fired.set();
-                });
-            }
-        });
-        asker.join().unwrap();
-        wait_until(|| drops.all(1));
-        assert!(!fired.is_set());
-        assert_eq!(rt.run(|| 7), 7);
-    });
-}
-
-#[test]
-fn the_closure_of_a_timer_that_a_shutdown_leaves_may_wait_when_it_is_dropped() {
-    for mode in MODES {
-        for workers in [1, 2] {
-            with_deadline(LIMIT, || {
-                let rt = runtime(workers, mode);
-                let drops = Drops::default();
-                let runs = rt.run(|| {
-                    for delay in [MS, 30 * MS, HOUR] {
-                        let waits = drops.sleeps();
-                        weald::call_after(delay, move || {
-                            drop(waits);
-                        });
-                    }
-                    // One that waits while timers come due that must not fire.
-                    weald::spawn(|| weald::sleep(60 * MS))
-                });
-                assert!(rt.shutdown(HOUR));
-                runs.join().unwrap();
-                wait_until(|| drops.all(3));
-            });
-        }
-    }
-}
-
-// Values of `green_local!`.
-
-struct NotSend(ThreadId, Count, PhantomData<*const ()>);
-
-impl Drop for NotSend {
-    fn drop(&mut self) {
-        if thread::current().id() == self.0 {
-            self.1.add();
-        }
-    }
-}
-
-weald::green_local! {
-    static LEASE: std::cell::RefCell<Option<Waits>> = std::cell::RefCell::new(None);
-    static OF_ITS_THREAD: std::cell::RefCell<Option<NotSend>> = std::cell::RefCell::new(None);
-    static CHAIN: [Link; 1] = [Link(0)];
-    static NEXT_LINK: [Link; 1] = [Link(1)];
-    static LAST_LINK: [Link; 1] = [Link(2)];
-    static AGAIN: Again = Again;
-}
-
-fn not_send(count: &Count) -> NotSend {
-    NotSend(thread::current().id(), count.clone(), PhantomData)
-}
-
-/// Makes the next one when it is dropped.
-struct Link(u32);
-
-static LINKS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        weald::sleep(MS);
-        LINKS.lock().unwrap().push(self.0);
-        match self.0 {
-            0 => NEXT_LINK.with(|_| ()),
-            1 => LAST_LINK.with(|_| ()),
-            _ => {}
-        }
-    }
-}
-
-/// Makes itself anew when it is dropped.
-struct Again;
-
-static AGAINS: Mutex<u32> = Mutex::new(0);
-
-impl Drop for Again {
-    fn drop(&mut self) {
-        *AGAINS.lock().unwrap() += 1;
-        AGAIN.with(|_| ());
-    }
-}
-
-#[test]
-fn a_kill_does_not_cut_the_destructor_of_a_green_local_short() {
-    in_each_mode(|| {
-        let drops = Drops::default();
-        let lease = drops.sleeps();
-        let stored = Flag::default();
-        let tells = stored.clone();
-        let thread = weald::spawn(move || {
-            LEASE.with(|place| *place.borrow_mut() = Some(lease));
-            tells.set();
-            weald::park();
-        });
-        stored.wait();
-        thread.thread().kill();
-        assert!(was_killed(&thread.join()));
-        assert!(drops.all(1), "it has ended before `join` returns");
-    });
-}
-
-#[test]
-fn a_green_local_that_a_result_makes_is_dropped_by_its_own_thread() {
-    // With shared thread-locals std's thread is the carrier's, which may change.
-    for mode in MODES.into_iter().filter(|&mode| mode != Mode::Shared) {
-        with_deadline(LIMIT, || {
-            let rt = runtime(1, mode);
-            let count = Count::default();
-            let made = count.clone();
-            let thread = start_detached(&rt, move || {
-                OnDrop(move || {
-                    let value = not_send(&made);
-                    OF_ITS_THREAD.with(|place| *place.borrow_mut() = Some(value));
-                })
-            });
-            wait_until(|| count.get() == 1);
-            drop(thread);
-            assert_eq!(count.get(), 1);
-        });
-    }
-}
-
-#[test]
-fn a_green_local_of_an_os_thread_is_dropped_by_that_before_it_ends() {
-    with_deadline(LIMIT, || {
-        let count = Count::default();
-        let made = count.clone();
-        let thread = thread::spawn(move || {
-            let value = not_send(&made);
-            OF_ITS_THREAD.with(|place| *place.borrow_mut() = Some(value));
-            weald::current()
-        });
-        let kept = thread.join().unwrap();
-        assert_eq!(count.get(), 1);
-        drop(kept);
-        assert_eq!(count.get(), 1);
-    });
-}
-
-#[test]
-fn green_locals_that_destructors_make_are_dropped_in_turn() {
-    in_each_mode(|| {
-        let thread = weald::spawn(|| CHAIN.with(|_| ()));
-        thread.join().unwrap();
-        assert_eq!(*LINKS.lock().unwrap(), [0, 1, 2]);
-        LINKS.lock().unwrap().clear();
-    });
-}
-
-#[test]
-fn a_green_local_that_makes_itself_anew_comes_to_an_end() {
-    in_each_mode(|| {
-        *AGAINS.lock().unwrap() = 0;
-        let thread = weald::spawn(|| AGAIN.with(|_| ()));
-        thread.join().unwrap();
-        let made = *AGAINS.lock().unwrap();
-        assert!((1..10).contains(&made), "{made} times");
-    });
-}
-
-#[test]
-fn a_green_local_is_refused_where_its_os_thread_would_not_drop_it() {
-    thread_local! {
-        static LAST: std::cell::RefCell<Option<Box<dyn std::any::Any>>> =
-            const { std::cell::RefCell::new(None) };
-    }
-    with_deadline(LIMIT, || {
-        let refused = Flag::default();
-        let tells = refused.clone();
-        let thread = thread::spawn(move || {
-            // Registered before weald's own, so destroyed after that.
-            LAST.with_borrow_mut(|last| {
-                *last = Some(Box::new(OnDrop(move || {
-                    let with = crate::support::caught(|| LEASE.with(|_| ()));
-                    if with.is_err() {
-                        tells.set();
-                    }
-                })));
-            });
-            LEASE.with(|_| ());
-        });
-        thread.join().unwrap();
-        assert!(refused.is_set());
     });
 }
 

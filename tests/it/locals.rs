@@ -1,4 +1,5 @@
-//! `green_local!`: each green thread has its own, made at its first use, freed when it ends; on an OS thread a thread-local.
+//! `green_local!`: each green thread has its own value, made at its first use and freed when the thread ends. On an
+//! OS thread it is a thread-local.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Mutex;

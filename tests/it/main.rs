@@ -1,4 +1,4 @@
-//! The promises of the facade, a module each, through nothing but its public names.
+//! The promises of the facade, each in a module, tested through public names only.
 
 #![allow(
     unsafe_code,
@@ -21,9 +21,11 @@ mod attributes;
 mod blocking;
 mod call_after;
 mod channel_select;
+mod channel_select_races;
 mod channel_suite;
 mod dump;
 mod exceptions;
+mod exceptions_order;
 mod exceptions_wait;
 mod fairness;
 mod files;
@@ -36,6 +38,8 @@ mod group;
 mod hogs;
 mod join;
 mod lives;
+mod lives_locals;
+mod lives_unstarted;
 mod locals;
 mod net_adopt;
 mod net_connect;
@@ -50,16 +54,18 @@ mod net_select;
 mod net_server;
 mod net_servers;
 mod net_tcp;
+mod net_unix_waits;
 mod on_os_thread;
 mod os_threads;
+mod own_blocked;
 mod own_crates;
-// What it asks of the C library is glibc's alone, as the mode is that it tests.
+// It tests a mode that only glibc has, and asks only glibc's questions.
 #[cfg(target_env = "gnu")]
 mod own_libraries;
 mod own_locals;
 #[cfg(target_env = "gnu")]
 mod own_malloc;
-// What it asks of the C library is glibc's alone, as the mode is that it tests.
+// It tests a mode that only glibc has, and asks only glibc's questions.
 #[cfg(target_env = "gnu")]
 mod own_system;
 mod own_thread;
@@ -82,6 +88,8 @@ mod storms;
 mod sync_locks;
 mod sync_signals;
 mod timeout;
+#[cfg(feature = "tls")]
+mod tls_ends;
 #[cfg(feature = "tls")]
 mod tls_handshake;
 #[cfg(feature = "tls")]

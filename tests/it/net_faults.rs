@@ -1,4 +1,5 @@
-//! Bad peers, signals and descriptors that others close: a clear error at the right call, and nothing else is disturbed.
+//! Bad peers, signals, and descriptors that others close: each is a clear error at the right call, and disturbs
+//! nothing else.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
@@ -43,7 +44,7 @@ fn a_reset_in_the_middle_is_an_error_of_its_connection_alone() {
             (near, text, error.kind())
         });
         (&far).write_all(b"half of").unwrap();
-        // The half is taken before the reset, which throws away what was not.
+        // The first half is taken before the reset, which throws away what was not taken.
         settle();
         reset(far);
         let (near, text, kind) = reader.join().unwrap();
@@ -117,7 +118,7 @@ fn a_peer_that_writes_byte_by_byte_meets_the_readers_deadline() {
                 std::thread::sleep(MS);
             }
         });
-        // Each byte comes in time for a timeout of the socket; the whole does not.
+        // Each byte comes in time for a timeout of the socket, but the whole does not.
         near.set_read_timeout(Some(HOUR)).unwrap();
         let mut text = vec![0; 1 << 20];
         let outcome = weald::timeout(40 * MS, || {
@@ -150,12 +151,12 @@ fn a_descriptor_that_somebody_else_closes_disturbs_nobody() {
                 let error = weald::select(&[&near], &[], &[], Some(HOUR)).unwrap_err();
                 assert!(error.to_string().contains(&number.to_string()), "{error}");
 
-                // Its number is used again, by one that waits as well.
+                // Its number is used again, by a stream that waits as well.
                 let (next, mut other) = UnixStream::pair().unwrap();
                 assert_eq!(next.as_raw_fd(), number, "the lowest free number");
                 let waiting = weald::spawn(move || (&next).read_exact(&mut [0]).map(|()| next));
                 settle();
-                // The first one goes, without closing; the stranger's registration stays.
+                // The first stream goes without closing; the registration of the new one stays.
                 assert_eq!(near.into_raw_fd(), number);
                 settle();
                 other.write_all(b"x").unwrap();
@@ -172,7 +173,7 @@ extern "C" fn count(_: libc::c_int) {
     SIGNALS.fetch_add(1, SeqCst);
 }
 
-/// Sends a signal to every OS thread of this process but the calling one, over and over.
+/// Sends a signal to every OS thread of this process except the calling one, again and again.
 fn storm(over: &AtomicBool) {
     // SAFETY: the handler touches an atomic only; without SA_RESTART calls end with EINTR.
     unsafe {
@@ -197,7 +198,7 @@ fn storm(over: &AtomicBool) {
     }
 }
 
-/// A message to and fro over everything there is.
+/// Sends a message in both directions over every kind of connection.
 fn exchange(to: std::net::SocketAddr) -> io::Result<()> {
     let mut byte = [0];
     let mut stream = weald::connect_tcp(to)?;
@@ -287,7 +288,7 @@ fn ten_thousand_connections_leave_nothing_behind() {
                         reset(stream.into_std());
                     }
                 });
-                // The acceptor is left. It has accepted all: the last one was answered.
+                // Only the acceptor is left. It has accepted all connections: the last one was answered.
                 wait_until(|| rt.metrics().live == 1);
             };
             connect(501);

@@ -1,4 +1,5 @@
-//! `Fd` makes any descriptor green: what waits holds no worker, what cannot wait does not, and the open file's flags stay.
+//! `Fd` makes any descriptor green: a call that waits holds no worker, a descriptor that cannot wait does not, and
+//! the flags of the open file stay.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -134,7 +135,7 @@ fn exceptions_end_the_waits() {
             assert!(source_of::<Elapsed>(&error).is_some());
         });
         assert!(outcome.is_err());
-        // Time enough to fill the pipe, whatever the machine.
+        // This is time enough to fill the pipe on any machine.
         let outcome = weald::timeout(100 * MS, || {
             let error = (&writer).write_all(&vec![0; 1 << 20]).unwrap_err();
             assert!(source_of::<Elapsed>(&error).is_some());
@@ -213,7 +214,7 @@ fn several_may_stand_on_one_descriptor() {
             }
         });
         drop(one);
-        // The registration of the other stands.
+        // The registration of the other `Fd` stays.
         weald::scope(|s| {
             (&two).read_exact(&mut [0]).unwrap();
             let waiting = s.spawn(|| two.readable());

@@ -27,7 +27,7 @@ fn into_std_gives_a_blocking_stream_while_a_clone_stays_green() {
                 near.set_read_timeout(None).unwrap();
                 let mut plain: std::net::TcpStream = near.into_std();
                 assert!(!is_nonblocking(&plain));
-                // Green: while the clone waits, this green thread has the only worker.
+                // The stream is green: while the clone waits, this green thread has the only worker.
                 let reader = weald::spawn(move || {
                     let mut byte = [0];
                     clone.read_exact(&mut byte).unwrap();
@@ -37,7 +37,8 @@ fn into_std_gives_a_blocking_stream_while_a_clone_stays_green() {
                 far.write_all(b"g").unwrap();
                 let (byte, _clone) = reader.join().unwrap();
                 assert_eq!(byte, b'g');
-                // Blocking: an OS thread that reads waits for what comes later, and gets no WouldBlock.
+                // The stream is blocking: an OS thread that reads waits for what comes later, and gets no
+                // `WouldBlock`.
                 assert!(!is_nonblocking(&plain));
                 let os_thread = std::thread::spawn(move || {
                     let mut byte = [0];
@@ -224,7 +225,8 @@ fn a_descriptor_number_that_is_used_again_never_wakes_a_stranger() {
             );
             old_far.write_all(b"for the old one").unwrap();
             drop(old);
-            // Likely the same number; what was told of the old one must not end the new one's wait.
+            // The new socket probably has the same number. What was told of the old one must not end the new one's
+            // wait.
             let (mut new, mut new_far) = green_pair(v4());
             let reader = weald::spawn(move || {
                 let mut byte = [0];

@@ -1,4 +1,5 @@
-//! A socket call that `kill`, a limit or an exception interrupts has done nothing: rules 2, 3 and 6 of DESIGN 4.3 for sockets.
+//! A socket call that `kill`, a limit or an exception interrupts has done nothing: rules 2, 3 and 6 of DESIGN 4.3 for
+//! sockets.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::support::{
     mark_in, settle, source_of, std_pair, v4, wait_until, was_killed,
 };
 
-/// A green thread that makes the call and gives back what it returned; it says when it is about to.
+/// Starts a green thread that makes the call and returns its result. The thread says when it is about to.
 fn waiting<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let about_to_wait = Flag::default();
     let tells = about_to_wait.clone();
@@ -280,7 +281,7 @@ fn a_killed_reader_leaves_no_waiter_that_could_steal_the_wake_up() {
         let third = waiting(read(near));
         first.thread().kill();
         assert!(first.join().unwrap().is_err());
-        // One byte, one wake-up: it must go to one that still waits.
+        // There is one byte and one wake-up: it must go to a thread that still waits.
         far.write_all(b"1").unwrap();
         wait_until(|| second.is_finished() || third.is_finished());
         far.write_all(b"2").unwrap();
@@ -331,7 +332,8 @@ fn an_exception_that_races_the_wake_up_hands_it_on() {
                 victim.throw(Mark(5));
             });
             far.write_all(b"1").unwrap();
-            // Either the first got the byte before the exception, then the second still waits; or the second has it.
+            // If the first thread got the byte before the exception, the second one still waits. Otherwise the second
+            // one has it.
             let got_by_first = first.join().unwrap().is_ok();
             if got_by_first {
                 far.write_all(b"2").unwrap();
@@ -393,10 +395,11 @@ fn a_crowd_of_parked_readers_is_killed_at_once() {
                 r.thread().kill();
             }
             for reader in readers {
-                // Killed in its read the `unwrap` panics, killed before it started it never ran.
+                // If it was killed in its read, the `unwrap` panics. If it was killed before it started, it never
+                // ran.
                 assert!(reader.join().is_err());
             }
-            // Their ends are closed: every peer sees it.
+            // Their ends are closed, and every peer sees that.
             for mut far in fars {
                 assert_eq!(far.read(&mut [0]).unwrap(), 0);
             }

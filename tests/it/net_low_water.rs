@@ -1,5 +1,5 @@
-//! `SO_RCVLOWAT` of green streams: a read that waits takes as much as it asks for, as one of std's does. Each check is made of std's streams as
-//! well.
+//! `SO_RCVLOWAT` of green streams: a read that waits takes as much as it asks for, as a read of std's does. Each
+//! check runs on std's streams as well.
 
 use std::io::{ErrorKind, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -65,13 +65,13 @@ fn read(from: &mut impl Read, room: usize) -> Result<Vec<u8>, ErrorKind> {
 }
 
 fn check<S: Stream>(pair: impl Fn() -> (S, S)) {
-    // It waits for so many, and then takes all there is.
+    // It waits for that many bytes, and then takes all there are.
     let (mut near, mut far) = marked(&pair);
     weald::scope(|scope| {
         let reader = scope.spawn(|| read(&mut near, 64));
         settle();
         assert!(!reader.is_finished());
-        // Linux takes what is there first, and then waits for as much again.
+        // Linux takes the bytes that are there first, and then waits for as many again.
         far.write_all(b"defghijklm").unwrap();
         assert_eq!(reader.join().unwrap().unwrap(), b"abcdefghijklm");
     });
@@ -80,7 +80,7 @@ fn check<S: Stream>(pair: impl Fn() -> (S, S)) {
     far.write_all(b"x").unwrap();
     assert_eq!(read(&mut near, 64).unwrap(), b"x");
 
-    // No more than it has room for.
+    // It waits for no more than it has room for.
     let (mut near, _far) = marked(&pair);
     assert_eq!(read(&mut near, 3).unwrap(), b"abc");
 
@@ -116,7 +116,7 @@ fn check<S: Stream>(pair: impl Fn() -> (S, S)) {
     let late = read(&mut near, 64).unwrap_err();
     assert!(matches!(late, ErrorKind::TimedOut | ErrorKind::WouldBlock));
 
-    // It must not wait.
+    // The stream must not wait.
     let (mut near, _far) = marked(&pair);
     near.nonblocking();
     assert_eq!(read(&mut near, 64).unwrap(), b"abc");
@@ -132,12 +132,12 @@ fn check_green<S: Stream>(pair: impl Fn() -> (S, S)) {
     set_mark(&near, 1);
     assert_eq!(read(&mut near, 64).unwrap(), b"abc");
 
-    // Nor from who asks for less.
+    // A caller that asks for less does not lose bytes either.
     let (mut near, _far) = marked(&pair);
     assert!(weald::timeout(10 * MS, || read(&mut near, 64)).is_err());
     assert_eq!(read(&mut near, 3).unwrap(), b"abc");
 
-    // With a limit that does not pass it waits as well.
+    // It also waits with a limit that does not pass.
     let (mut near, mut far) = marked(&pair);
     near.limit(HOUR);
     weald::scope(|scope| {

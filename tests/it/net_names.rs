@@ -1,4 +1,5 @@
-//! Names: looked up where that blocks no worker, by another resolver if the program has one, and given up when told to.
+//! Names are looked up without blocking a worker, by another resolver if the program has set one, and are given up
+//! when told to.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -81,7 +82,7 @@ fn a_local_address_chooses_the_family() {
     });
 }
 
-/// An address of the program's own making, known once the flag is set.
+/// An address type of the program's own. Its address is known once the flag is set.
 struct Slow(SocketAddr, Flag);
 
 impl ToSocketAddrs for Slow {
@@ -102,7 +103,7 @@ fn an_address_that_takes_its_time_holds_no_worker() {
             let slow = weald::spawn(move || {
                 let known = Flag::default();
                 let sets = known.clone();
-                // Begins when this one blocks its OS thread, on another.
+                // This thread begins on another OS thread when the caller blocks its own.
                 let neighbour = weald::spawn(move || {
                     weald::sleep(MS);
                     sets.set();
@@ -117,7 +118,7 @@ fn an_address_that_takes_its_time_holds_no_worker() {
 
 #[test]
 fn a_resolver_of_the_programs_own_is_asked_by_every_call_and_can_be_given_up() {
-    /// `two.example` has an address where nobody listens and one where somebody does.
+    /// `two.example` has an address where nobody listens and one where a server listens.
     struct Own(SocketAddr, SocketAddr);
 
     impl Resolve for Own {

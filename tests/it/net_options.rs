@@ -10,7 +10,7 @@ use weald::net::{Fd, SocketBuilder};
 
 use crate::support::{Flag, MS, Mark, each_net, everywhere, in_each_mode, settle, source_of, v4};
 
-/// Whether it closes when the process becomes another program.
+/// Tells if the descriptor closes when the process becomes another program.
 fn closes_on_exec(fd: &OwnedFd) -> bool {
     // SAFETY: an open descriptor, of which a flag is read.
     let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
@@ -34,7 +34,7 @@ fn descriptors_go_over_a_connection_with_the_bytes_that_they_were_sent_with() {
             let read = far.recv_with_fds(&mut buffer, &mut fds).unwrap();
             got.extend_from_slice(&buffer[..read]);
             if fds.len() > fds_before {
-                // They come with their own bytes, perhaps behind earlier ones, and before later ones.
+                // The descriptors come with their own bytes, perhaps behind earlier bytes, and before later ones.
                 assert!(bytes_before <= 6 && got.len() == 10, "{bytes_before}");
             }
         }
@@ -200,7 +200,7 @@ fn times_that_the_kernel_counts_in_seconds_are_rounded_up() {
     everywhere(|| {
         let listener = weald::tcp_listener(v4()).unwrap();
         let address = listener.local_addr().unwrap();
-        // A connection that lingers for no time is reset when it closes.
+        // A connection that lingers for zero time is reset when it closes.
         let stream = SocketBuilder::new()
             .linger(5 * MS)
             .keep_alive(5 * MS)

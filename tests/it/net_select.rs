@@ -1,4 +1,5 @@
-//! `select` and `poll` over descriptors: level-triggered truth, everything that is ready, and nothing that outlives the call.
+//! `select` and `poll` over descriptors: they are level-triggered, return everything that is ready, and leave nothing
+//! behind.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -28,7 +29,7 @@ fn reads(fds: &[&dyn AsFd], timeout: Option<Duration>) -> Vec<usize> {
     selected.read
 }
 
-/// Does `later` in a green thread while this one waits.
+/// Runs `later` in a green thread while this thread waits.
 fn meanwhile(later: impl FnOnce() + Send + 'static) -> weald::JoinHandle<()> {
     weald::spawn(move || {
         settle();
@@ -118,7 +119,7 @@ fn out_of_band_data_is_exceptional() {
         let sender = meanwhile(move || {
             let urgent = socket2::SockRef::from(&far).send_out_of_band(b"!");
             assert_eq!(urgent.unwrap(), 1);
-            // Open until it was seen.
+            // It stays open until it was seen.
             weald::park();
         });
         let urgent = weald::select(&[], &[], &[&near], Some(HOUR)).unwrap();
@@ -167,7 +168,7 @@ fn ordinary_files_are_always_ready_and_disturb_nobody() {
         let (near, far) = UnixStream::pair().unwrap();
         let ready = weald::select(&[&far, &file], &[&file], &[], None).unwrap();
         assert_eq!(ready, selected(&[1], &[0], &[]));
-        // Waited for beside others, in a list where it never is: no out-of-band data.
+        // It waits beside others, in a list where it is never ready: there is no out-of-band data.
         let sender = meanwhile(move || (&near).write_all(b"x").unwrap());
         let ready = weald::select(&[&far], &[], &[&file], Some(HOUR)).unwrap();
         assert_eq!(ready, selected(&[0], &[], &[]));
@@ -182,7 +183,7 @@ fn descriptor_zero_is_one_like_any_other() {
         &[],
         || {
             let (reader, mut writer) = io::pipe().unwrap();
-            // SAFETY: standard input is nobody's in this process; the pipe takes its place.
+            // SAFETY: nothing in this process uses standard input; the pipe takes its place.
             let zero = unsafe {
                 assert_eq!(libc::dup2(reader.as_raw_fd(), 0), 0);
                 BorrowedFd::borrow_raw(0)
@@ -209,8 +210,8 @@ fn descriptor_zero_is_one_like_any_other() {
 #[test]
 fn a_descriptor_that_is_not_open_is_an_error_that_names_it() {
     everywhere(|| {
-        // Far above what is in use, so that no other test opens it.
-        // SAFETY: never used but to be told that it is not open.
+        // The number is far above those in use, so that no other test opens it.
+        // SAFETY: it is never used except to be told that it is not open.
         let closed = unsafe { BorrowedFd::borrow_raw(900_001) };
         let (_near, far) = UnixStream::pair().unwrap();
         for timeout in [Some(Duration::ZERO), None] {
@@ -239,7 +240,7 @@ fn many_may_wait_for_the_same_descriptors_and_beside_readers() {
                 assert_eq!(one.join().unwrap(), [0, 1]);
             }
         });
-        // What sockets remember of readiness is as it was: a read waits, and is woken.
+        // What sockets remember of readiness has not changed: a read waits, and is woken.
         let mut text = [0; 7];
         (&*far).read_exact(&mut text).unwrap();
         let writer = meanwhile(move || near.write_all(b"more").unwrap());
@@ -349,7 +350,7 @@ fn poll_has_the_shape_of_libcs() {
         );
         assert_eq!(fds[0].as_fd().as_raw_fd(), far.as_raw_fd());
         writer.join().unwrap();
-        // Nothing is asked: a hang-up is told all the same.
+        // The call asks for nothing, but a hang-up is still told.
         let mut fds = [PollFd::new(&far, 0)];
         assert_eq!(poll(&mut fds, Some(HOUR)).unwrap(), 1);
         assert_eq!(fds[0].revents() & PollFd::HUP, PollFd::HUP);
@@ -362,7 +363,7 @@ fn a_descriptor_that_is_closed_and_used_again_meets_no_remains() {
         for _ in 0..50 {
             let (near, far) = UnixStream::pair().unwrap();
             let kept = far.try_clone().unwrap();
-            // The clone keeps the open file: what a wait leaves behind would go on telling of it.
+            // The clone keeps the open file: if a wait left something behind, it would go on telling of the file.
             assert_eq!(reads(&[&far], Some(Duration::from_micros(100))), [0; 0]);
             let number = far.as_raw_fd();
             drop(far);
@@ -416,7 +417,7 @@ fn more_entries_than_the_process_may_have_descriptors_are_watched() {
             );
             weald::scope(|s| {
                 s.spawn(|| (&pairs[59].0).write_all(b"x").unwrap());
-                // The kernel looks at one entry after the other: what comes meanwhile is seen by some.
+                // The kernel looks at one entry after the other, so some entries see what comes meanwhile.
                 let some = weald::select(&often, &[], &often, Some(HOUR)).unwrap();
                 assert!(some.read.contains(&179), "{some:?}");
                 let all = weald::select(&often, &[], &often, Some(HOUR)).unwrap();

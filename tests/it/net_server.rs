@@ -1,4 +1,5 @@
-//! `tcp_server`: a connection's trouble is its own, and the server stops when it is told. Descriptor exhaustion has its own process.
+//! `tcp_server`: a fault of a connection stays with it, and the server stops when it is told to. Descriptor
+//! exhaustion has a process of its own.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;

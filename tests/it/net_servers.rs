@@ -1,4 +1,4 @@
-//! `unix_server` is `tcp_server` over another listener, and the handle tells how the server is.
+//! `unix_server` is `tcp_server` over another listener, and the handle tells the server's state.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -132,7 +132,7 @@ fn a_handler_that_has_not_begun_when_the_server_kills_never_begins() {
     });
 }
 
-/// Connects from a path that fills all the room for one, which the kernel allows: no zero ends it.
+/// Connects from a path that fills all the room for a path, without a zero at its end. The kernel allows that.
 #[cfg(target_os = "linux")]
 fn connect_from_longest_path(from: &std::path::Path, to: &std::path::Path) -> UnixStream {
     use std::os::fd::{FromRawFd as _, OwnedFd};

@@ -91,7 +91,7 @@ fn sixteen_acceptors_on_one_listener_all_live_and_share_the_connections() {
         let served = Count::default();
         weald::scope(|s| {
             for _ in 0..16 {
-                // Each takes one: all 16 end only if none is forgotten and none takes two.
+                // Each thread takes one: all 16 end only if none is forgotten and none takes two.
                 s.spawn(|| {
                     let (mut stream, from) = listener.accept().unwrap();
                     assert_eq!(stream.peer_addr().unwrap(), from);
@@ -207,7 +207,7 @@ fn shutdown_of_a_clone_wakes_who_waits_to_write() {
         let writer = weald::spawn(move || {
             let block = vec![0; 1 << 20];
             loop {
-                // The far end never reads: sooner or later this waits.
+                // The far end never reads, so this waits sooner or later.
                 tells.set();
                 if let Err(error) = near.write_all(&block) {
                     return error.kind();
@@ -258,7 +258,7 @@ fn a_passed_timeout_is_timed_out_and_not_early() {
             assert_eq!(near.peek(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
             assert!(start.elapsed() >= 2 * limit);
         }
-        // Each call has the whole time, and what comes in time is read.
+        // Each call has the whole time, and reads what comes in time.
         near.set_read_timeout(Some(HOUR)).unwrap();
         far.write_all(b"a").unwrap();
         near.read_exact(&mut [0]).unwrap();
@@ -295,7 +295,7 @@ fn what_is_there_is_read_however_short_the_timeout() {
         for _ in 0..100 {
             let empty = near.read(&mut [0]).unwrap_err();
             assert_eq!(empty.kind(), ErrorKind::TimedOut);
-            // The kernel has it, but its event has not come.
+            // The kernel has the byte, but its event has not come.
             far.write_all(b"x").unwrap();
             assert_eq!(near.read(&mut [0]).unwrap(), 1);
         }

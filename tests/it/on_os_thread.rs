@@ -1,4 +1,4 @@
-//! `on_os_thread`: its closure runs as the OS thread, and must not wait.
+//! `on_os_thread` runs its closure as the OS thread. The closure must not wait.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -46,7 +46,7 @@ fn it_sees_the_thread_locals_of_the_os_thread() {
             });
         }
     });
-    // Of a plain OS thread they are the same.
+    // On a plain OS thread the two are the same.
     assert_eq!(place_of_calls(), on_os_thread(place_of_calls));
 }
 
@@ -76,7 +76,7 @@ fn it_runs_as_the_os_thread() {
 
 type Call = Box<dyn Fn() + Send + Sync>;
 
-/// What waits, or may wait; each by a name.
+/// Calls that wait or may wait, each with its name.
 fn blocking_calls() -> Vec<(&'static str, Call)> {
     let (send, receive) = channel::bounded::<u32>(10);
     send.send(1).unwrap();
@@ -132,7 +132,7 @@ fn a_blocking_call_in_it_panics_with_a_sentence() {
             assert!(text.contains("must not wait"), "{name}: {text}");
             assert!(!std::thread::panicking());
         }
-        // And afterwards all is as before.
+        // Afterwards all is as before.
         weald::sleep(MS);
         weald::yield_now();
         weald::spawn(|| ()).join().unwrap();
@@ -166,7 +166,7 @@ fn a_panic_in_it_goes_on_in_the_caller() {
             assert!(!std::thread::panicking());
             assert!(!on_os_thread(std::thread::panicking));
         }
-        // Also in a destructor that runs because of another panic.
+        // This also holds in a destructor that runs because of another panic.
         let seen = Flag::default();
         let cleans_up = OnDrop(|| {
             let caught = caught(|| on_os_thread(|| panic!("six")));
@@ -300,7 +300,7 @@ fn one_that_takes_long_holds_up_nobody() {
             })
         };
         wait_until(|| begun.is_set());
-        // They run on whatever OS thread there is.
+        // These run on any OS thread there is.
         let others: Vec<_> = (0..10).map(|_| rt.spawn(weald::yield_now)).collect();
         for thread in others {
             thread.join().unwrap();

@@ -17,7 +17,7 @@ weald::green_local! {
     static LEAVES_A_MARK: Cell<Option<crate::support::Counted>> = Cell::new(None);
 }
 
-/// The check on a fresh OS thread that is nobody's.
+/// Runs the check on a fresh OS thread that weald does not know.
 fn on_an_os_thread(check: impl FnOnce() + Send) {
     with_deadline(LIMIT, || {
         assert!(!weald::is_green());
@@ -61,7 +61,7 @@ fn several_destructors_of_thread_locals_block_one_after_another() {
             THIRD_TO_END.with(|_| ());
             SECOND_TO_END.with(|_| ());
             FIRST_TO_END.with(|_| ());
-            // The thread's header is made after them, so it is gone before they are.
+            // The thread's header is made after these values, so it is gone before they are.
             weald::current();
         });
         ends.join().unwrap();

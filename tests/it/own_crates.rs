@@ -1,12 +1,15 @@
-//! With `ThreadLocals::Own` what other crates keep per thread (guards, contexts, owners of locks) is as on a thread.
+//! With `ThreadLocals::Own` the data that other crates keep per thread (guards, contexts, owners of locks) are as on
+//! a thread.
 //!
-//! The same bodies go wrong where green threads share the thread-locals of OS threads, so each check is known to be able to fail.
+//! The same bodies go wrong if green threads share the thread-locals of OS threads, so each check is known to be able
+//! to fail.
 
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -18,19 +21,20 @@ use weald::{Runtime, ThreadLocals};
 
 use crate::support::{Flag, LIMIT, in_child, os_thread, own_runtime, with_deadline};
 
-/// Green threads that run a body at a time; they share one OS thread or two.
-const CROWD: usize = 6;
-/// How often each of them gives way with its hands full.
-const ROUNDS: usize = 6;
+/// How many green threads run a body at a time. They share one OS thread or two.
+pub(super) const CROWD: usize = 6;
+/// How often each of them gives way while it holds something.
+pub(super) const ROUNDS: usize = 6;
 
-/// The others run meanwhile; in the modes that let green threads migrate the caller goes on upon another OS thread.
+/// Lets the others run. In the modes that let green threads migrate, the caller continues on another OS thread.
 fn go_elsewhere() {
     weald::yield_now();
     let here = os_thread();
     let mut tries = 0;
-    // Where all are pinned it gives up.
+    // If all are pinned, it gives up.
     while os_thread() == here && tries < 20 {
-        // The OS thread is kept until the caller runs on another: an idle worker's, or a spare one that takes this seat over.
+        // A thread keeps this OS thread until the caller runs on another one: an idle worker's, or a spare one that
+        // takes this seat over.
         let moved = Flag::default();
         let keeps = moved.clone();
         drop(weald::spawn(move || {
@@ -44,7 +48,7 @@ fn go_elsewhere() {
     }
 }
 
-/// How many of a crowd did not find things as on a thread of their own, or panicked.
+/// Returns how many threads of a crowd panicked, or did not find things as on a thread of their own.
 fn anomalies(rt: &Runtime, body: fn(usize) -> bool) -> usize {
     let threads: Vec<_> = (0..CROWD)
         .map(|number| rt.spawn(move || body(number)))
@@ -55,7 +59,7 @@ fn anomalies(rt: &Runtime, body: fn(usize) -> bool) -> usize {
         .count()
 }
 
-/// Right in `Own`, wrong where thread-locals are shared.
+/// Checks that the body works in `Own`, and goes wrong with shared thread-locals.
 fn check(test: &str, body: fn(usize) -> bool) {
     let test = format!("own_crates::{test}");
     let child = in_child(&test, &[], || {
@@ -63,7 +67,7 @@ fn check(test: &str, body: fn(usize) -> bool) {
         let rt = unsafe { Runtime::builder().workers(1).share_thread_locals() };
         println!("anomalies: {}", anomalies(&rt.build().unwrap(), body));
     });
-    // It may die of it.
+    // The process may die of it.
     let died = !child.success && !child.stderr.contains("HANGS");
     let told = child.stdout.contains("anomalies: ") && !child.stdout.contains("anomalies: 0\n");
     assert!(
@@ -178,7 +182,7 @@ fn a_span_of_tracing_is_entered_by_its_green_thread_alone() {
     check(
         "a_span_of_tracing_is_entered_by_its_green_thread_alone",
         |_| {
-            // One registry for all, as a program has it; it keeps the spans that are entered per thread.
+            // There is one registry for all threads, as in a program. It keeps the entered spans per thread.
             let _default = tracing::dispatcher::set_default(&REGISTRY);
             let outer = tracing::info_span!("outer");
             let inner = tracing::info_span!("inner");
@@ -207,7 +211,7 @@ fn scoped_thread_locals_are_left_by_who_entered_them() {
     check(
         "scoped_thread_locals_are_left_by_who_entered_them",
         |number| {
-            // What dangles with shared thread-locals is not let go.
+            // A value that dangles with shared thread-locals is never freed.
             let number: &'static usize = Box::leak(Box::new(number));
             let is_mine = || NUMBER.is_set() && NUMBER.with(|now| now == number);
             let mut right = !NUMBER.is_set();
@@ -223,12 +227,12 @@ fn scoped_thread_locals_are_left_by_who_entered_them() {
     );
 }
 
-/// How many are in the critical section.
+/// How many threads are in the critical section.
 #[derive(Default)]
 struct Inside(AtomicUsize);
 
 impl Inside {
-    /// Gives way inside, and says whether the caller was alone there.
+    /// Gives way inside, and returns if the caller was alone there.
     fn visit(&self) -> bool {
         let alone = self.0.fetch_add(1, SeqCst) == 0;
         go_elsewhere();
@@ -253,7 +257,7 @@ fn a_reentrant_lock_of_parking_lot_is_one_green_threads() {
 fn the_lock_of_stdout_is_one_green_threads() {
     static INSIDE: Inside = Inside(AtomicUsize::new(0));
     check("the_lock_of_stdout_is_one_green_threads", |_| {
-        // Elsewhere somebody may hold it who has not to do with this.
+        // In the other modes a thread that has nothing to do with this test may hold it.
         let _lock = std::io::stdout().lock();
         INSIDE.visit()
     });
@@ -268,7 +272,7 @@ fn errno_is_kept_over_migrations() {
         (0..ROUNDS).all(|_| {
             set();
             go_elsewhere();
-            // The calls in between may set it, but not to what is another's.
+            // The calls in between may set it, but not to a value of another thread.
             let now = std::io::Error::last_os_error().raw_os_error().unwrap();
             now == mine || now < 1000
         })
@@ -290,7 +294,8 @@ fn the_standard_librarys_thread_is_kept_over_migrations() {
                 go_elsewhere();
                 right &= thread::current().id() == own;
             }
-            // A token of std's own, which its thread alone can take; with shared ones this would wait for ever.
+            // The token is std's own, and only its thread can take it. With shared thread-locals this would wait for
+            // ever.
             if right {
                 thread::current().unpark();
                 go_elsewhere();
@@ -301,7 +306,7 @@ fn the_standard_librarys_thread_is_kept_over_migrations() {
     );
 }
 
-/// Says in its drop, while others run, whether its thread is still the one that panics.
+/// In its drop, while others run, it tells if its thread is still the one that panics.
 struct Unwinds<'a>(&'a Cell<bool>);
 
 impl Drop for Unwinds<'_> {
@@ -312,7 +317,7 @@ impl Drop for Unwinds<'_> {
     }
 }
 
-/// Odd ones unwind and wait meanwhile; the others must not be told of it.
+/// Odd threads unwind and wait meanwhile; the others must not notice.
 fn panics_apart(number: usize) -> bool {
     if number.is_multiple_of(2) {
         return (0..200).all(|_| {
@@ -330,7 +335,7 @@ fn panics_apart(number: usize) -> bool {
     })
 }
 
-/// In `Pinned` too: a thread takes its panics off the OS thread that it leaves.
+/// This holds in `Pinned` too: a thread takes its panics off the OS thread that it leaves.
 #[test]
 fn an_unwinding_that_waits_is_seen_by_nobody_else() {
     let test = "own_crates::an_unwinding_that_waits_is_seen_by_nobody_else";
@@ -342,121 +347,6 @@ fn an_unwinding_that_waits_is_seen_by_nobody_else() {
     assert!(child.success, "{child:?}");
     assert!(child.stdout.contains("anomalies: 0\n"), "{child:?}");
     check_own(panics_apart);
-}
-
-/// Right with spare OS threads; with a single one somebody waits in vain.
-fn check_brought_through(test: &str, body: fn(usize, Duration) -> bool) {
-    let test = format!("own_crates::{test}");
-    let crowd = |rt: &Runtime, patience| {
-        let threads: Vec<_> = (0..CROWD)
-            .map(|number| rt.spawn(move || body(number, patience)))
-            .collect();
-        let outcomes = threads.into_iter().map(weald::JoinHandle::join);
-        outcomes
-            .filter(|outcome| !matches!(outcome, Ok(true)))
-            .count()
-    };
-    let child = in_child(&test, &[], || {
-        let builder = Runtime::builder().workers(1).spare_threads(1);
-        let rt = builder.build().unwrap();
-        let alone = crowd(&rt, Duration::from_millis(50));
-        println!("anomalies: {alone}");
-    });
-    assert!(child.success, "{child:?}");
-    assert!(!child.stdout.contains("anomalies: 0\n"), "{child:?}");
-    for workers in [1, 2] {
-        with_deadline(LIMIT, || {
-            if let Some(rt) = own_runtime(workers) {
-                let wrong = crowd(&rt, Duration::from_secs(LIMIT));
-                assert_eq!(wrong, 0, "with {workers} workers");
-            }
-        });
-    }
-}
-
-#[test]
-fn who_blocks_in_a_lock_of_parking_lot_is_brought_through() {
-    static MUTEX: parking_lot::Mutex<u64> = parking_lot::const_mutex(0);
-    static RWLOCK: parking_lot::RwLock<u64> = parking_lot::const_rwlock(0);
-    static CHANGED: parking_lot::Condvar = parking_lot::Condvar::new();
-    check_brought_through(
-        "who_blocks_in_a_lock_of_parking_lot_is_brought_through",
-        |number, patience| {
-            for _ in 0..ROUNDS {
-                let Some(mut count) = MUTEX.try_lock_for(patience) else {
-                    return false;
-                };
-                weald::yield_now();
-                *count += 1;
-                drop(count);
-                if number % 2 == 0 {
-                    let Some(mut count) = RWLOCK.try_write_for(patience) else {
-                        return false;
-                    };
-                    weald::yield_now();
-                    *count += 1;
-                } else {
-                    let Some(count) = RWLOCK.try_read_for(patience) else {
-                        return false;
-                    };
-                    let before = *count;
-                    weald::yield_now();
-                    if *count != before {
-                        return false;
-                    }
-                }
-            }
-            // All wait until each has come here.
-            let mut count = MUTEX.lock();
-            *count += 1000;
-            CHANGED.notify_all();
-            let mut waited = false;
-            while !waited && !(*count / 1000).is_multiple_of(CROWD as u64) {
-                waited = CHANGED.wait_for(&mut count, patience).timed_out();
-            }
-            !waited
-        },
-    );
-}
-
-#[test]
-fn who_blocks_in_a_channel_of_std_is_brought_through() {
-    type Ends = (mpsc::SyncSender<usize>, Option<mpsc::Receiver<usize>>);
-    static RING: Mutex<Vec<Ends>> = Mutex::new(Vec::new());
-    // Rendezvous in a ring: each hands to the next, so that nobody gets on unless all run.
-    fn ends(number: usize) -> (mpsc::SyncSender<usize>, mpsc::Receiver<usize>) {
-        let mut ring = RING.lock().unwrap_or_else(PoisonError::into_inner);
-        while ring.len() < CROWD {
-            let (send, receive) = mpsc::sync_channel(0);
-            ring.push((send, Some(receive)));
-        }
-        let receive = ring[number].1.take().unwrap();
-        let send = ring[(number + 1) % CROWD].0.clone();
-        if ring.iter().all(|(_, receive)| receive.is_none()) {
-            ring.clear();
-        }
-        (send, receive)
-    }
-    check_brought_through(
-        "who_blocks_in_a_channel_of_std_is_brought_through",
-        |number, patience| {
-            let (send, receive) = ends(number);
-            for round in 0..ROUNDS {
-                let before = (number + CROWD - 1) % CROWD * 100 + round;
-                if number != 0 && receive.recv_timeout(patience) != Ok(before) {
-                    return false;
-                }
-                weald::yield_now();
-                if send.send(number * 100 + round).is_err() {
-                    return false;
-                }
-                if number == 0 && receive.recv_timeout(patience) != Ok(before) {
-                    return false;
-                }
-            }
-            true
-        },
-    );
 }
 
 /// A future of tokio's is driven by weald's `block_on` with tokio's context, one thread after the other.
@@ -483,7 +373,7 @@ fn block_on_with_tokios_context_polls_in_it_each_time() {
 
 #[test]
 fn the_alternate_signal_stack_of_a_green_threads_os_thread_has_room_for_wasmtimes_handler() {
-    // Else wasmtime sets one of its own for the green thread's life, on an OS thread that goes on with it.
+    // Otherwise wasmtime sets one of its own for the green thread's life, on an OS thread that lives longer.
     let Some(rt) = own_runtime(1) else { return };
     let told = rt.run(|| {
         // SAFETY: the call only fills the place in.

@@ -10,7 +10,7 @@ use weald::Runtime;
 
 use crate::support::{in_child, on_two_workers as check, own_runtime};
 
-/// A library as `Library::open` has it, with so many bytes of thread-locals more.
+/// A library for `Library::open`, with additional bytes of thread-locals.
 fn compiled(name: &str, first: i32, initial_exec: bool, more: usize) -> PathBuf {
     let model = if initial_exec {
         "initial-exec"
@@ -43,8 +43,8 @@ struct Library(*mut libc::c_void);
 type Next = extern "C" fn() -> i32;
 
 impl Library {
-    /// Compiles and opens a library with a thread-local whose first value is `first`, of the usual model or
-    /// of the model initial-exec, whose place is in each thread's block.
+    /// Compiles and opens a library with a thread-local whose first value is `first`. It is of the usual model, or of
+    /// the model initial-exec, whose place is in each thread's block.
     fn open(name: &str, first: i32, initial_exec: bool) -> Self {
         let file = compiled(name, first, initial_exec, 0);
         let library = Self::open_file(&file);
@@ -59,7 +59,7 @@ impl Library {
         (!handle.is_null()).then_some(Self(handle))
     }
 
-    /// Its function that counts the thread-local up.
+    /// Returns the function of the library that counts the thread-local up.
     fn next(&self) -> Next {
         // SAFETY: the library has a function of this type.
         unsafe {
@@ -69,15 +69,16 @@ impl Library {
         }
     }
 
-    /// Nobody calls its functions any more.
+    /// Closes the library. Nobody calls its functions any more.
     fn close(self) {
         // SAFETY: the handle is open.
         assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
     }
 }
 
-/// The first value of a library's thread-local in a thread that has started before the library came. Where it is in each thread's
-/// block, nobody has written it there. On AArch64 the loader puts those of the usual model there too, while it has room.
+/// Returns the first value of a library's thread-local in a thread that has started before the library came. If the
+/// thread-local is in each thread's block, nobody has written it there. On AArch64 the loader also puts thread-locals
+/// of the usual model there, while it has room.
 const fn in_an_old_thread(first: i32) -> i32 {
     if cfg!(target_arch = "aarch64") {
         0
@@ -103,7 +104,7 @@ fn thread_locals_of_a_library_that_is_loaded_later_are_the_green_threads_own_too
         send.send(next).unwrap();
         let first = in_an_old_thread(41);
         assert_eq!(early.join().unwrap(), (first + 1, first + 2));
-        // On blocks that are new, and on blocks that were used, by now also by the library.
+        // The blocks are new ones, and ones that were used, by now also by the library.
         for _ in 0..5 {
             let threads: Vec<_> = (0..40)
                 .map(|_| {
@@ -121,7 +122,7 @@ fn thread_locals_of_a_library_that_is_loaded_later_are_the_green_threads_own_too
     });
 }
 
-/// Green threads that start now find what a thread finds first, on blocks that are new and on used ones.
+/// Checks what green threads that start now find first, on new blocks and on used ones.
 fn check_new_in_all(rt: &Runtime, next: Next, first: i32) {
     for _ in 0..3 {
         let thread = |_| {
@@ -167,11 +168,11 @@ fn libraries_that_come_and_go_leave_nothing_to_the_next_ones() {
 fn libraries_opened_and_used_before_the_first_runtime_do_not_refuse_it() {
     let test = "own_libraries::libraries_opened_and_used_before_the_first_runtime_do_not_refuse_it";
     let child = in_child(test, &[], || {
-        // What the thread has used that starts the runtime.
+        // The thread that starts the runtime has used this library.
         let usual = Library::open("usual", 41, false);
         assert_eq!(usual.next()(), 42);
         let unused = Library::open("unused", 51, false);
-        // Their thread-locals are in each thread's block; this thread knows nothing of some of them.
+        // Their thread-locals are in each thread's block. This thread has not used some of them.
         std::thread::spawn(|| {
             let gone = Library::open("gone", 61, true);
             assert_eq!(gone.next()(), 62);
@@ -224,7 +225,7 @@ fn green_threads_open_use_and_close_libraries_as_they_like() {
                         assert_eq!(next(), first + 1);
                         weald::yield_now();
                         assert_eq!(next(), first + 2);
-                        // Others come to use it after this thread, on the blocks of the last ones.
+                        // Other threads use it after this thread, on the blocks of earlier ones.
                         let other = weald::spawn(move || (next(), weald::yield_now(), next()));
                         assert_eq!(other.join().unwrap(), (first + 1, (), first + 2));
                         library.close();
@@ -244,7 +245,7 @@ fn green_threads_open_use_and_close_libraries_as_they_like() {
     assert!(child.success, "{child:?}");
 }
 
-/// In each thread's block the loader has only so much room left.
+/// How much room the loader has left in each thread's block.
 #[test]
 fn a_library_whose_thread_locals_find_no_room_changes_nothing() {
     let test = "own_libraries::a_library_whose_thread_locals_find_no_room_changes_nothing";
@@ -284,7 +285,7 @@ fn a_parked_thread_uses_libraries_that_came_while_it_waited() {
                 let twice = |next: &Next| (next(), weald::yield_now(), next());
                 all.iter().map(twice).collect::<Vec<_>>()
             });
-            // Of those in the block, only zeros are there for a thread that has started before.
+            // A thread that has started before finds only zeros in the thread-locals that are in the block.
             let (usual, in_block) = (
                 Library::open("came", 41, false),
                 Library::open("came-in-block", 0, true),
@@ -303,7 +304,7 @@ fn a_parked_thread_uses_libraries_that_came_while_it_waited() {
     assert!(child.success, "{child:?}");
 }
 
-/// Else a start costs a walk over the loader's list, under its one lock.
+/// Without this, a start costs a walk over the loader's list, under its only lock.
 #[test]
 fn a_start_asks_the_loader_nothing_after_a_library_was_opened() {
     unsafe extern "C" fn hold(

@@ -1,4 +1,4 @@
-//! With `ThreadLocals::Own` a green thread is a thread to whoever asks: thread-locals, errno, ids.
+//! With `ThreadLocals::Own` a green thread looks like a thread to all code: thread-locals, errno, ids.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use weald::{Runtime, ThreadLocals};
 
 use crate::support::{LIMIT, own_runtime, with_deadline};
 
-/// The check on 1 and on 2 workers, where the mode is to be had.
+/// Runs the check on 1 and on 2 workers, if the mode is available.
 fn check(check: impl Fn(&Runtime) + Sync) {
     for workers in [1, 2] {
         with_deadline(LIMIT, || {
@@ -128,7 +128,7 @@ fn a_limit_that_the_destructor_of_a_thread_local_sets_is_kept() {
     impl Drop for Waits {
         fn drop(&mut self) {
             let limit = std::time::Duration::from_millis(1);
-            // Of the thread's end nothing more is raised, nor of what is pending.
+            // Nothing is raised at the thread's end any more, neither new exceptions nor pending ones.
             weald::current().throw("in its destructors");
             weald::exc_after(std::time::Duration::ZERO, "in its destructors");
             let outer = weald::timeout(60_000 * limit, || {
@@ -229,7 +229,7 @@ fn a_lock_of_stdout_may_be_held_over_a_blocking_call() {
             drop(lock);
         });
         let other = rt.spawn(|| {
-            // It is another thread's lock: this would succeed if both were the same thread.
+            // The lock belongs to another thread: this would succeed if both were the same thread.
             weald::blocking(|| drop(std::io::stdout().lock()));
         });
         first.join().unwrap();

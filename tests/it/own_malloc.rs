@@ -6,7 +6,7 @@ use weald::Runtime;
 
 use crate::support::{on_two_workers as check, os_thread, own_runtime};
 
-/// Has the C library's allocator give so many bytes and take them back; where they were.
+/// Lets the C library's allocator give and take back memory of this size. Returns its address.
 #[inline(never)]
 fn get_and_free(bytes: usize) -> usize {
     let malloc = std::hint::black_box(libc::malloc as unsafe extern "C" fn(usize) -> _);
@@ -31,8 +31,8 @@ fn what_one_thread_frees_the_next_one_on_its_os_thread_gets() {
         first.thread().unpark();
         (first.join().unwrap(), second)
     });
-    // In between the worker may have gone to another OS thread, or have taken memory of that size itself, but
-    // not each time. With a cache of its own the second thread never gets what the first one has freed.
+    // In between the worker may have gone to another OS thread, or may have taken memory of that size itself, but not
+    // each time. With a cache of its own the second thread would never get the memory that the first one has freed.
     assert!(pairs.any(|(first, second)| first == second));
 }
 
@@ -47,7 +47,7 @@ fn check_crowd(rt: &Runtime) {
                 let size = |m: usize| 10 + (n * 31 + round * 17 + m * 97) % 3000;
                 let all = (0..20).map(|m| vec![mark(n); size(m)]).collect();
                 if round % 5 == 0 {
-                    // The OS thread stays, and others come to run the rest.
+                    // The OS thread stays in the call, and others come to run the rest.
                     weald::blocking(|| std::thread::sleep(Duration::from_micros(200)));
                 } else {
                     weald::yield_now();
@@ -82,7 +82,7 @@ fn check_crowd(rt: &Runtime) {
 #[test]
 fn memory_of_threads_is_whole_while_os_threads_come_and_go() {
     for _ in 0..10 {
-        // Blocks of the last runtime's threads are used again, whose OS threads have ended.
+        // The blocks of the last runtime's threads, whose OS threads have ended, are used again.
         check(check_crowd);
     }
 }

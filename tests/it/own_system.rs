@@ -1,4 +1,5 @@
-//! With `ThreadLocals::Own`: what the C library and the kernel make of green threads. `docs/thread-locals.md` has the list.
+//! With `ThreadLocals::Own`: how the C library and the kernel treat green threads. `docs/thread-locals.md` has the
+//! list.
 
 use std::cell::Cell;
 use std::process::Command;
@@ -12,7 +13,7 @@ use crate::support::{
     Flag, LIMIT, in_child, on_two_workers as check, own_runtime, spin, with_deadline,
 };
 
-/// Threads that mostly run, on either worker, until the flag is set.
+/// Threads that run most of the time, on either worker, until the flag is set.
 fn busy(rt: &Runtime, stop: &Flag) -> Vec<weald::JoinHandle<()>> {
     let thread = |_| {
         let stop = stop.clone();
@@ -27,7 +28,7 @@ fn busy(rt: &Runtime, stop: &Flag) -> Vec<weald::JoinHandle<()>> {
 }
 
 fn set_own_group() {
-    // SAFETY: sets what is set already.
+    // SAFETY: the call sets the value that is set already.
     assert_eq!(unsafe { libc::setgid(libc::getgid()) }, 0);
 }
 
@@ -152,7 +153,7 @@ fn a_mutex_with_priority_inheritance_works_while_nobody_waits_for_it() {
     });
 }
 
-/// Else the C library's locks take it for granted that nobody else is there, and are no locks.
+/// Without this, the C library's locks rely on being alone in the process, and do not lock.
 #[test]
 fn a_green_threads_control_block_says_that_there_are_several_threads() {
     fn several() -> u32 {
@@ -183,8 +184,8 @@ fn resident_bytes() -> usize {
     pages * 4096
 }
 
-/// Whatever the scheduler does while a green thread's thread-locals are the running ones must not be
-/// remembered there by a library: the thread may have ended, and its successors are many.
+/// While a green thread's thread-locals are the current ones, the scheduler runs code of libraries. They must not
+/// remember anything there: the thread may end, and many others use its block after it.
 #[test]
 fn green_threads_that_come_and_go_leave_nothing_behind() {
     let test = "own_system::green_threads_that_come_and_go_leave_nothing_behind";
@@ -211,7 +212,7 @@ fn green_threads_that_come_and_go_leave_nothing_behind() {
     assert!(child.success, "{child:?}");
 }
 
-/// The first words of `struct __res_state` of `resolv.h`.
+/// The first words of `struct __res_state` in `resolv.h`.
 #[repr(C)]
 struct Resolver {
     _seconds_and_tries: [i32; 2],
@@ -237,7 +238,7 @@ fn kept() -> String {
         pthread_setcancelstate(0, &raw mut state);
         pthread_setcanceltype(0, &raw mut kind);
         let locale = libc::uselocale(std::ptr::null_mut()) as usize;
-        // The other words of a new OS thread may be those of the last one on its stack.
+        // The other words of a new OS thread may be those of the last thread on its stack.
         let options = (*__res_state()).options;
         let error = dlerror().is_null();
         let h_errno = *__h_errno_location();
@@ -247,7 +248,7 @@ fn kept() -> String {
     }
 }
 
-/// Changes all that `kept` looks at, and what else there is.
+/// Changes all that `kept` looks at, and more.
 fn change(locale: usize) {
     // SAFETY: all of it is the running thread's own, and the locale is freed after its end.
     unsafe {
@@ -276,7 +277,7 @@ fn what_the_c_library_keeps_per_thread_does_not_pass_to_the_next_green_thread() 
                 return;
             };
             let new = || {
-                // What has run before on a new OS thread may have set it.
+                // Code that ran before on a new OS thread may have set it.
                 // SAFETY: the running thread's own.
                 unsafe { *libc::__errno_location() = 0 };
                 kept()
@@ -324,7 +325,7 @@ fn what_the_c_library_allocates_per_thread_is_freed() {
         let before = resident_bytes();
         rounds(20_000);
         let more = resident_bytes().saturating_sub(before);
-        // An error of `dlerror`'s and two messages for each would be more than 200 bytes.
+        // If each left an error of `dlerror` and two messages, that would be more than 200 bytes.
         assert!(more < 1 << 20, "{more} bytes for 20,000 green threads");
     });
     assert!(child.success, "{child:?}");
@@ -366,7 +367,7 @@ fn a_green_thread_that_ends_with_a_robust_mutex_tells_the_next_owner() {
                 go_on.set();
                 holds.join().unwrap();
                 assert_eq!(waits.join().unwrap(), libc::EOWNERDEAD);
-                // The next one on that block begins without.
+                // The next thread on that block begins without it.
                 rt.run(|| {
                     assert_eq!(libc::pthread_mutex_lock(mutex()), 0);
                     assert_eq!(libc::pthread_mutex_unlock(mutex()), 0);
@@ -377,7 +378,7 @@ fn a_green_thread_that_ends_with_a_robust_mutex_tells_the_next_owner() {
     });
 }
 
-/// From now on these calls fail so, in this process.
+/// Makes these calls fail with this error from now on, in this process.
 #[cfg(target_arch = "x86_64")]
 fn refuse(calls: &[libc::c_long], error: i32) -> bool {
     let statement = |code: u32, k: u32| libc::sock_filter {

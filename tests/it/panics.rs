@@ -1,4 +1,4 @@
-//! A panic ends its green thread and nothing else; the payload is for who joins. The message is checked in `tests/messages.rs`.
+//! A panic ends its green thread and nothing else; `join` gets the payload. `tests/messages.rs` checks the message.
 
 use std::panic::{panic_any, resume_unwind};
 
@@ -124,7 +124,7 @@ fn panics_of_neighbours_that_wait_while_they_unwind_do_not_mix() {
     });
 }
 
-/// A green thread that unwinds and waits in a destructor until `go`. It says so by `waits`.
+/// Starts a green thread that unwinds and waits in a destructor until `go`. It says so by `waits`.
 fn unwinder(waits: &Flag, go: &Flag, payload: u32) -> weald::JoinHandle<()> {
     let (waits, go) = (waits.clone(), go.clone());
     weald::spawn(move || {
@@ -134,7 +134,7 @@ fn unwinder(waits: &Flag, go: &Flag, payload: u32) -> weald::JoinHandle<()> {
             go.wait();
             assert!(std::thread::panicking());
         });
-        // No hook is called: what holds must hold without one.
+        // This calls no hook, and the rules must hold without one.
         resume_unwind(Box::new(payload));
     })
 }

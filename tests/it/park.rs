@@ -155,7 +155,7 @@ fn unpark_does_not_cut_a_sleep_short() {
 #[test]
 fn park_never_returns_without_an_unpark() {
     in_each_mode(|| {
-        // Strict alternation: a park that returned unasked would see its turn not yet come.
+        // The two alternate strictly: if a park returned without an unpark, it would not be its turn yet.
         const ROUNDS: usize = 20_000;
         let turn = Arc::new(AtomicUsize::new(0));
         let seats: Arc<[OnceLock<GreenThread>; 2]> = Arc::default();
@@ -215,7 +215,7 @@ fn a_yielding_crowd_never_unparks_a_parked_one() {
 #[test]
 fn no_wake_up_is_lost_however_many_unpark() {
     each_mode(|rt| {
-        // The counter goes up before each unpark; who parks only while there is nothing new loses nothing.
+        // The counter goes up before each unpark. A thread that parks only while there is nothing new loses nothing.
         const EACH: usize = 5000;
         let posted = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&posted);
@@ -269,7 +269,8 @@ fn an_unpark_that_races_the_limit_is_a_token_or_a_wake_up_and_never_neither() {
             });
             weald::park_timeout(Duration::from_micros(round % 60));
             racer.join().unwrap();
-            // The unpark has come: it ended the park, or it is the token now. A second one tells which is harmless.
+            // The unpark has come: it ended the park, or it is the token now. A second one tells which, and does no
+            // harm.
             weald::current().unpark();
             weald::park();
             rounds.add();

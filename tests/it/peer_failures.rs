@@ -1,7 +1,7 @@
-//! The failures of `may` (notes/may 2.1) that weald must not have, by their names there.
+//! The faults of `may` (notes/may 2.1) that weald must not have, under the names they have there.
 //!
-//! P4 and P6 are about `select!`, which a later part brings. P8 is a latency and is measured in `tests/latency.rs`; that a push wakes
-//! an idle worker at all is in `steal`. P12 ends its process: `tests/stack_overflow.rs`.
+//! P4 and P6 are about `select!` and are tested with it. P8 is a latency and is measured in `tests/latency.rs`;
+//! `steal` checks that a push wakes an idle worker at all. P12 ends its process: `tests/stack_overflow.rs`.
 
 use std::cell::Cell;
 use std::io::{Read as _, Write as _};
@@ -71,7 +71,7 @@ fn p2_no_handle_crosses_threads_with_a_value_that_may_not() {
 
 #[test]
 fn p3_a_sleeper_that_computes_after_it_woke_does_not_delay_the_sleepers_of_other_workers() {
-    // Pinned, as a sleeper that may migrate is now and then on the burner's worker before it burns.
+    // They are pinned, because a sleeper that may migrate is sometimes on the burner's worker before it burns.
     crate::support::with_deadline(crate::support::LIMIT, || {
         let rt = crate::support::runtime(2, crate::support::Mode::Pinned);
         for _ in 0..6 {
@@ -124,8 +124,7 @@ fn p5_killing_the_owner_of_a_scope_never_leaves_its_frame_to_the_children() {
                     weald::scope(|s| {
                         s.spawn(|| {
                             inside.set();
-                            // The owner must not have ended before it is killed; one more round
-                            // follows the kill.
+                            // The owner must not have ended before it is killed; one more round follows the kill.
                             let mut last = false;
                             while !last {
                                 last = killed.is_set();
@@ -203,7 +202,7 @@ fn p9_two_acceptors_on_one_listener_are_both_resumed() {
 
 #[test]
 fn p10_the_joiner_of_a_handle_that_others_watch_is_woken_and_so_are_they() {
-    // `join` takes the handle, so two cannot wait in it; what may be shared is the handle that is asked.
+    // `join` takes the handle, so two threads cannot wait in it. They can share a handle that is only asked.
     each_mode_on(2, |rt| {
         rt.run(|| {
             for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! `weald::process`: children are started, read, waited for and killed, and no wait holds a worker or leaves a zombie.
+//! `weald::process`: children are started, read, waited for and killed. No wait holds a worker or leaves a zombie.
 
 use std::io::{BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -17,12 +17,13 @@ fn shell(script: &str) -> Command {
     command
 }
 
-/// Whether there is a process with this number: one that runs, or a zombie.
+/// Tells if there is a process with this number: one that runs, or a zombie.
 fn is_there(id: u32) -> bool {
     std::fs::exists(format!("/proc/{id}")).unwrap()
 }
 
-/// A shell that says its number and becomes `sleep`; the number, once it has started, is read from the pipe.
+/// Starts a shell that prints its number and becomes `sleep`. The number is read from the pipe once the shell has
+/// started.
 fn sleeper(command: &mut Command) -> BufReader<std::io::PipeReader> {
     let (reader, writer) = std::io::pipe().unwrap();
     command.stdout(writer);
@@ -95,7 +96,7 @@ fn waiting_for_children_holds_no_worker() {
                     })
                 })
                 .collect();
-            // Only if the one worker is free does this thread come here, and the children end.
+            // This thread comes here, and the children end, only if the one worker is free.
             wait_until(|| waiting.get() == 10);
             settle();
             drop(inputs);
@@ -120,7 +121,7 @@ fn a_limit_ends_a_wait_and_the_child_is_there_still() {
         assert_eq!(child.try_wait().unwrap(), None);
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
-        // As often as one likes, and a kill does not mind.
+        // It can be called again and again, also after a kill.
         assert_eq!(
             child.wait_timeout(HOUR).unwrap().unwrap().signal(),
             Some(libc::SIGKILL)
@@ -245,7 +246,7 @@ fn pipes_to_a_child_carry_more_than_they_hold_and_a_limit_reaches_them() {
         let mut stdout = silent.stdout.take().unwrap();
         let limited = weald::timeout(20 * MS, || stdout.read(&mut [0]).unwrap_err().kind());
         assert!(limited.is_err());
-        // Nobody reads it, so it is full at some time.
+        // Nobody reads the pipe, so it becomes full.
         let mut stdin = silent.stdin.take().unwrap();
         let full = weald::timeout(50 * MS, || while stdin.write(&[0; 4096]).is_ok() {});
         assert!(full.is_err());

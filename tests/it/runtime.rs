@@ -56,7 +56,7 @@ fn values_at_the_bounds_are_taken() {
             assert_eq!(rt.metrics().workers, workers);
             assert_eq!(rt.spawn(|| 3).join().unwrap(), 3);
         }
-        // A stack of the largest size costs address space alone.
+        // A stack of the largest size costs only address space.
         let rt = Runtime::builder()
             .workers(1)
             .stack_size(1 << 30)
@@ -171,7 +171,7 @@ fn a_panic_of_run_goes_on_in_the_caller() {
 fn a_green_thread_that_calls_run_parks_and_its_worker_goes_on() {
     each_mode_on(1, |rt| {
         let value = rt.run(|| {
-            // On one worker the inner closure can only run if the outer one has let it go.
+            // On one worker the inner closure can run only if the outer one has released the worker.
             rt.run(|| {
                 weald::sleep(MS);
                 rt.run(|| 42)
@@ -317,7 +317,7 @@ fn metrics_count_what_waits_in_the_queues() {
         rt.run(|| {
             let handles: Vec<_> = (0..500).map(|_| weald::spawn(|| ())).collect();
             let now = rt.metrics();
-            // One may sit in the run-next slot, which is a place of its own.
+            // One thread may sit in the run-next slot, which counts as a place of its own.
             assert!(now.run_queue_len + now.injector_len >= 499, "{now:?}");
             for h in handles {
                 h.join().unwrap();
@@ -393,7 +393,8 @@ fn metrics_are_a_plain_copyable_report_with_the_promised_types() {
     });
 }
 
-/// In a process of its own: an idle worker also gives back the memory that other tests have left.
+/// The test runs in a process of its own, because an idle worker also gives back the memory that other tests have
+/// left.
 #[test]
 fn an_idle_runtime_spends_no_time() {
     let child = in_child("runtime::an_idle_runtime_spends_no_time", &[], || {

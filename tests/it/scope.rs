@@ -165,7 +165,7 @@ fn when_the_closure_panics_the_children_still_end_first_and_the_panic_goes_on() 
     });
 }
 
-/// A parent whose scope waits for a child that `go` releases; `hit` is done to the parent while it waits.
+/// Starts a parent whose scope waits for a child that `go` releases. `hit` is done to the parent while it waits.
 fn check_the_join_is_not_interrupted(hit: fn(&weald::GreenThread)) -> std::thread::Result<()> {
     let (go, spawned) = (Flag::default(), Flag::default());
     let (child_ended, after_scope, after_next) =
@@ -307,7 +307,7 @@ fn a_scope_that_a_drop_opens_while_unwinding_still_waits() {
         settle();
         thread.thread().kill();
         assert!(was_killed(&thread.join()));
-        // Killed before it started it never made the guard.
+        // If it was killed before it started, it never made the guard.
         assert!(ended.get() <= 1);
     });
 }

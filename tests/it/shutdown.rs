@@ -10,7 +10,7 @@ use crate::support::{
     spin, wait_until, was_killed, with_deadline,
 };
 
-/// The check with a runtime of its own to shut down, in each mode, with 1 and with 2 workers.
+/// Runs the check with a runtime of its own to shut down, in each mode, with 1 and with 2 workers.
 fn each_own(check: impl Fn(Runtime) + Sync) {
     for mode in MODES {
         for workers in [1, 2] {
@@ -116,7 +116,7 @@ fn a_spawn_during_shutdown_gives_a_handle_whose_body_never_runs() {
                 assert!(was_killed(&outcome));
                 break;
             }
-            // From now on none runs.
+            // From now on no body runs.
             let late = Flag::default();
             for _ in 0..100 {
                 let began = late.clone();
@@ -155,7 +155,7 @@ fn no_timer_fires_once_shutdown_has_begun() {
         rt.spawn(|| spin(700 * MS));
         let in_time = set.elapsed() < 400 * MS;
         rt.shutdown(HOUR);
-        // On a machine so slow that they were due before, nothing is said.
+        // On a machine so slow that they were due before, this tells nothing.
         assert!(
             fired.get() == 0 || !in_time,
             "{} timers fired after shutdown had begun",
@@ -190,7 +190,8 @@ fn timers_outlive_their_runtime() {
         let tells = fired.clone();
         let timer = rt.run(move || weald::call_after(HOUR, move || tells.set()));
         rt.shutdown(Duration::ZERO);
-        // It will never fire; whether the shutdown or this call cancelled it, a second call finds it cancelled.
+        // The timer will never fire. Whether the shutdown or this call has cancelled it, a second call finds it
+        // cancelled.
         timer.cancel();
         assert!(!timer.cancel());
         assert!(!fired.is_set());
@@ -274,7 +275,7 @@ fn no_os_thread_is_left() {
                 unsafe { builder.share_thread_locals() }
             };
             let rt = builder.build().unwrap();
-            // Spare carriers have to go as well.
+            // Spare carriers must end as well.
             let handles: Vec<_> = (0..5)
                 .map(|_| rt.spawn(|| weald::blocking(|| std::thread::sleep(5 * MS))))
                 .collect();

@@ -11,7 +11,7 @@ use crate::support::{
     Count, Flag, HOUR, MS, each_mode, each_mode_on, in_child, settle, source_of, wait_until,
 };
 
-/// Runs `body` in a process of its own, which must come to its end.
+/// Runs `body` in a process of its own, which must end by itself.
 fn check_in_child(test: &str, body: impl FnOnce() + Send) {
     let name = format!("signals::{test}");
     let child = in_child(&name, &[], || {
@@ -22,13 +22,13 @@ fn check_in_child(test: &str, body: impl FnOnce() + Send) {
     assert!(well, "{child:?}");
 }
 
-/// To this process: any OS thread may get it.
+/// Sends a signal to this process. Any OS thread may get it.
 fn raise(signal: Signal) {
     // SAFETY: the signal has a handler.
     assert_eq!(unsafe { libc::kill(libc::getpid(), signal.number()) }, 0);
 }
 
-/// A signal that is raised again and again may arrive late, so each kind has a process of its own.
+/// A signal that is raised again and again may arrive late, so each kind is tested in a process of its own.
 fn check_shutdown(test: &str, signal: Signal) {
     check_in_child(test, || {
         // The handlers are there from now on, so a signal does not end the process.
@@ -236,7 +236,7 @@ fn a_flood_of_one_kind_is_merged_and_hides_no_other() {
             others += 1;
         }
         assert!(others > 0);
-        // Those of both kinds may be told in either order, so one more may be left.
+        // Signals of different kinds may be told in either order, so one more may be left.
         wait_until(|| signals.try_recv().is_err());
         raise(Signal::SIGUSR1);
         assert_eq!(signals.recv().unwrap(), Signal::SIGUSR1);
@@ -321,7 +321,7 @@ fn a_child_of_fork_receives_its_own_signals() {
         // SAFETY: the place is valid.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert_eq!(libc::WEXITSTATUS(status), 42);
-        // The parent has got nothing of it, and goes on.
+        // The parent has received nothing of it, and goes on.
         assert!(of_parent.try_recv().is_err());
         raise(Signal::SIGUSR1);
         assert_eq!(of_parent.recv().unwrap(), Signal::SIGUSR1);

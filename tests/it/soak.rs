@@ -1,4 +1,4 @@
-//! The example `soak`, for a moment, in each mode: whatever a crowd does to itself, the counters agree.
+//! The example `soak` runs for a moment in each mode: whatever a crowd does to itself, the counters must agree.
 
 #[allow(dead_code, reason = "its `main` is the example's")]
 #[path = "../../examples/soak.rs"]
@@ -21,7 +21,7 @@ fn after_a_moment_of_everything_at_once_every_count_agrees() {
             mode: Some(name.to_owned()),
             ..Default::default()
         };
-        // Its own patience with what hangs is a part of this.
+        // The deadline includes the example's own patience with threads that hang.
         let soaked = with_deadline(5 * LIMIT, || example::soak(&options));
         if let Err(fault) = soaked {
             panic!("{fault}");

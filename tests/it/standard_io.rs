@@ -146,14 +146,14 @@ fn a_killed_proxy_closes_its_connections() {
         settle();
         proxy.thread().kill();
         let ended = proxy.join();
-        // The copy's own error, if it was the first call to report.
+        // It is the copy's own error, if that was the first call to report.
         assert!(was_killed(&ended) || ended.unwrap().is_err());
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         assert_eq!(server.read(&mut [0]).unwrap(), 0);
     });
 }
 
-/// What the child of the next test does: once in each mode, it waits for a line and says it.
+/// The child of the next test: once in each mode it waits for a line and prints it.
 fn echo_lines() {
     for mode in MODES {
         runtime(1, mode).run(|| {

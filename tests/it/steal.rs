@@ -1,4 +1,4 @@
-//! Work spreads over the workers, and a push wakes one that idles. How fast it wakes is measured in `tests/latency.rs`.
+//! Work spreads over the workers, and a push wakes an idle worker. `tests/latency.rs` measures how fast.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use crate::support::{
     Count, Flag, LIMIT, MODES, MS, each_mode_on, os_thread, runtime, wait_until, with_deadline,
 };
 
-/// Two green threads that each wait for the other without giving way can only both end on two OS threads.
+/// Two green threads wait for each other without giving way, so they can only both end on two OS threads.
 fn meet(arrived: &Count, others: usize) {
     arrived.add();
     while arrived.get() < others {
@@ -85,7 +85,7 @@ fn a_crowd_spawned_by_one_worker_is_shared_and_the_steals_are_counted() {
                     })
                 })
                 .collect();
-            // Hold this worker until the other has come for some of them.
+            // Holds this worker until the other one has come for some of them.
             while both.lock().unwrap().is_empty() {
                 std::thread::yield_now();
             }
@@ -111,7 +111,7 @@ fn a_wake_up_from_another_core_reaches_a_green_thread_whose_worker_sleeps() {
                     answers.add();
                 }
             });
-            // Keeps this worker until the other one has started it and parked it there.
+            // Keeps this worker until the other one has started the thread and parked it there.
             turn.add();
             other.thread().unpark();
             while answered.get() < 1 {

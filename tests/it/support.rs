@@ -1,7 +1,8 @@
-//! What every module here leans on: a deadline against hangs, a runtime in each mode, errors to throw, pairs of sockets.
+//! What all modules here use: a deadline against hangs, a runtime in each mode, errors to throw, pairs of sockets.
 //!
-//! Nothing here waits for time where an event will do. [`settle`] is the exception: a green thread that is about to wait gives no
-//! sign once it does, so a test that wants it parked gives it a moment, and is right either way.
+//! Nothing here waits for time if there is an event to wait for. [`settle`] is the exception: a green thread that is
+//! about to wait gives no sign once it waits. So a test that wants it parked gives it a moment, and is correct either
+//! way.
 
 #![allow(
     dead_code,
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use weald::{Exception, Killed, Runtime, ThreadLocals};
 
-/// After so many seconds a test hangs, whatever the machine does.
+/// After this many seconds a test counts as hanging, whatever the machine does.
 pub(crate) const LIMIT: u64 = 60;
 
 /// The same for as many random programs as `PROPTEST_CASES` asks for.
@@ -36,7 +37,8 @@ pub(crate) fn fuzz_limit() -> u64 {
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
-/// Runs `body` on a fresh OS thread; ends the process with the test's name if it has not returned after `secs` seconds.
+/// Runs `body` on a fresh OS thread. Ends the process with the test's name if `body` has not returned after `secs`
+/// seconds.
 pub(crate) fn with_deadline<T: Send>(secs: u64, body: impl FnOnce() -> T + Send) -> T {
     let name = thread::current().name().unwrap_or("a test").to_owned();
     let (done, ended) = channel::<()>();
@@ -48,7 +50,7 @@ pub(crate) fn with_deadline<T: Send>(secs: u64, body: impl FnOnce() -> T + Send)
         });
         let runner = runner.expect("the machine has threads left");
         if let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(Duration::from_secs(secs)) {
-            // Written past the harness, whose capture would die with the process.
+            // This bypasses the harness, whose captured output would be lost with the process.
             let _ = writeln!(io::stderr(), "\nHANGS after {secs} s: {name}");
             std::process::abort();
         }
@@ -56,7 +58,7 @@ pub(crate) fn with_deadline<T: Send>(secs: u64, body: impl FnOnce() -> T + Send)
     })
 }
 
-/// The modes of thread-locals that every rule must hold in.
+/// The modes of thread-locals in which every rule must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Pinned,
@@ -90,7 +92,7 @@ pub(crate) fn runtime(workers: usize, mode: Mode) -> Runtime {
     builder.build().expect("workers and mode are in bounds")
 }
 
-/// A runtime in which green threads have thread-locals of their own; `None` where they cannot.
+/// Returns a runtime in which green threads have thread-locals of their own, or `None` if that is not possible here.
 pub(crate) fn own_runtime(workers: usize) -> Option<Runtime> {
     let builder = Runtime::builder().workers(workers);
     match builder.thread_locals(ThreadLocals::Own).build() {
@@ -103,7 +105,7 @@ pub(crate) fn own_runtime(workers: usize) -> Option<Runtime> {
     }
 }
 
-/// Says which variant was running when a check panicked.
+/// Prints which variant was running when a check panicked.
 struct Variant(String);
 
 impl Drop for Variant {
@@ -114,7 +116,7 @@ impl Drop for Variant {
     }
 }
 
-/// The check in one mode with so many workers; it runs on an OS thread and has the runtime in hand.
+/// Runs the check in each mode with this many workers. The check runs on an OS thread and gets the runtime.
 pub(crate) fn each_mode_on(workers: usize, check: impl Fn(&Runtime) + Sync) {
     for mode in MODES {
         with_deadline(LIMIT, || {
@@ -125,18 +127,18 @@ pub(crate) fn each_mode_on(workers: usize, check: impl Fn(&Runtime) + Sync) {
     }
 }
 
-/// The check in each mode, with 1 and with 2 workers.
+/// Runs the check in each mode, with 1 and with 2 workers.
 pub(crate) fn each_mode(check: impl Fn(&Runtime) + Sync) {
     each_mode_on(1, &check);
     each_mode_on(2, &check);
 }
 
-/// The check as a green thread, in each mode, with 1 and with 2 workers.
+/// Runs the check as a green thread, in each mode, with 1 and with 2 workers.
 pub(crate) fn in_each_mode(check: impl Fn() + Sync) {
     each_mode(|rt| rt.run(&check));
 }
 
-/// The check as a green thread in each mode, and on a plain OS thread.
+/// Runs the check as a green thread in each mode, and on a plain OS thread.
 pub(crate) fn everywhere(check: impl Fn() + Sync) {
     in_each_mode(&check);
     with_deadline(LIMIT, || {
@@ -157,7 +159,7 @@ pub(crate) fn settle() {
     weald::sleep(10 * MS);
 }
 
-/// Computes, that is holds its worker, for so long, without any blocking call.
+/// Computes for this long without any blocking call, and so holds its worker.
 pub(crate) fn spin(time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -178,12 +180,12 @@ impl Flag {
         self.0.load(SeqCst)
     }
 
-    /// By weald's own sleep: a green thread that waits here holds no worker.
+    /// Waits by weald's own sleep: a green thread that waits here holds no worker.
     pub(crate) fn wait(&self) {
         wait_until(|| self.is_set());
     }
 
-    /// Without any blocking call: for a thread that must keep its worker, or that must not be interrupted.
+    /// Waits without any blocking call, for a thread that must keep its worker, or that must not be interrupted.
     pub(crate) fn spin(&self) {
         while !self.is_set() {
             thread::yield_now();
@@ -191,7 +193,7 @@ impl Flag {
     }
 }
 
-/// How often something happened.
+/// Counts how often something has happened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Count(Arc<AtomicUsize>);
 
@@ -208,14 +210,14 @@ impl Count {
         self.0.load(SeqCst)
     }
 
-    /// As `Flag::spin`, until it has happened so often.
+    /// Waits as `Flag::spin` does, until it has happened this often.
     pub(crate) fn spin(&self, often: usize) {
         while self.get() < often {
             thread::yield_now();
         }
     }
 
-    /// A value, and an error, that counts its own drop.
+    /// Returns a value, which is also an error, that counts its own drop.
     pub(crate) fn on_drop(&self) -> Counted {
         Counted(self.clone())
     }
@@ -247,7 +249,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
-/// An exception of the tests, with a number to tell one from another.
+/// An exception of the tests. Its number tells it from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark(pub(crate) u32);
 
@@ -259,12 +261,12 @@ impl fmt::Display for Mark {
 
 impl Error for Mark {}
 
-/// What `f` unwound with, if it did.
+/// Returns what `f` unwound with, if it did.
 pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> thread::Result<T> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
-/// The exception of type `E` that a result holds.
+/// Returns the exception of type `E` that a result holds.
 pub(crate) fn exception_in<E: Error + 'static, T>(result: &thread::Result<T>) -> Option<&E> {
     let payload = result.as_ref().err()?;
     payload.downcast_ref::<Exception>()?.downcast_ref::<E>()
@@ -278,7 +280,7 @@ pub(crate) fn was_killed<T>(result: &thread::Result<T>) -> bool {
     exception_in::<Killed, T>(result).is_some()
 }
 
-/// The error that an `io::Error` holds.
+/// Returns the error that an `io::Error` holds.
 pub(crate) fn source_of<E: Error + 'static>(error: &io::Error) -> Option<&E> {
     error.get_ref()?.downcast_ref::<E>()
 }
@@ -289,7 +291,7 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or_default()
 }
 
-/// An error of a setting out of range names the value, and the bound in one of the ways to write it.
+/// Checks that an error about a setting out of range names the value, and the bound in one of the ways to write it.
 #[track_caller]
 pub(crate) fn check_names(text: &str, value: &str, bounds: &[&str]) {
     assert!(text.contains(value), "{text:?} does not name {value}");
@@ -297,7 +299,7 @@ pub(crate) fn check_names(text: &str, value: &str, bounds: &[&str]) {
     assert!(named, "{text:?} names none of {bounds:?}");
 }
 
-/// The loopback address of each family that this machine has, port 0.
+/// Returns the loopback address of each family that this machine has, with port 0.
 pub(crate) fn loopbacks() -> Vec<SocketAddr> {
     let both = ["127.0.0.1:0", "[::1]:0"].map(|text| text.parse::<SocketAddr>().unwrap());
     let there = |addr: &SocketAddr| std::net::TcpListener::bind(addr).is_ok();
@@ -308,14 +310,14 @@ pub(crate) fn v4() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
-/// The check as a green thread, for each family, in each mode, with 1 and with 2 workers.
+/// Runs the check as a green thread, for each family, in each mode, with 1 and with 2 workers.
 pub(crate) fn each_net(check: impl Fn(SocketAddr) + Sync) {
     for addr in loopbacks() {
         in_each_mode(|| check(addr));
     }
 }
 
-/// Two green ends of one connection.
+/// Returns two green ends of one connection.
 pub(crate) fn green_pair(addr: SocketAddr) -> (weald::net::TcpStream, weald::net::TcpStream) {
     let listener = weald::tcp_listener(addr).unwrap();
     let near = weald::connect_tcp(listener.local_addr().unwrap()).unwrap();
@@ -323,7 +325,7 @@ pub(crate) fn green_pair(addr: SocketAddr) -> (weald::net::TcpStream, weald::net
     (near, far)
 }
 
-/// A green end, and the other end as std has it, for an OS thread.
+/// Returns a green end, and the other end as std's socket, for an OS thread.
 pub(crate) fn std_pair(addr: SocketAddr) -> (weald::net::TcpStream, std::net::TcpStream) {
     let listener = weald::tcp_listener(addr).unwrap();
     let far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -331,7 +333,7 @@ pub(crate) fn std_pair(addr: SocketAddr) -> (weald::net::TcpStream, std::net::Tc
     (near, far)
 }
 
-/// Is O_NONBLOCK set on the open file?
+/// Tells if `O_NONBLOCK` is set on the open file.
 pub(crate) fn is_nonblocking(socket: &impl std::os::fd::AsRawFd) -> bool {
     // SAFETY: the descriptor is open while the socket is borrowed, and F_GETFL changes nothing.
     let flags = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) };
@@ -339,13 +341,13 @@ pub(crate) fn is_nonblocking(socket: &impl std::os::fd::AsRawFd) -> bool {
     flags & libc::O_NONBLOCK != 0
 }
 
-/// The kernel's number of this OS thread.
+/// Returns the kernel's number of this OS thread.
 pub(crate) fn os_thread() -> i32 {
     // SAFETY: gettid has no precondition.
     unsafe { libc::gettid() }
 }
 
-/// The names of this process's OS threads, as the kernel has them (15 bytes at most).
+/// Returns the names of this process's OS threads, as the kernel has them (15 bytes at most).
 pub(crate) fn os_thread_names() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let names =
@@ -361,7 +363,7 @@ pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
 /// The name of the variable that makes a test binary play the part of the child.
 const CHILD: &str = "WEALD_TEST_CHILD";
 
-/// What a test sees of itself that ran in a process of its own.
+/// What a test sees of its process of its own.
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) success: bool,
@@ -370,12 +372,13 @@ pub(crate) struct Child {
     pub(crate) stderr: String,
 }
 
-/// Whether this process is one that `in_child` has started.
+/// Tells if this process is one that `in_child` has started.
 pub(crate) fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
-/// This test binary again; by what `WEALD_TEST_RUNNER` says where the system cannot start it by itself, as that of another processor.
+/// Returns a command for this test binary. `WEALD_TEST_RUNNER` names a program that runs it, if the system cannot
+/// start it by itself (another processor).
 pub(crate) fn this_program() -> std::process::Command {
     let program = std::env::current_exe().unwrap();
     let runner = std::env::var("WEALD_TEST_RUNNER").unwrap_or_default();
@@ -388,9 +391,10 @@ pub(crate) fn this_program() -> std::process::Command {
     command
 }
 
-/// Runs `body` in a process of its own: this binary again, narrowed to the test `test`, with the variables `env`.
+/// Runs `body` in a process of its own: this binary again, restricted to the test `test`, with the variables `env`.
 ///
-/// In the child the call runs `body` and exits, so a test's first call must be to this; in the parent it returns what came out.
+/// In the child the call runs `body` and exits, so a test must call this first. In the parent it returns the result
+/// of the child.
 pub(crate) fn in_child(test: &str, env: &[(&str, &str)], body: impl FnOnce() + Send) -> Child {
     use std::os::unix::process::ExitStatusExt as _;
     if is_child() {
@@ -416,7 +420,7 @@ pub(crate) fn in_child(test: &str, env: &[(&str, &str)], body: impl FnOnce() + S
     }
 }
 
-/// The check on 2 workers, where green threads can have thread-locals of their own.
+/// Runs the check on 2 workers, if green threads can have thread-locals of their own.
 pub(crate) fn on_two_workers(check: impl FnOnce(&weald::Runtime) + Send) {
     with_deadline(LIMIT, || {
         if let Some(rt) = own_runtime(2) {

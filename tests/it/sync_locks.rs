@@ -1,4 +1,5 @@
-//! `weald::sync`'s locks: one at a time, nobody starves, and who leaves early takes nothing along.
+//! `weald::sync`'s locks: one thread at a time has the lock, nobody starves, and a thread that leaves early takes
+//! nothing with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -202,7 +203,7 @@ fn a_wait_for_a_condition_that_is_interrupted_holds_no_lock_and_poisons_nothing(
         assert!(limited.1.timed_out());
         let timed = condition.wait_timeout_while(limited.0, Duration::from_micros(50), |()| true);
         assert!(timed.unwrap().1.timed_out());
-        // One that is due already is raised at once, and lets the lock go too.
+        // An exception that is due already is raised at once, and releases the lock too.
         let timer = weald::exc_after(Duration::ZERO, Mark(5));
         let guard = lock.try_lock().unwrap();
         let result = caught(|| drop(condition.wait(guard)));
@@ -238,7 +239,7 @@ fn notifications_and_kills_at_the_same_time_lose_neither() {
                 let (first, second) = (&waiters[0], &waiters[1]);
                 pair.1.notify_one();
                 first.thread().kill();
-                // Whoever of the two was not killed in its wait takes it.
+                // The thread that was not killed in its wait takes it.
                 if round % 3 == 0 {
                     second.thread().kill();
                 } else {

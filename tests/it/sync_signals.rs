@@ -79,7 +79,7 @@ fn permits_can_be_added_forgotten_owned_and_closed() {
 
 #[test]
 fn who_waits_for_a_permit_does_not_starve_behind_those_who_try() {
-    /// How often others may go first; a waiter is passed over a few times before it is handed a permit.
+    /// How often others may go first. A waiter is passed over a few times before it is handed a permit.
     const FIRST: usize = 1000;
     const WAITS: usize = 5;
     let try_again_and_again = |permits: Arc<Semaphore>, took: Count, ends: Flag| {
@@ -99,7 +99,7 @@ fn who_waits_for_a_permit_does_not_starve_behind_those_who_try() {
                 let permit = permits.acquire();
                 let passed = took.get() - before;
                 drop(permit);
-                // Until another has it again.
+                // It goes on until another thread has it again.
                 let now = took.get();
                 wait_until(|| took.get() != now);
                 passed
@@ -125,7 +125,7 @@ fn who_waits_for_a_permit_does_not_starve_behind_those_who_try() {
     with_deadline(LIMIT, wait(permits, took, ends));
     tries.join().unwrap();
 
-    // A green thread that gives way to nobody would keep the OS thread of those that are pinned to it.
+    // A green thread that does not give way would keep the OS thread of threads that are pinned to it.
     each_mode(|rt| {
         let (permits, took, ends) = start();
         let tries = try_again_and_again(permits.clone(), took.clone(), ends.clone());
@@ -150,7 +150,7 @@ fn an_event_lets_all_go_even_if_it_is_reset_at_once() {
             })
             .collect();
         wait_until(|| waits.get() == 10);
-        // All of them wait once nothing of theirs is left to run.
+        // All of them wait when nothing of theirs is left to run.
         wait_until(|| rt.metrics().parked == 10);
         event.set();
         event.reset();
@@ -358,7 +358,7 @@ fn imap_is_lazy_in_order_and_never_far_ahead() {
     });
 }
 
-/// Ready once the flag is set; tells its waker to the setter.
+/// A future that is ready once the flag is set. It gives its waker to the setter.
 struct Told {
     flag: Flag,
     waker: Arc<std::sync::Mutex<Option<Waker>>>,
@@ -405,7 +405,7 @@ fn a_future_runs_where_it_is_and_is_woken_from_anywhere() {
                 let os = std::thread::spawn(waking);
                 weald::spawn(move || os.join().unwrap())
             };
-            // The user's token is not a waker's.
+            // A waker does not use up the user's token.
             weald::current().unpark();
             assert_eq!(weald::block_on(future), 9);
             weald::park();

@@ -1,4 +1,4 @@
-//! Rule 4 of DESIGN 4.3, `timeout`: whose limit it was that passed, what is reported, and what goes on.
+//! Rule 4 of DESIGN 4.3, `timeout`: which limit has passed, what is reported, and what goes on.
 
 use std::time::{Duration, Instant};
 
@@ -191,7 +191,8 @@ fn an_outer_limit_inside_an_inner_closure_that_swallows_is_still_reported_outsid
     everywhere(|| {
         let outcome = weald::timeout(2 * MS, || {
             weald::timeout(HOUR, || {
-                // The outer exception; the inner closure swallows it and returns: in time, for the inner limit.
+                // This is the outer exception. The inner closure swallows it and returns, in time for the inner
+                // limit.
                 assert!(exception_in::<Elapsed, _>(&caught(|| weald::sleep(HOUR))).is_some());
                 3
             })

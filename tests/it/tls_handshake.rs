@@ -1,4 +1,4 @@
-//! Handshakes: who runs them, who is refused, and how long a peer may take.
+//! Handshakes: which thread runs them, which peers are refused, and how long a peer may take.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ fn a_client_refuses_a_stranger_an_expired_certificate_and_a_wrong_name() {
             let text = refusal(near);
             assert!(text.contains(words), "{text}");
             assert!(refusal(far).contains("alert"));
-            // It stays so, at every call.
+            // The error stays at every later call.
             assert_eq!(
                 (&client).read(&mut [0]).unwrap_err().kind(),
                 ErrorKind::InvalidData
@@ -191,7 +191,7 @@ fn a_silent_peer_and_one_that_trickles_are_given_up_in_time() {
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.to_string().contains("handshake"), "{error}");
         assert!(begun.elapsed() >= LIMIT);
-        // The time does not begin anew.
+        // The time does not start again.
         assert_eq!(server.handshake().unwrap_err().kind(), ErrorKind::TimedOut);
         drop(silent);
 
@@ -314,7 +314,7 @@ fn the_name_chooses_the_identity_and_a_reload_changes_it() {
         assert_ne!(first, second);
         assert_eq!(shown("a.wild.example"), second);
         assert_eq!(shown("SECOND.example"), second);
-        // A name that nobody has gets the first, which the client then refuses.
+        // A name that no identity has gets the first identity, which the client then refuses.
         let (client, server) = raw_pair_with(&connector, &acceptor, "third.example");
         assert!(refusal(shake(&client, &server).0).contains("not valid for name"));
         acceptor.clone().reload([renewed.identity()]).unwrap();
@@ -378,7 +378,7 @@ fn client_certificates_are_asked_for_checked_and_shown() {
             let (client, server) = raw_pair_with(&client, &required, "localhost");
             let (_, far) = shake(&client, &server);
             assert!(!refusal(far).is_empty());
-            // In TLS 1.3 the client has ended its handshake by then; it hears of it when it reads.
+            // In TLS 1.3 the client has ended its handshake by then, and learns of the refusal when it reads.
             let error = (&client).read(&mut [0]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
         }

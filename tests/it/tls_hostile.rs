@@ -1,4 +1,4 @@
-//! What comes from the wire in pieces, changed or cut is refused or read, and never panics.
+//! Bytes from the wire that come in pieces, changed or cut are refused or read, and never cause a panic.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -82,7 +82,7 @@ fn changed_bytes_are_refused_by_both_sides_and_nothing_panics() {
             // From about one change in a handshake to many.
             let damage = [3000, 1000, 200][usize::try_from(seed).unwrap() % 3];
             let wire = |tcp: TcpStream, seed| {
-                // A length that was changed has both sides wait for bytes that never come.
+                // A changed length makes both sides wait for bytes that never come.
                 tcp.set_read_timeout(Some(50 * MS)).unwrap();
                 let dice = Dice::new(seed);
                 Wire {
@@ -114,7 +114,7 @@ fn changed_bytes_are_refused_by_both_sides_and_nothing_panics() {
             };
             let end = |stream: &SslStream<Wire>, first| {
                 let result = talk(stream, first);
-                // Whoever fails ends it for the other.
+                // The side that fails ends the connection for the other.
                 let _ = stream.shutdown(Shutdown::Both);
                 result
             };
@@ -190,7 +190,7 @@ fn writes_go_on_in_the_middle_of_messages_that_come_in_pieces() {
         while let Err(error) = client.handshake() {
             assert!(would_wait(&error), "{error}");
         }
-        // A write after each piece: whatever it is in the middle of.
+        // It writes after each piece, whatever that piece is in the middle of.
         let (mut written, mut got) = (0, Vec::new());
         let mut buffer = [0; 64];
         while got.len() < BYTES + 3 {

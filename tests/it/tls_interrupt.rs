@@ -44,7 +44,8 @@ impl SslTransport for Gated {
     }
 }
 
-/// A client whose next write will wait for ever once TLS has its bytes, and the server, for both kinds of transport.
+/// Returns a client whose next write will wait for ever after TLS has taken its bytes, and the server, for both kinds
+/// of transport.
 fn each_stuck(check: impl Fn(&SslStream<Gated>, &SslStream) + Sync) {
     everywhere(|| {
         for unwinds in [false, true] {
@@ -68,7 +69,7 @@ fn each_stuck(check: impl Fn(&SslStream<Gated>, &SslStream) + Sync) {
     });
 }
 
-/// The call ends with the exception, as the transport has it: returned or unwinding.
+/// Checks that the call ends with the exception in the transport's way: returned or unwinding.
 fn check_raises(mark: Mark, call: impl FnOnce() -> io::Result<()>) {
     match caught(call) {
         Ok(result) => assert_eq!(source_of::<Mark>(&result.unwrap_err()), Some(&mark)),
@@ -76,7 +77,7 @@ fn check_raises(mark: Mark, call: impl FnOnce() -> io::Result<()>) {
     }
 }
 
-/// Lets the transport send again, and sees that the bytes come, each once.
+/// Lets the transport send again, and checks that the bytes come, each once.
 fn check_arrives(client: &SslStream<Gated>, server: &SslStream, text: &[u8]) {
     client.get_ref().stuck.store(false, SeqCst);
     (&*client).flush().unwrap();
@@ -110,7 +111,7 @@ fn a_delayed_exception_that_met_such_a_write_can_still_be_cancelled() {
         assert!(timer.cancel(), "it was not raised");
         weald::checkpoint();
         let timer = weald::exc_after(5 * MS, Mark(3));
-        // These wait for the records of before, and have none of their own.
+        // These calls wait for earlier records, and have none of their own.
         check_raises(Mark(3), || (&*client).write(b"never").map(drop));
         assert!(!timer.cancel());
         check_arrives(client, server, b"abc");
@@ -134,7 +135,7 @@ fn a_limit_that_met_such_a_write_is_reported_by_the_next_call_and_by_the_limit()
                 }
             }
             seen.set();
-            // And every later one unwinds.
+            // Every later call unwinds.
             let _ = (&*client).write(b"never");
             unreachable!();
         });

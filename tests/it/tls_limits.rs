@@ -1,5 +1,5 @@
-//! What bounds the calls of a TLS stream: timeouts hold for its turns too, a write that runs out of time loses nothing in silence,
-//! and the settings may be rustls's own.
+//! The limits of the calls of a TLS stream: timeouts include the wait for other threads, a write whose time runs out
+//! loses nothing silently, and the settings may be rustls's own.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -27,7 +27,7 @@ fn a_read_and_a_write_wait_no_longer_for_their_turn_than_their_timeouts_say() {
             weald::spawn(move || (&*near).read(&mut [0; 8]))
         };
         settle();
-        // That one holds the turn of readers, without a limit.
+        // That thread holds the turn of readers, without a limit.
         near.set_read_timeout(Some(20 * MS)).unwrap();
         let error = (&*near).read(&mut [0; 8]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -39,7 +39,7 @@ fn a_read_and_a_write_wait_no_longer_for_their_turn_than_their_timeouts_say() {
         (&far).write_all(b"!").unwrap();
         assert_eq!(holder.join().unwrap().unwrap(), 1);
 
-        // And one the turn of writers: the peer reads nothing.
+        // This thread holds the turn of writers: the peer reads nothing.
         let written = Arc::new(AtomicUsize::new(0));
         let writer = {
             let near = Arc::clone(&near);
@@ -102,7 +102,7 @@ fn a_write_that_runs_out_of_time_fails_and_the_same_bytes_again_are_sent_once() 
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         near.set_write_timeout(None).unwrap();
         let reader = weald::spawn(move || read_all(far));
-        // In pieces, and through a flush.
+        // The bytes go in pieces, and through a flush.
         near.flush().unwrap();
         written += near.write(&bytes[written..written + 10]).unwrap();
         near.write_all(&bytes[written..]).unwrap();
@@ -122,7 +122,7 @@ fn other_bytes_follow_those_of_a_write_that_ran_out_of_time() {
         }
         let reader = weald::spawn(move || read_all(far));
         near.set_write_timeout(None).unwrap();
-        // Of several writers, who know nothing of each other's limits.
+        // There are several writers, which do not know each other's limits.
         weald::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| (&near).write_all(b"something else").unwrap());
@@ -271,7 +271,7 @@ fn ticket_keys_that_two_servers_share_resume_sessions_of_each_other() {
     });
 }
 
-/// A transport of a program's own with limits.
+/// A transport of a program's own, with limits.
 struct Limited(TcpStream);
 
 impl SslTransport for Limited {

@@ -1,4 +1,5 @@
-//! Other programs at the other end: `openssl` and `curl`. Where one is not installed its tests say so, loudly, and check nothing.
+//! Other programs at the other end: `openssl` and `curl`. If one is not installed, its tests print that, and check
+//! nothing.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
@@ -10,7 +11,7 @@ use weald::net::{ClientCertificates, SslAcceptor, SslConnector, SslListener, Ssl
 use crate::support::{v4, with_deadline};
 use crate::tls_support::{LOCALHOST, Leaf, TRUSTED, connector, pattern};
 
-/// False, and said loudly, if the program is not there.
+/// Tells if the program is there, and prints a line if it is not.
 fn is_there(program: &str) -> bool {
     let argument = if program == "openssl" {
         "version"
@@ -23,7 +24,7 @@ fn is_there(program: &str) -> bool {
         .status();
     let there = found.is_ok_and(|status| status.success());
     if !there {
-        // Past the harness, whose capture would hide it.
+        // This bypasses the harness, whose capture would hide it.
         let _ = writeln!(std::io::stderr(), "\nSKIPPED: `{program}` is not installed");
     }
     there
@@ -79,7 +80,7 @@ fn echo_server(acceptor: &SslAcceptor) -> u16 {
 fn serve(listener: &SslListener, handler: fn(&SslStream) -> std::io::Result<()>) {
     while let Ok((stream, _)) = listener.accept() {
         weald::spawn(move || {
-            // What goes wrong is seen at the other end.
+            // The other end sees what goes wrong.
             let _ = handler(&stream);
             let _ = stream.shutdown(Shutdown::Both);
         });
@@ -166,7 +167,7 @@ fn openssl_connects_with_both_versions_of_tls_and_every_kind_of_key_exchange() {
             let greeting = check_client(port, &folder, more);
             assert!(greeting.contains(version), "{greeting}");
         }
-        // Older ones are refused.
+        // Older versions are refused.
         let mut old = s_client(port, &folder, &["-tls1_1"]);
         let mut old = Peer(old.spawn().unwrap());
         assert!(!old.0.wait().unwrap().success());
@@ -238,7 +239,7 @@ fn openssl_asks_for_new_keys_in_the_middle_of_a_connection() {
         for round in 0..5 {
             to.write_all(b"K\n").unwrap();
             until(&|line| line.starts_with(">>>") && line.contains("KeyUpdate"));
-            // The answer goes out with what is written next.
+            // The answer goes out with the next bytes that are written.
             let text = format!("round {round}");
             to.write_all(format!("{text}\n").as_bytes()).unwrap();
             until(&|line| line.starts_with("<<<") && line.contains("KeyUpdate"));
@@ -369,7 +370,7 @@ fn curl_fetches_a_page_and_posts_a_megabyte() {
             output.stdout
         };
         assert_eq!(curl(&[&url]), b"a page");
-        // Two on one connection.
+        // Both requests go over one connection.
         assert_eq!(curl(&[&url, &url]), b"a pagea page");
         assert_eq!(curl(&["--tls-max", "1.2", &url]), b"a page");
         let sent = pattern(0, BODY);
@@ -377,7 +378,7 @@ fn curl_fetches_a_page_and_posts_a_megabyte() {
         let data = format!("@{}", folder.path("body").display());
         let got = curl(&["--header", "Expect:", "--data-binary", &data, &url]);
         assert!(got == sent);
-        // It refuses whom it does not trust.
+        // curl refuses a server that it does not trust.
         let mut command = Command::new("curl");
         let status = command
             .args(["--silent", "--max-time", "30", "--noproxy", "*", &url])

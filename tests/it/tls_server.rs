@@ -56,7 +56,7 @@ fn silent_and_wrong_clients_of_an_ssl_server_hold_up_nobody_and_never_reach_the_
         let mut client = weald::connect_ssl_with(&to.to_string(), &connector()).unwrap();
         client.read_exact(&mut [0]).unwrap();
         drop(client);
-        // The wrong one is told so, the silent ones are given up in time.
+        // The wrong client is told so, and the silent ones are given up in time.
         wrong.read_to_end(&mut Vec::new()).unwrap();
         for client in &mut silent {
             assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);

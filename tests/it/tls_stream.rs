@@ -1,14 +1,13 @@
-//! A TLS stream is read and written as a socket is: both ways at once, by several threads, with a clean end and a cut one.
+//! A TLS stream is read and written as a socket is: both ways at once, and by several threads. Its ends are in `tls_ends`.
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 
 use weald::net::{SslReader, SslStream, SslTransport, SslWriter, TcpStream};
 
 use crate::support::{
-    Count, Flag, MS, each_mode, everywhere, green_pair, in_each_mode, loopbacks, settle, v4,
-    with_deadline,
+    Count, Flag, MS, everywhere, green_pair, in_each_mode, loopbacks, settle, v4, with_deadline,
 };
 use crate::tls_support::{
     LOCALHOST, acceptor, client_and_socket, connector, pattern, server_and_socket, tls_pair,
@@ -71,7 +70,7 @@ fn megabytes_both_ways_at_once_arrive_whole_while_both_ends_write_before_they_re
                 }
                 writer.flush().unwrap();
             });
-            // Nobody reads before both directions have been filled.
+            // Neither side reads before both directions are full.
             settle();
             both_full.add();
             let mut reader = stream;
@@ -104,7 +103,7 @@ fn a_reader_goes_on_while_a_writer_waits_for_a_peer_that_does_not_read() {
         let done = Flag::default();
         weald::scope(|s| {
             s.spawn(|| {
-                // More than the kernel's buffers hold.
+                // This is more than the kernel's buffers hold.
                 let block = vec![7; 1 << 20];
                 stuck.set();
                 for _ in 0..8 {
@@ -152,123 +151,6 @@ fn halves_read_and_write_in_threads_of_their_own() {
         assert!(got == expected);
         sender.join().unwrap();
         echo.join().unwrap();
-    });
-}
-
-#[test]
-fn dropping_one_half_leaves_the_connection_to_the_other() {
-    everywhere(|| {
-        let (client, server) = tls_pair();
-        let (reader, mut writer) = client.into_split();
-        drop(reader);
-        writer.write_all(b"still there").unwrap();
-        drop(writer);
-        let mut text = String::new();
-        (&server).read_to_string(&mut text).unwrap();
-        assert_eq!(text, "still there");
-    });
-}
-
-#[test]
-fn close_notify_is_the_end_and_a_half_closed_stream_still_reads() {
-    everywhere(|| {
-        let (client, server) = tls_pair();
-        (&client).write_all(b"question").unwrap();
-        client.shutdown(Shutdown::Write).unwrap();
-        let mut text = String::new();
-        (&server).read_to_string(&mut text).unwrap();
-        assert_eq!(text, "question");
-        assert_eq!((&server).read(&mut [0]).unwrap(), 0, "the end stays");
-        (&server).write_all(b"answer").unwrap();
-        drop(server);
-        let mut text = String::new();
-        (&client).read_to_string(&mut text).unwrap();
-        assert_eq!(text, "answer");
-        let error = (&client).write(b"more").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
-    });
-}
-
-#[test]
-fn a_connection_that_is_cut_is_an_unexpected_end() {
-    everywhere(|| {
-        let (client, server) = tls_pair();
-        (&client).write_all(b"part").unwrap();
-        // The end of TCP without that of TLS: what somebody in between can forge.
-        client.get_ref().shutdown(Shutdown::Write).unwrap();
-        let mut text = [0; 4];
-        (&server).read_exact(&mut text).unwrap();
-        assert_eq!(&text, b"part");
-        for _ in 0..2 {
-            let error = (&server).read(&mut text).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-        }
-    });
-}
-
-#[test]
-fn a_stream_dropped_by_a_panic_does_not_say_that_it_is_complete() {
-    in_each_mode(|| {
-        let (client, server) = tls_pair();
-        let handler = weald::spawn(move || {
-            (&server).write_all(b"half of it").unwrap();
-            std::panic::resume_unwind(Box::new("in the middle"));
-        });
-        let mut text = Vec::new();
-        let error = (&client).read_to_end(&mut text).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-        assert_eq!(text, b"half of it");
-        assert!(handler.join().is_err());
-    });
-}
-
-#[test]
-fn records_that_were_changed_on_the_way_are_refused_at_every_later_read() {
-    everywhere(|| {
-        let (client, server) = tls_pair();
-        // A record of application data that nobody has encrypted.
-        let mut forged = vec![0x17, 3, 3, 0, 32];
-        forged.extend_from_slice(&[9; 32]);
-        client.get_ref().try_send(&forged).unwrap();
-        for _ in 0..2 {
-            let error = (&server).read(&mut [0; 8]).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidData);
-        }
-        assert!((&server).write(b"x").is_err());
-        // The alert came over.
-        let error = (&client).read(&mut [0; 8]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
-        assert!(error.to_string().contains("alert"), "{error}");
-    });
-}
-
-#[test]
-fn shutting_down_both_directions_wakes_who_waits() {
-    each_mode(|rt| {
-        rt.run(|| {
-            let (client, _server) = tls_pair();
-            let about_to = Count::default();
-            weald::scope(|s| {
-                let reader = s.spawn(|| {
-                    about_to.add();
-                    (&client).read(&mut [0; 8])
-                });
-                let writer = s.spawn(|| {
-                    let block = vec![0; 1 << 20];
-                    about_to.add();
-                    loop {
-                        if let Err(error) = (&client).write_all(&block) {
-                            return error;
-                        }
-                    }
-                });
-                crate::support::wait_until(|| about_to.get() == 2);
-                settle();
-                client.shutdown(Shutdown::Both).unwrap();
-                assert_eq!(reader.join().unwrap().unwrap(), 0);
-                assert_eq!(writer.join().unwrap().kind(), ErrorKind::BrokenPipe);
-            });
-        });
     });
 }
 
@@ -333,7 +215,7 @@ fn a_writer_gets_its_turn_beside_one_that_never_stops() {
         let finished = done.clone();
         weald::scope(|s| {
             s.spawn(|| {
-                // More than the socket holds, so it waits with the turn in its hand.
+                // This is more than the socket holds, so the writer waits and holds the turn.
                 let block = vec![0; 200_000];
                 while !done.is_set() {
                     (&client).write_all(&block).unwrap();
@@ -450,7 +332,7 @@ fn a_transport_of_ones_own_serves_and_four_records_are_one_send() {
         });
         let before = sends.get();
         assert_eq!((&client).write(&[1; 64 * 1024]).unwrap(), 64 * 1024);
-        // One, if the socket took all of it at once.
+        // It is one, if the socket took all of it at once.
         assert!(sends.get() - before <= 2);
         let mut got = vec![0; 64 * 1024];
         (&server).read_exact(&mut got).unwrap();
@@ -493,45 +375,4 @@ fn the_handshake_fits_a_stack_of_the_default_size_by_half() {
             let (_server, _socket) = server_and_socket();
         });
     });
-}
-
-#[test]
-fn connections_leave_no_descriptor_behind() {
-    let test = "tls_stream::connections_leave_no_descriptor_behind";
-    let child = crate::support::in_child(test, &[], || {
-        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let rt = weald::Runtime::builder().workers(2).build().unwrap();
-        let (connector, acceptor) = (connector(), acceptor());
-        let round = || {
-            rt.run(|| {
-                let listener = weald::ssl_listener_with(v4(), &acceptor).unwrap();
-                let at = listener.local_addr().unwrap();
-                weald::scope(|s| {
-                    s.spawn(|| {
-                        for turn in 0..60 {
-                            let (stream, _) = listener.accept().unwrap();
-                            // One in three sees a client of TLS, one garbage, one nothing.
-                            assert_eq!(stream.handshake().is_ok(), turn % 3 == 0);
-                        }
-                    });
-                    for turn in 0..60 {
-                        if turn % 3 == 0 {
-                            drop(weald::connect_ssl_with(&at.to_string(), &connector).unwrap());
-                            continue;
-                        }
-                        let mut tcp = weald::connect_tcp(at).unwrap();
-                        if turn % 3 == 1 {
-                            tcp.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-                        }
-                    }
-                });
-            });
-        };
-        round();
-        let before = open();
-        round();
-        round();
-        assert_eq!(open(), before);
-    });
-    assert!(child.success, "{}", child.stderr);
 }

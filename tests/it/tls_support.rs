@@ -42,7 +42,7 @@ impl Authority {
         }
     }
 
-    /// For these DNS names and IP addresses.
+    /// Makes a certificate for these DNS names and IP addresses.
     pub(crate) fn leaf(&self, names: &[&str]) -> Leaf {
         self.leaf_with(names, |_| {})
     }
@@ -86,7 +86,7 @@ pub(crate) fn connector() -> SslConnector {
     SslConnector::from_pem(&TRUSTED.pem).unwrap()
 }
 
-/// A client and a server that have not shaken hands.
+/// Returns a client and a server that have not made the handshake.
 pub(crate) fn raw_pair_with(
     connector: &SslConnector,
     acceptor: &SslAcceptor,
@@ -97,7 +97,7 @@ pub(crate) fn raw_pair_with(
     (near, SslStream::server(far, acceptor).unwrap())
 }
 
-/// What both ends say of the handshake.
+/// Returns what both ends say of the handshake.
 pub(crate) fn shake(
     client: &SslStream,
     server: &SslStream,
@@ -109,7 +109,7 @@ pub(crate) fn shake(
     })
 }
 
-/// A client and a server that have shaken hands.
+/// Returns a client and a server that have made the handshake.
 pub(crate) fn tls_pair_with(
     connector: &SslConnector,
     acceptor: &SslAcceptor,
@@ -126,7 +126,7 @@ pub(crate) fn tls_pair() -> (SslStream, SslStream) {
     tls_pair_with(&connector(), &acceptor(), "localhost")
 }
 
-/// A client that speaks TLS, and a server's socket that has not begun.
+/// Returns a client that speaks TLS, and a server's socket that has not begun.
 pub(crate) fn client_and_socket() -> (SslStream, TcpStream) {
     let (near, far) = green_pair(v4());
     (
@@ -135,13 +135,13 @@ pub(crate) fn client_and_socket() -> (SslStream, TcpStream) {
     )
 }
 
-/// A server that speaks TLS, and a client's socket that has not begun.
+/// Returns a server that speaks TLS, and a client's socket that has not begun.
 pub(crate) fn server_and_socket() -> (SslStream, TcpStream) {
     let (near, far) = green_pair(v4());
     (SslStream::server(near, &acceptor()).unwrap(), far)
 }
 
-/// Bytes in which a lost, doubled or moved one is seen.
+/// Returns bytes in which a lost, doubled or moved byte shows.
 pub(crate) fn pattern(from: usize, count: usize) -> Vec<u8> {
     let byte = |at: usize| ((at * 31) ^ (at >> 8)).to_le_bytes()[0];
     (from..from + count).map(byte).collect()

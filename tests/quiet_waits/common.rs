@@ -1,6 +1,6 @@
-//! Descriptors in states that the kernel reports again and again: what the tests of them share.
+//! Descriptors in states that the kernel reports again and again: what their tests share.
 //!
-//! Nothing here depends on how busy the machine is: whether a call waits is asked, of the kernel and of the runtime.
+//! Nothing here depends on how busy the machine is: the kernel and the runtime are asked if a call waits.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use weald::{Doing, GreenThreadId, JoinHandle, Runtime};
 
-/// Does this for all at once, as filling a socket takes a while.
+/// Calls `f` for all of them at once, as filling a socket takes a while.
 pub(crate) fn at_once<A: Send, B: Send>(all: Vec<A>, f: impl Fn(A) -> B + Sync) -> Vec<B> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = all.into_iter().map(|one| scope.spawn(|| f(one))).collect();
@@ -35,7 +35,7 @@ pub(crate) fn told(result: io::Result<usize>) -> String {
     }
 }
 
-/// A call on an OS thread. One that waits is left behind.
+/// A call on an OS thread. A call that waits is left behind.
 pub(crate) struct OnThread {
     id: libc::pid_t,
     answer: Receiver<String>,
@@ -57,7 +57,7 @@ impl OnThread {
         }
     }
 
-    /// What the call says; `None`: it waits.
+    /// Returns what the call has returned; `None` if it waits.
     pub(crate) fn answer(&self) -> Option<String> {
         let mut looks = 0;
         loop {
@@ -72,7 +72,7 @@ impl OnThread {
         }
     }
 
-    /// It stands inside a system call, and not for a lock of the allocator's: proc_pid_syscall(5).
+    /// Tells if the thread is inside a system call, and not for a lock of the allocator's: proc_pid_syscall(5).
     fn stands(&self) -> bool {
         let task = format!("/proc/self/task/{}", self.id);
         if let Ok(text) = std::fs::read_to_string(format!("{task}/syscall")) {
@@ -82,7 +82,7 @@ impl OnThread {
                 .and_then(|word| word.parse().ok());
             return number.is_some_and(|number: libc::c_long| number != libc::SYS_futex);
         }
-        // Not everybody may look there.
+        // Not every user may look there.
         std::fs::read_to_string(format!("{task}/stat")).is_ok_and(|text| text.contains(") S "))
     }
 }
@@ -107,7 +107,7 @@ pub(crate) fn settle<T>(rt: &Runtime, calls: &[JoinHandle<T>]) {
     }
 }
 
-/// What each call says; `None`: it waits. Those that wait are killed.
+/// Returns what each call has returned; `None` if it waits. Calls that wait are killed.
 pub(crate) fn answers(rt: &Runtime, calls: Vec<JoinHandle<String>>) -> Vec<Option<String>> {
     settle(rt, &calls);
     let answer = |call: JoinHandle<String>| {

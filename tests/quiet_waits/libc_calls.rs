@@ -1,4 +1,4 @@
-//! What libc does, on an OS thread.
+//! What libc's calls do on an OS thread.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,7 +14,7 @@ fn length(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// What libc does, blocking.
+/// Makes libc's blocking call.
 pub(crate) fn plain(fd: &OwnedFd, kind: Kind, call: Call, place: &Path) -> io::Result<usize> {
     let number = fd.as_raw_fd();
     let polled = |events| {

@@ -1,5 +1,6 @@
-//! What the kernel reports again and again keeps nobody busy: each kind of descriptor, in each state, with each call of weald's that
-//! waits for it. A call that an OS thread would wait in waits here too, without the processor; any other gives what libc's gives.
+//! States that the kernel reports again and again keep no thread busy: each kind of descriptor, in each state, with
+//! each call of weald's that waits for it. If an OS thread would wait in a call, the call waits here too, without
+//! using the processor. Any other call returns what libc's returns.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -37,10 +38,10 @@ use support::{MODES, in_child, runtime};
 use weald::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use weald::net::{Fd, PollFd, TcpListener, TcpStream, UdpSocket};
 
-/// So many wait on each descriptor.
+/// How many threads wait on each descriptor.
 const WAITERS: usize = 10;
 
-/// They may use so much of a core, all together.
+/// How much of a core all of them together may use, in percent.
 const PERCENT: u32 = if cfg!(debug_assertions) { 4 } else { 2 };
 
 enum Green {
@@ -114,7 +115,7 @@ impl Green {
     }
 }
 
-/// A call with its descriptor, as weald has it.
+/// One of weald's calls with its descriptor.
 struct Asked {
     name: String,
     green: Green,
@@ -147,7 +148,7 @@ impl Drop for Asked {
     }
 }
 
-/// The part of a core, in percent, that many waiters on each of these use.
+/// Returns the part of a core, in percent, that many waiters on each of these use.
 fn use_of_waiters(rt: &weald::Runtime, all: &[Arc<Asked>]) -> f64 {
     let waiters: Vec<_> = all
         .iter()
@@ -169,14 +170,14 @@ fn use_of_waiters(rt: &weald::Runtime, all: &[Arc<Asked>]) -> f64 {
     used
 }
 
-/// What an OS thread gets by each call.
+/// Returns what an OS thread gets by each call.
 fn expected(table: Vec<(Row, Call)>) -> Vec<(Row, Call, Option<String>)> {
     let begun = at_once(table, |(row, call)| {
         let place = place();
         let made = (row.make)(&place);
         let (kind, there) = (row.kind, place.clone());
         let thread = OnThread::begin(move || {
-            // With what must stay open.
+            // The second part is what must stay open.
             let (fd, _keep) = made;
             plain(&fd, kind, call, &there)
         });

@@ -22,9 +22,9 @@ pub(crate) enum Kind {
 pub(crate) enum Call {
     Read,
     Write,
-    /// To the place that the state has filled.
+    /// Sends to the place that the state has filled.
     SendTo,
-    /// To the listener whose queue the state has filled.
+    /// Connects to the listener whose queue the state has filled.
     Connect,
     Accept,
     Readable,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A little room fills soon, and many full sockets take little memory.
+/// A small buffer fills soon, and many full sockets take little memory.
 const ROOM: usize = 8192;
 
 /// A descriptor, and what must stay open beside it.
@@ -19,7 +19,7 @@ pub(crate) fn raw(socket: &impl AsRawFd) -> i32 {
 }
 
 pub(crate) fn shut(socket: &OwnedFd, how: i32) {
-    // SAFETY: no pointers. Of an unconnected UDP socket it fails, and wakes all the same.
+    // SAFETY: no pointers. For an unconnected UDP socket the call fails, but still wakes.
     unsafe { libc::shutdown(raw(socket), how) };
 }
 
@@ -27,11 +27,11 @@ pub(crate) fn urge(socket: &OwnedFd) {
     // SAFETY: one live byte.
     let sent = unsafe { libc::send(raw(socket), b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
     assert_eq!(sent, 1);
-    // It has come.
+    // By then the byte has come.
     std::thread::sleep(10 * MS);
 }
 
-/// Sends until there is no room, and none comes back: TCP has some more once the peer's kernel has
+/// Sends until there is no room, and no room comes back: TCP gets some more room when the peer's kernel has
 /// acknowledged the last bytes, which it may delay by 40 ms.
 pub(crate) fn fill(socket: &OwnedFd) {
     let bytes = [0_u8; 16 * 1024];
@@ -94,7 +94,8 @@ pub(crate) fn udp(shuts: bool) -> Made {
     (socket, Box::new(()))
 }
 
-/// A datagram went where nobody is: the error is in the queue and, unless it was taken, in the socket.
+/// A datagram was sent to an address where nobody is. The error is in the queue and, unless it was taken, in the
+/// socket.
 pub(crate) fn udp_error(taken: bool) -> Made {
     let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

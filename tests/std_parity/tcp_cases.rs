@@ -1,6 +1,6 @@
-// The cases of `std_parity_tcp.rs`, included twice; `net` is std's module the first time and weald's the second.
+// The cases of `std_parity.rs` for TCP, included twice. `net` is std's module the first time and weald's the second.
 //
-// A case returns what it saw, as lines of text. It names no address that differs from run to run.
+// A case returns what it saw, as lines of text. The lines have no address that differs from run to run.
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -14,70 +14,6 @@ type Report = Vec<String>;
 
 const LONG: Duration = Duration::from_secs(30);
 
-// The signatures, method by method.
-
-const _: () = {
-    const _CONNECT: fn(SocketAddr) -> io::Result<TcpStream> = TcpStream::connect;
-    const _CONNECT_TIMEOUT: fn(&SocketAddr, Duration) -> io::Result<TcpStream> =
-        TcpStream::connect_timeout;
-    const _PEER_ADDR: fn(&TcpStream) -> io::Result<SocketAddr> = TcpStream::peer_addr;
-    const _LOCAL_ADDR: fn(&TcpStream) -> io::Result<SocketAddr> = TcpStream::local_addr;
-    const _SHUTDOWN: fn(&TcpStream, Shutdown) -> io::Result<()> = TcpStream::shutdown;
-    const _TRY_CLONE: fn(&TcpStream) -> io::Result<TcpStream> = TcpStream::try_clone;
-    const _SET_READ_TIMEOUT: fn(&TcpStream, Option<Duration>) -> io::Result<()> =
-        TcpStream::set_read_timeout;
-    const _SET_WRITE_TIMEOUT: fn(&TcpStream, Option<Duration>) -> io::Result<()> =
-        TcpStream::set_write_timeout;
-    const _READ_TIMEOUT: fn(&TcpStream) -> io::Result<Option<Duration>> = TcpStream::read_timeout;
-    const _WRITE_TIMEOUT: fn(&TcpStream) -> io::Result<Option<Duration>> = TcpStream::write_timeout;
-    const _PEEK: fn(&TcpStream, &mut [u8]) -> io::Result<usize> = TcpStream::peek;
-    const _SET_NODELAY: fn(&TcpStream, bool) -> io::Result<()> = TcpStream::set_nodelay;
-    const _NODELAY: fn(&TcpStream) -> io::Result<bool> = TcpStream::nodelay;
-    const _SET_TTL: fn(&TcpStream, u32) -> io::Result<()> = TcpStream::set_ttl;
-    const _TTL: fn(&TcpStream) -> io::Result<u32> = TcpStream::ttl;
-    const _TAKE_ERROR: fn(&TcpStream) -> io::Result<Option<io::Error>> = TcpStream::take_error;
-    const _SET_NONBLOCKING: fn(&TcpStream, bool) -> io::Result<()> = TcpStream::set_nonblocking;
-
-    const _BIND: fn(SocketAddr) -> io::Result<TcpListener> = TcpListener::bind;
-    const _OWN_ADDR: fn(&TcpListener) -> io::Result<SocketAddr> = TcpListener::local_addr;
-    const _CLONE: fn(&TcpListener) -> io::Result<TcpListener> = TcpListener::try_clone;
-    const _ACCEPT: fn(&TcpListener) -> io::Result<(TcpStream, SocketAddr)> = TcpListener::accept;
-    const _INCOMING: fn(&TcpListener) -> net::Incoming<'_> = TcpListener::incoming;
-    const _SET_OWN_TTL: fn(&TcpListener, u32) -> io::Result<()> = TcpListener::set_ttl;
-    const _OWN_TTL: fn(&TcpListener) -> io::Result<u32> = TcpListener::ttl;
-    const _SET_ONLY_V6: fn(&TcpListener, bool) -> io::Result<()> = TcpListener::set_only_v6;
-    const _ONLY_V6: fn(&TcpListener) -> io::Result<bool> = TcpListener::only_v6;
-    const _OWN_ERROR: fn(&TcpListener) -> io::Result<Option<io::Error>> = TcpListener::take_error;
-    const _SET_OWN_NONBLOCKING: fn(&TcpListener, bool) -> io::Result<()> =
-        TcpListener::set_nonblocking;
-};
-
-// The traits.
-
-const _: () = {
-    const fn socket<T>()
-    where
-        T: std::fmt::Debug + Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + 'static,
-        T: AsFd + AsRawFd + FromRawFd + IntoRawFd + From<OwnedFd> + Into<OwnedFd>,
-    {
-    }
-    const fn stream<T: Read + Write>() {}
-    const fn incoming<T>()
-    where
-        T: Iterator<Item = io::Result<TcpStream>>
-            + std::iter::FusedIterator
-            + std::fmt::Debug
-            + Send
-            + Sync,
-    {
-    }
-    socket::<TcpStream>();
-    socket::<TcpListener>();
-    stream::<TcpStream>();
-    stream::<&TcpStream>();
-    incoming::<net::Incoming<'static>>();
-};
-
 fn pair(addr: SocketAddr) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(addr).unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -85,12 +21,12 @@ fn pair(addr: SocketAddr) -> (TcpStream, TcpStream) {
     (near, far)
 }
 
-/// A result without what differs from run to run: an error is its kind.
+/// Returns a result without the parts that differ from run to run: an error is shown by its kind.
 fn line<T: std::fmt::Debug>(what: &str, result: io::Result<T>) -> String {
     format!("{what}: {:?}", result.map_err(|error| error.kind()))
 }
 
-/// The same for a call that may run into its timeout: std on Unix says `WouldBlock` there, weald says `TimedOut`.
+/// The same for a call that may reach its timeout: std on Unix says `WouldBlock` there, weald says `TimedOut`.
 fn timed<T: std::fmt::Debug>(what: &str, result: io::Result<T>) -> String {
     let passed = |kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
     match result {
@@ -99,14 +35,14 @@ fn timed<T: std::fmt::Debug>(what: &str, result: io::Result<T>) -> String {
     }
 }
 
-/// Reads until so many bytes are there.
+/// Reads until this many bytes are there.
 fn take(mut stream: impl Read, bytes: usize) -> String {
     let mut text = vec![0; bytes];
     stream.read_exact(&mut text).unwrap();
     String::from_utf8(text).unwrap()
 }
 
-/// Waits until so many bytes lie in the stream's buffer.
+/// Waits until this many bytes lie in the stream's buffer.
 fn await_bytes(stream: &TcpStream, bytes: usize) {
     let mut seen = vec![0; bytes];
     while stream.peek(&mut seen).unwrap() < bytes {
@@ -227,7 +163,7 @@ pub(crate) fn no_address_at_all(_: SocketAddr) -> Report {
 pub(crate) fn connect_timeout_connects_and_refuses_zero(addr: SocketAddr) -> Report {
     let listener = TcpListener::bind(addr).unwrap();
     let to = listener.local_addr().unwrap();
-    // On a listener of its own: std connects before it looks at the time.
+    // The call has a listener of its own, as std connects before it looks at the time.
     let unused = TcpListener::bind(addr).unwrap();
     let zero = TcpStream::connect_timeout(&unused.local_addr().unwrap(), Duration::ZERO).map(drop);
     let mut near = TcpStream::connect_timeout(&to, LONG).unwrap();
@@ -431,110 +367,6 @@ pub(crate) fn empty_buffers_return_at_once(addr: SocketAddr) -> Report {
     await_bytes(&near, 1);
     report.push(line("read", near.read(&mut [])));
     report.push(take(&mut near, 1));
-    report
-}
-
-pub(crate) fn a_listener_binds_accepts_and_knows_its_address(addr: SocketAddr) -> Report {
-    let listener = TcpListener::bind(addr).unwrap();
-    let at = listener.local_addr().unwrap();
-    let mut report = vec![format!("{} {}", at.ip() == addr.ip(), at.port() != 0)];
-    // Three wait in the queue, in their order.
-    let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(at).unwrap()).collect();
-    for client in &clients {
-        let (stream, from) = listener.accept().unwrap();
-        report.push(format!("{}", from == client.local_addr().unwrap()));
-        report.push(format!("{}", stream.peer_addr().unwrap() == from));
-    }
-    report
-}
-
-pub(crate) fn a_port_that_is_taken_is_refused(addr: SocketAddr) -> Report {
-    let listener = TcpListener::bind(addr).unwrap();
-    let at = listener.local_addr().unwrap();
-    let mut report = vec![line("taken", TcpListener::bind(at).map(drop))];
-    drop(listener);
-    report.push(line("free again", TcpListener::bind(at).map(drop)));
-    report.push(line(
-        "not ours",
-        TcpListener::bind((Ipv4Addr::new(192, 0, 2, 1), 0)).map(drop),
-    ));
-    report
-}
-
-pub(crate) fn incoming_never_ends_by_itself(addr: SocketAddr) -> Report {
-    let listener = TcpListener::bind(addr).unwrap();
-    let at = listener.local_addr().unwrap();
-    let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(at).unwrap()).collect();
-    let mut incoming = listener.incoming();
-    let mut report = vec![format!("{:?}", incoming.size_hint().1)];
-    for client in &clients {
-        let stream = incoming.next().unwrap().unwrap();
-        report.push(format!(
-            "{}",
-            stream.peer_addr().unwrap() == client.local_addr().unwrap()
-        ));
-    }
-    report.push(format!(
-        "{}",
-        format!("{incoming:?}").starts_with("Incoming")
-    ));
-    report
-}
-
-pub(crate) fn listeners_share_their_queue_with_clones(addr: SocketAddr) -> Report {
-    let listener = TcpListener::bind(addr).unwrap();
-    let clone = listener.try_clone().unwrap();
-    let at = clone.local_addr().unwrap();
-    let first = TcpStream::connect(at).unwrap();
-    let second = TcpStream::connect(at).unwrap();
-    let report = vec![
-        format!(
-            "{}",
-            listener.accept().unwrap().1 == first.local_addr().unwrap()
-        ),
-        format!(
-            "{}",
-            clone.accept().unwrap().1 == second.local_addr().unwrap()
-        ),
-    ];
-    drop(listener);
-    let third = TcpStream::connect(at).unwrap();
-    assert_eq!(clone.accept().unwrap().1, third.local_addr().unwrap());
-    report
-}
-
-pub(crate) fn listener_options_read_back(addr: SocketAddr) -> Report {
-    let listener = TcpListener::bind(addr).unwrap();
-    let mut report = Vec::new();
-    if addr.is_ipv4() {
-        report.push(line("set", listener.set_ttl(33)));
-        report.push(line("ttl", listener.ttl()));
-    } else {
-        report.push(line("only_v6", listener.only_v6()));
-        report.push(format!("{}", listener.set_only_v6(true).is_err()));
-    }
-    report
-}
-
-pub(crate) fn a_listener_that_does_not_block(addr: SocketAddr) -> Report {
-    let listener = TcpListener::bind(addr).unwrap();
-    let mut report = vec![line("set", listener.set_nonblocking(true))];
-    report.push(line("accept", listener.accept().map(drop)));
-    report.push(line(
-        "incoming",
-        listener.incoming().next().unwrap().map(drop),
-    ));
-    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let accepted = loop {
-        match listener.accept() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            other => break other,
-        }
-    };
-    report.push(line("with one in the queue", accepted.map(drop)));
-    report.push(line("set", listener.set_nonblocking(false)));
     report
 }
 

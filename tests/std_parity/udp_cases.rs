@@ -1,6 +1,6 @@
-// The cases of `std_parity.rs` for UDP, included twice; `net` is std's module the first time and weald's the second.
+// The cases of `std_parity.rs` for UDP, included twice. `net` is std's module the first time and weald's the second.
 //
-// A case returns what it saw, as lines of text. It names no address that differs from run to run.
+// A case returns what it saw, as lines of text. The lines have no address that differs from run to run.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -77,12 +77,12 @@ fn pair(addr: SocketAddr) -> (UdpSocket, UdpSocket) {
     (near, far)
 }
 
-/// A result without what differs from run to run: an error is its kind.
+/// Returns a result without the parts that differ from run to run: an error is shown by its kind.
 fn line<T: std::fmt::Debug>(what: &str, result: io::Result<T>) -> String {
     format!("{what}: {:?}", result.map_err(|error| error.kind()))
 }
 
-/// The same for a call that may run into its timeout: std on Unix says `WouldBlock` there, weald says `TimedOut`.
+/// The same for a call that may reach its timeout: std on Unix says `WouldBlock` there, weald says `TimedOut`.
 fn timed<T: std::fmt::Debug>(what: &str, result: io::Result<T>) -> String {
     let passed = |kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
     match result {
@@ -128,7 +128,7 @@ pub(crate) fn a_connected_socket_sends_and_receives(addr: SocketAddr) -> Report 
         "{}",
         near.peer_addr().unwrap() == far.local_addr().unwrap()
     ));
-    // A stranger's datagram is not taken.
+    // A datagram of another socket is not taken.
     let stranger = UdpSocket::bind(addr).unwrap();
     stranger
         .send_to(b"strange", near.local_addr().unwrap())

@@ -1,6 +1,8 @@
-// The cases of `std_parity.rs` for Unix sockets, included twice; `unix` is std's module the first time and weald's the second.
+// The cases of `std_parity.rs` for Unix sockets, included twice. `unix` is std's module the first time and weald's
+// the second.
 //
-// A case gets an empty folder and returns what it saw, as lines of text. It names no path that differs from run to run.
+// A case gets an empty folder and returns what it saw, as lines of text. The lines have no path that differs from run
+// to run.
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -97,12 +99,12 @@ const _: () = {
     into_incoming::<&'static UnixListener>();
 };
 
-/// A result without what differs from run to run: an error is its kind.
+/// Returns a result without the parts that differ from run to run: an error is shown by its kind.
 fn line<T: std::fmt::Debug>(what: &str, result: io::Result<T>) -> String {
     format!("{what}: {:?}", result.map_err(|error| error.kind()))
 }
 
-/// The same for a call that may run into its timeout: std on Unix says `WouldBlock` there, weald says `TimedOut`.
+/// The same for a call that may reach its timeout: std on Unix says `WouldBlock` there, weald says `TimedOut`.
 fn timed<T: std::fmt::Debug>(what: &str, result: io::Result<T>) -> String {
     let passed = |kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
     match result {
@@ -111,7 +113,7 @@ fn timed<T: std::fmt::Debug>(what: &str, result: io::Result<T>) -> String {
     }
 }
 
-/// Reads until so many bytes are there.
+/// Reads until this many bytes are there.
 fn take(mut stream: impl Read, bytes: usize) -> String {
     let mut text = vec![0; bytes];
     stream.read_exact(&mut text).unwrap();
@@ -125,7 +127,7 @@ fn take_one(socket: &UnixDatagram) -> String {
     String::from_utf8(buffer[..length].to_vec()).unwrap()
 }
 
-/// What an address is, without the folder.
+/// Returns an address as text, without the folder.
 fn kind(addr: &SocketAddr) -> String {
     match addr.as_pathname() {
         Some(path) => path.file_name().unwrap().to_str().unwrap().to_owned(),
@@ -351,7 +353,7 @@ pub(crate) fn abstract_names_need_no_file(folder: &Path) -> Report {
     let same = |addr: &SocketAddr| {
         addr.as_abstract_name() == Some(name.as_os_str().as_encoded_bytes())
     };
-    // An unnamed one lets the kernel choose.
+    // An unnamed address lets the kernel choose.
     let unnamed = SocketAddr::from_pathname("").unwrap();
     let chosen = UnixDatagram::bind_addr(&unnamed).unwrap();
     vec![
@@ -470,7 +472,7 @@ pub(crate) fn debug_names_the_type_and_the_addresses(folder: &Path) -> Report {
     let masked = |text: String, fd: i32| {
         text.replace(folder.to_str().unwrap(), "folder")
             .replace(&format!("fd: {fd}"), "fd: N")
-            // On Linux std shows what it keeps the number in.
+            // On Linux std shows the type that holds the number.
             .replace("FileDesc(OwnedFd { fd: N })", "N")
     };
     vec![

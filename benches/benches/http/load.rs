@@ -10,7 +10,7 @@ use weald_benches::Epoll;
 const REQUEST: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\n\r\n";
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// A server that stays silent for so long has failed.
+/// A server that stays silent for this long has failed.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a client behaves.
@@ -19,7 +19,7 @@ pub(crate) struct Habit {
     pub(crate) connections: usize,
     /// Requests that are sent at once; the next ones follow when all are answered.
     pub(crate) pipelined: usize,
-    /// After so many requests a connection is closed and a new one made.
+    /// After this many requests a connection is closed and a new one made.
     pub(crate) requests: usize,
     /// Between an answer and the next request.
     pub(crate) pause: Duration,
@@ -90,7 +90,7 @@ impl Load {
         }
         let (mut tokens, mut buffer) = (Vec::new(), vec![0; BUFFER_BYTES]);
         let (mut count, mut waiting) = (0, self.connections.len());
-        // Until each has its answer, so that the next run begins with silence.
+        // It goes on until each connection has its answer, so that the next run begins with silence.
         while waiting > 0 {
             let limit = if self.habit.pause.is_zero() {
                 SILENCE_LIMIT
@@ -162,7 +162,7 @@ impl Connection {
         self.stream.write_all(batch)
     }
 
-    /// True: all that was asked for has come.
+    /// Returns true if all that was asked for has come.
     fn receive(&mut self, buffer: &mut [u8], expected: usize) -> io::Result<bool> {
         match self.stream.read(buffer) {
             Ok(0) => return Err(io::Error::other("the server hung up")),

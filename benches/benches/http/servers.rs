@@ -13,7 +13,7 @@ use crate::rivals;
 
 const TEXT: &str = "Hello, World!";
 
-/// One that computes does so for so long before it gives way.
+/// How long a burner computes before it gives way.
 const SLICE: Duration = Duration::from_millis(100);
 
 /// Starts the server, and so many that compute beside its connections. It runs until the process ends.
@@ -85,7 +85,7 @@ async fn hyper_on_tokio(listener: tokio::net::TcpListener) {
                 let answer = hyper::Response::builder().header("content-type", "text/plain");
                 Ok::<_, Infallible>(answer.body(body).expect("the head is one"))
             });
-            // The limits of time that weald-http has.
+            // These are the limits of time that weald-http has.
             hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(stream), service)
@@ -127,7 +127,7 @@ fn epoll(listener: &TcpListener) -> io::Result<()> {
                 continue;
             };
             let served = match stream.read(&mut buffer) {
-                // The load sends whole requests, and no more than these.
+                // The load sends whole requests, and no other requests.
                 Ok(count @ 1..) => {
                     let heads = buffer[..count]
                         .windows(4)

@@ -1,4 +1,4 @@
-//! What can go wrong, and what the client is told: the status, and a JSON object with the reason.
+//! The failures, and what the client is told: the status, and a JSON object with the reason.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub enum Failure {
     NotFound,
     /// Fields and what is wrong with each.
     Invalid(Vec<(&'static str, &'static str)>),
-    /// The body is no JSON, or not the right one.
+    /// The body is not JSON, or not the right JSON.
     Body(JsonError),
     /// There is too much to do now.
     Busy(&'static str),

@@ -1,5 +1,5 @@
-//! How high a tree may become: thousands of lives of it, each with good and bad years. It computes for as long as it
-//! takes, on as many cores as are idle, and nobody else waits for it.
+//! How high a tree may become, from thousands of simulated lives, each with good and bad years. It computes for as
+//! long as it takes, on as many cores as are idle, and delays no other request.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::failure::Failure;
 /// Lives that are computed without a look at anything else: a few hundred microseconds.
 const PIECE: usize = 500;
 
-/// So many forecasts are computed at the same time: one for each core.
+/// How many forecasts are computed at the same time: one for each core.
 static SEATS: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
 
-/// So long a forecast waits for its turn, and so long it may take then.
+/// How long a forecast waits for its turn, and how long it may take then.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -34,10 +34,10 @@ pub struct Ask {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Forecast {
     pub lives: u32,
-    /// Nine of ten lives end higher.
+    /// Nine of ten lives end higher than this.
     pub p10_m: f64,
     pub median_m: f64,
-    /// One of ten does.
+    /// One of ten lives ends higher than this.
     pub p90_m: f64,
 }
 

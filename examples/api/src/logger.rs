@@ -23,7 +23,7 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// Sets it. It stays as it is where there is a logger already.
+/// Sets the logger, unless there is a logger already.
 pub fn start() {
     let access = std::env::var_os("ACCESS_LOG").is_some();
     if log::set_boxed_logger(Box::new(Logger { access })).is_ok() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use weald_api::{Store, limits, logger, postgres, router, sqlite};
 use weald_http::Server;
 
-/// So long requests that run may take after SIGTERM or Ctrl-C.
+/// How long requests that run may take after SIGTERM or Ctrl-C.
 const GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let listener = weald::tcp_listener(&*address)?;
     let server = Server::new(listener)
         .limits(limits())
-        // Nobody computes for a client that has gone.
+        // No handler computes for a client that has gone.
         .half_close(false)
         .serve(router(store).into_handler());
     println!("listening on http://{}", server.local_addr());

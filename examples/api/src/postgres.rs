@@ -11,12 +11,12 @@ const CONNECTIONS: u32 = 16;
 
 struct Postgres(r2d2::Pool<PostgresConnectionManager<NoTls>>);
 
-/// Connects, and makes the table where it is missing.
+/// Connects, and makes the table if it is missing.
 pub fn open(url: &str) -> Result<impl Store + 'static, Failure> {
     let config = url.parse()?;
     let pool = r2d2::Pool::builder()
         .max_size(CONNECTIONS)
-        // A connection that breaks tells at its next use, and is replaced.
+        // A broken connection shows at its next use, and is replaced.
         .test_on_check_out(false)
         .build(PostgresConnectionManager::new(config, NoTls))
         .map_err(|error| Failure::Store(error.to_string()))?;

@@ -10,7 +10,7 @@ use crate::forecast::forecast;
 use crate::store::Store;
 use crate::trees::{NewTree, Tree};
 
-/// A page of trees has so many at most.
+/// The most trees on a page.
 const PAGE: i64 = 100;
 
 /// What clients may ask for. No body of this service has more than a few hundred bytes.
@@ -49,7 +49,7 @@ fn json(value: impl serde::Serialize) -> Response {
     Json(value).into_response()
 }
 
-/// The number in the path. One that is none names no tree.
+/// Returns the number in the path. Text that is not a number names no tree.
 fn id(request: &Request) -> Result<i64, Failure> {
     let id = request.param("id").and_then(|text| text.parse().ok());
     id.ok_or(Failure::NotFound)

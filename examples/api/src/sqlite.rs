@@ -1,5 +1,5 @@
-//! Trees in a file of SQLite. Its calls are short; one that waits for the disk is overtaken, as weald's monitor gives
-//! the worker to another OS thread.
+//! Trees in a file of SQLite. Its calls are short. If a call waits for the disk, weald's monitor gives the worker to
+//! another OS thread.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::failure::Failure;
 use crate::store::{Store, connection};
 use crate::trees::{NewTree, Tree};
 
-/// A few readers beside one writer is what SQLite can do at once.
+/// SQLite can serve a few readers beside one writer at once.
 const CONNECTIONS: u32 = 4;
 
-/// So long SQLite tries again while another connection writes.
+/// How long SQLite tries again while another connection writes.
 const BUSY: Duration = Duration::from_secs(5);
 
 struct Manager(PathBuf);
@@ -42,11 +42,11 @@ impl r2d2::ManageConnection for Manager {
 
 struct Sqlite(r2d2::Pool<Manager>);
 
-/// Opens the file, and makes the table where it is missing.
+/// Opens the file, and makes the table if it is missing.
 pub fn open(path: &Path) -> Result<impl Store + 'static, Failure> {
     let pool = r2d2::Pool::builder()
         .max_size(CONNECTIONS)
-        // The file does not go away: nothing is asked before each use.
+        // The file does not go away, so nothing is asked before each use.
         .test_on_check_out(false)
         .build(Manager(path.to_owned()))
         .map_err(|error| Failure::Store(error.to_string()))?;

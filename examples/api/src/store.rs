@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::trees::{NewTree, Tree};
 
-/// So long a request waits for a connection of the pool.
+/// How long a request waits for a connection of the pool.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A database.
@@ -14,9 +14,9 @@ pub trait Store: Send + Sync {
     fn list(&self, species: Option<&str>, after: i64, most: i64) -> Result<Vec<Tree>, Failure>;
     fn get(&self, id: i64) -> Result<Option<Tree>, Failure>;
     fn insert(&self, new: &NewTree) -> Result<Tree, Failure>;
-    /// False: there is no such tree.
+    /// Returns false if there is no such tree.
     fn replace(&self, id: i64, new: &NewTree) -> Result<bool, Failure>;
-    /// False: there was no such tree.
+    /// Returns false if there was no such tree.
     fn delete(&self, id: i64) -> Result<bool, Failure>;
 }
 

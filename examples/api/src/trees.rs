@@ -1,4 +1,4 @@
-//! What a tree is, and which ones are refused.
+//! What a tree is, and which trees are refused.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::failure::Failure;
 /// The highest tree that was ever measured had 132 m.
 const HIGHEST: f64 = 150.0;
 
-/// What a client tells of a tree.
+/// The data of a tree that a client sends.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct NewTree {
@@ -17,7 +17,7 @@ pub struct NewTree {
     pub planted: i32,
 }
 
-/// A tree that is kept.
+/// A tree in the database.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tree {
     pub id: i64,
@@ -47,7 +47,7 @@ impl NewTree {
         }
     }
 
-    /// The tree that is kept under this number.
+    /// Returns the tree with this number.
     pub fn with_id(&self, id: i64) -> Tree {
         Tree {
             id,

@@ -122,7 +122,7 @@ fn trees_are_kept_in_sqlite() {
     let folder = Folder::new("sqlite");
     let path = folder.0.join("trees.db");
     check_trees(Arc::new(sqlite::open(&path).unwrap()));
-    // They are still there.
+    // The trees are still there.
     let tree = weald_api::trees::NewTree {
         species: "yew".to_owned(),
         height_m: 5.0,
@@ -225,7 +225,7 @@ fn forecasts_hold_up_nobody() {
         assert_eq!(client.post("/forecasts", &ask), first);
         let (low, high) = (&first.1["p10_m"], &first.1["p90_m"]);
         assert!(low.as_f64().unwrap() > 10.0 && high.as_f64() > low.as_f64());
-        // Others are answered while they are computed.
+        // Other requests are answered while these are computed.
         let long = &json!({"height_m": 10, "years": 500, "lives": 100_000});
         std::thread::scope(|scope| {
             let all: Vec<_> = (0..3)
@@ -239,7 +239,7 @@ fn forecasts_hold_up_nobody() {
             assert!(count > 0);
             for one in all {
                 let (status, told) = one.join().unwrap();
-                // On a machine that is busy the last one may not have its turn in time.
+                // On a busy machine the last one may not get its turn in time.
                 assert!(status == 200 || status == 503, "{told}");
             }
         });
@@ -294,14 +294,14 @@ fn sigterm_ends_the_program_after_its_last_answer() {
         body.len()
     )
     .unwrap();
-    // It has come when it is counted.
+    // A request that is counted has come.
     let limit = Instant::now() + Duration::from_secs(60);
     let is_counted = || {
         let mut other = TcpStream::connect(&program.address).unwrap();
         other.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
         let mut page = String::new();
         other.read_to_string(&mut page).unwrap();
-        // This one, and the forecast: it computes, or it is done.
+        // This request, and the forecast: it computes, or it is done.
         page.contains("http_open_requests 2\n") || page.contains("{status=\"2xx\"} 1\n")
     };
     while !is_counted() {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use weald::{Runtime, ThreadLocals};
 
-/// A runtime in the mode of this name; `None`: it is not to be had here.
+/// Returns a runtime in the mode of this name, or `None` if the mode is not available here.
 pub fn runtime(mode: &str, workers: usize) -> Option<Runtime> {
     let builder = Runtime::builder().workers(workers);
     let mode = match mode {
@@ -36,8 +36,8 @@ pub fn request() {
     std::hint::black_box((&headers, &map, vec![7_u8; 16 << 10]));
 }
 
-/// Prints what each of 10,000 parked threads keeps after a request, in bytes, and how long it took to get
-/// there, in ms. The argument is the mode.
+/// Prints how many bytes each of 10,000 parked threads keeps after a request, and how many ms it took until all were
+/// parked. The argument is the mode.
 pub fn measure_crowd() {
     const THREADS: usize = 10_000;
     let mode = std::env::args().nth(1).unwrap_or_default();

@@ -1,12 +1,12 @@
-//! What allocators keep for green threads: bytes of each of 10,000 after a request's worth of allocations.
+//! What allocators keep for green threads: the bytes of each of 10,000 threads after the allocations of a request.
 
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// One at a time: they are measured.
+/// One test runs at a time, as they measure.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// Bytes, milliseconds. `None`: there is no such mode here.
+/// Returns bytes and milliseconds, or `None` if the mode is not available here.
 fn crowd(program: &str, mode: &str) -> Option<(usize, usize)> {
     let output = Command::new(program).arg(mode).output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -38,7 +38,7 @@ fn check(program: &str, most: usize) {
     assert!(took < 1000, "{took} ms");
 }
 
-/// A block of thread-locals takes so much where nothing large is in it.
+/// How many bytes a block of thread-locals takes, without large thread-locals.
 const BLOCK: usize = 5 << 10;
 
 #[test]
@@ -63,7 +63,7 @@ fn jemalloc_on_os_threads_keeps_little_more_than_in_pinned() {
     );
 }
 
-/// What the table says of them as they are: figures, not bounds. mimalloc's would take 14 GB.
+/// The figures of the allocators without help, for the table. They are not bounds. mimalloc would take 14 GB.
 #[test]
 fn jemalloc_as_it_is_works() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);

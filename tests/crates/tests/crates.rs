@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use weald::{JoinHandle, Runtime, on_os_thread};
 use weald_crates::runtime;
 
-/// Some are measured, so one at a time.
+/// Some tests measure, so one runs at a time.
 fn one() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -144,7 +144,7 @@ fn parking_lot_guards_may_be_held_over_blocking_calls() {
             let (mutex, total) = (Arc::clone(&mutex), Arc::clone(&total));
             rt.spawn(move || {
                 for _ in 0..5 {
-                    // Who waits for it blocks an OS thread, and others take over.
+                    // A thread that waits for the lock blocks an OS thread, and another one takes over.
                     let outer = mutex.lock();
                     let before = *total.lock();
                     weald::yield_now();
@@ -198,7 +198,7 @@ fn a_hash_map_has_keys_of_its_own() {
         assert_eq!(hashes.len(), 1000);
         let mean = all.iter().map(|it| it.0).sum::<Duration>() / 1000;
         println!("HashMap in {mode}: the first one of a thread {mean:?}");
-        // Who wants it cheaper has the OS thread's.
+        // To make it cheaper, a program can use the OS thread's.
         let random = rt.run(|| on_os_thread(RandomState::new));
         assert_eq!(random.hash_one(5), random.clone().hash_one(5));
     });

@@ -1,8 +1,8 @@
 //! Runs a program where system calls are refused: `denied WHAT PROGRAM [ARGS]`.
 //!
-//! `WHAT` is `docker`, which stands for Docker's default seccomp profile with Docker's capabilities (`docker.txt`), or calls and
-//! the error that they all get, such as `EPERM:timerfd_create,madvise=14` (`madvise` with that advice only; `prctl=36` with that option). `.ci/denied` uses it as Cargo's
-//! runner for test binaries.
+//! `WHAT` is `docker`, which stands for Docker's default seccomp profile with Docker's capabilities (`docker.txt`).
+//! Or it names an error and the calls that get it, such as `EPERM:timerfd_create,madvise=14` (`madvise` only with
+//! that advice; `prctl=36` only with that option). `.ci/denied` uses it as Cargo's runner for test binaries.
 #![allow(unsafe_code, reason = "capabilities are the kernel's")]
 
 #[cfg(target_os = "linux")]
@@ -16,7 +16,7 @@ fn main() -> std::process::ExitCode {
     };
     let filtered = what.to_str().ok_or("not text").map(linux::deny);
     if let Ok(Ok(())) = filtered {
-        // Comes back only if it fails.
+        // The call returns only if it fails.
         let error = std::process::Command::new(&program).args(arguments).exec();
         eprintln!("denied: {}: {error}", program.display());
     } else {
@@ -46,7 +46,7 @@ mod linux {
 
     const DOCKER: &str = include_str!("../docker.txt");
 
-    /// Installs the filter, for this process and what it becomes.
+    /// Installs the filter for this process and for the program that it becomes.
     pub(super) fn deny(what: &str) -> Result<(), Box<dyn Error>> {
         if what == "docker" {
             drop_capabilities()?;
@@ -55,7 +55,7 @@ mod linux {
                 .map(rule_of_line)
                 .collect::<Option<_>>()
                 .ok_or("docker.txt")?;
-            // Of two filters that refuse a call the newer one gives the error.
+            // If two filters refuse a call, the newer one gives the error.
             install(&errno(libc::EPERM), "\"allow\"", &allowed)?;
             return install("\"allow\"", &errno(libc::ENOSYS), &[rule("clone3", "")]);
         }
@@ -68,7 +68,7 @@ mod linux {
         };
         let of_call = |call: &str| match call.split_once('=') {
             Some((name, said)) => {
-                // The argument that says what to do.
+                // The index of the argument that selects the operation.
                 let index = match name {
                     "madvise" => 2,
                     "process_madvise" => 3,
@@ -126,7 +126,7 @@ mod linux {
         Ok(())
     }
 
-    /// So that the program has at most Docker's. Who is not root has none to lose.
+    /// Drops capabilities, so that the program has at most Docker's. A user who is not root has none to lose.
     fn drop_capabilities() -> io::Result<()> {
         for capability in (0..64).filter(|it| !DOCKER_CAPABILITIES.contains(it)) {
             // SAFETY: no pointers.

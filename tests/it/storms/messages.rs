@@ -144,7 +144,7 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream, random: &mut Random) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// Clients talk to a server through a proxy; some are killed, and the proxy's threads too.
+/// Clients talk to a server through a proxy. Some clients and some of the proxy's threads are killed.
 #[test]
 fn proxy_storm() {
     each_storm(|rt, random| {
@@ -171,7 +171,7 @@ fn proxy_storm() {
                         copies.thread().kill();
                     }
                     copy(&near, &far, &mut random);
-                    // What it had not copied is lost to its client, and nobody else.
+                    // Only its client loses what it had not copied.
                     if copies.join().is_err() {
                         let _ = near.shutdown(Shutdown::Both);
                     }

@@ -1,10 +1,11 @@
-//! Storms: 10 to 50 green threads on 3 workers do one kind of thing to each other at random, in each mode; then all that was begun
-//! has ended, and every message, permit, coin and thread is counted.
+//! Storms: 10 to 50 green threads on 3 workers do one kind of thing to each other at random, in each mode. When all
+//! that was begun has ended, every message, permit, coin and thread is counted.
 //!
-//! A storm that fails or hangs is named with its seed: `WEALD_STORM_SEED` makes the same choices again, though not the same order
-//! of the threads; `WEALD_STORM_ROUNDS` says how many storms of each kind (3).
+//! If a storm fails or hangs, its seed is printed. `WEALD_STORM_SEED` makes the same choices again, though not in the
+//! same order of the threads. `WEALD_STORM_ROUNDS` is the number of storms of each kind (3).
 //!
-//! Small programs through every order are `loom-tests/`; a large crowd for long is `examples/soak.rs`. These lie between.
+//! `loom-tests/` tries every order of small programs; `examples/soak.rs` runs a large crowd for long. Storms are
+//! between these two.
 
 mod messages;
 mod threads;
@@ -37,7 +38,7 @@ impl Random {
         self.below(chances) == 0
     }
 
-    /// For another thread.
+    /// Returns a generator for another thread.
     fn fork(&mut self) -> Self {
         Self(self.next() | 1)
     }
@@ -46,7 +47,7 @@ impl Random {
         Duration::from_micros(self.below(bound) as u64)
     }
 
-    /// Now and then the others get a turn, or the caller waits or computes for a moment.
+    /// Now and then lets the others run, or waits or computes for a moment.
     fn pause(&mut self) {
         match self.below(12) {
             0..4 => weald::yield_now(),
@@ -65,7 +66,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|error| panic!("{variable} {value}: {error}")))
 }
 
-/// The storm in each mode, with random choices of its own each time.
+/// Runs the storm in each mode, with random choices of its own each time.
 fn each_storm(storm: fn(&Runtime, &mut Random)) {
     let name = thread::current().name().unwrap_or("a storm").to_owned();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -74,7 +75,7 @@ fn each_storm(storm: fn(&Runtime, &mut Random)) {
     for round in 0..rounds {
         for mode in MODES {
             let seed = first.unwrap_or(u64::from(now.subsec_nanos())) + round;
-            // The thread's name is what a panic and the deadline tell.
+            // Panics and the deadline print the thread's name.
             let named = thread::Builder::new();
             let named = named.name(format!("{name}, WEALD_STORM_SEED={seed}, {mode:?}"));
             thread::scope(|s| {
@@ -98,7 +99,7 @@ fn each_storm(storm: fn(&Runtime, &mut Random)) {
     }
 }
 
-/// So many threads that run `body`, each with its number and random choices of its own.
+/// Starts threads that run `body`, each with its number and random choices of its own.
 fn crowd<T: Send + 'static>(
     rt: &Runtime,
     random: &mut Random,

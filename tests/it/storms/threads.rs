@@ -56,7 +56,8 @@ fn spawn_storm() {
 
 type Shelf = Arc<Mutex<Vec<Option<(usize, JoinHandle<usize>)>>>>;
 
-/// Threads take each other's handles, watch them, join them, lose patience, and put back what they only watched.
+/// Threads take each other's handles, watch them, join them, lose patience, and put back handles that they only
+/// watched.
 #[test]
 fn join_storm() {
     each_storm(|rt, random| {
@@ -81,7 +82,7 @@ fn join_storm() {
                     continue;
                 };
                 if whose >= number {
-                    // Later ones are only watched: nobody waits in a circle.
+                    // Later threads are only watched, so nobody waits in a circle.
                     let limit = random.micros(300);
                     weald::select! {
                         join(&handle) -> _ => assert!(handle.is_finished()),
@@ -94,7 +95,7 @@ fn join_storm() {
                             assert_eq!(result.unwrap(), whose);
                             joined.add();
                         }
-                        // The interrupted join has let it go.
+                        // The interrupted join has released it.
                         Err(_) => drop(lost.add()),
                     }
                 } else {
@@ -107,7 +108,7 @@ fn join_storm() {
         for (number, handle) in crowd(rt, random, size, body).into_iter().enumerate() {
             shelf.lock().unwrap().push(Some((number, handle)));
         }
-        // Those that are still out come back, are joined or let go.
+        // The handles that are still out come back, are joined or dropped.
         let mut rest = 0;
         crate::support::wait_until(|| {
             let mut shelf = shelf.lock().unwrap();
@@ -154,7 +155,7 @@ fn cancel_storm() {
                         });
                         random.pause();
                     }
-                    // Nothing is raised between a call that has done something and the count of it.
+                    // Nothing is raised between a call that has done something and its counting.
                     2 => {
                         ends.0.send(()).unwrap();
                         sent.add();
@@ -184,7 +185,7 @@ fn cancel_storm() {
                     assert!(was_killed(&thread.join()));
                 }
                 1 => {
-                    // It is not the one that they catch: it ends them.
+                    // They do not catch this one: it ends them.
                     let thread = threads.swap_remove(at);
                     thread.thread().throw(dropped.on_drop());
                     let outcome: std::thread::Result<()> = thread.join();
@@ -209,7 +210,7 @@ fn cancel_storm() {
 
 type Handles = Arc<Mutex<Vec<JoinHandle<()>>>>;
 
-/// Of a runtime that ends meanwhile.
+/// A runtime that ends meanwhile.
 #[derive(Clone, Default)]
 struct Crew {
     made: Count,

@@ -57,7 +57,7 @@ fn timeout_storm() {
                     let alarm = weald::exc_after(random.micros(300), Mark(7));
                     random.pause();
                     random.pause();
-                    // Nothing is raised after this, whatever it says.
+                    // Nothing is raised after this, whatever it returns.
                     alarm.cancel()
                 });
                 if raised.is_ok() {
@@ -96,7 +96,7 @@ impl Bank {
         if from == to {
             return;
         }
-        // In the order of their numbers, or by trying.
+        // Locks are taken in the order of their numbers, or by trying.
         let (low, high) = (from.min(to), from.max(to));
         let mut low = self.accounts[low].lock().unwrap();
         random.pause();

@@ -1,4 +1,5 @@
-//! A program that is built with `panic = "abort"`: what goes on there, and what ends it, with which words.
+//! A program that is built with `panic = "abort"`: what still works there, and what ends the process with which
+//! message.
 //!
 //! `cargo run --profile abort -p weald-profiles` runs each scene in a process of its own and checks how it ends.
 //! `docs/exceptions.md` has the rules.
@@ -12,7 +13,7 @@ use weald::{Builder, Runtime};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A name, what happens, and a part of what stderr says if it ends the process.
+/// A name, the code, and a part of the text on stderr if the code ends the process.
 type Scene = (&'static str, fn(), Option<&'static str>);
 
 const SCENES: [Scene; 11] = [
@@ -112,7 +113,7 @@ fn limit_a_read() {
     });
 }
 
-/// A thread that is to be killed or ended has begun: one that has not would never begin.
+/// A thread that is to be killed or ended must have begun: a thread that has not would never begin.
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
 fn wait_until_it_has_begun() {

@@ -1,6 +1,8 @@
-//! What travels with a stack from one OS thread to another: everything that a thread may keep in, or take out of, its thread-locals.
+//! What moves with a stack from one OS thread to another: everything that a thread may keep in its thread-locals or
+//! take out of them.
 //!
-//! The compiler keeps the address of a thread-local over a switch only when it optimises, so this tells most in release.
+//! The compiler keeps the address of a thread-local over a switch only when it optimises, so this test matters most
+//! in release.
 
 #![allow(
     unsafe_code,
@@ -22,13 +24,13 @@ use support::{LIMIT, in_child, own_runtime, with_deadline};
 use weald::Runtime;
 use weald::sync::channel::unbounded;
 
-/// Green threads; all share the OS threads of three workers.
+/// How many green threads there are. All of them share the OS threads of three workers.
 const CROWD: u64 = 64;
 
-/// Messages that are under way. Who gets one sends it on, so the others wait.
+/// How many messages are under way. A thread that gets a message sends it on, so the others wait.
 const MESSAGES: u64 = 16;
 
-/// In release the number that the issue asks for.
+/// How many migrations there must be. In debug builds there are fewer.
 const MIGRATIONS: u64 = if cfg!(debug_assertions) {
     10_000
 } else {
@@ -54,7 +56,7 @@ impl Random {
     }
 }
 
-/// What was not as on a thread of one's own.
+/// What was different from a thread of one's own.
 #[derive(Default)]
 struct Found {
     errno: AtomicU64,
@@ -114,7 +116,7 @@ fn note(anomaly: &AtomicU64, holds: bool) {
     }
 }
 
-/// Sends messages on until there were enough migrations, and looks at its thread-locals each time.
+/// Sends messages on until there were enough migrations, and checks its thread-locals each time.
 fn wander(number: u64, found: &Found, mut step: impl FnMut() -> bool) {
     let id = thread::current().id();
     let shared = SHARED.with(Rc::clone);
@@ -126,7 +128,7 @@ fn wander(number: u64, found: &Found, mut step: impl FnMut() -> bool) {
     loop {
         set_errno(mine);
         let more = step();
-        // The calls may set it, but not to what is another's.
+        // The calls may set it, but not to a value of another thread.
         let now = errno();
         note(&found.errno, now == mine || now < 1000);
         let now = os_thread();
@@ -197,7 +199,7 @@ fn everything_of_a_threads_own_goes_with_a_green_thread_that_migrates() {
     });
 }
 
-/// The same with thread-locals that are shared is wrong, so the test above can fail.
+/// The same goes wrong with shared thread-locals, so the test above can fail.
 #[test]
 fn with_shared_thread_locals_the_same_goes_wrong() {
     let child = in_child("with_shared_thread_locals_the_same_goes_wrong", &[], || {
@@ -207,7 +209,7 @@ fn with_shared_thread_locals_the_same_goes_wrong() {
         println!("{found:?}");
         println!("anomalies: {}", found.anomalies());
     });
-    // It may die of what it does to its heap.
+    // The process may die of the damage to its heap.
     let survived = child.stdout.contains("anomalies: ");
     assert!(!child.stdout.contains("anomalies: 0\n"), "{}", child.stdout);
     assert!(survived || !child.success, "{}", child.stderr);
