@@ -57,7 +57,7 @@ pub(crate) struct Inner {
     pub(crate) threads: Threads,
     /// RUNNING, CLOSING, KILLING, STOPPING; only ever grows.
     pub(crate) phase: AtomicUsize,
-    /// Who waits for the last green thread to end.
+    /// Threads that wait for the last green thread to end.
     pub(crate) ending: WaitQueue,
     pub(crate) spawned_outside: CachePadded<AtomicU64>,
     pub(crate) ended_outside: CachePadded<AtomicU64>,

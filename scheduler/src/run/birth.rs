@@ -1,4 +1,4 @@
-//! How a green thread comes into its queue; and those that nobody holds a handle of, which the carriers' loop starts.
+//! The way of a new green thread into its queue; and green threads without a handle, which the carriers' loop starts.
 #![allow(unsafe_code, reason = "threads that have not started, by their makers")]
 
 use crate::engine::carrier;
@@ -55,16 +55,16 @@ pub(crate) fn reserve(inner: &Arc<Inner>, worker: usize, task: Task) {
     }
 }
 
-/// Starts a green thread without a handle that drops something of the user's: as its destructor may wait,
-/// the carriers' loop hands it over. No exception interrupts it, nor does a shutdown.
+/// Starts a green thread without a handle that drops something of the user's. The carriers' loop must not drop it,
+/// because its destructor may wait. No exception and no shutdown interrupts the thread.
 pub(crate) fn discard<T: Send + 'static>(inner: &Arc<Inner>, value: T) {
     start_detached(inner, Birth::Doomed, move || drop(value));
 }
 
-/// What is said of a thread without a handle.
+/// What a thread without a handle is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Birth {
-    /// Nothing in particular.
+    /// It runs its body.
     Ordinary,
     /// Its body is only to be dropped.
     Doomed,

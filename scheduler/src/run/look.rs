@@ -1,4 +1,5 @@
-//! What a carrier looks at between two turns: mail, injector, timers, poller, those who wait for a seat.
+//! The looks of a carrier between two turns: at its mail, the injector, timers, the poller, and carriers that wait for a
+//! seat.
 #![allow(
     unsafe_code,
     reason = "the OS thread's own carrier, and what runs on it"

@@ -6,13 +6,13 @@
 //! (`park_in_place` in `wait/waiter.rs`), as those of plain OS threads do. So workers, spare carriers and the monitor know nothing
 //! of it, however long it computes or blocks.
 //!
-//! 1. Who spawns it starts the OS thread first (`start`), so that a refusal of the system is an error and no thread was made.
-//!    Then the thread is made, counted, and handed over (`begin`).
+//! 1. The spawner starts the OS thread first (`start`), so that a refusal of the system is an error and no thread was
+//!    made. Then the thread is made, counted, and handed over (`begin`).
 //! 2. The OS thread enters it in the registry, where `dump` and a shutdown find it, runs its body and winds up.
 //! 3. The OS thread destroys its thread-locals. Their destructors may use weald, still as this green thread.
-//! 4. [`Last`] is the first thread-local that the OS thread makes, hence the last that it destroys. It drops what the others' destructors
-//!    have made, counts the thread as ended, steps to DONE and wakes who joins. So thread-locals are gone when a
-//!    `join` returns, as with threads of std.
+//! 4. [`Last`] is the first thread-local that the OS thread makes, hence the last that it destroys. It drops what the others'
+//!    destructors have made, counts the thread as ended, steps to DONE and wakes the joiners. So thread-locals are gone
+//!    when a `join` returns, as with threads of std.
 //!
 //! Invariant: the OS thread keeps the runtime until it ends, and a shutdown in which all have ended joins it
 //! (`threads.rs`).

@@ -24,7 +24,7 @@ use crate::wait::exception;
 enum Start {
     /// It has its stack.
     Bound,
-    /// There is no stack now, or no memory for its thread-locals, for that reason.
+    /// There is no stack now, or no memory for its thread-locals; the error says why.
     Waits(io::Error),
     /// It can never start, and has ended. The seat may be gone.
     Ended,
@@ -217,8 +217,8 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
     unsafe { &*carrier::here() }.end(inner, task, rest);
 }
 
-/// The body of a thread that was killed before it began is not run. Asked when it begins, not when it
-/// gets its stack: it may be killed in between.
+/// The body of a thread that was killed before it began does not run. This looks when the thread begins, not when it
+/// gets its stack, because it may be killed in between.
 #[inline]
 pub(super) fn doom_if_killed(inner: &Inner, task: &Header) {
     let killed = exception::is_killed(task) && !fault!("carrier_starts_who_was_killed");

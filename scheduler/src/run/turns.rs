@@ -23,8 +23,8 @@ use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
 
-/// Beside threads that must stay on their carrier every fourth dispatch is for those that need not.
-/// Less would be a disadvantage for the many, more for who runs few of them. A guess.
+/// If threads must stay on their carrier, every fourth dispatch is for the other threads. Fewer dispatches would harm
+/// programs with many such threads, more would harm programs with few of them. A guess.
 const OTHERS_INTERVAL: u32 = 4;
 
 /// Which dispatch of an interval begins with the carrier's own threads that gave way: none of those
@@ -74,8 +74,7 @@ fn os_thread() -> usize {
     0
 }
 
-/// Ends the process if the scheduler itself panics: a seat would be lost, and all who wait for it
-/// with it.
+/// Ends the process if the scheduler itself panics: a seat would be lost, and all threads that wait for it.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
@@ -137,7 +136,7 @@ impl Carrier {
         inner.seats.ended();
     }
 
-    /// Nobody has needed this carrier for long, and its OS thread ends.
+    /// This carrier was not needed for long: its OS thread ends.
     #[cold]
     fn retire(&self, inner: &Inner) {
         let before = inner.threads.retire(which(inner, self.index));

@@ -1,15 +1,15 @@
-//! `blocking`: a call that blocks the OS thread, in place, while the others go on.
+//! `blocking`: runs a call that blocks the OS thread, in place, while the other green threads go on.
 //!
-//! If others wait, the worker goes to a spare carrier at once; else its carrier keeps it until
-//! somebody does, which the monitor sees within two looks.
+//! If other threads wait, the worker goes to a spare carrier at once. Else its carrier keeps it until threads
+//! wait, which the monitor sees within two looks.
 //!
-//! There are two kinds of calls, and permits for each ([`Lasts`]): those that end by themselves, as a
-//! read of a file does, and those that may last until another green thread has done something, as a
-//! wait for a lock does. One kind never waits for a permit of the other: who holds the lock can write its
-//! file, however many wait for the lock. At most as many calls of the second kind run at a time as
-//! there are spare carriers, so each worker keeps a carrier; one more waits as a green thread, behind those
-//! that came before it (`permits.rs`). Calls of the first kind need no carriers of their own: where none is left the worker waits with the call, which
-//! ends soon.
+//! There are two kinds of calls, and permits for each ([`Lasts`]): calls that end by themselves, such as a
+//! read of a file, and calls that may last until another green thread has done something, such as a
+//! wait for a lock. One kind never waits for a permit of the other: the holder of a lock can write its
+//! file, however many threads wait for the lock. At most as many calls of the second kind run at a time as
+//! there are spare carriers, so each worker keeps a carrier. A further call waits as a green thread, behind those
+//! that came before it (`permits.rs`). Calls of the first kind need no carriers of their own: if none is left, the worker
+//! waits until the call has ended, which is soon.
 #![allow(unsafe_code, reason = "the running thread's own part")]
 
 use crate::engine::blocking_calls::Lasts;
@@ -35,7 +35,7 @@ impl Drop for Inside<'_> {
     fn drop(&mut self) {
         // SAFETY: the running thread's own part, held for this statement.
         unsafe { self.header.local() }.blocking -= 1;
-        // May leave the OS thread: the seat may be gone.
+        // The thread may leave the OS thread here, because the seat may be gone.
         drop(self.away.take());
         self.permits.give();
     }
@@ -73,7 +73,7 @@ pub(crate) fn call<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     call_entered(lasts, f).unwrap_or_else(|interrupt| interrupt.unwind())
 }
 
-/// As [`call`], after the look for exceptions that begins a blocking call. `Err`: an exception has ended the wait
+/// As [`call`], for a caller that has looked for exceptions already. `Err`: an exception has ended the wait
 /// for a permit; `f` has not begun.
 #[inline]
 pub(crate) fn call_entered<T>(lasts: Lasts, f: impl FnOnce() -> T) -> Result<T, Interrupt> {
@@ -100,7 +100,7 @@ pub(crate) fn call_if_spare<T, F: FnOnce() -> T>(f: F) -> Result<T, F> {
     if is_plain(header) {
         return Ok(f());
     }
-    // Before a permit is taken: what is forked may be what the call waits for.
+    // Before a permit is taken: the call may wait for one of the forks.
     if header.forks.is_used() {
         share_forks::share_all(header);
     }
@@ -114,7 +114,7 @@ pub(crate) fn call_if_spare<T, F: FnOnce() -> T>(f: F) -> Result<T, F> {
     Ok(with_permit(header, permits, f))
 }
 
-/// Its call of `blocking` just calls: it has its OS thread for itself, or is in `blocking` already.
+/// Whether `blocking` only calls `f`: the thread has its OS thread for itself, or is in `blocking` already.
 fn is_plain(header: &Header) -> bool {
     !header.runs_on_carriers()
         || carrier::here().is_null()
@@ -132,7 +132,7 @@ fn with_permit<T>(header: &Header, permits: &Permits, f: impl FnOnce() -> T) -> 
         away: Away::begin(),
         permits,
     };
-    // What `f` calls is meant for the system.
+    // The calls of `f` are meant for the system.
     let bypass = Bypass::enter();
     let value = f();
     drop(bypass);

@@ -1,12 +1,12 @@
-//! `join`: two closures, perhaps at the same time, depth first.
+//! `join`: runs two closures, perhaps at the same time, depth first.
 //!
 //! 1. `b` stays where it is, on the caller's stack, as a fork (`forks.rs`), and `a` is run.
-//! 2. If nobody has taken the fork, `b` is run next, in place. All that costs some nanoseconds.
-//! 3. Else `b` has become the body of a green thread, and the caller waits for that one.
+//! 2. If nobody has taken the fork, `b` runs next, in place. In this case a `join` costs some nanoseconds.
+//! 3. Else `b` has become the body of a green thread, and the caller waits for that thread.
 //!
 //! A fork becomes a green thread:
 //!
-//! | when                                          | which                    | by whom           |
+//! | when                                          | which                    | done by           |
 //! |-----------------------------------------------|--------------------------|-------------------|
 //! | another worker sleeps, at the next `join`;    | the oldest, the largest  | the thread itself |
 //! | each 20 us at most                            |                          |                   |
@@ -17,7 +17,7 @@
 //!
 //! So either half may wait for something that the other one does.
 //!
-//! `b` borrows from the caller's stack, so the caller never goes before `b` has ended. An exception that
+//! `b` borrows from the caller's stack, so the caller never leaves before `b` has ended. An exception that
 //! ends the caller's wait kills `b`'s thread first, and is raised when that has ended.
 #![allow(
     unsafe_code,
@@ -48,9 +48,9 @@ use crate::wait::waiter;
 #[repr(C)]
 struct Half<B, RB> {
     head: Head,
-    /// There until it is run in place or started.
+    /// `Some` until it is run in place or started.
     body: UnsafeCell<ManuallyDrop<B>>,
-    /// There once it was started.
+    /// `Some` once it was started.
     handle: UnsafeCell<MaybeUninit<JoinHandle<RB>>>,
 }
 
@@ -166,7 +166,7 @@ where
     }
 }
 
-/// Where `join` cannot be quick: raises, gives way. False: the second half must not leave this thread.
+/// The slow begin of `join`: raises exceptions, gives way. False: the second half must not leave this thread.
 #[cold]
 #[inline(never)]
 fn enter(header: &Header) -> bool {
@@ -188,7 +188,7 @@ where
     }
 }
 
-/// The first half has unwound, and the second has not begun.
+/// For a first half that has unwound, and a second half that has not begun.
 #[cold]
 fn first_failed<B: FnOnce() -> RB, RB>(payload: Box<dyn Any + Send>, b: B) -> ! {
     if payload.is::<Exception>() {
@@ -220,7 +220,7 @@ where
     both(catch_unwind(AssertUnwindSafe(a)), second)
 }
 
-/// The first half has ended, the second is a green thread.
+/// For a first half that has ended, and a second half that is a green thread.
 #[cold]
 fn both<RA, RB>(first: thread::Result<RA>, second: JoinHandle<RB>) -> (RA, RB) {
     let first = match first {

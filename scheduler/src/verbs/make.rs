@@ -1,4 +1,4 @@
-//! Making a green thread with a handle; what all that start threads for users stand on.
+//! Makes a green thread with a handle. All functions that start threads for users call this.
 #![allow(
     unsafe_code,
     reason = "one door for threads that borrow and threads that do not"

@@ -1,4 +1,4 @@
-//! Starting green threads.
+//! Starts green threads: `spawn` and `Builder`.
 #![allow(
     unsafe_code,
     reason = "one door for threads that borrow and threads that do not"
@@ -18,11 +18,11 @@ use crate::verbs::scope::{Scope, ScopedJoinHandle};
 /// Starts a green thread in the runtime of the caller, or in the default one.
 ///
 /// Returns at once; the new thread runs when a worker gets to it. Dropping the handle detaches it.
-/// If the runtime is being shut down, the handle is that of a thread whose body never runs.
+/// If the runtime is being shut down, the body of the thread never runs.
 ///
 /// A thread gets its stack when it first runs. If the system gives no more stacks, it waits until
-/// another thread has ended. If no other thread has one that would do, it never runs: a line on standard error
-/// names the bound and what raises it, and `join` gives that text as the payload.
+/// another thread has ended. If no other thread has a stack of its size, it never runs: a line on standard error
+/// names the bound and how to raise it, and `join` returns that text as the payload.
 ///
 /// # Examples
 /// ```
@@ -93,9 +93,9 @@ impl Builder {
     /// ([`Metrics::workers`](crate::Metrics::workers)).
     ///
     /// No other worker takes it before it has begun, however long this one is busy. Among the threads that are ready
-    /// there it has no precedence. Once it has begun it may migrate as any other thread does, unless it is
-    /// [`pinned`](Self::pinned) or the runtime pins. So this is for threads that share data or sockets: what
-    /// a thread's sockets tell, the worker hears on which it first used them.
+    /// there it has no precedence. Once it has begun it may migrate like any other thread, unless it is
+    /// [`pinned`](Self::pinned) or the runtime pins. So this is for threads that share data or sockets: the events of
+    /// a socket go to the worker on which it was first used.
     ///
     /// # Examples
     /// ```
@@ -116,18 +116,19 @@ impl Builder {
     }
 
     /// `true`: the thread has an OS thread for itself, from its start to its end, on which no other green thread
-    /// ever runs; for libraries that must be called by one OS thread, as those of windows and of graphics often must, and for
-    /// code that blocks its OS thread again and again.
+    /// ever runs. This is for libraries that must be called by one OS thread, as libraries for windows and graphics often
+    /// must, and for code that blocks its OS thread again and again.
     ///
-    /// It is a green thread all the same: it talks over channels, locks, [`join`](crate::JoinHandle::join) and `select!` with
-    /// all others, sleeps, has limits, is killed, and ends when its runtime does. When it waits, the OS thread blocks. It may
-    /// block it by itself, too, and compute, for as long as it likes: no worker waits for it, and it takes none of the
-    /// [`spare_threads`](crate::RuntimeBuilder::spare_threads). What costs little in other green threads costs
-    /// some microseconds in this one: to start it, and each wake-up.
+    /// It is a green thread: it uses channels, locks, [`join`](crate::JoinHandle::join) and `select!` with all others, it
+    /// sleeps, has limits, can be killed, and ends when its runtime ends. When it waits, its OS thread blocks. It may also
+    /// block the OS thread by itself, and compute, for any time: no worker waits for it, and it takes none of the
+    /// [`spare_threads`](crate::RuntimeBuilder::spare_threads). Its start and each of its wake-ups cost some
+    /// microseconds, more than those of other green threads.
     ///
-    /// `thread_local!` is the OS thread's in each mode of the runtime; its values are gone when a `join` returns. [`stack_size`](Self::stack_size) is that of the
-    /// OS thread, std's if it is not said; so is the overflow's message. The OS thread has the green thread's name. Calls of libc are never
-    /// [`patched`](Self::patched). Hooks for leaving a stack are not called, as it leaves none.
+    /// In each mode of the runtime `thread_local!` is the OS thread's; the values are gone when a `join` returns.
+    /// [`stack_size`](Self::stack_size) is the OS thread's, with std's default, and std reports its overflow. The OS thread
+    /// has the green thread's name. Calls of libc are never [`patched`](Self::patched). Hooks for leaving a stack are not
+    /// called, because the thread never leaves its stack.
     ///
     /// # Examples
     /// ```
@@ -150,7 +151,7 @@ impl Builder {
     }
 
     /// Whether calls of libc that would block suspend the thread instead, where the program is
-    /// linked with `weald-patch`. Without a word it is as the runtime says. It needs
+    /// linked with `weald-patch`. The default is the runtime's setting. It needs
     /// [`ThreadLocals::Own`](crate::ThreadLocals), without which `spawn` fails with `Unsupported`.
     ///
     /// # Examples
@@ -202,8 +203,8 @@ impl Builder {
     /// # Errors
     /// `InvalidInput` for a stack size or a worker out of its range, with value and bound in the text, and for settings that
     /// exclude each other;
-    /// `OutOfMemory` for one that can never be had, as the process may not map so much
-    /// (`RLIMIT_AS`). A stack that cannot be had at the moment is no error: the thread waits for it. The system's if
+    /// `OutOfMemory` for a stack that is impossible because the process may not map so much
+    /// (`RLIMIT_AS`). If there is no stack at the moment, this is no error: the thread waits for one. The system's if
     /// it gives no OS thread for [`own_thread`](Self::own_thread).
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where

@@ -28,7 +28,7 @@ const CLOCK_INTERVAL: u32 = 32;
 /// The poller is looked at when this has passed and the worker never ran out of work.
 const POLL_INTERVAL: Duration = Duration::from_micros(100);
 
-/// While so many threads are ready the poller may wait: whom it woke would come after them.
+/// While so many threads are ready, the look at the poller may wait: threads that it wakes would run after them.
 const PLENTY: usize = 32;
 
 /// But no longer than this.
@@ -151,7 +151,7 @@ impl Core {
     fn shares_woken(&mut self) -> bool {
         let shares = self.eagerness.is_due(clock::now);
         if shares && !cfg!(loom) {
-            // To judge it when the peer has left its stack. A model has no time that passes.
+            // To judge the share when the peer has left its stack. In a model no time passes.
             self.clock_countdown = 1;
         }
         shares
@@ -173,7 +173,7 @@ impl Core {
         self.last_poll = now;
     }
 
-    /// Queues what was woken. True: another worker could take it, or what it pushed aside.
+    /// Queues a thread that was woken. True: another worker could take it, or the thread that it has replaced.
     /// `asleep`: another worker sleeps.
     #[inline]
     pub(crate) fn push_woken(
