@@ -1,10 +1,10 @@
 //! `GreenPool` and `GreenPile`: a bounded number of green threads at a time.
 //!
-//! A *seat* is the right to run one of the pool's threads. It is taken before a thread is spawned. A guard in the
+//! A *permit* is the right to run one of the pool's threads. It is taken before a thread is spawned. A guard in the
 //! thread's closure gives it back, so that happens also if the body unwinds or never runs.
 //!
-//! A thread of the pool that spawns into the full pool must not simply wait for a seat, as the others may be waiting
-//! for it. It *lends* its seat to the new thread, and waits until the new thread has ended and brings the seat back.
+//! A thread of the pool that spawns into the full pool must not simply wait for a permit, as the others may be waiting
+//! for it. It *lends* its permit to the new thread, and waits until the new thread has ended and brings the permit back.
 //!
 //! | loan      | meaning                                  | leaves by                              |
 //! |-----------|------------------------------------------|----------------------------------------|
@@ -14,8 +14,8 @@
 //! | ABANDONED | the new thread gives it back to whom the | never                                  |
 //! |           | lender would have given it               |                                        |
 //!
-//! Invariant 1: the step out of OUT is one exchange; its winner decides where the seat goes.
-//! Invariant 2: a seat is in one place: with the semaphore, with a thread (`Own::seat`), or in a loan.
+//! Invariant 1: the step out of OUT is one exchange; its winner decides where the permit goes.
+//! Invariant 2: a permit is in one place: with the semaphore, with a thread (`MemberRecord::permit`), or in a loan.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -30,7 +30,7 @@ use weald_sync::{Event, Semaphore};
 
 weald_scheduler::green_local! {
     /// For a thread of a pool: its own record.
-    static OWN: RefCell<Option<Arc<Own>>> = RefCell::new(None);
+    static OWN: RefCell<Option<Arc<MemberRecord>>> = RefCell::new(None);
 }
 
 /// A pool that runs a bounded number of green threads: [`spawn`](Self::spawn) waits while the pool is full.
@@ -50,7 +50,7 @@ pub struct GreenPool {
 
 struct Shared {
     size: usize,
-    seats: Semaphore,
+    permits: Semaphore,
     /// How many threads were spawned and have not ended.
     running: AtomicUsize,
     /// How many of them are in `wait_all`. Nobody waits for these.
@@ -60,22 +60,22 @@ struct Shared {
 }
 
 /// The record of a thread of a pool.
-struct Own {
+struct MemberRecord {
     shared: Arc<Shared>,
-    /// `None`: the thread has lent its seat.
-    seat: Mutex<Option<Seat>>,
+    /// `None`: the thread has lent its permit.
+    permit: Mutex<Option<Permit>>,
 }
 
-/// Where a seat goes back to.
-enum Seat {
+/// Where a permit goes back to.
+enum Permit {
     Pool,
     Lender(Arc<Loan>),
 }
 
 struct Loan {
     state: AtomicUsize,
-    /// The lender's seat, while it is out.
-    seat: Mutex<Option<Seat>>,
+    /// The lender's permit, while it is out.
+    permit: Mutex<Option<Permit>>,
     over: Event,
 }
 
@@ -98,16 +98,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Gives a seat back.
-    fn give_back(&self, mut seat: Option<Seat>) {
-        while let Some(given) = seat.take() {
+    /// Gives a permit back.
+    fn give_back(&self, mut permit: Option<Permit>) {
+        while let Some(given) = permit.take() {
             match given {
-                Seat::Pool => self.seats.add_permits(1),
-                Seat::Lender(loan) => {
+                Permit::Pool => self.permits.add_permits(1),
+                Permit::Lender(loan) => {
                     if loan.ends_as(RETURNED) {
                         loan.over.set();
                     } else {
-                        seat = lock(&loan.seat).take();
+                        permit = lock(&loan.permit).take();
                     }
                 }
             }
@@ -122,14 +122,14 @@ impl Shared {
 }
 
 /// A part of the closure of each thread of a pool. It is dropped when the body has ended or will never run.
-struct Member(Arc<Own>);
+struct Member(Arc<MemberRecord>);
 
 impl Member {
-    fn new(shared: &Arc<Shared>, seat: Seat) -> Self {
+    fn new(shared: &Arc<Shared>, permit: Permit) -> Self {
         shared.running.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::new(Own {
+        Self(Arc::new(MemberRecord {
             shared: Arc::clone(shared),
-            seat: Mutex::new(Some(seat)),
+            permit: Mutex::new(Some(permit)),
         }))
     }
 }
@@ -137,39 +137,39 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let shared = &self.0.shared;
-        let seat = lock(&self.0.seat).take();
-        shared.give_back(seat);
+        let permit = lock(&self.0.permit).take();
+        shared.give_back(permit);
         shared.running.fetch_sub(1, Ordering::AcqRel);
         shared.ended.wake_all();
     }
 }
 
 /// Ends a loan for the lender, also if the lender's wait unwinds.
-struct Lent<'a> {
-    own: &'a Own,
+struct LentPermit<'a> {
+    own: &'a MemberRecord,
     loan: Arc<Loan>,
 }
 
-impl Drop for Lent<'_> {
+impl Drop for LentPermit<'_> {
     fn drop(&mut self) {
         if !self.loan.ends_as(ABANDONED) {
-            *lock(&self.own.seat) = lock(&self.loan.seat).take();
+            *lock(&self.own.permit) = lock(&self.loan.permit).take();
         }
     }
 }
 
 impl GreenPool {
-    /// Returns a pool with `size` seats.
+    /// Returns a pool with `size` permits.
     ///
     /// # Panics
     /// If `size` is 0.
     #[track_caller]
     pub fn new(size: usize) -> Self {
-        assert!(size > 0, "a pool needs at least 1 seat, not 0");
+        assert!(size > 0, "a pool needs at least 1 permit, not 0");
         Self {
             shared: Arc::new(Shared {
                 size,
-                seats: Semaphore::new(size),
+                permits: Semaphore::new(size),
                 running: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
                 ended: WaitQueue::of("a pool"),
@@ -177,7 +177,7 @@ impl GreenPool {
         }
     }
 
-    /// Returns the number of seats.
+    /// Returns the number of permits.
     pub fn size(&self) -> usize {
         self.shared.size
     }
@@ -187,16 +187,16 @@ impl GreenPool {
         self.shared.running.load(Ordering::Acquire)
     }
 
-    /// Returns how many seats are free now.
+    /// Returns how many permits are free now.
     pub fn free(&self) -> usize {
-        self.shared.seats.available_permits()
+        self.shared.permits.available_permits()
     }
 
     /// Starts a green thread of the pool. Waits while the pool is full. A blocking call: an exception ends the wait,
     /// and then nothing was started.
     ///
-    /// A thread of the pool that calls this does not wait for a seat. If the pool is full, the new thread starts at
-    /// once on the caller's seat, and the caller waits until the new thread has ended. An exception that ends this
+    /// A thread of the pool that calls this does not wait for a permit. If the pool is full, the new thread starts at
+    /// once on the caller's permit, and the caller waits until the new thread has ended. An exception that ends this
     /// wait leaves the new thread running.
     ///
     /// # Examples
@@ -217,16 +217,16 @@ impl GreenPool {
         if let Some(own) = self.own()
             && !self.try_take_seat()
         {
-            return self.spawn_on_own_seat(&own, f);
+            return self.spawn_on_own_permit(&own, f);
         }
         if self.own().is_none() {
-            self.shared.seats.acquire().forget();
+            self.shared.permits.acquire().forget();
         }
-        self.start(Seat::Pool, f)
+        self.start(Permit::Pool, f)
     }
 
     fn try_take_seat(&self) -> bool {
-        match self.shared.seats.try_acquire() {
+        match self.shared.permits.try_acquire() {
             Some(permit) => {
                 permit.forget();
                 true
@@ -236,17 +236,17 @@ impl GreenPool {
     }
 
     /// Returns the running thread's record, if the thread is of this pool.
-    fn own(&self) -> Option<Arc<Own>> {
+    fn own(&self) -> Option<Arc<MemberRecord>> {
         let own = OWN.with(|own| own.borrow().clone());
         own.filter(|own| Arc::ptr_eq(&own.shared, &self.shared))
     }
 
-    fn start<F, T>(&self, seat: Seat, f: F) -> JoinHandle<T>
+    fn start<F, T>(&self, permit: Permit, f: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let member = Member::new(&self.shared, seat);
+        let member = Member::new(&self.shared, permit);
         weald_scheduler::spawn(move || {
             let member = member;
             OWN.with(|own| *own.borrow_mut() = Some(Arc::clone(&member.0)));
@@ -254,28 +254,28 @@ impl GreenPool {
         })
     }
 
-    fn spawn_on_own_seat<F, T>(&self, own: &Own, f: F) -> JoinHandle<T>
+    fn spawn_on_own_permit<F, T>(&self, own: &MemberRecord, f: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let seat = lock(&own.seat).take();
-        if seat.is_none() {
-            // An exception has ended an earlier wait, and the seat does not come back. So the thread waits for a seat
+        let permit = lock(&own.permit).take();
+        if permit.is_none() {
+            // An exception has ended an earlier wait, and the permit does not come back. So the thread waits for a permit
             // as any other thread does.
-            self.shared.seats.acquire().forget();
-            return self.start(Seat::Pool, f);
+            self.shared.permits.acquire().forget();
+            return self.start(Permit::Pool, f);
         }
         let loan = Arc::new(Loan {
             state: AtomicUsize::new(OUT),
-            seat: Mutex::new(seat),
+            permit: Mutex::new(permit),
             over: Event::new(),
         });
-        let lent = Lent {
+        let lent = LentPermit {
             own,
             loan: Arc::clone(&loan),
         };
-        let handle = self.start(Seat::Lender(Arc::clone(&loan)), f);
+        let handle = self.start(Permit::Lender(Arc::clone(&loan)), f);
         loan.over.wait();
         drop(lent);
         handle
@@ -386,7 +386,7 @@ where
     fn next(&mut self) -> Option<Self::Item> {
         io::enter_unwinding();
         while self.started.len() < self.pool.size() {
-            // If there are results to give, it need not wait for a seat.
+            // If there are results to give, it need not wait for a permit.
             if !self.started.is_empty() && self.pool.free() == 0 {
                 break;
             }

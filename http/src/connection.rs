@@ -26,7 +26,7 @@ use hyper::server::conn::http1;
 use crate::drive::{End, Protocol, drive};
 use crate::handlers::Handlers;
 use crate::io::{Io, Link};
-use crate::registry::Place;
+use crate::registry::Registration;
 use crate::second::Second;
 use crate::service::{Busy, Handler, Requests, Service};
 use crate::shared::Shared;
@@ -51,72 +51,72 @@ pub(crate) fn serve(
 ) {
     let address = peer.map(|peer| peer.ip());
     let bound = shared.limits.connections_per_address;
-    let place = match shared.registry.enter(stream, address, bound) {
-        Ok(place) => place,
+    let registration = match shared.registry.enter(stream, address, bound) {
+        Ok(registration) => registration,
         Err(stream) => return refuse(&stream, shared),
     };
     // The call fails only if the connection is gone.
-    let _ = place.member.stream.set_nodelay();
-    if let Err(error) = shake_hands(&place) {
+    let _ = registration.member.stream.set_nodelay();
+    if let Err(error) = shake_hands(&registration) {
         // Strangers can cause as many of these lines as they like, so the level is debug.
         log::debug!("weald-http: a handshake failed: {error}");
         return;
     }
-    // The handlers are dropped last but one: the drop ends the requests' threads. Then the place closes the stream.
+    // The handlers are dropped last but one: the drop ends the requests' threads. Then the registration closes the stream.
     let handlers = Rc::new(Handlers::default());
     let requests = Rc::new(Requests {
         shared: Arc::clone(shared),
         handler: Arc::clone(handler),
         handlers,
         peer,
-        is_encrypted: place.member.stream.is_encrypted(),
-        busy: Busy::new(&place.member.woke),
+        is_encrypted: registration.member.stream.is_encrypted(),
+        busy: Busy::new(&registration.member.woke),
         count: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         moved_at: Cell::new(Instant::now()),
         serve: RefCell::new(None),
         is_unread: Cell::new(false),
     });
-    let first = match first_bytes(&place, shared.limits.head_time) {
+    let first = match first_bytes(&registration, shared.limits.head_time) {
         Ok(first) => first,
-        Err(end) => return finish(&place, &requests, end),
+        Err(end) => return finish(&registration, &requests, end),
     };
-    let is_second = match place.member.stream.protocol() {
+    let is_second = match registration.member.stream.protocol() {
         Some(name) => name == b"h2",
         // If the bytes begin like this and go on otherwise, hyper's HTTP/2 refuses them.
         None => first.starts_with(b"PRI * HTTP/2"),
     };
     let end = if is_second {
-        speak_second(&place, &requests, first)
+        speak_second(&registration, &requests, first)
     } else {
-        speak_first(&place, &requests, first)
+        speak_first(&registration, &requests, first)
     };
     if !is_second && requests.busy.held.is_left() {
         requests.is_unread.set(true);
     }
-    finish(&place, &requests, end);
+    finish(&registration, &requests, end);
 }
 
 /// Makes TLS's handshake within the time that the acceptor allows. The connection is idle meanwhile, as there is no
 /// request.
-fn shake_hands(place: &Place<'_>) -> io::Result<()> {
-    let stream = &place.member.stream;
+fn shake_hands(registration: &Registration<'_>) -> io::Result<()> {
+    let stream = &registration.member.stream;
     if !stream.is_encrypted() {
         return Ok(());
     }
-    place.member.begin_idle();
-    let done = if place.is_closing() {
+    registration.member.begin_idle();
+    let done = if registration.is_closing() {
         Err(io::Error::other("the server closes"))
     } else {
         stream.handshake()
     };
-    place.member.end_idle();
+    registration.member.end_idle();
     done
 }
 
 /// Waits for bytes: for the first one at most as long as the limit, and for as many as tell the protocol.
-fn first_bytes(place: &Place<'_>, limit: Duration) -> Result<Bytes, End> {
-    let stream = &place.member.stream;
+fn first_bytes(registration: &Registration<'_>, limit: Duration) -> Result<Bytes, End> {
+    let stream = &registration.member.stream;
     let started = Instant::now();
     let mut bytes = [0; PREFACE.len()];
     let mut count = 0;
@@ -126,15 +126,15 @@ fn first_bytes(place: &Place<'_>, limit: Duration) -> Result<Bytes, End> {
             return Err(if count == 0 { End::Idle } else { End::LateHead });
         }
         if count == 0 {
-            place.member.begin_idle();
-            if place.is_closing() {
-                place.member.end_idle();
+            registration.member.begin_idle();
+            if registration.is_closing() {
+                registration.member.end_idle();
                 return Err(End::Idle);
             }
         }
         stream.wait(Some(left));
         let got = stream.read(&mut bytes[count..]);
-        place.member.end_idle();
+        registration.member.end_idle();
         match got {
             Ok(0) => return Err(End::Done(Ok(()))),
             Ok(more) => count += more,
@@ -163,7 +163,7 @@ impl Protocol for First {
     }
 }
 
-fn speak_first(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End {
+fn speak_first(registration: &Registration<'_>, requests: &Rc<Requests>, first: Bytes) -> End {
     let limits = &requests.shared.limits;
     let mut builder = http1::Builder::new();
     builder
@@ -176,19 +176,19 @@ fn speak_first(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End 
         // `drive.rs` has a limit of its own for that.
         .header_read_timeout(None);
     let busy = Rc::clone(&requests.busy);
-    let link = Link::new(Arc::clone(&place.member), first, true, busy);
+    let link = Link::new(Arc::clone(&registration.member), first, true, busy);
     loop {
         let service = Service(Rc::clone(requests));
         let io = Io(Rc::clone(&link));
         let mut protocol = First(builder.serve_connection(io, service));
         let begun = Some(Instant::now());
-        let end = drive(&mut protocol, &link, place, requests, begun);
+        let end = drive(&mut protocol, &link, registration, requests, begun);
         match end {
             End::Parks => {}
             // If the head has not gone out, the client does not know of the upgrade.
             End::Done(Ok(())) if requests.serve.borrow().is_some() && !link.wants_write.get() => {
                 let early = protocol.0.into_parts().read_buf;
-                upgrade(place, requests, early);
+                upgrade(registration, requests, early);
                 return End::Done(Ok(()));
             }
             end => return end,
@@ -198,7 +198,7 @@ fn speak_first(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End 
             weald_scheduler::io::release_stack();
             let waited = requests.idle_since.get().elapsed();
             let left = limits.keep_alive.saturating_sub(waited);
-            match first_bytes(place, left) {
+            match first_bytes(registration, left) {
                 Ok(early) => early,
                 Err(end) => return end,
             }
@@ -211,24 +211,24 @@ fn speak_first(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End 
 }
 
 /// Hands the rest of the connection to the program.
-fn upgrade(place: &Place<'_>, requests: &Requests, early: Bytes) {
+fn upgrade(registration: &Registration<'_>, requests: &Requests, early: Bytes) {
     let Some(serve) = requests.serve.borrow_mut().take() else {
         return;
     };
-    serve(Upgraded::new(Arc::clone(&place.member), early));
+    serve(Upgraded::new(Arc::clone(&registration.member), early));
 }
 
-fn speak_second(place: &Place<'_>, requests: &Rc<Requests>, first: Bytes) -> End {
+fn speak_second(registration: &Registration<'_>, requests: &Rc<Requests>, first: Bytes) -> End {
     let busy = Rc::clone(&requests.busy);
-    let link = Link::new(Arc::clone(&place.member), first, false, busy);
+    let link = Link::new(Arc::clone(&registration.member), first, false, busy);
     let mut protocol = Second::new(Io(Rc::clone(&link)), requests);
-    drive(&mut protocol, &link, place, requests, None)
+    drive(&mut protocol, &link, registration, requests, None)
 }
 
 /// Ends the connection towards the client.
-fn finish(place: &Place<'_>, requests: &Requests, end: End) {
+fn finish(registration: &Registration<'_>, requests: &Requests, end: End) {
     let shared = &requests.shared;
-    let stream = &place.member.stream;
+    let stream = &registration.member.stream;
     let mut lingers = requests.is_unread.get();
     stream.never_wait();
     match end {

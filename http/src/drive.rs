@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use weald_sync::select_parts::{Arm, Limit, PollArm, run};
 
 use crate::io::{Link, Reads};
-use crate::registry::Place;
+use crate::registry::Registration;
 use crate::service::Requests;
 
 /// An HTTP/1 connection without a request drops hyper's part after this time.
@@ -61,11 +61,11 @@ pub(crate) enum End {
 pub(crate) fn drive<P: Protocol>(
     protocol: &mut P,
     link: &Rc<Link>,
-    place: &Place<'_>,
+    registration: &Registration<'_>,
     requests: &Requests,
     begun: Option<Instant>,
 ) -> End {
-    let woke = &place.member.woke;
+    let woke = &registration.member.woke;
     let waker = Waker::from(Arc::clone(woke));
     let mut context = Context::from_waker(&waker);
     let mut clocks = Clocks {
@@ -76,7 +76,7 @@ pub(crate) fn drive<P: Protocol>(
     loop {
         // This poll sees all that happened before this line.
         woke.take();
-        if place.is_closing() && clocks.asked.is_none() {
+        if registration.is_closing() && clocks.asked.is_none() {
             clocks.asked = Some(Instant::now());
             protocol.close();
         }
@@ -85,7 +85,7 @@ pub(crate) fn drive<P: Protocol>(
         let polled = protocol.poll(&mut context);
         if matches!(reads, Reads::Wait(_)) {
             // hyper may have made no read.
-            place.member.end_idle();
+            registration.member.end_idle();
         }
         reads = Reads::Auto;
         if let Poll::Ready(result) = polled {
@@ -116,16 +116,16 @@ pub(crate) fn drive<P: Protocol>(
         if P::IS_FIRST && is_idle && wants_read && !wants_write {
             // Only a request or the end of the server can happen now.
             if clocks.begun.is_none() {
-                place.member.begin_idle();
-                if place.is_closing() {
-                    place.member.end_idle();
+                registration.member.begin_idle();
+                if registration.is_closing() {
+                    registration.member.end_idle();
                     continue;
                 }
             }
             reads = Reads::Wait(deadline);
             continue;
         }
-        if let Err(error) = wait(link, place, wants_read, wants_write, deadline) {
+        if let Err(error) = wait(link, registration, wants_read, wants_write, deadline) {
             return End::Interrupted(error);
         }
         if wants_read {
@@ -249,12 +249,12 @@ impl Clocks {
 /// Waits until hyper is worth another poll, or until the deadline.
 fn wait(
     link: &Link,
-    place: &Place<'_>,
+    registration: &Registration<'_>,
     wants_read: bool,
     wants_write: bool,
     deadline: Instant,
 ) -> std::io::Result<()> {
-    let woke = &*place.member.woke;
+    let woke = &*registration.member.woke;
     if !wants_read && !wants_write {
         return woke.wait(Some(deadline)).map(drop);
     }

@@ -48,9 +48,9 @@ pub(crate) struct Member {
     phase: AtomicU8,
 }
 
-/// A connection's place in the registry. Dropping it removes the connection.
+/// A connection in the registry. Dropping this removes the connection.
 #[derive(Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct Registration<'a> {
     registry: &'a Registry,
     number: u64,
     address: Option<IpAddr>,
@@ -68,7 +68,7 @@ impl Registry {
         stream: Stream,
         address: Option<IpAddr>,
         bound: usize,
-    ) -> Result<Place<'_>, Stream> {
+    ) -> Result<Registration<'_>, Stream> {
         let mut inner = self.lock();
         if let Some(address) = address {
             let count = inner.by_address.entry(address).or_default();
@@ -85,7 +85,7 @@ impl Registry {
         });
         inner.members.insert(number, Arc::clone(&member));
         drop(inner);
-        Ok(Place {
+        Ok(Registration {
             registry: self,
             number,
             address,
@@ -135,13 +135,13 @@ impl Member {
     }
 }
 
-impl Place<'_> {
+impl Registration<'_> {
     pub(crate) fn is_closing(&self) -> bool {
         self.registry.is_closing()
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Registration<'_> {
     fn drop(&mut self) {
         let mut inner = self.registry.lock();
         let member = inner.members.remove(&self.number);

@@ -50,12 +50,12 @@ pub(crate) struct Answered {
 
 /// The place where the answer is left for the connection's thread.
 #[derive(Default)]
-pub(crate) struct Slot {
+pub(crate) struct AnswerSlot {
     answered: Mutex<Option<Answered>>,
     waker: AtomicWaker,
 }
 
-impl Slot {
+impl AnswerSlot {
     fn take(&self) -> Option<Answered> {
         self.answered
             .lock()
@@ -84,7 +84,7 @@ static INADMISSIBLE: Quiet = Quiet::new();
 /// The right and the duty to answer one request. Dropping it answers with an error.
 pub(crate) struct Responder {
     /// `None`: the request was answered.
-    slot: Option<Arc<Slot>>,
+    slot: Option<Arc<AnswerSlot>>,
     method: Method,
     version: Version,
     may_upgrade: bool,
@@ -99,7 +99,7 @@ pub(crate) struct Responder {
 
 impl Responder {
     pub(crate) fn new(
-        slot: Arc<Slot>,
+        slot: Arc<AnswerSlot>,
         head: &Parts,
         length: Option<u64>,
         trace: Arc<Trace>,

@@ -26,7 +26,7 @@ use crate::incoming::{RequestBody, Trace};
 use crate::metrics::Record;
 use crate::pipe::{PIECE, Receiver};
 use crate::request::Request;
-use crate::respond::{Answered, Outgoing, Responder, Serve, Slot};
+use crate::respond::{AnswerSlot, Answered, Outgoing, Responder, Serve};
 use crate::response::Response;
 use crate::shared::Shared;
 use crate::woke::Woke;
@@ -122,7 +122,7 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
     fn call(&self, request: http::Request<Incoming>) -> Answer {
         let (head, incoming) = request.into_parts();
         let open = Open::new(&self.0, &head);
-        let slot = Arc::<Slot>::default();
+        let slot = Arc::<AnswerSlot>::default();
         let is_second = head.version == Version::HTTP_2;
         let thread = self.0.start(head, incoming, &slot);
         Answer {
@@ -139,7 +139,7 @@ impl Requests {
         &self,
         mut head: http::request::Parts,
         incoming: Incoming,
-        slot: &Arc<Slot>,
+        slot: &Arc<AnswerSlot>,
     ) -> Option<GreenThread> {
         if let Err(status) = check::head(&mut head) {
             let is_closed = head.version != Version::HTTP_2;
@@ -195,7 +195,7 @@ fn refusal(status: StatusCode, is_closed: bool) -> Answered {
 
 /// The future of an answer.
 pub(crate) struct Answer {
-    slot: Arc<Slot>,
+    slot: Arc<AnswerSlot>,
     /// Goes on to the body.
     open: Option<Open>,
     thread: Option<GreenThread>,
