@@ -93,14 +93,20 @@ fn the_first_half_runs_before_the_second_where_nobody_takes_it() {
 #[test]
 fn the_second_half_begins_when_the_first_gives_way_again_and_again() {
     with_deadline(LIMIT, || {
-        for mode in MODES {
-            let rt = runtime(1, mode);
-            rt.run(|| {
+        // As often as in hundreds of its turns.
+        let calls: [(fn(), usize); 2] = [
+            (weald::checkpoint, 100_000),
+            (|| _ = weald::join(|| (), || ()), 10_000_000),
+        ];
+        for (mode, (call, most)) in MODES
+            .iter()
+            .flat_map(|mode| calls.map(|call| (*mode, call)))
+        {
+            runtime(1, mode).run(|| {
                 let begun = AtomicBool::new(false);
                 let looks = || {
-                    // Hundreds of its turns.
-                    (0..100_000).any(|_| {
-                        weald::checkpoint();
+                    (0..most).any(|_| {
+                        call();
                         begun.load(SeqCst)
                     })
                 };
@@ -115,12 +121,9 @@ fn the_second_half_begins_when_the_first_gives_way_again_and_again() {
 fn an_idle_worker_takes_the_second_half_of_one_that_computes() {
     with_deadline(LIMIT, || {
         for mode in MODES {
-            let rt = runtime(2, mode);
-            rt.run(|| {
+            runtime(2, mode).run(|| {
                 let begun = AtomicBool::new(false);
-                // It enters no call of weald's.
-                let spin = || spin_until(&begun);
-                weald::join(spin, || begun.store(true, SeqCst));
+                weald::join(|| spin_until(&begun), || begun.store(true, SeqCst));
             });
         }
     });

@@ -6,6 +6,7 @@
 )]
 
 use std::mem::ManuallyDrop;
+use std::time::Duration;
 
 use crate::engine::carrier;
 use crate::engine::inner::Inner;
@@ -14,6 +15,14 @@ use crate::green::request::Request;
 use crate::parts::coroutine::Control;
 use crate::parts::forks::Fork;
 use crate::shim::sync::Arc;
+
+/// The least time between two forks that are given to sleeping workers. To make a green thread of a fork and to wake an
+/// OS thread takes some microseconds; a program with tiny halves must not pay that each time.
+const SHARE_PAUSE: Duration = Duration::from_micros(20);
+
+/// The least time between two forks that begin because their thread gives way in a `join`. Each such fork is a thread
+/// more. A long computation must not become thousands of threads, but each fork must begin at last.
+const GIVE_WAY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A half without its type.
 #[repr(C)]
@@ -44,7 +53,7 @@ fn with_right<R>(f: impl FnOnce() -> R) -> R {
 #[inline(never)]
 pub(crate) fn feed(header: &Header) {
     // SAFETY: a green thread runs on a carrier.
-    if unsafe { &*carrier::here() }.may_share() {
+    if unsafe { &*carrier::here() }.may_share(SHARE_PAUSE) {
         share(header, true);
     }
 }
@@ -68,6 +77,16 @@ fn share(header: &Header, is_for_others: bool) {
 #[inline(never)]
 pub(crate) fn share_all(header: &Header) {
     while header.forks.has_any() {
+        share(header, false);
+    }
+}
+
+/// The running thread gives way in a `join`: the oldest of its forks begins, unless another one did not long ago.
+#[cold]
+#[inline(never)]
+pub(crate) fn share_oldest(header: &Header) {
+    // SAFETY: a green thread runs on a carrier.
+    if header.forks.has_any() && unsafe { &*carrier::here() }.may_share(GIVE_WAY_PAUSE) {
         share(header, false);
     }
 }

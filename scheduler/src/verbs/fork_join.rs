@@ -11,6 +11,7 @@
 //! | another worker sleeps, at the next `join`;    | the oldest, the largest  | the thread itself |
 //! | each 20 us at most                            |                          |                   |
 //! | the thread is about to wait, or to give way   | all                      | the thread itself |
+//! | it gives way in a `join`; each 10 ms at most  | the oldest               | the thread itself |
 //! | the thread does not come back, another worker | the oldest               | the monitor       |
 //! | sleeps                                        |                          |                   |
 //! | it does not come back for long                | one at each look         | the monitor       |
@@ -32,7 +33,7 @@ use std::thread;
 
 use crate::engine::carrier;
 use crate::engine::inner::Inner;
-use crate::engine::share_forks::{Head, feed, is_taken};
+use crate::engine::share_forks::{Head, feed, is_taken, share_oldest};
 use crate::green::green_thread::Header;
 use crate::green::request::Request;
 use crate::parts::forks::Fork;
@@ -171,7 +172,7 @@ where
 #[inline(never)]
 fn enter(header: &Header) -> bool {
     waiter::enter();
-    carrier::spend_time();
+    carrier::spend_time(share_oldest);
     !exception::is_unwinding() && !exception::holds(header)
 }
 

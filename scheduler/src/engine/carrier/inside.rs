@@ -41,10 +41,6 @@ pub(crate) fn with_core<R>(
     Some(f(worker, unsafe { worker.core() }))
 }
 
-/// The least time between two forks that are given to sleeping workers. To make a green thread of a fork and to wake an
-/// OS thread takes some microseconds; a program with tiny halves must not pay that each time.
-const SHARE_PAUSE: Duration = Duration::from_micros(20);
-
 /// The carrier that this OS thread is, or null.
 #[inline(always)]
 pub(crate) fn here() -> *const Carrier {
@@ -70,10 +66,10 @@ impl Carrier {
         self.inner.get().cast()
     }
 
-    /// Whether the thread that runs here may give one of its forks to a worker that sleeps.
-    pub(crate) fn may_share(&self) -> bool {
+    /// Whether the thread that runs here may give one of its forks away: that was not done here for `pause`.
+    pub(crate) fn may_share(&self, pause: Duration) -> bool {
         let now = clock::now();
-        let recently = |last| now.saturating_duration_since(last) < SHARE_PAUSE;
+        let recently = |last| now.saturating_duration_since(last) < pause;
         if self.shared.get().is_some_and(recently) {
             return false;
         }

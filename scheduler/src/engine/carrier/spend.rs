@@ -31,7 +31,7 @@ pub(crate) fn spend_from(carrier: &Carrier) -> bool {
 }
 
 /// As `spend`, of a call of which a turn may have as many as there is time for: it costs a few nanoseconds.
-pub(crate) fn spend_time() {
+pub(crate) fn spend_time(share: fn(&Header)) {
     let carrier = here();
     if carrier.is_null() {
         return;
@@ -39,7 +39,7 @@ pub(crate) fn spend_time() {
     // SAFETY: a carrier outlives what runs on its OS thread.
     let carrier = unsafe { &*carrier };
     if !spend_from(carrier) && (carrier.budget).look_at_time(clock::now(), || carrier.last_look()) {
-        give_way();
+        share_and_give_way(share);
     }
 }
 
@@ -49,14 +49,19 @@ fn spend_slow(carrier: &Carrier, share: fn(&Header)) {
     // When its turn began is not known, but when the carrier last saw the clock before; without a seat not
     // even that.
     if carrier.budget.look(clock::now, || carrier.last_look()) {
-        // SAFETY: the running thread's header is alive.
-        if let Some(header) = unsafe { current::running().as_ref() }
-            && header.forks.is_used()
-        {
-            share(header);
-        }
-        give_way();
+        share_and_give_way(share);
     }
+}
+
+#[cold]
+fn share_and_give_way(share: fn(&Header)) {
+    // SAFETY: the running thread's header is alive.
+    if let Some(header) = unsafe { current::running().as_ref() }
+        && header.forks.is_used()
+    {
+        share(header);
+    }
+    give_way();
 }
 
 impl Carrier {
