@@ -162,11 +162,12 @@ pub use weald_net::{
     tcp_server_with, unix_server, unix_server_with, wrap_socket,
 };
 pub use weald_scheduler::{
-    Builder, Doing, Dump, DumpedThread, Elapsed, Exception, GreenThread, GreenThreadId, Group,
-    InstallError, JoinHandle, Killed, LocalKey, Metrics, Outcome, Runtime, RuntimeBuilder, Scope,
-    ScopedJoinHandle, ThreadLocals, Timer, Trace, blocking, call_after, call_after_local, catch,
-    checkpoint, current, dump, exc_after, green_local, group, is_green, join, metrics, park,
-    park_timeout, scope, sleep, sleep_until, spawn, timeout, yield_now,
+    Awaited, Builder, Changes, Deadlock, Doing, Dump, DumpedThread, Elapsed, Exception,
+    GreenThread, GreenThreadId, Group, InstallError, JoinHandle, Killed, LocalKey, Metrics,
+    Outcome, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle, ThreadLocals, Timer, Trace,
+    WaitsFor, blocking, call_after, call_after_local, catch, checkpoint, current, dump, exc_after,
+    green_local, group, is_green, join, metrics, park, park_timeout, scope, sleep, sleep_until,
+    spawn, timeout, yield_now,
 };
 
 #[cfg(all(feature = "macros", not(loom)))]

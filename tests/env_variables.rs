@@ -1,4 +1,4 @@
-//! `WEALD_WORKERS` and `WEALD_STACK_SIZE`: what they set, and what happens with a bad value at first use. Each case
+//! `WEALD_WORKERS`, `WEALD_STACK_SIZE` and `WEALD_DUMP_ON`: what they set, and what happens with a bad value at first use. Each case
 //! runs in a process of its own.
 
 #![allow(unsafe_code, reason = "the support module asks the kernel")]
@@ -48,6 +48,18 @@ fn a_bad_number_of_workers_panics_at_first_use() {
             "WEALD_WORKERS",
             value,
             &["1024"],
+        );
+    }
+}
+
+#[test]
+fn a_bad_time_to_dump_panics_at_first_use() {
+    for value in ["term", "QUIT", "quit,term"] {
+        check_refused(
+            "a_bad_time_to_dump_panics_at_first_use",
+            "WEALD_DUMP_ON",
+            value,
+            &["quit"],
         );
     }
 }

@@ -343,15 +343,26 @@ fn a_hog_is_reported_once_with_its_name_and_its_stack_when_it_is_back() {
 
 #[test]
 fn sigquit_writes_a_dump_and_the_process_goes_on() {
-    let child = in_child("sigquit_writes_a_dump_and_the_process_goes_on", &[], || {
+    let test = "sigquit_writes_a_dump_and_the_process_goes_on";
+    check_sigquit(test, &[], |builder| builder.dump_on_sigquit(true));
+}
+
+#[test]
+fn the_environment_asks_for_dumps_without_a_line_of_code() {
+    let test = "the_environment_asks_for_dumps_without_a_line_of_code";
+    check_sigquit(test, &[("WEALD_DUMP_ON", "quit")], |builder| builder);
+}
+
+fn check_sigquit(
+    name: &str,
+    env: &[(&str, &str)],
+    set: fn(weald::RuntimeBuilder) -> weald::RuntimeBuilder,
+) {
+    let child = in_child(name, env, || {
         let (mut told, error) = std::io::pipe().unwrap();
         // SAFETY: both are open descriptors; what is replaced is closed.
         unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&error), 2) };
-        let rt = weald::Runtime::builder()
-            .workers(1)
-            .dump_on_sigquit(true)
-            .build()
-            .unwrap();
+        let rt = set(weald::Runtime::builder().workers(1)).build().unwrap();
         rt.run(|| {
             let sleeper = Builder::new()
                 .name("alder".to_owned())

@@ -71,7 +71,8 @@ mod shim {
         }
     }
 
-    pub(crate) fn wait_for_wakeup(
+    pub(crate) fn wait_for_wakeup<W>(
+        _word: *const W,
         until: Option<Instant>,
         publish: impl FnOnce(Wakeup) -> bool,
     ) -> Parked {

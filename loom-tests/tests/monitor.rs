@@ -83,6 +83,26 @@ mod engine {
     pub(crate) use super::{carrier, inner, seat, share_forks, worker};
 }
 
+/// Nobody wants to know of deadlocks.
+mod silence {
+    use std::time::Instant;
+
+    use super::inner::Inner;
+
+    pub(crate) struct Silence;
+
+    impl Silence {
+        pub(crate) fn new(_: Instant) -> Self {
+            Self
+        }
+
+        #[allow(clippy::unused_self, reason = "as the real one")]
+        pub(crate) fn look(&self, _: &Inner, _: Instant) -> Option<Instant> {
+            None
+        }
+    }
+}
+
 /// The system does not tell.
 mod os_thread {
     pub(crate) fn waits_in_kernel(_: usize) -> Option<bool> {

@@ -172,7 +172,7 @@ impl Bucket {
         }
         loop {
             let mut is_as_expected = true;
-            let parked = shim::wait_for_wakeup(until, |wakeup| {
+            let parked = shim::wait_for_wakeup(word, until, |wakeup| {
                 let locked = Locked::of(self);
                 unless!("futex_waiter_without_fence", fence(Ordering::SeqCst));
                 // SAFETY: by contract.
@@ -232,7 +232,7 @@ impl Bucket {
         let node: *mut Node = &raw mut node;
         self.count.fetch_add(1, Ordering::Relaxed);
         let mut is_done = false;
-        let parked = shim::wait_for_wakeup(until, |wakeup| {
+        let parked = shim::wait_for_wakeup(word, until, |wakeup| {
             {
                 let locked = Locked::of(self);
                 // SAFETY: the node is ours, and in no list.

@@ -1,6 +1,19 @@
 //! The primitives of `futex.rs` and `known.rs`. A model of these files has loom's instead.
 
-pub(crate) use weald_scheduler::patch::{Waited as Parked, Wakeup, wait_for_wakeup};
+use self::atomic::AtomicU32;
+
+pub(crate) use weald_scheduler::patch::{Waited as Parked, Wakeup};
+
+/// Waits for a wake-up, because of that word.
+pub(crate) fn wait_for_wakeup(
+    word: *const AtomicU32,
+    until: Option<std::time::Instant>,
+    publish: impl FnOnce(Wakeup) -> bool,
+) -> Parked {
+    use weald_scheduler::io::{Awaited, On};
+
+    weald_scheduler::patch::wait_for_wakeup(On::object(Awaited::Futex, word), until, publish)
+}
 
 pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::{

@@ -33,6 +33,7 @@ mod verbs;
 mod wait;
 mod watch;
 
+pub use crate::green::awaited::Awaited;
 pub use crate::green::current::is_green;
 pub use crate::green::handle::GreenThread;
 pub use crate::green::id::GreenThreadId;
@@ -70,5 +71,6 @@ pub use crate::verbs::timer::Timer;
 pub use crate::wait::exception::{Elapsed, Exception, Killed, catch};
 pub use crate::wait::green_local::LocalKey;
 pub use crate::wait::os_header::current;
-pub use crate::watch::dump::{Doing, Dump, DumpedThread};
+pub use crate::watch::changes::Changes;
+pub use crate::watch::dump::{Deadlock, Doing, Dump, DumpedThread, WaitsFor};
 pub use crate::watch::metrics::Metrics;

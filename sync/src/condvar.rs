@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{LockResult, PoisonError};
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::{self, WaitQueue, Woken};
+use weald_scheduler::io::{self, Awaited, On, WaitQueue, Woken};
 
 use crate::mutex::{Mutex, MutexGuard};
 use crate::shim::clock;
@@ -183,7 +183,8 @@ impl Condvar {
             drop(held.take());
             false
         };
-        let timed_out = match self.queue.wait(let_go, deadline, true) {
+        let on = On::object(Awaited::Condvar, self);
+        let timed_out = match self.queue.wait_on(on, let_go, deadline, true) {
             Woken::TimedOut => true,
             Woken::Notified if fault!("condvar_raises_once_notified") => {
                 io::enter_unwinding();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::{self, WaitQueue, Woken};
+use weald_scheduler::io::{self, Awaited, On, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicBool, Ordering};
 
@@ -80,7 +80,8 @@ impl Event {
             return true;
         }
         loop {
-            match self.queue.wait(|| self.is_set(), deadline, true) {
+            let on = On::object(Awaited::Event, self);
+            match self.queue.wait_on(on, || self.is_set(), deadline, true) {
                 Woken::Notified | Woken::Ready => return true,
                 Woken::Again => {}
                 Woken::TimedOut => return self.is_set(),

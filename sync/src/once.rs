@@ -15,7 +15,7 @@
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use weald_scheduler::io::{self, WaitQueue, Woken};
+use weald_scheduler::io::{self, Awaited, On, Owner, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicU32, Ordering};
 
@@ -47,8 +47,12 @@ fn seen() -> Ordering {
 /// START.call_once(|| unreachable!());
 /// assert!(START.is_completed());
 /// ```
+#[repr(C)]
 pub struct Once {
+    // `dump` reads the first two.
     state: AtomicU32,
+    /// Who runs the function.
+    owner: Owner,
     waiters: WaitQueue,
 }
 
@@ -86,6 +90,7 @@ struct Ends<'a> {
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
+        self.once.owner.clear();
         self.once.state.store(self.state, done());
         if self.state != POISONED || !fault!("once_unwinds_quietly") {
             self.once.waiters.wake_all();
@@ -99,6 +104,7 @@ impl Once {
         pub const fn new() -> Self {
             Self {
                 state: AtomicU32::new(INCOMPLETE),
+                owner: Owner::new(),
                 waiters: WaitQueue::of("a `Once`"),
             }
         }
@@ -167,6 +173,7 @@ impl Once {
                     if begun.is_err() {
                         continue;
                     }
+                    self.owner.set(io::mark());
                     let mut ends = Ends {
                         once: self,
                         state: POISONED,
@@ -188,7 +195,8 @@ impl Once {
             !fault!("once_waits_without_a_second_look")
                 && self.state.load(Ordering::Acquire) != RUNNING
         };
-        if let Woken::Interrupted(interrupt) = self.waiters.wait(over, None, true) {
+        let on = On::object(Awaited::Once, self);
+        if let Woken::Interrupted(interrupt) = self.waiters.wait_on(on, over, None, true) {
             interrupt.unwind();
         }
     }
@@ -233,7 +241,8 @@ impl Once {
             if is_over() {
                 return self.is_completed();
             }
-            if let Woken::Interrupted(interrupt) = self.waiters.wait(is_over, None, true) {
+            let on = On::object(Awaited::Once, self);
+            if let Woken::Interrupted(interrupt) = self.waiters.wait_on(on, is_over, None, true) {
                 interrupt.unwind();
             }
         }

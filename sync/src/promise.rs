@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::{self, WaitQueue, Woken};
+use weald_scheduler::io::{self, Awaited, On, WaitQueue, Woken};
 
 use crate::mutex::Mutex;
 use crate::shim::atomic::{AtomicBool, Ordering};
@@ -166,7 +166,8 @@ impl<T> Promise<T> {
                 }
                 self.is_ready()
             };
-            match self.queue.wait(is_ready, deadline, true) {
+            let on = On::object(Awaited::Promise, self);
+            match self.queue.wait_on(on, is_ready, deadline, true) {
                 Woken::Notified | Woken::Ready | Woken::Again => {}
                 Woken::TimedOut => return self.outcome.lock_quietly().clone(),
                 Woken::Interrupted(interrupt) => interrupt.unwind(),

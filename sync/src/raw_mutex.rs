@@ -25,7 +25,7 @@
 
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::{self, Interrupt, WaitQueue, Woken};
+use weald_scheduler::io::{self, Awaited, Interrupt, Mark, On, Owner, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicU32, Ordering};
 use crate::shim::clock;
@@ -60,8 +60,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_micros(500);
 /// assert_eq!(*COUNT.lock(), 1);
 /// ```
 #[derive(Debug)]
+#[repr(C)]
 pub struct RawMutex {
+    // `dump` reads the first two.
     word: AtomicU32,
+    owner: Owner,
     queue: WaitQueue,
 }
 
@@ -78,6 +81,7 @@ impl RawMutex {
         pub const fn new() -> Self {
             Self {
                 word: AtomicU32::new(0),
+                owner: Owner::new(),
                 queue: WaitQueue::of("a mutex"),
             }
         }
@@ -111,10 +115,10 @@ impl RawMutex {
     #[inline]
     pub fn take(&self) {
         // A thread whose turn is over gives way here, before it has the lock.
-        io::enter_and_spend();
-        if !self.take_if_idle()
-            && let Err(NotLocked::Interrupted(interrupt)) = self.wait(None, true)
-        {
+        let me = io::enter_and_spend();
+        if self.take_if_idle() {
+            self.owner.set(me);
+        } else if let Err(NotLocked::Interrupted(interrupt)) = self.wait(me, None, true) {
             interrupt.unwind();
         }
     }
@@ -137,10 +141,12 @@ impl RawMutex {
     #[doc(hidden)]
     #[inline]
     pub fn take_io_until(&self, deadline: Option<Instant>) -> std::io::Result<()> {
+        let me = io::mark();
         if self.take_if_idle() {
+            self.owner.set(me);
             return Ok(());
         }
-        self.wait(deadline, true)
+        self.wait(me, deadline, true)
             .map_err(|not_locked| match not_locked {
                 NotLocked::TimedOut => std::io::ErrorKind::TimedOut.into(),
                 NotLocked::Interrupted(interrupt) => interrupt.into_io(),
@@ -151,8 +157,11 @@ impl RawMutex {
     #[doc(hidden)]
     #[inline]
     pub fn take_quietly(&self) {
-        if !self.take_if_idle() {
-            let taken = self.wait(None, false);
+        let me = io::mark();
+        if self.take_if_idle() {
+            self.owner.set(me);
+        } else {
+            let taken = self.wait(me, None, false);
             debug_assert!(taken.is_ok(), "the wait ends by nothing else");
         }
     }
@@ -160,11 +169,12 @@ impl RawMutex {
     /// Takes the lock, with a deadline (`None`: no deadline). A blocking call. Returns false if the deadline has
     /// passed.
     pub(crate) fn take_until(&self, deadline: Option<Instant>) -> bool {
-        io::enter_and_spend();
+        let me = io::enter_and_spend();
         if self.take_if_idle() {
+            self.owner.set(me);
             return true;
         }
-        match self.wait(deadline, true) {
+        match self.wait(me, deadline, true) {
             Ok(()) => true,
             Err(NotLocked::TimedOut) => false,
             Err(NotLocked::Interrupted(interrupt)) => interrupt.unwind(),
@@ -172,7 +182,12 @@ impl RawMutex {
     }
 
     #[cold]
-    fn wait(&self, deadline: Option<Instant>, interruptible: bool) -> Result<(), NotLocked> {
+    fn wait(
+        &self,
+        me: Mark,
+        deadline: Option<Instant>,
+        interruptible: bool,
+    ) -> Result<(), NotLocked> {
         let mut since: Option<Instant> = None;
         let mut mine = 0;
         let mut notified = false;
@@ -196,6 +211,7 @@ impl RawMutex {
                 continue;
             }
             if word & LOCKED == 0 || (notified && word & HANDED != 0) {
+                self.owner.set(me);
                 return Ok(());
             }
             let now = clock::now();
@@ -209,7 +225,8 @@ impl RawMutex {
                     && word & (LOCKED | WAITERS) != LOCKED | WAITERS
             };
             notified = false;
-            match self.queue.wait(changed, deadline, interruptible) {
+            let on = On::object(Awaited::Mutex, self);
+            match self.queue.wait_on(on, changed, deadline, interruptible) {
                 Woken::Notified => notified = true,
                 Woken::Ready | Woken::Again => {}
                 Woken::TimedOut => return Err(NotLocked::TimedOut),
@@ -222,6 +239,7 @@ impl RawMutex {
     #[doc(hidden)]
     #[inline]
     pub fn release(&self) {
+        self.owner.clear();
         if self
             .word
             .compare_exchange(LOCKED, 0, let_go(), Ordering::Relaxed)
@@ -233,6 +251,7 @@ impl RawMutex {
 
     /// Releases the lock to a waiter, if there is one.
     pub(crate) fn release_to_next(&self) {
+        self.owner.clear();
         if self
             .word
             .compare_exchange(LOCKED, 0, let_go(), Ordering::Relaxed)

@@ -26,7 +26,7 @@
 
 use std::time::Instant;
 
-use weald_scheduler::io::{self, Interrupt, WaitQueue, Woken};
+use weald_scheduler::io::{self, Awaited, Interrupt, Mark, On, Owner, WaitQueue, Woken};
 
 use crate::raw_mutex::{NotLocked, PATIENCE};
 use crate::shim::atomic::{AtomicU64, Ordering};
@@ -61,8 +61,12 @@ fn let_go() -> Ordering {
 /// assert_eq!(*WORD.read() + *WORD.read(), 14);
 /// ```
 #[derive(Debug)]
+#[repr(C)]
 pub struct RawRwLock {
+    // `dump` reads the first two.
     word: AtomicU64,
+    /// The writer, or the last reader that has left its mark.
+    owner: Owner,
     readers: WaitQueue,
     writers: WaitQueue,
 }
@@ -72,6 +76,7 @@ impl RawRwLock {
         pub(crate) const fn new() -> Self {
             Self {
                 word: AtomicU64::new(0),
+                owner: Owner::new(),
                 readers: WaitQueue::of("a read lock"),
                 writers: WaitQueue::of("a write lock"),
             }
@@ -108,29 +113,44 @@ impl RawRwLock {
         self.step(|word| (word & (WRITER | READERS) == 0).then_some(word | WRITER))
     }
 
-    /// Takes the lock to read. A blocking call; an exception unwinds. Returns false if the deadline has passed.
+    /// Takes the lock to read. A blocking call; an exception unwinds. Returns `None` if the deadline has passed, else the
+    /// caller's mark, which `mark_reader` leaves in the lock.
     #[inline]
-    pub(crate) fn read(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn read(&self, deadline: Option<Instant>) -> Option<Mark> {
         // A thread whose turn is over gives way here, before it has the lock.
-        io::enter_and_spend();
+        let me = io::enter_and_spend();
         if self.try_read() {
-            return true;
+            return Some(me);
         }
-        outcome(self.wait_to_read(deadline))
+        outcome(self.wait_to_read(deadline)).then_some(me)
     }
 
-    /// Takes the lock to write, otherwise as `read` does.
+    /// Notes who reads, until that reader leaves by `leave_marked`.
+    #[inline]
+    pub(crate) fn mark_reader(&self, me: Mark) {
+        self.owner.set(me);
+    }
+
+    /// Releases the lock of a reader that may have left its mark.
+    #[inline]
+    pub(crate) fn leave_marked(&self, me: Mark) {
+        self.owner.clear_own(me);
+        self.leave();
+    }
+
+    /// Takes the lock to write. A blocking call; an exception unwinds. Returns false if the deadline has passed.
     #[inline]
     pub(crate) fn write(&self, deadline: Option<Instant>) -> bool {
-        io::enter_and_spend();
+        let me = io::enter_and_spend();
         if self
             .word
             .compare_exchange(0, WRITER, won(), Ordering::Relaxed)
             .is_ok()
         {
+            self.owner.set(me);
             return true;
         }
-        outcome(self.wait_to_write(deadline))
+        outcome(self.wait_to_write(me, deadline))
     }
 
     #[cold]
@@ -152,7 +172,8 @@ impl RawRwLock {
                 !fault!("rwlock_reads_without_a_second_look")
                     && (word & READERS_WAIT == 0 || !shut(word))
             };
-            let woken = self.readers.wait(changed, deadline, true);
+            let on = On::object(Awaited::ReadLock, self);
+            let woken = self.readers.wait_on(on, changed, deadline, true);
             let_in |= matches!(woken, Woken::Notified);
             goes_on(woken)?;
             patience.wears();
@@ -160,7 +181,7 @@ impl RawRwLock {
     }
 
     #[cold]
-    fn wait_to_write(&self, deadline: Option<Instant>) -> Result<(), NotLocked> {
+    fn wait_to_write(&self, me: Mark, deadline: Option<Instant>) -> Result<(), NotLocked> {
         let mut patience = Patience::new(self);
         self.word.fetch_add(WAITING, Ordering::Relaxed);
         let counted = Counted(self);
@@ -174,11 +195,12 @@ impl RawRwLock {
             let free = |word: u64| word & (WRITER | READERS | held_back) == 0;
             if self.step(|word| free(word).then(|| (word | WRITER) - WAITING)) {
                 std::mem::forget(counted);
+                self.owner.set(me);
                 return Ok(());
             }
-            let woken =
-                self.writers
-                    .wait(|| free(self.word.load(Ordering::Relaxed)), deadline, true);
+            let on = On::object(Awaited::WriteLock, self);
+            let is_free = || free(self.word.load(Ordering::Relaxed));
+            let woken = self.writers.wait_on(on, is_free, deadline, true);
             notified = matches!(woken, Woken::Notified);
             goes_on(woken)?;
             patience.wears();
@@ -200,6 +222,7 @@ impl RawRwLock {
     /// Releases the lock of the writer.
     #[inline]
     pub(crate) fn release(&self) {
+        self.owner.clear();
         if self
             .word
             .compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed)
@@ -223,6 +246,7 @@ impl RawRwLock {
 
     /// Makes the writer a reader, without a moment in between.
     pub(crate) fn downgrade(&self) {
+        self.owner.clear();
         let before = self.word.fetch_add(READER - WRITER, Ordering::Release);
         if before & READERS_WAIT != 0 {
             self.word.fetch_and(!READERS_WAIT, Ordering::Relaxed);
@@ -394,11 +418,11 @@ mod api {
         type Instant = Instant;
 
         fn try_lock_shared_for(&self, limit: Duration) -> bool {
-            self.read(io::deadline(limit))
+            self.read(io::deadline(limit)).is_some()
         }
 
         fn try_lock_shared_until(&self, deadline: Instant) -> bool {
-            self.read(Some(deadline))
+            self.read(Some(deadline)).is_some()
         }
 
         fn try_lock_exclusive_for(&self, limit: Duration) -> bool {

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io;
+use weald_scheduler::io::{self, Mark};
 
 use crate::poison::{Before, Poison};
 use crate::raw_rwlock::RawRwLock;
@@ -71,6 +71,8 @@ pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
     /// pointer is not `Send`.
     value: NonNull<T>,
     raw: &'a RawRwLock,
+    /// What the reader may have left in the lock.
+    mark: Mark,
 }
 
 /// The right to write the value of an [`RwLock`]. Dropping it releases the lock.
@@ -121,8 +123,8 @@ impl<T: ?Sized> RwLock<T> {
     /// # Errors
     /// If a writer has unwound. The error holds the guard.
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
-        self.raw.read(None);
-        self.reader()
+        let me = self.raw.read(None).unwrap_or(Mark::NONE);
+        self.reader(me)
     }
 
     /// Takes the lock to read, if no writer has it or waits for it. Not a blocking call.
@@ -131,7 +133,7 @@ impl<T: ?Sized> RwLock<T> {
     /// `WouldBlock` if a writer has the lock or waits for it. If a writer has unwound, the error holds the guard.
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
         if self.raw.try_read() {
-            Ok(self.reader()?)
+            Ok(self.reader(Mark::NONE)?)
         } else {
             Err(TryLockError::WouldBlock)
         }
@@ -155,10 +157,9 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     fn read_until(&self, deadline: Option<Instant>) -> TryLockResult<RwLockReadGuard<'_, T>> {
-        if self.raw.read(deadline) {
-            Ok(self.reader()?)
-        } else {
-            Err(TryLockError::WouldBlock)
+        match self.raw.read(deadline) {
+            Some(me) => Ok(self.reader(me)?),
+            None => Err(TryLockError::WouldBlock),
         }
     }
 
@@ -209,13 +210,17 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     /// Returns the guard of a reader that has just taken the lock.
-    fn reader(&self) -> LockResult<RwLockReadGuard<'_, T>> {
-        self.poison.wrap(self.guard_to_read())
+    fn reader(&self, mark: Mark) -> LockResult<RwLockReadGuard<'_, T>> {
+        self.poison.wrap(self.guard_to_read(mark))
     }
 
     /// Returns the guard of a thread that has the lock to read. The guard releases the lock.
-    fn guard_to_read(&self) -> RwLockReadGuard<'_, T> {
+    fn guard_to_read(&self, mark: Mark) -> RwLockReadGuard<'_, T> {
+        if mark != Mark::NONE {
+            self.raw.mark_reader(mark);
+        }
         RwLockReadGuard {
+            mark,
             // SAFETY: the address of a cell's value is not null.
             value: unsafe { NonNull::new_unchecked(self.value.get()) },
             raw: &self.raw,
@@ -273,13 +278,13 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         lock.poison.after(guard.before);
         std::mem::forget(guard);
         lock.raw.downgrade();
-        lock.guard_to_read()
+        lock.guard_to_read(Mark::NONE)
     }
 }
 
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
-        self.raw.leave();
+        self.raw.leave_marked(self.mark);
     }
 }
 

@@ -25,7 +25,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::{self, WaitQueue, Woken};
+use weald_scheduler::io::{self, Awaited, On, WaitQueue, Woken};
 
 use crate::raw_mutex::PATIENCE;
 use crate::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -139,7 +139,8 @@ impl Semaphore {
                 !fault!("semaphore_waits_without_a_second_look")
                     && (self.free.load(Ordering::Relaxed) > 0 || self.is_closed())
             };
-            match self.queue.wait(may_be_free, deadline, true) {
+            let on = On::object(Awaited::Semaphore, self);
+            match self.queue.wait_on(on, may_be_free, deadline, true) {
                 Woken::Notified if self.take_handed() => return Ok(()),
                 Woken::Notified | Woken::Ready | Woken::Again => {}
                 Woken::TimedOut => return Err(NoPermit::TimedOut),

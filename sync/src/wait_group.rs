@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use weald_scheduler::io::{self, WaitQueue, Woken};
+use weald_scheduler::io::{self, Awaited, On, WaitQueue, Woken};
 
 /// Waits until all its clones are gone. Each thread of a group holds one clone.
 ///
@@ -44,7 +44,9 @@ impl WaitGroup {
             io::spend();
         }
         while !none() {
-            if let Woken::Interrupted(interrupt) = group.queue.wait(none, None, true) {
+            let offset = std::mem::offset_of!(Group, members);
+            let on = On::counted(Awaited::WaitGroup, &raw const *group, offset);
+            if let Woken::Interrupted(interrupt) = group.queue.wait_on(on, none, None, true) {
                 interrupt.unwind();
             }
         }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Flag, HOUR, MS, each_mode_on, wait_until};
+use crate::support::{
+    Flag, HOUR, LIMIT, MODES, MS, each_mode_on, runtime, wait_until, with_deadline,
+};
 
 #[test]
 fn a_dump_tells_what_each_green_thread_does() {
@@ -41,7 +43,8 @@ fn a_dump_tells_what_each_green_thread_does() {
             };
             wait_until(|| parks(&weald::dump()) == CROWD);
             let text = weald::dump().to_string();
-            assert!(text.contains("waits  sleeper"), "{text}");
+            assert!(text.contains("1 waits for a time, "), "{text}");
+            assert!(text.contains(" sleeper\n"), "{text}");
         });
         stop.set();
         sleeper.thread().kill();
@@ -185,5 +188,109 @@ fn traces_are_taken_while_their_threads_run_and_end() {
                 thread.join().unwrap();
             }
         });
+    });
+}
+
+#[test]
+fn two_dumps_tell_what_came_and_what_stayed() {
+    each_mode_on(2, |rt| {
+        let park = |count: usize| -> Vec<_> { (0..count).map(|_| rt.spawn(weald::park)).collect() };
+        let parked = |count: usize| wait_until(|| rt.dump().metrics.parked == count);
+        let (old, mut gone) = (park(10), park(3));
+        parked(13);
+        let earlier = rt.dump();
+        for thread in &gone {
+            thread.thread().unpark();
+        }
+        gone.drain(..).for_each(|thread| thread.join().unwrap());
+        let new = park(5);
+        parked(15);
+        let changes = rt.dump().since(&earlier);
+        let ids = |dump: &weald::Dump| {
+            let mut ids: Vec<_> = dump.threads.iter().map(|t| format!("{:?}", t.id)).collect();
+            ids.sort_unstable();
+            ids
+        };
+        let of = |threads: &[weald::JoinHandle<()>]| {
+            let ids = threads.iter().map(|t| format!("{:?}", t.thread().id()));
+            let mut ids: Vec<_> = ids.collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(ids(&changes.came), of(&new));
+        assert_eq!(ids(&changes.stayed), of(&old));
+        assert_eq!((changes.ended, changes.moved), (3, 0));
+        let text = changes.to_string();
+        assert!(
+            text.contains("5 green threads came, 10 stayed where they were"),
+            "{text}"
+        );
+        assert!(text.contains("CAME:\n5 park"), "{text}");
+        assert!(text.contains("STAYED:\n10 park"), "{text}");
+        for thread in old.into_iter().chain(new) {
+            thread.thread().unpark();
+            thread.join().unwrap();
+        }
+    });
+}
+
+/// Leaves a number of different traces.
+#[inline(never)]
+fn deep(depth: usize) {
+    if depth == 0 {
+        weald::park();
+    } else {
+        deep(depth - 1);
+        std::hint::black_box(depth);
+    }
+}
+
+#[test]
+fn the_text_of_a_dump_is_short_however_many_threads_and_places_there_are() {
+    with_deadline(LIMIT, || {
+        const COUNT: usize = 600;
+        let rt = runtime(2, MODES[0]);
+        let threads: Vec<_> = (0..COUNT)
+            .map(|index| rt.spawn(move || deep(index % 50)))
+            .collect();
+        wait_until(|| rt.dump().metrics.parked == COUNT);
+        let dump = rt.dump();
+        let text = dump.to_string();
+        assert!(text.lines().count() < 200, "{text}");
+        let all = format!("{dump:#}");
+        for thread in &dump.threads {
+            let number = format!("{:?}", thread.id);
+            let number = number
+                .trim_start_matches("GreenThreadId(")
+                .trim_end_matches(')');
+            assert!(all.contains(&format!("#{number}")), "{all}");
+        }
+        for thread in threads {
+            thread.thread().unpark();
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn who_blocks_an_os_thread_says_so() {
+    each_mode_on(2, |rt| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let builder = weald::Builder::new().name("blocks".to_string());
+        let blocked = rt.run(|| {
+            builder.spawn(move || {
+                let mut reader = reader;
+                std::io::Read::read(&mut reader, &mut [0]).unwrap()
+            })
+        });
+        let blocked = blocked.unwrap();
+        wait_until(|| {
+            let dump = rt.dump();
+            let mut threads = dump.threads.iter();
+            threads.any(|t| t.name.as_deref() == Some("blocks") && t.doing == weald::Doing::Blocks)
+        });
+        drop(writer);
+        assert_eq!(blocked.join().unwrap(), 0);
     });
 }

@@ -21,7 +21,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use weald::{Exception, Killed, Runtime, ThreadLocals};
+use weald::{Exception, Killed, Runtime, RuntimeBuilder, ThreadLocals};
 
 /// After this many seconds a test counts as hanging, whatever the machine does.
 pub(crate) const LIMIT: u64 = 60;
@@ -82,14 +82,18 @@ pub(crate) const MODES: [Mode; 3] = [Mode::Pinned, Mode::Shared, Mode::Own];
 pub(crate) const MODES: [Mode; 2] = [Mode::Pinned, Mode::Shared];
 
 pub(crate) fn runtime(workers: usize, mode: Mode) -> Runtime {
+    let builder = builder(workers, mode);
+    builder.build().expect("workers and mode are in bounds")
+}
+
+pub(crate) fn builder(workers: usize, mode: Mode) -> RuntimeBuilder {
     let builder = Runtime::builder().workers(workers);
-    let builder = match mode {
+    match mode {
         Mode::Pinned => builder.thread_locals(ThreadLocals::Pinned),
         // SAFETY: the tests that use this helper hold nothing thread-local over a blocking call.
         Mode::Shared => unsafe { builder.share_thread_locals() },
         Mode::Own => builder.thread_locals(ThreadLocals::Own),
-    };
-    builder.build().expect("workers and mode are in bounds")
+    }
 }
 
 /// Returns a runtime in which green threads have thread-locals of their own, or `None` if that is not possible here.

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use weald_scheduler::io::{WaitQueue, Woken};
+use weald_scheduler::io::{Awaited, On, WaitQueue, Woken};
 
 use crate::shim::atomic::{AtomicU64, Ordering};
 
@@ -57,7 +57,9 @@ impl Way {
     /// Waits until an event comes that had not come when the word was noted.
     pub(super) fn wait(&self, seen: u64, deadline: Option<Instant>) -> Woken {
         self.announce();
-        self.waiters.wait(|| self.has_ticked(seen), deadline, true)
+        let on = On::just(Awaited::Descriptor);
+        let has_ticked = || self.has_ticked(seen);
+        self.waiters.wait_on(on, has_ticked, deadline, true)
     }
 
     /// Wakes the next waiter after a call that did not wait any more, as the call may have left something (invariant

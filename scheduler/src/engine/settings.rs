@@ -1,5 +1,6 @@
 //! The settings of a runtime, as its builder has found them good.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) stack_size: usize,
     /// Of each stack.
     pub(crate) guard: stack::Guard,
+    /// The runtime's.
+    pub(crate) name: String,
     pub(crate) thread_name: String,
     /// Started green threads stay on their OS thread.
     pub(crate) pins: bool,
@@ -27,8 +30,21 @@ pub(crate) struct Settings {
     pub(crate) hog_report: Duration,
     pub(crate) dump_on_sigquit: bool,
     pub(crate) hooks: Option<Hooks>,
+    pub(crate) on_silence: Option<OnSilence>,
     /// What `patched` said.
     pub(crate) patched: Option<bool>,
+}
+
+type Ask = dyn Fn(&dyn Any) -> bool + Send + Sync;
+
+/// What the monitor asks, with the `Inner`, when the runtime has been silent for long: whether it has told of a deadlock.
+#[derive(Clone)]
+pub(crate) struct OnSilence(pub(crate) Arc<Ask>);
+
+impl fmt::Debug for OnSilence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnSilence")
+    }
 }
 
 pub(crate) type Hook = Arc<dyn Fn(&GreenThread) + Send + Sync>;

@@ -1,9 +1,10 @@
 //! Where and when a thread left its stack. The thread notes it for those that take its trace (`trace/mod.rs`).
 #![allow(unsafe_code, reason = "reads registers")]
 
-use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::green::awaited::On;
+use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Where and when a thread left its stack.
+/// Where and when a thread left its stack, and what for.
 #[derive(Debug)]
 pub(crate) struct LeftAt {
     pub(crate) code: AtomicUsize,
@@ -13,6 +14,8 @@ pub(crate) struct LeftAt {
     pub(crate) end: AtomicUsize,
     /// Milliseconds since its runtime's start.
     time: AtomicUsize,
+    /// What it waits for: an [`On`].
+    on: AtomicU64,
 }
 
 impl LeftAt {
@@ -23,7 +26,22 @@ impl LeftAt {
             frame: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
             time: AtomicUsize::new(0),
+            on: AtomicU64::new(0),
         }
+    }
+
+    /// Notes what the wait that begins is for. By the thread itself.
+    #[inline(always)]
+    pub(crate) fn set_on(&self, on: On) {
+        // No model dumps.
+        if !cfg!(loom) {
+            self.on.store(on.word(), Ordering::Relaxed);
+        }
+    }
+
+    /// What the last wait that began is for.
+    pub(crate) fn on(&self) -> On {
+        On::from_word(self.on.load(Ordering::Relaxed))
     }
 
     /// Notes the place of the call. Always inlined: only the caller's frame is there during the

@@ -1,5 +1,6 @@
 //! One green thread as it lies in memory: its header, its state, what others leave with it. No rule here waits or wakes.
 
+pub(crate) mod awaited;
 pub(crate) mod blocked;
 pub(crate) mod call;
 pub(crate) mod cells;

@@ -157,21 +157,21 @@ impl State {
         epoch_of(self.0.load(Ordering::Relaxed)).wrapping_add(1)
     }
 
-    /// How it waits, if it is parked. The answer may be out of date when it is read.
-    pub(crate) fn waits(&self) -> Option<WaitKind> {
-        let word = self.0.load(Ordering::Acquire);
-        (word & PARKED != 0).then_some(WaitKind {
-            by_token: word & BY_TOKEN != 0,
-            interruptible: word & NO_EXC == 0,
-            in_place: word & IN_PLACE != 0,
-        })
-    }
-
     /// The epoch of the wait that the thread is parked in. While it is the same, so is the stack.
     #[allow(dead_code, reason = "only traces ask")]
     pub(crate) fn parked_epoch(&self) -> Option<u32> {
+        self.parked().map(|(epoch, _)| epoch)
+    }
+
+    /// The epoch of its wait and how it waits, if it is parked; old as soon as it is told.
+    pub(crate) fn parked(&self) -> Option<(u32, WaitKind)> {
         let word = self.0.load(Ordering::Acquire);
-        (word & PARKED != 0).then_some(epoch_of(word))
+        let kind = WaitKind {
+            by_token: word & BY_TOKEN != 0,
+            interruptible: word & NO_EXC == 0,
+            in_place: word & IN_PLACE != 0,
+        };
+        (word & PARKED != 0).then_some((epoch_of(word), kind))
     }
 
     #[inline]

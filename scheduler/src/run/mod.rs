@@ -28,6 +28,7 @@ mod look;
 pub(crate) mod own_thread;
 mod publish;
 mod search;
+mod silence;
 mod start;
 mod turns;
 mod watch;

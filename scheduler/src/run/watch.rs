@@ -18,6 +18,7 @@
 //! | a hog that has kept its OS thread too long         | says so, once                            |
 //! | a backlog beside a sleeping worker                 | wakes that one                           |
 //! | every worker asleep                                | sleeps until one wakes                   |
+//! | every worker asleep for long (`silence.rs`)        | asks for deadlocks, if somebody wants that |
 //!
 //! A hog goes on undisturbed and without a seat; its carrier notices when the hog next enters the
 //! scheduler. If it only gives way then, it goes on there, still without a seat; the next time that it
@@ -38,6 +39,7 @@
 use std::time::{Duration, Instant};
 
 use super::hogs::{Hog, PATIENCE, Siege, Stretch, TICK};
+use super::silence::Silence;
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
 use crate::engine::seat::Shortage;
@@ -115,6 +117,7 @@ struct Watch {
     alert_until: Instant,
     /// If somebody wants to know what blocks.
     tracer: Option<Tracer>,
+    silence: Silence,
 }
 
 /// The monitor's OS thread.
@@ -136,7 +139,9 @@ pub(crate) fn watch(inner: &Arc<Inner>) {
             // Who has begun to wait before its worker went idle is seen here.
             if is_idle && !watch.has_to_tell_of_calls(inner, clock::now()) {
                 this.stalled.store(0, Ordering::Relaxed);
-                this.sleep(watch.next_report(inner));
+                let silence = watch.silence.look(inner, clock::now());
+                let report = watch.next_report(inner);
+                this.sleep(report.into_iter().chain(silence).min());
                 // Who wakes up may well compute.
                 tick = TICK;
             }
@@ -168,6 +173,7 @@ impl Watch {
             told_of_calls: None,
             alert_until: now,
             tracer: blocked::is_wanted().then(Tracer::new),
+            silence: Silence::new(now),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crate::engine::settings::{
-    Hooks, NEEDS_OWN, Settings, checked_stack_size, out_of_range, unsupported,
+    Hooks, NEEDS_OWN, OnSilence, Settings, checked_stack_size, out_of_range, unsupported,
 };
 use crate::green::handle::GreenThread;
 use crate::parts::cpus;
@@ -13,6 +13,8 @@ use crate::parts::shadow_stack;
 use crate::parts::stack;
 use crate::parts::thread_locals;
 use crate::verbs::runtime::Runtime;
+use crate::watch::dump::Dump;
+use crate::watch::silence;
 
 /// Workers of one runtime; a bit each in the idle words, and far more than a machine has cores.
 const WORKERS: std::ops::RangeInclusive<usize> = 1..=1024;
@@ -77,12 +79,14 @@ pub struct RuntimeBuilder {
     workers: Option<usize>,
     stack_size: usize,
     guard_size: usize,
+    name: Option<String>,
     thread_name: String,
     locals: Option<Locals>,
     spares: usize,
     hog_report: Duration,
     dump_on_sigquit: bool,
     hooks: Hooks,
+    on_silence: Option<OnSilence>,
     patched: Option<bool>,
 }
 
@@ -92,12 +96,14 @@ impl RuntimeBuilder {
             workers: None,
             stack_size: stack::DEFAULT_STACK,
             guard_size: stack::DEFAULT_GUARD,
+            name: None,
             thread_name: String::from("weald"),
             locals: None,
             spares: SPARES,
             hog_report: HOG_REPORT,
             dump_on_sigquit: false,
             hooks: Hooks::default(),
+            on_silence: None,
             patched: None,
         }
     }
@@ -156,6 +162,20 @@ impl RuntimeBuilder {
         self
     }
 
+    /// The runtime's name, for dumps and logs. If not said it is that of its OS threads ([`thread_name`](Self::thread_name)).
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).name("crawler").build()?;
+    /// assert_eq!(rt.name(), "crawler");
+    /// assert!(rt.dump().to_string().starts_with("crawler: 0 green threads"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     /// The beginning of the names of the runtime's OS threads; `weald` if not said.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
@@ -202,12 +222,55 @@ impl RuntimeBuilder {
 
     /// Writes what [`dump`](crate::dump()) tells of this runtime to standard error when the process gets
     /// `SIGQUIT` (Ctrl-\\ at a terminal), which then no longer ends it. Not so if not said. A handler that the
-    /// program has set before is called as well.
+    /// program has set before is called as well. The environment's `WEALD_DUMP_ON=quit` says it for all runtimes of a program, without
+    /// a line of code.
     ///
     /// Handler and the OS thread that writes stay until the process ends; `build` fails with the
     /// system's error if they cannot be had.
     pub fn dump_on_sigquit(mut self, on: bool) -> Self {
         self.dump_on_sigquit = on;
+        self
+    }
+
+    /// Calls `tell`, once in the runtime's life, when green threads of it are found to wait for each other for ever: each of them
+    /// waits, without a limit, for a lock of `weald::sync` that the next one has (or a `Once` whose closure it runs), or for its end.
+    /// [`Dump::deadlocks`] has them, and their traces are in the dump. Without a setting nobody looks for them by itself, and nothing is said;
+    /// [`dump`](crate::dump()) tells of them all the same.
+    ///
+    /// The runtime looks when all of its green threads have waited for half a second. It tells only what is certain: that none of these threads can
+    /// go on unless an exception comes from outside, a [`kill`](crate::GreenThread::kill) for instance. Where an OS thread, a descriptor, a timer or
+    /// another green thread might end a wait it says nothing. So it does not see deadlocks over channels, condition variables, semaphores, `park`,
+    /// locks of std that `weald-patch` has made green, locks that were taken by a `try_` method, readers of an `RwLock`, and
+    /// those with an OS thread or a thread of another runtime in the circle.
+    ///
+    /// `tell` runs on an OS thread of its own and may block; a panic in it is logged and ignored. A program may go on, write the dump
+    /// down, or end.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::mpsc;
+    /// use weald_scheduler::{Runtime, current};
+    ///
+    /// let (sender, told) = mpsc::channel();
+    /// let rt = Runtime::builder()
+    ///     .workers(1)
+    ///     .on_deadlock(move |dump| {
+    ///         let _ = sender.send(dump.clone());
+    ///     })
+    ///     .build()?;
+    /// // Two threads that wait for each other's end.
+    /// let (handle, first) = mpsc::channel::<weald_scheduler::JoinHandle<()>>();
+    /// let second = rt.spawn(move || drop(first.recv().unwrap().join()));
+    /// let second_thread = second.thread().clone();
+    /// handle.send(rt.spawn(move || drop(second.join()))).unwrap();
+    /// let dump = told.recv().unwrap();
+    /// assert_eq!(dump.deadlocks[0].threads.len(), 2);
+    /// assert!(dump.to_string().contains("DEADLOCK: 2 green threads wait for each other"));
+    /// second_thread.kill();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn on_deadlock(mut self, tell: impl Fn(&Dump) + Send + Sync + 'static) -> Self {
+        self.on_silence = Some(silence::tells(Arc::new(tell)));
         self
     }
 
@@ -343,13 +406,15 @@ impl RuntimeBuilder {
             workers,
             stack_size,
             guard,
+            name: self.name.unwrap_or_else(|| self.thread_name.clone()),
             thread_name: self.thread_name,
             pins: own.is_none() && said != Some(Locals::Shared),
             own,
             spares: self.spares,
             hog_report: self.hog_report,
-            dump_on_sigquit: self.dump_on_sigquit,
+            dump_on_sigquit: self.dump_on_sigquit || dump_variable()?,
             hooks: any.then_some(hooks),
+            on_silence: self.on_silence,
             patched: self.patched,
         })
     }
@@ -421,6 +486,22 @@ fn locals_variable() -> io::Result<Option<Locals>> {
             io::ErrorKind::InvalidInput,
             format!(
                 "WEALD_THREAD_LOCALS must be \"own\" or \"pinned\", not {:?}",
+                value.to_string_lossy()
+            ),
+        )),
+    }
+}
+
+/// Whether `WEALD_DUMP_ON` says that `SIGQUIT` dumps.
+fn dump_variable() -> io::Result<bool> {
+    match std::env::var_os("WEALD_DUMP_ON") {
+        None => Ok(false),
+        Some(value) if value.is_empty() => Ok(false),
+        Some(value) if value == "quit" => Ok(true),
+        Some(value) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "WEALD_DUMP_ON must be \"quit\", not {:?}",
                 value.to_string_lossy()
             ),
         )),

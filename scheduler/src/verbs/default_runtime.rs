@@ -57,7 +57,7 @@ impl RuntimeBuilder {
 ///     while !asleep() {
 ///         yield_now();
 ///     }
-///     assert!(dump().to_string().contains("parks  sleeper"));
+///     assert!(dump().to_string().contains("1 parks"));
 ///     sleeper.thread().unpark();
 ///     sleeper.join().unwrap();
 /// });

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
+pub use crate::green::awaited::{Awaited, Mark, On, Owner};
 pub use crate::green::wait_list::WaitQueue;
 #[cfg(not(loom))]
 pub use crate::parts::local_names::{is_in_hosts_file, is_localhost, lane_of};
@@ -96,17 +97,23 @@ pub fn enter_unwinding() {
     waiter::enter();
 }
 
-/// [`enter_unwinding`] and [`spend`] at once: the beginning of a call that mostly will not wait.
+/// [`enter_unwinding`] and [`spend`] at once: the beginning of a call that mostly will not wait. Returns what stands for
+/// the caller in a lock that it has.
 #[inline]
-pub fn enter_and_spend() {
-    waiter::enter_and_spend();
+pub fn enter_and_spend() -> Mark {
+    waiter::enter_and_spend()
 }
 
 /// As [`enter_and_spend`]. It may let others run, and then calls `first` before: to note the time from
 /// which a limit counts.
 #[inline]
-pub fn enter_and_spend_after(first: impl FnOnce()) {
-    waiter::enter_and_spend_after(first);
+pub fn enter_and_spend_after(first: impl FnOnce()) -> Mark {
+    waiter::enter_and_spend_after(first)
+}
+
+/// What stands for the calling thread in a lock that it has.
+pub fn mark() -> Mark {
+    waiter::mark()
 }
 
 /// True while the calling thread unwinds, by a panic or an exception of its own.
@@ -135,7 +142,8 @@ pub fn poll_in_place(fds: &mut Vec<libc::pollfd>, deadline: Option<Instant>) -> 
     // SAFETY: the running thread's header is alive.
     let parker = Arc::clone(unsafe { &(*crate::wait::os_header::header()).cold().parker });
     fds.push(parker.wake_fd()?);
-    let ended = Waiting::begin().block(deadline, &mut |parker, until| parker.poll(fds, until));
+    let waiting = Waiting::begin(On::just(Awaited::Descriptor));
+    let ended = waiting.block(deadline, &mut |parker, until| parker.poll(fds, until));
     fds.pop();
     Ok(match ended {
         Ended::Woken(_) => Woken::Notified,

@@ -8,6 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Instant;
 
+use crate::green::awaited::{Awaited, On};
 use crate::green::green_thread::{Header, Task};
 use crate::green::handle::GreenThread;
 use crate::wait::wait_queue::{Interrupt, Woken};
@@ -24,7 +25,9 @@ fn wait(
             return Ok(true);
         }
         let done = || header.state.announce_joiner();
-        match header.joiners.wait(done, deadline, interruptible) {
+        let on = On::object(Awaited::Join, header);
+        let woken = header.joiners.wait_on(on, done, deadline, interruptible);
+        match woken {
             Woken::Notified | Woken::Ready | Woken::Again => {}
             Woken::TimedOut => return Ok(header.state.is_done()),
             Woken::Interrupted(interrupt) => return Err(interrupt),

@@ -23,6 +23,7 @@ use std::time::Instant;
 use crate::engine::blocking_calls::Lasts;
 use crate::engine::carrier;
 use crate::engine::inner::Inner;
+use crate::green::awaited::{Awaited, On};
 use crate::green::current;
 use crate::green::green_thread::{Header, Hint, Task};
 use crate::green::wait_list::WaitQueue;
@@ -110,7 +111,7 @@ pub enum Waited {
     Pending(Pending),
 }
 
-/// Waits in the queue; as `WaitQueue::wait`. Exceptions end it only if it is `interruptible`; of a wait
+/// Waits in the queue, for something of a descriptor's; as `WaitQueue::wait`. Exceptions end it only if it is `interruptible`; of a wait
 /// that is not, [`overslept`] is told.
 pub fn wait(
     queue: &WaitQueue,
@@ -123,7 +124,7 @@ pub fn wait(
     } else {
         Admit::NoExceptions
     };
-    let ended = queue.wait_for(ready, deadline, admit);
+    let ended = queue.wait_for(On::just(Awaited::Descriptor), ready, deadline, admit);
     if !interruptible {
         overslept();
     }
@@ -164,10 +165,14 @@ impl Wakeup {
     }
 }
 
-/// Waits until the wake-up that `publish` is given is used, at most until the deadline; exceptions
+/// Waits, for what `on` says, until the wake-up that `publish` is given is used, at most until the deadline; exceptions
 /// are left for later. Where `publish` returns false there is nothing to wait for.
-pub fn wait_for_wakeup(deadline: Option<Instant>, publish: impl FnOnce(Wakeup) -> bool) -> Waited {
-    let waiting = Waiting::begin();
+pub fn wait_for_wakeup(
+    on: On,
+    deadline: Option<Instant>,
+    publish: impl FnOnce(Wakeup) -> bool,
+) -> Waited {
+    let waiting = Waiting::begin(on);
     let wakeup = Wakeup {
         // SAFETY: the running thread's header is alive.
         thread: Task::from_header(unsafe { &*waiting.header() }),
@@ -214,7 +219,7 @@ pub fn sleep_until(deadline: Option<Instant>) -> Waited {
         left.set(FRESH);
     }
     loop {
-        match Waiting::begin().park(deadline, false, admit) {
+        match Waiting::begin(On::just(Awaited::Time)).park(deadline, false, admit) {
             Ended::TimedOut => return Waited::TimedOut,
             Ended::Raised(_) => unreachable!("the wait raises nothing"),
             Ended::Woken(_) | Ended::Again | Ended::Pending => {}
@@ -230,7 +235,7 @@ pub fn sleep_until(deadline: Option<Instant>) -> Waited {
 /// Lets so much time pass; raises nothing, and no exception ends it.
 pub fn pause_until(deadline: Instant) {
     while !matches!(
-        Waiting::begin().park(Some(deadline), false, Admit::NoExceptions),
+        Waiting::begin(On::just(Awaited::Time)).park(Some(deadline), false, Admit::NoExceptions),
         Ended::TimedOut
     ) {}
 }

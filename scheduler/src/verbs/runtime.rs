@@ -343,6 +343,18 @@ impl Runtime {
         }
     }
 
+    /// Its name: [`RuntimeBuilder::name`](crate::RuntimeBuilder::name).
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// assert_eq!(rt.name(), "weald");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn name(&self) -> &str {
+        &self.inner.settings.name
+    }
+
     /// What [`dump`](crate::dump()) tells, of this runtime, from any thread.
     ///
     /// # Examples

@@ -14,6 +14,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::inner::Inner;
+use crate::green::awaited::{Awaited, On};
 use crate::green::handle::GreenThread;
 use crate::green::request::Request;
 use crate::green::wait_list::WaitQueue;
@@ -208,7 +209,8 @@ impl<'scope> Scope<'scope, '_> {
     fn wait_for_end(&self, interruptible: bool) -> Result<(), Interrupt> {
         let none = || self.shared.running.load(Ordering::Acquire) == 0;
         while !none() {
-            match self.shared.end.wait(none, None, interruptible) {
+            let on = On::object(Awaited::Children, &raw const self.shared.end);
+            match self.shared.end.wait_on(on, none, None, interruptible) {
                 Woken::Ready | Woken::Notified | Woken::Again => {}
                 Woken::TimedOut => unreachable!("the wait has no limit"),
                 Woken::Interrupted(interrupt) => return Err(interrupt),

@@ -30,6 +30,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::Instant;
 
+use crate::green::awaited::{Awaited, On};
 use crate::green::green_thread::{Header, Hint};
 use crate::green::wait_list::WaitQueue;
 use crate::parts::state::Why;
@@ -74,10 +75,16 @@ pub enum Selected {
 }
 
 impl Selection {
-    /// Begins a wait of the running thread. It must be ended by `park` or `end`.
+    /// Begins a wait of the running thread, for several things. It must be ended by `park` or `end`.
     #[inline]
     pub fn begin() -> Self {
-        let waiting = Waiting::begin();
+        Self::begin_on(On::just(Awaited::Several))
+    }
+
+    /// As [`begin`](Self::begin), for this one thing.
+    #[inline]
+    pub fn begin_on(on: On) -> Self {
+        let waiting = Waiting::begin(on);
         Self {
             state: AtomicUsize::new(WAITING),
             header: waiting.header(),

@@ -14,6 +14,7 @@
 use std::cell::UnsafeCell;
 use std::time::Instant;
 
+use crate::green::awaited::{Awaited, On};
 use crate::green::green_thread::Header;
 use crate::green::wait_list::{Node, WaitQueue, unlink};
 use crate::parts::state::Why;
@@ -75,8 +76,21 @@ impl WaitQueue {
     /// weald's itself: the thread is in a wait already, and a waker would end both.
     ///
     /// Exceptions end the wait only if `interruptible`.
+    #[inline]
     pub fn wait(
         &self,
+        ready: impl FnOnce() -> bool,
+        deadline: Option<Instant>,
+        interruptible: bool,
+    ) -> Woken {
+        let on = On::object(Awaited::Other, self);
+        self.wait_on(on, ready, deadline, interruptible)
+    }
+
+    /// As [`wait`](Self::wait), and says what for: see [`On`].
+    pub fn wait_on(
+        &self,
+        on: On,
         ready: impl FnOnce() -> bool,
         deadline: Option<Instant>,
         interruptible: bool,
@@ -86,7 +100,7 @@ impl WaitQueue {
         } else {
             Admit::NoExceptions
         };
-        match self.wait_for(ready, deadline, admit) {
+        match self.wait_for(on, ready, deadline, admit) {
             Ok(woken) => woken,
             Err(Ended::TimedOut) => Woken::TimedOut,
             Err(Ended::Raised(raise)) => Woken::Interrupted(Interrupt(raise)),
@@ -97,11 +111,12 @@ impl WaitQueue {
     /// As `wait`. `Err`: neither notified nor ready.
     pub(crate) fn wait_for(
         &self,
+        on: On,
         ready: impl FnOnce() -> bool,
         deadline: Option<Instant>,
         admit: Admit,
     ) -> Result<Woken, Ended> {
-        let waiting = Waiting::begin();
+        let waiting = Waiting::begin(on);
         let mut node = Node::new();
         node.waiter = waiting.header().cast();
         node.epoch = waiting.epoch();

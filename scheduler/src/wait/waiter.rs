@@ -17,6 +17,7 @@ use crate::engine::carrier::{self, Unwinding};
 use crate::engine::inner::Inner;
 use crate::engine::share_forks;
 use crate::engine::worker::millis_since;
+use crate::green::awaited::{Awaited, Mark, On};
 use crate::green::green_thread::{Header, Note};
 use crate::green::switch_out::switch_out;
 use crate::parts::os_parker::Parker;
@@ -59,12 +60,13 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Begins a wait of the running thread.
+    /// Begins a wait of the running thread, for that.
     #[inline]
-    pub(crate) fn begin() -> Self {
+    pub(crate) fn begin(on: On) -> Self {
         let header = os_header::header();
         // SAFETY: the running thread's header is alive as long as it runs.
         let running = unsafe { &*header };
+        running.left_at.set_on(on);
         if running.forks.is_used() {
             share_forks::share_all(running);
         }
@@ -200,6 +202,9 @@ fn ended_early(
 /// A wait with a deadline, one in the middle of unwinding, or one that must not leave its OS thread.
 #[inline(never)]
 fn park_slow(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>) -> Why {
+    if until.is_some() {
+        header.left_at.set_on(header.left_at.on().limited());
+    }
     let unwinding = if carrier::can_suspend(header) {
         Unwinding::leave(header)
     } else {
@@ -286,15 +291,15 @@ pub(crate) fn spend() {
     carrier::spend(share_forks::share_all);
 }
 
-/// `enter` and `spend` at once: before a call that will mostly not wait.
+/// `enter` and `spend` at once: before a call that will mostly not wait. Returns the caller's mark.
 #[inline]
-pub(crate) fn enter_and_spend() {
-    enter_and_spend_after(|| {});
+pub(crate) fn enter_and_spend() -> Mark {
+    enter_and_spend_after(|| {})
 }
 
-/// As `enter_and_spend`; before anything else is let run, `first` is.
+/// As `enter_and_spend`; before anything else is let run, `first` is. Returns the caller's mark.
 #[inline]
-pub(crate) fn enter_and_spend_after(first: impl FnOnce()) {
+pub(crate) fn enter_and_spend_after(first: impl FnOnce()) -> Mark {
     let (carrier, header) = carrier::here_and_thread();
     // SAFETY: what runs here is alive, and a carrier outlives what runs on its OS thread.
     let quick = unsafe {
@@ -307,6 +312,15 @@ pub(crate) fn enter_and_spend_after(first: impl FnOnce()) {
         first();
         enter_and_spend_slow();
     }
+    // SAFETY: as above; nothing else runs as this thread.
+    unsafe { header.as_ref() }.map_or(Mark::NONE, Header::mark)
+}
+
+/// What stands for the running thread in a lock that it has.
+pub(crate) fn mark() -> Mark {
+    let (_, header) = carrier::here_and_thread();
+    // SAFETY: what runs here is alive.
+    unsafe { header.as_ref() }.map_or(Mark::NONE, Header::mark)
 }
 
 #[cold]
@@ -324,7 +338,7 @@ pub(crate) fn sleep_until(deadline: Option<Instant>) {
             return;
         }
         waits_for!(Time);
-        match Waiting::begin().park(deadline, false, Admit::Exceptions) {
+        match Waiting::begin(On::just(Awaited::Time)).park(deadline, false, Admit::Exceptions) {
             Ended::TimedOut => return,
             Ended::Raised(raise) => raise.unwind(),
             Ended::Woken(_) | Ended::Again | Ended::Pending => {}
@@ -343,7 +357,7 @@ pub(crate) fn park_until(deadline: Option<Instant>) {
     }
     waits_for!(Unpark);
     loop {
-        match Waiting::begin().park(deadline, true, Admit::Exceptions) {
+        match Waiting::begin(On::just(Awaited::Unpark)).park(deadline, true, Admit::Exceptions) {
             Ended::Woken(_) | Ended::TimedOut => return,
             Ended::Raised(raise) => raise.unwind(),
             Ended::Again | Ended::Pending => {}

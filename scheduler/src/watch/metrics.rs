@@ -14,7 +14,7 @@ use crate::shim::atomic::Ordering;
 /// assert_eq!((metrics.spawned, metrics.live), (2, 0));
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Metrics {
     /// Workers: green threads that can run at the same time.

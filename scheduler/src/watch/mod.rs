@@ -1,6 +1,12 @@
-//! Looking at a runtime from outside: dumps, counters.
+//! Looking at a runtime from outside: dumps, deadlocks, counters.
 
+pub(crate) mod changes;
+mod circles;
 pub(crate) mod dump;
 pub(crate) mod metrics;
+mod references;
 #[cfg(not(loom))]
 pub(crate) mod sigquit;
+pub(crate) mod silence;
+mod snapshot;
+mod text;

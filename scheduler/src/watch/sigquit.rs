@@ -105,8 +105,7 @@ fn write_dumps(mut signals: PipeReader) {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         for inner in runtimes.iter().filter_map(Weak::upgrade) {
-            let name = &inner.settings.thread_name;
-            last_words::say(format_args!("{name}: {}", dump::of(&inner)));
+            last_words::say(format_args!("{}", dump::of(&inner)));
         }
     }
 }

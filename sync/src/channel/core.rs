@@ -16,7 +16,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::sync::PoisonError;
 
-use weald_scheduler::io::WaitQueue;
+use weald_scheduler::io::{Awaited, On, WaitQueue};
 
 use super::state::State;
 use super::waiters::{Packet, Stage};
@@ -77,6 +77,18 @@ impl<T> Channel<T> {
         self.told.load(Ordering::Relaxed) < self.capacity
             || self.capacity == 0
             || self.receivers.load(Ordering::Relaxed) == 0
+    }
+
+    /// What a receiver waits for, as `dump` tells it.
+    #[inline(always)]
+    pub(super) fn message(&self) -> On {
+        On::counted(Awaited::Message, self, std::mem::offset_of!(Self, senders))
+    }
+
+    /// What a sender waits for, as `dump` tells it.
+    #[inline(always)]
+    pub(super) fn room(&self) -> On {
+        On::counted(Awaited::Room, self, std::mem::offset_of!(Self, receivers))
     }
 
     pub(crate) fn mutex(&self) -> &Mutex<()> {

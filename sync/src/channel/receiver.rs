@@ -5,7 +5,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weald_scheduler::io::{self, Selected, Selection};
+use weald_scheduler::io::{self, Awaited, On, Selected, Selection};
 
 use super::core::{Channel, Locked, wait_until_filled};
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
@@ -104,7 +104,7 @@ impl<T> Receiver<T> {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
-            if Selection::begin().park(until) == Selected::Pending {
+            if Selection::begin_on(On::just(Awaited::Time)).park(until) == Selected::Pending {
                 io::enter_unwinding();
             }
         }
@@ -222,7 +222,7 @@ fn wait_to_receive<'a, T>(
                     drop(state);
                     state = channel.lock();
                 }
-                let selection = Selection::begin();
+                let selection = Selection::begin_on(channel.message());
                 state.wait_to_receive(&selection, 0, &packet);
                 drop(state);
                 match selection.park(limit.deadline()) {

@@ -96,7 +96,7 @@ impl<T> Sender<T> {
                 drop(state);
                 state = self.channel.lock();
             }
-            let selection = Selection::begin();
+            let selection = Selection::begin_on(self.channel.room());
             state.wait_to_send(&selection, 0, &packet);
             drop(state);
             let ended = selection.park(limit.deadline());

@@ -4,6 +4,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
 
+use crate::green::awaited::Mark;
 use crate::green::exception::{Inbox, Local};
 use crate::green::id::GreenThreadId;
 use crate::green::left_at::LeftAt;
@@ -62,8 +63,8 @@ pub(crate) struct Header {
     // The fields that each wait touches come first, in as few cache lines as possible.
     /// What the lower floors know of the thread. They use the address of this field, which is the header's.
     pub(crate) front: Front,
-    /// Usable bytes of its stack in units of 4 KiB.
-    stack_pages: u32,
+    /// Stands for it in a lock that it has; zero for an OS thread.
+    mark: Mark,
     pub(crate) state: State,
     /// The runtime it belongs to; null for an OS thread. The runtime is alive until the thread is DONE, and for ever if
     /// the thread never is (`runtime.rs`).
@@ -114,6 +115,8 @@ pub(crate) struct Header {
     pub(crate) random: Random,
     /// The floating-point control that it begins with.
     pub(crate) control: Control,
+    /// Usable bytes of its stack in units of 4 KiB.
+    stack_pages: u32,
     /// The shard of the registry that it is in.
     pub(crate) shard: Cell<u16>,
     /// Index + 1 of the worker that it starts on; 0: any.
@@ -175,6 +178,10 @@ impl Header {
         };
         Self {
             front: Front::new(),
+            mark: match kind {
+                ThreadKind::Green | ThreadKind::OwnThread => Mark::of_number(settings.id.get()),
+                ThreadKind::Os => Mark::NONE,
+            },
             state: State::new(handle),
             refs: AtomicUsize::new(refs),
             vtable,
@@ -219,6 +226,11 @@ impl Header {
     #[inline]
     pub(crate) fn runs_on_carriers(&self) -> bool {
         self.kind == ThreadKind::Green
+    }
+
+    #[inline]
+    pub(crate) fn mark(&self) -> Mark {
+        self.mark
     }
 
     pub(crate) fn stack_size(&self) -> usize {

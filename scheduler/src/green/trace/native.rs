@@ -100,6 +100,18 @@ impl Tracer {
         (length > 0 && copied.is_ok()).then_some(registers)
     }
 
+    /// What lies at an address, as far as the system tells. It may change meanwhile.
+    pub(crate) fn read(&self, address: usize, into: &mut [u8]) -> bool {
+        let memory = self.memory.as_ref();
+        memory.is_some_and(|memory| memory.read_exact_at(into, address as u64).is_ok())
+    }
+
+    /// The words of the stack that was copied for the last trace.
+    pub(crate) fn words(&self) -> impl Iterator<Item = usize> {
+        let words = self.copy.chunks_exact(size_of::<usize>());
+        words.filter_map(|word| word.first_chunk().copied().map(usize::from_ne_bytes))
+    }
+
     fn unwind(&mut self, registers: [usize; 3]) -> Trace {
         let [code, stack, frame] = registers.map(|word| word as u64);
         #[cfg(target_arch = "x86_64")]

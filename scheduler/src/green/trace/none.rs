@@ -23,6 +23,16 @@ impl Tracer {
     }
 
     #[allow(clippy::unused_self, reason = "as where traces are taken")]
+    pub(crate) fn read(&self, _: usize, _: &mut [u8]) -> bool {
+        false
+    }
+
+    #[allow(clippy::unused_self, reason = "as where traces are taken")]
+    pub(crate) fn words(&self) -> impl Iterator<Item = usize> {
+        std::iter::empty()
+    }
+
+    #[allow(clippy::unused_self, reason = "as where traces are taken")]
     pub(crate) fn take_blocked(&mut self, _: usize, _: &Header) -> Option<Trace> {
         None
     }

@@ -1,0 +1,115 @@
+//! Who waits for each other for ever: circles among threads, each of which can go on only after others have.
+//!
+//! This file knows numbers only. What they stand for, and how sure an edge is, its caller knows.
+
+/// The circles of a graph in which each node has one edge at most, to whom it waits for. Each circle is
+/// told once, in the order of its edges.
+pub(super) fn of_one_each(waits_for: &[Option<usize>]) -> Vec<Vec<usize>> {
+    // In which walk a node was first met; zero: in none yet.
+    let mut walk_of = vec![0_usize; waits_for.len()];
+    let mut circles = Vec::new();
+    for (start, number) in (0..waits_for.len()).zip(1..) {
+        let mut next = Some(start);
+        while let Some(node) = next {
+            if walk_of[node] != 0 {
+                break;
+            }
+            walk_of[node] = number;
+            next = waits_for[node];
+        }
+        if let Some(first) = next
+            && walk_of[first] == number
+        {
+            circles.push(circle_from(first, |node| waits_for[node]));
+        }
+    }
+    circles
+}
+
+fn circle_from(first: usize, next: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
+    let mut circle = vec![first];
+    let mut node = next(first);
+    while let Some(other) = node
+        && other != first
+    {
+        circle.push(other);
+        node = next(other);
+    }
+    circle
+}
+
+/// Sets of nodes that wait for each other: a node goes on only if one of its `enders` does, and a node with none goes on by
+/// something else. Each set is a circle and all nodes that lead to it and that it leads to.
+pub(super) fn of_all_stuck(enders: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let mut stuck: Vec<bool> = enders.iter().map(|enders| !enders.is_empty()).collect();
+    let mut waiters: Vec<Vec<usize>> = vec![Vec::new(); enders.len()];
+    for (node, enders) in enders.iter().enumerate() {
+        for &ender in enders {
+            waiters[ender].push(node);
+        }
+    }
+    let mut go_on: Vec<usize> = (0..enders.len()).filter(|&node| !stuck[node]).collect();
+    while let Some(node) = go_on.pop() {
+        for &waiter in &waiters[node] {
+            if std::mem::replace(&mut stuck[waiter], false) {
+                go_on.push(waiter);
+            }
+        }
+    }
+    let firsts: Vec<Option<usize>> = (0..enders.len())
+        .map(|node| stuck[node].then(|| enders[node][0]))
+        .collect();
+    let mut sets: Vec<Vec<usize>> = Vec::new();
+    for mut circle in of_one_each(&firsts) {
+        if sets.iter().any(|set| set.contains(&circle[0])) {
+            continue;
+        }
+        let (leads_to, comes_from) = (reached(circle[0], enders), reached(circle[0], &waiters));
+        let others = (0..enders.len())
+            .filter(|&node| stuck[node] && leads_to[node] && comes_from[node])
+            .filter(|node| !circle.contains(node));
+        let others: Vec<usize> = others.collect();
+        circle.extend(others);
+        sets.push(circle);
+    }
+    sets
+}
+
+/// Which nodes can be reached from one.
+fn reached(first: usize, next: &[Vec<usize>]) -> Vec<bool> {
+    let mut reached = vec![false; next.len()];
+    let mut open = vec![first];
+    while let Some(node) = open.pop() {
+        if !std::mem::replace(&mut reached[node], true) {
+            open.extend(&next[node]);
+        }
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{of_all_stuck, of_one_each};
+
+    #[test]
+    fn each_circle_is_told_once_and_what_leads_to_it_is_not() {
+        // 0 -> 1 -> 2 -> 1; 3 -> 3; 4 -> 0; 5 waits for nobody.
+        let waits_for = [Some(1), Some(2), Some(1), Some(3), Some(0), None];
+        assert_eq!(of_one_each(&waits_for), [vec![1, 2], vec![3]]);
+        assert!(of_one_each(&[Some(1), None]).is_empty());
+        assert!(of_one_each(&[]).is_empty());
+    }
+
+    #[test]
+    fn who_has_one_that_goes_on_is_not_stuck() {
+        // 0 and 1 wait for each other; 2 and 3 too, but 3 can also be ended by 4, who goes on.
+        let enders = [vec![1], vec![0], vec![3], vec![2, 4], vec![]];
+        assert_eq!(of_all_stuck(&enders), [vec![0, 1]]);
+        // With 4 in the circle all are stuck, and it is one set.
+        let enders = [vec![1], vec![0], vec![3], vec![2, 4], vec![2]];
+        assert_eq!(of_all_stuck(&enders), [vec![0, 1], vec![2, 3, 4]]);
+        // Who waits behind a set is not in it.
+        let enders = [vec![1], vec![0], vec![0]];
+        assert_eq!(of_all_stuck(&enders), [vec![0, 1]]);
+    }
+}

@@ -1,0 +1,166 @@
+//! `on_deadlock` tells of green threads that wait for each other for ever, once, and of nothing that could still go on.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use weald::sync::{Barrier, Condvar, Event, Mutex, PoisonError, RwLock, channel::unbounded};
+use weald::{Awaited, Builder, Dump, JoinHandle, Runtime};
+
+use crate::support::{Flag, HOUR, LIMIT, MODES, MS, Mode, builder, wait_until, with_deadline};
+
+/// A runtime that tells of deadlocks.
+fn telling(mode: Mode) -> (Runtime, Receiver<Dump>) {
+    let (sender, told) = channel();
+    let builder = builder(2, mode).name("told");
+    let tell = move |dump: &Dump| drop(sender.send(dump.clone()));
+    (builder.on_deadlock(tell).build().unwrap(), told)
+}
+
+fn start(rt: &Runtime, name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let builder = Builder::new().name(name.to_owned());
+    rt.run(|| builder.spawn(body)).unwrap()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> weald::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Two threads that take two locks in two orders, with a limit or without.
+fn two_orders(rt: &Runtime, names: [&str; 2], limit: Option<Duration>) -> [JoinHandle<()>; 2] {
+    let locks = Arc::new([Mutex::new(()), Mutex::new(())]);
+    let both = Arc::new(Barrier::new(2));
+    [0, 1].map(|first| {
+        let (locks, both) = (locks.clone(), both.clone());
+        start(rt, names[first], move || {
+            let _first = lock(&locks[first]);
+            both.wait();
+            let second = || drop(lock(&locks[1 - first]));
+            match limit {
+                Some(limit) => drop(weald::timeout(limit, second)),
+                None => second(),
+            }
+        })
+    })
+}
+
+fn kill(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+    let threads: Vec<_> = threads.into_iter().collect();
+    for thread in &threads {
+        thread.thread().kill();
+    }
+    for thread in threads {
+        // Killed, or it had ended before.
+        let _ = thread.join();
+    }
+}
+
+fn names_of_deadlock(dump: &Dump) -> Vec<&str> {
+    let members = dump.deadlocks.iter().flat_map(|deadlock| &deadlock.threads);
+    let mut names: Vec<&str> = members
+        .map(|&id| {
+            let mut threads = dump.threads.iter();
+            let thread = threads.find(|thread| thread.id == id).unwrap();
+            thread.name.as_deref().unwrap_or("?")
+        })
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn threads_that_wait_for_each_other_for_ever_are_told_once() {
+    for mode in MODES {
+        with_deadline(LIMIT, || {
+            let (rt, told) = telling(mode);
+            let threads = two_orders(&rt, ["lease", "table"], None);
+            let dump = told.recv().unwrap();
+            assert_eq!(names_of_deadlock(&dump), ["lease", "table"]);
+            assert!(dump.deadlocks[0].is_certain);
+            let text = dump.to_string();
+            assert!(text.starts_with("told: 2 green threads"), "{text}");
+            kill(threads);
+            drop(rt);
+            assert!(told.recv().is_err(), "it was told once");
+        });
+    }
+}
+
+#[test]
+fn waits_that_somebody_may_end_are_not_told() {
+    with_deadline(LIMIT, || {
+        let (rt, told) = telling(MODES[0]);
+        let mut threads = Vec::new();
+        // An OS thread has the lock.
+        let table = Arc::new(Mutex::new(()));
+        let held = lock(&table);
+        let inner = table.clone();
+        threads.push(start(&rt, "lock", move || drop(lock(&inner))));
+        // It may send, wake, notify or set as well.
+        let (sender, receiver) = unbounded::<u32>();
+        threads.push(start(&rt, "channel", move || {
+            let _ = receiver.recv();
+        }));
+        threads.push(start(&rt, "park", weald::park));
+        let event = Arc::new(Event::new());
+        let inner = event.clone();
+        threads.push(start(&rt, "event", move || inner.wait()));
+        let pair = Arc::new((Mutex::new(()), Condvar::new()));
+        let inner = pair.clone();
+        threads.push(start(&rt, "condvar", move || {
+            drop(inner.1.wait(lock(&inner.0)));
+        }));
+        // Who has that lock waits for the OS thread.
+        let (inner, is_held) = (Arc::new(Mutex::new(())), Flag::default());
+        let (owned, tells) = (inner.clone(), is_held.clone());
+        threads.push(start(&rt, "owner", move || {
+            let _owned = lock(&owned);
+            tells.set();
+            weald::park();
+        }));
+        is_held.wait();
+        threads.push(start(&rt, "behind", move || drop(lock(&inner))));
+        // A reader, and a writer that waits for it.
+        let state = Arc::new(RwLock::new(()));
+        let reads = state.read().unwrap();
+        let inner = state.clone();
+        threads.push(start(&rt, "writer", move || drop(inner.write())));
+        // These give up by themselves.
+        threads.extend(two_orders(&rt, ["one", "two"], Some(HOUR)));
+        threads.push(start(&rt, "sleeps", || weald::sleep(HOUR)));
+        wait_until(|| rt.dump().metrics.parked == threads.len());
+        // As long as the runtime needs to become suspicious. That it has looked nobody can see.
+        std::thread::sleep(700 * MS);
+        // Then what it tells of is this, and not any of those.
+        let stuck = two_orders(&rt, ["left", "right"], None);
+        let dump = told.recv().unwrap();
+        assert_eq!(names_of_deadlock(&dump), ["left", "right"], "{dump}");
+        let lock_wait = dump
+            .threads
+            .iter()
+            .find(|thread| thread.name.as_deref() == Some("lock"));
+        let waits_for = lock_wait
+            .and_then(|thread| thread.waits_for.clone())
+            .unwrap();
+        assert_eq!((waits_for.what, waits_for.holder), (Awaited::Mutex, None));
+        drop((held, reads, sender));
+        kill(stuck.into_iter().chain(threads));
+    });
+}
+
+#[test]
+fn a_panic_of_who_is_told_harms_nobody() {
+    with_deadline(LIMIT, || {
+        let told = Flag::default();
+        let tells = told.clone();
+        let rt = builder(1, MODES[0]).on_deadlock(move |_| {
+            tells.set();
+            panic!("on purpose");
+        });
+        let rt = rt.build().unwrap();
+        let threads = two_orders(&rt, ["one", "two"], None);
+        told.wait();
+        kill(threads);
+        assert_eq!(rt.run(|| 7), 7);
+    });
+}
