@@ -24,7 +24,7 @@ use crate::{TcpListener, TcpStream, UdpSocket};
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use weald_net::SocketBuilder;
+/// use weald::net::SocketBuilder;
 ///
 /// let options = SocketBuilder::new()
 ///     .keep_alive(Duration::from_secs(60))
@@ -207,9 +207,9 @@ impl SocketBuilder {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use weald_net::{SocketBuilder, TcpStream};
+    /// use weald::net::{SocketBuilder, TcpStream};
     ///
-    /// # let listener = weald_net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let listener = weald::net::TcpListener::bind("127.0.0.1:0")?;
     /// let stream = TcpStream::connect(listener.local_addr()?)?;
     /// // A close resets the connection.
     /// SocketBuilder::new().linger(Duration::ZERO).apply(&stream)?;

@@ -36,8 +36,8 @@ const PIECE: usize = 4096;
 /// use std::io::{Read, Write};
 ///
 /// let (reader, writer) = std::io::pipe()?;
-/// let (mut reader, mut writer) = (weald_net::Fd::new(reader), weald_net::Fd::new(writer));
-/// let sender = weald_scheduler::spawn(move || writer.write_all(b"through a pipe"));
+/// let (mut reader, mut writer) = (weald::net::Fd::new(reader), weald::net::Fd::new(writer));
+/// let sender = weald::spawn(move || writer.write_all(b"through a pipe"));
 /// reader.readable()?;
 /// let mut text = String::new();
 /// reader.read_to_string(&mut text)?;

@@ -26,15 +26,15 @@
 //! ```
 //! use std::io::{Read, Write};
 //!
-//! let listener = weald_net::tcp_listener("127.0.0.1:0")?;
+//! let listener = weald::tcp_listener("127.0.0.1:0")?;
 //! let addr = listener.local_addr()?;
-//! let echo = weald_scheduler::spawn(move || {
+//! let echo = weald::spawn(move || {
 //!     let (mut stream, _) = listener.accept()?;
 //!     let mut buffer = [0; 5];
 //!     stream.read_exact(&mut buffer)?;
 //!     stream.write_all(&buffer)
 //! });
-//! let mut stream = weald_net::connect_tcp(addr)?;
+//! let mut stream = weald::connect_tcp(addr)?;
 //! stream.write_all(b"hello")?;
 //! let mut answer = String::new();
 //! stream.read_to_string(&mut answer)?;

@@ -176,7 +176,7 @@ impl fmt::Debug for PollFd<'_> {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use weald_net::{PollFd, poll};
+/// use weald::net::{PollFd, poll};
 ///
 /// let (reader, writer) = std::io::pipe()?;
 /// let mut fds = [PollFd::new(&reader, PollFd::IN), PollFd::new(&writer, PollFd::OUT)];

@@ -30,7 +30,7 @@ use crate::system_names;
 /// use std::io;
 /// use std::net::SocketAddr;
 ///
-/// use weald_net::{Resolve, SystemResolver};
+/// use weald::net::{Resolve, SystemResolver};
 ///
 /// /// Knows one name itself and asks the system for the others.
 /// struct Pinned(&'static str, SocketAddr);
@@ -44,8 +44,8 @@ use crate::system_names;
 ///     }
 /// }
 ///
-/// weald_net::set_resolver(Pinned("database.example", "127.0.0.1:0".parse().unwrap()));
-/// let addrs = weald_net::resolve("database.example:5432")?;
+/// weald::net::set_resolver(Pinned("database.example", "127.0.0.1:0".parse().unwrap()));
+/// let addrs = weald::net::resolve("database.example:5432")?;
 /// assert_eq!(addrs, ["127.0.0.1:5432".parse().unwrap()]);
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -74,7 +74,7 @@ pub trait Resolve: Send + Sync {
 ///
 /// # Examples
 /// ```
-/// use weald_net::{Resolve, SystemResolver};
+/// use weald::net::{Resolve, SystemResolver};
 /// let addrs = SystemResolver.resolve("localhost", 80)?;
 /// assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 80));
 /// # Ok::<(), std::io::Error>(())
@@ -109,7 +109,7 @@ pub fn set_resolver(resolver: impl Resolve + 'static) {
 ///
 /// # Examples
 /// ```
-/// let addrs = weald_net::resolve("localhost:80")?;
+/// let addrs = weald::net::resolve("localhost:80")?;
 /// assert!(addrs.iter().all(|addr| addr.ip().is_loopback()));
 /// # Ok::<(), std::io::Error>(())
 /// ```

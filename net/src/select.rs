@@ -37,8 +37,8 @@ const END: libc::c_short = libc::POLLERR | libc::POLLHUP;
 ///
 /// let (reader, mut writer) = std::io::pipe()?;
 /// let limit = Some(Duration::from_secs(60));
-/// let sender = weald_scheduler::spawn(move || writer.write_all(b"!"));
-/// let selected = weald_net::select(&[&reader], &[], &[], limit)?;
+/// let sender = weald::spawn(move || writer.write_all(b"!"));
+/// let selected = weald::select(&[&reader], &[], &[], limit)?;
 /// assert_eq!(selected.read, [0]);
 /// assert!(selected.write.is_empty());
 /// # sender.join().unwrap()?;

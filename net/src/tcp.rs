@@ -89,8 +89,8 @@ pub(crate) fn connect_socket(
 /// # Examples
 /// ```
 /// use std::io::{Read, Write};
-/// let listener = weald_net::TcpListener::bind("127.0.0.1:0")?;
-/// let mut near = weald_net::TcpStream::connect(listener.local_addr()?)?;
+/// let listener = weald::net::TcpListener::bind("127.0.0.1:0")?;
+/// let mut near = weald::net::TcpStream::connect(listener.local_addr()?)?;
 /// let (mut far, _) = listener.accept()?;
 /// near.write_all(b"ping")?;
 /// let mut buffer = [0; 4];
@@ -106,8 +106,8 @@ pub struct TcpStream(pub(crate) Green);
 ///
 /// # Examples
 /// ```
-/// let listener = weald_net::TcpListener::bind("127.0.0.1:0")?;
-/// let _near = weald_net::TcpStream::connect(listener.local_addr()?)?;
+/// let listener = weald::net::TcpListener::bind("127.0.0.1:0")?;
+/// let _near = weald::net::TcpStream::connect(listener.local_addr()?)?;
 /// let (_far, peer) = listener.accept()?;
 /// assert!(peer.ip().is_loopback());
 /// # Ok::<(), std::io::Error>(())
@@ -257,8 +257,8 @@ fn listen(addr: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 ///
 /// # Examples
 /// ```
-/// let listener = weald_net::TcpListener::bind("127.0.0.1:0")?;
-/// let _near = weald_net::TcpStream::connect(listener.local_addr()?)?;
+/// let listener = weald::net::TcpListener::bind("127.0.0.1:0")?;
+/// let _near = weald::net::TcpStream::connect(listener.local_addr()?)?;
 /// let first = listener.incoming().next().expect("it never ends")?;
 /// assert!(first.peer_addr()?.ip().is_loopback());
 /// # Ok::<(), std::io::Error>(())
@@ -310,7 +310,7 @@ descriptor!(TcpListener, std::net::TcpListener, true);
 ///
 /// # Examples
 /// ```
-/// let listener = weald_net::tcp_listener(("127.0.0.1", 0))?;
+/// let listener = weald::tcp_listener(("127.0.0.1", 0))?;
 /// assert_ne!(listener.local_addr()?.port(), 0);
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -326,7 +326,7 @@ pub fn tcp_listener(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
 ///
 /// # Examples
 /// ```
-/// assert!(weald_net::tcp_listener_with("127.0.0.1:0", 0).is_err());
+/// assert!(weald::tcp_listener_with("127.0.0.1:0", 0).is_err());
 /// ```
 ///
 /// # Errors
@@ -356,8 +356,8 @@ pub(crate) fn checked_backlog(backlog: u32) -> io::Result<i32> {
 ///
 /// # Examples
 /// ```
-/// let listener = weald_net::tcp_listener("127.0.0.1:0")?;
-/// let stream = weald_net::connect_tcp(listener.local_addr()?)?;
+/// let listener = weald::tcp_listener("127.0.0.1:0")?;
+/// let stream = weald::connect_tcp(listener.local_addr()?)?;
 /// assert_eq!(stream.peer_addr()?, listener.local_addr()?);
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -373,9 +373,9 @@ pub fn connect_tcp(addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
 ///
 /// # Examples
 /// ```
-/// let listener = weald_net::tcp_listener("127.0.0.1:0")?;
+/// let listener = weald::tcp_listener("127.0.0.1:0")?;
 /// let from = "127.0.0.1:0".parse().unwrap();
-/// let stream = weald_net::connect_tcp_from(listener.local_addr()?, from)?;
+/// let stream = weald::connect_tcp_from(listener.local_addr()?, from)?;
 /// assert!(stream.local_addr()?.ip().is_loopback());
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -21,8 +21,8 @@ use crate::tcp::{debug, each, to_ip};
 ///
 /// # Examples
 /// ```
-/// let near = weald_net::UdpSocket::bind("127.0.0.1:0")?;
-/// let far = weald_net::UdpSocket::bind("127.0.0.1:0")?;
+/// let near = weald::net::UdpSocket::bind("127.0.0.1:0")?;
+/// let far = weald::net::UdpSocket::bind("127.0.0.1:0")?;
 /// near.send_to(b"ping", far.local_addr()?)?;
 /// let mut buffer = [0; 16];
 /// let (length, from) = far.recv_from(&mut buffer)?;

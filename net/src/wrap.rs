@@ -19,7 +19,7 @@ pub trait WrapSocket {
 /// # Examples
 /// ```
 /// let plain = std::net::TcpListener::bind("127.0.0.1:0")?;
-/// let green = weald_net::wrap_socket(plain);
+/// let green = weald::wrap_socket(plain);
 /// assert!(green.local_addr()?.ip().is_loopback());
 /// # Ok::<(), std::io::Error>(())
 /// ```

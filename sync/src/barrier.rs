@@ -13,11 +13,11 @@ use crate::mutex::Mutex;
 /// # Examples
 /// ```
 /// use std::sync::Arc;
-/// let barrier = Arc::new(weald_sync::Barrier::new(3));
+/// let barrier = Arc::new(weald::sync::Barrier::new(3));
 /// let threads: Vec<_> = (0..3)
 ///     .map(|_| {
 ///         let barrier = Arc::clone(&barrier);
-///         weald_scheduler::spawn(move || barrier.wait().is_leader())
+///         weald::spawn(move || barrier.wait().is_leader())
 ///     })
 ///     .collect();
 /// let leaders = threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|l| *l);

@@ -35,7 +35,7 @@ impl Wake for Woke {
 ///
 /// # Examples
 /// ```
-/// let answer = weald_sync::block_on(async { 6 * 7 });
+/// let answer = weald::block_on(async { 6 * 7 });
 /// assert_eq!(answer, 42);
 /// ```
 pub fn block_on<F: Future>(future: F) -> F::Output {

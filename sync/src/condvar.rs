@@ -23,11 +23,11 @@ use crate::shim::clock;
 /// # Examples
 /// ```
 /// use std::sync::Arc;
-/// use weald_sync::{Condvar, Mutex};
+/// use weald::sync::{Condvar, Mutex};
 ///
 /// let pair = Arc::new((Mutex::new(false), Condvar::new()));
 /// let theirs = Arc::clone(&pair);
-/// weald_scheduler::spawn(move || {
+/// weald::spawn(move || {
 ///     *theirs.0.lock().unwrap() = true;
 ///     theirs.1.notify_one();
 /// });
@@ -105,7 +105,7 @@ impl Condvar {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use weald_sync::{Condvar, Mutex};
+    /// use weald::sync::{Condvar, Mutex};
     /// let (lock, condition) = (Mutex::new(()), Condvar::new());
     /// let guard = lock.lock().unwrap();
     /// let (_guard, result) = condition.wait_timeout(guard, Duration::from_millis(1)).unwrap();

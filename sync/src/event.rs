@@ -12,9 +12,9 @@ use crate::shim::atomic::{AtomicBool, Ordering};
 /// # Examples
 /// ```
 /// use std::sync::Arc;
-/// let go = Arc::new(weald_sync::Event::new());
+/// let go = Arc::new(weald::sync::Event::new());
 /// let theirs = go.clone();
-/// let waiter = weald_scheduler::spawn(move || theirs.wait());
+/// let waiter = weald::spawn(move || theirs.wait());
 /// go.set();
 /// waiter.join().unwrap();
 /// ```
@@ -66,7 +66,7 @@ impl Event {
     ///
     /// # Examples
     /// ```
-    /// let never = weald_sync::Event::new();
+    /// let never = weald::sync::Event::new();
     /// assert!(!never.wait_timeout(std::time::Duration::from_millis(1)));
     /// ```
     pub fn wait_timeout(&self, limit: Duration) -> bool {

@@ -25,7 +25,7 @@ enum Data<T, F> {
 ///
 /// # Examples
 /// ```
-/// use weald_sync::LazyLock;
+/// use weald::sync::LazyLock;
 /// static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| "oak ash elm".split(' ').collect());
 /// assert_eq!(WORDS.len(), 3);
 /// ```

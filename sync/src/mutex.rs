@@ -22,13 +22,13 @@ use crate::raw_mutex::RawMutex;
 /// # Examples
 /// ```
 /// use std::sync::Arc;
-/// use weald_sync::Mutex;
+/// use weald::sync::Mutex;
 ///
 /// let sum = Arc::new(Mutex::new(0));
 /// let threads: Vec<_> = (1..=10)
 ///     .map(|n| {
 ///         let sum = Arc::clone(&sum);
-///         weald_scheduler::spawn(move || *sum.lock().unwrap() += n)
+///         weald::spawn(move || *sum.lock().unwrap() += n)
 ///     })
 ///     .collect();
 /// threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -51,13 +51,13 @@ impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 ///
 /// It may not be sent to another thread:
 /// ```compile_fail
-/// let lock = weald_sync::Mutex::new(0);
+/// let lock = weald::sync::Mutex::new(0);
 /// let guard = lock.lock().unwrap();
 /// std::thread::scope(|s| s.spawn(move || drop(guard)).join().unwrap());
 /// ```
 /// It may be shared with another thread only if the value may:
 /// ```compile_fail
-/// let lock = weald_sync::Mutex::new(std::cell::Cell::new(0));
+/// let lock = weald::sync::Mutex::new(std::cell::Cell::new(0));
 /// let guard = lock.lock().unwrap();
 /// let shared = &guard;
 /// std::thread::scope(|s| s.spawn(move || shared.set(1)).join().unwrap());
@@ -134,7 +134,7 @@ impl<T: ?Sized> Mutex<T> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// let lock = weald_sync::Mutex::new(());
+    /// let lock = weald::sync::Mutex::new(());
     /// let held = lock.lock().unwrap();
     /// assert!(lock.try_lock_for(Duration::from_millis(1)).is_err());
     /// # drop(held);
@@ -200,7 +200,7 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
     ///
     /// # Examples
     /// ```
-    /// use weald_sync::{Mutex, MutexGuard};
+    /// use weald::sync::{Mutex, MutexGuard};
     /// let lock = Mutex::new(1);
     /// MutexGuard::unlock_fair(lock.lock().unwrap());
     /// assert!(lock.try_lock().is_ok());

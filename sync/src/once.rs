@@ -42,7 +42,7 @@ fn seen() -> Ordering {
 ///
 /// # Examples
 /// ```
-/// static START: weald_sync::Once = weald_sync::Once::new();
+/// static START: weald::sync::Once = weald::sync::Once::new();
 /// START.call_once(|| println!("once"));
 /// START.call_once(|| unreachable!());
 /// assert!(START.is_completed());
@@ -131,7 +131,7 @@ impl Once {
     ///
     /// # Examples
     /// ```
-    /// static START: weald_sync::Once = weald_sync::Once::new();
+    /// static START: weald::sync::Once = weald::sync::Once::new();
     /// let first = std::panic::catch_unwind(|| START.call_once(|| panic!("on purpose")));
     /// assert!(first.is_err());
     /// START.call_once_force(|state| assert!(state.is_poisoned()));

@@ -16,7 +16,7 @@ use crate::once::Once;
 ///
 /// # Examples
 /// ```
-/// static NAME: weald_sync::OnceLock<String> = weald_sync::OnceLock::new();
+/// static NAME: weald::sync::OnceLock<String> = weald::sync::OnceLock::new();
 /// assert_eq!(NAME.get(), None);
 /// assert_eq!(NAME.get_or_init(|| "oak".to_string()), "oak");
 /// assert_eq!(NAME.set("elm".to_string()), Err("elm".to_string()));

@@ -5,8 +5,8 @@
 //!
 //! # Examples
 //! ```
-//! let (sender, receiver) = weald_sync::oneshot::channel();
-//! weald_scheduler::spawn(move || sender.send(42));
+//! let (sender, receiver) = weald::sync::oneshot::channel();
+//! weald::spawn(move || sender.send(42));
 //! assert_eq!(receiver.recv(), Ok(42));
 //! ```
 
@@ -64,7 +64,7 @@ impl<T> Receiver<T> {
     ///
     /// # Examples
     /// ```
-    /// let (sender, receiver) = weald_sync::oneshot::channel();
+    /// let (sender, receiver) = weald::sync::oneshot::channel();
     /// assert!(receiver.try_recv().is_err());
     /// sender.send(1).unwrap();
     /// assert_eq!(receiver.try_recv(), Ok(1));
@@ -82,7 +82,7 @@ impl<T> Receiver<T> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// let (_sender, receiver) = weald_sync::oneshot::channel::<u8>();
+    /// let (_sender, receiver) = weald::sync::oneshot::channel::<u8>();
     /// assert!(receiver.recv_timeout(Duration::from_millis(1)).is_err());
     /// ```
     pub fn recv_timeout(&self, limit: Duration) -> Result<T, RecvTimeoutError> {
@@ -93,9 +93,9 @@ impl<T> Receiver<T> {
     ///
     /// # Examples
     /// ```
-    /// let (sender, receiver) = weald_sync::oneshot::channel();
+    /// let (sender, receiver) = weald::sync::oneshot::channel();
     /// sender.send(1).unwrap();
-    /// let got = weald_sync::select! {
+    /// let got = weald::select! {
     ///     recv(receiver.end()) -> message => message,
     /// };
     /// assert_eq!(got, Ok(1));

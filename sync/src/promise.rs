@@ -45,11 +45,11 @@ impl Error for PromiseError {
 /// # Examples
 /// ```
 /// use std::sync::Arc;
-/// use weald_sync::Promise;
+/// use weald::sync::Promise;
 ///
 /// let answer = Arc::new(Promise::new());
 /// let asked = answer.clone();
-/// let waiter = weald_scheduler::spawn(move || asked.wait());
+/// let waiter = weald::spawn(move || asked.wait());
 /// answer.set(42).unwrap();
 /// assert_eq!(waiter.join().unwrap().unwrap(), 42);
 /// assert_eq!(answer.set(43), Err(43));
@@ -105,7 +105,7 @@ impl<T> Promise<T> {
     ///
     /// # Examples
     /// ```
-    /// let answer = weald_sync::Promise::<u32>::new();
+    /// let answer = weald::sync::Promise::<u32>::new();
     /// assert!(answer.fail("nobody knows"));
     /// assert_eq!(answer.wait().unwrap_err().to_string(), "nobody knows");
     /// ```

@@ -54,7 +54,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_micros(500);
 ///
 /// # Examples
 /// ```
-/// type Mutex<T> = lock_api::Mutex<weald_sync::RawMutex, T>;
+/// type Mutex<T> = lock_api::Mutex<weald::sync::RawMutex, T>;
 /// static COUNT: Mutex<u32> = Mutex::new(0);
 /// *COUNT.lock() += 1;
 /// assert_eq!(*COUNT.lock(), 1);

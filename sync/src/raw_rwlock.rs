@@ -56,7 +56,7 @@ fn let_go() -> Ordering {
 ///
 /// # Examples
 /// ```
-/// type RwLock<T> = lock_api::RwLock<weald_sync::RawRwLock, T>;
+/// type RwLock<T> = lock_api::RwLock<weald::sync::RawRwLock, T>;
 /// static WORD: RwLock<u32> = RwLock::new(7);
 /// assert_eq!(*WORD.read() + *WORD.read(), 14);
 /// ```

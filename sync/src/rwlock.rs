@@ -23,7 +23,7 @@ use crate::raw_rwlock::RawRwLock;
 ///
 /// # Examples
 /// ```
-/// let lock = weald_sync::RwLock::new(5);
+/// let lock = weald::sync::RwLock::new(5);
 /// {
 ///     let (a, b) = (lock.read().unwrap(), lock.read().unwrap());
 ///     assert_eq!(*a + *b, 10);
@@ -48,7 +48,7 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 ///
 /// It may not be sent to another thread:
 /// ```compile_fail
-/// let lock = weald_sync::RwLock::new(0);
+/// let lock = weald::sync::RwLock::new(0);
 /// let guard = lock.read().unwrap();
 /// std::thread::scope(|s| s.spawn(move || drop(guard)).join().unwrap());
 /// ```
@@ -56,7 +56,7 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 /// Like std's guard it is covariant: a guard of a value with a long lifetime can be used as a guard of one with a
 /// shorter lifetime.
 /// ```
-/// use weald_sync::{RwLock, RwLockReadGuard};
+/// use weald::sync::{RwLock, RwLockReadGuard};
 /// fn first<'s>(words: RwLockReadGuard<'_, Vec<&'s str>>, or: &'s str) -> &'s str {
 ///     words.first().copied().unwrap_or(or)
 /// }
@@ -266,7 +266,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     ///
     /// # Examples
     /// ```
-    /// use weald_sync::{RwLock, RwLockWriteGuard};
+    /// use weald::sync::{RwLock, RwLockWriteGuard};
     /// let lock = RwLock::new(1);
     /// let mut writer = lock.write().unwrap();
     /// *writer += 1;

@@ -26,8 +26,8 @@
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use weald_sync::channel::{after, unbounded};
-/// use weald_sync::select;
+/// use weald::sync::channel::{after, unbounded};
+/// use weald::select;
 ///
 /// let (sender, receiver) = unbounded();
 /// sender.send(7).unwrap();

@@ -38,7 +38,7 @@ use crate::shim::clock;
 ///
 /// # Examples
 /// ```
-/// static PLACES: weald_sync::Semaphore = weald_sync::Semaphore::new(2);
+/// static PLACES: weald::sync::Semaphore = weald::sync::Semaphore::new(2);
 /// let (one, two) = (PLACES.acquire(), PLACES.acquire());
 /// assert!(PLACES.try_acquire().is_none());
 /// drop(one);
@@ -194,7 +194,7 @@ impl Semaphore {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// let none = weald_sync::Semaphore::new(0);
+    /// let none = weald::sync::Semaphore::new(0);
     /// assert!(none.acquire_timeout(Duration::from_millis(1)).is_none());
     /// ```
     pub fn acquire_timeout(&self, limit: Duration) -> Option<Permit<'_>> {
@@ -209,9 +209,9 @@ impl Semaphore {
     /// # Examples
     /// ```
     /// use std::sync::Arc;
-    /// let places = Arc::new(weald_sync::Semaphore::new(1));
+    /// let places = Arc::new(weald::sync::Semaphore::new(1));
     /// let permit = places.clone().acquire_owned();
-    /// weald_scheduler::spawn(move || drop(permit)).join().unwrap();
+    /// weald::spawn(move || drop(permit)).join().unwrap();
     /// assert_eq!(places.available_permits(), 1);
     /// ```
     #[track_caller]
@@ -282,7 +282,7 @@ impl Semaphore {
     ///
     /// # Examples
     /// ```
-    /// let places = weald_sync::Semaphore::new(1);
+    /// let places = weald::sync::Semaphore::new(1);
     /// places.close();
     /// assert!(places.try_acquire().is_none());
     /// ```

@@ -9,10 +9,10 @@ use weald_scheduler::io::{self, Awaited, On, WaitQueue, Woken};
 ///
 /// # Examples
 /// ```
-/// let all = weald_sync::WaitGroup::new();
+/// let all = weald::sync::WaitGroup::new();
 /// for _ in 0..10 {
 ///     let one = all.clone();
-///     weald_scheduler::spawn(move || drop(one));
+///     weald::spawn(move || drop(one));
 /// }
 /// all.wait();
 /// ```

@@ -19,8 +19,8 @@ const HOG_LIMIT: Duration = Duration::from_secs(5);
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// let listener = weald_net::tcp_listener("127.0.0.1:0")?;
-/// let server = weald_net::tcp_server(listener, |_stream, _peer| {});
+/// let listener = weald::tcp_listener("127.0.0.1:0")?;
+/// let server = weald::tcp_server(listener, |_stream, _peer| {});
 /// assert!(server.is_running());
 /// assert_eq!(server.connections(), 0);
 /// assert!(server.shutdown(Duration::from_secs(1)));

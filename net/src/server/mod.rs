@@ -38,7 +38,7 @@ pub(crate) use self::listener::wait_for;
 ///
 /// # Examples
 /// ```
-/// let options = weald_net::ServerOptions::new().max_connections(1000);
+/// let options = weald::net::ServerOptions::new().max_connections(1000);
 /// # drop(options);
 /// ```
 #[derive(Clone, Debug)]
@@ -77,12 +77,12 @@ impl Default for ServerOptions {
 /// # Examples
 /// ```
 /// use std::io::{Read, Write};
-/// let listener = weald_net::tcp_listener("127.0.0.1:0")?;
-/// let server = weald_net::tcp_server(listener, |mut stream, _peer| {
+/// let listener = weald::tcp_listener("127.0.0.1:0")?;
+/// let server = weald::tcp_server(listener, |mut stream, _peer| {
 ///     let _ = stream.write_all(b"welcome");
 /// });
 /// let mut text = String::new();
-/// weald_net::connect_tcp(server.local_addr())?.read_to_string(&mut text)?;
+/// weald::connect_tcp(server.local_addr())?.read_to_string(&mut text)?;
 /// assert_eq!(text, "welcome");
 /// server.stop();
 /// # Ok::<(), std::io::Error>(())
@@ -101,9 +101,9 @@ pub fn tcp_server(
 ///
 /// # Examples
 /// ```
-/// let listener = weald_net::tcp_listener("127.0.0.1:0")?;
-/// let options = weald_net::ServerOptions::new().max_connections(100);
-/// let server = weald_net::tcp_server_with(listener, options, |_stream, _peer| {});
+/// let listener = weald::tcp_listener("127.0.0.1:0")?;
+/// let options = weald::net::ServerOptions::new().max_connections(100);
+/// let server = weald::tcp_server_with(listener, options, |_stream, _peer| {});
 /// server.stop();
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -127,11 +127,11 @@ pub fn tcp_server_with(
 /// # Examples
 /// ```
 /// use std::io::{Read, Write};
-/// use weald_net::unix::{UnixListener, UnixStream};
+/// use weald::net::unix::{UnixListener, UnixStream};
 /// # let folder = std::env::temp_dir().join(format!("weald-server-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder)?;
 /// let path = folder.join("socket");
-/// let server = weald_net::unix_server(UnixListener::bind(&path)?, |mut stream, _peer| {
+/// let server = weald::unix_server(UnixListener::bind(&path)?, |mut stream, _peer| {
 ///     let _ = stream.write_all(b"welcome");
 /// });
 /// assert_eq!(server.local_addr().as_pathname(), Some(&*path));

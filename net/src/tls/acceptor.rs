@@ -33,14 +33,14 @@ const SESSIONS: usize = 16 * 1024;
 /// use std::time::Duration;
 /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
 /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-/// let acceptor = weald_net::SslAcceptor::builder()
-///     .identity(weald_net::Identity::from_pem(&chain, &key)?)
+/// let acceptor = weald::net::SslAcceptor::builder()
+///     .identity(weald::net::Identity::from_pem(&chain, &key)?)
 ///     .alpn(["h2", "http/1.1"])
 ///     .handshake_timeout(Some(Duration::from_secs(5)))
 ///     .build()?;
-/// let listener = weald_net::ssl_listener_with("127.0.0.1:0", &acceptor)?;
+/// let listener = weald::ssl_listener_with("127.0.0.1:0", &acceptor)?;
 /// // Later, with a new certificate:
-/// acceptor.reload([weald_net::Identity::from_pem(&chain, &key)?])?;
+/// acceptor.reload([weald::net::Identity::from_pem(&chain, &key)?])?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -82,19 +82,19 @@ impl SslAcceptor {
     /// # Examples
     /// ```
     /// use std::sync::Arc;
-    /// use weald_net::rustls::{ServerConfig, version::TLS13};
+    /// use weald::net::rustls::{ServerConfig, version::TLS13};
     /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
     /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    /// let identity = weald_net::Identity::from_pem(&chain, &key)?;
-    /// let mut config = ServerConfig::builder_with_provider(weald_net::crypto_provider())
+    /// let identity = weald::net::Identity::from_pem(&chain, &key)?;
+    /// let mut config = ServerConfig::builder_with_provider(weald::net::crypto_provider())
     ///     .with_protocol_versions(&[&TLS13])
     ///     .unwrap()
     ///     .with_no_client_auth()
-    ///     .with_cert_resolver(Arc::new(weald_net::rustls::sign::SingleCertAndKey::from(
+    ///     .with_cert_resolver(Arc::new(weald::net::rustls::sign::SingleCertAndKey::from(
     ///         identity.certified_key(),
     ///     )));
-    /// config.key_log = Arc::new(weald_net::rustls::KeyLogFile::new());
-    /// let acceptor = weald_net::SslAcceptor::from_rustls(config)?;
+    /// config.key_log = Arc::new(weald::net::rustls::KeyLogFile::new());
+    /// let acceptor = weald::net::SslAcceptor::from_rustls(config)?;
     /// # drop(acceptor);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -115,8 +115,8 @@ impl SslAcceptor {
     /// ```
     /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
     /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    /// let identity = weald_net::Identity::from_pem(&chain, &key)?;
-    /// let acceptor = weald_net::SslAcceptor::new(identity)?.or_offer(["http/1.1"])?;
+    /// let identity = weald::net::Identity::from_pem(&chain, &key)?;
+    /// let acceptor = weald::net::SslAcceptor::new(identity)?.or_offer(["http/1.1"])?;
     /// assert_eq!(acceptor.rustls_config().alpn_protocols, [b"http/1.1"]);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -188,7 +188,7 @@ impl SslAcceptor {
 /// ```
 /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
 /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-/// use weald_net::{ClientCertificates, Identity, SslAcceptor, SslRoots};
+/// use weald::net::{ClientCertificates, Identity, SslAcceptor, SslRoots};
 /// let acceptor = SslAcceptor::builder()
 ///     .identity(Identity::from_pem(&chain, &key)?)
 ///     .client_certificates(ClientCertificates::Required(SslRoots::from_pem(&chain)?))

@@ -14,7 +14,7 @@ use crate::tcp::connect_tcp;
 /// # Examples
 /// ```no_run
 /// use std::io::{Read, Write};
-/// let mut stream = weald_net::connect_ssl("example.org:443")?;
+/// let mut stream = weald::connect_ssl("example.org:443")?;
 /// stream.write_all(b"GET / HTTP/1.0\r\nHost: example.org\r\n\r\n")?;
 /// let mut page = String::new();
 /// stream.read_to_string(&mut page)?;

@@ -29,16 +29,16 @@ const SERVERS: usize = 1024;
 /// use std::io::{Read, Write};
 /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
 /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-/// let identity = weald_net::Identity::from_pem(&chain, &key)?;
-/// let listener = weald_net::ssl_listener("127.0.0.1:0", identity)?;
+/// let identity = weald::net::Identity::from_pem(&chain, &key)?;
+/// let listener = weald::ssl_listener("127.0.0.1:0", identity)?;
 /// let addr = format!("localhost:{}", listener.local_addr()?.port());
-/// let server = weald_scheduler::spawn(move || {
+/// let server = weald::spawn(move || {
 ///     let (mut stream, _peer) = listener.accept()?;
 ///     stream.write_all(b"welcome")
 /// });
-/// let connector = weald_net::SslConnector::from_pem(&chain)?;
+/// let connector = weald::net::SslConnector::from_pem(&chain)?;
 /// let mut text = String::new();
-/// weald_net::connect_ssl_with(&addr, &connector)?.read_to_string(&mut text)?;
+/// weald::connect_ssl_with(&addr, &connector)?.read_to_string(&mut text)?;
 /// assert_eq!(text, "welcome");
 /// server.join().unwrap()?;
 /// # Ok::<(), std::io::Error>(())
@@ -85,13 +85,13 @@ impl SslConnector {
     ///
     /// # Examples
     /// ```
-    /// use weald_net::rustls::{ClientConfig, RootCertStore, version::TLS13};
-    /// let config = ClientConfig::builder_with_provider(weald_net::crypto_provider())
+    /// use weald::net::rustls::{ClientConfig, RootCertStore, version::TLS13};
+    /// let config = ClientConfig::builder_with_provider(weald::net::crypto_provider())
     ///     .with_protocol_versions(&[&TLS13])
     ///     .unwrap()
     ///     .with_root_certificates(RootCertStore::empty())
     ///     .with_no_client_auth();
-    /// let connector = weald_net::SslConnector::from_rustls(config)?;
+    /// let connector = weald::net::SslConnector::from_rustls(config)?;
     /// # drop(connector);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -150,7 +150,7 @@ impl Default for SslConnector {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// let connector = weald_net::SslConnector::builder()
+/// let connector = weald::net::SslConnector::builder()
 ///     .alpn(["http/1.1"])
 ///     .handshake_timeout(Some(Duration::from_secs(5)))
 ///     .build()?;

@@ -18,11 +18,11 @@ use super::provider::provider;
 /// ```
 /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
 /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-/// let identity = weald_net::Identity::from_pem(&chain, &key)?;
-/// let listener = weald_net::ssl_listener("127.0.0.1:0", identity)?;
+/// let identity = weald::net::Identity::from_pem(&chain, &key)?;
+/// let listener = weald::ssl_listener("127.0.0.1:0", identity)?;
 ///
 /// let other = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
-/// assert!(weald_net::Identity::from_pem(&chain, other.signing_key.serialize_pem()).is_err());
+/// assert!(weald::net::Identity::from_pem(&chain, other.signing_key.serialize_pem()).is_err());
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone)]

@@ -135,15 +135,15 @@ impl Listener for SslListener {
 /// use std::io::{Read, Write};
 /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
 /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-/// let identity = weald_net::Identity::from_pem(&chain, &key)?;
-/// let listener = weald_net::ssl_listener("127.0.0.1:0", identity)?;
-/// let server = weald_net::ssl_server(listener, |mut stream, _peer| {
+/// let identity = weald::net::Identity::from_pem(&chain, &key)?;
+/// let listener = weald::ssl_listener("127.0.0.1:0", identity)?;
+/// let server = weald::ssl_server(listener, |mut stream, _peer| {
 ///     let _ = stream.write_all(b"welcome");
 /// });
-/// # let connector = weald_net::SslConnector::from_pem(&chain)?;
+/// # let connector = weald::net::SslConnector::from_pem(&chain)?;
 /// let addr = format!("localhost:{}", server.local_addr().port());
 /// let mut text = String::new();
-/// weald_net::connect_ssl_with(&addr, &connector)?.read_to_string(&mut text)?;
+/// weald::connect_ssl_with(&addr, &connector)?.read_to_string(&mut text)?;
 /// assert_eq!(text, "welcome");
 /// server.stop();
 /// # Ok::<(), std::io::Error>(())
@@ -197,13 +197,13 @@ impl AsRawFd for SslListener {
 /// # Examples
 /// ```no_run
 /// use std::time::Duration;
-/// # fn example(listener: weald_net::SslListener) {
+/// # fn example(listener: weald::net::SslListener) {
 /// for stream in listener.incoming() {
 ///     match stream {
-///         Ok(stream) => drop(weald_scheduler::spawn(move || stream.handshake())),
+///         Ok(stream) => drop(weald::spawn(move || stream.handshake())),
 ///         Err(error) => {
 ///             eprintln!("{error}");
-///             weald_scheduler::sleep(Duration::from_millis(100));
+///             weald::sleep(Duration::from_millis(100));
 ///         }
 ///     }
 /// }
@@ -231,15 +231,15 @@ impl FusedIterator for SslIncoming<'_> {}
 /// use std::io::{Read, Write};
 /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
 /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-/// let identity = weald_net::Identity::from_pem(&chain, &key)?;
-/// let listener = weald_net::ssl_listener("127.0.0.1:0", identity)?;
-/// let server = weald_net::ssl_server(listener, |mut stream, _peer| {
+/// let identity = weald::net::Identity::from_pem(&chain, &key)?;
+/// let listener = weald::ssl_listener("127.0.0.1:0", identity)?;
+/// let server = weald::ssl_server(listener, |mut stream, _peer| {
 ///     let _ = stream.write_all(b"welcome");
 /// });
-/// # let connector = weald_net::SslConnector::from_pem(&chain)?;
+/// # let connector = weald::net::SslConnector::from_pem(&chain)?;
 /// # let addr = format!("localhost:{}", server.local_addr().port());
 /// # let mut text = String::new();
-/// # weald_net::connect_ssl_with(&addr, &connector)?.read_to_string(&mut text)?;
+/// # weald::connect_ssl_with(&addr, &connector)?.read_to_string(&mut text)?;
 /// # assert_eq!(text, "welcome");
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -18,8 +18,8 @@ use crate::shim::sync::Mutex;
 /// ```
 /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
 /// # let pem = made.cert.pem();
-/// let own = weald_net::SslRoots::from_pem(&pem)?;
-/// let connector = weald_net::SslConnector::builder().roots(own).build()?;
+/// let own = weald::net::SslRoots::from_pem(&pem)?;
+/// let connector = weald::net::SslConnector::builder().roots(own).build()?;
 /// # drop(connector);
 /// # Ok::<(), std::io::Error>(())
 /// ```

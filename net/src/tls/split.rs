@@ -16,17 +16,17 @@ use crate::tcp::TcpStream;
 /// use std::io::{Read, Write};
 /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
 /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-/// # let identity = weald_net::Identity::from_pem(&chain, &key)?;
-/// # let listener = weald_net::ssl_listener("127.0.0.1:0", identity)?;
+/// # let identity = weald::net::Identity::from_pem(&chain, &key)?;
+/// # let listener = weald::ssl_listener("127.0.0.1:0", identity)?;
 /// # let addr = format!("localhost:{}", listener.local_addr()?.port());
-/// # weald_scheduler::spawn(move || {
+/// # weald::spawn(move || {
 /// #     let (stream, _) = listener.accept()?;
 /// #     std::io::copy(&mut &stream, &mut &stream)
 /// # });
-/// # let connector = weald_net::SslConnector::from_pem(&chain)?;
-/// let stream = weald_net::connect_ssl_with(&addr, &connector)?;
+/// # let connector = weald::net::SslConnector::from_pem(&chain)?;
+/// let stream = weald::connect_ssl_with(&addr, &connector)?;
 /// let (mut reader, mut writer) = stream.into_split();
-/// let echo = weald_scheduler::spawn(move || {
+/// let echo = weald::spawn(move || {
 ///     let mut text = String::new();
 ///     reader.read_to_string(&mut text).map(|_| text)
 /// });

@@ -62,23 +62,23 @@ impl<S: SslTransport> SslStream<S> {
     /// use std::io::{Read, Write};
     /// # let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
     /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    /// # let identity = weald_net::Identity::from_pem(&chain, &key)?;
-    /// let acceptor = weald_net::SslAcceptor::new(identity)?;
-    /// let listener = weald_net::tcp_listener("127.0.0.1:0")?;
+    /// # let identity = weald::net::Identity::from_pem(&chain, &key)?;
+    /// let acceptor = weald::net::SslAcceptor::new(identity)?;
+    /// let listener = weald::tcp_listener("127.0.0.1:0")?;
     /// let addr = listener.local_addr()?;
-    /// weald_scheduler::spawn(move || {
+    /// weald::spawn(move || {
     ///     let (mut tcp, _) = listener.accept()?;
     ///     let mut line = [0; 9];
     ///     tcp.read_exact(&mut line)?;
     ///     assert_eq!(&line, b"STARTTLS\n");
-    ///     let mut tls = weald_net::SslStream::server(tcp, &acceptor)?;
+    ///     let mut tls = weald::net::SslStream::server(tcp, &acceptor)?;
     ///     tls.write_all(b"welcome")
     /// });
     ///
-    /// # let connector = weald_net::SslConnector::from_pem(&chain)?;
-    /// let mut tcp = weald_net::connect_tcp(addr)?;
+    /// # let connector = weald::net::SslConnector::from_pem(&chain)?;
+    /// let mut tcp = weald::connect_tcp(addr)?;
     /// tcp.write_all(b"STARTTLS\n")?;
-    /// let mut tls = weald_net::SslStream::client(tcp, &connector, "localhost")?;
+    /// let mut tls = weald::net::SslStream::client(tcp, &connector, "localhost")?;
     /// let mut text = String::new();
     /// tls.read_to_string(&mut text)?;
     /// assert_eq!(text, "welcome");

@@ -26,7 +26,7 @@ use crate::socket::Green;
 ///
 /// # Examples
 /// ```
-/// let (near, far) = weald_net::unix::UnixDatagram::pair()?;
+/// let (near, far) = weald::net::unix::UnixDatagram::pair()?;
 /// near.send(b"ping")?;
 /// let mut buffer = [0; 16];
 /// let length = far.recv(&mut buffer)?;

@@ -27,7 +27,7 @@ const BACKLOG: i32 = 128;
 ///
 /// # Examples
 /// ```
-/// use weald_net::unix::{UnixListener, UnixStream};
+/// use weald::net::unix::{UnixListener, UnixStream};
 /// # let folder = std::env::temp_dir().join(format!("weald-listener-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder)?;
 /// let path = folder.join("socket");
@@ -88,7 +88,7 @@ fn listen(addr: &SockAddr) -> io::Result<UnixListener> {
 ///
 /// # Examples
 /// ```
-/// use weald_net::unix::{UnixListener, UnixStream};
+/// use weald::net::unix::{UnixListener, UnixStream};
 /// # let folder = std::env::temp_dir().join(format!("weald-incoming-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder)?;
 /// let path = folder.join("socket");

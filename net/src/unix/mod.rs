@@ -11,7 +11,7 @@
 //! # Examples
 //! ```
 //! use std::io::{Read, Write};
-//! use weald_net::unix::UnixStream;
+//! use weald::net::unix::UnixStream;
 //!
 //! let (mut near, mut far) = UnixStream::pair()?;
 //! near.write_all(b"ping")?;

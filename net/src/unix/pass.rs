@@ -56,7 +56,7 @@ impl UnixStream {
     ///
     /// # Examples
     /// ```
-    /// let (near, _far) = weald_net::unix::UnixStream::pair()?;
+    /// let (near, _far) = weald::net::unix::UnixStream::pair()?;
     /// let peer = near.peer_cred()?;
     /// # #[cfg(target_os = "linux")]
     /// assert_eq!(peer.pid, i32::try_from(std::process::id()).ok());
@@ -80,8 +80,8 @@ impl UnixStream {
     /// ```
     /// use std::io::{Read, Write};
     /// use std::os::fd::AsFd;
-    /// use weald_net::Fd;
-    /// use weald_net::unix::UnixStream;
+    /// use weald::net::Fd;
+    /// use weald::net::unix::UnixStream;
     ///
     /// let (near, far) = UnixStream::pair()?;
     /// let (reader, mut writer) = std::io::pipe()?;

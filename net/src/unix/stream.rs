@@ -23,8 +23,8 @@ use crate::source::{Direction, Source, Waits};
 /// # Examples
 /// ```
 /// use std::io::{Read, Write};
-/// let (mut near, mut far) = weald_net::unix::UnixStream::pair()?;
-/// let echo = weald_scheduler::spawn(move || {
+/// let (mut near, mut far) = weald::net::unix::UnixStream::pair()?;
+/// let echo = weald::spawn(move || {
 ///     let mut buffer = [0; 4];
 ///     far.read_exact(&mut buffer)?;
 ///     far.write_all(&buffer)

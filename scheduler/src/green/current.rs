@@ -39,9 +39,9 @@ pub(crate) fn green() -> Option<*const Header> {
 ///
 /// # Examples
 /// ```
-/// assert!(!weald_scheduler::is_green());
-/// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
-/// assert!(rt.run(weald_scheduler::is_green));
+/// assert!(!weald::is_green());
+/// let rt = weald::Runtime::builder().workers(1).build()?;
+/// assert!(rt.run(weald::is_green));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn is_green() -> bool {

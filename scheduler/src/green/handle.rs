@@ -12,9 +12,9 @@ use crate::green::id::GreenThreadId;
 ///
 /// # Examples
 /// ```
-/// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+/// let rt = weald::Runtime::builder().workers(1).build()?;
 /// rt.run(|| {
-///     let waiter = weald_scheduler::spawn(|| weald_scheduler::park());
+///     let waiter = weald::spawn(|| weald::park());
 ///     waiter.thread().unpark();
 ///     waiter.join().unwrap();
 /// });

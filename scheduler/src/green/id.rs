@@ -7,8 +7,8 @@ use std::num::NonZeroU64;
 ///
 /// # Examples
 /// ```
-/// let id = weald_scheduler::current().id();
-/// assert_eq!(id, weald_scheduler::current().id());
+/// let id = weald::current().id();
+/// assert_eq!(id, weald::current().id());
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GreenThreadId(NonZeroU64);

@@ -59,7 +59,7 @@ impl Drop for Inside<'_> {
 ///
 /// # Examples
 /// ```
-/// let text = weald_scheduler::blocking(|| std::fs::read_to_string("Cargo.toml"));
+/// let text = weald::blocking(|| std::fs::read_to_string("Cargo.toml"));
 /// assert!(text?.contains("[package]"));
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -37,7 +37,7 @@ const HOG_REPORT: Duration = Duration::from_secs(1);
 ///
 /// # Examples
 /// ```
-/// use weald_scheduler::{Runtime, ThreadLocals};
+/// use weald::{Runtime, ThreadLocals};
 /// let rt = Runtime::builder().thread_locals(ThreadLocals::Pinned).workers(1).build()?;
 /// # drop(rt);
 /// # Ok::<(), std::io::Error>(())
@@ -65,7 +65,7 @@ enum Locals {
 ///
 /// # Examples
 /// ```
-/// let rt = weald_scheduler::Runtime::builder()
+/// let rt = weald::Runtime::builder()
 ///     .workers(2)
 ///     .stack_size(128 << 10)
 ///     .thread_name("crawler")
@@ -153,7 +153,7 @@ impl RuntimeBuilder {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).guard_size(1 << 20).build()?;
+    /// let rt = weald::Runtime::builder().workers(1).guard_size(1 << 20).build()?;
     /// assert_eq!(rt.run(|| 6 * 7), 42);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -199,7 +199,7 @@ impl RuntimeBuilder {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).spare_threads(100).build()?;
+    /// let rt = weald::Runtime::builder().workers(1).spare_threads(100).build()?;
     /// assert_eq!(rt.metrics().spare_threads, 100);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -297,7 +297,7 @@ impl RuntimeBuilder {
     ///
     /// # Examples
     /// ```
-    /// use weald_scheduler::Runtime;
+    /// use weald::Runtime;
     /// // SAFETY: the green threads below use no thread-locals.
     /// let rt = unsafe { Runtime::builder().workers(1).share_thread_locals() }.build()?;
     /// assert_eq!(rt.run(|| 6 * 7), 42);
@@ -321,13 +321,13 @@ impl RuntimeBuilder {
     /// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     /// let count = Arc::new(AtomicUsize::new(0));
     /// let (a, b, c) = (count.clone(), count.clone(), count.clone());
-    /// let rt = weald_scheduler::Runtime::builder()
+    /// let rt = weald::Runtime::builder()
     ///     .workers(1)
     ///     .on_resume(move |_| { a.fetch_add(1, Relaxed); })
     ///     .on_suspend(move |_| { b.fetch_add(10, Relaxed); })
     ///     .on_end(move |_| { c.fetch_add(100, Relaxed); })
     ///     .build()?;
-    /// rt.run(weald_scheduler::yield_now);
+    /// rt.run(weald::yield_now);
     /// assert_eq!(count.load(Relaxed), 112);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -359,7 +359,7 @@ impl RuntimeBuilder {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).patched(false).build()?;
+    /// let rt = weald::Runtime::builder().workers(1).patched(false).build()?;
     /// # rt.run(|| ());
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -448,7 +448,7 @@ impl Runtime {
     ///
     /// # Examples
     /// ```
-    /// use weald_scheduler::{Runtime, ThreadLocals};
+    /// use weald::{Runtime, ThreadLocals};
     /// let rt = Runtime::builder().workers(1).thread_locals(ThreadLocals::Pinned).build()?;
     /// assert_eq!(rt.thread_locals(), Some(ThreadLocals::Pinned));
     /// # Ok::<(), std::io::Error>(())

@@ -78,7 +78,7 @@ fn arm(inner: &Arc<Inner>, deadline: Instant, call: &Arc<Call>) {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use weald_scheduler::{call_after, current, park};
+/// use weald::{call_after, current, park};
 /// let me = current();
 /// call_after(Duration::from_millis(1), move || me.unpark());
 /// park();
@@ -93,11 +93,11 @@ pub fn call_after(delay: Duration, f: impl FnOnce() + Send + 'static) -> Timer {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// let timer = weald_scheduler::spawn(|| {
-///     weald_scheduler::call_after_local(Duration::from_millis(1), || unreachable!())
+/// let timer = weald::spawn(|| {
+///     weald::call_after_local(Duration::from_millis(1), || unreachable!())
 /// });
 /// let timer = timer.join().unwrap();
-/// weald_scheduler::sleep(Duration::from_millis(3));
+/// weald::sleep(Duration::from_millis(3));
 /// # drop(timer);
 /// ```
 pub fn call_after_local(delay: Duration, f: impl FnOnce() + Send + 'static) -> Timer {

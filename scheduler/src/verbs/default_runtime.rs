@@ -20,10 +20,10 @@ impl RuntimeBuilder {
     ///
     /// # Examples
     /// ```
-    /// weald_scheduler::Runtime::builder().workers(1).install()?;
-    /// let again = weald_scheduler::Runtime::builder().install().unwrap_err();
+    /// weald::Runtime::builder().workers(1).install()?;
+    /// let again = weald::Runtime::builder().install().unwrap_err();
     /// assert!(again.is_already_running());
-    /// # Ok::<(), weald_scheduler::InstallError>(())
+    /// # Ok::<(), weald::InstallError>(())
     /// ```
     pub fn install(self) -> Result<(), InstallError> {
         if has_default() {
@@ -48,11 +48,11 @@ impl RuntimeBuilder {
 ///
 /// # Examples
 /// ```
-/// use weald_scheduler::{Builder, Doing, Runtime, dump, yield_now};
+/// use weald::{Builder, Doing, Runtime, dump, yield_now};
 /// let rt = Runtime::builder().workers(1).build()?;
 /// rt.run(|| {
 ///     let builder = Builder::new().name("sleeper".to_string());
-///     let sleeper = builder.spawn(weald_scheduler::park).unwrap();
+///     let sleeper = builder.spawn(weald::park).unwrap();
 ///     let asleep = || dump().threads.iter().any(|t| t.doing == Doing::Parks);
 ///     while !asleep() {
 ///         yield_now();
@@ -72,8 +72,8 @@ pub fn dump() -> Dump {
 ///
 /// # Examples
 /// ```
-/// let rt = weald_scheduler::Runtime::builder().workers(3).build()?;
-/// assert_eq!(rt.run(|| weald_scheduler::metrics().workers), 3);
+/// let rt = weald::Runtime::builder().workers(3).build()?;
+/// assert_eq!(rt.run(|| weald::metrics().workers), 3);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///

@@ -22,11 +22,11 @@ use crate::wait::os_header;
 /// ```
 /// use std::time::Duration;
 /// let result = std::panic::catch_unwind(|| {
-///     weald_scheduler::exc_after(Duration::from_millis(1), "too late");
-///     weald_scheduler::park();
+///     weald::exc_after(Duration::from_millis(1), "too late");
+///     weald::park();
 /// });
 /// let payload = result.unwrap_err();
-/// let exception = payload.downcast_ref::<weald_scheduler::Exception>().unwrap();
+/// let exception = payload.downcast_ref::<weald::Exception>().unwrap();
 /// assert_eq!(exception.to_string(), "too late");
 /// ```
 #[allow(unsafe_code, reason = "the running thread's own part")]

@@ -114,7 +114,7 @@ impl<B: FnOnce() -> RB, RB> Half<B, RB> {
 ///         return numbers.iter().sum();
 ///     }
 ///     let (left, right) = numbers.split_at(numbers.len() / 2);
-///     let (left, right) = weald_scheduler::join(|| sum(left), || sum(right));
+///     let (left, right) = weald::join(|| sum(left), || sum(right));
 ///     left + right
 /// }
 /// let numbers: Vec<u64> = (0..10_000).collect();

@@ -142,25 +142,25 @@ impl Drop for Unless<'_> {
 /// use std::time::Duration;
 ///
 /// // Two sources; the first answer is good enough.
-/// let answer = weald_scheduler::group(|g| {
+/// let answer = weald::group(|g| {
 ///     let (send, receive) = std::sync::mpsc::channel();
 ///     for delay in [1, 10_000] {
 ///         let send = send.clone();
 ///         g.spawn(move || {
-///             weald_scheduler::sleep(Duration::from_millis(delay));
+///             weald::sleep(Duration::from_millis(delay));
 ///             send.send(delay).is_ok()
 ///         });
 ///     }
-///     let first = weald_scheduler::blocking(|| receive.recv());
+///     let first = weald::blocking(|| receive.recv());
 ///     g.cancel();
 ///     first
 /// });
 /// assert_eq!(answer, Ok(1));
 ///
 /// // A limit holds for all.
-/// let late = weald_scheduler::timeout(Duration::from_millis(5), || {
-///     weald_scheduler::group(|g| {
-///         g.spawn(|| weald_scheduler::sleep(Duration::MAX));
+/// let late = weald::timeout(Duration::from_millis(5), || {
+///     weald::group(|g| {
+///         g.spawn(|| weald::sleep(Duration::MAX));
 ///     })
 /// });
 /// assert!(late.is_err());
@@ -213,7 +213,7 @@ impl<'scope> Group<'scope, '_> {
     /// # Examples
     /// ```
     /// let words = ["a", "bc"];
-    /// let lengths: Vec<usize> = weald_scheduler::group(|g| {
+    /// let lengths: Vec<usize> = weald::group(|g| {
     ///     let children = words.map(|word| g.spawn(move || word.len()));
     ///     children.map(|child| child.join().unwrap()).into()
     /// });
@@ -250,8 +250,8 @@ impl<'scope> Group<'scope, '_> {
     ///
     /// # Examples
     /// ```
-    /// weald_scheduler::group(|g| {
-    ///     let child = g.spawn(|| weald_scheduler::park());
+    /// weald::group(|g| {
+    ///     let child = g.spawn(|| weald::park());
     ///     g.cancel();
     ///     assert!(child.join().is_err());
     /// });
@@ -265,9 +265,9 @@ impl<'scope> Group<'scope, '_> {
     ///
     /// # Examples
     /// ```
-    /// let results = weald_scheduler::group(|g| {
+    /// let results = weald::group(|g| {
     ///     g.cancel_on_error();
-    ///     let waits = g.spawn(|| weald_scheduler::park());
+    ///     let waits = g.spawn(|| weald::park());
     ///     let fails = g.spawn(|| Err::<(), _>("no"));
     ///     (waits.join().is_err(), fails.join().unwrap())
     /// });

@@ -41,7 +41,7 @@ fn wait(
 ///
 /// # Examples
 /// ```
-/// let handle = weald_scheduler::spawn(|| "done");
+/// let handle = weald::spawn(|| "done");
 /// assert_eq!(handle.join().unwrap(), "done");
 /// ```
 pub struct JoinHandle<T> {

@@ -59,9 +59,9 @@ use crate::wait::os_header;
 /// ```
 /// use std::hash::{BuildHasher, RandomState};
 ///
-/// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+/// let rt = weald::Runtime::builder().workers(1).build()?;
 /// // The first `RandomState` of a thread asks the system for random numbers. An OS thread has done so long ago.
-/// let random = rt.run(|| weald_scheduler::on_os_thread(RandomState::new));
+/// let random = rt.run(|| weald::on_os_thread(RandomState::new));
 /// random.hash_one("text");
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -70,7 +70,7 @@ use crate::wait::os_header;
 /// ```compile_fail
 /// use std::rc::Rc;
 /// thread_local! { static SHARED: Rc<u32> = Rc::new(5); }
-/// let out = weald_scheduler::on_os_thread(|| SHARED.with(Rc::clone));
+/// let out = weald::on_os_thread(|| SHARED.with(Rc::clone));
 /// ```
 pub fn on_os_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     // SAFETY: both are `Send`.
@@ -100,7 +100,7 @@ pub fn has_own_thread_locals() -> bool {
 ///
 /// let calls = Cell::new(0);
 /// // SAFETY: only a number is counted.
-/// unsafe { weald_scheduler::on_os_thread_unsend(|| calls.set(calls.get() + 1)) };
+/// unsafe { weald::on_os_thread_unsend(|| calls.set(calls.get() + 1)) };
 /// assert_eq!(calls.get(), 1);
 /// ```
 pub unsafe fn on_os_thread_unsend<T>(f: impl FnOnce() -> T) -> T {
@@ -184,9 +184,9 @@ impl Drop for OsThreadsPart {
 ///
 /// // In place of `System`: `MiMalloc`, `Jemalloc`.
 /// #[global_allocator]
-/// static ALLOCATOR: weald_scheduler::OnOsThread<System> = weald_scheduler::OnOsThread::new(System);
+/// static ALLOCATOR: weald::OnOsThread<System> = weald::OnOsThread::new(System);
 ///
-/// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+/// let rt = weald::Runtime::builder().workers(1).build()?;
 /// assert_eq!(rt.run(|| vec![1, 2, 3]).len(), 3);
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -34,7 +34,7 @@ use crate::verbs::join::JoinHandle;
 ///
 /// # Examples
 /// ```
-/// use weald_scheduler::Outcome;
+/// use weald::Outcome;
 ///
 /// enum Answer {
 ///     Found(u64),

@@ -84,10 +84,10 @@ impl Inner {
 ///
 /// # Examples
 /// ```
-/// use weald_scheduler::Runtime;
+/// use weald::Runtime;
 ///
 /// let rt = Runtime::builder().workers(2).build()?;
-/// let answer = rt.run(|| weald_scheduler::spawn(|| 42).join().unwrap());
+/// let answer = rt.run(|| weald::spawn(|| 42).join().unwrap());
 /// assert_eq!(answer, 42);
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -141,7 +141,7 @@ impl Runtime {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// let rt = weald::Runtime::builder().workers(1).build()?;
     /// let words = vec!["plain", "blocking", "Rust"];
     /// let letters: usize = rt.run(|| words.iter().map(|word| word.len()).sum());
     /// assert_eq!(letters, 17);
@@ -165,7 +165,7 @@ impl Runtime {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// let rt = weald::Runtime::builder().workers(1).build()?;
     /// assert_eq!(rt.spawn(|| 1 + 1).join().unwrap(), 2);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -198,8 +198,8 @@ impl Runtime {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
-    /// let waits = rt.spawn(weald_scheduler::park);
+    /// let rt = weald::Runtime::builder().workers(1).build()?;
+    /// let waits = rt.spawn(weald::park);
     /// assert!(!rt.shutdown(Duration::ZERO));
     /// assert!(waits.join().is_err());
     /// # Ok::<(), std::io::Error>(())
@@ -359,7 +359,7 @@ impl Runtime {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// let rt = weald::Runtime::builder().workers(1).build()?;
     /// assert!(rt.dump().stalled.is_none());
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -372,7 +372,7 @@ impl Runtime {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(3).build()?;
+    /// let rt = weald::Runtime::builder().workers(3).build()?;
     /// assert_eq!(rt.metrics().workers, 3);
     /// # Ok::<(), std::io::Error>(())
     /// ```

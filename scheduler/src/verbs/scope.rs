@@ -157,7 +157,7 @@ impl<T> Drop for Leaving<T> {
 /// ```
 /// let mut numbers = vec![1, 2, 3];
 /// let mut sum = 0;
-/// weald_scheduler::scope(|s| {
+/// weald::scope(|s| {
 ///     s.spawn(|| sum = numbers.iter().sum());
 /// });
 /// numbers.push(sum);
@@ -230,7 +230,7 @@ impl<'scope> Scope<'scope, '_> {
     /// # Examples
     /// ```
     /// let text = String::from("shared");
-    /// weald_scheduler::scope(|s| {
+    /// weald::scope(|s| {
     ///     let first = s.spawn(|| text.len());
     ///     let second = s.spawn(|| text.to_uppercase());
     ///     assert_eq!(first.join().unwrap(), 6);

@@ -26,7 +26,7 @@ pub(crate) fn deadline(duration: Duration) -> Option<Instant> {
 /// ```
 /// use std::time::{Duration, Instant};
 /// let start = Instant::now();
-/// weald_scheduler::sleep(Duration::from_millis(2));
+/// weald::sleep(Duration::from_millis(2));
 /// assert!(start.elapsed() >= Duration::from_millis(2));
 /// ```
 pub fn sleep(duration: Duration) {
@@ -43,7 +43,7 @@ pub fn sleep(duration: Duration) {
 /// ```
 /// use std::time::{Duration, Instant};
 /// let deadline = Instant::now() + Duration::from_millis(1);
-/// weald_scheduler::sleep_until(deadline);
+/// weald::sleep_until(deadline);
 /// assert!(Instant::now() >= deadline);
 /// ```
 pub fn sleep_until(deadline: Instant) {
@@ -61,7 +61,7 @@ pub fn sleep_until(deadline: Instant) {
 ///
 /// # Examples
 /// ```
-/// use weald_scheduler::{current, park, spawn};
+/// use weald::{current, park, spawn};
 /// let me = current();
 /// spawn(move || me.unpark());
 /// park();
@@ -75,7 +75,7 @@ pub fn park() {
 ///
 /// # Examples
 /// ```
-/// weald_scheduler::park_timeout(std::time::Duration::from_millis(1));
+/// weald::park_timeout(std::time::Duration::from_millis(1));
 /// ```
 pub fn park_timeout(limit: Duration) {
     waiter::park_until(deadline(limit));
@@ -85,7 +85,7 @@ pub fn park_timeout(limit: Duration) {
 ///
 /// # Examples
 /// ```
-/// weald_scheduler::yield_now();
+/// weald::yield_now();
 /// ```
 pub fn yield_now() {
     // SAFETY: the running thread's header is alive.
@@ -105,7 +105,7 @@ pub fn yield_now() {
 /// let mut sum = 0_u64;
 /// for n in 0..1000_u64 {
 ///     sum += n;
-///     weald_scheduler::checkpoint();
+///     weald::checkpoint();
 /// }
 /// assert_eq!(sum, 499_500);
 /// ```

@@ -26,7 +26,7 @@ use crate::verbs::scope::{Scope, ScopedJoinHandle};
 ///
 /// # Examples
 /// ```
-/// let answer = weald_scheduler::spawn(|| 6 * 7);
+/// let answer = weald::spawn(|| 6 * 7);
 /// assert_eq!(answer.join().unwrap(), 42);
 /// ```
 ///
@@ -47,10 +47,10 @@ where
 ///
 /// # Examples
 /// ```
-/// let handle = weald_scheduler::Builder::new()
+/// let handle = weald::Builder::new()
 ///     .name("resolver".to_string())
 ///     .stack_size(64 << 10)
-///     .spawn(|| weald_scheduler::current().name().map(String::from))?;
+///     .spawn(|| weald::current().name().map(String::from))?;
 /// assert_eq!(handle.join().unwrap().as_deref(), Some("resolver"));
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -99,7 +99,7 @@ impl Builder {
     ///
     /// # Examples
     /// ```
-    /// use weald_scheduler::{Builder, Runtime};
+    /// use weald::{Builder, Runtime};
     /// let rt = Runtime::builder().workers(2).build()?;
     /// rt.run(|| {
     ///     let one_on_each = (0..2).map(|n| Builder::new().worker(n).spawn(move || n));
@@ -137,11 +137,11 @@ impl Builder {
     ///
     /// let draws = || {
     ///     CONTEXT.set(7);
-    ///     weald_scheduler::sleep(std::time::Duration::from_millis(1));
+    ///     weald::sleep(std::time::Duration::from_millis(1));
     ///     // It is the OS thread that set it.
     ///     CONTEXT.get()
     /// };
-    /// let painter = weald_scheduler::Builder::new().own_thread(true).spawn(draws)?;
+    /// let painter = weald::Builder::new().own_thread(true).spawn(draws)?;
     /// assert_eq!(painter.join().unwrap(), 7);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -156,7 +156,7 @@ impl Builder {
     ///
     /// # Examples
     /// ```
-    /// let handle = weald_scheduler::Builder::new().patched(false).spawn(|| ())?;
+    /// let handle = weald::Builder::new().patched(false).spawn(|| ())?;
     /// # handle.join().unwrap();
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -225,8 +225,8 @@ impl Builder {
     /// # Examples
     /// ```
     /// let word = String::from("borrowed");
-    /// weald_scheduler::scope(|scope| {
-    ///     let builder = weald_scheduler::Builder::new().name("reader".to_string());
+    /// weald::scope(|scope| {
+    ///     let builder = weald::Builder::new().name("reader".to_string());
     ///     let length = builder.spawn_scoped(scope, || word.len()).unwrap();
     ///     assert_eq!(length.join().unwrap(), 8);
     /// });

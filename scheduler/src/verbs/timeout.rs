@@ -37,7 +37,7 @@ use crate::wait::os_header;
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use weald_scheduler::{Elapsed, park, timeout};
+/// use weald::{Elapsed, park, timeout};
 /// let limit = Duration::from_millis(1);
 /// assert!(matches!(timeout(limit, park), Err(Elapsed { .. })));
 /// assert_eq!(timeout(Duration::MAX, || 42).unwrap(), 42);

@@ -43,7 +43,7 @@ fn take_out(inner: &Arc<Inner>, worker: usize, key: u64) {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// let timer = weald_scheduler::call_after(Duration::from_secs(60), || println!("late"));
+/// let timer = weald::call_after(Duration::from_secs(60), || println!("late"));
 /// assert!(timer.cancel());
 /// assert!(!timer.cancel());
 /// ```

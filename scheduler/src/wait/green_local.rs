@@ -36,7 +36,7 @@ impl<T: 'static> LocalKey<T> {
     /// # Examples
     /// ```
     /// use std::cell::Cell;
-    /// weald_scheduler::green_local! { static HITS: Cell<u32> = Cell::new(0); }
+    /// weald::green_local! { static HITS: Cell<u32> = Cell::new(0); }
     /// HITS.with(|hits| hits.set(hits.get() + 1));
     /// assert_eq!(HITS.with(Cell::get), 1);
     /// ```
@@ -93,7 +93,7 @@ impl<T> fmt::Debug for LocalKey<T> {
 /// # Examples
 /// ```
 /// use std::cell::RefCell;
-/// weald_scheduler::green_local! {
+/// weald::green_local! {
 ///     /// The request that this green thread serves.
 ///     pub static REQUEST: RefCell<String> = RefCell::new(String::new());
 ///     static DEPTH: std::cell::Cell<u32> = std::cell::Cell::new(0);

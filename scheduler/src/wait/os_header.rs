@@ -111,9 +111,9 @@ fn os_header() -> *const Header {
 ///
 /// # Examples
 /// ```
-/// let me = weald_scheduler::current();
+/// let me = weald::current();
 /// me.unpark();
-/// weald_scheduler::park(); // returns at once
+/// weald::park(); // returns at once
 /// ```
 pub fn current() -> GreenThread {
     // SAFETY: the header of the running thread is alive.

@@ -8,8 +8,8 @@ use crate::shim::atomic::Ordering;
 ///
 /// # Examples
 /// ```
-/// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
-/// rt.run(|| weald_scheduler::spawn(|| ()).join().unwrap());
+/// let rt = weald::Runtime::builder().workers(1).build()?;
+/// rt.run(|| weald::spawn(|| ()).join().unwrap());
 /// let metrics = rt.metrics();
 /// assert_eq!((metrics.spawned, metrics.live), (2, 0));
 /// # Ok::<(), std::io::Error>(())

@@ -7,7 +7,7 @@ use std::fmt;
 ///
 /// # Examples
 /// ```
-/// use weald_sync::channel::{SendError, unbounded};
+/// use weald::sync::channel::{SendError, unbounded};
 /// let (sender, receiver) = unbounded();
 /// drop(receiver);
 /// assert_eq!(sender.send("lost"), Err(SendError("lost")));
@@ -19,7 +19,7 @@ pub struct SendError<T>(pub T);
 ///
 /// # Examples
 /// ```
-/// use weald_sync::channel::{TrySendError, bounded};
+/// use weald::sync::channel::{TrySendError, bounded};
 /// let (sender, _receiver) = bounded(0);
 /// assert_eq!(sender.try_send(1), Err(TrySendError::Full(1)));
 /// ```
@@ -36,7 +36,7 @@ pub enum TrySendError<T> {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use weald_sync::channel::{SendTimeoutError, bounded};
+/// use weald::sync::channel::{SendTimeoutError, bounded};
 /// let (sender, _receiver) = bounded(0);
 /// let limit = Duration::from_millis(1);
 /// assert_eq!(sender.send_timeout(1, limit), Err(SendTimeoutError::Timeout(1)));
@@ -53,7 +53,7 @@ pub enum SendTimeoutError<T> {
 ///
 /// # Examples
 /// ```
-/// use weald_sync::channel::{RecvError, unbounded};
+/// use weald::sync::channel::{RecvError, unbounded};
 /// let (sender, receiver) = unbounded::<u8>();
 /// drop(sender);
 /// assert_eq!(receiver.recv(), Err(RecvError));
@@ -65,7 +65,7 @@ pub struct RecvError;
 ///
 /// # Examples
 /// ```
-/// use weald_sync::channel::{TryRecvError, never};
+/// use weald::sync::channel::{TryRecvError, never};
 /// assert_eq!(never::<u8>().try_recv(), Err(TryRecvError::Empty));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub enum TryRecvError {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use weald_sync::channel::{RecvTimeoutError, never};
+/// use weald::sync::channel::{RecvTimeoutError, never};
 /// let limit = Duration::from_millis(1);
 /// assert_eq!(never::<u8>().recv_timeout(limit), Err(RecvTimeoutError::Timeout));
 /// ```

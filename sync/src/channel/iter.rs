@@ -21,7 +21,7 @@ pub struct TryIter<'a, T>(&'a Receiver<T>);
 ///
 /// # Examples
 /// ```
-/// let (sender, receiver) = weald_sync::channel::unbounded();
+/// let (sender, receiver) = weald::sync::channel::unbounded();
 /// sender.send(1).unwrap();
 /// drop(sender);
 /// assert!(receiver.into_iter().eq([1]));
@@ -33,7 +33,7 @@ impl<T> Receiver<T> {
     ///
     /// # Examples
     /// ```
-    /// let (sender, receiver) = weald_sync::channel::unbounded();
+    /// let (sender, receiver) = weald::sync::channel::unbounded();
     /// (0..3).for_each(|n| sender.send(n).unwrap());
     /// drop(sender);
     /// assert!(receiver.iter().eq([0, 1, 2]));
@@ -46,7 +46,7 @@ impl<T> Receiver<T> {
     ///
     /// # Examples
     /// ```
-    /// let (sender, receiver) = weald_sync::channel::unbounded();
+    /// let (sender, receiver) = weald::sync::channel::unbounded();
     /// sender.send('a').unwrap();
     /// assert!(receiver.try_iter().eq(['a']));
     /// ```

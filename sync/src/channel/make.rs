@@ -26,9 +26,9 @@ fn channel<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
 ///
 /// # Examples
 /// ```
-/// use weald_sync::channel::bounded;
+/// use weald::sync::channel::bounded;
 /// let (sender, receiver) = bounded(0);
-/// weald_scheduler::spawn(move || sender.send("here"));
+/// weald::spawn(move || sender.send("here"));
 /// assert_eq!(receiver.recv(), Ok("here"));
 /// ```
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
@@ -39,7 +39,7 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 ///
 /// # Examples
 /// ```
-/// use weald_sync::channel::unbounded;
+/// use weald::sync::channel::unbounded;
 /// let (sender, receiver) = unbounded();
 /// (0..1000).for_each(|n| sender.send(n).unwrap());
 /// assert_eq!(receiver.len(), 1000);
@@ -55,7 +55,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 /// ```
 /// use std::time::{Duration, Instant};
 /// let start = Instant::now();
-/// let time = weald_sync::channel::after(Duration::from_millis(2)).recv().unwrap();
+/// let time = weald::sync::channel::after(Duration::from_millis(2)).recv().unwrap();
 /// assert!(time >= start + Duration::from_millis(2));
 /// ```
 pub fn after(duration: Duration) -> Receiver<Instant> {
@@ -70,7 +70,7 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
 /// # Examples
 /// ```
 /// use std::time::{Duration, Instant};
-/// let (start, ticks) = (Instant::now(), weald_sync::channel::tick(Duration::from_millis(1)));
+/// let (start, ticks) = (Instant::now(), weald::sync::channel::tick(Duration::from_millis(1)));
 /// (0..3).for_each(|_| drop(ticks.recv()));
 /// assert!(start.elapsed() >= Duration::from_millis(3));
 /// ```
@@ -84,7 +84,7 @@ pub fn tick(period: Duration) -> Receiver<Instant> {
 ///
 /// # Examples
 /// ```
-/// assert!(weald_sync::channel::never::<u8>().try_recv().unwrap_err().is_empty());
+/// assert!(weald::sync::channel::never::<u8>().try_recv().unwrap_err().is_empty());
 /// ```
 pub fn never<T>() -> Receiver<T> {
     Receiver {

@@ -16,10 +16,10 @@
 //!
 //! # Examples
 //! ```
-//! use weald_sync::channel::bounded;
+//! use weald::sync::channel::bounded;
 //!
 //! let (sender, receiver) = bounded(2);
-//! let numbers = weald_scheduler::spawn(move || receiver.iter().sum::<u32>());
+//! let numbers = weald::spawn(move || receiver.iter().sum::<u32>());
 //! for n in 1..=10 {
 //!     sender.send(n).unwrap();
 //! }

@@ -30,7 +30,7 @@ use crate::selecting::{self, Arm, Limit};
 ///
 /// # Examples
 /// ```
-/// use weald_sync::channel::{Select, unbounded};
+/// use weald::sync::channel::{Select, unbounded};
 /// let channels: Vec<_> = (0..3).map(|_| unbounded()).collect();
 /// channels[2].0.send("here").unwrap();
 /// let mut select = Select::new();
@@ -218,8 +218,8 @@ impl<'a> Select<'a> {
     ///
     /// # Examples
     /// ```
-    /// let never = weald_sync::channel::never::<u8>();
-    /// let mut select = weald_sync::channel::Select::new();
+    /// let never = weald::sync::channel::never::<u8>();
+    /// let mut select = weald::sync::channel::Select::new();
     /// select.recv(&never);
     /// assert!(select.try_select().is_err());
     /// ```
@@ -235,8 +235,8 @@ impl<'a> Select<'a> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// let never = weald_sync::channel::never::<u8>();
-    /// let mut select = weald_sync::channel::Select::new();
+    /// let never = weald::sync::channel::never::<u8>();
+    /// let mut select = weald::sync::channel::Select::new();
     /// select.recv(&never);
     /// assert!(select.select_timeout(Duration::from_millis(1)).is_err());
     /// ```
@@ -274,8 +274,8 @@ impl<'a> Select<'a> {
     ///
     /// # Examples
     /// ```
-    /// let (sender, receiver) = weald_sync::channel::unbounded();
-    /// let mut select = weald_sync::channel::Select::new();
+    /// let (sender, receiver) = weald::sync::channel::unbounded();
+    /// let mut select = weald::sync::channel::Select::new();
     /// let index = select.recv(&receiver);
     /// sender.send(1).unwrap();
     /// assert_eq!(select.ready(), index);

@@ -11,7 +11,7 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 ///
 /// # Examples
 /// ```
-/// use weald_scheduler::{Exception, Killed, Runtime, park, spawn};
+/// use weald::{Exception, Killed, Runtime, park, spawn};
 ///
 /// let rt = Runtime::builder().workers(1).build()?;
 /// rt.run(|| {

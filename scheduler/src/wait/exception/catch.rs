@@ -17,7 +17,7 @@ use crate::green::green_thread::Header;
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use weald_scheduler::{catch, exc_after, park};
+/// use weald::{catch, exc_after, park};
 ///
 /// #[derive(Debug)]
 /// struct TooLate;

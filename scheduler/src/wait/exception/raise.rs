@@ -28,12 +28,12 @@ impl GreenThread {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// let rt = weald::Runtime::builder().workers(1).build()?;
     /// rt.run(|| {
-    ///     let sleeper = weald_scheduler::spawn(|| weald_scheduler::park());
+    ///     let sleeper = weald::spawn(|| weald::park());
     ///     sleeper.thread().throw("no need any more");
     ///     let payload = sleeper.join().unwrap_err();
-    ///     let exc = payload.downcast::<weald_scheduler::Exception>().unwrap();
+    ///     let exc = payload.downcast::<weald::Exception>().unwrap();
     ///     assert_eq!(exc.to_string(), "no need any more");
     /// });
     /// # Ok::<(), std::io::Error>(())
@@ -54,10 +54,10 @@ impl GreenThread {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// let rt = weald::Runtime::builder().workers(1).build()?;
     /// rt.run(|| {
-    ///     let server = weald_scheduler::spawn(|| loop {
-    ///         weald_scheduler::park();
+    ///     let server = weald::spawn(|| loop {
+    ///         weald::park();
     ///     });
     ///     server.thread().kill();
     ///     assert!(server.join().is_err());
