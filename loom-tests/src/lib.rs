@@ -1,14 +1,14 @@
-//! What every model of weald needs: a search that counts itself, names what it saw, and says so.
+//! What every model of weald needs: a search that counts its permutations, counts what it has seen, and reports both.
 //!
 //! A model is a `#[test]` that calls [`check`] with a [`Model`] and a scenario. Under `--cfg loom`
 //! the scenario runs once per permutation, the explored orders of one bounded search. Without it
-//! the same scenario runs some thousand times on OS threads: the *referee*, which holds a double
-//! and the real thing to the same assertions. [`thread`] and [`sync`] are loom's or std's to match.
+//! the same scenario runs some thousand times on OS threads: this is the *referee*. So a double and the real thing
+//! meet the same assertions. [`thread`] and [`sync`] are loom's or std's to match.
 //!
 //! A model passes only if the search is complete, has at least the permutations of its floor, and
 //! has seen each of its witnesses: a scenario in which nothing was ever stolen proves nothing about
 //! stealing. loom itself stops silently at its limits of time and permutations, so [`check`] never
-//! sets those; it has a limit of its own, and reaching it is a verdict.
+//! sets those. It has a limit of its own, and a search that reaches it gets a verdict of its own.
 //!
 //! A panic in a scenario ends the process at once: unwinding through loom's threads mostly aborts,
 //! and hides the report. Models are therefore run one process each; see `loom-tests/run`.
@@ -36,8 +36,8 @@ pub mod thread {
     pub use std::thread::{JoinHandle, current, spawn, yield_now};
 }
 
-/// What the scheduler's shim of a build takes from its crate. A model that includes that file has it in
-/// its root.
+/// What `shim/std.rs` of the scheduler takes from its crate. A model that includes that file re-exports this in its
+/// root.
 #[cfg(not(loom))]
 pub mod bypass {
     /// Calls of libc block, as they do where nothing is patched.
@@ -61,7 +61,7 @@ pub mod sync {
     pub use std::sync::{Arc, Condvar, Mutex, atomic};
 }
 
-/// What has no lock of its own: loom reports two users that are not ordered, and in a referee run Miri does.
+/// A cell without a lock. loom reports two uses that are not ordered, and in a referee run Miri does.
 pub mod cell {
     #[cfg(loom)]
     pub use loom::cell::{Cell, UnsafeCell};

@@ -6,7 +6,7 @@
 
 use std::fmt::Debug;
 
-/// A bound ([`Model::bounded`]) that bounds nothing: every order is explored. For the smallest models only.
+/// As a bound ([`Model::bounded`]): no bound. Every order is explored. For the smallest models only.
 pub const EXHAUSTIVE: usize = usize::MAX;
 
 /// What a model promises about its own search.
@@ -21,7 +21,7 @@ pub struct Model {
     /// The fewest permutations a search at bound 2 or above has; about half of what was measured,
     /// so that the model fails when a change has made the interesting orders unreachable.
     floor: u64,
-    /// How many preemptions a permutation may have, if not as many as the run says.
+    /// How many preemptions a permutation may have, if the model has a bound of its own.
     bound: Option<usize>,
     /// Names that [`witness!`](crate::witness) must have counted at least once in the whole search.
     witnesses: &'static [&'static str],
@@ -39,7 +39,7 @@ impl Model {
         }
     }
 
-    /// With a bound of its own, whatever the run's is.
+    /// Gives the model a bound of its own, instead of the run's.
     #[must_use]
     pub const fn bounded(self, bound: usize) -> Self {
         Self {
@@ -105,7 +105,7 @@ pub fn check_outcomes<O: Clone + Debug + Ord + Send + 'static>(
     });
 }
 
-/// Runs the scenario on a fresh OS thread each time, as loom does: so often that a missing fence showed in
+/// Runs the scenario on a fresh OS thread each time, as loom does. It runs so often that a missing fence was found in
 /// trials, and not for much longer than a second.
 #[cfg(not(loom))]
 fn referee<O: Send>(scenario: impl Fn() -> O + Send + Sync, judge: impl Fn(O)) {
@@ -206,7 +206,7 @@ mod checked {
         conclude(model, progress);
     }
 
-    /// Searches to the end, and returns how far that was.
+    /// Searches to the end, and returns the number of permutations.
     fn run(model: Model, scenario: impl Fn() + Send + Sync + 'static) -> Progress {
         report::set_hook();
         witness::forget();
@@ -284,7 +284,7 @@ mod checked {
         search();
     }
 
-    /// The search is complete: did it see enough?
+    /// Checks a complete search: it must have seen enough.
     fn conclude(model: Model, progress: Progress) {
         let witnesses: Vec<(&str, u64)> = model
             .witnesses

@@ -1,6 +1,6 @@
-//! The parts of a scenario that are not its subject.
+//! Leaves out of the search the parts of a scenario that are not its subject.
 
-/// Runs `f` in one order only, whatever the other threads do meanwhile: what must be there before the
+/// Runs `f` in one order only, also if other threads run meanwhile. It is for what must be there before the
 /// scenario proper begins, or must go when it is over. A search explores all orders of the rest.
 ///
 /// Without `--cfg loom` it just runs it.

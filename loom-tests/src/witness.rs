@@ -1,4 +1,4 @@
-//! Witnesses: counters of what a model has really seen.
+//! Witnesses: they count what a model has really seen.
 //!
 //! loom runs all threads of a model on one OS thread, so a thread-local counts for exactly one
 //! model, also where several models share a process. A referee run has OS threads and counts

@@ -1,7 +1,7 @@
 //! Models of `sync/src/barrier.rs`, with the mutex, the condition variable and all that stands behind
 //! them. The threads are OS threads, which wait in place.
 //!
-//! Invariant 1: nobody leaves a round before all have come, and then all do.
+//! Invariant 1: no thread leaves a round before all have come, and then all leave.
 //! Invariant 2: one of them leads.
 //! Invariant 3: it can be used again at once: a thread that is late to leave a round is not kept by the next one.
 

@@ -2,8 +2,8 @@
 //! threads are OS threads, which wait in place.
 //!
 //! Invariant 1: a notification that comes once the lock was let go ends the wait.
-//! Invariant 2: `notify_one` is for a waiter that is still there: one whose exception or limit was first
-//! takes none along.
+//! Invariant 2: `notify_one` wakes a waiter that still waits. A waiter whose exception or limit came first takes no
+//! notification along.
 //! Invariant 3: a wait ends with the lock, but an exception without it.
 #![allow(unsafe_code, reason = "what the lock guards has no lock of its own")]
 
@@ -15,7 +15,7 @@ use weald_loom_tests::cell::Cell;
 use weald_loom_tests::sync::Arc;
 use weald_loom_tests::{Model, check, thread, witness};
 
-/// Tokens under a lock, and those who wait for one. The cell is loom's: two users are a race.
+/// Tokens under a lock, and threads that wait for one. The cell is loom's: two users are a race.
 struct Tokens {
     free: Mutex<Cell<usize>>,
     more: Condvar,

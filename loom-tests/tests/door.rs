@@ -2,11 +2,11 @@
 //! its seat.
 //!
 //! Invariant 1: the seat has one user at a time, and each sees what the one before did.
-//! Invariant 2: the seat is never nobody's: either the owner still has it or the monitor got it.
+//! Invariant 2: the seat is never lost: either the owner still has it or the monitor got it.
 //! Invariant 3: an owner that gave its seat away is not robbed of it.
 //! Invariant 4: while an owner is held out, it touches nothing.
-//! Invariant 5: what lies in the slot of a worker (`scheduler/src/green/queue/run_next.rs`) is found once, by its
-//! owner or by who holds that one out to move it to where thieves find it.
+//! Invariant 5: the thread in a worker's `RunNext` (`scheduler/src/green/queue/run_next.rs`) is found once: by the
+//! owner, or by the monitor, which holds the owner out and moves the thread to where thieves find it.
 #![allow(unsafe_code, reason = "a seat without a lock is what is checked")]
 
 #[macro_use]

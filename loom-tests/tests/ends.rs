@@ -1,7 +1,7 @@
 //! Models of `scheduler/src/parts/ends.rs`: threads that end, what they leave behind, and a shutdown that asks
 //! whether all have ended.
 //!
-//! Invariant: a shutdown that hears that all have ended sees what the last one has done.
+//! Invariant: a shutdown that learns that all threads have ended sees what the last thread has done.
 #![allow(
     unsafe_code,
     reason = "what a thread leaves, without a lock, is what is checked"

@@ -1,7 +1,7 @@
 //! Models of `sync/src/event.rs`, with the wait queue and all that stands behind it. The threads are OS
 //! threads, which wait in place.
 //!
-//! Invariant 1: whoever waits goes on once it is set, also if it is reset at once.
+//! Invariant 1: a thread that waits goes on once the event is set, also if it is reset at once.
 //! Invariant 2: a thread that has waited sees what was done before the event was set.
 //! Invariant 3: an exception or a limit ends one wait and no other.
 #![allow(unsafe_code, reason = "what is told has no lock of its own")]

@@ -5,7 +5,7 @@
 //! Invariant 1: work that was pushed is taken: either its pusher wakes a sleeper or the sleeper sees
 //! it before it sleeps. A lost wake-up is a deadlock here, as a worker that has a task is gone.
 //! Invariant 2: a worker's bit is cleared once for each time it is set, by a waker or by itself.
-//! Invariant 3: nobody is left counted as searching: that would silence all later wake-ups.
+//! Invariant 3: no worker stays counted as searching: that would suppress all later wake-ups.
 //! Invariant 4: the last searcher that finds work wakes the next one.
 //! Invariant 5: a worker that passes over workers that sleep misses no work.
 
@@ -158,7 +158,7 @@ fn the_last_searcher_wakes_the_next() {
             let pool = Pool::new();
             let workers = [0, 1].map(|worker| {
                 let pool = Arc::clone(&pool);
-                // Whoever has a task is busy for good: the other must come for the second.
+                // A worker that has a task is busy for good: the other one must come for the second task.
                 thread::spawn(move || pool.work(worker, 1))
             });
             pool.push();

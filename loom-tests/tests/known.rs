@@ -1,6 +1,6 @@
 //! Models of `patch/src/known.rs`: a thread that changes a file against one that remembers a fact of it.
 //!
-//! Invariant 1: what was changed before a call began is not known otherwise in it.
+//! Invariant 1: a call knows the changes that were made before it began.
 
 #[macro_use]
 #[path = "../../scheduler/src/shim/for_models.rs"]

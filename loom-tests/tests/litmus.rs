@@ -1,10 +1,10 @@
 //! Litmus programs: what the loom in use can see, and what it cannot.
 //!
 //! Each lists all outcomes that its few lines have, and fails if one is missing or another
-//! appears. So the tool is checked before anything is believed of it: the published loom 0.7.3
-//! fails the programs named `load_then_...` (see `loom-tests/README.md`). Outcomes that loom shows
-//! though the language forbids them, or hides though it allows them, are listed as loom has them,
-//! and said to be so.
+//! appears. So the tool is checked before we rely on it: the published loom 0.7.3
+//! fails the programs named `load_then_...` (see `loom-tests/README.md`). Where loom shows outcomes
+//! that the language forbids, or hides outcomes that it allows, the list has loom's outcomes, and a
+//! comment says so.
 #![cfg(loom)]
 
 use loom::sync::Arc;

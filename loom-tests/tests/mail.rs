@@ -3,9 +3,9 @@
 //! Door, seats and idle protocol are production code; a carrier does what `Carrier::run` and
 //! `Carrier::idle` do until it has got its mail.
 //!
-//! Invariant 1: a carrier does not sleep over its mail: it sees it, or the sender sees its seat, or it
-//! is called. A letter that nobody takes is a deadlock.
-//! Invariant 2: each letter is taken once, and whoever takes it sees what was done before.
+//! Invariant 1: a carrier does not sleep while it has mail: it sees the mail, or the sender sees its seat, or the
+//! sender calls it. A letter that nobody takes is a deadlock.
+//! Invariant 2: each letter is taken once, and the taker sees what was done before it was sent.
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "seats by their address, and what has no lock")]
 

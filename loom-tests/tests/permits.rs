@@ -1,6 +1,6 @@
 //! Models of `scheduler/src/engine/permits.rs` and `scheduler/src/wait/permits_wait.rs`.
 //!
-//! Invariant 1: each who waits gets a permit; none is lost, and none is had twice.
+//! Invariant 1: each waiter gets a permit; none is lost, and no two threads have the same one.
 //! Invariant 2: a thread that comes while another one waits does not overtake it.
 #![cfg(loom)]
 
@@ -134,7 +134,7 @@ fn who_comes_later_does_not_pass_who_waits() {
                 came
             }
         });
-        // If somebody waits by now, it is served before who comes back.
+        // If a thread waits by now, it gets the permit before the thread that comes back.
         let waits = room.permits.somebody_sleeps();
         room.permits.give();
         assert!(room.permits.take().is_ok());

@@ -1,8 +1,8 @@
 //! Models of `sync/src/promise.rs`, with the mutex, the wait queue and all that stands behind them. The
 //! threads are OS threads, which wait in place.
 //!
-//! Invariant 1: it is kept or failed once; the others get back what they brought.
-//! Invariant 2: all who wait see the same outcome.
+//! Invariant 1: the promise is kept or failed once; later values go back to their owners.
+//! Invariant 2: all waiters see the same outcome.
 //! Invariant 3: an exception ends one wait and no other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

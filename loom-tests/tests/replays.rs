@@ -1,5 +1,5 @@
 //! Bugs that other runtimes had, as models of the part of weald that would have them. Most are in the
-//! models of those parts; `README.md` has the table. Here is what had no model yet. Each test is named
+//! models of those parts; `README.md` has the table. Here are the others. Each test is named
 //! for project and issue; the fault that is the original bug is in `faults.txt`.
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "slots are found by their address")]
@@ -42,8 +42,7 @@ fn on_event(event: &'static EventSlot, _: u16, _: Readiness) {
     slot.changed.notify_one();
 }
 
-/// A descriptor that is registered while its poller closes: who waits for it is told, or told at once
-/// that the poller is gone.
+/// A descriptor is registered while its poller closes. Its waiter gets an event, or the registration fails at once.
 #[test]
 fn tokio_2924_a_source_is_added_while_the_driver_ends() {
     let witnesses = &["was refused", "was told"];
@@ -80,7 +79,7 @@ fn tokio_2924_a_source_is_added_while_the_driver_ends() {
     );
 }
 
-/// A thread that is killed before it has started: its body does not run, and who joins it is told.
+/// A thread that is killed before it has started: its body does not run, and its joiner learns that.
 #[test]
 fn gevent_330_a_kill_before_the_start() {
     let model = Model::new("gevent_330_a_kill_before_the_start", 2, &[]);

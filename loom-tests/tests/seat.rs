@@ -1,13 +1,13 @@
-//! Models of `scheduler/src/engine/seat.rs` and of the doors to it: who gets the worker of a green thread
-//! that does not come back, and how that thread's carrier gets one again.
+//! Models of `scheduler/src/engine/seat.rs` and of the carriers' doors: which carrier gets the worker of a green thread
+//! that does not come back, and how that thread's carrier gets a worker again.
 //!
 //! The carriers of the first models do what `Carrier::run` and `Carrier::idle` do, over a count in
 //! place of a run queue; main is the monitor. The last models have the whole scheduler.
 //!
 //! Invariant 1: a worker's core has one user at a time, and each sees what the one before did.
-//! Invariant 2: a seat is never nobody's: a carrier that needs one gets it. A seat that is lost is a
-//! deadlock here, as nothing else can end the model.
-//! Invariant 3: a seat that no OS thread could be started for is found by the next carrier that comes.
+//! Invariant 2: no seat is lost: a carrier that needs one gets it. A lost seat is a deadlock here, because nothing
+//! else can end the model.
+//! Invariant 3: if no OS thread could be started for a seat, the next carrier that comes finds it.
 //! Invariant 4: a spare that retires takes no seat along, and each OS thread is counted out once.
 //! Invariant 5: a spare that is counted before its OS thread is there, and then gets none, keeps no seat.
 #![cfg(loom)]

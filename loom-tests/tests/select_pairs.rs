@@ -1,5 +1,5 @@
-//! Models of `sync/src/selecting/wait.rs`: a select of which one arm is an event (the clock, a thread's end, a socket) and another one a
-//! channel's, whose partner comes at the same time. Each kind of event, with each kind of partner.
+//! Models of `sync/src/selecting/wait.rs`: a select with two arms. One is an event (the clock, a thread's end, a socket),
+//! the other one is a channel's, whose partner comes at the same time. Each kind of event meets each kind of partner.
 //!
 //! | what may happen               | partner, or limit                                                            |
 //! |-------------------------------|------------------------------------------------------------------------------|
@@ -9,7 +9,8 @@
 //! | each of the three, of `ready` | sends into a place                                                           |
 //! | a limit passes                | sends late                                                                   |
 //!
-//! Invariant 1: one of the two is chosen, and the other one is there for the next: no message, no readiness and no end is lost.
+//! Invariant 1: one of the two is chosen, and the other one is there for the next call: no message, no readiness and no
+//! end is lost.
 //! Invariant 2: the message of a timer that is due while a partner chooses another arm is there for the next.
 //! Invariant 3: `ready` names an arm that is ready, and takes nothing.
 #![allow(

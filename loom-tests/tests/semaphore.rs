@@ -1,11 +1,11 @@
-//! Models of `sync/src/semaphore.rs`: permits, those who wait for them, and the end of all that. The threads
+//! Models of `sync/src/semaphore.rs`: permits, threads that wait for them, and the end of a semaphore. The threads
 //! are OS threads, which wait in place.
 //!
-//! Invariant 1: a permit that is free and a waiter that sleeps are not left together.
+//! Invariant 1: no waiter sleeps while a permit is free.
 //! Invariant 2: closing ends every wait.
-//! Invariant 3: a permit that is handed over reaches a waiter or is free again; each is there once, whatever
-//! becomes of those who wait.
-//! Invariant 4: a waiter is not passed over without end by those who only try.
+//! Invariant 3: a permit that is handed over reaches a waiter or is free again. No permit is lost or doubled, also if
+//! waiters leave early.
+//! Invariant 4: threads that only try do not pass over a waiter for ever.
 
 #[macro_use]
 #[path = "../../scheduler/src/shim/for_models.rs"]

@@ -1,10 +1,10 @@
 //! Models of `scheduler/src/parts/state.rs`: which side may resume a green thread.
 //!
-//! A cell stands for the thread's stack: whoever runs the thread touches it, so two that run it at
-//! once, or one that does not see what the one before left there, is a reported race.
+//! A cell stands for the thread's stack. Each side that runs the thread touches it. So loom reports a race if two run
+//! it at once, or if one does not see what the one before has left there.
 //!
 //! Invariant 1: a wait ends exactly once, and its reason is the one of the waker that ended it.
-//! Invariant 2: whoever wins a parked thread sees its stack.
+//! Invariant 2: the winner of a parked thread sees its stack.
 //! Invariant 3: a waker of a wait that is over does nothing to the next one.
 //! Invariant 4: a token or an exception that came early is not lost.
 //! Invariant 5: of the end and the handle, exactly one drops the result; a joiner that announces

@@ -3,7 +3,7 @@
 //!
 //! Invariant 1: the value of a timer goes to exactly one: fire, a cancel, or the wheel's drop.
 //! Invariant 2: a cancel leaves every other timer as it is, also the next one in the same memory.
-//! Invariant 3: whoever gets a value sees it whole, however the key came.
+//! Invariant 3: the side that gets a value sees all of it.
 //! Invariant 4: after the drain nothing is left of a cancelled timer, and its memory is free once.
 //! The faults that each model must find are in `loom-tests/faults.txt`.
 

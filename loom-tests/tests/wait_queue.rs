@@ -11,7 +11,7 @@ use weald_loom_tests::sync::atomic::{AtomicUsize, Ordering};
 use weald_loom_tests::{Model, check, thread, witness};
 use weald_scheduler::io::{WaitQueue, Woken};
 
-/// Permits, and those who wait for one.
+/// Permits, and threads that wait for one.
 struct Permits {
     free: AtomicUsize,
     queue: WaitQueue,

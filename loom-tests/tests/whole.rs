@@ -1,14 +1,14 @@
 //! Models of the whole scheduler: workers, carriers, seats, queues, timers and exceptions are production
 //! code, green threads are real coroutines. Doubled are the deque and the wait in the poller.
 //!
-//! Most begin when the workers have come to rest, and how a runtime ends is explored in two of them only
-//! ([`unexplored`]): a search of everything would be one of starts and ends.
+//! Most models begin when the workers have come to rest, and only two of them explore the end of a runtime
+//! ([`unexplored`]): otherwise most of each search would be about starts and ends.
 //!
 //! Invariant 1: what was spawned runs once, what was woken goes on once. A lost wake-up is a deadlock.
 //! Invariant 2: a stack has one user at a time, and each sees what the one before left there: the token
 //! of `coroutine/mod.rs` is loom's to watch.
 //! Invariant 3: a wait that has ended leaves no timer behind.
-//! Invariant 4: whoever joins, or leaves a scope, sees all that the thread did.
+//! Invariant 4: a thread that joins, or leaves a scope, sees all that the other thread did.
 //! Invariant 5: a runtime that ends leaves no stack that was not unwound.
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "what is passed on has no lock of its own")]

@@ -19,7 +19,7 @@ pub(crate) fn two_channels(capacity: usize) -> (Ends, Ends) {
     }
 }
 
-/// Receives from the first of the two that has something to say: which, and what.
+/// Receives from the first of the two channels that is ready. Returns which one that was, and the message.
 pub(crate) fn recv_either(
     a: &Receiver<Message>,
     b: &Receiver<Message>,
@@ -33,7 +33,7 @@ pub(crate) fn recv_either(
     (index, message.map(Message::read))
 }
 
-/// Receives from the one or sends to the other; `Some`: it received.
+/// Receives from one channel or sends to the other. `Some`: it received.
 pub(crate) fn recv_or_send(
     from: &Receiver<Message>,
     to: &Sender<Message>,

@@ -10,7 +10,7 @@ use crate::channel::{Receiver, RecvError};
 use crate::message::Message;
 use crate::selecting::{self, Arm, Limit};
 
-/// A receive that says who has chosen it; and whether it was itself.
+/// A receive that says which pass has chosen it. The second field: it has chosen itself.
 pub(crate) struct Seen<'a>(pub(crate) RecvArm<'a, Message>, bool);
 
 impl<'a> Seen<'a> {
@@ -73,7 +73,7 @@ unsafe impl Arm for Seen<'_> {
 /// How `Seen` arms are chosen.
 pub(crate) const PASSES: &[&str] = &["in the quick pass", "under all locks", "by a partner"];
 
-/// As `recv_either`, by arms that say who has chosen them.
+/// As `recv_either`, by arms that say which pass has chosen them.
 pub(crate) fn recv_either_seen(
     a: &Receiver<Message>,
     b: &Receiver<Message>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use weald_loom_tests::{thread, unexplored};
 use weald_scheduler::{Exception, Killed, Runtime, RuntimeBuilder};
 
-/// Of whatever length: the clock stands still unless somebody waits until a limit.
+/// A limit. Its length does not matter: the clock stands still unless a thread waits until a limit.
 pub(crate) const LIMIT: Duration = Duration::from_millis(1);
 
 pub(crate) fn builder(workers: usize) -> RuntimeBuilder {
