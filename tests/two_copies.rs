@@ -1,5 +1,6 @@
-//! A process that holds two versions of weald: neither disturbs the other. What they share is the process's: ids of threads, handlers
-//! of signals, the panic hook, OS threads. `tests/again` is the second copy. Each case in a process of its own.
+//! A process that holds two versions of weald: neither disturbs the other. They share what belongs to the process:
+//! ids of threads, handlers of signals, the panic hook, OS threads. `tests/again` is the second copy. Each case has a
+//! process of its own.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -19,7 +20,7 @@ use std::thread;
 use support::{Count, Flag, MODES, MS, Mode, in_child, own_runtime, runtime, settle, wait_until};
 use weald_scheduler_again as again;
 
-/// As `support::runtime`, of the second copy.
+/// Does for the second copy what `support::runtime` does for the first.
 fn runtime_again(workers: usize, mode: Mode) -> again::Runtime {
     let builder = again::Runtime::builder().workers(workers);
     let builder = match mode {
@@ -31,17 +32,17 @@ fn runtime_again(workers: usize, mode: Mode) -> again::Runtime {
     builder.build().unwrap()
 }
 
-/// The child's verdict on itself.
+/// Runs the body in a child process, which must succeed.
 #[track_caller]
 fn check_in_child(test: &str, body: impl FnOnce() + Send) {
     let child = in_child(test, &[], body);
     assert!(child.success, "{}{}", child.stdout, child.stderr);
 }
 
-/// A recursive lock of the C library, which knows its owner by the thread's id.
+/// A recursive lock of the C library. The lock knows its owner by the id of the thread.
 struct Recursive(UnsafeCell<libc::pthread_mutex_t>);
 
-// SAFETY: a lock is for several threads.
+// SAFETY: a lock is made for use by several threads.
 unsafe impl Send for Recursive {}
 // SAFETY: as above.
 unsafe impl Sync for Recursive {}
@@ -71,12 +72,12 @@ fn a_lock_knows_the_green_threads_of_both_apart() {
         let Some(rt) = own_runtime(2) else { return };
         let again = runtime_again(2, Mode::Own);
         let (held, tried, stop) = (Count::default(), Count::default(), Flag::default());
-        // More at a time than ids are reserved together.
+        // There are more locks than ids that are reserved together.
         let locks: Arc<Vec<_>> = Arc::new((0..100).map(|_| Recursive::new()).collect());
         let keep = |number: usize| {
             let (locks, held, stop) = (Arc::clone(&locks), held.clone(), stop.clone());
             move || {
-                // Taken by one thread, however often it asks.
+                // One thread takes the lock, as often as it asks.
                 assert!(locks[number].try_lock() && locks[number].try_lock());
                 held.add();
                 stop.spin();
@@ -160,7 +161,7 @@ again::green_local! {
     static THEIRS: Cell<u32> = Cell::new(0);
 }
 
-/// One of a crowd, which calls the other copy and is called by it.
+/// Runs one thread of a crowd. It calls the other copy, and the other copy calls it.
 fn call_back_and_forth(rt: &weald::Runtime, again: &again::Runtime, number: u32, own: bool) {
     let check = |expected| {
         assert_eq!(OURS.with(Cell::get), expected);
@@ -173,7 +174,7 @@ fn call_back_and_forth(rt: &weald::Runtime, again: &again::Runtime, number: u32,
     for _ in 0..5 {
         weald::yield_now();
         check(number);
-        // A green thread of the other copy has values of its own, of either sort.
+        // A green thread of the other copy has values of its own, of either kind.
         let sum = again.run(|| {
             assert!(again::is_green() && !weald::is_green());
             let theirs = THEIRS.with(|theirs| theirs.replace(number));
@@ -205,7 +206,7 @@ fn green_threads_of_both_call_each_other_and_keep_what_is_theirs() {
                         let body = move || {
                             call_back_and_forth(&ours, &theirs, number, mode == Mode::Own);
                         };
-                        // The call blocks its OS thread, as of any stranger.
+                        // The call blocks its OS thread, as a call of any foreign code does.
                         rt.spawn(body)
                     })
                     .collect();
@@ -253,7 +254,7 @@ fn a_panic_says_which_green_thread_it_was_of_either() {
     assert_eq!(said.map(often), [1, 1, 2, 1, 1, 1], "{}", child.stderr);
 }
 
-/// Goes deeper until the stack has ended; the block makes each step touch its page.
+/// Goes deeper until the stack has ended. The block makes each step touch its page.
 #[inline(never)]
 fn deeper(depth: u64) -> u64 {
     let block = std::hint::black_box([depth; 32]);
@@ -294,7 +295,7 @@ fn a_stack_overflow_of_either_is_told_by_its_name() {
     }
 }
 
-/// Who names the green threads that show in the text.
+/// Waits until the text names green threads of both copies.
 fn told_of(told: &mut std::io::PipeReader, names: [&str; 2]) {
     let mut text = String::new();
     while !names.iter().all(|name| text.contains(name)) {
@@ -308,7 +309,7 @@ fn told_of(told: &mut std::io::PipeReader, names: [&str; 2]) {
 fn sigquit_dumps_the_runtimes_of_both() {
     check_in_child("sigquit_dumps_the_runtimes_of_both", || {
         let (mut told, error) = std::io::pipe().unwrap();
-        // SAFETY: both are open descriptors; what is replaced is closed.
+        // SAFETY: both are open descriptors; the replaced one is closed.
         unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&error), 2) };
         let rt = weald::Runtime::builder().workers(1).dump_on_sigquit(true);
         let again = again::Runtime::builder().workers(1).dump_on_sigquit(true);
@@ -351,7 +352,7 @@ fn setgid_returns_while_green_threads_of_both_run() {
         let (ours, theirs) = (rt.spawn(turn()), again.spawn(turn()));
         let set = || {
             for _ in 0..20 {
-                // SAFETY: the group stays what it is.
+                // SAFETY: the group does not change.
                 assert_eq!(unsafe { libc::setgid(libc::getgid()) }, 0);
             }
         };

@@ -56,9 +56,9 @@ pub struct Case {
     pub workers: usize,
     /// How much one repetition measures: operations, green threads, milliseconds.
     pub amount: u64,
-    /// What the child tells, in this order.
+    /// The numbers that the child prints, in this order.
     pub metrics: Vec<Metric>,
-    /// Who takes part; the others have an empty cell.
+    /// The contestants that take part. All others have an empty cell.
     pub contestants: &'static [Contestant],
     /// How long a process serves.
     pub lifetime: Lifetime,

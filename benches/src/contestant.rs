@@ -1,4 +1,4 @@
-//! Who takes part.
+//! The programs that take part.
 #![allow(
     unsafe_code,
     reason = "the mode share_thread_locals is a promise of the author"

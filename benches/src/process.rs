@@ -25,11 +25,11 @@ const WORKERS: &str = "WEALD_BENCH_WORKERS";
 /// What a child is to measure.
 #[derive(Clone, Debug)]
 pub struct Role {
-    /// By whom.
+    /// The program that is measured.
     pub contestant: Contestant,
-    /// Which case of the bench, where it has several.
+    /// The case, if the bench has several.
     pub case: String,
-    /// With how many workers.
+    /// The number of workers.
     pub workers: usize,
 }
 

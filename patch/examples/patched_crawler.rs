@@ -1,22 +1,22 @@
-//! A thousand HTTP requests at once with ureq, a blocking client that knows nothing of weald, on two
-//! workers: `cargo run --release -p weald-patch --example patched_crawler -- [REQUESTS]`
+//! A thousand HTTP requests at once with ureq on two workers. ureq is a blocking client that knows nothing of weald:
+//! `cargo run --release -p weald-patch --example patched_crawler -- [REQUESTS]`
 //!
-//! The server, in this process too, answers each request after 200 ms.
+//! The server is in this process too. It answers each request after 200 ms.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// What the server takes for an answer.
+/// The time that the server takes for an answer.
 const LATENCY: Duration = Duration::from_millis(200);
 
-/// Not a line of weald in it.
+/// This function has no line of weald in it.
 fn fetch(url: &str) -> Result<usize, ureq::Error> {
     let mut response = ureq::get(url).call()?;
     Ok(response.body_mut().read_to_string()?.len())
 }
 
-/// Answers one request by a page.
+/// Answers one request with a page.
 fn answer(stream: &TcpStream) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();

@@ -1,8 +1,8 @@
 //! A thread-per-connection echo server, written with std alone, and ten thousand connections to it:
 //! `cargo run --release -p weald-patch --example patched_threads -- [CONNECTIONS]`
 //!
-//! The source says `std::thread::spawn`; the process has as many OS threads as the runtime has
-//! workers, and a few. The clients are a process of their own, written the same way.
+//! The source says `std::thread::spawn`. The process has as many OS threads as the runtime has workers, and a few
+//! more. The clients are a process of their own, written the same way.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Round trips of each connection.
+/// How many round trips each connection makes.
 const ROUNDS: usize = 10;
 
 /// An ordinary blocking server.
@@ -37,7 +37,7 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// An ordinary blocking client: some round trips while all the others are connected too.
+/// An ordinary blocking client. It makes some round trips while all the others are connected too.
 fn client(addr: SocketAddr, all_here: &Barrier) -> io::Result<()> {
     let connected = TcpStream::connect(addr);
     all_here.wait();
@@ -50,7 +50,7 @@ fn client(addr: SocketAddr, all_here: &Barrier) -> io::Result<()> {
         Ok(stream)
     };
     let talked = connected.and_then(talk);
-    // It stays connected until all have talked.
+    // The client stays connected until all have talked.
     all_here.wait();
     talked.map(drop)
 }
@@ -100,8 +100,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let connections = arguments.next().unwrap_or_else(|| "10000".to_string());
     weald_patch::all()?;
-    // All of the program runs in a green thread; so all its threads are green. They end with the
-    // process, as threads do: the default runtime is not shut down.
+    // All of the program runs in a green thread, so all its threads are green. They end with the process, as threads
+    // do: the default runtime is not shut down.
     weald::Runtime::builder().workers(2).install()?;
     let server_at = arguments.next();
     let program = weald::spawn(move || match server_at {

@@ -16,7 +16,7 @@
 //!
 //! let start = Instant::now();
 //! let threads: Vec<_> = (0..100)
-//!     .map(|_| weald_scheduler::spawn(|| std::thread::sleep(Duration::from_millis(50))))
+//!     .map(|_| weald::spawn(|| std::thread::sleep(Duration::from_millis(50))))
 //!     .collect();
 //! for thread in threads {
 //!     thread.join().unwrap();

@@ -1,4 +1,5 @@
-//! A number that is closed is told of no more: no poller keeps it, though a duplicate of its file is open, here or in a child.
+//! When a number was closed, no poller tells of it or keeps it, even if a duplicate of its file is open, here or in a
+//! child.
 #![allow(unsafe_code, reason = "calls libc as a C program would")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 #![allow(
@@ -17,7 +18,8 @@ use std::os::unix::net::UnixStream;
 
 use support::{in_green, number_of_its_own, runtime};
 
-/// How many descriptors there are of epoll instances that tell of the number: proc_pid_fdinfo(5). An instance may have several.
+/// Returns the number of descriptors whose epoll instance tells of this number: proc_pid_fdinfo(5). An instance may
+/// have several descriptors.
 fn tellers(number: RawFd) -> usize {
     let of = |line: &str| {
         let number_there = line.strip_prefix("tfd:")?.split_whitespace().next()?;
@@ -29,19 +31,19 @@ fn tellers(number: RawFd) -> usize {
     texts.filter(tells).count()
 }
 
-/// Reads a byte by this number, and waits for it.
+/// Waits until a byte can be read by this number, and reads it.
 fn wait_to_read(number: RawFd, far: &UnixStream) {
     let mut far = far.try_clone().unwrap();
     let writes = weald::spawn(move || far.write_all(b"x").unwrap());
-    // SAFETY: it is open, and not closed here.
+    // SAFETY: the number is open, and is not closed here.
     let mut near = ManuallyDrop::new(unsafe { UnixStream::from_raw_fd(number) });
     near.read_exact(&mut [0]).unwrap();
     writes.join().unwrap();
 }
 
-/// The ways to close a number, some of which put `other` there.
+/// Closes a number in one of several ways. Some of them put `other` in its place.
 fn close(way: usize, number: RawFd, other: RawFd) {
-    // SAFETY: no pointers, but for a string and a new stream.
+    // SAFETY: the calls get no pointers, but for a string and a new stream.
     unsafe {
         let result = match way {
             0 => libc::close(number),
@@ -72,7 +74,7 @@ fn a_number_that_was_waited_for_and_is_closed_is_told_of_no_more() {
             // The file's other number is waited for as before.
             near.write_all(b"there").unwrap();
             wait_to_read(near.as_raw_fd(), &far);
-            // SAFETY: no pointers; it may be closed.
+            // SAFETY: no pointers; the number may be closed.
             unsafe { libc::close(number) };
         });
     }
@@ -87,10 +89,10 @@ fn a_number_that_two_runtimes_wait_for_is_told_of_no_more() {
     let of_one = tellers(number);
     other.run(|| wait_to_read(number, &far));
     assert!(of_one > 0 && tellers(number) > of_one);
-    // By an OS thread.
+    // An OS thread closes the number.
     close(0, number, -1);
     assert_eq!(tellers(number), 0);
-    // After the end of a poller that has told of it.
+    // The number is closed after the end of a poller that has told of it.
     let number = number_of_its_own(&near, 910);
     one.run(|| wait_to_read(number, &far));
     drop(one);
@@ -105,7 +107,7 @@ fn a_descriptor_that_a_child_keeps_is_told_of_no_more() {
         let (near, far) = UnixStream::pair().unwrap();
         let number = number_of_its_own(&near, 920);
         wait_to_read(number, &far);
-        // SAFETY: no pointers; it stays open in the child.
+        // SAFETY: no pointers; the number stays open in the child.
         assert_eq!(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }, 0);
         let mut child = std::process::Command::new("sleep")
             .arg("60")
@@ -149,9 +151,9 @@ fn a_close_that_takes_a_number_out_leaves_errno_alone() {
         let (near, far) = UnixStream::pair().unwrap();
         let number = number_of_its_own(&near, 930);
         wait_to_read(number, &far);
-        // Nothing that was armed here before.
+        // Nothing was armed at this number before.
         let unknown = number_of_its_own(&near, 940);
-        // SAFETY: the pointer is to a local; it is this thread's errno.
+        // SAFETY: the pointer is to a local; the errno is this thread's.
         unsafe {
             *libc::__errno_location() = libc::E2BIG;
             libc::close(number);

@@ -161,7 +161,7 @@ fn a_number_that_changes_its_file_is_known_no_more() {
         get_known(&mut near, &mut another);
         // It comes to the number by close.
         let fd = near.into_raw_fd();
-        // SAFETY: it is ours.
+        // SAFETY: the descriptor is ours.
         unsafe { libc::close(fd) };
         let (near, mut far) = tcp();
         for mut stream in [near, other] {
@@ -243,7 +243,7 @@ fn a_stream_that_was_closed_by_fclose_leaves_nothing_known() {
             let mut next = if next.as_raw_fd() == fd {
                 next
             } else {
-                // SAFETY: it stays open, as nobody else closes it.
+                // SAFETY: the descriptor stays open, as nobody else closes it.
                 unsafe { UnixStream::from_raw_fd(next.into_raw_fd()) }
             };
             let start = Instant::now();

@@ -51,7 +51,7 @@ fn seen() -> Ordering {
 pub struct Once {
     // `dump` reads the first two.
     state: AtomicU32,
-    /// Who runs the function.
+    /// The thread that runs the function.
     owner: Owner,
     waiters: WaitQueue,
 }

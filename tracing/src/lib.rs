@@ -17,8 +17,8 @@
 //! tracing::subscriber::set_global_default(GreenSubscriber::new(layers))?;
 //!
 //! let request = tracing::info_span!("request", id = 5).entered();
-//! // A new green thread is in no span, as a new OS thread is not. This one is in that of who spawns it.
-//! let child = weald_scheduler::spawn(in_current_span(|| tracing::info!("in the request")));
+//! // A new green thread is in no span, as a new OS thread is not. This one is in the span of the thread that spawns it.
+//! let child = weald::spawn(in_current_span(|| tracing::info!("in the request")));
 //! child.join().unwrap();
 //! # drop(request);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -44,7 +44,7 @@ pub use crate::subscriber::GreenSubscriber;
 /// # Examples
 /// ```
 /// let span = tracing::info_span!("job").entered();
-/// let named = weald_scheduler::Builder::new().name("child".to_owned());
+/// let named = weald::Builder::new().name("child".to_owned());
 /// let child = named.spawn(weald_tracing::in_current_span(|| 5))?;
 /// assert_eq!(child.join().unwrap(), 5);
 /// # drop(span);

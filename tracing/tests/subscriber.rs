@@ -1,4 +1,4 @@
-//! Spans on green threads: any number of them, with the parents, fields and filters that threads have.
+//! Spans on green threads: any number of them, with the same parents, fields and filters as on OS threads.
 
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
@@ -20,7 +20,7 @@ use tracing_subscriber::{Layer, Registry};
 use weald::{Runtime, ThreadLocals};
 use weald_tracing::{GreenSubscriber, in_current_span};
 
-/// Runtimes with 1 and 2 workers, in each mode that is to be had.
+/// Runs the check in runtimes with 1 and 2 workers, in each mode that the machine has.
 fn each_mode(check: impl Fn(&Runtime)) {
     for mode in [ThreadLocals::Own, ThreadLocals::Pinned] {
         for workers in [1, 2] {
@@ -161,14 +161,14 @@ fn a_thread_is_in_the_span_of_who_spawns_it_if_that_is_asked_for() {
     });
 }
 
-/// Writes down all that it is told of.
+/// Writes down everything that it is told.
 #[derive(Clone)]
 struct Log {
     name: &'static str,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
-/// Each field as it is told.
+/// Writes each field when it is told.
 #[derive(Default)]
 struct Fields(String);
 
@@ -253,7 +253,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Log {
     }
 }
 
-/// A kind of stack: so many filters, of such kinds.
+/// Returns a subscriber: a number of filters of several kinds, which `kind` chooses.
 fn layers(kind: usize, lines: &Arc<Mutex<Vec<String>>>) -> Box<dyn Subscriber + Send + Sync> {
     let log = |name| Log {
         name,
@@ -284,7 +284,7 @@ fn layers(kind: usize, lines: &Arc<Mutex<Vec<String>>>) -> Box<dyn Subscriber + 
     }
 }
 
-/// As the standard library's, of which each call is a line that says so.
+/// A value whose `Debug` calls the function.
 struct Waits<'a>(&'a dyn Fn());
 
 impl fmt::Debug for Waits<'_> {
@@ -309,7 +309,7 @@ impl std::error::Error for Outer {
     }
 }
 
-/// Does everything with spans and events; `wait` between.
+/// Does everything that can be done with spans and events, and calls `wait` between.
 fn work(wait: &dyn Fn()) {
     let error = Outer("x".parse::<u32>().unwrap_err());
     for n in 0..4_u64 {
@@ -368,7 +368,7 @@ fn layers_and_filters_see_what_they_see_on_a_thread() {
         each_mode(|rt| {
             let lines = Arc::default();
             let dispatch = Dispatch::new(GreenSubscriber::new(layers(kind, &lines)));
-            // Others make spans meanwhile, with filters that decide otherwise.
+            // Meanwhile other threads make spans, with filters that decide otherwise.
             let others = Dispatch::new(GreenSubscriber::new(layers(5, &Arc::default())));
             let stop = Arc::new(AtomicUsize::new(0));
             let own = rt.thread_locals() == Some(ThreadLocals::Own);

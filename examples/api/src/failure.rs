@@ -1,4 +1,4 @@
-//! The failures, and what the client is told: the status, and a JSON object with the reason.
+//! The failures, and what the client learns: the status, and a JSON object with the reason.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub enum Failure {
     Invalid(Vec<(&'static str, &'static str)>),
     /// The body is not JSON, or not the right JSON.
     Body(JsonError),
-    /// There is too much to do now.
+    /// The service has too much to do now.
     Busy(&'static str),
     /// The database has failed. The client is not told how.
     Store(String),

@@ -1,5 +1,5 @@
-//! How high a tree may become, from thousands of simulated lives, each with good and bad years. It computes for as
-//! long as it takes, on as many cores as are idle, and delays no other request.
+//! How high a tree may become, computed from thousands of simulated lives with good and bad years. A computation may
+//! take long. It uses all idle cores, and delays no other request.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use weald::sync::Semaphore;
 
 use crate::failure::Failure;
 
-/// Lives that are computed without a look at anything else: a few hundred microseconds.
+/// How many lives are computed between two checkpoints. They take a few hundred microseconds.
 const PIECE: usize = 500;
 
 /// How many forecasts are computed at the same time: one for each core.
@@ -34,10 +34,10 @@ pub struct Ask {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Forecast {
     pub lives: u32,
-    /// Nine of ten lives end higher than this.
+    /// Nine of ten trees become higher than this.
     pub p10_m: f64,
     pub median_m: f64,
-    /// One of ten lives ends higher than this.
+    /// One of ten trees becomes higher than this.
     pub p90_m: f64,
 }
 
@@ -61,7 +61,7 @@ impl Ask {
     }
 }
 
-/// Computes a forecast, once it is its turn.
+/// Computes a forecast when its turn has come.
 pub fn forecast(ask: &Ask) -> Result<Forecast, Failure> {
     ask.check()?;
     let Some(_seat) = SEATS.acquire_timeout(PATIENCE) else {
@@ -83,8 +83,8 @@ fn compute(ask: &Ask) -> Forecast {
     }
 }
 
-/// Splits the lives again and again; an idle worker takes one half. A client that has gone, and a limit, end it between
-/// two pieces.
+/// Splits the lives again and again; an idle worker takes one half. A limit, or a client that has gone away, ends the
+/// computation between two pieces.
 fn live(heights: &mut [f64], ask: &Ask, seed: u64) {
     if heights.len() <= PIECE {
         weald::checkpoint();
@@ -108,7 +108,7 @@ fn live(heights: &mut [f64], ask: &Ask, seed: u64) {
 struct Random(u64);
 
 impl Random {
-    /// From 0 to 1.
+    /// Returns a number from 0 to 1.
     fn next(&mut self) -> f64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

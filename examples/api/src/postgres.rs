@@ -1,4 +1,5 @@
-//! Trees in PostgreSQL: the ordinary blocking client, whose waits suspend the green thread by weald-patch.
+//! Trees in PostgreSQL. The client is the ordinary blocking one, and weald-patch makes its waits suspend the green
+//! thread.
 
 use postgres::{NoTls, Row};
 use r2d2_postgres::PostgresConnectionManager;
@@ -16,7 +17,7 @@ pub fn open(url: &str) -> Result<impl Store + 'static, Failure> {
     let config = url.parse()?;
     let pool = r2d2::Pool::builder()
         .max_size(CONNECTIONS)
-        // A broken connection shows at its next use, and is replaced.
+        // If a connection is broken, its next use fails, and the pool replaces it.
         .test_on_check_out(false)
         .build(PostgresConnectionManager::new(config, NoTls))
         .map_err(|error| Failure::Store(error.to_string()))?;

@@ -13,7 +13,7 @@ use crate::trees::{NewTree, Tree};
 /// The most trees on a page.
 const PAGE: i64 = 100;
 
-/// What clients may ask for. No body of this service has more than a few hundred bytes.
+/// The limits of a request. No body of this service has more than a few hundred bytes.
 pub fn limits() -> Limits {
     Limits::new()
         .body_size(16 * 1024)
@@ -22,7 +22,7 @@ pub fn limits() -> Limits {
         .connections(5000)
 }
 
-/// The service, with its database.
+/// Returns the service, with its database.
 pub fn router(store: Arc<dyn Store>) -> Router {
     let with = |handler: fn(&dyn Store, Request) -> Result<Response, Failure>| {
         let store = Arc::clone(&store);

@@ -46,7 +46,7 @@ struct Sqlite(r2d2::Pool<Manager>);
 pub fn open(path: &Path) -> Result<impl Store + 'static, Failure> {
     let pool = r2d2::Pool::builder()
         .max_size(CONNECTIONS)
-        // The file does not go away, so nothing is asked before each use.
+        // The file does not go away, so the pool need not test a connection before each use.
         .test_on_check_out(false)
         .build(Manager(path.to_owned()))
         .map_err(|error| Failure::Store(error.to_string()))?;

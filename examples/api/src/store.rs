@@ -10,7 +10,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A database.
 pub trait Store: Send + Sync {
-    /// Trees with numbers above `after`, in order; of one species if it is named.
+    /// Returns trees with numbers above `after`, in order. If a species is named, it returns trees of this species
+    /// only.
     fn list(&self, species: Option<&str>, after: i64, most: i64) -> Result<Vec<Tree>, Failure>;
     fn get(&self, id: i64) -> Result<Option<Tree>, Failure>;
     fn insert(&self, new: &NewTree) -> Result<Tree, Failure>;
@@ -20,7 +21,7 @@ pub trait Store: Send + Sync {
     fn delete(&self, id: i64) -> Result<bool, Failure>;
 }
 
-/// A connection of the pool.
+/// Takes a connection from the pool.
 pub(crate) fn connection<M: r2d2::ManageConnection>(
     pool: &r2d2::Pool<M>,
 ) -> Result<r2d2::PooledConnection<M>, Failure> {

@@ -13,7 +13,7 @@ const HIGHEST: f64 = 150.0;
 pub struct NewTree {
     pub species: String,
     pub height_m: f64,
-    /// The year.
+    /// The year in which the tree was planted.
     pub planted: i32,
 }
 

@@ -1,4 +1,4 @@
-//! The service over real HTTP, with each database that is there.
+//! Tests the service over real HTTP, with each database that is available.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use weald_api::{Store, limits, postgres, router, sqlite};
 use weald_http::client::{self, ureq::Agent};
 use weald_http::{Server, ServerHandle};
 
-/// A folder of this test's own.
+/// A folder that belongs to one test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -51,7 +51,7 @@ impl Client {
         }
     }
 
-    /// The status and the body.
+    /// Returns the status and the body.
     fn ask(&self, method: &str, path: &str, body: Option<&str>) -> (u16, Value) {
         let request = weald_http::client::ureq::http::Request::builder()
             .method(method)
@@ -239,14 +239,14 @@ fn forecasts_hold_up_nobody() {
             assert!(count > 0);
             for one in all {
                 let (status, told) = one.join().unwrap();
-                // On a busy machine the last one may not get its turn in time.
+                // On a busy machine the last forecast may not get its turn in time.
                 assert!(status == 200 || status == 503, "{told}");
             }
         });
     });
 }
 
-/// The program, as it is started in production.
+/// The program, started as in production.
 struct Program {
     child: Child,
     address: String,
@@ -294,14 +294,14 @@ fn sigterm_ends_the_program_after_its_last_answer() {
         body.len()
     )
     .unwrap();
-    // A request that is counted has come.
+    // A request that is counted has arrived.
     let limit = Instant::now() + Duration::from_secs(60);
     let is_counted = || {
         let mut other = TcpStream::connect(&program.address).unwrap();
         other.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
         let mut page = String::new();
         other.read_to_string(&mut page).unwrap();
-        // This request, and the forecast: it computes, or it is done.
+        // The two requests are this one and the forecast. The forecast is being computed, or is done.
         page.contains("http_open_requests 2\n") || page.contains("{status=\"2xx\"} 1\n")
     };
     while !is_counted() {

@@ -11,7 +11,7 @@ use crate::support::{
     ask, ask_and_close, body, connect, read_all, read_one, serve, serve_with, status, wait_until,
 };
 
-/// The content of a body that was sent by chunks.
+/// Returns the content of a body that was sent in chunks.
 fn dechunk(mut text: &str) -> String {
     let mut content = String::new();
     loop {
@@ -97,7 +97,7 @@ fn a_body_is_written_by_chunks_to_its_end_or_to_its_length() {
             "{answer}"
         );
     }
-    // What does not come to its end is not given for whole.
+    // A body that does not come to its end is not taken for a complete one.
     for path in ["/more", "/less"] {
         assert!(body(&get(path)).len() < 3);
     }
@@ -126,7 +126,7 @@ fn a_request_may_wait_to_be_asked_for_its_body() {
     assert_eq!(status(&read_one(&mut stream)), 100);
     write!(stream, "tree").unwrap();
     assert_eq!(body(&read_one(&mut stream)), "tree");
-    // Nobody can say if what follows is the body.
+    // The server cannot tell if the bytes that follow are the body.
     write!(stream, "{}", head("/unread")).unwrap();
     let answer = read_all(&mut stream);
     assert!(
@@ -162,7 +162,7 @@ fn an_unread_body_is_skipped_or_closes_the_connection() {
             "{answer}"
         );
     }
-    // The client goes on sending, and reads the answer all the same.
+    // The client goes on sending, and reads the answer anyway.
     let large = vec![b'x'; 1 << 20];
     let head = format!(
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",

@@ -29,7 +29,7 @@ fn a_client_asks_in_every_mode() {
                 let mut answer = agent.post(url("/echo")).send("tree").unwrap();
                 assert_eq!(answer.body_mut().read_to_string().unwrap(), "tree");
             }
-            // It keeps its connection.
+            // The client keeps its connection.
             assert_eq!(server.connections(), 1);
             let mut answer = agent.get(url("/away")).call().unwrap();
             assert_eq!(answer.body_mut().read_to_string().unwrap(), "");
@@ -40,7 +40,7 @@ fn a_client_asks_in_every_mode() {
             assert_eq!(bytes.len(), 1_000_000);
             let refused = agent.get(url("/error")).call().unwrap_err();
             assert!(matches!(refused, client::ureq::Error::StatusCode(418)));
-            // Nobody listens there any more.
+            // No server listens there any more.
             let gone = url("/echo");
             assert!(server.shutdown(Duration::from_secs(5)));
             assert!(client::agent().get(gone).call().is_err());
@@ -76,7 +76,7 @@ fn limits_and_kills_reach_into_a_request() {
 
 #[test]
 fn many_who_share_an_agent_on_one_pinned_worker_do_not_stop_each_other() {
-    // In the default runtime.
+    // The server is in the default runtime.
     let server = serve(|_request| "well");
     let url = format!("http://{}/", server.local_addr());
     let (done, ended) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! A server ends: what waits at once, what runs within its grace.
+//! A server ends. Threads that wait end at once, and handlers that run have the time of grace.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::support::{
     LONG, body, connect, each_mode, read_all, read_one, serve, serve_alone, wait_until,
 };
 
-/// Tells of its end.
+/// Notes that it was dropped.
 struct Tells(Arc<AtomicBool>);
 
 impl Drop for Tells {
@@ -49,7 +49,7 @@ fn what_is_idle_ends_at_once_and_what_runs_within_its_grace() {
         let ends = rt.spawn(move || server.shutdown(LONG));
         assert_eq!(read_all(&mut fresh), "");
         assert_eq!(read_all(&mut kept), "");
-        // So the server has begun to end.
+        // The connection was closed, so the server has begun to end.
         goes_on.store(true, Ordering::SeqCst);
         let answer = read_all(&mut slow);
         assert!(
@@ -124,7 +124,7 @@ fn an_upgraded_connection_is_the_programs() {
     let mut stream = connect(addr);
     write!(stream, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: tree\r\n\r\n").unwrap();
     assert_eq!(body(&read_one(&mut stream)), "no upgrade");
-    // An answer to `HEAD` has nothing behind its head.
+    // An answer to `HEAD` has nothing after its head.
     let mut stream = connect(addr);
     write!(
         stream,
@@ -134,7 +134,7 @@ fn an_upgraded_connection_is_the_programs() {
     let mut line = [0; 12];
     stream.read_exact(&mut line).unwrap();
     assert_eq!(&line, b"HTTP/1.1 400");
-    // Its end is the server's too.
+    // The end of the server ends the upgraded connection, too.
     let mut stream = connect(addr);
     write!(
         stream,

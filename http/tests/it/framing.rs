@@ -1,12 +1,12 @@
-//! Requests that two readers could read differently, or that break RFC 9110 or 9112: each gets the status that
-//! these ask for, and nothing behind it is taken for a request.
+//! Requests that two readers could read differently, or that break RFC 9110 or 9112. Each gets the status that the
+//! RFCs ask for, and nothing after it is taken for a request.
 //!
-//! Every refused request has a second one behind it. Its answer would mean that the two sides disagree
-//! on where the first one ends.
+//! A second request follows every refused one. An answer to the second one would mean that the two sides disagree on
+//! where the first one ends.
 
 use crate::support::{ask_and_close, body, serve, status};
 
-/// What stands behind a request: it must be answered only if the first one was.
+/// What follows a request. It must be answered only if the first request was.
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn check(table: &[(u16, &str)], follows: bool) {
@@ -90,7 +90,7 @@ fn transfer_codings_that_do_not_end_in_chunked_alone_are_refused() {
         .map(|(code, one)| (*code, one.as_str()))
         .collect();
     check(&table, false);
-    // HTTP/1.0 has none.
+    // HTTP/1.0 has no transfer codings.
     let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ntree\r\n0\r\n\r\n";
     check(&[(400, old)], false);
 }
@@ -142,7 +142,7 @@ fn chunks_that_are_none_are_refused() {
     let table: Vec<_> = bodies.iter().map(|body| post(body)).collect();
     let table: Vec<_> = table.iter().map(|one| (400, one.as_str())).collect();
     check(&table, false);
-    // What the grammar allows.
+    // Requests that the grammar allows.
     let fine = [
         "4\r\ntree\r\n0\r\n\r\n",
         "0004\r\ntree\r\n000\r\n\r\n",
@@ -229,7 +229,7 @@ fn targets_and_hosts_are_checked() {
         (200, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
     ];
     check(&fine, true);
-    // The target says it, not the field.
+    // The target gives the host, not the field.
     let server = serve(|request: weald_http::Request| {
         format!("{:?} {:?}", request.host(), request.header("host"))
     });

@@ -10,7 +10,7 @@ use weald_http::{Request, Server};
 
 use crate::support::{LONG, body, connect, each_mode, read_all, wait_until};
 
-/// Tells of its end.
+/// Notes that it was dropped.
 struct Tells(Arc<AtomicBool>);
 
 impl Drop for Tells {
@@ -19,13 +19,13 @@ impl Drop for Tells {
     }
 }
 
-/// The connection is reset when it is dropped.
+/// Makes the connection be reset when the stream is dropped.
 fn resets(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
     socket.set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// What the client does, whether it may close its side only, and whether there are bytes of a next request.
+/// What the client does, whether it may close only its side, and whether bytes of a next request are there.
 const WAYS: [(&str, bool, bool); 4] = [
     ("resets", true, false),
     ("resets", true, true),
@@ -36,7 +36,7 @@ const WAYS: [(&str, bool, bool); 4] = [
 #[test]
 fn a_client_that_goes_away_ends_its_handler() {
     each_mode(|rt| {
-        // All at once, as each takes a second.
+        // All run at once, as each takes a second.
         let runs = WAYS.map(|(way, half_close, is_early)| {
             let (begun, ended) = (
                 Arc::new(AtomicBool::new(false)),
@@ -90,7 +90,7 @@ fn a_client_that_closes_its_side_waits_for_its_answer_unless_told_otherwise() {
     let mut stream = connect(server.local_addr());
     write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
-    // Meanwhile there was a look whether it has gone.
+    // Meanwhile the server has looked if the client has gone.
     std::thread::sleep(looked);
     assert_eq!(server.metrics().open_requests, 1);
     goes.store(true, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! A request's body may be read when its answer has been given.
+//! A request's body may be read after its answer was given.
 
 use std::io::{Read as _, Write as _};
 use std::sync::mpsc;
@@ -44,7 +44,7 @@ fn a_body_is_read_to_its_end_after_the_answer_and_the_connection_goes_on() {
             .unwrap();
             assert_eq!(body(&read_one(&mut stream)), "later");
             for part in parts {
-                // Longer than a head may take, and than an idle connection is kept.
+                // This is longer than a head may take, and longer than an idle connection is kept.
                 std::thread::sleep(3 * SHORT);
                 stream.write_all(part.as_bytes()).unwrap();
             }
@@ -53,7 +53,7 @@ fn a_body_is_read_to_its_end_after_the_answer_and_the_connection_goes_on() {
             write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
             assert_eq!(body(&read_one(&mut stream)), "at once");
         }
-        // And then it is idle.
+        // Then the connection is idle.
         assert_eq!(read_all(&mut stream), "");
         wait_until(|| server.connections() == 0);
         assert!(server.shutdown(LONG));
@@ -75,7 +75,7 @@ fn a_body_that_is_dropped_after_the_answer_does_not_cut_the_answer_off() {
     )
     .unwrap();
     let mut kept = gets.recv_timeout(LONG).unwrap();
-    // There is more than anybody reads when the connection closes.
+    // These are more bytes than a server reads when it closes a connection.
     stream.write_all(&vec![b'y'; 50_000]).unwrap();
     assert_eq!(kept.read(&mut [0; 10]).unwrap(), 10);
     drop(kept);
@@ -99,7 +99,7 @@ fn a_body_that_is_never_read_fails_its_reader_when_the_server_ends() {
     assert_eq!(body(&read_one(&mut stream)), "taken");
     let mut kept = gets.recv_timeout(LONG).unwrap();
     assert_eq!(server.connections(), 1);
-    // It is a request that runs: it has the grace, and no more.
+    // The request counts as one that runs: it has the time of grace and no more.
     assert!(!server.shutdown(SHORT));
     assert!(kept.read_text().is_err());
 }

@@ -1,4 +1,4 @@
-//! Every limit ends what it limits, with its status.
+//! Every limit ends what it limits, with the status of that limit.
 
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
@@ -46,12 +46,12 @@ fn a_head_of_very_many_fields_is_a_431_and_no_panic() {
 
 #[test]
 fn a_head_that_takes_too_long_is_a_408() {
-    // So long that the client's first byte comes in time on a busy machine.
+    // The time is long enough for the client's first byte to come in time on a busy machine.
     let time = Duration::from_secs(1);
     let server = serve_with(Limits::new().head_time(time), |_request| "well");
-    // Nothing at all: there is nothing to answer.
+    // The client sends nothing at all, so there is nothing to answer.
     assert_eq!(read_all(&mut connect(server.local_addr())), "");
-    // A byte now and then, at the beginning or behind an answer.
+    // A byte comes now and then, at the beginning or after an answer.
     for is_first in [true, false] {
         let mut start = Instant::now();
         let mut stream = connect(server.local_addr());
@@ -82,11 +82,11 @@ fn a_head_that_takes_too_long_is_a_408() {
 
 #[test]
 fn an_idle_connection_is_closed() {
-    // Before and after hyper was put away.
+    // The first limit is over before hyper is put away, the second one after that.
     for keep in [SHORT, Duration::from_millis(1300)] {
         let server = serve_with(Limits::new().keep_alive(keep), |_request| "well");
         let mut stream = connect(server.local_addr());
-        // The server's time begins when it has answered, which may be long before the client knows.
+        // The server's time begins when it has answered. That may be long before the client knows.
         let start = Instant::now();
         write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert_eq!(body(&read_one(&mut stream)), "well");
@@ -118,13 +118,13 @@ fn a_body_that_is_too_long_or_too_slow_has_its_status() {
         "{answer}"
     );
     assert_eq!(body(&ask_and_close(addr, post("/more", 20) + text)), text);
-    // A client that waits to be asked is not asked.
+    // A client that waits for `100 Continue` does not get it.
     let waits = post("/", 20).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
     let answer = ask(addr, waits);
     assert_eq!(status(&answer), 413, "{answer}");
     let chunks = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n14\r\nabcdefghijklmnopqrst\r\n0\r\n\r\n";
     assert_eq!(status(&ask(addr, chunks)), 413);
-    // It stops, or a byte comes now and then.
+    // The client stops, or sends a byte now and then.
     let answer = ask(addr, post("/", 10) + "abc");
     assert!(
         status(&answer) == 408 && answer.contains("connection: close"),
@@ -166,7 +166,7 @@ fn a_client_that_takes_nothing_loses_its_connection() {
     let mut stream = connect(server.local_addr());
     write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     wait_until(|| ended.load(Ordering::SeqCst) && server.connections() == 0);
-    // One that is slow, and goes on, is served: in all it takes longer than one write may.
+    // A client that is slow but goes on is served. In all, that takes longer than one write may take.
     let time = Duration::from_secs(1);
     let server = serve_with(Limits::new().write_time(time), |_request| {
         Response::new(vec![b'x'; 3 << 20])
@@ -231,7 +231,7 @@ fn a_handshake_counts_for_its_address() {
         .limits(limits)
         .serve(|_request| "well");
     let addr = server.local_addr();
-    // They say nothing, so that no handshake ends.
+    // The clients send nothing, so no handshake ends.
     let _first = connect(addr);
     let _second = connect(addr);
     wait_until(|| server.connections() == 2);

@@ -1,4 +1,4 @@
-//! The promises of weald-http, a module each, seen from outside: raw bytes over sockets.
+//! The promises of weald-http, one module for each. The tests look from outside: they send raw bytes over sockets.
 
 #![allow(unsafe_code, reason = "share_thread_locals is unsafe to say")]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]

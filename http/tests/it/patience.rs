@@ -1,4 +1,5 @@
-//! A client that is slow, and goes on, is served to its end; one that only seems to go on is not waited for.
+//! A client that is slow but goes on is served to its end. The server does not wait for a client that only seems to
+//! go on.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,12 +13,13 @@ use crate::support::{LONG, body, connect, read_all, serve, serve_with, status, w
 
 const SHORT: Duration = Duration::from_millis(150);
 
-/// More than the kernel keeps for a client that reads nothing.
+/// More bytes than the kernel keeps for a client that reads nothing.
 const MUCH: usize = 24 << 20;
 
 #[test]
 fn a_client_that_takes_its_answer_slowly_is_not_idle() {
-    // The head of its next request may have begun to come meanwhile. On a busy machine it takes some time to send the rest.
+    // The head of the next request may have begun to come meanwhile. On a busy machine it takes some time to send the
+    // rest.
     let head = Duration::from_secs(2);
     for (early, pause) in [("", SHORT / 2), ("GET /next HTTP/1.1\r\nHo", head / 6)] {
         let limits = Limits::new().keep_alive(SHORT).head_time(head);
@@ -26,7 +28,7 @@ fn a_client_that_takes_its_answer_slowly_is_not_idle() {
             _ => Response::new("next"),
         });
         let mut stream = connect(server.local_addr());
-        // In one piece, so that the server reads it at once.
+        // Both are sent in one piece, so that the server reads them at once.
         let both = format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{early}");
         stream.write_all(both.as_bytes()).unwrap();
         let (mut left, mut slow) = (MUCH, 8);
@@ -34,7 +36,7 @@ fn a_client_that_takes_its_answer_slowly_is_not_idle() {
         while left > 0 {
             let count = stream.read(&mut some).unwrap();
             assert_ne!(count, 0, "{left} bytes are missing");
-            // The head is a few bytes.
+            // The head is only a few bytes.
             left = left.saturating_sub(count);
             if slow > 0 {
                 slow -= 1;
@@ -42,9 +44,9 @@ fn a_client_that_takes_its_answer_slowly_is_not_idle() {
             }
         }
         if !early.is_empty() {
-            // Longer than an idle connection is kept.
+            // This is longer than an idle connection is kept.
             std::thread::sleep(2 * SHORT);
-            // A few bytes of the body may still be there.
+            // A few bytes of the body may still be unread.
             write!(stream, "st: a\r\nConnection: close\r\n\r\n").unwrap();
             let rest = read_all(&mut stream);
             let next = rest.trim_start_matches('x');
@@ -53,7 +55,7 @@ fn a_client_that_takes_its_answer_slowly_is_not_idle() {
     }
 }
 
-/// A frame of HTTP/2.
+/// Returns a frame of HTTP/2.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut bytes = vec![length[1], length[2], length[3], kind, flags];
@@ -62,7 +64,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The begin of a connection whose streams have no window.
+/// Returns the beginning of a connection whose streams have no window.
 fn begin() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     // SETTINGS_INITIAL_WINDOW_SIZE.
@@ -70,12 +72,12 @@ fn begin() -> Vec<u8> {
     bytes
 }
 
-/// `GET http://a/`, whole.
+/// Returns a complete request for `GET http://a/`.
 fn get(stream: u32) -> Vec<u8> {
     frame(1, 5, stream, &[0x82, 0x84, 0x86, 0x41, 1, b'a'])
 }
 
-/// Reads and throws away, until the server closes.
+/// Reads bytes and throws them away until the server closes.
 fn ends(stream: &TcpStream) -> std::thread::JoinHandle<()> {
     let mut reads = stream.try_clone().unwrap();
     std::thread::spawn(move || {
@@ -110,7 +112,7 @@ fn a_stream_without_a_window_ends_although_the_client_sends_pings() {
 
 #[test]
 fn streams_that_are_reset_do_not_heap_up_handlers() {
-    /// Its end waits, as a destructor may.
+    /// Its destructor waits, as a destructor may.
     struct Ends(Arc<AtomicUsize>, Arc<AtomicBool>);
 
     impl Drop for Ends {
@@ -133,7 +135,7 @@ fn streams_that_are_reset_do_not_heap_up_handlers() {
         })
     };
     let mut stream = connect(server.local_addr());
-    // The first one is not reset before its handler runs.
+    // The first stream is not reset before its handler runs.
     stream.write_all(&[begin(), get(1)].concat()).unwrap();
     let reader = ends(&stream);
     wait_until(|| most.load(Ordering::SeqCst) == 1);
@@ -177,7 +179,7 @@ fn a_stream_that_is_reset_ends_what_writes_its_body() {
                 out.write_all(b"first")?;
                 out.flush()?;
                 begun.store(true, Ordering::SeqCst);
-                // The next event does not come.
+                // The next event never comes.
                 weald::sleep(Duration::MAX);
                 Ok(())
             }))
@@ -198,7 +200,7 @@ fn a_stream_that_is_reset_ends_what_writes_its_body() {
 fn an_answer_by_http_2_goes_on_beyond_the_time_of_keep_alive() {
     const SIZE: usize = 512 * 1024;
     for is_closing in [false, true] {
-        // The answer takes longer than that; the client's request does not, however busy the machine is.
+        // The answer takes longer than that. The client's request does not, however busy the machine is.
         let keep = if is_closing {
             LONG
         } else {
@@ -227,7 +229,7 @@ fn an_answer_by_http_2_goes_on_beyond_the_time_of_keep_alive() {
             while let Some(chunk) = body.data().await {
                 let chunk = chunk.unwrap_or_else(|error| panic!("after {count} bytes: {error}"));
                 count += chunk.len();
-                // In all, longer than the server would wait for a client that has nothing more to do.
+                // In all, this is longer than the server would wait for a client that has nothing more to do.
                 tokio::time::sleep(SHORT / 2).await;
                 let _ = body.flow_control().release_capacity(chunk.len());
             }

@@ -1,4 +1,4 @@
-//! Requests and answers as everybody knows them.
+//! Ordinary requests and answers.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -49,7 +49,7 @@ fn a_connection_is_kept_and_closed_as_the_client_says() {
         answer.contains("connection: close") && body(&answer) == "/z",
         "{answer}"
     );
-    // HTTP/1.0 keeps it only if asked to.
+    // HTTP/1.0 keeps the connection only if the client asks for it.
     let mut stream = connect(server.local_addr());
     for _ in 0..2 {
         write!(stream, "GET /k HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap();
@@ -64,7 +64,7 @@ fn a_connection_is_kept_and_closed_as_the_client_says() {
 fn pipelined_requests_are_answered_in_their_order() {
     let server = serve(|request: Request| {
         let n: u64 = request.path()[1..].parse().unwrap();
-        // The first are the slowest.
+        // The first handlers are the slowest.
         weald::sleep(Duration::from_millis(20 - n));
         n.to_string()
     });
@@ -122,12 +122,12 @@ fn a_connection_that_was_long_idle_answers_again() {
     let server = serve(path);
     let mut stream = connect(server.local_addr());
     for n in 0..3 {
-        // Longer than it keeps what it has for a request.
+        // This is longer than the server keeps its memory for a request.
         std::thread::sleep(Duration::from_millis(if n == 1 { 1300 } else { 0 }));
         write!(stream, "GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert_eq!(body(&read_one(&mut stream)), format!("/{n}"));
     }
-    // Half of a head lies there meanwhile.
+    // Meanwhile half of a head lies there.
     write!(
         stream,
         "GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHo"
@@ -235,7 +235,7 @@ fn an_answer_has_a_date_unless_its_handler_gives_one() {
         let lines = answer.lines().filter(|line| line.starts_with("date: "));
         lines.map(str::to_owned).collect()
     };
-    // From a handler, and refused before there was one.
+    // One answer comes from a handler, the other one refuses the request before there is a handler.
     for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
         let dates = dates(request);
         assert!(dates.len() == 1 && dates[0].ends_with(" GMT"), "{dates:?}");

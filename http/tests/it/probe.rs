@@ -1,9 +1,9 @@
-//! The classes of Http11Probe that `framing.rs` has not: what RFC 9110 and 9112 ask of odd requests, by the names that
-//! Http11Probe gives them. Where hyper is laxer than they ask, the table says so.
+//! The classes of Http11Probe that `framing.rs` does not have: what RFC 9110 and 9112 ask of odd requests, by the
+//! names that Http11Probe gives them. The table says where hyper is laxer than the RFCs.
 
 use crate::support::{ask_and_close, serve, status};
 
-/// What stands behind a request: it must be answered if that one was framed well, and only then.
+/// What follows a request. It must be answered if the request was framed well, and only then.
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// The name, the status, whether the connection goes on, the request.
@@ -39,7 +39,7 @@ macro_rules! get {
 }
 
 const LENGTHS_AND_CODINGS: &[Row<'static>] = &[
-    // 1*DIGIT: zeros in front are digits.
+    // The grammar is 1*DIGIT, so leading zeros are digits.
     (
         "SMUG-CL-LEADING-ZEROS",
         200,
@@ -136,7 +136,7 @@ const LENGTHS_AND_CODINGS: &[Row<'static>] = &[
         false,
         post!("Transfer-Encoding: chunked\0", "0\r\n\r\n"),
     ),
-    // It is another field; the length holds.
+    // This is another field, so the length holds.
     (
         "SMUG-TE-UNDERSCORE",
         200,
@@ -196,7 +196,7 @@ fn chunks() {
         ),
         ("MAL-CHUNK-EXT-64K", 400, false, long.as_bytes()),
         ("MAL-TRAILERS-MANY", 400, false, many.as_bytes()),
-        // Trailers are kept apart from the head, whatever they say.
+        // Trailers are kept apart from the head, whatever they contain.
         (
             "SMUG-TRAILER-CL",
             200,
@@ -267,7 +267,7 @@ const REQUEST_LINES: &[Row<'static>] = &[
     ),
     ("MAL-URL-CONTROL", 400, false, get!("GET /a\u{1}b HTTP/1.1")),
     ("MAL-URL-DELETE", 400, false, get!("GET /a\u{7f}b HTTP/1.1")),
-    // They are data: what they mean is for the handler.
+    // These bytes are data. The handler decides what they mean.
     (
         "MAL-URL-PERCENT-NULL",
         200,
@@ -280,7 +280,7 @@ const REQUEST_LINES: &[Row<'static>] = &[
         true,
         get!("GET /a%0d%0aX:%20y HTTP/1.1"),
     ),
-    // hyper is laxer than the grammar here: it hands these on as they are, and cuts a fragment off.
+    // hyper is laxer than the grammar here: it hands these targets on as they are, and cuts a fragment off.
     ("MAL-URL-BACKSLASH", 200, true, get!("GET /a\\b HTTP/1.1")),
     ("MAL-NON-ASCII-URL", 200, true, get!("GET /ä HTTP/1.1")),
     (
@@ -347,7 +347,7 @@ fn bodies_where_nobody_looks_for_them() {
         ("SMUG-GET-CL-BODY", 200, true, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\ntree"),
         ("SMUG-OPTIONS-CL-BODY", 200, true, b"OPTIONS / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\ntree"),
         ("SMUG-DELETE-CHUNKED", 200, true, b"DELETE / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-        // The next request is a body until its bytes are over.
+        // The next request counts as a body until the length is reached.
         ("SMUG-GET-CL-PREFIX", 400, false, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 400\r\n\r\n"),
         ("COMP-UPGRADE-H2C", 200, true, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n"),
         ("COMP-NO-CL-NO-TE", 200, true, b"POST / HTTP/1.1\r\nHost: a\r\n\r\n"),

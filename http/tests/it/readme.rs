@@ -1,4 +1,4 @@
-//! The README shows the service as it is; that of its twin is checked by `twin/tests/same.rs`.
+//! The README shows the service as it is. `twin/tests/same.rs` checks the same for the twin.
 
 #[test]
 fn the_readme_shows_the_service() {

@@ -32,7 +32,7 @@ where
 
 type Answer = (u16, Vec<u8>, Option<HeaderMap>);
 
-/// A request with a body, and its whole answer.
+/// Sends a request with a body, and returns its complete answer.
 async fn exchange(send: &SendRequest<Bytes>, path: &str, body: &[u8]) -> Result<Answer, h2::Error> {
     let mut send = send.clone().ready().await?;
     let request = http::Request::post(format!("http://a{path}"))
@@ -75,7 +75,7 @@ fn many_streams_are_answered_at_the_same_time() {
                 let now = counts.fetch_add(1, Ordering::SeqCst) + 1;
                 peak.fetch_max(now, Ordering::SeqCst);
                 let text = request.read_text();
-                // All are here at once.
+                // All requests are in their handlers at once.
                 while peak.load(Ordering::SeqCst) < 50 {
                     weald::sleep(Duration::from_millis(1));
                 }
@@ -166,7 +166,7 @@ fn a_panic_is_a_500_or_resets_its_stream_and_nothing_else() {
     });
 }
 
-/// Tells of its end.
+/// Notes that it was dropped.
 struct Ended(Arc<AtomicBool>);
 impl Drop for Ended {
     fn drop(&mut self) {
@@ -233,7 +233,7 @@ fn a_server_that_ends_says_goaway_and_answers_what_runs() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             let ends = rt.spawn(move || server.shutdown(LONG));
-            // Until it has heard of the end it is answered.
+            // The client is answered until it has heard of the end.
             while exchange(&send, "/", b"").await.is_ok() {}
             goes_on.store(true, Ordering::SeqCst);
             assert_eq!(running.await.unwrap().unwrap().1, b"well");
@@ -263,7 +263,7 @@ fn limits_hold_for_streams() {
     with_client(addr, |send| async move {
         assert_eq!(exchange(&send, "/", b"more than ten").await.unwrap().0, 413);
         assert_eq!(exchange(&send, "/", b"ten").await.unwrap().0, 200);
-        // It opens no window for what it has asked.
+        // The client opens no window for the answer.
         let mut ready = send.clone().ready().await.unwrap();
         let request = http::Request::get("http://a/large").body(()).unwrap();
         let (answer, _stream) = ready.send_request(request, true).unwrap();
@@ -278,7 +278,7 @@ fn limits_hold_for_streams() {
         assert!(!matches!(ended, Some(Ok(_))));
     });
     wait_until(|| server.connections() == 0);
-    // One that says hello and no more, and one whose hello is never whole.
+    // One client sends its hello and no more. The hello of another one is never complete.
     let mut stream = connect(addr);
     stream
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
@@ -338,13 +338,13 @@ fn curl_speaks_it_in_the_clear_and_over_tls() {
 fn a_client_that_begins_wrong_is_refused() {
     let server = serve(|_request| "well");
     let addr = server.local_addr();
-    // Nothing tells this one from a client of HTTP/1.
+    // Nothing tells this client from a client of HTTP/1.
     let mut stream = connect(addr);
     stream
         .write_all(b"INVALID CONNECTION PREFACE\r\n\r\n")
         .unwrap();
     assert!(read_all(&mut stream).starts_with("HTTP/1.1 400 "));
-    // This one means HTTP/2, and gets no HTTP/1.
+    // This client means HTTP/2, and gets no HTTP/1.
     let mut stream = connect(addr);
     stream
         .write_all(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n")

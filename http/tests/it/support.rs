@@ -1,4 +1,4 @@
-//! A server in each mode, and a client of raw bytes, which is std's on OS threads.
+//! A server in each mode, and a client that sends raw bytes and uses std on OS threads.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -7,10 +7,10 @@ use std::time::Duration;
 use weald::{Runtime, ThreadLocals};
 use weald_http::{IntoResponse, Limits, Request, Server, ServerHandle};
 
-/// Longer than anything here takes.
+/// A time that is longer than anything in these tests takes.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
-/// A server on a port of its own, in the default runtime.
+/// Starts a server on a port of its own, in the default runtime.
 pub(crate) fn serve<R: IntoResponse>(
     handler: impl Fn(Request) -> R + Send + Sync + 'static,
 ) -> ServerHandle {
@@ -25,8 +25,8 @@ pub(crate) fn serve_with<R: IntoResponse>(
     Server::new(listener).limits(limits).serve(handler)
 }
 
-/// A server at an address where no other test's server listens. When it has ended nobody listens there, as long as
-/// each test takes another number.
+/// Starts a server at an address where no server of another test listens. After its end no server listens there, as
+/// long as each test takes another number.
 pub(crate) fn serve_alone<R: IntoResponse>(
     number: u8,
     handler: impl Fn(Request) -> R + Send + Sync + 'static,
@@ -56,7 +56,7 @@ pub(crate) fn each_mode(check: impl Fn(&Runtime)) {
     }
 }
 
-/// A client's end.
+/// Connects a client.
 pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
@@ -72,7 +72,7 @@ pub(crate) fn ask(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     read_all(&mut stream)
 }
 
-/// The same, and closes the client's side behind the bytes.
+/// Sends the bytes, closes the client's side after them, and reads all that comes back.
 pub(crate) fn ask_and_close(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = connect(addr);
     let _ = stream.write_all(bytes.as_ref());
@@ -89,7 +89,7 @@ pub(crate) fn read_all(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Reads one answer with a `Content-Length`, or a head alone, and nothing behind it.
+/// Reads one answer with a `Content-Length`, or only a head, and nothing after it.
 pub(crate) fn read_one(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut byte = [0];
@@ -109,7 +109,7 @@ pub(crate) fn read_one(stream: &mut TcpStream) -> String {
     head + std::str::from_utf8(&body).unwrap()
 }
 
-/// The status of an answer; 0: there is none.
+/// Returns the status of an answer; 0 means that there is no answer.
 pub(crate) fn status(answer: &str) -> u16 {
     let mut words = answer.split(' ');
     words
@@ -118,7 +118,7 @@ pub(crate) fn status(answer: &str) -> u16 {
         .unwrap_or_default()
 }
 
-/// What stands behind the first head.
+/// Returns what follows the first head.
 pub(crate) fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }

@@ -1,4 +1,4 @@
-//! How many green threads there are, and over what else than TCP a server serves.
+//! How many green threads there are, and which listeners other than TCP's a server can serve.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -25,7 +25,7 @@ fn a_connection_holds_one_green_thread_and_a_request_one_more() {
         });
         let addr = server.local_addr();
         let live = || rt.metrics().live;
-        // The one that accepts; that of `run` may be about to end.
+        // One green thread accepts. The thread of `run` may be about to end.
         let none = 1;
         wait_until(|| live() == none);
         let mut streams: Vec<_> = (0..5).map(|_| connect(addr)).collect();
@@ -76,7 +76,7 @@ fn a_unix_socket_is_served_too() {
             answer.push(byte[0]);
         }
     }
-    // It waits in a read, which ends.
+    // The connection waits in a read, which ends.
     assert!(server.shutdown(LONG));
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     std::fs::remove_dir_all(&folder).unwrap();

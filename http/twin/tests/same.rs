@@ -1,4 +1,4 @@
-//! The two services behave the same, as far as their clients can see.
+//! The two services behave the same, as far as clients can see.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ impl Program {
         Self { child, address }
     }
 
-    /// CPU time in user mode, in hundredths of a second; proc(5).
+    /// Returns the CPU time in user mode, in hundredths of a second; proc(5).
     fn ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields = stat.rsplit(')').next().unwrap();
@@ -35,7 +35,7 @@ impl Program {
         TcpStream::connect(&self.address).unwrap()
     }
 
-    /// The whole answer.
+    /// Returns the complete answer.
     fn ask(&self, method: &str, path: &str, kind: &str, body: &str) -> String {
         let mut stream = self.connect();
         write!(
@@ -57,7 +57,7 @@ impl Drop for Program {
     }
 }
 
-/// The status line, the type and the body. What an error's text is differs.
+/// Returns the status line, the type and the body. The texts of errors differ, so they are left out.
 fn seen(answer: &str) -> (String, Option<String>, String) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.lines().next().unwrap().to_owned();
@@ -128,7 +128,7 @@ fn both_end_by_sigterm_after_their_last_answer() {
         let mut stream = program.connect();
         let before = program.ticks();
         write!(stream, "GET /primes/1000000 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-        // It computes.
+        // The program computes.
         while program.ticks() < before + 3 {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }

@@ -80,7 +80,7 @@ impl<T> Deref for Guard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: a guard is made by who took the lock (the invariant).
+        // SAFETY: only a thread that has taken the lock makes a guard (the invariant).
         unsafe { &*self.turn.value.get() }
     }
 }

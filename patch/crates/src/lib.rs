@@ -1,6 +1,6 @@
-//! What the tests of this package share. Published crates are tried by [`all_at_once`]: each test's
-//! server (OS threads, or a real one) answers nobody before all clients have asked. So a client that
-//! blocked the worker would wait for ever, and no clock is needed to see that none does.
+//! Helpers of the tests of this package. Published crates are tried by [`all_at_once`]. The server of each test (OS
+//! threads, or a real server) answers no client before all clients have asked. So a client that blocked the worker
+//! would wait for ever, and the tests need no clock.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,13 +8,13 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// Clients of each test.
+/// The number of clients of each test.
 pub const MANY: usize = 50;
 
-/// What ends a test that hangs.
+/// A test that hangs ends after this time.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs the body in a green thread of a runtime of one worker with everything patched.
+/// Runs the body in a green thread. Its runtime has one worker and everything patched.
 ///
 /// # Panics
 /// If nothing can be patched here. Ends the process if the body takes more than a minute.
@@ -27,7 +27,7 @@ pub fn in_green<T: Send>(body: impl FnOnce() -> T + Send) -> T {
             std::process::abort();
         }
     });
-    // As few OS threads as there can be: a client that blocks one leaves one to the others.
+    // There are as few OS threads as possible: if a client blocks one, one is left for the others.
     let rt = weald::Runtime::builder()
         .workers(1)
         .spare_threads(1)
@@ -39,10 +39,10 @@ pub fn in_green<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     value
 }
 
-/// Runs the body in [`MANY`] green threads on one worker, and waits for all.
+/// Runs the body in [`MANY`] green threads on one worker, and waits for all of them.
 ///
 /// # Panics
-/// If one does.
+/// If one of them panics.
 pub fn all_at_once(body: impl Fn(usize) + Send + Sync + 'static) {
     let body = Arc::new(body);
     in_green(|| {
@@ -58,8 +58,8 @@ pub fn all_at_once(body: impl Fn(usize) + Send + Sync + 'static) {
     });
 }
 
-/// A server of OS threads, which nobody patches: `talk` is given each connection and the barrier
-/// at which all [`MANY`] conversations meet.
+/// Starts a server on OS threads, which are not patched. `talk` gets each connection and the barrier at which all
+/// [`MANY`] conversations meet.
 ///
 /// # Panics
 /// If there is no port.
@@ -83,10 +83,10 @@ pub fn serve(
     addr
 }
 
-/// Reads the head of a request, line by line, up to the empty one.
+/// Reads the head of a request, line by line, up to the empty line.
 ///
 /// # Errors
-/// The connection's.
+/// The error of the connection.
 pub fn read_head(reader: &mut impl BufRead) -> io::Result<()> {
     let mut line = String::new();
     while reader.read_line(&mut line)? > 2 {
@@ -95,13 +95,13 @@ pub fn read_head(reader: &mut impl BufRead) -> io::Result<()> {
     Ok(())
 }
 
-/// The page of [`http`].
+/// The page that [`http`] serves.
 pub const PAGE: &str = "a page";
 
-/// One request and its answer.
+/// Reads one request and writes its answer.
 ///
 /// # Errors
-/// The connection's.
+/// The error of the connection.
 pub fn answer(stream: impl Read + Write, all_here: &Barrier) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     read_head(&mut reader)?;
@@ -114,7 +114,7 @@ pub fn answer(stream: impl Read + Write, all_here: &Barrier) -> io::Result<()> {
     reader.get_mut().flush()
 }
 
-/// The address of a web server that answers once all clients have asked.
+/// Starts a web server that answers when all clients have asked, and returns its address.
 pub fn http() -> String {
     format!(
         "http://{}/",

@@ -1,4 +1,4 @@
-//! Libraries in C that were built for something else and are opened while the program runs.
+//! C libraries that were not built for weald and are opened while the program runs.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use libloading::Library;
 use weald_patched_crates::{MANY, PAGE, all_at_once, http};
 
 fn open(names: &[&str]) -> Option<Library> {
-    // SAFETY: these libraries' initialisers ask for nothing.
+    // SAFETY: the initialisers of these libraries have no conditions.
     let found = names
         .iter()
         .find_map(|&name| unsafe { Library::new(name) }.ok());
@@ -17,18 +17,18 @@ fn open(names: &[&str]) -> Option<Library> {
     found
 }
 
-/// A function of a library.
+/// Returns a function of a library.
 ///
 /// # Safety
-/// `F` is its type.
+/// `F` is the type of the function.
 unsafe fn function<F: Copy>(library: &Library, name: &str) -> F {
     // SAFETY: by contract.
     *unsafe { library.get::<F>(name) }.unwrap()
 }
 
-/// What libcurl calls to hand over a part of the page.
+/// The function that libcurl calls to hand over a part of the page.
 extern "C" fn take(part: *const u8, size: usize, count: usize, page: *mut c_void) -> usize {
-    // SAFETY: libcurl's promise: so many bytes, and the pointer that it was given.
+    // SAFETY: libcurl promises that so many bytes are there, and gives back the pointer that it was given.
     unsafe {
         let part = std::slice::from_raw_parts(part, size * count);
         (*page.cast::<Vec<u8>>()).extend_from_slice(part);
@@ -49,7 +49,7 @@ fn libcurl_has_all_requests_under_way_at_once() {
     let Some(curl) = open(&["libcurl.so.4", "libcurl-gnutls.so.4"]) else {
         return;
     };
-    // `localhost`: it looks the name up in a thread of its own.
+    // The name is `localhost`: libcurl looks it up in a thread of its own.
     let url = CString::new(http().replace("127.0.0.1", "localhost")).unwrap();
     // SAFETY: the types are those of curl/easy.h; options take what its manual says.
     unsafe {

@@ -1,14 +1,13 @@
-//! Clients of databases, with real servers, which `run` starts. Where there is none the test says so.
+//! Clients of databases with real servers, which `run` starts. Where a server is missing, the test says so.
 //!
-//! All but one of the clients wait for a lock that the first one holds until the server has them all
-//! waiting.
+//! The first client holds a lock. All other clients wait for it, until the server has them all waiting.
 
 use std::thread;
 use std::time::Duration;
 
 use weald_patched_crates::{MANY, all_at_once, in_green};
 
-/// Where a server is, or a loud line.
+/// Returns the address of a server, or prints a line that it is missing.
 fn server(variable: &str) -> Option<String> {
     let found = std::env::var(variable).ok();
     if found.is_none() {

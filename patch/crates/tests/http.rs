@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weald_patched_crates::{PAGE, all_at_once, http};
 
-/// More than the tests take, for what starts a timer.
+/// A limit that is longer than the tests take, for clients that start a timer.
 const LIMIT: Duration = Duration::from_secs(50);
 
 #[test]

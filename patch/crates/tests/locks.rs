@@ -1,4 +1,4 @@
-//! Locks and channels of other crates. Those of std are in `weald-patch`'s own tests.
+//! Locks and channels of other crates. The tests of `weald-patch` itself have the locks of std.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

@@ -36,7 +36,7 @@ fn a_server_of_tungstenite_talks_to_all_at_once() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let clients = move || {
-            // Started by an OS thread, these are OS threads.
+            // An OS thread starts these clients, so they are OS threads.
             let clients: Vec<_> = (0..MANY)
                 .map(|n| {
                     thread::spawn(move || {
@@ -55,7 +55,7 @@ fn a_server_of_tungstenite_talks_to_all_at_once() {
         };
         let clients = weald::spawn(move || {
             weald::blocking(|| {
-                // `blocking` calls the system: a thread that it starts is one.
+                // `blocking` runs on an OS thread: a thread that it starts is an OS thread.
                 thread::spawn(clients).join().unwrap();
             })
         });
@@ -79,9 +79,9 @@ fn a_server_of_tungstenite_talks_to_all_at_once() {
     });
 }
 
-/// The clients come one by one, and all stay until the last is there. tiny_http's pool starts no
-/// thread for a connection while one that was woken for the connection before has not yet run: what
-/// comes in a burst then waits behind the conversations that are under way, on OS threads too.
+/// The clients come one by one, and all stay until the last one is there. tiny_http's pool starts no thread for a
+/// connection while a thread that was woken for the connection before has not yet run. So connections that come in a
+/// burst wait for the conversations that are under way, on OS threads too.
 #[test]
 fn tiny_http_serves_all_at_once() {
     in_green(|| {
@@ -120,7 +120,7 @@ fn tiny_http_serves_all_at_once() {
     });
 }
 
-/// As much of RFC 5321 as one message takes.
+/// Implements as much of RFC 5321 as one message takes.
 fn take_mail(stream: TcpStream, all_here: &Barrier) -> io::Result<()> {
     let mut reader = BufReader::new(&stream);
     let mut writer = &stream;
@@ -165,7 +165,7 @@ fn lettre_sends_all_mails_at_once() {
     });
 }
 
-/// A web server behind TLS, and its certificate.
+/// Starts a web server behind TLS, and returns its address and certificate.
 fn https() -> (std::net::SocketAddr, rcgen::Certificate) {
     let made = rcgen::generate_simple_self_signed([String::from("localhost")]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// One test runs at a time, as they measure.
+/// The tests measure, so one test runs at a time.
 static ONE: Mutex<()> = Mutex::new(());
 
 /// Returns bytes and milliseconds, or `None` if the mode is not available here.
@@ -20,7 +20,8 @@ fn crowd(program: &str, mode: &str) -> Option<(usize, usize)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// In `Own` at most so much more than in `Pinned`, and the crowd is there within a second.
+/// Checks that a thread keeps at most `most` bytes more in `Own` than in `Pinned`, and that the crowd is there within
+/// a second.
 fn check(program: &str, most: usize) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (pinned, _) = crowd(program, "pinned").unwrap();
@@ -56,14 +57,15 @@ fn mimalloc_on_os_threads_keeps_little_more_than_in_pinned() {
 
 #[test]
 fn jemalloc_on_os_threads_keeps_little_more_than_in_pinned() {
-    // Its own thread-locals are 2.5 KiB, in each block.
+    // The allocator's own thread-locals take 2.5 KiB in each block.
     check(
         env!("CARGO_BIN_EXE_jemalloc_on_os_thread"),
         BLOCK + (3 << 10),
     );
 }
 
-/// The figures of the allocators without help, for the table. They are not bounds. mimalloc would take 14 GB.
+/// Prints the figures of the allocators without help, for the table. The figures are not bounds. mimalloc would take
+/// 14 GB.
 #[test]
 fn jemalloc_as_it_is_works() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);

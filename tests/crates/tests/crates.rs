@@ -32,7 +32,7 @@ fn in_own(check: impl Fn(&Runtime)) {
     });
 }
 
-/// So many threads that have called `f` and are parked.
+/// Returns `count` threads that have called `f` and are parked.
 fn parked(rt: &Runtime, count: usize, f: impl Fn() + Send + Sync + 'static) -> Vec<JoinHandle<()>> {
     let f = Arc::new(f);
     let body = |_| {
@@ -58,7 +58,7 @@ fn end(threads: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Microseconds of a call, the best of five rounds of 200.
+/// Returns the microseconds of a call: the best of five rounds of 200 calls.
 fn micros(f: impl Fn()) -> f64 {
     let round = |_| {
         let begun = Instant::now();
@@ -198,7 +198,7 @@ fn a_hash_map_has_keys_of_its_own() {
         assert_eq!(hashes.len(), 1000);
         let mean = all.iter().map(|it| it.0).sum::<Duration>() / 1000;
         println!("HashMap in {mode}: the first one of a thread {mean:?}");
-        // To make it cheaper, a program can use the OS thread's.
+        // To make this cheaper, a program can use the value of the OS thread.
         let random = rt.run(|| on_os_thread(RandomState::new));
         assert_eq!(random.hash_one(5), random.clone().hash_one(5));
     });
@@ -219,7 +219,7 @@ fn the_values_of_the_crate_thread_local_are_those_of_threads_that_live() {
         let counts: Vec<usize> = values.iter_mut().map(|it| it.load(SeqCst)).collect();
         assert_eq!(counts.iter().sum::<usize>(), 2000);
         println!("thread_local in {mode}: {} values", counts.len());
-        // The second thousand has inherited those of the first.
+        // The second thousand of threads has inherited the values of the first.
         let values = if mode == "own" { 900..=2000 } else { 1..=100 };
         assert!(values.contains(&counts.len()), "{mode}: {}", counts.len());
     });

@@ -39,8 +39,9 @@ mod linux {
 
     use seccompiler::{TargetArch, apply_filter, compile_from_json};
 
-    /// What Docker leaves a container, by the numbers of capabilities(7): chown, dac_override, fowner, fsetid, kill, setgid, setuid,
-    /// setpcap, net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
+    /// The capabilities that Docker leaves a container, by the numbers of capabilities(7): chown, dac_override,
+    /// fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw, sys_chroot, mknod, audit_write,
+    /// setfcap.
     const DOCKER_CAPABILITIES: [libc::c_ulong; 14] =
         [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31];
 
@@ -94,7 +95,7 @@ mod linux {
         format!(r#"{{"index": {index}, "type": "dword", "op": {operator}, "val": {value}}}"#)
     }
 
-    /// See `docker.txt`.
+    /// Turns a line of `docker.txt` into a rule. The file tells how.
     fn rule_of_line(line: &str) -> Option<String> {
         let words: Vec<_> = line.split(' ').collect();
         let [name, index, operator, value] = words[..] else {
@@ -110,7 +111,7 @@ mod linux {
         ))
     }
 
-    /// In the language of seccompiler.
+    /// Installs a filter that is written in the language of seccompiler.
     fn install(others: &str, these: &str, rules: &[String]) -> Result<(), Box<dyn Error>> {
         let mut json = String::new();
         write!(
@@ -126,12 +127,13 @@ mod linux {
         Ok(())
     }
 
-    /// Drops capabilities, so that the program has at most Docker's. A user who is not root has none to lose.
+    /// Drops capabilities, so that the program has at most Docker's. A user who is not root has no capabilities to
+    /// lose.
     fn drop_capabilities() -> io::Result<()> {
         for capability in (0..64).filter(|it| !DOCKER_CAPABILITIES.contains(it)) {
             // SAFETY: no pointers.
             let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
-            // EINVAL: the kernel knows none of that number.
+            // EINVAL: the kernel has no capability with that number.
             let error = io::Error::last_os_error();
             let harmless = [libc::EINVAL, libc::EPERM].map(Some);
             if result != 0 && !harmless.contains(&error.raw_os_error()) {

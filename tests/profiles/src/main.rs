@@ -1,5 +1,5 @@
-//! A program that is built with `panic = "abort"`: what still works there, and what ends the process with which
-//! message.
+//! A program that is built with `panic = "abort"`. It shows what still works then, and what ends the process with
+//! which message.
 //!
 //! `cargo run --profile abort -p weald-profiles` runs each scene in a process of its own and checks how it ends.
 //! `docs/exceptions.md` has the rules.
@@ -95,7 +95,7 @@ fn kill_unstarted() {
     });
 }
 
-/// A stream from which nothing comes, and its other end.
+/// Returns a stream from which nothing comes, and its other end.
 fn silent() -> (weald::net::TcpStream, weald::net::TcpStream) {
     let listener = weald::tcp_listener("127.0.0.1:0").expect("there is a port");
     let at = listener.local_addr().expect("it has an address");
@@ -113,7 +113,7 @@ fn limit_a_read() {
     });
 }
 
-/// A thread that is to be killed or ended must have begun: a thread that has not would never begin.
+/// A thread that is to be killed or ended must have begun. A killed thread that has not begun never begins.
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
 fn wait_until_it_has_begun() {

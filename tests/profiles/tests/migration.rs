@@ -1,5 +1,5 @@
-//! What moves with a stack from one OS thread to another: everything that a thread may keep in its thread-locals or
-//! take out of them.
+//! Tests what moves with a stack from one OS thread to another: everything that a thread may keep in its
+//! thread-locals or take out of them.
 //!
 //! The compiler keeps the address of a thread-local over a switch only when it optimises, so this test matters most
 //! in release.
@@ -56,7 +56,7 @@ impl Random {
     }
 }
 
-/// What was different from a thread of one's own.
+/// The differences from a thread that never migrates.
 #[derive(Default)]
 struct Found {
     errno: AtomicU64,
@@ -100,11 +100,11 @@ fn errno() -> i32 {
 
 #[inline(never)]
 fn set_errno(value: i32) {
-    // SAFETY: the running thread's own, for the call.
+    // SAFETY: the pointer is the running thread's own, and is used only in this call.
     unsafe { *libc::__errno_location() = value };
 }
 
-/// The OS thread, as the kernel knows it.
+/// Returns the kernel's number of the OS thread.
 fn os_thread() -> i32 {
     // SAFETY: the call has no preconditions.
     unsafe { libc::gettid() }
@@ -116,7 +116,7 @@ fn note(anomaly: &AtomicU64, holds: bool) {
     }
 }
 
-/// Sends messages on until there were enough migrations, and checks its thread-locals each time.
+/// Sends messages on until there were enough migrations. Checks the thread-locals each time.
 fn wander(number: u64, found: &Found, mut step: impl FnMut() -> bool) {
     let id = thread::current().id();
     let shared = SHARED.with(Rc::clone);
@@ -199,11 +199,11 @@ fn everything_of_a_threads_own_goes_with_a_green_thread_that_migrates() {
     });
 }
 
-/// The same goes wrong with shared thread-locals, so the test above can fail.
+/// Shared thread-locals show the differences, so the test above can fail.
 #[test]
 fn with_shared_thread_locals_the_same_goes_wrong() {
     let child = in_child("with_shared_thread_locals_the_same_goes_wrong", &[], || {
-        // SAFETY: none, which is what the test shows; the process is the test's own.
+        // SAFETY: there is no guarantee, and the test shows what follows. The process is the test's own.
         let rt = unsafe { Runtime::builder().workers(3).share_thread_locals() };
         let found = stress(&rt.build().unwrap(), 2000);
         println!("{found:?}");
