@@ -11,8 +11,8 @@
 //! | OUT       | the new thread has it, the lender waits  | its end -> RETURNED; an exception in   |
 //! |           |                                          | the lender -> ABANDONED                |
 //! | RETURNED  | the lender has it again                  | never                                  |
-//! | ABANDONED | the new thread gives it back to whom the | never                                  |
-//! |           | lender would have given it               |                                        |
+//! | ABANDONED | the new thread gives it back, where the  | never                                  |
+//! |           | lender would have given it back          |                                        |
 //!
 //! Invariant 1: the step out of OUT is one exchange; its winner decides where the permit goes.
 //! Invariant 2: a permit is in one place: with the semaphore, with a thread (`MemberRecord::permit`), or in a loan.
@@ -29,7 +29,7 @@ use weald_scheduler::io::{self, WaitQueue, Woken};
 use weald_sync::{Event, Semaphore};
 
 weald_scheduler::green_local! {
-    /// For a thread of a pool: its own record.
+    /// The record of the running thread, if it is a thread of a pool.
     static OWN: RefCell<Option<Arc<MemberRecord>>> = RefCell::new(None);
 }
 
@@ -53,7 +53,7 @@ struct Shared {
     permits: Semaphore,
     /// How many threads were spawned and have not ended.
     running: AtomicUsize,
-    /// How many of them are in `wait_all`. Nobody waits for these.
+    /// How many of them are in `wait_all`. No thread waits for these.
     waiting: AtomicUsize,
     /// Those that wait for the others to end.
     ended: WaitQueue,

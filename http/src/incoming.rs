@@ -277,7 +277,7 @@ fn broken(error: &hyper::Error) -> RequestError {
     log::debug!("weald-http: the body of a request: {error:?}");
     RequestError::new(
         StatusCode::BAD_REQUEST,
-        "the body of the request is broken off, or no HTTP",
+        "the body of the request was broken off, or is not valid HTTP",
     )
 }
 

@@ -61,7 +61,7 @@ impl Response {
         V: TryInto<HeaderValue>,
     {
         let (Ok(name), Ok(value)) = (name.try_into(), value.try_into()) else {
-            panic!("no name, or no value, of a header field");
+            panic!("not a valid name or value of a header field");
         };
         self.headers.insert(name, value);
         self
@@ -83,7 +83,7 @@ impl Response {
             .headers
             .insert(CONNECTION, HeaderValue::from_static("upgrade"));
         let Ok(value) = HeaderValue::from_str(protocol) else {
-            panic!("{protocol:?} is no value of a header field");
+            panic!("{protocol:?} is not a valid value of a header field");
         };
         response.headers.insert(UPGRADE, value);
         response

@@ -164,7 +164,7 @@ impl SocketBuilder {
         if let Some(local) = self.local {
             addrs.retain(|addr| addr.is_ipv6() == local.is_ipv6());
             if addrs.is_empty() {
-                let text = "no address of the local one's family";
+                let text = "no address has the family of the local address";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
         }

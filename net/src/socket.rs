@@ -277,7 +277,7 @@ impl Green {
         if value == Some(Duration::ZERO) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "a timeout of zero: use None for none, or set_nonblocking",
+                "a timeout must not be zero: use None for no timeout, or set_nonblocking",
             ));
         }
         self.timeout(direction).set(value);

@@ -388,7 +388,7 @@ pub fn connect_tcp_from(addr: impl ToSocketAddrs, local: SocketAddr) -> io::Resu
     if addrs.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "no address of the local one's family",
+            "no address has the family of the local address",
         ));
     }
     each(&addrs, |addr| connect(addr, Some(local), Waits::Forever))

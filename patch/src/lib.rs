@@ -120,7 +120,7 @@
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64")
 )))]
-compile_error!("weald-patch knows Linux on x86-64 and AArch64");
+compile_error!("weald-patch supports only Linux on x86-64 and AArch64");
 
 #[macro_use]
 mod for_models;

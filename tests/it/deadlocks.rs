@@ -1,4 +1,5 @@
-//! `on_deadlock` tells of green threads that wait for each other for ever, once, and of nothing that could still go on.
+//! `on_deadlock` tells once of green threads that wait for each other for ever, and never of threads that could still
+//! go on.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -9,7 +10,7 @@ use weald::{Awaited, Builder, Dump, JoinHandle, Runtime};
 
 use crate::support::{Flag, HOUR, LIMIT, MODES, MS, Mode, builder, wait_until, with_deadline};
 
-/// A runtime that tells of deadlocks.
+/// Returns a runtime that tells of deadlocks.
 fn telling(mode: Mode) -> (Runtime, Receiver<Dump>) {
     let (sender, told) = channel();
     let builder = builder(2, mode).name("told");
@@ -26,7 +27,7 @@ fn lock<T>(mutex: &Mutex<T>) -> weald::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Two threads that take two locks in two orders, with a limit or without.
+/// Starts two threads that take two locks in opposite orders, with a limit or without.
 fn two_orders(rt: &Runtime, names: [&str; 2], limit: Option<Duration>) -> [JoinHandle<()>; 2] {
     let locks = Arc::new([Mutex::new(()), Mutex::new(())]);
     let both = Arc::new(Barrier::new(2));
@@ -50,7 +51,7 @@ fn kill(threads: impl IntoIterator<Item = JoinHandle<()>>) {
         thread.thread().kill();
     }
     for thread in threads {
-        // Killed, or it had ended before.
+        // The thread was killed, or had ended before.
         let _ = thread.join();
     }
 }
@@ -96,7 +97,7 @@ fn waits_that_somebody_may_end_are_not_told() {
         let held = lock(&table);
         let inner = table.clone();
         threads.push(start(&rt, "lock", move || drop(lock(&inner))));
-        // It may send, wake, notify or set as well.
+        // The OS thread may send, wake, notify or set as well.
         let (sender, receiver) = unbounded::<u32>();
         threads.push(start(&rt, "channel", move || {
             let _ = receiver.recv();
@@ -110,7 +111,7 @@ fn waits_that_somebody_may_end_are_not_told() {
         threads.push(start(&rt, "condvar", move || {
             drop(inner.1.wait(lock(&inner.0)));
         }));
-        // Who has that lock waits for the OS thread.
+        // The thread that has this lock waits for the OS thread.
         let (inner, is_held) = (Arc::new(Mutex::new(())), Flag::default());
         let (owned, tells) = (inner.clone(), is_held.clone());
         threads.push(start(&rt, "owner", move || {
@@ -120,18 +121,18 @@ fn waits_that_somebody_may_end_are_not_told() {
         }));
         is_held.wait();
         threads.push(start(&rt, "behind", move || drop(lock(&inner))));
-        // A reader, and a writer that waits for it.
+        // There is a reader, and a writer that waits for the reader.
         let state = Arc::new(RwLock::new(()));
         let reads = state.read().unwrap();
         let inner = state.clone();
         threads.push(start(&rt, "writer", move || drop(inner.write())));
-        // These give up by themselves.
+        // These two threads give up by themselves.
         threads.extend(two_orders(&rt, ["one", "two"], Some(HOUR)));
         threads.push(start(&rt, "sleeps", || weald::sleep(HOUR)));
         wait_until(|| rt.dump().metrics.parked == threads.len());
-        // As long as the runtime needs to become suspicious. That it has looked nobody can see.
+        // The runtime needs this time to suspect a deadlock. Nothing shows that it has looked.
         std::thread::sleep(700 * MS);
-        // Then what it tells of is this, and not any of those.
+        // After that, the runtime tells of these two threads, and not of the threads above.
         let stuck = two_orders(&rt, ["left", "right"], None);
         let dump = told.recv().unwrap();
         assert_eq!(names_of_deadlock(&dump), ["left", "right"], "{dump}");

@@ -1,5 +1,5 @@
-//! `Builder::own_thread`: a green thread with an OS thread for itself, in all modes: what it promises, and that everything of
-//! weald's works in it.
+//! `Builder::own_thread` gives a green thread an OS thread for itself. Tests its promises in all modes, and that
+//! everything of weald works in such a thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -73,7 +73,7 @@ fn it_stays_on_one_os_thread_that_no_other_green_thread_ever_uses() {
     });
 }
 
-/// Waits in all sorts of ways when its OS thread ends.
+/// Waits in several ways when its OS thread ends.
 struct AtTheEnd(Flag);
 
 impl Drop for AtTheEnd {
@@ -163,7 +163,7 @@ fn children_scopes_joins_limits_and_tokens_work_in_it() {
         let spawned = weald::metrics().spawned;
         let parent = weald::current();
         let thread = own(move || {
-            // Its children are of the same runtime.
+            // The thread's children are of the same runtime.
             assert!(weald::metrics().spawned > spawned);
             assert_eq!(weald::spawn(|| 7).join().unwrap(), 7);
             let words = ["a", "bc"];

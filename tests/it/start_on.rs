@@ -1,5 +1,5 @@
-//! `Builder::worker`: a thread that begins on a worker of the program's choice. That it is this worker is tested in the
-//! scheduler, where workers have numbers.
+//! `Builder::worker`: a thread that begins on a worker of the program's choice. The tests of the scheduler check that
+//! it is this worker, because workers have numbers there.
 
 use std::io::ErrorKind;
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! Which file of a crate names what of which other file: from `use` lines and from paths in the code.
+//! Finds out which files of a crate name something of which other files, from `use` lines and from paths in the code.
 //!
-//! A name counts as its file's that defines it, whatever re-exports it on the way: a `mod.rs` and a `lib.rs` that
-//! only re-export are transparent. A call of a method names nothing. What is `cfg(test)` is left out; what is
-//! there for one platform, feature or tool counts as if it were always there.
+//! A name belongs to the file that defines it, whatever re-exports it on the way: a `mod.rs` or a `lib.rs` that
+//! only re-exports is transparent. A call of a method names nothing. Code under `cfg(test)` is left out. Code for one
+//! platform, feature or tool counts as if it were always there.
 
 mod source;
 
@@ -15,7 +15,7 @@ use self::source::{closing, end_of_item, is_for_tests, is_name, tree, words};
 /// For each file, below the crate's `src`, the files that it names.
 pub(crate) type Graph = BTreeMap<String, BTreeSet<String>>;
 
-/// The graph of the crate whose `src` this is.
+/// Returns the graph of the crate with this folder `src`.
 pub(crate) fn of(src: &Path) -> Graph {
     let mut found = Crate::default();
     found.load(&src.join("lib.rs"), &[]);
@@ -39,9 +39,9 @@ pub(crate) fn of(src: &Path) -> Graph {
     graph
 }
 
-/// The files that name each other in circles, each circle sorted.
+/// Returns the files that name each other in circles, each circle sorted.
 pub(crate) fn circles(graph: &Graph) -> Vec<Vec<String>> {
-    // From each file what can be reached; the graphs are small.
+    // The files that can be reached from each file. The graphs are small.
     let reach: BTreeMap<&str, BTreeSet<&str>> = graph
         .keys()
         .map(|from| {
@@ -85,7 +85,7 @@ struct Crate {
 struct Module {
     path: Vec<String>,
     file: usize,
-    /// What a name means here; more than one where `cfg` chooses.
+    /// What a name means here. It means several things if `cfg` chooses.
     names: BTreeMap<String, Vec<Entry>>,
     globs: Vec<Vec<String>>,
 }
@@ -153,7 +153,7 @@ impl Crate {
                 }
                 "mod" if is_name(next) => self.child(words, at, module, &attributes),
                 "use" => self.used(words, at, module, is_public),
-                // `*const T` defines nothing, and `const fn` is told by its `fn`.
+                // `*const T` defines nothing, and a `const fn` is found by its `fn`.
                 "fn" | "struct" | "enum" | "union" | "trait" | "type" | "const" | "static"
                     if depth == 0
                         && is_name(next)
@@ -216,7 +216,7 @@ impl Crate {
         }
     }
 
-    /// Reads a `use`. One that re-exports names nothing.
+    /// Reads a `use`. A `use` that re-exports names nothing.
     fn used(&mut self, words: &[String], at: &mut usize, module: usize, is_public: bool) {
         *at += 1;
         let mut used = Vec::new();
@@ -238,7 +238,7 @@ impl Crate {
         names.entry(name.to_owned()).or_default().push(entry);
     }
 
-    /// Where a module of a file lies; more than one place where `cfg_attr` chooses.
+    /// Returns the paths of a module of a file: several if `cfg_attr` chooses.
     fn files_of(&self, file: usize, path: &[String], attributes: &[String]) -> Vec<PathBuf> {
         let parent = &self.files[file];
         let folder = parent.parent().unwrap();
@@ -273,7 +273,7 @@ impl Crate {
         (0..self.modules.len()).filter(move |&at| self.modules[at].path == path)
     }
 
-    /// What a path means that is written in this module.
+    /// Returns the meanings of a path that is written in this module.
     fn resolve(&self, module: usize, path: &[String], depth: usize) -> Vec<Meaning> {
         if depth > 12 {
             return Vec::new();
@@ -319,7 +319,7 @@ impl Crate {
         })
     }
 
-    /// What a path means that begins in one of these modules, which all have the same path.
+    /// Returns the meanings of a path that begins in one of these modules. All of them have the same path.
     fn names_in(&self, modules: &[usize], path: &[String], depth: usize) -> Vec<Meaning> {
         let mut found = Vec::new();
         let (name, rest) = (&path[0], &path[1..]);

@@ -8,7 +8,7 @@ pub(super) fn is_name(word: &str) -> bool {
     word.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '$')
 }
 
-/// Behind the bracket that closes the one at `at`.
+/// Returns the place behind the bracket that closes the bracket at `at`.
 pub(super) fn closing(words: &[String], at: usize) -> usize {
     let mut depth = 0;
     for (index, word) in words.iter().enumerate().skip(at) {
@@ -24,7 +24,7 @@ pub(super) fn closing(words: &[String], at: usize) -> usize {
     words.len()
 }
 
-/// Behind the item that begins at `at`.
+/// Returns the place behind the item that begins at `at`.
 pub(super) fn end_of_item(words: &[String], at: usize) -> usize {
     let is_use = words[at] == "use";
     let mut index = at;
@@ -78,7 +78,7 @@ pub(super) fn tree(
                 }
             }
         }
-        // The last of a list without a comma.
+        // This was the last name of a list, without a comma.
         if words[*at] == "}" {
             break;
         }
@@ -86,7 +86,7 @@ pub(super) fn tree(
     before.truncate(length);
 }
 
-/// The words of a text, without comments; of strings only their text, and of those with blanks not even that.
+/// Returns the words of a text without comments. A string without blanks is one word, a string with blanks an empty one.
 pub(super) fn words(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let starts = |at: usize, what: &str| {
@@ -153,7 +153,7 @@ pub(super) fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// The number of hashes of the raw string that begins here, if one does.
+/// Returns the number of hashes of the raw string that begins here, if there is one.
 fn raw_string(chars: &[char]) -> Option<usize> {
     let (['b' | 'c', 'r', rest @ ..] | ['r', rest @ ..]) = chars else {
         return None;

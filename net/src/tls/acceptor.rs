@@ -284,7 +284,7 @@ impl SslAcceptorBuilder {
                 && matches!(self.clients, ClientCertificates::None);
             if !is_alone {
                 return Err(invalid_input(
-                    "identities, protocols and client certificates belong into the configuration of rustls",
+                    "set identities, protocols and client certificates in the configuration of rustls",
                 ));
             }
             if config.max_early_data_size > 0 {
@@ -337,7 +337,7 @@ fn clients(roots: SslRoots) -> io::Result<rustls::server::ClientCertVerifierBuil
             provider(),
         )),
         Kind::Platform => Err(invalid_input(
-            "the platform's roots vouch for servers: clients need roots of their own",
+            "the platform's roots are for servers: give roots for the certificates of clients",
         )),
     }
 }

@@ -212,7 +212,7 @@ impl SslConnectorBuilder {
         if let Some(config) = &self.config {
             if self.roots.is_some() || self.identity.is_some() || !self.protocols.is_empty() {
                 return Err(invalid_input(
-                    "roots, identity and protocols belong into the configuration of rustls",
+                    "set roots, identity and protocols in the configuration of rustls",
                 ));
             }
             if config.enable_early_data {

@@ -102,7 +102,7 @@ impl UnixStream {
     pub fn send_with_fds(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
         if fds.len() > MOST || bytes.is_empty() {
             let text = format!(
-                "between 1 byte and more, and at most {MOST} descriptors, not {} and {}",
+                "a message has at least 1 byte and at most {MOST} descriptors, not {} and {}",
                 bytes.len(),
                 fds.len()
             );

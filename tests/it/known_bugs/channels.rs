@@ -1,4 +1,4 @@
-//! Channels that nobody sends to, receives from or closes.
+//! Channels to which no thread sends, from which no thread receives, or which no thread closes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use weald::sync::{Mutex, WaitGroup};
 
 use super::{Steps, is_in, lock, stuck};
 
-/// As kubernetes#5316 and grpc#1424: who waited for the result gave up, and the worker sends it to nobody.
+/// As kubernetes#5316 and grpc#1424: the thread that waited for the result gave up, so the worker waits to send it.
 #[test]
 fn a_send_to_a_receiver_that_gave_up() {
     stuck(|crew| {
@@ -25,7 +25,8 @@ fn a_send_to_a_receiver_that_gave_up() {
     });
 }
 
-/// As cockroach#25456 and kubernetes#38669: the loop over the messages ends when the channel closes, and nobody closes it.
+/// As cockroach#25456 and kubernetes#38669: the loop over the messages ends when the channel closes, but no thread
+/// closes it.
 #[test]
 fn a_channel_that_is_not_closed_before_the_join() {
     stuck(|crew| {
@@ -42,7 +43,7 @@ fn a_channel_that_is_not_closed_before_the_join() {
     });
 }
 
-/// As cockroach#24808's kind: the receiver itself keeps the last sender.
+/// Of the kind of cockroach#24808: the receiver itself keeps the last sender.
 #[test]
 fn a_receiver_that_keeps_a_sender() {
     stuck(|crew| {
@@ -57,7 +58,7 @@ fn a_receiver_that_keeps_a_sender() {
     });
 }
 
-/// As moby#28462 and grpc#1460: a lock is held over a send, and the receiver needs the lock first.
+/// As moby#28462 and grpc#1460: a thread holds a lock while it sends, and the receiver needs the lock first.
 #[test]
 fn a_lock_that_is_held_over_a_send() {
     stuck(|crew| {
@@ -82,7 +83,7 @@ fn a_lock_that_is_held_over_a_send() {
     });
 }
 
-/// As etcd#6857 and istio#16224: a lock is held over a receive, and the sender needs it.
+/// As etcd#6857 and istio#16224: a thread holds a lock while it receives, and the sender needs the lock.
 #[test]
 fn a_lock_that_is_held_over_a_receive() {
     stuck(|crew| {
@@ -104,7 +105,7 @@ fn a_lock_that_is_held_over_a_receive() {
     });
 }
 
-/// As cockroach#2448: each sends to the other, and neither receives.
+/// As cockroach#2448: two threads send to each other, and neither of them receives.
 #[test]
 fn two_threads_that_send_to_each_other() {
     stuck(|crew| {
@@ -120,7 +121,7 @@ fn two_threads_that_send_to_each_other() {
     });
 }
 
-/// Each waits for the other to begin.
+/// Two threads wait for each other to begin.
 #[test]
 fn two_threads_that_receive_from_each_other() {
     stuck(|crew| {
@@ -137,7 +138,7 @@ fn two_threads_that_receive_from_each_other() {
     });
 }
 
-/// As cockroach#35073: a full buffer, and who empties it waits for who fills it.
+/// As cockroach#35073: the buffer is full, and the thread that empties it waits for the thread that fills it.
 #[test]
 fn a_full_channel_whose_receiver_joins_the_sender() {
     stuck(|crew| {
@@ -157,7 +158,7 @@ fn a_full_channel_whose_receiver_joins_the_sender() {
     });
 }
 
-/// As etcd#7492: three stages, the last of which sends to the first.
+/// As etcd#7492: there are three stages, and the last one sends to the first one.
 #[test]
 fn a_ring_of_full_channels() {
     stuck(|crew| {
@@ -174,7 +175,7 @@ fn a_ring_of_full_channels() {
     });
 }
 
-/// As kubernetes#25331: two results are waited for, and one is sent, as the other worker failed.
+/// As kubernetes#25331: a thread waits for two results. Only one result is sent, because the other worker has failed.
 #[test]
 fn a_result_too_few() {
     stuck(|crew| {
@@ -191,7 +192,7 @@ fn a_result_too_few() {
     });
 }
 
-/// As kubernetes#1321: a reply that is never sent, as its sender was put away and forgotten.
+/// As kubernetes#1321: a reply is never sent, because its sender was put away and forgotten.
 #[test]
 fn a_reply_that_is_never_sent() {
     stuck(|crew| {
@@ -210,7 +211,7 @@ fn a_reply_that_is_never_sent() {
     });
 }
 
-/// As grpc#660 and kubernetes#70277: a `select!` none of whose arms will ever be ready.
+/// As grpc#660 and kubernetes#70277: no arm of a `select!` will ever be ready.
 #[test]
 fn a_select_without_a_partner() {
     stuck(|crew| {
@@ -230,7 +231,7 @@ fn a_select_without_a_partner() {
     });
 }
 
-/// As moby#33293 and serving#2137: a lock is held over a `select!` that waits for who needs the lock.
+/// As moby#33293 and serving#2137: a thread holds a lock while its `select!` waits for a thread that needs the lock.
 #[test]
 fn a_lock_that_is_held_over_a_select() {
     stuck(|crew| {
@@ -256,7 +257,7 @@ fn a_lock_that_is_held_over_a_select() {
     });
 }
 
-/// As cockroach#35931: a channel's room is used up by who wants to tell that it must be emptied.
+/// As cockroach#35931: a thread sends to a full channel that only this thread could empty.
 #[test]
 fn a_sender_that_is_its_own_receiver() {
     stuck(|crew| {
@@ -270,7 +271,7 @@ fn a_sender_that_is_its_own_receiver() {
     });
 }
 
-/// As moby#25348: a wait group whose members are let go only after the wait.
+/// As moby#25348: a thread waits for a wait group, and lets its members end only after that.
 #[test]
 fn a_wait_group_inside_of_its_loop() {
     stuck(|crew| {
@@ -283,7 +284,7 @@ fn a_wait_group_inside_of_its_loop() {
     });
 }
 
-/// As cockroach#13197: a member of the group waits for who waits for the group.
+/// As cockroach#13197: a member of a group waits for the thread that waits for the group.
 #[test]
 fn a_member_that_waits_for_who_waits_for_the_group() {
     stuck(|crew| {
@@ -302,7 +303,7 @@ fn a_member_that_waits_for_who_waits_for_the_group() {
     });
 }
 
-/// A leak: workers of a channel whose sender is kept for ever. They are one group.
+/// A leak: workers wait for a channel whose sender is kept for ever. They are shown as one group.
 #[test]
 fn many_workers_that_nobody_needs() {
     stuck(|crew| {

@@ -1,4 +1,4 @@
-//! Threads that wait for each other by locks and ends.
+//! Threads that wait for each other, by locks and by their ends.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -9,7 +9,7 @@ use weald::{Awaited, JoinHandle};
 use super::{Steps, is_in, lock, stuck};
 use crate::support::HOUR;
 
-/// As cockroach#7504, cockroach#10214, kubernetes#13135 and moby#4951: two locks, in the one order here and in the other there.
+/// As cockroach#7504, cockroach#10214, kubernetes#13135 and moby#4951: two threads take two locks in opposite orders.
 #[test]
 fn two_locks_in_two_orders() {
     stuck(|crew| {
@@ -27,7 +27,7 @@ fn two_locks_in_two_orders() {
         let lease = crew.waits_for_lock_of("lease", Awaited::Mutex, "table");
         let table = crew.waits_for_lock_of("table", Awaited::Mutex, "lease");
         assert!(is_in(&lease, &locks[1]) && is_in(&table, &locks[0]));
-        // The calls that led there are told with it, where there are traces.
+        // The dump also shows the calls that led there, where there are traces.
         let text = dump.to_string();
         if dump.threads.iter().any(|thread| !thread.trace.is_empty()) {
             assert!(text.contains("two_locks_in_two_orders"), "{text}");
@@ -35,7 +35,7 @@ fn two_locks_in_two_orders() {
     });
 }
 
-/// The same with a mutex and an `RwLock`, as kubernetes#58107.
+/// As kubernetes#58107: the same with a mutex and an `RwLock`.
 #[test]
 fn a_mutex_and_a_read_lock_in_two_orders() {
     stuck(|crew| {
@@ -56,7 +56,7 @@ fn a_mutex_and_a_read_lock_in_two_orders() {
     });
 }
 
-/// Philosophers.
+/// The dining philosophers.
 #[test]
 fn five_locks_in_a_ring() {
     stuck(|crew| {
@@ -75,7 +75,7 @@ fn five_locks_in_a_ring() {
     });
 }
 
-/// Behind a circle others wait that are not in it.
+/// Further threads wait for the threads of a circle, and are not in it.
 #[test]
 fn who_waits_behind_a_circle_is_not_in_it() {
     stuck(|crew| {
@@ -97,7 +97,7 @@ fn who_waits_behind_a_circle_is_not_in_it() {
     });
 }
 
-/// As cockroach#1055: who stops the others waits for their end, with the lock that they need for it.
+/// As cockroach#1055: a thread stops the others and waits for their end. It holds the lock that they need to end.
 #[test]
 fn a_lock_that_is_held_over_a_join() {
     stuck(|crew| {
@@ -119,7 +119,7 @@ fn a_lock_that_is_held_over_a_join() {
     });
 }
 
-/// Two threads that wait for each other's end.
+/// Two threads wait for each other's end.
 #[test]
 fn two_threads_that_join_each_other() {
     stuck(|crew| {
@@ -133,7 +133,7 @@ fn two_threads_that_join_each_other() {
     });
 }
 
-/// A thread that was given its own handle.
+/// A thread joins itself by its own handle.
 #[test]
 fn a_thread_that_joins_itself() {
     stuck(|crew| {
@@ -146,7 +146,7 @@ fn a_thread_that_joins_itself() {
     });
 }
 
-/// A parent that waits for its children, with a lock that one of them needs.
+/// A parent waits for its children, and holds a lock that one of them needs.
 #[test]
 fn a_child_that_needs_a_lock_of_its_parent() {
     stuck(|crew| {
@@ -157,7 +157,7 @@ fn a_child_that_needs_a_lock_of_its_parent() {
             weald::scope(|scope| {
                 let builder = weald::Builder::new().name("child".to_owned());
                 let child = builder.spawn_scoped(scope, || drop(lock(&inner)));
-                // The parent's kill does not end the scope.
+                // A kill of the parent does not end the scope.
                 let child = child.unwrap().thread().clone();
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(weald::park));
                 child.kill();
@@ -168,7 +168,7 @@ fn a_child_that_needs_a_lock_of_its_parent() {
     });
 }
 
-/// As cockroach#13755's kind: waits with a limit end by themselves, so this is no deadlock.
+/// Of the kind of cockroach#13755: waits with a limit end by themselves, so this is no deadlock.
 #[test]
 fn two_orders_with_a_limit_are_no_deadlock() {
     stuck(|crew| {
@@ -192,7 +192,7 @@ fn two_orders_with_a_limit_are_no_deadlock() {
     });
 }
 
-/// An OS thread has the lock: no green thread is to blame.
+/// An OS thread has the lock, so no green thread is the cause.
 #[test]
 fn a_lock_of_an_os_thread_is_no_deadlock() {
     stuck(|crew| {
@@ -207,7 +207,7 @@ fn a_lock_of_an_os_thread_is_no_deadlock() {
     });
 }
 
-/// Actors that wait for messages, with each other's senders. One more sender is where no stack shows it.
+/// Actors wait for messages and hold each other's senders. One more sender is in a place that no stack shows.
 #[test]
 fn actors_that_others_can_wake_are_no_deadlock() {
     stuck(|crew| {
@@ -227,7 +227,7 @@ fn actors_that_others_can_wake_are_no_deadlock() {
         let dump = crew.rt.dump();
         assert!(dump.deadlocks.is_empty(), "{dump}");
         drop(outside);
-        // Now nobody else can.
+        // Now no other thread can send.
         crew.deadlock(false, &["one", "two"]);
     });
 }

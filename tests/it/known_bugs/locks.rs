@@ -1,4 +1,4 @@
-//! Locks that nobody lets go of.
+//! Locks that no thread releases.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use weald::sync::{LazyLock, Mutex, Once, OnceLock, PoisonError, RwLock};
 
 use super::{Steps, is_in, lock, stuck};
 
-/// As cockroach#584, etcd#10492, grpc#795 and moby#36114: a function that takes the lock calls one that takes it too.
+/// As cockroach#584, etcd#10492, grpc#795 and moby#36114: a function takes the lock and calls a function that takes
+/// the lock too.
 #[test]
 fn a_lock_that_its_owner_takes_again() {
     stuck(|crew| {
@@ -23,7 +24,7 @@ fn a_lock_that_its_owner_takes_again() {
     });
 }
 
-/// As cockroach#9935: an error path takes the lock once more to say what went wrong.
+/// As cockroach#9935: an error path takes the lock once more to report the error.
 #[test]
 fn a_lock_that_a_callback_takes_again() {
     stuck(|crew| {
@@ -40,7 +41,7 @@ fn a_lock_that_a_callback_takes_again() {
     });
 }
 
-/// As etcd#5509, moby#7559 and moby#17176: one way out of the function keeps the lock, and the thread is gone.
+/// As etcd#5509, moby#7559 and moby#17176: on one path the function keeps the lock, and its thread ends.
 #[test]
 fn a_lock_that_was_not_let_go_at_a_return() {
     stuck(|crew| {
@@ -56,7 +57,7 @@ fn a_lock_that_was_not_let_go_at_a_return() {
     });
 }
 
-/// As hugo#3251 and kubernetes#30872: who has the lock has gone on to other things.
+/// As hugo#3251 and kubernetes#30872: the thread that has the lock waits for something else.
 #[test]
 fn a_lock_whose_owner_sleeps() {
     stuck(|crew| {
@@ -89,7 +90,8 @@ fn a_lock_whose_owner_sleeps() {
     });
 }
 
-/// As cockroach#3710, kubernetes#58107 and kubernetes#62464: a reader reads again, and in between a writer has come.
+/// As cockroach#3710, kubernetes#58107 and kubernetes#62464: a reader reads once more, and in between a writer has
+/// come.
 #[test]
 fn a_reader_that_reads_again_behind_a_writer() {
     stuck(|crew| {
@@ -128,7 +130,7 @@ fn a_reader_that_wants_to_write() {
     });
 }
 
-/// The same with two: each waits for the other to stop reading.
+/// Two readers want to write: each waits for the other one to stop reading.
 #[test]
 fn two_readers_that_want_to_write() {
     stuck(|crew| {
@@ -165,7 +167,7 @@ fn a_writer_that_reads() {
     });
 }
 
-/// As cockroach#6181: a lock that is taken to print what it guards, by who has it to write.
+/// As cockroach#6181: a writer keeps the lock, and many readers wait for it.
 #[test]
 fn many_readers_behind_a_writer_that_never_ends() {
     stuck(|crew| {
@@ -192,7 +194,7 @@ fn many_readers_behind_a_writer_that_never_ends() {
     });
 }
 
-/// Go's `sync.Once` that calls itself.
+/// A `Once` whose function calls it again, as with Go's `sync.Once`.
 #[test]
 fn a_once_whose_closure_asks_for_it() {
     stuck(|crew| {
@@ -203,7 +205,7 @@ fn a_once_whose_closure_asks_for_it() {
     });
 }
 
-/// Two values that are made of each other, by two threads.
+/// Two threads make two lazy values, and each value needs the other one.
 #[test]
 fn two_values_that_need_each_other() {
     stuck(|crew| {
@@ -223,7 +225,7 @@ fn two_values_that_need_each_other() {
     });
 }
 
-/// A lazy value under a lock that its closure needs.
+/// A thread holds a lock while it makes a lazy value, and the closure of the value needs the lock.
 #[test]
 fn a_lazy_value_that_needs_a_lock_of_who_waits_for_it() {
     stuck(|crew| {

@@ -1,7 +1,8 @@
-//! Blocking bugs that large Go programs had (the kernels of GoKer, in Go's tree, describe them), told anew in our own words. Each
-//! leaves green threads that wait for ever, and `dump` names them: the right threads, and the right lock or channel.
+//! Blocking bugs of large Go programs, written anew. The kernels of GoKer, in Go's tree, describe the bugs. Each bug
+//! leaves green threads that wait for ever. `dump` must name the right threads, and the right lock or channel.
 //!
-//! A kernel that goes wrong only sometimes is told in the order in which it does: threads wait for each other's steps.
+//! Some kernels go wrong only in one order of steps. Their threads wait for each other's steps, so that this order
+//! happens.
 
 mod channels;
 mod circles;
@@ -17,7 +18,7 @@ use weald::{Awaited, Builder, Dump, GreenThread, JoinHandle, Runtime, WaitsFor};
 
 use crate::support::{MS, each_mode_on};
 
-/// The threads of a kernel. They are killed when it has been looked at.
+/// The threads of a kernel. They are killed after the test has looked at the dump.
 struct Crew<'a> {
     rt: &'a Runtime,
     threads: RefCell<Vec<JoinHandle<()>>>,
@@ -36,7 +37,7 @@ fn stuck(kernel: impl Fn(&Crew<'_>) + Sync) {
             thread.thread().kill();
         }
         for thread in threads {
-            // Killed, or it had ended before.
+            // The thread was killed, or had ended before.
             let _ = thread.join();
         }
     });
@@ -50,7 +51,7 @@ impl Crew<'_> {
         thread
     }
 
-    /// As `start`, for who wants the handle.
+    /// Does what `start` does, and returns the handle.
     fn hand<T: Send + 'static>(
         &self,
         name: &str,
@@ -60,7 +61,7 @@ impl Crew<'_> {
         self.rt.run(|| builder.spawn(body)).unwrap()
     }
 
-    /// Waits until the dump is as it must be.
+    /// Waits until the dump is as `is_so` asks.
     fn until(&self, what: &str, is_so: impl Fn(&Dump) -> bool) -> Dump {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
@@ -73,7 +74,7 @@ impl Crew<'_> {
         }
     }
 
-    /// Waits until these threads, and no others, are told to wait for each other for ever.
+    /// Waits until the dump shows a deadlock of exactly these threads.
     fn deadlock(&self, is_certain: bool, names: &[&str]) -> Dump {
         let mut names = names.to_vec();
         names.sort_unstable();
@@ -104,7 +105,7 @@ impl Crew<'_> {
         dump
     }
 
-    /// Waits until that thread waits for something of that kind, as `is_so` says.
+    /// Waits until the dump shows that the thread waits for something of that kind, and `is_so` returns true.
     fn waits(
         &self,
         name: &str,
@@ -117,7 +118,7 @@ impl Crew<'_> {
         waits_for(&dump, name).unwrap().clone()
     }
 
-    /// As `waits`, for a lock that somebody has.
+    /// Does what `waits` does, for a lock that has a holder.
     fn waits_for_lock_of(&self, name: &str, what: Awaited, holder: &str) -> WaitsFor {
         self.waits(name, what, |dump, waits| {
             waits.holder.is_some() && waits.holder == id_of(dump, holder)
@@ -139,18 +140,18 @@ fn id_of(dump: &Dump, name: &str) -> Option<weald::GreenThreadId> {
         .map(|thread| thread.id)
 }
 
-/// The address is within that lock.
+/// Tells if the address is within the lock.
 fn is_in<T>(waits: &WaitsFor, object: &T) -> bool {
     let start = std::ptr::from_ref(object).addr();
     (start..start + size_of::<T>()).contains(&waits.address)
 }
 
-/// Takes a lock, whoever unwound with it before.
+/// Takes a lock, even if it is poisoned.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Steps that threads wait for.
+/// Steps of a kernel. Threads wait for them.
 #[derive(Clone, Default)]
 struct Steps(Arc<[Event; 3]>);
 

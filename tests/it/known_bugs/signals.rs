@@ -1,4 +1,4 @@
-//! Notifications that came too early or never, and permits that are used up.
+//! Notifications that come too early or never, and permits that are used up.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use weald::{Awaited, Doing};
 
 use super::{Steps, is_in, lock, stuck};
 
-/// As moby#29733 and kubernetes#10182: the notification comes before anybody waits.
+/// As moby#29733 and kubernetes#10182: the notification comes before a thread waits.
 #[test]
 fn a_notification_that_came_too_early() {
     stuck(|crew| {
@@ -21,7 +21,7 @@ fn a_notification_that_came_too_early() {
     });
 }
 
-/// As moby#30408: two wait, one is notified.
+/// As moby#30408: two threads wait, and one of them is notified.
 #[test]
 fn a_notification_too_few() {
     stuck(|crew| {
@@ -43,7 +43,7 @@ fn a_notification_too_few() {
     });
 }
 
-/// As cockroach#10790's kind: who waits for a condition has a lock that the notifier needs.
+/// Of the kind of cockroach#10790: a thread waits for a condition and has a lock that the notifier needs.
 #[test]
 fn a_condition_under_another_lock() {
     stuck(|crew| {
@@ -66,7 +66,7 @@ fn a_condition_under_another_lock() {
     });
 }
 
-/// A condition that is waited for inside of a wait for itself.
+/// The closure of a wait for a condition takes the lock of the condition once more.
 #[test]
 fn a_condition_whose_lock_is_taken_again() {
     stuck(|crew| {
@@ -79,7 +79,7 @@ fn a_condition_whose_lock_is_taken_again() {
     });
 }
 
-/// One permit, and a thread that takes two.
+/// There is one permit, and a thread takes two.
 #[test]
 fn a_permit_that_its_owner_takes_again() {
     stuck(|crew| {
@@ -95,7 +95,7 @@ fn a_permit_that_its_owner_takes_again() {
     });
 }
 
-/// As kubernetes#6632's kind: a permit that is not given back on the way out by an error.
+/// Of the kind of kubernetes#6632: a path with an error does not give its permit back.
 #[test]
 fn a_permit_that_was_lost() {
     stuck(|crew| {
@@ -112,7 +112,7 @@ fn a_permit_that_was_lost() {
     });
 }
 
-/// Two threads with a permit each, which want the other's.
+/// Two threads have a permit each, and each wants the other's permit.
 #[test]
 fn two_semaphores_in_two_orders() {
     stuck(|crew| {
@@ -134,7 +134,7 @@ fn two_semaphores_in_two_orders() {
     });
 }
 
-/// A barrier that waits for one who never comes.
+/// A barrier waits for a thread that never comes.
 #[test]
 fn a_barrier_with_one_too_few() {
     stuck(|crew| {
@@ -151,7 +151,7 @@ fn a_barrier_with_one_too_few() {
     });
 }
 
-/// As istio#17860: the event that ends the agent is set by nobody.
+/// As istio#17860: no thread sets the event that ends the agent.
 #[test]
 fn an_event_that_nobody_sets() {
     stuck(|crew| {
@@ -162,7 +162,7 @@ fn an_event_that_nobody_sets() {
     });
 }
 
-/// A value that nobody brings.
+/// No thread sets the value of a promise.
 #[test]
 fn a_promise_that_nobody_keeps() {
     stuck(|crew| {
@@ -196,7 +196,7 @@ fn an_unpark_too_few() {
     });
 }
 
-/// A lock that a thread has while it waits for an unpark, of the thread that wants the lock.
+/// A thread has a lock and waits for an unpark. The thread that would unpark it wants the lock.
 #[test]
 fn a_lock_that_is_held_over_a_park() {
     stuck(|crew| {
