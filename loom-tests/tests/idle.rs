@@ -170,6 +170,39 @@ fn the_last_searcher_wakes_the_next() {
     );
 }
 
+/// A worker that retires may be the one on which a pusher has counted.
+#[test]
+fn a_worker_that_retires_leaves_no_work_unseen() {
+    let witnesses = &["found it first", "woke one"];
+    check(
+        Model::new("a_worker_that_retires_leaves_no_work_unseen", 1000, witnesses),
+        || {
+            let pool = Pool::new();
+            let stays = Arc::clone(&pool);
+            let stays = thread::spawn(move || stays.work(0, 1));
+            let retires = Arc::clone(&pool);
+            let retires = thread::spawn(move || {
+                let searches = retires.idle.start_search();
+                let took = searches && retires.take();
+                if searches && retires.idle.found() && took {
+                    retires.notify();
+                }
+                if took {
+                    witness!("found it first");
+                    retires.push();
+                }
+                if let Some(worker) = retires.idle.retire() {
+                    retires.wake_ups[worker].set();
+                }
+            });
+            pool.push();
+            stays.join().unwrap();
+            retires.join().unwrap();
+            pool.check_nobody_searches();
+        },
+    );
+}
+
 #[test]
 fn a_worker_that_goes_to_sleep_passes_over_those_that_sleep_only() {
     let witnesses = &["seen", "slept"];

@@ -210,6 +210,17 @@ mod worker {
         pub(crate) poller: Poller,
         pub(crate) queue: AtomicUsize,
         pub(crate) has_due_timers: AtomicBool,
+        pub(crate) reserved: Nobody,
+    }
+
+    /// Nobody is to start on a worker of the model's choice.
+    pub(crate) struct Nobody;
+
+    impl Nobody {
+        #[allow(clippy::unused_self, reason = "as the real one")]
+        pub(crate) fn is_empty(&self) -> bool {
+            true
+        }
     }
 
     impl Worker {
@@ -314,6 +325,7 @@ mod inner {
                         poller: Poller,
                         queue: AtomicUsize::new(0),
                         has_due_timers: AtomicBool::new(false),
+                        reserved: super::worker::Nobody,
                     })
                     .collect(),
                 carriers: (0..=workers)

@@ -77,6 +77,7 @@ mod peer_failures;
 mod process;
 mod runtime;
 mod scope;
+mod set_workers;
 mod shutdown;
 #[cfg(feature = "signal")]
 mod signals;

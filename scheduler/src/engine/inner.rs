@@ -13,9 +13,9 @@ use crate::engine::blocking_calls::Blocking;
 use crate::engine::carrier::Carriers;
 use crate::engine::monitor::Monitor;
 use crate::engine::seat::{House, Seat, Seats};
-use crate::engine::settings::Settings;
+use crate::engine::settings::{Settings, WORKERS};
 use crate::engine::starts::Starts;
-use crate::engine::worker::Worker;
+use crate::engine::worker::{Worker, Workers};
 use crate::green::call::Call;
 use crate::green::green_thread::{AnyRuntime, Header, Task};
 use crate::green::queue::Injector;
@@ -47,7 +47,10 @@ pub(crate) struct Inner {
     /// The process in which it has its OS threads: not the child of a fork.
     pub(crate) process: u32,
     pub(crate) start: Instant,
-    pub(crate) workers: Box<[Worker]>,
+    /// Those that there are, the retired ones among them; `idle` says how many.
+    pub(crate) workers: Workers,
+    /// Held by who changes how many workers there are.
+    pub(crate) resizing: Mutex<()>,
     pub(crate) carriers: Carriers,
     pub(crate) injector: CachePadded<Injector>,
     pub(crate) idle: Idle,
@@ -114,17 +117,23 @@ impl Inner {
     pub(crate) fn new(settings: Settings, start_carrier: StartCarrier) -> io::Result<Self> {
         let workers = settings.workers;
         let carriers = workers + settings.spares;
+        // A model has all of its workers from the beginning.
+        let room = if cfg!(loom) { workers } else { *WORKERS.end() };
         let start = clock::now();
         Ok(Self {
             process: std::process::id(),
             start,
-            workers: (0..workers)
-                .map(|i| Worker::new(i, workers == 1, settings.guard, start))
-                .collect::<io::Result<_>>()?,
-            carriers: Carriers::new(carriers),
+            workers: Workers::new(
+                (0..workers)
+                    .map(|i| Worker::new(i, workers == 1, settings.guard, start))
+                    .collect::<io::Result<_>>()?,
+                room,
+            ),
+            resizing: Mutex::new(()),
+            carriers: Carriers::new(room + settings.spares),
             injector: CachePadded::new(Injector::new()),
             unfired: Mutex::new(Vec::new()),
-            idle: Idle::new(workers),
+            idle: Idle::with_room(workers, room),
             seats: CachePadded::new(Seats::new(carriers)),
             monitor: CachePadded::new(Monitor::new()),
             registry: Registry::new(carriers.min(workers + SHARDS)),
@@ -222,7 +231,7 @@ impl Inner {
     /// The worker whose turn it is to take something from a caller on no carrier.
     pub(crate) fn any_worker(&self) -> &Worker {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        &self.workers[turn % self.workers.len()]
+        &self.workers[turn % self.idle.workers()]
     }
 
     pub(crate) fn enter_phase(&self, phase: usize) {
@@ -232,7 +241,7 @@ impl Inner {
 
 impl House for Inner {
     fn workers(&self) -> usize {
-        self.workers.len()
+        self.idle.workers()
     }
 
     fn seat(&self, worker: usize) -> &Seat {

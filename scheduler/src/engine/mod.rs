@@ -6,6 +6,7 @@ pub(crate) mod inner;
 pub(crate) mod monitor;
 pub(crate) mod permits;
 pub(crate) mod private;
+mod resize;
 pub(crate) mod seat;
 pub(crate) mod settings;
 pub(crate) mod share_forks;

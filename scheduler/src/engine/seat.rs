@@ -271,6 +271,12 @@ impl Seats {
         self.lists.lock().shortage()
     }
 
+    /// From now on there may be so many carriers; there may not be fewer than before.
+    pub(crate) fn allow(&self, carriers: usize) {
+        let mut lists = self.lists.lock();
+        lists.bound = lists.bound.max(carriers);
+    }
+
     /// Sees to it that there is a carrier for one more seat, and starts one if need be.
     pub(crate) fn prepare(&self, house: &Arc<impl House>) -> Result<(), Shortage> {
         let mut lists = self.lists.lock();

@@ -11,6 +11,9 @@ use crate::green::handle::GreenThread;
 use crate::parts::stack;
 use crate::parts::thread_locals;
 
+/// Workers of one runtime; a bit each in the idle words, and far more than a machine has cores.
+pub(crate) const WORKERS: std::ops::RangeInclusive<usize> = 1..=1024;
+
 /// The settings of a runtime.
 #[derive(Debug)]
 pub(crate) struct Settings {

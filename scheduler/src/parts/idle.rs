@@ -4,6 +4,7 @@
 //! |-----------|------------------------------------------------------------------------------|
 //! | searching | workers that look for work, and wake-ups on their way to one that will       |
 //! | sleeping  | a bit for each worker that sleeps or is about to                             |
+//! | resting   | the same of workers that have retired: nobody wakes them for what others run |
 //!
 //! Going to sleep (`sleep`, then the worker's second look, then `Poller::sleep`):
 //! 1. set the own bit, leave `searching`;
@@ -28,6 +29,8 @@
 //! has more than it runs next. So a worker that looks for work may pass over workers whose bit is set: however many sleep, this
 //! costs a look at one word for each 64 of them. (A pusher clears its bit, pushes, fences; a sleeper fences, then
 //! looks at bits and queues: it sees both, or the pusher sees the sleeper's bit.)
+//! Invariant 4: a worker that retires (`run/retired.rs`) leaves `searching` and then calls `notify` ([`Idle::retire`]). It does not go to
+//! sleep as above, so it takes no second look; but a pusher may have seen it search and left its work to it.
 //! Checked by `loom-tests/tests/idle.rs`.
 
 use crossbeam_utils::CachePadded;
@@ -40,18 +43,93 @@ const BITS: usize = 64;
 pub(crate) struct Idle {
     searching: CachePadded<AtomicUsize>,
     sleeping: Box<[CachePadded<AtomicU64>]>,
-    workers: usize,
+    resting: Box<[CachePadded<AtomicU64>]>,
+    /// Workers that there are, the retired ones among them; only ever grows.
+    made: AtomicUsize,
+    /// Workers that are not retired: the first ones.
+    workers: AtomicUsize,
 }
 
 impl Idle {
     /// All awake, nobody searches.
+    #[allow(dead_code, reason = "for models: a runtime keeps room for more")]
     pub(crate) fn new(workers: usize) -> Self {
-        let words = workers.div_ceil(BITS);
+        Self::with_room(workers, workers)
+    }
+
+    /// The same, with room for so many workers.
+    pub(crate) fn with_room(workers: usize, room: usize) -> Self {
+        let words = || {
+            let words = 0..room.div_ceil(BITS);
+            words.map(|_| CachePadded::default()).collect()
+        };
         Self {
             searching: CachePadded::new(AtomicUsize::new(0)),
-            sleeping: (0..words).map(|_| CachePadded::default()).collect(),
-            workers,
+            sleeping: words(),
+            resting: words(),
+            made: AtomicUsize::new(workers),
+            workers: AtomicUsize::new(workers),
         }
+    }
+
+    /// So many workers there are from now on, awake. They are there already for those who find them here.
+    pub(crate) fn made(&self, workers: usize) {
+        self.made.store(workers, Ordering::Release);
+    }
+
+    /// So many of them are not retired from now on.
+    pub(crate) fn set_workers(&self, workers: usize) {
+        self.workers.store(workers, Ordering::Release);
+    }
+
+    /// How many workers there are, the retired ones among them.
+    pub(crate) fn all_workers(&self) -> usize {
+        self.made.load(Ordering::Acquire)
+    }
+
+    /// How many workers are not retired.
+    #[inline]
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.load(Ordering::Acquire)
+    }
+
+    /// There is, or was, more than one worker.
+    #[inline]
+    pub(crate) fn several(&self) -> bool {
+        self.made.load(Ordering::Relaxed) > 1
+    }
+
+    /// The worker is to run nothing any more that others can run.
+    #[inline]
+    pub(crate) fn is_retired(&self, worker: usize) -> bool {
+        worker >= self.workers.load(Ordering::Relaxed)
+    }
+
+    /// A worker that has just retired hands its part on: says which worker to wake, if one must be. It may have been the one
+    /// that pushers counted on while it searched, and it takes no second look (invariant 4).
+    pub(crate) fn retire(&self) -> Option<usize> {
+        if fault!("idle_retires_quietly") {
+            return None;
+        }
+        self.notify()
+    }
+
+    /// A retired worker sleeps. It must look once more at what only it can run.
+    pub(crate) fn rest(&self, worker: usize) {
+        self.resting[worker / BITS].fetch_or(1 << (worker % BITS), Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+    }
+
+    /// A retired worker has woken.
+    pub(crate) fn end_rest(&self, worker: usize) {
+        self.resting[worker / BITS].fetch_and(!(1 << (worker % BITS)), Ordering::AcqRel);
+    }
+
+    /// The words of a list that have workers' bits.
+    #[inline]
+    fn used<'a>(&self, words: &'a [CachePadded<AtomicU64>]) -> &'a [CachePadded<AtomicU64>] {
+        let used = self.made.load(Ordering::Relaxed).div_ceil(BITS);
+        words.get(..used).unwrap_or(words)
     }
 
     /// Work was pushed: says which worker to wake, if one must be.
@@ -85,7 +163,7 @@ impl Idle {
     }
 
     fn claim_bit(&self) -> Option<usize> {
-        for (index, word) in self.sleeping.iter().enumerate() {
+        for (index, word) in self.used(&self.sleeping).iter().enumerate() {
             let mut bits = word.load(Ordering::Relaxed);
             while bits != 0 {
                 let bit = bits.trailing_zeros() as usize;
@@ -101,7 +179,7 @@ impl Idle {
 
     #[inline]
     fn nobody_sleeps(&self) -> bool {
-        self.sleeping
+        self.used(&self.sleeping)
             .iter()
             .all(|word| word.load(Ordering::Relaxed) == 0)
     }
@@ -125,7 +203,7 @@ impl Idle {
         first: usize,
         mut f: impl FnMut(usize) -> Option<R>,
     ) -> Option<R> {
-        let around = (first..self.workers, 0..first);
+        let around = (first..self.made.load(Ordering::Acquire), 0..first);
         self.find_awake_in(around.0, &mut f)
             .or_else(|| self.find_awake_in(around.1, &mut f))
     }
@@ -138,7 +216,8 @@ impl Idle {
         let mut next = range.start;
         while next < range.end {
             let word = next / BITS;
-            let asleep = self.sleeping[word].load(Ordering::Relaxed);
+            let asleep = self.sleeping[word].load(Ordering::Relaxed)
+                | self.resting[word].load(Ordering::Relaxed);
             // Those of this word that are in the range and awake.
             let mut awake = !asleep & (u64::MAX << (next % BITS));
             next = (word + 1) * BITS;
@@ -158,22 +237,25 @@ impl Idle {
 
     /// This worker sleeps (a hint).
     pub(crate) fn sleeps(&self, worker: usize) -> bool {
-        self.sleeping[worker / BITS].load(Ordering::Relaxed) & (1 << (worker % BITS)) != 0
+        let has_bit = |words: &[CachePadded<AtomicU64>]| {
+            words[worker / BITS].load(Ordering::Relaxed) & (1 << (worker % BITS)) != 0
+        };
+        has_bit(&self.sleeping) || has_bit(&self.resting)
     }
 
     /// Every worker sleeps (a hint that is exact after a fence).
     pub(crate) fn all_sleep(&self) -> bool {
-        let asleep: u32 = self
-            .sleeping
-            .iter()
+        let sleeping = self.used(&self.sleeping).iter();
+        let asleep: u32 = sleeping
+            .chain(self.used(&self.resting))
             .map(|word| word.load(Ordering::Relaxed).count_ones())
             .sum();
-        asleep as usize == self.workers
+        asleep as usize == self.made.load(Ordering::Acquire)
     }
 
     /// A worker without work wants to search. False: enough workers search already, it may sleep at once.
     pub(crate) fn start_search(&self) -> bool {
-        if 2 * self.searching.load(Ordering::Relaxed) >= self.workers {
+        if 2 * self.searching.load(Ordering::Relaxed) >= self.workers() {
             return false;
         }
         self.searching.fetch_add(1, Ordering::AcqRel);

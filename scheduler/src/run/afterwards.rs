@@ -80,7 +80,7 @@ impl Carrier {
     #[inline(never)]
     fn wake_joiners(&self, inner: &Arc<Inner>, task: &Task) {
         end::wake_joiners(task);
-        if inner.workers.len() > 1 && self.seat().is_some_and(Worker::has_stealable) {
+        if inner.idle.several() && self.seat().is_some_and(Worker::has_stealable) {
             inner.notify();
         }
     }

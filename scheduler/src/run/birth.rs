@@ -41,7 +41,7 @@ pub(crate) fn queue(inner: &Arc<Inner>, task: Task, here: bool) {
         }
         return;
     }
-    if inner.workers.len() > 1 && !fault!("spawn_tells_no_other_worker") {
+    if inner.idle.several() && !fault!("spawn_tells_no_other_worker") {
         inner.notify();
     }
 }

@@ -173,10 +173,10 @@ impl Carrier {
         if task.home.load(Ordering::Relaxed) != 0 {
             self.private().push(task, hint);
         } else if let Some(worker) = self.seat() {
-            let asleep = inner.workers.len() > 1 && inner.idle.somebody_sleeps();
+            let asleep = inner.idle.several() && inner.idle.somebody_sleeps();
             // SAFETY: the seat is held; ends with the statement.
             let stealable = unsafe { worker.core() }.push_woken(worker, task, hint, asleep);
-            if stealable && inner.workers.len() > 1 {
+            if stealable && inner.idle.several() {
                 inner.notify();
             }
         } else {

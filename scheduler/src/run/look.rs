@@ -23,6 +23,9 @@ impl Carrier {
     #[inline(never)]
     pub(super) fn look_outside(&self, inner: &Inner, worker: &Worker) -> Option<Task> {
         self.take_mail();
+        if inner.idle.is_retired(worker.index) {
+            return None;
+        }
         // SAFETY: the seat is held; ends with the statement.
         let looks = unsafe { worker.core() }.ticks() / FAIRNESS_INTERVAL;
         if looks.is_multiple_of(2) {
@@ -37,7 +40,11 @@ impl Carrier {
     /// A thread that is to start on this worker.
     #[inline(never)]
     pub(super) fn next_reserved(&self, inner: &Inner) -> Option<Task> {
-        let task = self.seat()?.reserved.pop()?;
+        let worker = self.seat()?;
+        if inner.idle.is_retired(worker.index) {
+            return None;
+        }
+        let task = worker.reserved.pop()?;
         // SAFETY: it came out of a queue, so the running reference is ours.
         let is_bound = unsafe { (*task.coroutine.get()).is_some() };
         if is_bound {
@@ -84,6 +91,11 @@ impl Carrier {
                 return false;
             }
         }
+        if inner.idle.is_retired(worker.index) {
+            Self::hand_on(inner, worker);
+            return true;
+        }
+        Self::share_with_new_workers(inner, worker);
         // One thread is what this worker runs next, unless the carrier's own are before it.
         let most = usize::from(self.private().is_empty());
         if inner.idle.somebody_sleeps() && worker.has_stealable() && worker.queued() > most {

@@ -27,6 +27,7 @@ mod look;
 #[cfg(not(loom))]
 pub(crate) mod own_thread;
 mod publish;
+mod retired;
 mod search;
 mod silence;
 mod start;

@@ -38,9 +38,16 @@ impl Carrier {
         if self.pass(inner, worker) {
             return;
         }
+        if inner.idle.is_retired(worker.index) {
+            self.serve_retired(inner, worker);
+            return;
+        }
         let now = clock::now();
-        // SAFETY: the seat is held; ends with the statement.
-        unsafe { worker.core() }.saw(now);
+        // SAFETY: the seat is held; ends before timers and events are handled.
+        let core = unsafe { worker.core() };
+        core.saw(now);
+        core.is_retired = false;
+        Self::share_with_new_workers(inner, worker);
         if self.take_mail()
             || self.look(inner, worker, now, true) > 0
             || Self::take_injected(inner, worker)
@@ -49,7 +56,7 @@ impl Carrier {
             Self::share(inner, worker);
             return;
         }
-        let searching = inner.workers.len() > 1 && inner.idle.start_search();
+        let searching = inner.idle.several() && inner.idle.start_search();
         if searching && Self::search(inner, worker) {
             if inner.idle.found() {
                 inner.notify();
@@ -89,9 +96,18 @@ impl Carrier {
         }
     }
 
+    /// The runtime may have begun with this worker alone: then nobody could steal from it until now.
+    pub(super) fn share_with_new_workers(inner: &Inner, worker: &Worker) {
+        // SAFETY: the seat is held; ends with the block.
+        let core = unsafe { worker.core() };
+        if inner.idle.several() && !core.ready.is_shared() {
+            core.share_queues(worker);
+        }
+    }
+
     /// Sleeps in the poller until an event, a timer or a wake-up, or until there is something to do
     /// about memory.
-    fn sleep(&self, inner: &Inner, worker: &Worker) {
+    pub(super) fn sleep(&self, inner: &Inner, worker: &Worker) {
         let now = clock::now();
         // SAFETY: the seat is held; ends with the statement.
         let limit = unsafe { worker.core() }.sleep_limit(inner.start, now);
@@ -152,7 +168,7 @@ impl Carrier {
 
     /// More was made ready than this worker runs next: another may come.
     fn share(inner: &Inner, worker: &Worker) {
-        if inner.workers.len() > 1 && worker.queued() > 1 {
+        if inner.idle.several() && worker.queued() > 1 {
             inner.notify();
         }
     }
@@ -166,7 +182,7 @@ impl Carrier {
         let core = unsafe { worker.core() };
         match inner
             .injector
-            .pop_batch(inner.workers.len(), |task| core.push_ready(task))
+            .pop_batch(inner.idle.workers().max(1), |task| core.push_ready(task))
         {
             Some(task) => {
                 // SAFETY: as above, taken anew.
@@ -182,7 +198,7 @@ impl Carrier {
         let workers = &inner.workers;
         for _ in 0..PASSES {
             // SAFETY: the seat is held; ends with the statement.
-            let first = unsafe { worker.core() }.random(workers.len());
+            let first = unsafe { worker.core() }.random(inner.idle.all_workers());
             let mut retry = false;
             let found = inner.idle.find_awake(first, |victim| {
                 let victim = &workers[victim];

@@ -50,7 +50,7 @@ impl Carrier {
         }
         if inner.starts.push(task, clock::now()) {
             // Sleeping workers may have stacks.
-            for other in &inner.workers {
+            for other in inner.workers.iter() {
                 other.poller.unpark();
             }
         }

@@ -90,6 +90,24 @@ struct Seen {
     siege: Siege,
 }
 
+impl Seen {
+    /// Of a worker at which nobody has looked yet.
+    fn nothing(now: Instant) -> Self {
+        Self {
+            ticks: 0,
+            holder: None,
+            since: now,
+            looks: 0,
+            woke: false,
+            refused: false,
+            siege: Siege {
+                seats: 0,
+                last: now,
+            },
+        }
+    }
+}
+
 /// How a worker gets on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
@@ -152,20 +170,8 @@ pub(crate) fn watch(inner: &Arc<Inner>) {
 
 impl Watch {
     fn new(inner: &Inner, now: Instant) -> Self {
-        let nothing = Seen {
-            ticks: 0,
-            holder: None,
-            since: now,
-            looks: 0,
-            woke: false,
-            refused: false,
-            siege: Siege {
-                seats: 0,
-                last: now,
-            },
-        };
         Self {
-            seen: vec![nothing; inner.workers.len()],
+            seen: vec![Seen::nothing(now); inner.idle.all_workers()],
             hogs: Vec::new(),
             settled: Vec::new(),
             looked_at: [now; 2],
@@ -184,6 +190,7 @@ impl Watch {
         // Those that sleep are brisk. Since it was last seen awake, a worker that sleeps has counted a tick.
         let _: Option<()> = inner.idle.find_awake(0, |worker| {
             let worker = &inner.workers[worker];
+            self.make_room(worker, now);
             let pace = self.look_at(inner, worker, now);
             all_brisk &= pace == Pace::Brisk;
             backlog |= pace == Pace::Late || worker.has_stealable();
@@ -197,7 +204,7 @@ impl Watch {
         if inner.monitor.stalled.load(Ordering::Relaxed) != stalled {
             inner.monitor.stalled.store(stalled, Ordering::Relaxed);
         }
-        if backlog && inner.workers.len() > 1 && inner.idle.somebody_sleeps() {
+        if backlog && inner.idle.several() && inner.idle.somebody_sleeps() {
             inner.notify();
         }
         inner.seats.retry(inner);
@@ -243,7 +250,7 @@ impl Watch {
         if !carrier.door.is_outside() || !std::ptr::eq(carrier.door.held(), worker) {
             return Pace::Late;
         }
-        if inner.workers.len() > 1 && worker.slot_is_full() {
+        if inner.idle.several() && worker.slot_is_full() {
             // SAFETY: the holder of the seat is held out.
             let _ = carrier
                 .door
@@ -320,6 +327,13 @@ impl Watch {
         }
         inner.seats.give(inner, worker.index);
         Pace::Slow
+    }
+
+    /// For a worker that was made since the last look.
+    fn make_room(&mut self, worker: &Worker, now: Instant) {
+        if self.seen.len() <= worker.index {
+            self.seen.resize(worker.index + 1, Seen::nothing(now));
+        }
     }
 
     /// Green threads wait to enter `blocking`, and that is to be logged.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crate::engine::settings::{
-    Hooks, NEEDS_OWN, OnSilence, Settings, checked_stack_size, out_of_range, unsupported,
+    Hooks, NEEDS_OWN, OnSilence, Settings, WORKERS, checked_stack_size, out_of_range, unsupported,
 };
 use crate::green::handle::GreenThread;
 use crate::parts::cpus;
@@ -15,9 +15,6 @@ use crate::parts::thread_locals;
 use crate::verbs::runtime::Runtime;
 use crate::watch::dump::Dump;
 use crate::watch::silence;
-
-/// Workers of one runtime; a bit each in the idle words, and far more than a machine has cores.
-const WORKERS: std::ops::RangeInclusive<usize> = 1..=1024;
 
 /// Carriers beside the workers' own, for hogs, green threads in `blocking`, and those that have
 /// pinned threads and no seat: Go's bound on OS threads. At the bound nobody goes on any more, so it is

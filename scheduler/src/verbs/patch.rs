@@ -306,7 +306,7 @@ impl Home {
         if known.is_none() {
             at.store(worker + 1, Ordering::Relaxed);
         }
-        let worker = worker as usize % inner.workers.len();
+        let worker = worker as usize % inner.idle.all_workers();
         Some(Self(&raw const inner.workers[worker].poller))
     }
 

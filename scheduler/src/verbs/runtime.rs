@@ -280,12 +280,12 @@ impl Runtime {
         let inner = &self.inner;
         inner.enter_phase(STOPPING);
         let mut injected = inner.injector.close();
-        for worker in &inner.workers {
+        for worker in inner.workers.iter() {
             injected.extend(worker.reserved.close());
         }
         inner.seats.stop();
         inner.monitor.stop();
-        for worker in &inner.workers {
+        for worker in inner.workers.iter() {
             worker.poller.unpark();
         }
         if ended {
@@ -300,7 +300,7 @@ impl Runtime {
             // That thread points to the runtime, and its queues to the thread.
             std::mem::forget(Arc::clone(inner));
         }
-        for worker in &inner.workers {
+        for worker in inner.workers.iter() {
             worker.poller.close();
         }
         #[cfg(not(loom))]
@@ -324,7 +324,7 @@ impl Runtime {
         };
         injected.into_iter().for_each(refuse);
         inner.starts.take_all().into_iter().for_each(refuse);
-        for worker in &inner.workers {
+        for worker in inner.workers.iter() {
             // SAFETY: nobody holds the seat any more, and the caller alone shuts the runtime down; the
             // reference ends before anything of the user's runs.
             let core = unsafe { worker.core() };
@@ -365,6 +365,43 @@ impl Runtime {
     /// ```
     pub fn dump(&self) -> Dump {
         dump::of(&self.inner)
+    }
+
+    /// Gives the runtime so many workers, 1 to 1024, from now on.
+    ///
+    /// More: they are there when the call returns, and take their part of what is ready. Fewer: the last ones retire, each as soon as
+    /// the green thread that it runs waits, gives way, or has kept its OS thread for some ten milliseconds.
+    /// What was queued there the others run. Sockets that are in use there move on when they are next waited for. Waits
+    /// that have begun there end there; the threads that they wake run elsewhere. So a retired worker keeps an OS thread, which has less and
+    /// less to do, and which is used again when there are more workers. Started threads that must stay on its OS thread
+    /// ([`ThreadLocals::Pinned`](crate::ThreadLocals::Pinned), [`Builder::pinned`](crate::Builder::pinned)) go on
+    /// there until they end, beside the workers that are left. A thread that was to begin on a worker that retires
+    /// ([`Builder::worker`](crate::Builder::worker)) begins elsewhere.
+    ///
+    /// A runtime that was built with one worker is a little slower from the first time that it has more: its queues
+    /// need no care for thieves until then.
+    ///
+    /// It may be called at any time and from anywhere; of calls at the same time the last one counts. It does not suspend the
+    /// caller, and takes some tens of microseconds for each worker that is new.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a number out of its range, with value and bound in the text. The system's if it gives no
+    /// poller or OS thread for a new worker: then there are as many as it gave.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// rt.set_workers(3)?;
+    /// assert_eq!(rt.metrics().workers, 3);
+    /// rt.set_workers(2)?;
+    /// assert_eq!(rt.run(|| weald_scheduler::metrics().workers), 2);
+    /// assert!(rt.set_workers(0).is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_workers(&self, workers: usize) -> io::Result<()> {
+        #[cfg(not(loom))]
+        let _bypass = crate::shim::bypass::Bypass::enter();
+        Inner::set_workers(&self.inner, workers)
     }
 
     /// Counters of the runtime, read without stopping anyone: each is right, together they are not

@@ -266,7 +266,7 @@ fn both(other: &str) -> io::Error {
 
 /// A worker that is there.
 fn checked_worker(worker: usize, inner: &Inner) -> io::Result<u16> {
-    let range = 0..=inner.workers.len().saturating_sub(1);
+    let range = 0..=inner.idle.workers().saturating_sub(1);
     let found = u16::try_from(worker).ok();
     let found = found.filter(|_| range.contains(&worker));
     found.ok_or_else(|| out_of_range("worker", worker, range))
@@ -276,6 +276,7 @@ fn checked_worker(worker: usize, inner: &Inner) -> io::Result<u16> {
 #[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
 
     use super::Builder;
     use crate::engine::carrier;
@@ -346,6 +347,37 @@ mod tests {
                     stop.store(true, Ordering::Relaxed);
                 });
             });
+        });
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
+    fn soon_nothing_runs_on_workers_that_have_retired() {
+        each_mode(3, |rt| {
+            rt.set_workers(1).unwrap();
+            let elsewhere = AtomicUsize::new(0);
+            let note = || {
+                for _ in 0..5 {
+                    if worker().is_some_and(|index| index > 0) {
+                        elsewhere.fetch_add(1, Ordering::Relaxed);
+                    }
+                    crate::yield_now();
+                }
+            };
+            let until = Instant::now() + Duration::from_secs(30);
+            let mut still = None;
+            while still != Some(0) && Instant::now() < until {
+                elsewhere.store(0, Ordering::Relaxed);
+                rt.run(|| {
+                    crate::scope(|scope| {
+                        for _ in 0..100 {
+                            scope.spawn(note);
+                        }
+                    });
+                });
+                still = Some(elsewhere.load(Ordering::Relaxed));
+            }
+            assert_eq!(still, Some(0));
         });
     }
 }

@@ -142,7 +142,7 @@ fn stalled(inner: &Inner) -> Option<String> {
         );
         format!(
             "{stalled} of {} workers stand still: {why}",
-            inner.workers.len()
+            inner.idle.workers()
         )
     });
     let waiting = inner.blocking.waiting();

@@ -17,7 +17,7 @@ use crate::shim::atomic::Ordering;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Workers: green threads that can run at the same time.
+    /// Workers: green threads that can run at the same time. [`Runtime::set_workers`](crate::Runtime::set_workers) changes it.
     pub workers: usize,
     /// Green threads that were spawned and have not ended.
     pub live: usize,
@@ -84,7 +84,7 @@ impl Metrics {
         // The parts are read one after the other, so the sum may be off by what happens meanwhile.
         let alarms = alarms.cast_signed().max(0).cast_unsigned();
         Self {
-            workers: inner.workers.len(),
+            workers: inner.idle.workers(),
             live: count(live),
             parked: count(parks.saturating_sub(wakes).min(live)),
             injector_len: inner.injector.len(),

@@ -33,12 +33,12 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
                 carrier.private().push(task, hint);
                 return;
             }
-            let asleep = inner.workers.len() > 1 && inner.idle.somebody_sleeps();
+            let asleep = inner.idle.several() && inner.idle.somebody_sleeps();
             // SAFETY: the seat is held; ends with the statement.
             let stealable = unsafe { worker.core() }.push_woken(worker, task, hint, asleep);
             drop(inside);
             // What the loop makes ready, by timers and events, it shares when it is through.
-            if stealable && inner.workers.len() > 1 && current::green().is_some() {
+            if stealable && inner.idle.several() && current::green().is_some() {
                 inner.notify();
             }
             return;

@@ -25,6 +25,7 @@
 #![allow(unsafe_code, reason = "the seat's holder owns the core")]
 
 pub(crate) mod queues;
+mod table;
 pub(crate) mod timers;
 
 use std::collections::VecDeque;
@@ -44,6 +45,8 @@ use crate::parts::thread_locals;
 use crate::shim::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::sync::{Arc, Mutex};
+
+pub(crate) use self::table::Workers;
 
 /// What a timer does when it is due.
 #[derive(Debug)]
@@ -154,6 +157,8 @@ pub(crate) struct Core {
     pub(crate) due: Vec<TimerEvent>,
     /// When it last gave back what it had spare.
     pub(crate) last_tidy: Instant,
+    /// It knows that the worker has retired (`run/retired.rs`).
+    pub(crate) is_retired: bool,
     /// Since when much of the timers' memory has been spare.
     pub(crate) spare_timers: Option<Instant>,
 }
@@ -214,6 +219,7 @@ impl Worker {
                 rng: 0x9e37_79b9_7f4a_7c15 ^ ((index as u64 + 1) << 17),
                 due: Vec::new(),
                 last_tidy: start,
+                is_retired: false,
                 spare_timers: None,
             }),
         })

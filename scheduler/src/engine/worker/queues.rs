@@ -233,17 +233,29 @@ impl Core {
         usize::try_from(self.rng % below as u64).expect("below a usize")
     }
 
-    /// Takes out what is left when the runtime has stopped: threads that were queued, and calls in the
-    /// future. Nobody waits for the timers any more.
-    pub(crate) fn take_rest(&mut self, worker: &Worker) -> (Vec<Task>, Vec<Arc<Call>>) {
+    /// Takes out the threads that are queued.
+    pub(crate) fn take_queued(&mut self, worker: &Worker) -> Vec<Task> {
         // SAFETY: the caller has the core, so it is the slot's owner.
-        let slot = unsafe { worker.run_next.take() };
-        let tasks = slot
+        let first = unsafe { worker.run_next.take() };
+        first
             .into_iter()
             .chain(std::iter::from_fn(|| self.fresh.pop()))
             .chain(std::iter::from_fn(|| self.ready.pop()))
             .chain(std::iter::from_fn(|| self.yielded.pop()))
-            .collect();
+            .collect()
+    }
+
+    /// There are other workers now: from here on they can steal from this one.
+    pub(crate) fn share_queues(&mut self, worker: &Worker) {
+        self.ready.share(&worker.ready);
+        self.fresh.share(&worker.fresh);
+        self.yielded.share(&worker.yielded);
+    }
+
+    /// Takes out what is left when the runtime has stopped: threads that were queued, and calls in the
+    /// future. Nobody waits for the timers any more.
+    pub(crate) fn take_rest(&mut self, worker: &Worker) -> (Vec<Task>, Vec<Arc<Call>>) {
+        let tasks = self.take_queued(worker);
         let remote = std::mem::take(&mut *worker.remote_timers.lock());
         let mut calls: Vec<_> = remote.into_iter().map(|timer| timer.call).collect();
         self.wheel.advance(Tick::MAX, |event| {

@@ -9,6 +9,8 @@
 //! | owner, by [`RunQueue`]  | push, pop           | push, pop      |
 //! | others, by [`Thieves`]  | steal, the length   | the length     |
 //!
+//! If a second worker comes later (`Runtime::set_workers`), the owner makes deques of its lists ([`RunQueue::share`]), for good.
+//!
 //! Invariant 1: a list is touched by its owner alone. The owner changes with the worker's
 //! seat, which passes on what the last owner wrote.
 //! Invariant 2: the owner stores the length after each step. What other threads read may be out of date at
@@ -16,6 +18,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 
 use crossbeam_utils::CachePadded;
 
@@ -59,7 +62,11 @@ pub(crate) enum RunQueue<T> {
 #[derive(Debug)]
 pub(crate) enum Thieves<T> {
     Deque(Stealer<T>),
-    List(Arc<CachePadded<AtomicUsize>>),
+    List {
+        len: Arc<CachePadded<AtomicUsize>>,
+        /// Set when the list becomes a deque.
+        deque: OnceLock<Stealer<T>>,
+    },
 }
 
 impl<T> RunQueue<T> {
@@ -76,7 +83,10 @@ impl<T> RunQueue<T> {
         }
         let len = Arc::new(CachePadded::new(AtomicUsize::new(0)));
         let tasks = VecDeque::new();
-        let thieves = Thieves::List(Arc::clone(&len));
+        let thieves = Thieves::List {
+            len: Arc::clone(&len),
+            deque: OnceLock::new(),
+        };
         (Self::List { tasks, order, len }, thieves)
     }
 
@@ -84,6 +94,22 @@ impl<T> RunQueue<T> {
     #[inline]
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self, Self::Deque { .. })
+    }
+
+    /// Makes a list a deque; `thieves` is its other end.
+    pub(crate) fn share(&mut self, thieves: &Thieves<T>) {
+        let (Self::List { tasks, order, len }, Thieves::List { deque, .. }) = (&mut *self, thieves)
+        else {
+            return;
+        };
+        let (mut shared, others) = Self::new(*order, true);
+        tasks.drain(..).for_each(|task| shared.push(task));
+        len.store(0, Ordering::Relaxed);
+        if let Thieves::Deque(stealer) = others {
+            let set = deque.set(stealer);
+            debug_assert!(set.is_ok(), "a list becomes a deque once");
+        }
+        *self = shared;
     }
 
     /// Adds a task. Never waits.
@@ -186,15 +212,19 @@ impl<T> Thieves<T> {
     pub(crate) fn steal(&self) -> Steal<T> {
         match self {
             Self::Deque(stealer) => stealer.steal(),
-            Self::List(_) => Steal::Empty,
+            Self::List { deque, .. } => deque.get().map_or(Steal::Empty, Stealer::steal),
         }
     }
 
     /// Tries to take about half of the tasks, the oldest first: returns the first of them and puts
     /// the others into `into`, of which the caller is the owner.
     pub(crate) fn steal_batch_and_pop(&self, into: &RunQueue<T>) -> Steal<T> {
-        match (self, into) {
-            (Self::Deque(stealer), RunQueue::Deque { own, .. }) => stealer.steal_batch_and_pop(own),
+        let stealer = match self {
+            Self::Deque(stealer) => Some(stealer),
+            Self::List { deque, .. } => deque.get(),
+        };
+        match (stealer, into) {
+            (Some(stealer), RunQueue::Deque { own, .. }) => stealer.steal_batch_and_pop(own),
             _ => Steal::Empty,
         }
     }
@@ -203,7 +233,9 @@ impl<T> Thieves<T> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Deque(stealer) => stealer.len(),
-            Self::List(len) => len.load(Ordering::Relaxed),
+            Self::List { len, deque } => {
+                len.load(Ordering::Relaxed) + deque.get().map_or(0, Stealer::len)
+            }
         }
     }
 
@@ -212,7 +244,9 @@ impl<T> Thieves<T> {
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Deque(stealer) => stealer.is_empty(),
-            Self::List(len) => len.load(Ordering::Relaxed) == 0,
+            Self::List { len, deque } => {
+                len.load(Ordering::Relaxed) == 0 && deque.get().is_none_or(Stealer::is_empty)
+            }
         }
     }
 }

@@ -283,6 +283,16 @@ impl Poller {
             registered.closed = true;
             std::mem::take(&mut registered.tokens)
         };
+        self.turn_out(tokens);
+    }
+
+    /// Tells all who have registered here to do so again, where they are by then.
+    pub(crate) fn move_out(&self) {
+        let tokens = std::mem::take(&mut self.registered.lock().tokens);
+        self.turn_out(tokens);
+    }
+
+    fn turn_out(&self, tokens: HashMap<RawFd, usize>) {
         for (fd, token) in tokens {
             let _ = self.registry.deregister(fd);
             // SAFETY: it was made by `token`.

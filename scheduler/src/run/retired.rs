@@ -1,0 +1,94 @@
+//! A worker that was taken away by `Runtime::set_workers`.
+//!
+//! Its number is not below the number of workers any more. It keeps its seat and a carrier, for the sake of what cannot
+//! go elsewhere: waits have timers in its wheel, patched calls have armed descriptors in its poller, and in
+//! `Pinned` threads belong to the carrier. The carrier runs those threads and no others. All that is ready here otherwise,
+//! it hands on to the injector, so the other workers run it. With nothing to do it rests: that is a sleep of which
+//! pushers know nothing (`idle.rs`), so it ends by its own timers and events, by mail and by `Poller::unpark`.
+//!
+//! | in the worker            | becomes                                                              |
+//! |--------------------------|----------------------------------------------------------------------|
+//! | queues                   | are emptied into the injector when the carrier comes by, at each look |
+//! | `reserved`               | the same; a thread that has its stack goes to another worker's        |
+//! | sockets of weald's       | are told to register again, where their threads are by then         |
+//! | timers, patched sockets  | stay; new ones come elsewhere. The threads that they wake are handed on |
+//! | threads of the carrier   | stay until they end (`Pinned`, `Builder::pinned`)                    |
+//!
+//! If there are more workers again, it is a worker as any other from its next look on.
+//!
+//! Invariant 1: a worker that has retired takes nothing from the injector and steals nothing, but for one turn of its loop
+//! after it has retired.
+//! Invariant 2: when it notices that it has retired it counts as no searcher, and wakes another worker (`idle.rs` 4).
+#![allow(unsafe_code, reason = "the worker whose seat is held")]
+
+use crate::engine::carrier::Carrier;
+use crate::engine::inner::Inner;
+use crate::engine::worker::Worker;
+use crate::shim::clock;
+use crate::shim::sync::Arc;
+
+impl Carrier {
+    /// Nothing in the own queues of a worker that has retired: looks at what only this worker can see, and rests.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn serve_retired(&self, inner: &Arc<Inner>, worker: &Worker) {
+        let now = clock::now();
+        // SAFETY: the seat is held; ends before timers and events are handled.
+        let core = unsafe { worker.core() };
+        core.saw(now);
+        if !std::mem::replace(&mut core.is_retired, true) {
+            worker.poller.move_out();
+            if let Some(other) = inner.idle.retire() {
+                inner.workers[other].poller.unpark();
+            }
+        }
+        let found = self.look(inner, worker, now, true);
+        if Self::hand_on(inner, worker) || found > 0 || !self.private().is_empty() {
+            return;
+        }
+        inner.idle.rest(worker.index);
+        let in_sight = self.mail.is_there()
+            || inner.is_stopping()
+            || inner.seats.somebody_waits()
+            || !worker.reserved.is_empty()
+            || !inner.idle.is_retired(worker.index);
+        if !in_sight {
+            self.sleep(inner, worker);
+        }
+        inner.idle.end_rest(worker.index);
+        inner.monitor.poke();
+        if !in_sight {
+            let now = clock::now();
+            // SAFETY: the seat is held; ends before timers are handled.
+            let core = unsafe { worker.core() };
+            core.woke_up();
+            core.saw(now);
+            core.polled(now);
+            self.look(inner, worker, now, false);
+            Self::hand_on(inner, worker);
+        }
+    }
+
+    /// Leaves to the other workers what is ready on this one, which has retired. True: there was something.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn hand_on(inner: &Inner, worker: &Worker) -> bool {
+        // SAFETY: the seat is held; ends with the statement.
+        let tasks = unsafe { worker.core() }.take_queued(worker);
+        let mut some = !tasks.is_empty();
+        for task in tasks {
+            inner.inject(task);
+        }
+        while let Some(task) = worker.reserved.pop() {
+            some = true;
+            // SAFETY: it came out of a queue, so the running reference is ours.
+            if unsafe { (*task.coroutine.get()).is_none() } {
+                inner.inject(task);
+            } else if let Err(task) = inner.reserve(inner.any_worker().index, task) {
+                // The runtime has stopped, as in `Inner::inject`.
+                std::mem::forget(task);
+            }
+        }
+        some
+    }
+}
