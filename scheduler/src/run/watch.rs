@@ -1,5 +1,5 @@
-//! The monitor: one OS thread that looks at the workers while any of them runs: each millisecond, or each
-//! fourth while all of them dispatch briskly and no hogs are about.
+//! The monitor: one OS thread that looks at the workers while any of them runs. It looks each millisecond, or each
+//! fourth millisecond while all workers dispatch often and there are no hogs.
 //!
 //! A *hog* is a green thread that computes, or blocks its OS thread in a call that weald knows
 //! nothing of: its worker dispatches nothing, so its queues, its timers and its sockets wait.
@@ -7,8 +7,8 @@
 //! | it sees                                            | it does                                  |
 //! |----------------------------------------------------|------------------------------------------|
 //! | a worker that dispatched nothing since the last    | marks it late: its poller may be drained;|
-//! | look                                               | what is in its slot goes where thieves   |
-//! |                                                    | find it (the carrier held out meanwhile) |
+//! | look                                               | the thread in `RunNext` goes where       |
+//! |                                                    | thieves find it (carrier held out)       |
 //! | a late worker with events or timers that are due,  | wakes an idle worker; at the next look,  |
 //! | or with threads that wait: after `PATIENCE`, or  | or if there is none, takes the seat from |
 //! | at once if it is in `blocking`, or besieged        | the hog for a spare carrier (`door.rs`)  |
@@ -20,15 +20,15 @@
 //! | every worker asleep                                | sleeps until one wakes                   |
 //! | every worker asleep for long (`silence.rs`)        | asks for deadlocks, if somebody wants that |
 //!
-//! A hog goes on undisturbed and without a seat; its carrier notices when the hog next enters the
-//! scheduler. If it only gives way then, it goes on there, still without a seat; the next time that it
-//! is run otherwise, its carrier gives the seat away before (`without_seat.rs`). If no carrier is left for the seat, the hog keeps it, and that is counted and logged.
+//! A hog that has lost the seat goes on undisturbed. Its carrier notices when the hog next enters the scheduler. If the
+//! hog only gives way then, it goes on there, still without a seat. If another carrier runs it later, that carrier gives
+//! its seat away first (`without_seat.rs`). If no carrier is left for the seat, the hog keeps it; this is counted and
+//! logged.
 //!
-//! A worker is *besieged* if its seat was taken from a hog that waited inside the kernel, and that was not
-//! long ago (`hogs.rs`): then the threads behind that one may well do the same, be they a thousand that
-//! contend for a lock of std. While it is, the looks are more frequent, and a hog that waits inside the
-//! kernel loses the seat at the first look that finds it there. A hog that computes does not: it wants a
-//! CPU, and so would its successor.
+//! A worker is *besieged* if its seat was taken, not long ago, from a hog that waited inside the kernel (`hogs.rs`). The
+//! next threads will perhaps do the same: a thousand of them may wait for one lock of std. During a siege the looks are
+//! more frequent, and a hog that waits inside the kernel loses the seat at the first look that finds it there. A hog
+//! that computes does not lose it: it needs a CPU, and the next carrier would need one too.
 //!
 //! `monitor.rs` has its sleep. Checked by `loom-tests/tests/monitor.rs`.
 #![allow(
@@ -52,20 +52,19 @@ use crate::shim::atomic::{Ordering, fence};
 use crate::shim::clock;
 use crate::shim::sync::{Arc, wait_for};
 
-/// Between two looks while all is well, not right after a sleep: what the first hog may add to that
-/// bound. A look costs a busy server some 20 us, as it finds nothing of its own in the cache and takes the
-/// place of what is there; each millisecond that was 2 to 4 % of an echo with 1000 connections. Go goes up
-/// to 10 ms.
+/// The time between two looks while all is well, but not right after a sleep. The first hog may add so much to the
+/// bound above. A look costs a busy server some 20 us, because it displaces what is in the cache: one each millisecond
+/// cost 2 to 4 % of an echo with 1000 connections. Go waits up to 10 ms.
 const CALM_TICK: Duration = Duration::from_millis(4);
 
-/// A worker that has dispatched so often since the last look is far from being late.
+/// A worker that has dispatched so often since the last look dispatches *often*.
 const BRISK: u64 = 16;
 
-/// Hogs are about for so long after the last one.
+/// For so long after the last hog the looks stay frequent.
 const ALERT: Duration = Duration::from_millis(100);
 
-/// After so long the seat is taken though nobody waits: whoever comes next finds a carrier at once,
-/// and the monitor need not look any more. Long beside what the hand-over costs, some 20 us.
+/// After so long the seat is taken although nobody waits. So the next thread that comes finds a carrier at once, and the
+/// monitor need not look any more. A hand-over costs some 20 us, much less than this.
 const ALONE: Duration = Duration::from_millis(50);
 
 /// A hog without a seat that has lasted so long is looked at only so often: there may be thousands.
@@ -131,7 +130,7 @@ struct Watch {
     logged: Option<Instant>,
     /// That green threads wait to enter `blocking` was logged.
     told_of_calls: Option<Instant>,
-    /// Hogs are about until then.
+    /// Until then the looks stay frequent because of hogs.
     alert_until: Instant,
     /// If somebody wants to know what blocks.
     tracer: Option<Tracer>,
@@ -154,13 +153,13 @@ pub(crate) fn watch(inner: &Arc<Inner>) {
             this.asleep.store(true, Ordering::Relaxed);
             unless!("monitor_sleeps_without_fence", fence(Ordering::SeqCst));
             let is_idle = fault!("monitor_sleeps_without_a_second_look") || inner.all_idle();
-            // Who has begun to wait before its worker went idle is seen here.
+            // A thread that began to wait before its worker went idle is seen here.
             if is_idle && !watch.has_to_tell_of_calls(inner, clock::now()) {
                 this.stalled.store(0, Ordering::Relaxed);
                 let silence = watch.silence.look(inner, clock::now());
                 let report = watch.next_report(inner);
                 this.sleep(report.into_iter().chain(silence).min());
-                // Who wakes up may well compute.
+                // The thread that wakes up may compute.
                 tick = TICK;
             }
             this.asleep.store(false, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What `net` needs of the scheduler: registering descriptors, waiting for them. Not for users.
+//! What `net` and `sync` need of the scheduler: registering descriptors, waiting. Not for users.
 #![allow(
     missing_docs,
     reason = "hidden from users; the types say what they are"
@@ -42,7 +42,7 @@ pub struct PollerHandle {
 }
 
 impl PollerHandle {
-    /// The running worker's poller; from elsewhere, one of the default runtime's.
+    /// The running worker's poller. On no carrier: a poller of the default runtime.
     pub fn here() -> Self {
         let inner = default_runtime::here();
         let own = carrier::with_core(Inner::address(&inner), |worker, _| worker.index);
@@ -79,7 +79,7 @@ impl PollerHandle {
 /// The beginning of a blocking call that returns `io::Result`.
 ///
 /// # Errors
-/// The exception that waits to be raised. One that was reported before unwinds.
+/// The exception that is pending. If it was reported before, it unwinds.
 #[inline]
 #[allow(unsafe_code, reason = "the running thread's own header")]
 pub fn enter() -> io::Result<()> {
@@ -97,14 +97,14 @@ pub fn enter_unwinding() {
     waiter::enter();
 }
 
-/// [`enter_unwinding`] and [`spend`] at once: the beginning of a call that mostly will not wait. Returns what stands for
+/// [`enter_unwinding`] and [`spend`] at once: the beginning of a call that usually does not wait. Returns what stands for
 /// the caller in a lock that it has.
 #[inline]
 pub fn enter_and_spend() -> Mark {
     waiter::enter_and_spend()
 }
 
-/// As [`enter_and_spend`]. It may let others run, and then calls `first` before: to note the time from
+/// Like [`enter_and_spend`]. If it lets other threads run, it calls `first` before that: to note the time from
 /// which a limit counts.
 #[inline]
 pub fn enter_and_spend_after(first: impl FnOnce()) -> Mark {
@@ -130,9 +130,9 @@ pub fn waits_in_place() -> bool {
     !carrier::can_suspend(unsafe { &*crate::wait::os_header::header() })
 }
 
-/// Blocks the OS thread in poll(2), of a thread that [waits in place](waits_in_place): until there is
-/// something to say of one of the descriptors (`Ready`), which the caller finds out, or until the
-/// deadline or an exception. Adds one descriptor for a while.
+/// Blocks the OS thread in poll(2), for a thread that [waits in place](waits_in_place): until one of the descriptors is
+/// ready (`Ready`; the caller finds out which one), or until the deadline or an exception. Adds one descriptor for the
+/// time of the call.
 ///
 /// # Errors
 /// The system's: no more descriptors.
@@ -153,8 +153,8 @@ pub fn poll_in_place(fds: &mut Vec<libc::pollfd>, deadline: Option<Instant>) -> 
     })
 }
 
-/// Gives the memory below the running green thread's stack pointer back to the system: after a call that
-/// went deep and before waits that may be long. Nothing on a thread that [waits in place](waits_in_place).
+/// Gives the memory below the running green thread's stack pointer back to the system, after a call that
+/// went deep and before waits that may be long. Does nothing on a thread that [waits in place](waits_in_place).
 #[cfg(not(loom))]
 #[inline(never)]
 #[allow(unsafe_code, reason = "the running thread's own header and stack")]

@@ -1,14 +1,14 @@
 //! What `weald-patch` needs of the scheduler. Not for users.
 //!
-//! A hooked call of libc asks [`caller`] who it is for: a green thread that is patched, or somebody
-//! whom it must leave alone (an OS thread, a carrier between two green threads, weald's own code).
-//! It then waits by the functions here, which differ from weald's own blocking calls in one thing:
-//! an exception ends the wait and stays to be raised, since nothing may unwind through C.
+//! A hooked call of libc asks [`caller`] whether its caller is a patched green thread. If it is not (an OS thread, a
+//! carrier between two green threads, weald's own code), the call does what libc does. Else it waits by the functions
+//! here. They differ from weald's own blocking calls in one thing: an exception ends the wait and stays pending,
+//! because nothing may unwind through C.
 //!
 //! Invariant: weald never lets a hook suspend the green thread while the scheduler is in the middle
 //! of something. The few system calls that the scheduler makes on a green thread's stack (waiting
-//! for a lock, waking a poller, starting an OS thread) are made inside a [`Bypass`], and nothing that
-//! a carrier does inside its door is hooked, on whose thread-locals it may be.
+//! for a lock, waking a poller, starting an OS thread) are made inside a [`Bypass`]. Calls that a carrier makes inside
+//! its door are never hooked, also if a green thread's thread-locals are the running ones.
 #![allow(
     missing_docs,
     reason = "hidden from users; the names say what they are"
@@ -48,7 +48,7 @@ pub fn available() -> Result<(), &'static str> {
     thread_locals::support().map(|_| ())
 }
 
-/// The kinds of calls that are patched for the caller; 0 for whom no call is.
+/// The kinds of calls that are patched for the caller; 0: none.
 #[inline]
 pub fn caller() -> u32 {
     let (carrier, running) = carrier::here_and_thread();
@@ -62,8 +62,8 @@ pub fn caller() -> u32 {
     header.patched.kinds()
 }
 
-/// The caller may wake a green thread: it is not in the middle of the scheduler's own work, nor in the
-/// child of a fork, which has a copy of those who wait and nobody to run them.
+/// Whether the caller may wake a green thread. It must not in the middle of the scheduler's own work, nor in the child
+/// of a fork: the child has copies of the waiting threads and nothing that runs them.
 #[inline]
 pub fn may_wake() -> bool {
     if is_forked() {
@@ -77,13 +77,13 @@ pub fn may_wake() -> bool {
     !running.is_null() && !carrier.door.is_inside()
 }
 
-/// An exception waits to be raised in the caller, who does not fail because of it.
+/// Whether an exception is pending in the caller. The caller does not fail because of it.
 pub fn is_pending() -> bool {
     // SAFETY: the running thread's header is alive.
     exception::is_due(unsafe { &*os_header::header() })
 }
 
-/// An exception that waits to be raised in the caller, who is going to fail because of it.
+/// The exception that is pending in the caller. The caller is going to fail because of it.
 pub fn pending() -> Option<Pending> {
     // SAFETY: the running thread's header is alive.
     exception::peek(unsafe { &*os_header::header() })
@@ -195,9 +195,9 @@ const SLEEPS_AFTER_ONE_FOR_EVER: u8 = 2;
 
 /// Sleeps until the deadline (`None`: for ever), or until an exception is pending.
 ///
-/// One that stays pending ends one sleep, not the next ones: a loop that ignores errors and pauses
+/// A pending exception ends one sleep, not the next ones: otherwise a loop that ignores errors and pauses
 /// after each would be busy from then on. A sleep for ever (`None`) may be a part of a longer one, so
-/// the ones after it are ended too.
+/// the sleeps after it end too.
 pub fn sleep_until(deadline: Option<Instant>) -> Waited {
     // SAFETY: the running thread's header is alive, and the field is its own.
     let left = unsafe { &(*os_header::header()).sleeps_to_end };
@@ -240,7 +240,7 @@ pub fn pause_until(deadline: Instant) {
     ) {}
 }
 
-/// Waits for the end of a thread; no exception ends the wait, and a patched caller's [`overslept`] is told.
+/// Waits for the end of a thread; no exception ends the wait. For a patched caller [`overslept`] is called at its end.
 ///
 /// # Errors
 /// The payload of the panic or exception that has ended the thread.
@@ -259,8 +259,8 @@ pub fn blocking_quietly<T>(f: impl FnOnce() -> T) -> T {
 }
 
 /// As [`blocking_quietly`], for a call that may last until another green thread has done something: a
-/// lock, a semaphore, a child, a message. However many of those there are, the calls of
-/// `blocking_quietly` go on. At its end [`overslept`] is told.
+/// lock, a semaphore, a child, a message. They never delay the calls of `blocking_quietly`. At the end [`overslept`] is
+/// called.
 pub fn blocking_until_others_act<T>(f: impl FnOnce() -> T) -> T {
     let value = call_quietly(Lasts::UntilOthersAct, f);
     overslept();
@@ -284,8 +284,8 @@ fn call_quietly<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     value
 }
 
-/// The poller that tells a green thread of a descriptor. The caller has it during one call: a green thread that runs keeps
-/// its runtime, and that its pollers.
+/// The poller that gives a green thread the events of a descriptor. The caller has it during one call: a running green
+/// thread keeps its runtime, and the runtime its pollers.
 #[derive(Clone, Copy, Debug)]
 pub struct Home(*const Poller);
 

@@ -1,9 +1,9 @@
 //! Scoped green threads: they may borrow, because none outlives the scope.
 //!
-//! The count of running children is the scope's. A child's result lies in the thread's cell, as any thread's,
-//! inside a [`Leaving`], which is dropped after it: by who joins, by a handle that goes after the end, by
-//! the child itself, or by the thread that drops what nobody else does. That counts the child out, and is the
-//! last thing that is done for it with anything of `'scope`.
+//! The scope counts its running children. A child's result lies in the thread's cell, as for every thread, inside a
+//! [`Leaving`], which is dropped after the result: by the joiner, by a handle that is dropped after the end, by the
+//! child itself, or by the thread that drops orphans. The drop counts the child out. It is the last use of anything of
+//! `'scope` for the child.
 #![allow(
     unsafe_code,
     reason = "threads that borrow, waited for before the borrow ends"
@@ -28,7 +28,7 @@ use crate::wait::exception;
 use crate::wait::wait_queue::{Interrupt, Woken};
 use crate::wait::waiter;
 
-/// What children and scope share; it may outlive the scope by the tail of the last child.
+/// The part that children and scope share. It may outlive the scope until the last child has left its last function.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     /// Children that have not been counted out. Made more by the scope's closure and by children only.
@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     unwound: AtomicUsize,
     /// Children that were killed before they began and that nobody joined.
     unbegun: AtomicUsize,
-    /// A group kills its children: it does not count those that end by that.
+    /// A group kills its children. Children that end by this do not count as failed.
     kills: AtomicBool,
     end: WaitQueue,
 }
@@ -115,7 +115,7 @@ unsafe impl<T: Send> Send for Leaving<T> {}
 
 impl<T> Drop for Leaving<T> {
     fn drop(&mut self) {
-        // As std: a result that nobody took is dropped, and a panic that nobody saw is the scope's.
+        // As in std: a result that nobody took is dropped, and a panic that nobody saw is the scope's.
         let result = self.result.take();
         // SAFETY: the scope waits until the child has been counted out, which is done below.
         let kills = unsafe { (*self.shared).kills() };
@@ -274,8 +274,8 @@ impl<'scope> Scope<'scope, '_> {
     }
 }
 
-/// What a child runs. One that was killed before it started is dropped in this order: what it borrowed is
-/// let go before the scope hears of it.
+/// What a child runs. If the child was killed before it started, the fields are dropped in this order: the borrows end
+/// before the scope counts the child out.
 struct Child<F, T> {
     body: F,
     leaving: Leaving<T>,
