@@ -378,6 +378,8 @@ impl World {
                 );
             }
         }
+        // Those that have no seat, too.
+        let _ = writeln!(text, "{dump}");
         let _ = writeln!(text, "{:#?}", self.counts);
         text
     }

@@ -112,7 +112,7 @@ static STOCK: Mutex<Stock> = Mutex::new(Stock {
 /// There is something to do for the keeper.
 static FOR_KEEPER: Condvar = Condvar::new();
 
-/// The keeper has done something.
+/// The keeper has done something, or a half was given back.
 static FROM_KEEPER: Condvar = Condvar::new();
 
 fn stock() -> MutexGuard<'static, Stock> {
@@ -149,6 +149,10 @@ pub(crate) fn give_back(panics: usize) {
         let mut stock = stock();
         stock.halves.push(half);
         stock.away -= 1;
+        if stock.wanted > 0 {
+            // The keeper, which they have asked, begins none where there is one.
+            FROM_KEEPER.notify_one();
+        }
         if stock.halves.len() > MOST {
             FOR_KEEPER.notify_one();
         }
@@ -252,7 +256,11 @@ fn finish(halves: Vec<Half>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
 
     /// Calls `f` in a destructor that unwinds.
     fn unwinding(f: impl FnMut()) {
@@ -269,8 +277,36 @@ mod tests {
         assert!(unwound.is_err());
     }
 
+    /// The keeper gets no turn meanwhile, as if another thread always had the lock first.
+    fn a_half_that_is_given_back_goes_to_a_thread_that_waits_for_the_keeper() {
+        {
+            let mut stock = stock();
+            stock.is_kept = true;
+            stock.away += 1;
+        }
+        let (sender, receiver) = mpsc::channel();
+        let waits = thread::spawn(move || {
+            unwinding(|| {
+                assert_eq!(take(), Some(1));
+                sender.send(()).unwrap();
+                give_back(1);
+            });
+        });
+        while stock().wanted == 0 {
+            thread::yield_now();
+        }
+        give_back(1);
+        receiver.recv_timeout(LONG).expect("the thread goes on");
+        waits.join().unwrap();
+        assert_eq!(take(), Some(1));
+        let mut stock = stock();
+        stock.is_kept = false;
+        stock.away -= 1;
+    }
+
     #[test]
     fn panics_leave_an_os_thread_and_come_back_and_the_keeper_ends() {
+        a_half_that_is_given_back_goes_to_a_thread_that_waits_for_the_keeper();
         for _ in 0..100 {
             unwinding(|| {
                 unwinding(|| {
