@@ -185,6 +185,11 @@ mod readme {}
 #[doc = include_str!("../docs/exceptions.md")]
 mod exceptions {}
 
+/// The example of `docs/hangs.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/hangs.md")]
+mod hangs {}
+
 /// The example of `docs/fork-join.md`.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/fork-join.md")]

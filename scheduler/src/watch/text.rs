@@ -1,6 +1,6 @@
 //! A dump as text: first what is wrong, then groups of threads. However many threads there are, it is read by a person.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -399,14 +399,18 @@ impl fmt::Display for Dump {
         let mut page = page(f);
         let names = Names::of(self);
         write_head(&mut page, self);
+        let mut told: HashSet<GreenThreadId> = HashSet::new();
         for deadlock in &self.deadlocks {
             if page.room(LINES_FOR_GROUPS) == 0 {
                 page.line(format_args!("... and more deadlocks"));
                 break;
             }
             write_deadlock(&mut page, deadlock, &names);
+            told.extend(&deadlock.threads);
         }
-        write_groups(&mut page, self.threads.iter(), &names);
+        let others = self.threads.iter();
+        let others = others.filter(|thread| !told.contains(&thread.id));
+        write_groups(&mut page, others, &names);
         f.write_str(&page.text)
     }
 }

@@ -5,6 +5,7 @@
 //! happens.
 
 mod channels;
+mod chapter;
 mod circles;
 mod locks;
 mod signals;
