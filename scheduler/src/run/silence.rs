@@ -1,11 +1,11 @@
-//! For `on_deadlock`: when the monitor asks whether green threads wait for each other for ever.
+//! For `on_deadlock`: decides when the monitor asks whether green threads wait for each other for ever.
 
 use std::time::{Duration, Instant};
 
 use crate::engine::inner::Inner;
 use crate::shim::atomic::Ordering;
 
-/// A program that is silent for so long may be stuck; mostly it waits for a client. To look takes milliseconds.
+/// A program that is silent for so long may be stuck; usually it waits for a client. A look takes milliseconds.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// Since when no worker has dispatched anything.

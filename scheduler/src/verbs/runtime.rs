@@ -1,4 +1,4 @@
-//! What the workers share; start and shutdown, step by step.
+//! `Runtime`: its start and its shutdown, step by step.
 //!
 //! Shutdown:
 //! 1. *closing*: a spawn makes a thread that only drops its body, `call_after` starts nothing;

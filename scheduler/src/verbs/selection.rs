@@ -1,4 +1,4 @@
-//! One wait for several things, of which one happens: what `select!` and the channels stand on.
+//! One wait for several things, of which one happens. `select!` and the channels use it.
 //!
 //! Two kinds of things can be waited for. A *partner* (the other end of a channel) makes the
 //! selection's choice itself: it *claims* the selection for one arm, does its part and wakes it. An
@@ -15,14 +15,14 @@
 //! Invariant 1: the step out of WAITING is one compare-and-swap, so at most one partner commits, and
 //! none once the selection has given up.
 //! Invariant 2: partners reach a selection only through what it has registered with them, under
-//! their lock, and it takes itself out under the same lock before it is gone; so whoever finds one
-//! under the lock may use it until the lock is let go, or until it has woken it.
+//! their lock, and it takes itself out under the same lock before it is gone; so a partner that finds one
+//! under the lock may use it until the lock is let go, or until it has woken the selection.
 //! Invariant 3: `wake` is the last that a partner does with a selection and with what it has claimed
 //! there. It gives a reason of its own ([`Why::CHOSEN`]), so a thread whose wait ended by it knows
 //! without the lock that nobody uses them any more, unless it has registered elsewhere too.
 //!
-//! Orderings: a claim releases what the partner did before, the selection acquires it; what it does
-//! after the claim is ordered by its lock, and by the state word for whom `wake` has woken.
+//! Orderings: a claim releases what the partner did before, and the selection acquires it. What the partner does
+//! after the claim is ordered by its lock, and, for a selection that `wake` has woken, by the state word.
 //! Checked by `loom-tests/tests/select.rs`.
 #![allow(unsafe_code, reason = "the waiting thread's header, by address")]
 

@@ -1,9 +1,9 @@
-//! Who waits for each other for ever: circles among threads, each of which can go on only after others have.
+//! Circles among threads that wait for each other for ever: each can go on only after others have gone on.
 //!
-//! This file knows numbers only. What they stand for, and how sure an edge is, its caller knows.
+//! This file knows only numbers. The caller knows what they stand for, and how certain an edge is.
 
-/// The circles of a graph in which each node has one edge at most, to whom it waits for. Each circle is
-/// told once, in the order of its edges.
+/// The circles of a graph in which each node has at most one edge, to the node that it waits for. Each circle is
+/// returned once, in the order of its edges.
 pub(super) fn of_one_each(waits_for: &[Option<usize>]) -> Vec<Vec<usize>> {
     // In which walk a node was first met; zero: in none yet.
     let mut walk_of = vec![0_usize; waits_for.len()];

@@ -1,6 +1,6 @@
-//! `dump`: who there is, and what each one does, for whoever asks why nothing goes on.
+//! `dump`: the green threads of a runtime and what each one does, for a person who asks why nothing goes on.
 //!
-//! `snapshot.rs` takes what is known without stacks, this file adds traces and conclusions, `text.rs` writes it down.
+//! `snapshot.rs` takes what is known without stacks, this file adds traces and conclusions, `text.rs` makes text of it.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

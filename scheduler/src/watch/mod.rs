@@ -1,4 +1,4 @@
-//! Looking at a runtime from outside: dumps, deadlocks, counters.
+//! Reports about a runtime: dumps, deadlocks, counters.
 
 pub(crate) mod changes;
 mod circles;

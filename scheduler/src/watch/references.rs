@@ -1,8 +1,10 @@
-//! Who may end a wait at a channel or a `WaitGroup`: the threads whose stacks refer to it, if there are as many as it has ends.
+//! Finds the threads that may end a wait at a channel or a `WaitGroup`: those whose stacks refer to it, if there are as
+//! many as it has ends.
 //!
-//! A handle in a local variable is on its thread's stack while the thread waits. One in a box, in a `static` or with an OS thread is on none
-//! that is looked at; then there are fewer threads that refer to it than it has handles, and nothing is concluded. But a
-//! word on a stack may be left over from before. So what is concluded is likely, and never told by `on_deadlock`.
+//! A handle in a local variable is on its thread's stack while the thread waits. A handle in a box, in a `static` or on an
+//! OS thread is on no stack that is looked at. Then fewer threads refer to the object than it has handles, and nothing is
+//! concluded. But a word on a stack may be left over from before. So the conclusions are likely, not certain, and
+//! `on_deadlock` never reports them.
 
 use std::collections::HashMap;
 
@@ -10,14 +12,14 @@ use super::circles;
 use super::snapshot::{Holder, Seen, Snapshot, Wait};
 use crate::green::awaited::Awaited;
 
-/// With more objects or threads than this nobody asks whose stacks refer to what: it would take too long.
+/// With more objects or threads than this, stacks are not searched: it would take too long.
 const OBJECTS: usize = 512;
 const THREADS: usize = 20_000;
 
 /// An `Arc` leads to its counts, which lie so far before the object.
 const BEFORE: usize = 2 * size_of::<usize>();
 
-/// Things that threads wait for, and who refers to them.
+/// Things that threads wait for, and the threads that refer to them.
 pub(super) struct References {
     /// Sorted.
     objects: Vec<usize>,

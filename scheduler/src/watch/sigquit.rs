@@ -38,7 +38,7 @@ pub(crate) fn watch(inner: &Arc<Inner>) -> io::Result<()> {
 }
 
 fn install() -> io::Result<()> {
-    // The OS thread is no green thread of the caller's, whom hooks of libc may serve.
+    // The new OS thread is not the caller, whose calls of libc may be hooked.
     let _bypass = crate::shim::bypass::Bypass::enter();
     let (reader, writer) = io::pipe()?;
     thread::Builder::new()

@@ -1,7 +1,8 @@
-//! `on_deadlock`: when a runtime has been silent for long, the monitor asks here whether threads wait for each other for ever.
+//! `on_deadlock`: if a runtime has been silent for long, the monitor asks here whether threads wait for each other for
+//! ever.
 //!
-//! Nothing is told unless it is certain (`snapshot.rs`). So locks of std under the patch, channels, condition variables and `park` are
-//! never told of here: for all that is known an OS thread may end such a wait.
+//! Only certain deadlocks are reported (`snapshot.rs`). So waits for locks of std under the patch, for channels, condition
+//! variables and `park` are never reported here: an OS thread may end such a wait.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

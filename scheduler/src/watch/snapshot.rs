@@ -1,12 +1,12 @@
-//! What `dump` and `on_deadlock` see of a runtime: its threads, what they wait for, and who can end that.
+//! What `dump` and `on_deadlock` see of a runtime: its threads, what they wait for, and which threads can end the waits.
 //!
-//! Nobody is stopped. A lock is read as stacks are, by the system (`trace/mod.rs`, invariant 2): while its waiter is
-//! parked in the same wait it is alive, and what was read counts only if that is so afterwards.
+//! No thread is stopped. The system reads the locks, as it reads stacks (`trace/mod.rs`, invariant 2). A lock is alive
+//! while its waiter is parked in the same wait, and what was read counts only if the waiter still is afterwards.
 //!
 //! When is a circle certain? Each thread of it was parked, without a limit, when the marks in the locks were read,
 //! and before and after that in the same wait. A thread's mark is in a lock only while it has the lock (`awaited.rs`).
-//! So at that moment each had what the one before it waits for, and none can go on before the others do. A kill can still end
-//! such a wait, if somebody else makes it.
+//! So at that moment each thread had what the one before it waits for, and none can go on before the others do. Only a
+//! kill by another thread can still end such a wait.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! A dump as text: first what is wrong, then groups of threads. However many threads there are, it is read by a person.
+//! A dump as text: first what is wrong, then groups of threads. It is short enough for a person also with many threads.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
@@ -15,7 +15,7 @@ const LINES: usize = 190;
 /// So many lines are left for what comes after a trace.
 const LINES_FOR_GROUPS: usize = 40;
 
-/// Members of a group, or of a deadlock, that are told one by one.
+/// Members of a group, or of a deadlock, that are listed one by one.
 const MEMBERS: usize = 8;
 
 /// Text of at most so many lines.
