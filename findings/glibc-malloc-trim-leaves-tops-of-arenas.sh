@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# glibc 2.36: malloc_trim(0) gives whole free pages of every arena back, but not the free end ("top") of any but the first.
+# glibc 2.36: malloc_trim(0) gives whole free pages of every arena back, but the free end ("top") only of the first arena.
 #
 # The man page says that free memory at the top of the heap is released, and since 2.8 whole free pages in all arenas. The end
-# of a thread's arena is neither: a thread that has allocated much, all of which is freed, keeps it resident, as freed pieces
-# melt into that end. A process whose memory is measured after malloc_trim(0) seems to leak; with MALLOC_ARENA_MAX=1 it does not.
+# of a thread's arena is neither. Freed pieces become a part of that end. So if a thread has allocated much and has freed all of it,
+# the memory stays resident. A process whose memory is measured after malloc_trim(0) seems to leak; with MALLOC_ARENA_MAX=1 it does not.
 #
 # Output seen (MiB above the start; the first line is without the variable):
 #   own arena: kept all

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # glibc 2.36: the resolver's settings of a thread that has ended are found by the next thread that gets its stack.
 #
-# `_res` belongs to the thread. A new thread's is documented as not initialised yet. The C library keeps the
-# stacks of ended threads with the thread-locals on them, and clears on reuse only the word that says "initialised":
-# what a program reads from `_res` before its first look-up (retrans, retry, nscount) is the last thread's.
+# `_res` belongs to the thread. The documentation says that the `_res` of a new thread is not initialised yet. The C library keeps the
+# stacks of ended threads with the thread-locals on them, and clears on reuse only the word that says "initialised".
+# So before its first look-up a program reads values of the ended thread from `_res` (retrans, retry, nscount).
 #
 # Output seen (glibc 2.36):
 #   first thread sets retrans 77, retry 9; the second one finds retrans 77, retry 9

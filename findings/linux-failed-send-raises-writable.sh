@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Linux, Unix datagrams: a send to a full queue of a peer that the sender is not connected to fails with EAGAIN and
-# by itself raises EPOLLOUT, edge-triggered too, though there is no more room than before.
+# Linux, Unix datagrams: a send to the full queue of a peer to which the sender is not connected fails with EAGAIN, and
+# raises EPOLLOUT, edge-triggered too, though there is no more room than before.
 #
-# The sender's own memory is charged for the message and given back as the send fails; giving it back says
-# "writable". So a loop "try, wait for EPOLLOUT, try again" never sleeps. Where the sender is connected to the
-# full peer, EPOLLOUT waits for room.
+# The kernel charges the message to the sender's memory, and takes the charge back when the send fails. That raises
+# "writable". So a loop "try, wait for EPOLLOUT, try again" never sleeps. If the sender is connected to the
+# full peer, EPOLLOUT comes only when there is room.
 #
 # Output seen (Linux 6.18):
 #   unconnected: 100 of 100 failed sends were followed by EPOLLOUT at once

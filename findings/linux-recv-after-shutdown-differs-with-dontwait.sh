@@ -2,9 +2,9 @@
 # Linux, recv(2) on a datagram socket whose reading side is shut: a call that may wait gives 0, a call with
 # MSG_DONTWAIT gives EAGAIN.
 #
-# For a stream both give 0, the end. For UDP and Unix datagrams the end is seen only by the code that is about to
-# wait. So a program that tries without waiting, and waits for readiness on EAGAIN, goes round for ever:
-# poll(2) says readable, the try says EAGAIN.
+# For a stream both give 0, the end. For UDP and Unix datagrams only a call that is about to wait sees the
+# end. So a program that tries without waiting, and waits for readiness after EAGAIN, loops for ever:
+# poll(2) says readable, the call says EAGAIN.
 #
 # Output seen (Linux 6.18):
 #   UDP: poll says 1, MSG_DONTWAIT EAGAIN, waiting call 0

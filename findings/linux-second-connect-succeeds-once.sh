@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Linux, connect(2): after a connection that was made without waiting, one more connect gives 0, and only the
-# one after that EISCONN.
+# Linux, connect(2): after a connection that was made without waiting, the next connect gives 0, and only the
+# connect after that gives EISCONN.
 #
-# The manual page tells of EISCONN for a socket that is connected. Linux keeps the socket in the state "connecting"
-# until a call of connect has seen the end of it: poll(2) and SO_ERROR do not count. A program that takes 0
+# The manual page says that connect fails with EISCONN if the socket is connected. Linux keeps the socket in the state
+# "connecting" until a call of connect has seen that the connection is there; poll(2) and SO_ERROR do not change the state. A program that takes 0
 # for "this call has connected" counts a connection twice.
 #
 # Output seen (Linux 6.18):

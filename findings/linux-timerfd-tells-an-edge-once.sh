@@ -2,8 +2,8 @@
 # Linux 6.18: an edge-triggered epoll set tells of a periodic timerfd once, however often it expires after that.
 #
 # timerfd_create(2) counts expirations, and epoll(7) says that EPOLLET tells of changes. A good guess is an event
-# for each expiration. But an expiration that finds the count above zero wakes nobody anew: until somebody
-# reads the descriptor there is one event in all. Whoever reads late must not wait for the next event.
+# for each expiration. But an expiration wakes nobody if the count is above zero already: there is one event in all
+# until the descriptor is read. So a program that reads late must not wait for the next event.
 #
 # Output seen (Linux 6.18.44):
 #   not read: 1 event while the timer expired at least 5 times; read after each event: at least 5 events

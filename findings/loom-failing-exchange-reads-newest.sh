@@ -4,8 +4,8 @@
 # C11 (7.17.7.4) and C++ make a failing compare-and-swap a load of the failure ordering, which may return an
 # older value; so does the machine code on AArch64. loom explores no such execution. A store-buffering
 # program whose loads are exchanges that cannot succeed has the outcome (0, 0) in the language, as the same
-# program with plain loads has. loom reports it for the loads and never for the exchanges. So a model passes
-# whose handshake rests on a failing compare-and-swap.
+# program with plain loads has. loom reports it for the loads and never for the exchanges. So loom
+# passes a wrong handshake that depends on a failing compare-and-swap.
 #
 # Output seen (loom 0.7.3, Rust 1.95):
 #   by loads: {(0, 0), (0, 1), (1, 0), (1, 1)}

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # signal-hook-registry 1.4.8: its handlers are installed without SA_ONSTACK, so they run on whatever stack the signal meets.
 #
-# A library that lets many runtimes and coroutines share a process would be expected to ask for the alternate signal stack,
-# as the runtimes of Go and of Rust's own overflow handler do: the flag costs nothing where a thread has no such stack, and
-# where the stack in use is small (a coroutine's, a thread's of 16 KiB) a handler's frame and what the kernel saves there (with AVX-512
-# some 3.5 KiB) may not fit. Who uses it must put the flag there afterwards, by sigaction(2).
+# One would expect a library for processes with many runtimes and coroutines to ask for the alternate signal stack, as Go's runtime
+# and Rust's own overflow handler do. The flag costs nothing if a thread has no such stack. If the stack in use is small (a coroutine's,
+# or a thread's of 16 KiB), the handler's frame and the state that the kernel saves there (some 3.5 KiB with AVX-512) may not fit.
+# A program that uses the library must set the flag afterwards, by sigaction(2).
 #
 # Output seen:
 #   flags: SA_RESTART yes, SA_SIGINFO yes, SA_ONSTACK no

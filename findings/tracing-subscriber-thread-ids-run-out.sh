@@ -2,10 +2,10 @@
 # tracing-subscriber 0.3.23 (sharded-slab 0.1.7): after a peak of more than 4,096 threads with an open span, a share of
 # all later threads panics at its first span, as long as the process lives.
 #
-# The registry gives each thread that opens a span a number, and has room for 4,096. Thread 4,097 panics; that
-# is documented in a type's constants. Not so what comes after: the numbers above the room go back to the list of
+# The registry gives each thread that opens a span a number, and has room for 4,096. Thread 4,097 panics; the
+# constants of a type document that. The following is not documented: the numbers above the room go back to the list of
 # free ones when their threads end, and later threads get them again, first in, first out. So a server that once had
-# 5,000 connections, a thread each, fails a part of its requests until it is started anew.
+# 5,000 connections, a thread each, fails a part of its requests until it is restarted.
 #
 # Output seen:
 #   5000 threads at once: 904 panic; then 5000 threads, one at a time: more than 100 panic
