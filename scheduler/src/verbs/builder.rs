@@ -119,7 +119,7 @@ impl RuntimeBuilder {
     }
 
     /// How many workers: green threads that run at the same time. 1 to 1024; the default is the
-    /// number of cores.
+    /// number of cores. [`Runtime::set_workers`] changes it later.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
