@@ -15,7 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use weald::sync::channel::{
-    Receiver, RecvError, Select, SendTimeoutError, Sender, after, bounded, tick, unbounded,
+    Receiver, RecvError, Select, SendTimeoutError, Sender, TryRecvError, after, bounded, tick,
+    unbounded,
 };
 use weald_loom_tests::{Model, check, thread, witness};
 
@@ -67,7 +68,7 @@ fn messages_pass_from_hand_to_hand() {
 
 #[test]
 fn messages_pass_through_one_place() {
-    messages_arrive_in_order("messages_pass_through_one_place", 140, Some(1));
+    messages_arrive_in_order("messages_pass_through_one_place", 580, Some(1));
 }
 
 #[test]
@@ -113,18 +114,18 @@ fn two_senders_meet_one_receiver() {
 
 #[test]
 fn two_senders_share_one_place() {
-    two_senders_end_the_receive("two_senders_share_one_place", 1900, Some(1));
+    two_senders_end_the_receive("two_senders_share_one_place", 5600, Some(1));
 }
 
 #[test]
 fn two_senders_need_no_place() {
-    two_senders_end_the_receive("two_senders_need_no_place", 1900, None);
+    two_senders_end_the_receive("two_senders_need_no_place", 4900, None);
 }
 
 #[test]
 fn two_receivers_share_out_the_messages() {
     check(
-        Model::new("two_receivers_share_out_the_messages", 520, &[]),
+        Model::new("two_receivers_share_out_the_messages", 520, &[]).bounded(1),
         || {
             let (sender, receiver) = channel_of(Some(1));
             let others = [receiver.clone(), receiver]
@@ -192,6 +193,13 @@ fn a_message_that_nobody_receives_is_dropped() {
             let (sender, receiver) = bounded(1);
             let message = weald_loom_tests::sync::Arc::new(());
             let mine = weald_loom_tests::sync::Arc::clone(&message);
+            // It has its ring now, which the sender can use without the lock.
+            assert!(
+                sender
+                    .send(weald_loom_tests::sync::Arc::clone(&message))
+                    .is_ok()
+            );
+            drop(receiver.recv());
             let other = thread::spawn(move || {
                 let _ = sender.send(mine);
                 sender
@@ -200,6 +208,52 @@ fn a_message_that_nobody_receives_is_dropped() {
             let _sender = other.join().unwrap();
             // Though a sender is left.
             assert_eq!(weald_loom_tests::sync::Arc::strong_count(&message), 1);
+        },
+    );
+}
+
+#[test]
+fn a_list_stands_behind_its_ring() {
+    check(
+        Model::new("a_list_stands_behind_its_ring", 1300, &[]),
+        || {
+            let (sender, receiver) = channel_of(None);
+            // In a model the ring has one slot.
+            assert!(sender.send(Message::new(1)).is_ok());
+            assert!(sender.send(Message::new(2)).is_ok());
+            let other = thread::spawn(move || {
+                for number in [3, 4] {
+                    assert!(sender.send(Message::new(number)).is_ok());
+                }
+            });
+            for number in [1, 2, 3, 4] {
+                assert_eq!(recv(&receiver), Ok(number));
+            }
+            other.join().unwrap();
+            assert_eq!(recv(&receiver), Err(RecvError));
+        },
+    );
+}
+
+#[test]
+fn who_only_tries_is_told_of_the_end() {
+    let witnesses = &["empty", "received"];
+    check(
+        Model::new("who_only_tries_is_told_of_the_end", 10, witnesses),
+        || {
+            let (sender, receiver) = channel_of(Some(2));
+            assert!(sender.send(Message::new(1)).is_ok());
+            let other = thread::spawn(move || assert!(sender.send(Message::new(2)).is_ok()));
+            assert_eq!(receiver.try_recv().map(Message::read), Ok(1));
+            let second = receiver.try_recv().map(Message::read);
+            witness!("empty", second == Err(TryRecvError::Empty));
+            witness!("received", second == Ok(2));
+            other.join().unwrap();
+            if second == Err(TryRecvError::Empty) {
+                assert_eq!(receiver.try_recv().map(Message::read), Ok(2));
+            }
+            let end = receiver.try_recv().map(Message::read);
+            assert_eq!(end, Err(TryRecvError::Disconnected));
         },
     );
 }

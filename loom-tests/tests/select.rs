@@ -425,11 +425,61 @@ fn a_place_without_a_message_goes_to_who_waits() {
 }
 
 #[test]
+fn a_late_message_lets_nobody_pass_who_waits() {
+    check(
+        Model::new("a_late_message_lets_nobody_pass_who_waits", 6, &[]),
+        || {
+            let (sender, receiver) = bounded(1);
+            let mut arm = SendArm::new(&sender);
+            let ticket = chosen_send(&mut arm);
+            let other = thread::spawn({
+                let sender = sender.clone();
+                move || assert!(sender.send(Message::new(1)).is_ok())
+            });
+            assert!(ticket.send(Message::new(2)).is_ok());
+            assert_eq!(recv(&receiver), Ok(2));
+            // It waits for the place, not for a receiver.
+            other.join().unwrap();
+            assert_eq!(recv(&receiver), Ok(1));
+        },
+    );
+}
+
+#[test]
+fn a_place_that_is_reserved_is_kept() {
+    check(
+        Model::new("a_place_that_is_reserved_is_kept", 4, &[]),
+        || {
+            let (sender, receiver) = bounded(2);
+            assert!(sender.send(Message::new(1)).is_ok());
+            let mut arm = SendArm::new(&sender);
+            let ticket = chosen_send(&mut arm);
+            let other = thread::spawn(move || recv(&receiver).map(|number| (number, receiver)));
+            // One place is the ticket's, the other one that of the message, until it is received.
+            let sent = [2, 3].map(|number| sender.try_send(Message::new(number)).is_ok());
+            assert_ne!(sent, [true, true], "a place was reserved");
+            assert!(ticket.send(Message::new(4)).is_ok());
+            let (first, receiver) = other.join().unwrap().expect("there was one");
+            assert_eq!(first, 1);
+            for (sent, number) in sent.into_iter().zip([2, 3]) {
+                if sent {
+                    assert_eq!(recv(&receiver), Ok(number));
+                }
+            }
+            assert_eq!(recv(&receiver), Ok(4));
+        },
+    );
+}
+
+#[test]
 fn who_watches_is_told_of_a_message() {
     check(
         Model::new("who_watches_is_told_of_a_message", 28, &[]),
         || {
             let ((_send_a, recv_a), (send_b, recv_b)) = two_channels(1);
+            // It has its ring now, which the sender can use without the lock.
+            assert!(send_b.send(Message::new(1)).is_ok());
+            assert_eq!(recv(&recv_b), Ok(1));
             let other = thread::spawn(move || {
                 assert!(send_b.send(Message::new(2)).is_ok());
                 // Its end would be told as well.

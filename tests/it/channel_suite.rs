@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// The capacities of the suite; `None`: unbounded.
-const KINDS: [Option<usize>; 5] = [Some(0), Some(1), Some(3), Some(128), None];
+const KINDS: [Option<usize>; 6] = [Some(0), Some(1), Some(3), Some(128), Some(5000), None];
 
 fn make<T>(kind: Option<usize>) -> (Sender<T>, Receiver<T>) {
     kind.map_or_else(unbounded, bounded)

@@ -20,6 +20,7 @@ mod support;
 mod attributes;
 mod blocking;
 mod call_after;
+mod channel_queue;
 mod channel_select;
 mod channel_select_races;
 mod channel_suite;

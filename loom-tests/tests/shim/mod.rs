@@ -3,13 +3,26 @@
 
 pub(crate) mod atomic {
     #[cfg(loom)]
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
     #[cfg(not(loom))]
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
 }
 
 pub(crate) mod cell {
-    pub(crate) use weald_loom_tests::cell::Cell;
+    pub(crate) use weald_loom_tests::cell::{Cell, UnsafeCell};
+}
+
+pub(crate) mod thread {
+    pub(crate) use weald_loom_tests::thread::yield_now;
+
+    /// In a model others must take a step before it is worth while to look again.
+    pub(crate) fn spin() {
+        yield_now();
+    }
 }
 
 pub(crate) mod sync {

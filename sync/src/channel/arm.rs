@@ -12,6 +12,7 @@ use weald_scheduler::io::Selection;
 use super::core::{Channel, wait_until_filled};
 use super::error::{RecvError, SendError};
 use super::receiver::Receiver;
+use super::ring::Popped;
 use super::sender::Sender;
 use super::state::{Receive, Send, State};
 use super::waiters::{Packet, Stage};
@@ -47,14 +48,14 @@ impl<'a, T> RecvArm<'a, T> {
 }
 
 impl<T> RecvArm<'_, T> {
-    /// With the state of the channel, locked.
+    /// With the state of the channel, locked. `waits`: it may wait if there is nothing.
     #[inline]
-    fn begin(&mut self, state: &mut State<T>) -> bool {
+    fn begin(&mut self, state: &mut State<T>, waits: bool) -> bool {
         if let Some(message) = state.pop() {
             self.got = Some(Ok(message));
             return true;
         }
-        match state.receive(&self.packet) {
+        match state.receive(&self.packet, waits) {
             Receive::Value(message) => self.got = Some(Ok(message)),
             Receive::Closed => self.got = Some(Err(RecvError)),
             Receive::Comes => {}
@@ -85,14 +86,19 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
             return self.try_time();
         };
         // SAFETY: the caller holds the lock.
-        unsafe { channel.with_state(|state| self.begin(state)) }
+        unsafe { channel.with_state(|state| self.begin(state, true)) }
     }
 
     fn try_alone(&mut self) -> bool {
         let Some(channel) = self.receiver.channel() else {
             return self.try_time();
         };
-        self.begin(&mut channel.lock())
+        match channel.try_pop_unlocked() {
+            Popped::Message(message) => self.got = Some(Ok(message)),
+            Popped::Empty => return false,
+            Popped::Frozen => return self.begin(&mut channel.lock(), false),
+        }
+        true
     }
 
     fn seems_ready(&self) -> bool {
@@ -101,8 +107,12 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
 
     unsafe fn is_ready(&self) -> bool {
         match self.receiver.channel() {
-            // SAFETY: the caller holds the lock.
-            Some(channel) => unsafe { channel.state() }.can_receive(),
+            Some(channel) => {
+                // SAFETY: the caller holds the lock.
+                let state = unsafe { channel.state() };
+                state.keep_all_off();
+                state.can_receive()
+            }
             None => !self.receiver.is_empty(),
         }
     }
@@ -267,7 +277,9 @@ unsafe impl<T> Arm for SendArm<'_, T> {
     unsafe fn is_ready(&self) -> bool {
         let channel = self.sender.channel();
         // SAFETY: the caller holds the lock.
-        unsafe { channel.state() }.can_send(channel.capacity())
+        let state = unsafe { channel.state() };
+        state.keep_all_off();
+        state.can_send(channel.capacity())
     }
 
     unsafe fn register(&mut self, selection: &Selection, index: usize) {

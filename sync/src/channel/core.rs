@@ -1,10 +1,11 @@
-//! A channel: its state under one lock, the counts of its ends, and what those see who look without the lock.
+//! A channel: its state under one lock, the counts of its ends, and what those see who come without the lock.
 //!
-//! `state.rs` tells how messages go from senders to receivers.
+//! `state.rs` tells how messages go from senders to receivers, `ring.rs` how they do so without the lock.
 //!
-//! Invariant: `told` is a hint. Whoever acts on it takes the lock and looks, and whoever waits has
-//! looked under the lock; so it may be old, and its accesses are relaxed. Who only tries may go by it: it
-//! is the truth of a moment that is not before anything that the caller knows of.
+//! Invariant: `told` is a hint. Whoever acts on it takes the lock and looks, and whoever waits has looked under
+//! the lock; so it may be old. A thread that only tries may go by it: it is the truth of a moment that is not before
+//! anything that the caller knows of. A message may move from what `told` counts into the ring. Whoever sees that
+//! `told` counts it no more must find it in the ring, so `told` releases and acquires.
 //!
 //! Checked by `loom-tests/tests/channel.rs`.
 #![allow(unsafe_code, reason = "packets lie on the waiters' stacks")]
@@ -18,31 +19,39 @@ use std::sync::PoisonError;
 
 use weald_scheduler::io::{Awaited, On, WaitQueue};
 
+use super::ring::{Look, Popped, Refused, Ring};
 use super::state::State;
 use super::waiters::{Packet, Stage};
-use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::shim::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crate::shim::sync::{Mutex, MutexGuard};
 
+/// In this order: those who use the ring read the last two fields, which are on another cache line than what
+/// those write who take the lock.
+#[repr(C)]
 pub(crate) struct Channel<T> {
     mutex: Mutex<()>,
-    /// How many messages there were to take, in the buffer and of those who wait to send, when the lock
+    /// How many messages there were to take, in a list and of those who wait to send, when the lock
     /// was last let go; for who looks without it.
     told: AtomicUsize,
     /// Under the lock.
     state: UnsafeCell<State<T>>,
-    /// `usize::MAX`: any number.
-    capacity: usize,
     senders: AtomicUsize,
     receivers: AtomicUsize,
+    /// `usize::MAX`: any number.
+    capacity: usize,
+    /// What can be used without the lock; null: nothing. Set once, under the lock.
+    ring: AtomicPtr<Ring<T>>,
 }
 
 impl<T> Channel<T> {
     pub(crate) fn new(capacity: Option<usize>) -> Self {
+        let capacity = capacity.unwrap_or(usize::MAX);
         Self {
+            ring: AtomicPtr::new(ptr::null_mut()),
             mutex: Mutex::new(()),
             told: AtomicUsize::new(0),
-            state: UnsafeCell::new(State::new()),
-            capacity: capacity.unwrap_or(usize::MAX),
+            state: UnsafeCell::new(State::new(capacity)),
+            capacity,
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
         }
@@ -63,10 +72,57 @@ impl<T> Channel<T> {
         }
     }
 
+    /// What can be used without the lock.
+    #[inline(always)]
+    pub(super) fn ring(&self) -> Option<&Ring<T>> {
+        let acquire = relaxed_if!("ring_is_found_relaxed", Ordering::Acquire);
+        // SAFETY: once set it stays as long as the channel.
+        unsafe { self.ring.load(acquire).as_ref() }
+    }
+
+    /// The ring has room for all messages of the channel: if it is full, so is the channel.
+    #[inline]
+    fn is_whole(&self, ring: &Ring<T>) -> bool {
+        ring.capacity() == self.capacity
+    }
+
+    /// Sends a message if it can be done without the lock, for who does not wait. `Full` is the answer.
+    #[inline]
+    pub(super) fn try_push_unlocked(&self, message: T) -> Result<(), (Refused, T)> {
+        let Some(ring) = self.ring() else {
+            return Err((Refused::Frozen, message));
+        };
+        match ring.push(message) {
+            Err((Refused::Full, back)) if !self.is_whole(ring) => Err((Refused::Frozen, back)),
+            pushed => pushed,
+        }
+    }
+
+    /// Receives a message if it can be done without the lock, for who does not wait. `Empty` is the answer.
+    #[inline]
+    pub(super) fn try_pop_unlocked(&self) -> Popped<T> {
+        match self.ring().map_or(Popped::Frozen, Ring::pop) {
+            // The last sender may have gone, and left a message before.
+            Popped::Empty
+                if self.senders.load(Ordering::Acquire) == 0
+                    && !fault!("channel_is_empty_for_ever") =>
+            {
+                Popped::Frozen
+            }
+            popped => popped,
+        }
+    }
+
     /// Would a receive begin at once? A guess, without the lock; of some channels always true.
     #[inline]
     pub(crate) fn seems_to_give(&self) -> bool {
-        self.told.load(Ordering::Relaxed) != 0
+        self.told.load(Ordering::Acquire) != 0
+            || self.ring().is_some_and(|ring| match ring.look() {
+                Look::Message => true,
+                Look::Empty => false,
+                // While `told` was looked at, messages may have been behind the ring.
+                Look::Frozen => !self.is_whole(ring),
+            })
             || self.capacity == 0
             || self.senders.load(Ordering::Relaxed) == 0
     }
@@ -74,7 +130,8 @@ impl<T> Channel<T> {
     /// Would a send begin at once? As `seems_to_give`.
     #[inline]
     pub(crate) fn seems_to_take(&self) -> bool {
-        self.told.load(Ordering::Relaxed) < self.capacity
+        self.told.load(Ordering::Acquire) + self.ring().map_or(0, Ring::len) < self.capacity
+            || self.ring().is_some_and(|ring| !self.is_whole(ring))
             || self.capacity == 0
             || self.receivers.load(Ordering::Relaxed) == 0
     }
@@ -89,6 +146,21 @@ impl<T> Channel<T> {
     #[inline(always)]
     pub(super) fn room(&self) -> On {
         On::counted(Awaited::Room, self, std::mem::offset_of!(Self, receivers))
+    }
+
+    /// The number of messages that it holds.
+    pub(crate) fn len(&self) -> usize {
+        let len = self.ring().and_then(Ring::len_without_frost);
+        len.unwrap_or_else(|| self.lock().len())
+    }
+
+    /// True if there is no room.
+    pub(crate) fn is_full(&self) -> bool {
+        match self.ring().and_then(Ring::len_without_frost) {
+            // No place is reserved while senders are let in.
+            Some(len) => len == self.capacity,
+            None => self.lock().is_full(self.capacity),
+        }
     }
 
     pub(crate) fn mutex(&self) -> &Mutex<()> {
@@ -113,8 +185,14 @@ impl<T> Channel<T> {
         // SAFETY: by contract.
         let state = unsafe { self.state() };
         let result = f(state);
-        self.told.store(state.on_offer(), Ordering::Relaxed);
+        self.tell(state);
         result
+    }
+
+    /// Tells those who look without the lock; before the lock is let go.
+    #[inline(always)]
+    fn tell(&self, state: &State<T>) {
+        self.told.store(state.on_offer(), Ordering::Release);
     }
 
     pub(crate) fn count_sender(&self) {
@@ -143,6 +221,7 @@ impl<T> Channel<T> {
             let mut messages = ManuallyDrop::new(self.lock().close(false));
             // Their destructors are the user's. If one panics, those behind it are leaked, as crossbeam
             // does: another panic while the first unwinds would end the process.
+            self.drop_ring();
             while let Some(message) = messages.pop_front() {
                 drop(message);
             }
@@ -151,7 +230,31 @@ impl<T> Channel<T> {
     }
 }
 
-// SAFETY: the state is touched under the lock, and messages go from thread to thread.
+impl<T> Channel<T> {
+    /// Drops the messages in the ring: no receiver is left, and no more come.
+    fn drop_ring(&self) {
+        if fault!("channel_close_keeps_the_messages") {
+            return;
+        }
+        if let Some(ring) = self.ring() {
+            while let Some(message) = ring.pop_held() {
+                drop(message);
+            }
+        }
+    }
+}
+
+impl<T> Drop for Channel<T> {
+    fn drop(&mut self) {
+        let ring = self.ring.load(Ordering::Relaxed);
+        if !ring.is_null() {
+            // SAFETY: the state has made it by `Box::into_raw`, and it was shown to nobody but through `self`.
+            drop(unsafe { Box::from_raw(ring) });
+        }
+    }
+}
+
+// SAFETY: the state is touched under the lock, the ring as its stamps say, and messages go from thread to thread.
 unsafe impl<T: std::marker::Send> std::marker::Send for Channel<T> {}
 // SAFETY: as above.
 unsafe impl<T: std::marker::Send> Sync for Channel<T> {}
@@ -162,10 +265,35 @@ pub(crate) struct Locked<'a, T> {
     channel: &'a Channel<T>,
 }
 
+impl<T> Locked<'_, T> {
+    /// Puts a message into the buffer, in the hold of the lock in which `send` has found a place.
+    #[inline(always)]
+    pub(super) fn push(&mut self, message: T) {
+        if self.push_quietly(message) {
+            self.show_ring();
+        }
+    }
+
+    /// A lazy sender has made its message. The message comes back if no receiver is left.
+    pub(super) fn put_reserved(&mut self, message: T) -> Result<(), T> {
+        if let Some(message) = self.hand_reserved(message)? {
+            self.push(message);
+        }
+        Ok(())
+    }
+
+    /// From now on it can be used without the lock.
+    #[cold]
+    fn show_ring(&self) {
+        let ring = self.ring_address().cast_mut();
+        self.channel.ring.store(ring, Ordering::Release);
+    }
+}
+
 impl<T> Drop for Locked<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.channel.told.store(self.on_offer(), Ordering::Relaxed);
+        self.channel.tell(self);
     }
 }
 

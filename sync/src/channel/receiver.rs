@@ -10,6 +10,7 @@ use weald_scheduler::io::{self, Awaited, On, Selected, Selection};
 use super::core::{Channel, Locked, wait_until_filled};
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::limit::Limit;
+use super::ring::Popped;
 use super::state::{Receive, State};
 use super::timer::{After, Tick};
 use super::waiters::{Packet, Stage};
@@ -83,7 +84,16 @@ impl<T> Receiver<T> {
         let Flavor::Channel(channel) = &self.flavor else {
             return self.wait_for_time(limit);
         };
+        if let Some(ring) = channel.ring() {
+            return match ring.pop() {
+                Popped::Message(message) => Ok(message),
+                _ => receive_with_lock(channel, limit),
+            };
+        }
         let mut state = channel.lock();
+        if state.gives_nothing_at_once() {
+            return wait_to_receive(channel, state, limit);
+        }
         match state.pop() {
             Some(message) => Ok(message),
             None => wait_to_receive(channel, state, limit),
@@ -134,7 +144,7 @@ impl<T> Receiver<T> {
     /// True if there is no room. With capacity 0 always.
     pub fn is_full(&self) -> bool {
         match &self.flavor {
-            Flavor::Channel(channel) => channel.lock().is_full(channel.capacity()),
+            Flavor::Channel(channel) => channel.is_full(),
             Flavor::Never => true,
             Flavor::After(..) | Flavor::Tick(..) => !self.is_empty(),
         }
@@ -143,7 +153,7 @@ impl<T> Receiver<T> {
     /// The number of messages that it holds.
     pub fn len(&self) -> usize {
         match &self.flavor {
-            Flavor::Channel(channel) => channel.lock().len(),
+            Flavor::Channel(channel) => channel.len(),
             Flavor::Never => 0,
             Flavor::After(..) | Flavor::Tick(..) => {
                 usize::from(self.next_time().is_some_and(|time| time <= clock::now()))
@@ -176,13 +186,18 @@ impl<T> Receiver<T> {
 
 /// Receives without waiting for a sender.
 fn try_recv<T>(channel: &Channel<T>) -> Result<T, TryRecvError> {
+    match channel.try_pop_unlocked() {
+        Popped::Message(message) => return Ok(message),
+        Popped::Empty => return Err(TryRecvError::Empty),
+        Popped::Frozen => {}
+    }
     loop {
         let mut state = channel.lock();
         if let Some(message) = state.pop() {
             return Ok(message);
         }
         let mut packet = Packet::new(None, false);
-        let began = state.receive(&packet);
+        let began = state.receive(&packet, false);
         drop(state);
         match began {
             Receive::Value(message) => return Ok(message),
@@ -197,7 +212,13 @@ fn try_recv<T>(channel: &Channel<T>) -> Result<T, TryRecvError> {
     }
 }
 
-/// The buffer is empty.
+/// It could not be done without the lock.
+#[inline(never)]
+fn receive_with_lock<T>(channel: &Channel<T>, limit: Limit) -> Result<T, RecvTimeoutError> {
+    wait_to_receive(channel, channel.lock(), limit)
+}
+
+/// The buffer is empty, or was.
 #[inline(never)]
 fn wait_to_receive<'a, T>(
     channel: &'a Channel<T>,
@@ -206,7 +227,7 @@ fn wait_to_receive<'a, T>(
 ) -> Result<T, RecvTimeoutError> {
     loop {
         let mut packet = Packet::new(None, false);
-        match state.receive(&packet) {
+        match state.receive(&packet, true) {
             Receive::Value(message) => return Ok(message),
             Receive::Closed => return Err(RecvTimeoutError::Disconnected),
             Receive::Comes => {

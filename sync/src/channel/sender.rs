@@ -10,6 +10,7 @@ use weald_scheduler::io::{self, Selected, Selection};
 use super::core::{Channel, Locked};
 use super::error::{SendError, SendTimeoutError, TrySendError};
 use super::limit::Limit;
+use super::ring::Refused;
 use super::state::{Send, State};
 use super::waiters::{Packet, Stage};
 
@@ -39,6 +40,11 @@ impl<T> Sender<T> {
     /// # Errors
     /// The message, if there is no room (with capacity 0: no receiver waits) or no receiver is left.
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        let message = match self.channel.try_push_unlocked(message) {
+            Ok(()) => return Ok(()),
+            Err((Refused::Full, back)) => return Err(TrySendError::Full(back)),
+            Err((Refused::Frozen, back)) => back,
+        };
         let mut state = self.channel.lock();
         match begin_send(&mut state, self.channel.capacity(), message) {
             Ok(()) => Ok(()),
@@ -66,12 +72,24 @@ impl<T> Sender<T> {
     #[inline]
     fn send_within(&self, message: T, mut limit: Limit) -> Result<(), SendTimeoutError<T>> {
         io::enter_and_spend_after(|| limit.start());
+        if let Some(ring) = self.channel.ring() {
+            return match ring.push(message) {
+                Ok(()) => Ok(()),
+                Err((_, back)) => self.send_with_lock(back, limit),
+            };
+        }
         let mut state = self.channel.lock();
         if state.takes_more(self.channel.capacity()) {
             state.push(message);
             return Ok(());
         }
         self.send_slow(state, message, limit)
+    }
+
+    /// It could not be done without the lock.
+    #[inline(never)]
+    fn send_with_lock(&self, message: T, limit: Limit) -> Result<(), SendTimeoutError<T>> {
+        self.send_slow(self.channel.lock(), message, limit)
     }
 
     /// There is no room, or somebody to hand it to.
@@ -129,12 +147,12 @@ impl<T> Sender<T> {
 
     /// True if there is no room. With capacity 0 always.
     pub fn is_full(&self) -> bool {
-        self.channel.lock().is_full(self.channel.capacity())
+        self.channel.is_full()
     }
 
     /// The number of messages that it holds.
     pub fn len(&self) -> usize {
-        self.channel.lock().len()
+        self.channel.len()
     }
 
     /// The number of messages that it can hold; `None`: any.
@@ -153,7 +171,7 @@ impl<T> Sender<T> {
 }
 
 /// Sends at once, or gives the message back: `Closed`, or `Empty` for full.
-fn begin_send<T>(state: &mut State<T>, capacity: usize, message: T) -> Result<(), (Stage, T)> {
+fn begin_send<T>(state: &mut Locked<'_, T>, capacity: usize, message: T) -> Result<(), (Stage, T)> {
     match state.send(capacity) {
         Send::Partner(packet) => {
             #[allow(unsafe_code, reason = "a packet that was claimed")]

@@ -31,7 +31,25 @@
 //! Invariant 4: a packet whose selection cannot be claimed is taken out by whoever meets it; its owner
 //! does not mind.
 //!
-//! Checked by `loom-tests/tests/channel.rs`.
+//! Where the messages are in a ring (`ring.rs`), senders and receivers use it without the lock, but for those
+//! who are kept off. Whoever then takes the lock finds what stands above.
+//!
+//! | while, when the lock is let go     | kept off              | because                                        |
+//! |------------------------------------|-----------------------|------------------------------------------------|
+//! | a receiver waits                   | senders               | it gets the next message                       |
+//! | a sender waits                     | senders and receivers | it gets the next place                         |
+//! | somebody watches                   | senders and receivers | each change is told                            |
+//! | a place is reserved                | senders               | the ring's room is not all to be had           |
+//! | there are messages behind the ring | senders               | theirs come behind those (`queue.rs`)          |
+//! | no receiver is left                | senders, for ever     | the message comes back                         |
+//!
+//! Invariant 5: as the table says. Whoever is about to wait keeps them off first, and then looks, in the same
+//! hold of the lock: what was done before is seen, what is done after takes the lock.
+//! Invariant 6: a message is put in under the lock only with senders kept off, so that the room which was
+//! seen is still there.
+//! They may be kept off for nothing; the next who takes the lock and has nobody to meet lets them in.
+//!
+//! Checked by `loom-tests/tests/channel.rs` and `select.rs` there.
 #![allow(unsafe_code, reason = "packets lie on the waiters' stacks")]
 
 use std::collections::VecDeque;
@@ -39,11 +57,13 @@ use std::ptr;
 
 use weald_scheduler::io::Selection;
 
+use super::queue::Queue;
+use super::ring::Ring;
 use super::waiters::{List, Packet, Stage, Waiters};
 
 /// What happens under the lock.
 pub(crate) struct State<T> {
-    queue: VecDeque<T>,
+    queue: Queue<T>,
     reserved: usize,
     senders: Waiters<T>,
     receivers: Waiters<T>,
@@ -73,39 +93,10 @@ pub(crate) enum Send<T> {
     Closed,
 }
 
-/// A buffer keeps room for so many bytes, or for so many messages.
-const KEPT_BYTES: usize = 16 << 10;
-
-const KEPT_MESSAGES: usize = 32;
-
-/// Gives back the room of a buffer that is nearly empty and had been long; after a message was taken out.
-/// Before it does so again, most of the smaller room has to be filled and emptied: constant time, over
-/// all steps. The new room is a quarter of the old one at the most, so what is moved under the lock is little.
-#[inline(always)]
-fn shrink<T>(queue: &mut VecDeque<T>) {
-    let kept = const {
-        match size_of::<T>() {
-            // These take no room.
-            0 => usize::MAX,
-            bytes if KEPT_BYTES / bytes > KEPT_MESSAGES => KEPT_BYTES / bytes,
-            _ => KEPT_MESSAGES,
-        }
-    };
-    if queue.capacity() > kept && queue.len() < queue.capacity() / 8 {
-        shrink_to(queue, kept);
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn shrink_to<T>(queue: &mut VecDeque<T>, kept: usize) {
-    queue.shrink_to(kept.max(2 * queue.len()));
-}
-
 impl<T> State<T> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            queue: VecDeque::new(),
+            queue: Queue::new(capacity),
             reserved: 0,
             senders: Waiters::new(List::Senders),
             receivers: Waiters::new(List::Receivers),
@@ -119,11 +110,31 @@ impl<T> State<T> {
         self.queue.len()
     }
 
-    /// How many messages there are to take. While a sender waits the buffer, with its reserved places, is
-    /// full; so it also tells whether there is room, but for places that are reserved and nobody waits.
+    /// How many messages there are to take, but for those in a ring. While a sender waits the buffer, with its
+    /// reserved places, is full; so it also tells whether there is room, but for places that are reserved and
+    /// nobody waits.
     #[inline(always)]
     pub(super) fn on_offer(&self) -> usize {
-        self.queue.len() + self.senders.len()
+        self.queue.listed() + self.senders.len()
+    }
+
+    /// Its ring, for the channel to show to those who have no lock; or null.
+    #[inline(always)]
+    pub(super) fn ring_address(&self) -> *const Ring<T> {
+        self.queue.ring_address()
+    }
+
+    /// Lets in again those who are kept off for nothing, by the table of invariant 5; after a message was put
+    /// in or taken out, nobody was met, and who watches was told.
+    #[inline(always)]
+    fn let_in(&self) {
+        debug_assert!(self.watchers.is_empty(), "they were told");
+        debug_assert!(self.receivers.is_empty(), "there is or was a message");
+        debug_assert!(!self.no_receivers, "nobody puts in or takes out");
+        if self.senders.is_empty() || fault!("channel_lets_in_over_senders") {
+            let seeded = fault!("channel_lets_in_over_the_reserved");
+            self.queue.let_in(self.reserved == 0 || seeded);
+        }
     }
 
     #[inline]
@@ -134,8 +145,9 @@ impl<T> State<T> {
     /// A send need only `push`.
     #[inline(always)]
     pub(crate) fn takes_more(&self, capacity: usize) -> bool {
-        let plain = !self.no_receivers && self.receivers.is_empty();
-        plain && self.has_room(capacity)
+        // One branch for all.
+        let plain = !self.no_receivers & self.receivers.is_empty() & !self.queue.has_ring();
+        plain && self.queue.listed() + self.reserved < capacity
     }
 
     pub(crate) fn is_full(&self, capacity: usize) -> bool {
@@ -188,22 +200,39 @@ impl<T> State<T> {
         }
     }
 
+    /// There is nothing to take without a closer look; if the answer is false, there may be nothing either.
+    #[inline(always)]
+    pub(crate) fn gives_nothing_at_once(&self) -> bool {
+        self.queue.listed() == 0
+    }
+
     /// The oldest message of the buffer.
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<T> {
-        let value = self.queue.pop_front()?;
-        shrink(&mut self.queue);
-        if !self.senders.is_empty() && !fault!("channel_keeps_the_place") {
+        let value = self.queue.pop()?;
+        let met = !self.senders.is_empty();
+        if met && !fault!("channel_keeps_the_place") {
             self.fill_place();
         }
         self.tell_watchers();
+        if !met {
+            self.let_in();
+        }
         Some(value)
     }
 
-    /// Begins a receive. `packet`: the receiver's own, which a lazy sender would fill.
-    pub(crate) fn receive(&mut self, packet: &Packet<T>) -> Receive<T> {
+    /// Begins a receive. `packet`: the receiver's own, which a lazy sender would fill. `waits`: it may wait if
+    /// it is told `Empty`.
+    pub(crate) fn receive(&mut self, packet: &Packet<T>, waits: bool) -> Receive<T> {
+        // In this order: a channel without a ring asks once.
+        if self.queue.has_ring() && waits && !fault!("channel_receiver_looks_before_it_keeps_off") {
+            self.queue.keep_senders_off();
+        }
         if let Some(value) = self.pop() {
             return Receive::Value(value);
+        }
+        if fault!("channel_receiver_looks_before_it_keeps_off") {
+            self.queue.keep_senders_off();
         }
         // With an empty buffer only the senders of a channel without one wait here, or senders behind
         // reserved places, whose messages may take long to come.
@@ -246,15 +275,16 @@ impl<T> State<T> {
             Stage::Place
         } else {
             // SAFETY: as above.
-            self.queue
-                .extend(unsafe { (*(*sender).value.get()).take() });
+            if let Some(value) = unsafe { (*(*sender).value.get()).take() } {
+                self.queue.push(value);
+            }
             Stage::Taken
         };
         // SAFETY: as above.
         unsafe { Self::tell(sender, stage) };
     }
 
-    /// Begins a send.
+    /// Begins a send, which may wait if it is told `Full`.
     pub(crate) fn send(&mut self, capacity: usize) -> Send<T> {
         if self.no_receivers {
             return Send::Closed;
@@ -264,9 +294,20 @@ impl<T> State<T> {
             // SAFETY: the lock is held.
             && let Some(receiver) = unsafe { Self::claim_first(&mut self.receivers) }
         {
+            self.queue.was_passed_by();
             // It is woken when its packet is filled.
             return Send::Partner(receiver);
         }
+        self.queue.keep_senders_off();
+        if self.has_room(capacity) {
+            return Send::Place;
+        }
+        if fault!("channel_sender_looks_before_it_keeps_off") {
+            self.queue.keep_receivers_off();
+            return Send::Full;
+        }
+        // It may wait for a place now.
+        self.queue.keep_receivers_off();
         if self.has_room(capacity) {
             Send::Place
         } else {
@@ -312,37 +353,36 @@ impl<T> State<T> {
         }
     }
 
-    /// Puts a message into the buffer, or hands it to a receiver that has come meanwhile.
-    pub(crate) fn put(&mut self, value: T) {
-        // SAFETY: the lock is held.
-        if let Some(receiver) = unsafe { Self::claim_first(&mut self.receivers) } {
-            // SAFETY: claimed under this lock, and filled in the same hold.
-            unsafe { self.fill(receiver, value) };
-        } else {
-            self.push(value);
-        }
-    }
-
-    /// Puts a message into the buffer, in the hold of the lock in which `send` has found a place.
+    /// Puts a message into the buffer, in the hold of the lock in which `send` has found a place. True: there is
+    /// a ring now, to be shown.
     #[inline(always)]
-    pub(crate) fn push(&mut self, value: T) {
-        self.queue.push_back(value);
+    pub(super) fn push_quietly(&mut self, value: T) -> bool {
+        self.queue.push(value);
         unless!("select_watches_in_vain", self.tell_watchers());
+        let made = self.queue.nobody_waited();
+        self.let_in();
+        made
     }
 
-    /// Holds a place in the buffer for a lazy sender.
+    /// Holds a place in the buffer for a lazy sender, in the hold of the lock in which `send` has found it.
     pub(crate) fn reserve(&mut self) {
         self.reserved += 1;
     }
 
-    /// A lazy sender has made its message. The message comes back if no receiver is left.
-    pub(crate) fn put_reserved(&mut self, value: T) -> Result<(), T> {
+    /// A lazy sender has made its message. It comes back as an error if no receiver is left. `None`: it has gone to a
+    /// receiver that has come meanwhile. Else its place is free, in this hold of the lock.
+    pub(super) fn hand_reserved(&mut self, value: T) -> Result<Option<T>, T> {
         self.reserved -= 1;
         if self.no_receivers {
             return Err(value);
         }
-        self.put(value);
-        Ok(())
+        // SAFETY: the lock is held.
+        if let Some(receiver) = unsafe { Self::claim_first(&mut self.receivers) } {
+            // SAFETY: claimed under this lock, and filled in the same hold.
+            unsafe { self.fill(receiver, value) };
+            return Ok(None);
+        }
+        Ok(Some(value))
     }
 
     /// A lazy sender has made none: its place is free again.
@@ -417,6 +457,14 @@ impl<T> State<T> {
         packet.partner.get()
     }
 
+    /// Keeps all off for somebody who may `watch`; before the look.
+    pub(crate) fn keep_all_off(&self) {
+        if !fault!("select_watches_what_goes_by") {
+            self.queue.keep_senders_off();
+            self.queue.keep_receivers_off();
+        }
+    }
+
     /// Would a receive begin at once?
     pub(crate) fn can_receive(&self) -> bool {
         !self.queue.is_empty()
@@ -437,12 +485,12 @@ impl<T> State<T> {
         }
     }
 
-    /// One side is gone. Returns the messages that nobody will receive.
+    /// One side is gone. Returns the messages that nobody will receive, but for those in a ring.
     pub(super) fn close(&mut self, senders: bool) -> VecDeque<T> {
         if senders {
             self.no_senders = true;
             if fault!("oneshot_ends_with_its_message") {
-                self.queue.clear();
+                while self.queue.pop().is_some() {}
             }
             if self.reserved == 0 && !fault!("channel_closes_quietly") {
                 self.tell_receivers_closed();
@@ -450,6 +498,10 @@ impl<T> State<T> {
             self.tell_watchers();
             return VecDeque::new();
         }
+        unless!(
+            "channel_closes_to_those_under_the_lock",
+            self.queue.keep_senders_off()
+        );
         self.no_receivers = true;
         // SAFETY: the lock is held.
         while let Some(sender) = unsafe { Self::claim_first(&mut self.senders) } {
@@ -463,6 +515,6 @@ impl<T> State<T> {
         if fault!("channel_close_keeps_the_messages") {
             return VecDeque::new();
         }
-        std::mem::take(&mut self.queue)
+        self.queue.take_list()
     }
 }

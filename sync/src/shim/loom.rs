@@ -1,11 +1,22 @@
 //! The shim of a model of a user's program (`weald::model`).
 
 pub(crate) mod atomic {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
 }
 
 pub(crate) mod cell {
-    pub(crate) use loom::cell::Cell;
+    pub(crate) use loom::cell::{Cell, UnsafeCell};
+}
+
+pub(crate) mod thread {
+    pub(crate) use loom::thread::yield_now;
+
+    /// In a model others must take a step before it is worth while to look again.
+    pub(crate) fn spin() {
+        yield_now();
+    }
 }
 
 pub(crate) mod sync {
