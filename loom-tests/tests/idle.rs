@@ -175,7 +175,11 @@ fn the_last_searcher_wakes_the_next() {
 fn a_worker_that_retires_leaves_no_work_unseen() {
     let witnesses = &["found it first", "woke one"];
     check(
-        Model::new("a_worker_that_retires_leaves_no_work_unseen", 1000, witnesses),
+        Model::new(
+            "a_worker_that_retires_leaves_no_work_unseen",
+            1000,
+            witnesses,
+        ),
         || {
             let pool = Pool::new();
             let stays = Arc::clone(&pool);
