@@ -163,7 +163,7 @@ impl RuntimeBuilder {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).name("crawler").build()?;
+    /// let rt = weald::Runtime::builder().workers(1).name("crawler").build()?;
     /// assert_eq!(rt.name(), "crawler");
     /// assert!(rt.dump().to_string().starts_with("crawler: 0 green threads"));
     /// # Ok::<(), std::io::Error>(())
@@ -246,7 +246,7 @@ impl RuntimeBuilder {
     /// # Examples
     /// ```
     /// use std::sync::mpsc;
-    /// use weald_scheduler::{Runtime, current};
+    /// use weald::{Runtime, current};
     ///
     /// let (sender, told) = mpsc::channel();
     /// let rt = Runtime::builder()
@@ -256,7 +256,7 @@ impl RuntimeBuilder {
     ///     })
     ///     .build()?;
     /// // Two threads that wait for each other's end.
-    /// let (handle, first) = mpsc::channel::<weald_scheduler::JoinHandle<()>>();
+    /// let (handle, first) = mpsc::channel::<weald::JoinHandle<()>>();
     /// let second = rt.spawn(move || drop(first.recv().unwrap().join()));
     /// let second_thread = second.thread().clone();
     /// handle.send(rt.spawn(move || drop(second.join()))).unwrap();

@@ -347,7 +347,7 @@ impl Runtime {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// let rt = weald::Runtime::builder().workers(1).build()?;
     /// assert_eq!(rt.name(), "weald");
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -390,11 +390,11 @@ impl Runtime {
     ///
     /// # Examples
     /// ```
-    /// let rt = weald_scheduler::Runtime::builder().workers(1).build()?;
+    /// let rt = weald::Runtime::builder().workers(1).build()?;
     /// rt.set_workers(3)?;
     /// assert_eq!(rt.metrics().workers, 3);
     /// rt.set_workers(2)?;
-    /// assert_eq!(rt.run(|| weald_scheduler::metrics().workers), 2);
+    /// assert_eq!(rt.run(|| weald::metrics().workers), 2);
     /// assert!(rt.set_workers(0).is_err());
     /// # Ok::<(), std::io::Error>(())
     /// ```

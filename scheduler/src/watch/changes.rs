@@ -33,7 +33,7 @@ impl Dump {
     ///
     /// # Examples
     /// ```
-    /// use weald_scheduler::{Runtime, dump, park, spawn, yield_now};
+    /// use weald::{Runtime, dump, park, spawn, yield_now};
     ///
     /// let rt = Runtime::builder().workers(1).build()?;
     /// rt.run(|| {
@@ -47,7 +47,7 @@ impl Dump {
     ///         yield_now();
     ///     }
     ///     let changes = dump().since(&earlier);
-    ///     let is_there = |dump: &weald_scheduler::Dump, id| dump.threads.iter().any(|t| t.id == id);
+    ///     let is_there = |dump: &weald::Dump, id| dump.threads.iter().any(|t| t.id == id);
     ///     assert!(is_there(&changes.came, new.thread().id()));
     ///     assert!(is_there(&changes.stayed, old.thread().id()));
     ///     old.thread().unpark();
