@@ -300,6 +300,11 @@ fn a_limit_counts_from_the_call_also_if_others_are_run_first() {
                             spin(8 * MS);
                             gave_way.store(true, SeqCst);
                             weald::yield_now();
+                            if rt.metrics().parked == 0 {
+                                // Another OS thread has the caller and has not run it yet: a message that is sent
+                                // now is in time. If the caller has returned, it asks for this no more.
+                                gave_way.store(false, SeqCst);
+                            }
                         }
                         sender.try_send(()).unwrap();
                     }
