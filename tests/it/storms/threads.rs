@@ -13,6 +13,7 @@ use crate::support::{Count, Counted, HOUR, Mark, OnDrop, caught, exception_in, w
 struct Family {
     begun: Count,
     ended: Count,
+    dropped: Count,
 }
 
 impl Family {
@@ -29,7 +30,10 @@ impl Family {
         for child in children {
             random.pause();
             match random.below(3) {
-                0 => drop(child),
+                0 => {
+                    self.dropped.add();
+                    drop(child);
+                }
                 _ => child.join().unwrap(),
             }
         }
@@ -49,8 +53,11 @@ fn spawn_storm() {
         }
         crate::support::wait_until(|| rt.metrics().live == 0);
         assert_eq!(family.begun.get(), family.ended.get());
+        // A handle that is dropped as its thread ends leaves the result to one thread more.
         let spawned = rt.metrics().spawned - spawned;
-        assert_eq!(spawned, family.begun.get() as u64);
+        let least = family.begun.get() as u64;
+        let most = least + family.dropped.get() as u64;
+        assert!((least..=most).contains(&spawned), "{spawned} of {least}");
     });
 }
 
