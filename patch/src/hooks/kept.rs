@@ -68,8 +68,8 @@ fn tried(
 
 /// msgrcv(2).
 ///
+/// # Safety
 /// Those of msgrcv(2).
-/// As there.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn msgrcv(
     queue: c_int,
@@ -90,8 +90,8 @@ unsafe extern "C" fn msgrcv(
 
 /// msgsnd(2).
 ///
+/// # Safety
 /// Those of msgsnd(2).
-/// As there.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn msgsnd(
     queue: c_int,

@@ -27,8 +27,8 @@ use crate::shim::sync::Arc;
 /// programs with many such threads, more would harm programs with few of them. A guess.
 const OTHERS_INTERVAL: u32 = 4;
 
-/// Which dispatch of an interval begins with the carrier's own threads that gave way: none of those
-/// that are for others.
+/// Which dispatch of an interval begins with the carrier's own threads that gave way. It is no multiple of
+/// `OTHERS_INTERVAL`, whose dispatches begin with the other threads.
 const OWN_YIELDED: u32 = 2;
 
 /// Starts the OS thread of a carrier that was given a seat.
@@ -175,8 +175,9 @@ impl Carrier {
         // SAFETY: the seat is held; the reference ends before anything is run.
         let core = unsafe { worker.core() };
         let ticks = core.ticks();
-        // Its own threads have three of four dispatches, one of 16 begins with those that gave way. The
-        // fourth is the others', so these meet each of the dispatches on which their classes take turns.
+        // Three of four dispatches begin with its own threads, and of those one in 16 with the threads that gave way.
+        // Each fourth begins with the other threads: among these dispatches are all at which `Core::next` begins with
+        // the yielded or the oldest spawned one.
         let others_first = ticks.is_multiple_of(OTHERS_INTERVAL);
         if others_first && let Some(task) = core.next(worker) {
             return Some(task);

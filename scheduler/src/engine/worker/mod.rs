@@ -226,7 +226,8 @@ impl Worker {
     }
 
     /// The worker's core. It has one owner at a time: the carrier that holds the seat (`seat.rs`), while it is inside
-    /// its door (`door.rs`), or the monitor, while it holds that carrier out. Nobody else touches it.
+    /// its door (`door.rs`), or the monitor, while it holds that carrier out. When the carriers are gone, it is
+    /// the shutdown's (`verbs/runtime.rs`). Nobody else touches it.
     ///
     /// # Safety
     /// The caller is the owner, and the reference is gone before the next suspension, the next call of

@@ -15,8 +15,9 @@ use crate::shim::clock;
 use crate::shim::sync::Arc;
 use weald_timer::Tick;
 
-/// A yielded thread runs at least every so many dispatches, the oldest spawned one as well. A multiple
-/// of the interval in which a carrier's own threads leave a dispatch to these (`carrier/mod.rs`).
+/// A yielded thread runs at least every so many dispatches, and so does the oldest spawned one. (Each 61st dispatch begins
+/// with threads from outside, `run/look.rs`; where the two meet, it is twice as many.) A multiple of
+/// `OTHERS_INTERVAL` (`run/turns.rs`), by which a carrier's own threads leave dispatches to these.
 pub(crate) const CLASS_INTERVAL: u32 = 16;
 
 /// Which dispatch of an interval begins with the oldest spawned one.

@@ -301,9 +301,10 @@ impl Header {
 /// What woke a thread, for the choice of its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
-    /// Another thread did: it probably waits for this one next, so run it soon and here.
+    /// Another thread woke it by `unpark` or a channel: that thread probably waits for this one next, so this one runs soon
+    /// and here.
     Peer,
-    /// A timer, a descriptor, the end of a thread.
+    /// All else: a timer, a descriptor, the end of a thread, a lock.
     Event,
 }
 
