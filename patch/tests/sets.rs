@@ -50,7 +50,7 @@ fn waits_for_several_have_an_eighth_of_the_descriptors_and_wait_without_beyond_t
         // Two pipes and a second number of one end are open too.
         let used = open_descriptors() - before;
         assert!(used <= eighth + 5, "{used} descriptors");
-        let share = share_of(4);
+        let share = share_of(20);
         assert!(share < SHARE, "{share} of a core");
         writer.write_all(b"x").unwrap();
         for waits in polls {
