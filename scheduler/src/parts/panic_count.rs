@@ -150,7 +150,7 @@ pub(crate) fn give_back(panics: usize) {
         stock.halves.push(half);
         stock.away -= 1;
         if stock.wanted > 0 {
-            // The keeper, which they have asked, begins none where there is one.
+            // It may be the last that is wanted, and the keeper then begins none.
             FROM_KEEPER.notify_one();
         }
         if stock.halves.len() > MOST {
@@ -205,7 +205,7 @@ fn keep() {
     // When it last had something to do.
     let mut since = Instant::now();
     loop {
-        if stock.wanted > 0 && stock.halves.is_empty() {
+        if stock.wanted > stock.halves.len() {
             drop(stock);
             let mut cache = Cache::new();
             let one = |_| cache.get(DEFAULT_STACK).map(Half::begin).ok();
