@@ -195,17 +195,27 @@ fn traces_are_taken_while_their_threads_run_and_end() {
 fn two_dumps_tell_what_came_and_what_stayed() {
     each_mode_on(2, |rt| {
         let park = |count: usize| -> Vec<_> { (0..count).map(|_| rt.spawn(weald::park)).collect() };
-        let parked = |count: usize| wait_until(|| rt.dump().metrics.parked == count);
+        let parked = |count: usize| {
+            loop {
+                let dump = rt.dump();
+                let parks = dump
+                    .threads
+                    .iter()
+                    .filter(|it| it.doing == weald::Doing::Parks);
+                if dump.threads.len() == count && parks.count() == count {
+                    return dump;
+                }
+                weald::yield_now();
+            }
+        };
         let (old, mut gone) = (park(10), park(3));
-        parked(13);
-        let earlier = rt.dump();
+        let earlier = parked(13);
         for thread in &gone {
             thread.thread().unpark();
         }
         gone.drain(..).for_each(|thread| thread.join().unwrap());
         let new = park(5);
-        parked(15);
-        let changes = rt.dump().since(&earlier);
+        let changes = parked(15).since(&earlier);
         let ids = |dump: &weald::Dump| {
             let mut ids: Vec<_> = dump.threads.iter().map(|t| format!("{:?}", t.id)).collect();
             ids.sort_unstable();

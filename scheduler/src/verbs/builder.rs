@@ -234,11 +234,17 @@ impl RuntimeBuilder {
     /// [`Dump::deadlocks`] has them, and their traces are in the dump. Without a setting nobody looks for them by itself, and nothing is said;
     /// [`dump`](crate::dump()) tells of them all the same.
     ///
-    /// The runtime looks when all of its green threads have waited for half a second. It tells only what is certain: that none of these threads can
-    /// go on unless an exception comes from outside, a [`kill`](crate::GreenThread::kill) for instance. Where an OS thread, a descriptor, a timer or
-    /// another green thread might end a wait it says nothing. So it does not see deadlocks over channels, condition variables, semaphores, `park`,
-    /// locks of std that `weald-patch` has made green, locks that were taken by a `try_` method, readers of an `RwLock`, and
-    /// those with an OS thread or a thread of another runtime in the circle.
+    /// The runtime looks when all of its green threads have waited for half a second. It tells only what is certain:
+    /// that none of these threads can go on unless an exception comes from outside. That may be a
+    /// [`kill`](crate::GreenThread::kill), or the end of a [`group`](crate::group()) or [`join`](crate::join()) whose
+    /// body a `timeout` ends and which then kills its children. So a `tell` that ends the process should not be set
+    /// where such limits are meant to end deadlocks. Where an OS thread, a descriptor, the limit of a wait itself or
+    /// another green thread might end a wait it says nothing. So it does not see deadlocks over channels, condition
+    /// variables, semaphores, `park`, locks of std that `weald-patch` has made green, locks that were taken by a `try_`
+    /// method, and those whose last wait began on an OS thread, as inside `blocking`. Who has a lock is read from
+    /// `/proc/self/mem`, with feature `traces`: where that cannot be had (macOS, a filter of system calls) only threads
+    /// that wait for each other's end are found. Nor does it see those with an OS thread or a thread of another runtime
+    /// in the circle.
     ///
     /// `tell` runs on an OS thread of its own and may block; a panic in it is logged and ignored. A program may go on, write the dump
     /// down, or end.

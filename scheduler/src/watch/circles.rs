@@ -60,27 +60,36 @@ pub(super) fn of_all_stuck(enders: &[Vec<usize>]) -> Vec<Vec<usize>> {
         .map(|node| stuck[node].then(|| enders[node][0]))
         .collect();
     let mut sets: Vec<Vec<usize>> = Vec::new();
-    for mut circle in of_one_each(&firsts) {
-        if sets.iter().any(|set| set.contains(&circle[0])) {
+    let mut is_in_a_set = vec![false; enders.len()];
+    // The walk that met a node last; each walk has a number of its own.
+    let (mut leads_to, mut comes_from) = (vec![0; enders.len()], vec![0; enders.len()]);
+    for (mut circle, walk) in of_one_each(&firsts).into_iter().zip(1..) {
+        let first = circle[0];
+        if is_in_a_set[first] {
             continue;
         }
-        let (leads_to, comes_from) = (reached(circle[0], enders), reached(circle[0], &waiters));
-        let others = (0..enders.len())
-            .filter(|&node| stuck[node] && leads_to[node] && comes_from[node])
-            .filter(|node| !circle.contains(node));
-        let others: Vec<usize> = others.collect();
+        for &node in &circle {
+            is_in_a_set[node] = true;
+        }
+        reach(first, &waiters, &mut comes_from, walk);
+        let mut others = reach(first, enders, &mut leads_to, walk);
+        others.retain(|&node| stuck[node] && comes_from[node] == walk && !is_in_a_set[node]);
+        others.sort_unstable();
+        for &node in &others {
+            is_in_a_set[node] = true;
+        }
         circle.extend(others);
         sets.push(circle);
     }
     sets
 }
 
-/// Which nodes can be reached from one.
-fn reached(first: usize, next: &[Vec<usize>]) -> Vec<bool> {
-    let mut reached = vec![false; next.len()];
-    let mut open = vec![first];
+/// The nodes that can be reached from one. Each is marked with the number of this walk.
+fn reach(first: usize, next: &[Vec<usize>], met: &mut [usize], walk: usize) -> Vec<usize> {
+    let (mut reached, mut open) = (Vec::new(), vec![first]);
     while let Some(node) = open.pop() {
-        if !std::mem::replace(&mut reached[node], true) {
+        if std::mem::replace(&mut met[node], walk) != walk {
+            reached.push(node);
             open.extend(&next[node]);
         }
     }
@@ -98,6 +107,16 @@ mod tests {
         assert_eq!(of_one_each(&waits_for), [vec![1, 2], vec![3]]);
         assert!(of_one_each(&[Some(1), None]).is_empty());
         assert!(of_one_each(&[]).is_empty());
+    }
+
+    #[test]
+    fn many_circles_take_time_in_proportion() {
+        let pairs: Vec<Vec<usize>> = (0..200_000).map(|node| vec![node ^ 1]).collect();
+        assert_eq!(of_all_stuck(&pairs).len(), 100_000);
+        let circle: Vec<Vec<usize>> = (0..200_000)
+            .map(|node| vec![(node + 1) % 200_000])
+            .collect();
+        assert_eq!(of_all_stuck(&circle)[0].len(), 200_000);
     }
 
     #[test]

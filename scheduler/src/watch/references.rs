@@ -16,6 +16,13 @@ use crate::green::awaited::Awaited;
 const OBJECTS: usize = 512;
 const THREADS: usize = 20_000;
 
+/// With more threads than this that refer to an object nothing is concluded of a wait for it: the waits of a crowd for a crowd
+/// would take the product of both in memory.
+const ENDERS: usize = 64;
+
+/// With more threads than this that refer to an object, waiters among them, they are not looked at one by one.
+const REFERRING: usize = 1024;
+
 /// An `Arc` leads to its counts, which lie so far before the object.
 const BEFORE: usize = 2 * size_of::<usize>();
 
@@ -103,7 +110,9 @@ impl References {
         let address = wait.on.address();
         if wait.on.what() == Awaited::ReadLock && wait.is_read {
             // It waits behind a writer.
-            return writers.get(&address).cloned().unwrap_or_default();
+            // All writers wait for the same, so a few stand for them.
+            let writers = writers.get(&address).into_iter().flatten();
+            return writers.take(ENDERS).copied().collect();
         }
         if let Holder::Thread(holder) = wait.holder {
             return vec![holder];
@@ -111,6 +120,9 @@ impl References {
         let (Some(handles), Some(referring)) = (handles(wait), self.of.get(&address)) else {
             return Vec::new();
         };
+        if referring.len() > REFERRING {
+            return Vec::new();
+        }
         let waits_alike = |other: usize| {
             let wait_of = |seen: &Seen| {
                 let wait = seen.wait.as_ref()?;
@@ -122,7 +134,7 @@ impl References {
         let others: Vec<usize> = others
             .filter(|&other| other != index && !waits_alike(other))
             .collect();
-        if others.len() >= handles {
+        if (handles..=ENDERS).contains(&others.len()) {
             others
         } else {
             Vec::new()

@@ -72,7 +72,8 @@ impl Snapshot {
         let mut snapshot = Self {
             threads: threads(inner),
         };
-        snapshot.find_holders(tracer);
+        let marks = snapshot.find_holders(tracer);
+        snapshot.forget_those_who_came(inner, &marks);
         snapshot
     }
 
@@ -83,7 +84,8 @@ impl Snapshot {
         epoch.is_some() && seen.task.state.parked_epoch() == epoch
     }
 
-    fn find_holders(&mut self, tracer: &Tracer) {
+    /// Returns the marks of holders that are not in the snapshot, each with a thread that waits for it.
+    fn find_holders(&mut self, tracer: &Tracer) -> Vec<(usize, Mark)> {
         let what = |seen: &Seen| {
             seen.wait
                 .as_ref()
@@ -115,6 +117,7 @@ impl Snapshot {
             headers.extend(addresses.zip(0..));
         }
         let mut known: HashMap<(usize, Layout), Contents> = HashMap::new();
+        let mut gone = Vec::new();
         for index in 0..self.threads.len() {
             let Some(wait) = &self.threads[index].wait else {
                 continue;
@@ -144,6 +147,25 @@ impl Snapshot {
             wait.count = found.count;
             if found.mark != Mark::NONE {
                 wait.holder = marks.get(&found.mark).copied().unwrap_or(Holder::Gone);
+                if wait.holder == Holder::Gone {
+                    gone.push((index, found.mark));
+                }
+            }
+        }
+        gone
+    }
+
+    /// A thread that began after the snapshot may have taken a lock before its mark was read. It is there now.
+    fn forget_those_who_came(&mut self, inner: &Inner, gone: &[(usize, Mark)]) {
+        if gone.is_empty() {
+            return;
+        }
+        let there: HashSet<Mark> = all(inner).iter().map(|task| task.mark()).collect();
+        for (index, mark) in gone {
+            if there.contains(mark)
+                && let Some(wait) = &mut self.threads[*index].wait
+            {
+                wait.holder = Holder::Unknown;
             }
         }
     }
@@ -224,6 +246,18 @@ pub(super) fn address_of(task: &Task) -> usize {
     header.addr()
 }
 
+/// All that have started. Those that run come first: a thread that leaves its stack for the first time after that look is
+/// in the registry by the next.
+fn all(inner: &Inner) -> Vec<Task> {
+    let running: Vec<Task> = (inner.carriers.iter())
+        .filter_map(Carrier::running_thread)
+        .collect();
+    let mut tasks = inner.registry.all();
+    let known: HashSet<*const Header> = tasks.iter().map(|task| &raw const **task).collect();
+    tasks.extend((running.into_iter()).filter(|task| !known.contains(&(&raw const **task))));
+    tasks
+}
+
 /// All that have started and have not ended.
 fn threads(inner: &Inner) -> Vec<Seen> {
     let running: HashMap<*const Header, usize> = inner
@@ -235,16 +269,7 @@ fn threads(inner: &Inner) -> Vec<Seen> {
             (header, carrier.os_thread.load(Ordering::Relaxed))
         })
         .collect();
-    let mut tasks = inner.registry.all();
-    let known: HashSet<*const Header> = tasks.iter().map(|task| &raw const **task).collect();
-    tasks.extend(
-        inner
-            .carriers
-            .iter()
-            .filter_map(Carrier::running_thread)
-            .filter(|task| !known.contains(&(&raw const **task))),
-    );
-    let seen = tasks.into_iter().filter_map(|task| {
+    let seen = all(inner).into_iter().filter_map(|task| {
         if task.state.is_done() {
             return None;
         }

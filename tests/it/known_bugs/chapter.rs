@@ -116,7 +116,19 @@ fn the_chapter_shows_groups_as_they_are() {
 #[test]
 fn the_chapter_shows_changes_as_they_are() {
     stuck(|crew| {
-        let parked = |count: usize| crew.until("parked", |dump| dump.metrics.parked == count);
+        // By what the dump says of each: the counters are read later.
+        let parks = |dump: &weald::Dump| {
+            dump.threads
+                .iter()
+                .filter(|it| it.doing == weald::Doing::Parks)
+                .count()
+        };
+        let parked = |count: usize| {
+            let all_park = |dump: &weald::Dump| dump.threads.len() == count && parks(dump) == count;
+            crew.until("parked", |dump| {
+                all_park(dump) && dump.metrics.parked == count
+            })
+        };
         let start = |count: usize| {
             (0..count)
                 .map(|_| crew.rt.spawn(weald::park))
