@@ -13,6 +13,7 @@ use crate::parts::shadow_stack;
 use crate::parts::stack;
 use crate::parts::thread_locals;
 use crate::verbs::runtime::Runtime;
+use crate::verbs::variables::{Locals, dump_variable, locals_variable, variable};
 use crate::watch::dump::Dump;
 use crate::watch::silence;
 
@@ -49,13 +50,6 @@ pub enum ThreadLocals {
     /// To the OS thread, which a started green thread never leaves; only those that have not
     /// started are stolen. The default elsewhere, with a warning of the `log` crate that says why.
     Pinned,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Locals {
-    Own,
-    Pinned,
-    Shared,
 }
 
 /// Settings for a [`Runtime`]; made by [`Runtime::builder`].
@@ -475,57 +469,4 @@ fn fall_back(reason: &str) {
              have thread-locals of their own here: {reason}"
         );
     });
-}
-
-/// What `WEALD_THREAD_LOCALS` says, for runtimes of which nothing was said.
-fn locals_variable() -> io::Result<Option<Locals>> {
-    let Some(value) = std::env::var_os("WEALD_THREAD_LOCALS") else {
-        return Ok(None);
-    };
-    match value.to_str() {
-        Some("own") => Ok(Some(Locals::Own)),
-        Some("pinned") => Ok(Some(Locals::Pinned)),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "WEALD_THREAD_LOCALS must be \"own\" or \"pinned\", not {:?}",
-                value.to_string_lossy()
-            ),
-        )),
-    }
-}
-
-/// Whether `WEALD_DUMP_ON` says that `SIGQUIT` dumps.
-fn dump_variable() -> io::Result<bool> {
-    match std::env::var_os("WEALD_DUMP_ON") {
-        None => Ok(false),
-        Some(value) if value.is_empty() => Ok(false),
-        Some(value) if value == "quit" => Ok(true),
-        Some(value) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "WEALD_DUMP_ON must be \"quit\", not {:?}",
-                value.to_string_lossy()
-            ),
-        )),
-    }
-}
-
-/// A number from the environment.
-fn variable(name: &str, range: &std::ops::RangeInclusive<usize>) -> io::Result<Option<usize>> {
-    let Some(value) = std::env::var_os(name) else {
-        return Ok(None);
-    };
-    let text = value.to_string_lossy();
-    match text.trim().parse::<usize>() {
-        Ok(number) if range.contains(&number) => Ok(Some(number)),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "{name} must be a number between {} and {}, not {text:?}",
-                range.start(),
-                range.end()
-            ),
-        )),
-    }
 }

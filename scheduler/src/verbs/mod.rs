@@ -27,3 +27,4 @@ pub(crate) mod sleep;
 pub(crate) mod spawn;
 pub(crate) mod timeout;
 pub(crate) mod timer;
+mod variables;

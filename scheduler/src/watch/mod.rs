@@ -10,3 +10,4 @@ pub(crate) mod sigquit;
 pub(crate) mod silence;
 mod snapshot;
 mod text;
+mod utc;
