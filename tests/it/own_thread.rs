@@ -78,6 +78,7 @@ struct AtTheEnd(Flag);
 
 impl Drop for AtTheEnd {
     fn drop(&mut self) {
+        assert!(weald::is_green());
         weald::sleep(MS);
         weald::spawn(|| weald::sleep(MS)).join().unwrap();
         MADE_AT_THE_END.with(|_| ());
@@ -101,6 +102,8 @@ fn thread_locals_are_its_os_threads_and_are_gone_when_a_join_returns() {
         let ends = AtTheEnd(gone.clone());
         let thread = own(move || {
             ENDS.set(Some(ends));
+            // The OS thread has a header too from here on; its end comes before that of `ENDS`.
+            weald::on_os_thread(|| ());
             for n in 0..10 {
                 assert_eq!(KEPT.replace(n + 1), n);
                 weald::sleep(MS / 10);
@@ -110,6 +113,49 @@ fn thread_locals_are_its_os_threads_and_are_gone_when_a_join_returns() {
         });
         assert_eq!(thread.join().unwrap(), 10);
         assert!(gone.is_set());
+    });
+}
+
+/// A result with a destructor that waits.
+struct Waits(Flag);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        weald::sleep(MS);
+        weald::spawn(|| weald::sleep(MS)).join().unwrap();
+        self.0.set();
+    }
+}
+
+/// Leaves the handle to a value of `green_local!`, when the OS thread ends.
+struct LeavesHandle(Option<JoinHandle<Waits>>);
+
+impl Drop for LeavesHandle {
+    fn drop(&mut self) {
+        DROPPED_LAST.with(|handle| handle.replace(self.0.take()));
+    }
+}
+
+thread_local! {
+    static LEAVES: RefCell<Option<LeavesHandle>> = const { RefCell::new(None) };
+}
+
+weald::green_local! {
+    static DROPPED_LAST: RefCell<Option<JoinHandle<Waits>>> = RefCell::new(None);
+}
+
+#[test]
+fn a_result_whose_handle_is_dropped_at_the_very_end_may_wait_in_its_destructor() {
+    in_each_mode(|| {
+        let dropped = Flag::default();
+        let sets = dropped.clone();
+        let (give, take) = bounded(1);
+        let thread = own(move || {
+            LEAVES.set(Some(LeavesHandle(take.recv().ok())));
+            Waits(sets)
+        });
+        give.send(thread).unwrap();
+        wait_until(|| dropped.is_set());
     });
 }
 

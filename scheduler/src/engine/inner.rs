@@ -21,7 +21,7 @@ use crate::green::green_thread::{AnyRuntime, Header, Task};
 use crate::green::queue::Injector;
 use crate::green::registry::Registry;
 use crate::green::wait_list::WaitQueue;
-use crate::parts::ends;
+use crate::parts::ends::{self, Ending};
 use crate::parts::idle::Idle;
 use crate::parts::threads::Threads;
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -79,6 +79,9 @@ pub(crate) struct Inner {
     turn: CachePadded<AtomicUsize>,
     /// Green threads that have an OS thread for themselves.
     pub(crate) own_threads: AtomicUsize,
+    /// One of them has been counted as ended and is not DONE yet. Whoever writes it holds `own_ends`.
+    pub(crate) own_ending: Ending,
+    pub(crate) own_ends: Mutex<()>,
     /// OS threads that were started for such threads.
     pub(crate) own_threads_started: AtomicUsize,
 }
@@ -149,6 +152,8 @@ impl Inner {
             starts: Starts::new(),
             turn: CachePadded::default(),
             own_threads: AtomicUsize::new(0),
+            own_ending: Ending::new(),
+            own_ends: Mutex::new(()),
             own_threads_started: AtomicUsize::new(0),
             start_carrier,
             settings,
@@ -209,7 +214,8 @@ impl Inner {
     /// No green thread is left, nor is one to come that they leave behind.
     pub(crate) fn all_ended(&self) -> bool {
         let carriers = self.carriers.iter().map(|carrier| &carrier.ending);
-        ends::all_ended(|| self.ended(), || self.spawned(), carriers)
+        let all = carriers.chain([&self.own_ending]);
+        ends::all_ended(|| self.ended(), || self.spawned(), all)
     }
 
     pub(crate) fn ended(&self) -> u64 {

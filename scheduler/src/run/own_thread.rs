@@ -12,7 +12,8 @@
 //! 3. The OS thread destroys its thread-locals. Their destructors may use weald, still as this green thread.
 //! 4. [`Last`] is the first thread-local that the OS thread makes, hence the last that it destroys. It drops what the others'
 //!    destructors have made, counts the thread as ended, steps to DONE and wakes the joiners. So thread-locals are gone
-//!    when a `join` returns, as with threads of std.
+//!    when a `join` returns, as with threads of std. A result or an error that nobody will take is dropped by another
+//!    green thread, as its destructor may wait (`wait/end.rs`).
 //!
 //! Invariant: the OS thread keeps the runtime until it ends, and a shutdown in which all have ended joins it
 //! (`threads.rs`).
@@ -26,6 +27,7 @@ use std::io;
 use std::ptr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use super::birth::{self, Birth};
 use super::start::{doom_if_killed, end_hook};
 use crate::engine::inner::Inner;
 use crate::green::current;
@@ -35,7 +37,7 @@ use crate::shim::atomic::Ordering;
 use crate::shim::bypass::Bypass;
 use crate::shim::os_threads;
 use crate::shim::sync::Arc;
-use crate::wait::end;
+use crate::wait::end::{self, Orphan, Rest};
 use crate::wait::exception;
 
 /// Starts an OS thread that waits for its green thread. It ends if none comes.
@@ -116,6 +118,20 @@ fn enter_registry(inner: &Inner, header: &Header) {
     }
 }
 
+/// Counts the thread as ended, and makes it DONE. True: it leaves something of the user's, and the thread that is to
+/// drop it has been counted. As `Carrier::end`: a shutdown that sees the first count waits for the second.
+fn count_out(inner: &Inner, task: &Header, rest: Rest) -> bool {
+    let _only = inner.own_ends.lock();
+    inner.own_ending.begin();
+    inner.ended_outside.fetch_add(1, Ordering::AcqRel);
+    let leaves = end::finish(task, rest);
+    if leaves {
+        inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
+    }
+    inner.own_ending.end();
+    leaves
+}
+
 thread_local! {
     static LAST: Cell<Option<Last>> = const { Cell::new(None) };
 }
@@ -135,9 +151,15 @@ impl Drop for Last {
             let rest = end::wind_up(&task, || (), || ());
             inner.registry.remove(&task);
             inner.own_threads.fetch_sub(1, Ordering::Relaxed);
-            inner.ended_outside.fetch_add(1, Ordering::AcqRel);
-            end::end(&task, rest);
+            let leaves = count_out(inner, &task, rest);
             current::set_running(ptr::null());
+            if task.state.remains().joiners {
+                end::wake_joiners(&task);
+            }
+            // The destructors may wait, and a thread that is DONE does not.
+            if leaves && let Some(orphan) = Orphan::of(&task) {
+                birth::start_detached(inner, Birth::Counted, move || drop(orphan));
+            }
             inner.one_ended();
         }
         inner.threads.retire(Which::Own(self.number)).join();

@@ -19,6 +19,10 @@ struct OsThread(Task);
 
 impl Drop for OsThread {
     fn drop(&mut self) {
+        // A green thread with an OS thread for itself may still use weald in later destructors.
+        let before = running();
+        // SAFETY: what runs here is alive.
+        let is_green = !before.is_null() && unsafe { (*before).is_green() };
         // False if the thread-locals are gone; only in a model.
         if !set_running(&raw const *self.0) {
             return;
@@ -27,7 +31,7 @@ impl Drop for OsThread {
         self.0.cold();
         let rest = end::wind_up(&self.0, || (), || ());
         end::end(&self.0, rest);
-        set_running(ptr::null());
+        set_running(if is_green { before } else { ptr::null() });
     }
 }
 
