@@ -37,6 +37,11 @@ impl Carrier {
     /// would keep at hand for them costs each dispatch some twenty instructions.
     #[inline(never)]
     pub(super) fn start(&self, inner: &Arc<Inner>, worker: &Worker, task: Task) -> Option<Task> {
+        // It would have to stay on this worker.
+        if (inner.settings.pins || task.pinned) && inner.idle.is_retired(worker.index) {
+            inner.inject(task);
+            return None;
+        }
         // Those that wait for a stack of its size are first.
         if !inner.starts.has(task.stack_size()) {
             match self.bind(inner, worker, &task) {
