@@ -85,15 +85,18 @@ impl Carrier {
             return false;
         }
         self.look(inner, worker, now, poll);
+        if inner.idle.is_retired(worker.index) {
+            Self::notice_retirement(inner, worker);
+            Self::hand_on(inner, worker);
+            return true;
+        }
+        // SAFETY: the seat is held; ends with the statement.
+        unsafe { worker.core() }.is_retired = false;
         if !inner.starts.is_empty() {
             self.admit(inner, worker);
             if self.seat().is_none() {
                 return false;
             }
-        }
-        if inner.idle.is_retired(worker.index) {
-            Self::hand_on(inner, worker);
-            return true;
         }
         Self::share_with_new_workers(inner, worker);
         // One thread is what this worker runs next, unless the carrier's own are before it.

@@ -36,12 +36,7 @@ impl Carrier {
         // SAFETY: the seat is held; ends before timers and events are handled.
         let core = unsafe { worker.core() };
         core.saw(now);
-        if !std::mem::replace(&mut core.is_retired, true) {
-            worker.poller.move_out();
-            if let Some(other) = inner.idle.retire() {
-                inner.workers[other].poller.unpark();
-            }
-        }
+        Self::notice_retirement(inner, worker);
         let found = self.look(inner, worker, now, true);
         if Self::hand_on(inner, worker) || found > 0 || !self.private().is_empty() {
             return;
@@ -66,6 +61,19 @@ impl Carrier {
             core.polled(now);
             self.look(inner, worker, now, false);
             Self::hand_on(inner, worker);
+        }
+    }
+
+    /// This worker has retired: at its first look since then it leaves its part to the others (invariant 2).
+    #[cold]
+    pub(super) fn notice_retirement(inner: &Inner, worker: &Worker) {
+        // SAFETY: the seat is held; ends with the statement.
+        if std::mem::replace(&mut unsafe { worker.core() }.is_retired, true) {
+            return;
+        }
+        worker.poller.move_out();
+        if let Some(other) = inner.idle.retire() {
+            inner.workers[other].poller.unpark();
         }
     }
 
