@@ -234,12 +234,12 @@ mod worker {
 
         /// Thieves find all there is.
         #[allow(clippy::unused_self, reason = "as the real one")]
-        pub(crate) fn slot_is_full(&self) -> bool {
+        pub(crate) fn hides_some(&self) -> bool {
             false
         }
 
-        pub(crate) unsafe fn share_slot(&self) {
-            unreachable!("nothing is in the slot of {}", self.index);
+        pub(crate) unsafe fn share_all(&self) {
+            unreachable!("nothing is hidden in {}", self.index);
         }
 
         pub(crate) fn has_due_timers(&self, _: Instant, _: Instant) -> bool {

@@ -249,11 +249,10 @@ impl Watch {
         if !carrier.door.is_outside() || !std::ptr::eq(carrier.door.held(), worker) {
             return Pace::Late;
         }
-        if inner.idle.several() && worker.slot_is_full() {
+        if inner.idle.several() && worker.hides_some() {
             // SAFETY: the holder of the seat is held out.
-            let _ = carrier
-                .door
-                .hold_out_of(worker, || unsafe { worker.share_slot() });
+            let share = || unsafe { worker.share_all() };
+            let _ = carrier.door.hold_out_of(worker, share);
         }
         seen.looks += 1;
         // Fewer and fewer looks if there is nothing: each stops all CPUs of the process for a moment.

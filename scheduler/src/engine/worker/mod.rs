@@ -256,15 +256,27 @@ impl Worker {
     }
 
     /// Something that thieves do not find; a hint.
-    pub(crate) fn slot_is_full(&self) -> bool {
-        !self.run_next.is_empty()
+    pub(crate) fn hides_some(&self) -> bool {
+        !self.run_next.is_empty() || !self.ready.is_shared()
+    }
+
+    /// Has thieves find all that is queued. While they see a list that they cannot steal from, they search.
+    ///
+    /// # Safety
+    /// As for `core`; or the holder of the seat is held out of its door.
+    pub(crate) unsafe fn share_all(&self) {
+        // SAFETY: by contract the caller is the owner.
+        unsafe {
+            self.core().share_queues(self);
+            self.share_slot();
+        }
     }
 
     /// Moves what is in the slot to where thieves find it.
     ///
     /// # Safety
     /// As for `core`; or the holder of the seat is held out of its door.
-    pub(crate) unsafe fn share_slot(&self) {
+    unsafe fn share_slot(&self) {
         // SAFETY: by contract the caller is the owner.
         unsafe {
             if let Some(task) = self.run_next.take() {

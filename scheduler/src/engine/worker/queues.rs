@@ -248,9 +248,10 @@ impl Core {
 
     /// There are other workers now: from here on they can steal from this one.
     pub(crate) fn share_queues(&mut self, worker: &Worker) {
-        self.ready.share(&worker.ready);
         self.fresh.share(&worker.fresh);
         self.yielded.share(&worker.yielded);
+        // The last one: the monitor and the worker itself ask it whether all are shared.
+        self.ready.share(&worker.ready);
     }
 
     /// Takes out what is left when the runtime has stopped: threads that were queued, and calls in the

@@ -208,6 +208,14 @@ pub(crate) fn shrink<T>(tasks: &mut VecDeque<T>) {
 }
 
 impl<T> Thieves<T> {
+    /// Whether others may steal; a hint, but for the owner and whoever holds the owner out.
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            Self::Deque(_) => true,
+            Self::List { deque, .. } => deque.get().is_some(),
+        }
+    }
+
     /// Tries to take the oldest task.
     pub(crate) fn steal(&self) -> Steal<T> {
         match self {
