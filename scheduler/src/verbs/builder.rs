@@ -238,7 +238,9 @@ impl RuntimeBuilder {
     /// method, and those whose last wait began on an OS thread, as inside `blocking`. Who has a lock is read from
     /// `/proc/self/mem`, with feature `traces`: where that cannot be had (macOS, a filter of system calls) only threads
     /// that wait for each other's end are found. Nor does it see those with an OS thread or a thread of another runtime
-    /// in the circle.
+    /// in the circle. Where all threads of workers have waited for half a second before a thread with
+    /// [`own_thread`](crate::Builder::own_thread) begins the last wait of a circle, it sees the circle only after a worker has run
+    /// something again.
     ///
     /// `tell` runs on an OS thread of its own and may block; a panic in it is logged and ignored. A program may go on, write the dump
     /// down, or end.

@@ -21,7 +21,7 @@ pub struct Metrics {
     pub workers: usize,
     /// Green threads that were spawned and have not ended.
     pub live: usize,
-    /// Those of them that wait.
+    /// Those of them that wait, but for those with [`own_thread`](crate::Builder::own_thread).
     pub parked: usize,
     /// Threads in the shared queue, for any worker to take.
     pub injector_len: usize,
