@@ -130,10 +130,13 @@ impl<T> Channel<T> {
     /// Would a send begin at once? As `seems_to_give`.
     #[inline]
     pub(crate) fn seems_to_take(&self) -> bool {
-        self.told.load(Ordering::Acquire) + self.ring().map_or(0, Ring::len) < self.capacity
-            || self.ring().is_some_and(|ring| !self.is_whole(ring))
-            || self.capacity == 0
-            || self.receivers.load(Ordering::Relaxed) == 0
+        let has_room = match self.ring() {
+            // All messages are in the ring. What `told` says may be from before they were moved there, and would count twice.
+            Some(ring) if self.is_whole(ring) => ring.len() < self.capacity,
+            Some(_) => true,
+            None => self.told.load(Ordering::Acquire) < self.capacity,
+        };
+        has_room || self.capacity == 0 || self.receivers.load(Ordering::Relaxed) == 0
     }
 
     /// What a receiver waits for, as `dump` tells it.
