@@ -15,8 +15,7 @@ pub(crate) fn running() -> *const Header {
     here::running().cast()
 }
 
-/// As `running`; null also where the thread-locals are gone.
-#[cfg(loom)]
+/// As `running`; null also where the thread-locals are gone, which only a model sees.
 pub(crate) fn running_if_any() -> *const Header {
     here::running_if_any().cast()
 }

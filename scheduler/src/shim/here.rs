@@ -160,8 +160,8 @@ pub(crate) fn carrier_and_running() -> (*const Host, *const Front) {
     HERE.with(|here| (here.carrier.get(), here.running.get()))
 }
 
-/// As `running`; null also where the thread-locals are gone.
-#[cfg(loom)]
+/// As `running`; null also where the thread-locals are gone, which only a model sees.
+#[inline(never)]
 pub(crate) fn running_if_any() -> *const Front {
     HERE.try_with(|here| here.running.get())
         .unwrap_or(ptr::null())

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::ptr;
 
-use crate::green::current::{running, set_running};
+use crate::green::current::{running, running_if_any, set_running};
 use crate::green::green_thread::{Header, Task};
 use crate::green::handle::GreenThread;
 use crate::wait::end;
@@ -20,7 +20,7 @@ struct OsThread(Task);
 impl Drop for OsThread {
     fn drop(&mut self) {
         // A green thread with an OS thread for itself may still use weald in later destructors.
-        let before = running();
+        let before = running_if_any();
         // SAFETY: what runs here is alive.
         let is_green = !before.is_null() && unsafe { (*before).is_green() };
         // False if the thread-locals are gone; only in a model.
