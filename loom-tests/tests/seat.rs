@@ -336,7 +336,7 @@ fn a_seat_that_no_thread_took_is_found() {
             inner.seats.open(&inner).expect("the first can be started");
             seize(&inner);
             join(&inner);
-            let stranded = inner.seats.stranded.load(Ordering::Relaxed);
+            let stranded = inner.seats.counts.stranded.load(Ordering::Relaxed);
             let refused = inner.refused.load(Ordering::Relaxed);
             assert_eq!(stranded, refused as u64, "it is counted");
         },
@@ -400,7 +400,7 @@ fn a_seat_that_is_nobodys_goes_to_an_os_thread_that_can_be_started_later() {
         }));
         inner.seats.open(&inner).expect("the first can be started");
         inner.opened.set();
-        while inner.seats.stranded.load(Ordering::Relaxed) == 0 {
+        while inner.seats.counts.stranded.load(Ordering::Relaxed) == 0 {
             weald_loom_tests::thread::yield_now();
         }
         inner.startable.store(1, Ordering::Relaxed);

@@ -1,54 +1,52 @@
 //! Which carrier has which seat. Workers are seats; carriers are OS threads that need a seat to run green threads.
 //!
-//! A seat is *held* by a carrier, or *free*: on its way to a carrier, or in `Seats::free`. Its holder gives it
-//! up (`release`, `pass`), or the monitor takes it through the holder's `Door` while a green
-//! thread of that carrier does not come back: it computes, or is in a blocking call.
+//! A seat is *held* by a carrier, or *free*: on its way to a carrier, or in `Lines::free`. Its holder gives it
+//! up (`release`, `pass`). Or the monitor takes it through the holder's `Door`, while a green
+//! thread of that carrier does not come back, because it computes or is in a blocking call.
 //!
-//! A carrier without a seat is in one of these lists, or in none while its green thread does not
-//! come back: *waiting* (it has threads of its own to run), *spare* (it has nothing to do), *unborn*
-//! (it has no OS thread yet, or no longer). A seat that becomes free goes to the first waiting
-//! carrier, else to the spare that came last, else to an unborn one, else into `free`, where the next
-//! carrier that comes back finds it, or the monitor once an OS thread can be started (`retry`).
+//! A carrier without a seat stands in one of these lines: *waiting* (it has threads of its own to run), *spare* (it
+//! has nothing to do), *unborn* (it has no OS thread yet, or no longer). While its green thread does not come back
+//! it stands in none. A seat that becomes free goes to the first waiting
+//! carrier, else to the spare that came last, else to an unborn carrier. If there is no carrier it goes into `free`.
+//! There the next carrier that comes back finds it, or the monitor once an OS thread can be started (`retry`).
 //!
-//! To start an OS thread takes long, so it is done without the lock. A carrier is *hired* under the lock, and from then
-//! on it counts as if it were there: with a seat (`give`), or as a spare (`prepare`). If the system then refuses the OS thread, the carrier is unborn again, and the
-//! seat that it may have been given by then goes to another one. After a refusal nobody is hired for
-//! [`PAUSE`].
+//! It takes long to start an OS thread, so this is done without the lock. A carrier is *hired* under the lock. From
+//! then on it counts as if it were there: with a seat (`give`), or as a spare (`prepare`). If the system then refuses
+//! the OS thread, the carrier is unborn again. If it was given a seat by then, the seat goes to another carrier. After
+//! a refusal nobody is hired for some time (`lines::PAUSE`).
 //!
-//! If a carrier may keep its seat, `prepare` is called before it gives the seat up, or before the seat is taken. So
-//! such a seat leaves its holder only if there is an OS thread for it.
+//! A carrier may be allowed to keep its seat. Then `prepare` is called before the carrier gives the seat up, or before
+//! the monitor takes it. So such a seat leaves its holder only if there is an OS thread for it.
 //!
-//! Invariant 1: a worker's core has one owner: a seat leaves its holder by the holder or, through
-//! the door, by the monitor; it leaves FREE only under the lock of `Seats`.
-//! Invariant 2: a free seat is found: it is put into `free` and a carrier puts itself into
-//! `waiting` under the same lock, each after a look at the other.
-//! Invariant 3: when the start of an OS thread has failed, its carrier owns nothing: its seat goes to another carrier,
-//! or into `free`, and is counted.
-//! Invariant 4: a carrier that retires is in no list and has no seat, and is hired again only when it
-//! has left its index (`retired`).
+//! Invariant 1: a worker's core has one owner. Only its holder gives a seat up, or the monitor takes it through the
+//! door. A free seat gets a holder only under the lock of `Seats`.
+//! Invariant 2: a free seat is found. A seat is put into `free`, and a carrier puts itself into
+//! `waiting`, under the same lock, and each has looked at the other before.
+//! Invariant 3: if the start of an OS thread has failed, its carrier owns nothing. Its seat goes to another carrier,
+//! or into `free`, and is counted as stranded.
+//! Invariant 4: a carrier that retires stands in no line and has no seat. It is hired again only after it
+//! has given its index back (`retired`).
 //! Orderings: the door and the lock pass the core on.
 //! Checked by `loom-tests/tests/seat.rs`, the door by `loom-tests/tests/door.rs`.
 
-// By its path, as models take this file by its own.
+// By their paths, because models take this file by its path.
+#[path = "lines.rs"]
+mod lines;
 #[path = "shortage.rs"]
 mod shortage;
 
-use std::collections::VecDeque;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Condvar, Mutex, MutexGuard, wait, wait_for};
 
+use self::lines::{Counts, Line, Lines};
 pub(crate) use self::shortage::Shortage;
 
-/// A spare carrier that was not needed for so long ends its OS thread.
+/// A spare carrier that was not needed for so long retires: it ends its OS thread.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// After the system has refused an OS thread, no other one is tried during this time: a try costs some 50 us, and
-/// would hardly succeed at once.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// The holder of one worker's seat, for others to see.
 #[derive(Debug)]
@@ -63,7 +61,7 @@ impl Seat {
         Self { holder }
     }
 
-    /// The carrier that holds it; a hint.
+    /// The carrier that holds the seat. A hint: it may have changed.
     pub(crate) fn holder(&self) -> Option<usize> {
         self.holder.load(Ordering::Relaxed).checked_sub(1)
     }
@@ -73,7 +71,7 @@ impl Seat {
         self.holder.store(0, Ordering::Relaxed);
     }
 
-    /// Seats a carrier; under the lock of `Seats`.
+    /// Gives the seat to a carrier. Under the lock of `Seats`.
     fn seat(&self, carrier: usize) {
         self.holder.store(carrier + 1, Ordering::Relaxed);
     }
@@ -82,20 +80,20 @@ impl Seat {
 /// What became of a carrier that waited for a seat.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Waited {
-    /// It has that worker's.
+    /// It has the seat of that worker.
     Seated(usize),
     /// The runtime stops.
     Stopping,
-    /// It was spare for long: it is counted out, and its OS thread ends.
+    /// It was spare for [`KEEP_ALIVE`]. It is counted out already, and its OS thread must end.
     Retired,
 }
 
 /// What `Seats` need from their runtime.
 pub(crate) trait House: Sized {
-    /// How many workers, hence seats.
+    /// How many workers there are. Each is a seat.
     fn workers(&self) -> usize;
     fn seat(&self, worker: usize) -> &Seat;
-    /// A sleeping worker is to come and look whether somebody wants its seat.
+    /// Wakes a sleeping worker, which looks whether a carrier waits for its seat.
     fn notify(&self);
     /// Starts the OS thread of a carrier.
     ///
@@ -104,209 +102,84 @@ pub(crate) trait House: Sized {
     fn start(this: &Arc<Self>, carrier: usize) -> io::Result<()>;
 }
 
-/// All carriers without a seat and all seats without a carrier.
+/// All carriers without a seat, and all seats without a carrier.
 #[derive(Debug)]
 pub(crate) struct Seats {
-    lists: Mutex<Lists>,
-    /// The length of `waiting`, for a look without the lock.
-    waiting: AtomicUsize,
-    /// The length of `free`, for a look without the lock.
-    free: AtomicUsize,
-    /// Seats that found no carrier, as the bound was reached or no OS thread could be started.
-    pub(crate) stranded: AtomicU64,
+    lines: Mutex<Lines>,
+    pub(crate) counts: Counts,
     /// OS threads that the system has refused.
     pub(crate) refused: AtomicU64,
 }
 
-#[derive(Debug)]
-struct Lists {
-    free: Vec<usize>,
-    waiting: VecDeque<usize>,
-    spares: Vec<usize>,
-    /// Those that have retired, or whose OS thread was refused.
-    unborn: Vec<usize>,
-    /// Of all that have ever been hired; the others are unborn as well.
-    hired: Vec<Hired>,
-    /// The greatest number of carriers.
-    bound: usize,
-    stopping: bool,
-    /// When the system refused an OS thread last, and with which error.
-    refused: Option<(Instant, io::Error)>,
-    /// OS threads that have not ended.
-    alive: usize,
-}
-
-/// A carrier, as the lists see it.
-#[derive(Debug)]
-struct Hired {
-    /// It sleeps here without a seat.
-    bell: std::sync::Arc<Condvar>,
-    /// The seat that it was given and has not taken yet.
-    assigned: Option<usize>,
-    line: Line,
-}
-
-/// Which list a carrier is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Line {
-    None,
-    Waiting,
-    Spares,
-}
-
-impl Lists {
-    /// Takes a carrier that has an OS thread out of its line.
-    fn next_idle(&mut self, seats: &Seats) -> Option<usize> {
-        let next = match self.waiting.pop_front() {
-            Some(carrier) => {
-                seats.waiting.store(self.waiting.len(), Ordering::Relaxed);
-                Some(carrier)
-            }
-            None => self.spares.pop(),
-        };
-        if let Some(carrier) = next {
-            self.hired[carrier].line = Line::None;
-        }
-        next
-    }
-
-    fn leave_line(&mut self, seats: &Seats, carrier: usize) {
-        match std::mem::replace(&mut self.hired[carrier].line, Line::None) {
-            Line::None => {}
-            Line::Waiting => {
-                self.waiting.retain(|&c| c != carrier);
-                seats.waiting.store(self.waiting.len(), Ordering::Relaxed);
-            }
-            Line::Spares => self.spares.retain(|&c| c != carrier),
-        }
-    }
-
-    /// Why nobody can be hired now.
-    fn shortage(&self) -> Option<Shortage> {
-        if self.stopping {
-            return Some(Shortage::Stopping);
-        }
-        if self.unborn.is_empty() && self.hired.len() >= self.bound {
-            return Some(Shortage::Bound(self.bound));
-        }
-        let (at, error) = self.refused.as_ref()?;
-        (clock::now().saturating_duration_since(*at) < PAUSE)
-            .then(|| Shortage::Refused(error.to_string()))
-    }
-
-    /// A carrier that is to be started next, counted as there from now on.
-    fn hire(&mut self) -> Result<usize, Shortage> {
-        if let Some(shortage) = self.shortage() {
-            return Err(shortage);
-        }
-        let carrier = self.unborn.pop().unwrap_or_else(|| {
-            self.hired.push(Hired {
-                bell: std::sync::Arc::new(Condvar::new()),
-                assigned: None,
-                line: Line::None,
-            });
-            self.hired.len() - 1
-        });
-        self.alive += 1;
-        Ok(carrier)
-    }
-
-    fn put_free(&mut self, seats: &Seats, worker: usize) {
-        seats.stranded.fetch_add(1, Ordering::Relaxed);
-        if !fault!("seat_keeps_what_no_thread_took") {
-            self.free.push(worker);
-            seats.free.store(self.free.len(), Ordering::Relaxed);
-        }
-    }
-
-    fn take_free(&mut self, seats: &Seats) -> Option<usize> {
-        let worker = self.free.pop();
-        seats.free.store(self.free.len(), Ordering::Relaxed);
-        worker
-    }
-}
-
 impl Seats {
-    /// For so many carriers at most.
+    /// Makes room for at most so many carriers.
     pub(crate) fn new(carriers: usize) -> Self {
         Self {
-            lists: Mutex::new(Lists {
-                free: Vec::new(),
-                waiting: VecDeque::new(),
-                spares: Vec::new(),
-                unborn: Vec::new(),
-                hired: Vec::new(),
-                bound: carriers,
-                stopping: false,
-                refused: None,
-                alive: 0,
-            }),
-            waiting: AtomicUsize::new(0),
-            free: AtomicUsize::new(0),
-            stranded: AtomicU64::new(0),
+            lines: Mutex::new(Lines::new(carriers)),
+            counts: Counts::new(),
             refused: AtomicU64::new(0),
         }
     }
 
-    /// A carrier wants a seat.
+    /// A carrier seems to wait for a seat.
     #[inline]
     pub(crate) fn somebody_waits(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) != 0
+        self.counts.waiting.load(Ordering::Relaxed) != 0
     }
 
-    /// There seems to be a carrier for one more seat, or it could be started.
+    /// There seems to be a carrier for one more seat, or one could be started.
     pub(crate) fn has_taker(&self) -> bool {
-        let lists = self.lists.lock();
-        let somebody = !(lists.waiting.is_empty() && lists.spares.is_empty());
-        (somebody && !lists.stopping) || lists.shortage().is_none()
+        let lines = self.lines.lock();
+        let somebody = !(lines.waiting.is_empty() && lines.spares.is_empty());
+        (somebody && !lines.stopping) || lines.shortage().is_none()
     }
 
-    /// OS threads that drive a worker, or could.
+    /// How many OS threads drive a worker, or could drive one.
     pub(crate) fn carriers(&self) -> usize {
-        self.lists.lock().alive
+        self.lines.lock().alive
     }
 
-    /// Why no OS thread could be started now, if so.
+    /// Why no OS thread can be started now; `None`: one can.
     pub(crate) fn shortage(&self) -> Option<Shortage> {
-        self.lists.lock().shortage()
+        self.lines.lock().shortage()
     }
 
     /// From now on there may be so many carriers; there may not be fewer than before.
     pub(crate) fn allow(&self, carriers: usize) {
-        let mut lists = self.lists.lock();
-        lists.bound = lists.bound.max(carriers);
+        let mut lines = self.lines.lock();
+        lines.bound = lines.bound.max(carriers);
     }
 
     /// Sees to it that there is a carrier for one more seat, and starts one if need be.
     pub(crate) fn prepare(&self, house: &Arc<impl House>) -> Result<(), Shortage> {
-        let mut lists = self.lists.lock();
-        if lists.stopping {
+        let mut lines = self.lines.lock();
+        if lines.stopping {
             return Err(Shortage::Stopping);
         }
-        if !(lists.waiting.is_empty() && lists.spares.is_empty()) {
+        if !(lines.waiting.is_empty() && lines.spares.is_empty()) {
             return Ok(());
         }
-        let carrier = lists.hire()?;
-        lists.hired[carrier].line = Line::Spares;
-        lists.spares.push(carrier);
-        drop(lists);
+        let carrier = lines.hire()?;
+        lines.hired[carrier].line = Line::Spares;
+        lines.spares.push(carrier);
+        drop(lines);
         self.start(house, carrier)
     }
 
-    /// Gives a seat that the caller has taken to another carrier.
+    /// Gives a seat to a carrier. The caller has taken the seat from its holder.
     pub(crate) fn give(&self, house: &Arc<impl House>, worker: usize) {
-        let mut lists = self.lists.lock();
-        if let Some(carrier) = lists.next_idle(self) {
-            Self::assign(&**house, &mut lists, carrier, worker);
+        let mut lines = self.lines.lock();
+        if let Some(carrier) = lines.next_idle(&self.counts) {
+            Self::assign(&**house, &mut lines, carrier, worker);
             return;
         }
-        let Ok(carrier) = lists.hire() else {
-            lists.put_free(self, worker);
+        let Ok(carrier) = lines.hire() else {
+            lines.put_free(&self.counts, worker);
             return;
         };
         house.seat(worker).seat(carrier);
-        lists.hired[carrier].assigned = Some(worker);
-        drop(lists);
+        lines.hired[carrier].assigned = Some(worker);
+        drop(lines);
         let _ = self.start(house, carrier);
     }
 
@@ -317,35 +190,35 @@ impl Seats {
         };
         self.refused.fetch_add(1, Ordering::Relaxed);
         let shortage = Shortage::Refused(error.to_string());
-        let mut lists = self.lists.lock();
-        lists.refused = Some((clock::now(), error));
-        lists.leave_line(self, carrier);
-        lists.alive -= 1;
-        lists.unborn.push(carrier);
+        let mut lines = self.lines.lock();
+        lines.refused = Some((clock::now(), error));
+        lines.take_out_of_line(&self.counts, carrier);
+        lines.alive -= 1;
+        lines.unborn.push(carrier);
         // Invariant 3.
         if !fault!("seat_stays_with_a_refused_spare")
-            && let Some(worker) = lists.hired[carrier].assigned.take()
+            && let Some(worker) = lines.hired[carrier].assigned.take()
         {
             house.seat(worker).release();
-            match lists.next_idle(self) {
-                Some(other) => Self::assign(&**house, &mut lists, other, worker),
-                None => lists.put_free(self, worker),
+            match lines.next_idle(&self.counts) {
+                Some(other) => Self::assign(&**house, &mut lines, other, worker),
+                None => lines.put_free(&self.counts, worker),
             }
         }
         Err(shortage)
     }
 
-    fn assign(house: &impl House, lists: &mut Lists, carrier: usize, worker: usize) {
+    fn assign(house: &impl House, lines: &mut Lines, carrier: usize, worker: usize) {
         house.seat(worker).seat(carrier);
-        let its = &mut lists.hired[carrier];
+        let its = &mut lines.hired[carrier];
         its.assigned = Some(worker);
         its.bell.notify_one();
     }
 
-    /// Tries again to find a carrier for a seat that found none; the monitor does so now and then.
+    /// Tries again to find a carrier for a seat in `free`. The monitor calls this now and then.
     #[inline]
     pub(crate) fn retry(&self, house: &Arc<impl House>) {
-        if self.free.load(Ordering::Relaxed) != 0 && !fault!("seat_is_not_tried_again") {
+        if self.counts.free.load(Ordering::Relaxed) != 0 && !fault!("seat_is_not_tried_again") {
             self.retry_now(house);
         }
     }
@@ -355,7 +228,7 @@ impl Seats {
         if self.prepare(house).is_err() {
             return;
         }
-        let worker = self.lists.lock().take_free(self);
+        let worker = self.lines.lock().take_free(&self.counts);
         if let Some(worker) = worker {
             self.give(house, worker);
         }
@@ -366,11 +239,11 @@ impl Seats {
         for worker in 0..house.workers() {
             self.give(house, worker);
         }
-        let mut lists = self.lists.lock();
-        if lists.free.is_empty() {
+        let mut lines = self.lines.lock();
+        if lines.free.is_empty() {
             return Ok(());
         }
-        let cause = lists.refused.take().map(|(_, error)| error);
+        let cause = lines.refused.take().map(|(_, error)| error);
         let kind = cause.as_ref().map_or(io::ErrorKind::Other, io::Error::kind);
         let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
         Err(io::Error::new(
@@ -381,15 +254,15 @@ impl Seats {
 
     /// The holder passes its seat to a carrier that waits, if one does.
     pub(crate) fn pass(&self, house: &impl House, worker: usize) -> bool {
-        let mut lists = self.lists.lock();
-        if lists.waiting.is_empty() {
+        let mut lines = self.lines.lock();
+        if lines.waiting.is_empty() {
             return false;
         }
-        let Some(carrier) = lists.next_idle(self) else {
+        let Some(carrier) = lines.next_idle(&self.counts) else {
             return false;
         };
         house.seat(worker).release();
-        Self::assign(house, &mut lists, carrier, worker);
+        Self::assign(house, &mut lines, carrier, worker);
         true
     }
 
@@ -399,8 +272,8 @@ impl Seats {
         self.give(house, worker);
     }
 
-    /// Sleeps until the carrier is given a seat. `needs`: it has threads of its own to run, so it
-    /// asks for one. `keep`: it does not retire.
+    /// Sleeps until the carrier is given a seat. `needs` says whether the carrier has threads of its own to run; if so
+    /// it asks for a seat. `keep`: it does not retire.
     pub(crate) fn wait(
         &self,
         house: &Arc<impl House>,
@@ -408,97 +281,100 @@ impl Seats {
         needs: impl Fn() -> bool,
         keep: bool,
     ) -> Waited {
-        let mut lists = self.lists.lock();
-        let bell = std::sync::Arc::clone(&lists.hired[carrier].bell);
+        let mut lines = self.lines.lock();
+        let bell = std::sync::Arc::clone(&lines.hired[carrier].bell);
         loop {
-            if let Some(worker) = lists.hired[carrier].assigned.take() {
+            if let Some(worker) = lines.hired[carrier].assigned.take() {
                 return Waited::Seated(worker);
             }
-            if lists.stopping {
+            if lines.stopping {
                 return Waited::Stopping;
             }
             if !fault!("seat_waits_without_a_look_at_free")
-                && let Some(worker) = lists.take_free(self)
+                && let Some(worker) = lines.take_free(&self.counts)
             {
                 house.seat(worker).seat(carrier);
-                lists.leave_line(self, carrier);
+                lines.take_out_of_line(&self.counts, carrier);
                 return Waited::Seated(worker);
             }
             if needs() {
-                lists = self.ask(&**house, lists, carrier, &bell);
+                lines = self.ask(&**house, lines, carrier, &bell);
             } else {
-                if lists.hired[carrier].line == Line::None {
-                    lists.hired[carrier].line = Line::Spares;
-                    lists.spares.push(carrier);
+                if lines.hired[carrier].line == Line::None {
+                    lines.hired[carrier].line = Line::Spares;
+                    lines.spares.push(carrier);
                 }
                 let started = clock::now();
-                lists = wait_for(&bell, lists, KEEP_ALIVE);
+                lines = wait_for(&bell, lines, KEEP_ALIVE);
                 let seated =
-                    lists.hired[carrier].assigned.is_some() && !fault!("seat_retires_with_a_seat");
-                let idle = !lists.stopping && !needs() && !seated;
+                    lines.hired[carrier].assigned.is_some() && !fault!("seat_retires_with_a_seat");
+                let idle = !lines.stopping && !needs() && !seated;
                 let waited = clock::now().saturating_duration_since(started);
                 if idle && !keep && waited >= KEEP_ALIVE {
                     unless!(
                         "seat_leaves_a_retired_spare",
-                        lists.leave_line(self, carrier)
+                        lines.take_out_of_line(&self.counts, carrier)
                     );
-                    lists.alive -= 1;
+                    lines.alive -= 1;
                     return Waited::Retired;
                 }
             }
         }
     }
 
-    /// A carrier that has threads of its own to run waits for a seat, after a look around if it has
-    /// only just asked.
+    /// A carrier that has threads of its own to run asks for a seat: it enters the waiting line, wakes a worker, and
+    /// returns at once, so that the caller looks again. If it stands in that line already, it sleeps.
     fn ask<'a>(
         &'a self,
         house: &impl House,
-        mut lists: MutexGuard<'a, Lists>,
+        mut lines: MutexGuard<'a, Lines>,
         carrier: usize,
         bell: &Condvar,
-    ) -> MutexGuard<'a, Lists> {
-        if lists.hired[carrier].line == Line::Waiting {
-            return wait(bell, lists);
+    ) -> MutexGuard<'a, Lines> {
+        if lines.hired[carrier].line == Line::Waiting {
+            return wait(bell, lines);
         }
-        lists.leave_line(self, carrier);
-        lists.hired[carrier].line = Line::Waiting;
-        lists.waiting.push_back(carrier);
+        lines.take_out_of_line(&self.counts, carrier);
+        lines.hired[carrier].line = Line::Waiting;
+        lines.waiting.push_back(carrier);
         if fault!("seat_asks_before_it_is_counted") {
             house.notify();
         }
-        self.waiting.store(lists.waiting.len(), Ordering::Relaxed);
-        drop(lists);
-        // A sleeping worker must come and pass its seat.
+        self.counts
+            .waiting
+            .store(lines.waiting.len(), Ordering::Relaxed);
+        drop(lines);
+        // A worker that sleeps must wake and pass its seat.
         unless!("seat_asks_before_it_is_counted", house.notify());
-        self.lists.lock()
+        self.lines.lock()
     }
 
-    /// A carrier that retires has left its index: it can be hired again.
+    /// A carrier that has retired gives its index back: a carrier with this index can be hired again.
     pub(crate) fn retired(&self, carrier: usize) {
-        self.lists.lock().unborn.push(carrier);
+        self.lines.lock().unborn.push(carrier);
     }
 
-    /// A thread of a carrier was made ready from elsewhere: if it has no seat it must ask for one.
+    /// Another OS thread has made a thread of this carrier ready. If the carrier has no seat, it must ask for one.
     pub(crate) fn call(&self, carrier: usize) {
-        let lists = self.lists.lock();
-        let bell = std::sync::Arc::clone(&lists.hired[carrier].bell);
-        // It looks again at what it needs; if it is seated or in a blocking call, at its next turn.
-        drop(lists);
+        let lines = self.lines.lock();
+        let bell = std::sync::Arc::clone(&lines.hired[carrier].bell);
+        // The carrier wakes and asks `needs` again. If it has a seat or is in a blocking call, it sees the thread in
+        // its next turn.
+        drop(lines);
         bell.notify_one();
     }
 
-    /// No seat is given any more; all who wait for one end.
+    /// From now on no seat is given. All carriers that wait for one end.
     pub(crate) fn stop(&self) {
-        let mut lists = self.lists.lock();
-        lists.stopping = true;
-        for its in &lists.hired {
+        let mut lines = self.lines.lock();
+        lines.stopping = true;
+        for its in &lines.hired {
             its.bell.notify_one();
         }
     }
 
-    /// A carrier's OS thread ends as the runtime stops.
+    /// The OS thread of a carrier ends because the runtime stops.
     pub(crate) fn ended(&self) {
-        self.lists.lock().alive -= 1;
+        self.lines.lock().alive -= 1;
     }
 }
