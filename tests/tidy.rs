@@ -345,6 +345,11 @@ fn every_seeded_fault_is_listed_with_a_model_and_every_listed_one_is_seeded() {
         let (fault, model) = (words.next().unwrap(), words.next().unwrap());
         assert!(listed.insert(fault.to_owned()), "{fault} is listed twice");
         let (file, name) = model.split_once("::").unwrap();
+        // A model may be in a module of its file.
+        let (file, name) = match name.split_once("::") {
+            Some((module, name)) => (format!("{module}/mod"), name),
+            None => (file.to_owned(), name),
+        };
         let text = read(&root().join(format!("loom-tests/tests/{file}.rs")));
         assert!(
             text.contains(&format!("fn {name}()")),

@@ -213,9 +213,9 @@ fn a_message_that_nobody_receives_is_dropped() {
 }
 
 #[test]
-fn a_list_stands_behind_its_ring() {
+fn a_deque_stands_behind_its_ring() {
     check(
-        Model::new("a_list_stands_behind_its_ring", 1300, &[]),
+        Model::new("a_deque_stands_behind_its_ring", 1300, &[]),
         || {
             let (sender, receiver) = channel_of(None);
             // In a model the ring has one slot.

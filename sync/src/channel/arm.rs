@@ -36,7 +36,7 @@ impl<'a, T> RecvArm<'a, T> {
         }
     }
 
-    /// What it has received; once it was chosen.
+    /// What it has received. Called once, after the arm was chosen.
     ///
     /// # Errors
     /// If there was no message and no sender is left.
@@ -48,7 +48,7 @@ impl<'a, T> RecvArm<'a, T> {
 }
 
 impl<T> RecvArm<'_, T> {
-    /// With the state of the channel, locked. `waits`: it may wait if there is nothing.
+    /// Tries to receive. `waits`: the selection may go on to wait if there is nothing.
     #[inline]
     fn begin(&mut self, state: &mut State<T>, waits: bool) -> bool {
         if let Some(message) = state.pop() {
@@ -64,14 +64,14 @@ impl<T> RecvArm<'_, T> {
         true
     }
 
-    /// Where messages come by the clock.
+    /// Tries to receive from a channel whose messages come by the clock.
     fn try_time(&mut self) -> bool {
         self.got = self.receiver.try_recv().ok().map(Ok);
         self.got.is_some()
     }
 }
 
-// SAFETY: the packet stays in the arm, which the selection borrows from registering to forgetting.
+// SAFETY: the packet stays in the arm. The selection borrows the arm from `register` to `forget`.
 unsafe impl<T> Arm for RecvArm<'_, T> {
     fn mutex(&self) -> Option<&Mutex<()>> {
         self.receiver.channel().map(Channel::mutex)
@@ -151,7 +151,7 @@ unsafe impl<T> Arm for RecvArm<'_, T> {
             "select_takes_what_may_still_come",
             wait_until_filled(channel, &self.packet)
         );
-        match State::stage(&self.packet) {
+        match self.packet.stage() {
             Stage::Closed => self.got = Some(Err(RecvError)),
             _ => self.got = self.packet.take_value().map(Ok),
         }
@@ -169,12 +169,15 @@ pub struct SendArm<'a, T> {
 
 /// What a chosen `send` may do with its message.
 enum Right<T> {
+    /// Give it to this receiver.
     Partner(*const Packet<T>),
+    /// Put it into the place that is reserved for it.
     Place,
+    /// No receiver is left.
     Closed,
 }
 
-/// The right to send one message, which is made now. Dropped unused it is given back.
+/// The right to send one message, which is made only now. A ticket that is dropped gives the right back.
 pub struct Ticket<'a, T> {
     channel: &'a Channel<T>,
     right: Option<Right<T>>,
@@ -190,7 +193,7 @@ impl<'a, T> SendArm<'a, T> {
         }
     }
 
-    /// The right to send; once it was chosen.
+    /// The right to send. Called after the arm was chosen.
     pub fn finish(&mut self) -> Ticket<'a, T> {
         Ticket {
             channel: self.sender.channel(),
@@ -208,7 +211,7 @@ impl<T> Ticket<'_, T> {
         let mut state = self.channel.lock();
         match self.right.take() {
             Some(Right::Partner(packet)) => {
-                // SAFETY: the receiver was claimed for this arm and waits until it is filled.
+                // SAFETY: the receiver was claimed for this arm, and waits until its packet is filled.
                 unsafe { state.fill(packet, message) };
                 Ok(())
             }
@@ -240,7 +243,7 @@ impl<T> Drop for SendArm<'_, T> {
 }
 
 impl<T> SendArm<'_, T> {
-    /// With the state of the channel, locked.
+    /// Tries to get the right to send.
     fn begin(&mut self, state: &mut State<T>) -> bool {
         self.right = Some(match state.send(self.sender.channel().capacity()) {
             Send::Partner(packet) => Right::Partner(packet),
@@ -310,9 +313,9 @@ unsafe impl<T> Arm for SendArm<'_, T> {
             return true;
         }
         let _state = self.sender.channel().lock();
-        self.right = match State::stage(&self.packet) {
-            Stage::Place => Some(Right::Place),
-            Stage::Partner => Some(Right::Partner(State::partner(&self.packet))),
+        self.right = match self.packet.stage() {
+            Stage::Reserved => Some(Right::Place),
+            Stage::Partner => Some(Right::Partner(self.packet.partner.get())),
             Stage::Closed => Some(Right::Closed),
             Stage::Empty | Stage::Full | Stage::Taken | Stage::Retry => None,
         };

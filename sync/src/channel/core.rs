@@ -1,11 +1,11 @@
-//! A channel: its state under one lock, the counts of its ends, and what those see who come without the lock.
+//! A channel: its state under one lock, the counts of its ends, and what threads see that do not take the lock.
 //!
-//! `state.rs` tells how messages go from senders to receivers, `ring.rs` how they do so without the lock.
+//! `state.rs` says how messages go from senders to receivers, `ring.rs` how they do so without the lock.
 //!
-//! Invariant: `told` is a hint. Whoever acts on it takes the lock and looks, and whoever waits has looked under
-//! the lock; so it may be old. A thread that only tries may go by it: it is the truth of a moment that is not before
-//! anything that the caller knows of. A message may move from what `told` counts into the ring. Whoever sees that
-//! `told` counts it no more must find it in the ring, so `told` releases and acquires.
+//! Invariant: `offered` is a hint, and may be old. Threads that act on it take the lock and look again, and threads
+//! that wait have looked under the lock. A thread that only tries may rely on the hint: it was true at some moment
+//! after everything that the thread knows of. A message may move into the ring, and then `offered` counts it no
+//! longer. A thread that sees the lower count must find the message in the ring, so `offered` releases and acquires.
 //!
 //! Checked by `loom-tests/tests/channel.rs`.
 #![allow(unsafe_code, reason = "packets lie on the waiters' stacks")]
@@ -25,21 +25,21 @@ use super::waiters::{Packet, Stage};
 use crate::shim::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crate::shim::sync::{Mutex, MutexGuard};
 
-/// In this order: those who use the ring read the last two fields, which are on another cache line than what
-/// those write who take the lock.
+/// The order of the fields matters. Threads that use the ring read the last two fields; threads that take the lock
+/// write the first ones, which are on another cache line.
 #[repr(C)]
 pub(crate) struct Channel<T> {
     mutex: Mutex<()>,
-    /// How many messages there were to take, in a list and of those who wait to send, when the lock
-    /// was last let go; for who looks without it.
-    told: AtomicUsize,
-    /// Under the lock.
+    /// How many messages there were to take when the lock was last let go: those in the deque, and those of waiting
+    /// senders. For threads that look without the lock.
+    offered: AtomicUsize,
+    /// Touched under the lock.
     state: UnsafeCell<State<T>>,
     senders: AtomicUsize,
     receivers: AtomicUsize,
     /// `usize::MAX`: any number.
     capacity: usize,
-    /// What can be used without the lock; null: nothing. Set once, under the lock.
+    /// The ring, which can be used without the lock; null: there is none yet. Set once, under the lock.
     ring: AtomicPtr<Ring<T>>,
 }
 
@@ -49,7 +49,7 @@ impl<T> Channel<T> {
         Self {
             ring: AtomicPtr::new(ptr::null_mut()),
             mutex: Mutex::new(()),
-            told: AtomicUsize::new(0),
+            offered: AtomicUsize::new(0),
             state: UnsafeCell::new(State::new(capacity)),
             capacity,
             senders: AtomicUsize::new(1),
@@ -63,7 +63,7 @@ impl<T> Channel<T> {
         self.capacity
     }
 
-    /// Held for a few steps that run nothing of the user's.
+    /// Takes the lock. It is held for a few steps, which run nothing of the user's.
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, T> {
         Locked {
@@ -72,21 +72,22 @@ impl<T> Channel<T> {
         }
     }
 
-    /// What can be used without the lock.
+    /// The ring, if there is one. It can be used without the lock.
     #[inline(always)]
     pub(super) fn ring(&self) -> Option<&Ring<T>> {
         let acquire = relaxed_if!("ring_is_found_relaxed", Ordering::Acquire);
-        // SAFETY: once set it stays as long as the channel.
+        // SAFETY: a ring that was shown stays as long as the channel.
         unsafe { self.ring.load(acquire).as_ref() }
     }
 
-    /// The ring has room for all messages of the channel: if it is full, so is the channel.
+    /// The ring has room for all messages of the channel. So if the ring is full, the channel is full.
     #[inline]
     fn is_whole(&self, ring: &Ring<T>) -> bool {
         ring.capacity() == self.capacity
     }
 
-    /// Sends a message if it can be done without the lock, for who does not wait. `Full` is the answer.
+    /// Sends a message if that can be done without the lock. For a caller that does not wait: `Full` means that the
+    /// channel is full, and after `Frozen` it must take the lock.
     #[inline]
     pub(super) fn try_push_unlocked(&self, message: T) -> Result<(), (Refused, T)> {
         let Some(ring) = self.ring() else {
@@ -98,11 +99,13 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Receives a message if it can be done without the lock, for who does not wait. `Empty` is the answer.
+    /// Receives a message if that can be done without the lock. For a caller that does not wait: `Empty` means that
+    /// the channel is empty, and after `Frozen` it must take the lock.
     #[inline]
     pub(super) fn try_pop_unlocked(&self) -> Popped<T> {
         match self.ring().map_or(Popped::Frozen, Ring::pop) {
-            // The last sender may have gone, and left a message before.
+            // No sender is left. Either the channel is closed, or the last sender has left a message since the look.
+            // Only under the lock can this be found out.
             Popped::Empty
                 if self.senders.load(Ordering::Acquire) == 0
                     && !fault!("channel_is_empty_for_ever") =>
@@ -113,39 +116,39 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Would a receive begin at once? A guess, without the lock; of some channels always true.
+    /// Would a receive succeed at once? A guess, without the lock. For some channels it is always true.
     #[inline]
     pub(crate) fn seems_to_give(&self) -> bool {
-        self.told.load(Ordering::Acquire) != 0
+        self.offered.load(Ordering::Acquire) != 0
             || self.ring().is_some_and(|ring| match ring.look() {
                 Look::Message => true,
                 Look::Empty => false,
-                // While `told` was looked at, messages may have been behind the ring.
+                // When `offered` was looked at, there may have been messages in the deque.
                 Look::Frozen => !self.is_whole(ring),
             })
             || self.capacity == 0
             || self.senders.load(Ordering::Relaxed) == 0
     }
 
-    /// Would a send begin at once? As `seems_to_give`.
+    /// Would a send succeed at once? A guess, as `seems_to_give`.
     #[inline]
     pub(crate) fn seems_to_take(&self) -> bool {
         let has_room = match self.ring() {
-            // All messages are in the ring. What `told` says may be from before they were moved there, and would count twice.
+            // All messages are in the ring. `offered` may be older than their move, and would count them twice.
             Some(ring) if self.is_whole(ring) => ring.len() < self.capacity,
             Some(_) => true,
-            None => self.told.load(Ordering::Acquire) < self.capacity,
+            None => self.offered.load(Ordering::Acquire) < self.capacity,
         };
         has_room || self.capacity == 0 || self.receivers.load(Ordering::Relaxed) == 0
     }
 
-    /// What a receiver waits for, as `dump` tells it.
+    /// What a receiver waits for, for `dump`.
     #[inline(always)]
     pub(super) fn message(&self) -> On {
         On::counted(Awaited::Message, self, std::mem::offset_of!(Self, senders))
     }
 
-    /// What a sender waits for, as `dump` tells it.
+    /// What a sender waits for, for `dump`.
     #[inline(always)]
     pub(super) fn room(&self) -> On {
         On::counted(Awaited::Room, self, std::mem::offset_of!(Self, receivers))
@@ -170,7 +173,7 @@ impl<T> Channel<T> {
         &self.mutex
     }
 
-    /// For a selection that holds the locks of several channels.
+    /// The state, for a selection that holds the locks of several channels.
     ///
     /// # Safety
     /// The caller holds the lock, and no other reference to the state.
@@ -180,7 +183,8 @@ impl<T> Channel<T> {
         unsafe { &mut *self.state.get() }
     }
 
-    /// Calls `f` with the state; as `Locked`, for a selection that holds the locks of several channels.
+    /// Calls `f` with the state, and notes the offer afterwards, as `Locked` does. For a selection that holds the
+    /// locks of several channels.
     ///
     /// # Safety
     /// As `state`.
@@ -188,14 +192,14 @@ impl<T> Channel<T> {
         // SAFETY: by contract.
         let state = unsafe { self.state() };
         let result = f(state);
-        self.tell(state);
+        self.note_offer(state);
         result
     }
 
-    /// Tells those who look without the lock; before the lock is let go.
+    /// Notes how many messages there are, for threads that look without the lock. Called before the lock is let go.
     #[inline(always)]
-    fn tell(&self, state: &State<T>) {
-        self.told.store(state.on_offer(), Ordering::Release);
+    fn note_offer(&self, state: &State<T>) {
+        self.offered.store(state.on_offer(), Ordering::Release);
     }
 
     pub(crate) fn count_sender(&self) {
@@ -206,7 +210,7 @@ impl<T> Channel<T> {
         count(&self.receivers);
     }
 
-    /// A sender is gone. With the last one the receivers that wait are told.
+    /// A sender is gone. If it was the last one, the receivers that wait are told.
     pub(crate) fn drop_sender(&self) {
         if fault!("channel_counts_senders_apart") && self.senders.load(Ordering::Acquire) != 1 {
             let left = self.senders.load(Ordering::Acquire) - 1;
@@ -218,7 +222,7 @@ impl<T> Channel<T> {
         }
     }
 
-    /// A receiver is gone. With the last one the senders that wait are told, and the messages dropped.
+    /// A receiver is gone. If it was the last one, the senders that wait are told, and the messages are dropped.
     pub(crate) fn drop_receiver(&self) {
         if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
             let mut messages = ManuallyDrop::new(self.lock().close(false));
@@ -234,7 +238,7 @@ impl<T> Channel<T> {
 }
 
 impl<T> Channel<T> {
-    /// Drops the messages in the ring: no receiver is left, and no more come.
+    /// Drops the messages in the ring. No receiver is left, and no more messages come.
     fn drop_ring(&self) {
         if fault!("channel_close_keeps_the_messages") {
             return;
@@ -251,7 +255,7 @@ impl<T> Drop for Channel<T> {
     fn drop(&mut self) {
         let ring = self.ring.load(Ordering::Relaxed);
         if !ring.is_null() {
-            // SAFETY: the state has made it by `Box::into_raw`, and it was shown to nobody but through `self`.
+            // SAFETY: the state has made the ring by `Box::into_raw`. Others had references to it only through `self`.
             drop(unsafe { Box::from_raw(ring) });
         }
     }
@@ -269,7 +273,7 @@ pub(crate) struct Locked<'a, T> {
 }
 
 impl<T> Locked<'_, T> {
-    /// Puts a message into the buffer, in the hold of the lock in which `send` has found a place.
+    /// Puts a message into the buffer. `send` has found a place in the same hold of the lock.
     #[inline(always)]
     pub(super) fn push(&mut self, message: T) {
         if self.push_quietly(message) {
@@ -277,7 +281,7 @@ impl<T> Locked<'_, T> {
         }
     }
 
-    /// A lazy sender has made its message. The message comes back if no receiver is left.
+    /// A lazy sender with a reserved place has made its message. The message comes back if no receiver is left.
     pub(super) fn put_reserved(&mut self, message: T) -> Result<(), T> {
         if let Some(message) = self.hand_reserved(message)? {
             self.push(message);
@@ -285,7 +289,7 @@ impl<T> Locked<'_, T> {
         Ok(())
     }
 
-    /// From now on it can be used without the lock.
+    /// From now on the ring can be used without the lock.
     #[cold]
     fn show_ring(&self) {
         let ring = self.ring_address().cast_mut();
@@ -296,7 +300,7 @@ impl<T> Locked<'_, T> {
 impl<T> Drop for Locked<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.channel.tell(self);
+        self.channel.note_offer(self);
     }
 }
 
@@ -327,14 +331,14 @@ fn count(handles: &AtomicUsize) {
     }
 }
 
-/// Waits until the packet of a receiver that a lazy sender has claimed is filled or refused. No
-/// exception ends it: a message may be on its way.
+/// A lazy sender has claimed this receiver. Waits until the sender fills the packet, or says that no message comes.
+/// No exception ends the wait, because a message may be on its way.
 #[cold]
 pub(crate) fn wait_until_filled<T>(channel: &Channel<T>, packet: &Packet<T>) {
     let filled = WaitQueue::of("the message of a send that was chosen");
     let is_settled = || {
         let _state = channel.lock();
-        let settled = packet.stage.get() != Stage::Empty;
+        let settled = packet.stage() != Stage::Empty;
         packet.awaited.set(if settled {
             ptr::null()
         } else {

@@ -5,7 +5,7 @@ use std::iter::FusedIterator;
 
 use super::receiver::Receiver;
 
-/// The messages until no sender is left; waits for each. From [`Receiver::iter`].
+/// All messages until no sender is left. It waits for each. From [`Receiver::iter`].
 ///
 /// # Examples
 /// See [`Receiver::iter`].
@@ -17,7 +17,7 @@ pub struct Iter<'a, T>(&'a Receiver<T>);
 /// See [`Receiver::try_iter`].
 pub struct TryIter<'a, T>(&'a Receiver<T>);
 
-/// The messages until no sender is left; waits for each.
+/// All messages until no sender is left. It waits for each. From `into_iter` of a [`Receiver`].
 ///
 /// # Examples
 /// ```
@@ -29,7 +29,7 @@ pub struct TryIter<'a, T>(&'a Receiver<T>);
 pub struct IntoIter<T>(Receiver<T>);
 
 impl<T> Receiver<T> {
-    /// The messages until no sender is left. Taking one is a blocking call.
+    /// All messages until no sender is left. Taking one is a blocking call.
     ///
     /// # Examples
     /// ```
@@ -42,7 +42,7 @@ impl<T> Receiver<T> {
         Iter(self)
     }
 
-    /// The messages that are there; it ends where it would have to wait.
+    /// The messages that are there. The iterator ends where it would have to wait.
     ///
     /// # Examples
     /// ```

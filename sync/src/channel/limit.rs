@@ -6,13 +6,13 @@ use weald_scheduler::io;
 
 use crate::shim::clock;
 
-/// How long an operation waits. The clock is read only where it waits for the first time, be it for its
-/// turn to run.
+/// How long an operation waits. The clock is read only when the operation waits for the first time: for the
+/// channel, or because it gives way to other threads first.
 #[derive(Clone, Copy)]
 pub(super) enum Limit {
     Never,
     At(Instant),
-    /// From now on; nothing was waited for yet.
+    /// So long from its first wait on, which has not begun.
     Within(Duration),
 }
 
@@ -26,7 +26,7 @@ impl Limit {
         }
     }
 
-    /// The time begins to count.
+    /// The time begins to count now.
     pub(super) fn start(&mut self) {
         if let Self::Within(limit) = *self {
             *self = io::deadline(limit).map_or(Self::Never, Self::At);

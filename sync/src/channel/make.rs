@@ -21,8 +21,8 @@ fn channel<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
     (sender, receiver)
 }
 
-/// A channel that holds at most so many messages. With 0 a message goes from hand to hand: `send`
-/// waits until a receiver takes it.
+/// A channel that holds at most so many messages. With 0 it holds none: `send` waits until a receiver takes the
+/// message.
 ///
 /// # Examples
 /// ```
@@ -48,8 +48,8 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     channel(None)
 }
 
-/// A channel with one message, the time, after so long; for `select!` most of all. Never early;
-/// [`Duration::MAX`] means never.
+/// A channel that gets one message after this time: the time at which it is due. It is meant for `select!`. The
+/// message never comes early. [`Duration::MAX`] means that it never comes.
 ///
 /// # Examples
 /// ```
@@ -64,8 +64,8 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
     }
 }
 
-/// A channel with a message, the time, each time that this has passed. One that nobody takes in time
-/// delays the next: at most one waits.
+/// A channel that gets a message each time that the period has passed: the time at which it was due. At most one
+/// message waits. If it is taken late, the next one comes a period after that.
 ///
 /// # Examples
 /// ```
@@ -80,7 +80,7 @@ pub fn tick(period: Duration) -> Receiver<Instant> {
     }
 }
 
-/// A channel without a message, ever; for an arm of a `select!` that is switched off.
+/// A channel that never gets a message. It is meant for an arm of a `select!` that is switched off.
 ///
 /// # Examples
 /// ```

@@ -9,10 +9,10 @@
 //! | [`tick`]     | one, again and again   | -                                                |
 //! | [`never`](never()) | none                   | -                                                |
 //!
-//! The ends can be cloned, shared and used by green threads and OS threads in any mix. Who waits
+//! The ends can be cloned, and be shared and used by green threads and OS threads in any mix. A call that waits
 //! blocks the green thread and not the worker, and costs nothing meanwhile. Messages of one sender
-//! arrive in their order. An exception that ends a wait loses no message: an interrupted `recv` has
-//! taken none, an interrupted `send` has sent none and drops its own.
+//! arrive in their order. An exception that ends a wait loses no message of another thread: an interrupted `recv` has
+//! taken none, and an interrupted `send` has sent none and drops its own message.
 //!
 //! # Examples
 //! ```
@@ -33,7 +33,7 @@ mod error;
 mod iter;
 mod limit;
 mod make;
-mod queue;
+mod messages;
 mod receiver;
 mod ring;
 mod select;

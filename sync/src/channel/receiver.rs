@@ -11,7 +11,7 @@ use super::core::{Channel, Locked, wait_until_filled};
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::limit::Limit;
 use super::ring::Popped;
-use super::state::{Receive, State};
+use super::state::Receive;
 use super::timer::{After, Tick};
 use super::waiters::{Packet, Stage};
 use crate::shim::clock;
@@ -35,7 +35,7 @@ impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Receiver<T> {
-    /// Receives a message; waits until there is one. A blocking call.
+    /// Receives a message. Waits until there is one. A blocking call.
     ///
     /// # Errors
     /// If there is none and no sender is left.
@@ -48,11 +48,11 @@ impl<T> Receiver<T> {
 
     /// Receives a message if there is one. Not a blocking call: it raises no exception.
     ///
-    /// A `select!` that waits to send has not made its message yet. As in crossbeam it is chosen all the
-    /// same, and this waits until the message is made.
+    /// A `select!` that waits to send has not made its message yet. As in crossbeam, this call chooses such a send
+    /// all the same, and waits until the message is made.
     ///
     /// # Errors
-    /// If there is none, and whether a sender is left.
+    /// If there is none. The error says whether a sender is left.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match &self.flavor {
             Flavor::Channel(channel) => try_recv(channel),
@@ -120,7 +120,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// When its next message comes, if that is a matter of the clock.
+    /// When its next message comes, if messages come by the clock.
     pub(crate) fn next_time(&self) -> Option<Instant> {
         match &self.flavor {
             Flavor::Channel(_) | Flavor::Never => None,
@@ -161,7 +161,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// The number of messages that it can hold; `None`: any.
+    /// The number of messages that it can hold; `None`: any number.
     pub fn capacity(&self) -> Option<usize> {
         match &self.flavor {
             Flavor::Channel(channel) => {
@@ -208,17 +208,17 @@ fn try_recv<T>(channel: &Channel<T>) -> Result<T, TryRecvError> {
         if let Some(message) = packet.take_value() {
             return Ok(message);
         }
-        // Its sender has made no message after all; there may be others.
+        // The lazy sender has made no message after all. There may be other messages.
     }
 }
 
-/// It could not be done without the lock.
+/// The rest of a receive that needs the lock.
 #[inline(never)]
 fn receive_with_lock<T>(channel: &Channel<T>, limit: Limit) -> Result<T, RecvTimeoutError> {
     wait_to_receive(channel, channel.lock(), limit)
 }
 
-/// The buffer is empty, or was.
+/// The rest of a receive that has to wait, unless a message has come meanwhile.
 #[inline(never)]
 fn wait_to_receive<'a, T>(
     channel: &'a Channel<T>,
@@ -261,7 +261,7 @@ fn wait_to_receive<'a, T>(
                 }
             }
         }
-        if State::stage(&packet) == Stage::Closed {
+        if packet.stage() == Stage::Closed {
             return Err(RecvTimeoutError::Disconnected);
         }
         if let Some(message) = packet.take_value() {

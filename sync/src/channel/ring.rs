@@ -1,8 +1,8 @@
-//! The ring of a bounded channel: messages go from senders to receivers without a lock, as long as nobody
-//! waits. It is crossbeam-channel's array (Dmitry Vyukov's bounded queue), and a bit of frost.
+//! A ring of messages: they go from senders to receivers without a lock, as long as nobody waits. It is
+//! crossbeam-channel's array (Dmitry Vyukov's bounded queue) with one bit more, the *frost*.
 //!
 //! `tail` and `head` are positions: the next message to send has the position `tail`, the next one to
-//! receive `head`. A position is a lap and an index. Bit 0 of both words is the *frost*: whoever finds
+//! receive has `head`. A position is a lap and an index. Bit 0 of both words is the *frost*: a thread that finds
 //! it there leaves the ring as it is, and takes the channel's lock.
 //!
 //! | stamp of a slot | meaning                          | whose slot                                   | leaves by        |
@@ -20,23 +20,23 @@
 //! Invariant 1: a slot's message is touched only by the side that the table names: the sender or the
 //! receiver whose compare-and-swap has moved the word past the slot's position.
 //! Invariant 2: only the holder of the lock lays frost on a word or takes it off. Frost is laid by a
-//! read-modify-write, so it finds each move that was made before it, and no move is made after it.
-//! Invariant 3: between the move of a word and the stamp there is nothing that can wait or unwind. So
-//! whoever needs the slot meanwhile may wait for the stamp, also with the lock held.
+//! read-modify-write. So each earlier move of the word is seen by it, and each later move fails.
+//! Invariant 3: a thread that has moved a word does nothing that can wait or unwind before it writes the stamp. So
+//! another thread that needs the slot may wait for the stamp, even if it holds the lock.
 //! Invariant 4: `head <= tail <= head + capacity`, in positions.
 //!
-//! What frost is for: a thread that is going to wait lays it, looks once more, and enters the list of those
-//! who wait, all under the lock. Each later sender (or receiver) finds the frost and takes the lock, and each
-//! earlier one has moved the word before the look. So nobody looks for waiters on the usual path: the word
-//! that it must move anyway tells. `state.rs` says when a word must have frost. Frost without need does no
-//! harm, and is left lying until somebody has taken the lock in vain.
+//! What frost is for: a thread that is going to wait lays frost, looks once more, and enters the queue of
+//! waiters, all under the lock. Each later sender (or receiver) finds the frost and takes the lock, and each
+//! earlier one has moved the word before the look. So on the usual path nobody looks for waiters: the word
+//! that a thread must move anyway says whether there are any. `state.rs` says when a word must have frost. Frost
+//! without need does no harm. It stays until a thread takes the lock, finds no waiter and takes the frost off.
 //!
 //! Orderings: the stamps release and acquire what lies in the slots. The words are `SeqCst`, because
-//! "full", "empty" and the length are told without the lock: of two threads that each send to one channel
-//! and then look at the other's, one must see the message. Frost needs no ordering: its readers do nothing
-//! but take the lock.
+//! threads learn "full", "empty" and the length without the lock. Think of two threads and two channels: each thread
+//! sends to one channel and then looks at the other. One of the two must see a message. Frost needs no
+//! ordering: a thread that reads it only takes the lock.
 //!
-//! Checked by `loom-tests/tests/ring.rs`, and with all that stands on it by `channel.rs` and `select.rs` there.
+//! Checked by `loom-tests/tests/ring.rs`; `channel.rs` and `select.rs` there check channels on rings.
 #![allow(
     unsafe_code,
     reason = "slots are shared; the stamps say whose they are"
@@ -49,16 +49,16 @@ use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::thread;
 
-/// Of a word: take the lock.
+/// The bit of `head` or `tail` that means: take the lock.
 const FROST: usize = 1;
 
-/// Of a stamp: the slot has the message of the position.
+/// The bit of a stamp that means: the slot has the message of the position.
 const FULL: usize = 1;
 
 /// From one position to the next of the same lap.
 const STEP: usize = 2;
 
-/// On a line of its own, with the neighbour that processors fetch along.
+/// On a cache line of its own, and on that line's neighbour, which processors fetch along with it.
 #[repr(align(128))]
 struct Apart<T>(T);
 
@@ -67,21 +67,21 @@ struct Slot<T> {
     message: UnsafeCell<MaybeUninit<T>>,
 }
 
-/// What came of a `pop`.
+/// The result of a `pop`.
 pub(super) enum Popped<T> {
     Message(T),
     Empty,
-    /// Only who has the lock can tell.
+    /// Only the lock's holder can know.
     Frozen,
 }
 
-/// What there is to pop.
+/// Whether there is something to pop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     Message,
-    /// Neither in the ring nor elsewhere in the channel.
+    /// There is no message in the ring, nor elsewhere in the channel.
     Empty,
-    /// None in the ring, and frost on `tail`.
+    /// There is no message in the ring, and `tail` has frost.
     Frozen,
 }
 
@@ -89,7 +89,7 @@ pub(super) enum Look {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     Full,
-    /// Only who has the lock can tell.
+    /// Only the lock's holder can know.
     Frozen,
 }
 
@@ -97,7 +97,7 @@ pub(super) struct Ring<T> {
     tail: Apart<AtomicUsize>,
     head: Apart<AtomicUsize>,
     slots: Box<[Slot<T>]>,
-    /// From a position to that of the same slot in the next lap: a power of two.
+    /// The distance from a position to that of the same slot in the next lap. A power of two.
     lap: usize,
 }
 
@@ -105,10 +105,10 @@ pub(super) struct Ring<T> {
 unsafe impl<T: Send> Sync for Ring<T> {}
 
 impl<T> Ring<T> {
-    /// What a ring needs for each message of its capacity.
+    /// How many bytes a ring needs for each message of its capacity.
     pub(super) const BYTES_EACH: usize = size_of::<Slot<T>>();
 
-    /// A ring with frost on both words and with the first of these messages, as many as it holds.
+    /// A ring with frost on both words. It takes as many of these messages as it has room for, the oldest first.
     pub(super) fn frozen(capacity: usize, messages: &mut VecDeque<T>) -> Self {
         debug_assert!(capacity != 0, "positions have a slot");
         let lap = capacity.next_power_of_two() * STEP;
@@ -217,13 +217,13 @@ impl<T> Ring<T> {
                 pause.after_a_loss();
                 continue;
             }
-            // The message of the last lap is there, and `head` before it: then `tail` is the newest too
-            // (invariant 4).
+            // The slot still has the message of the last lap, and `head` is at it: the ring is full. `tail` is not
+            // an old value then (invariant 4).
             let last = tail.wrapping_sub(self.lap);
             if stamp == last | FULL && self.head.0.load(Ordering::SeqCst) & !FROST == last {
                 return Err((Refused::Full, message));
             }
-            // A receiver is between its two steps, or the tail was an old one.
+            // A receiver is between its two steps, or `tail` was an old value.
             pause.for_another();
             tail = self.tail.0.load(Ordering::Relaxed);
         }
@@ -263,13 +263,13 @@ impl<T> Ring<T> {
                     return Popped::Frozen;
                 }
             }
-            // A sender is between its two steps, or the head was an old one.
+            // A sender is between its two steps, or `head` was an old value.
             pause.for_another();
             head = self.head.0.load(Ordering::Relaxed);
         }
     }
 
-    /// Sends a message. The caller holds the lock, there is frost on `tail`, and there is room.
+    /// Sends a message. The caller holds the lock, `tail` has frost, and there is room.
     pub(super) fn push_frozen(&self, message: T) {
         // Nobody else writes it (invariant 2).
         let tail = self.tail.0.load(Ordering::Relaxed);
@@ -287,8 +287,8 @@ impl<T> Ring<T> {
         Self::fill(slot, tail, message);
     }
 
-    /// Receives a message, with frost or without. The caller holds the lock, or nobody else receives.
-    /// `None`: there was none when `tail` was looked at; with frost on `tail` there is none.
+    /// Receives a message, with frost on `head` or without. The caller holds the lock, or nobody else receives.
+    /// `None`: there was none when `tail` was looked at. If `tail` has frost, there is none now either.
     pub(super) fn pop_held(&self) -> Option<T> {
         let mut word = self.head.0.load(Ordering::Relaxed);
         let mut pause = Pause::new();
@@ -315,7 +315,7 @@ impl<T> Ring<T> {
             {
                 return None;
             }
-            // A sender is between its two steps (invariant 3), or the head was an old one.
+            // A sender is between its two steps (invariant 3), or `head` was an old value.
             pause.for_another();
             word = self.head.0.load(Ordering::Relaxed);
         }
@@ -353,7 +353,7 @@ impl<T> Ring<T> {
     /// Would `pop` give a message?
     #[inline]
     pub(super) fn look(&self) -> Look {
-        // If both are the same, it was empty when `tail` was looked at (invariant 4).
+        // If both are the same, the ring was empty when `tail` was looked at (invariant 4).
         let head = self.head.0.load(Ordering::SeqCst) & !FROST;
         let tail = self.tail.0.load(Ordering::SeqCst);
         if tail & !FROST != head {
@@ -365,19 +365,19 @@ impl<T> Ring<T> {
         }
     }
 
-    /// The number of messages. With frost on a word, that side does not change it.
+    /// The number of messages. If a word has frost, threads without the lock cannot change the number from its side.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.tail_and_len().1
     }
 
-    /// The number of messages; `None`: only who has the lock can tell of all.
+    /// The number of messages. `None`: there may be more in the deque, and only the lock's holder can count those.
     pub(super) fn len_without_frost(&self) -> Option<usize> {
         let (tail, len) = self.tail_and_len();
         (tail & FROST == 0).then_some(len)
     }
 
-    /// The word, and the number of messages at a moment at which it was that.
+    /// The word `tail`, and the number of messages at a moment at which `tail` had that value.
     #[inline]
     fn tail_and_len(&self) -> (usize, usize) {
         let mut tail = self.tail.0.load(Ordering::SeqCst);
@@ -403,7 +403,7 @@ impl<T> Ring<T> {
     }
 }
 
-/// Under the lock: nobody else lays or takes off frost.
+/// Lays frost. Under the lock, so nobody else lays frost or takes it off.
 #[inline]
 fn freeze(word: &AtomicUsize) {
     let now = word.load(Ordering::Relaxed);
@@ -417,7 +417,7 @@ fn freeze(word: &AtomicUsize) {
     word.fetch_or(FROST, Ordering::SeqCst);
 }
 
-/// Under the lock: with frost nobody else writes the word (invariant 2).
+/// Takes frost off. Under the lock: nobody else writes a word with frost (invariant 2).
 #[inline]
 fn thaw(word: &AtomicUsize) {
     let now = word.load(Ordering::Relaxed);
@@ -426,10 +426,10 @@ fn thaw(word: &AtomicUsize) {
     }
 }
 
-/// How long to wait before another look: longer each time.
+/// Waits before another look, longer each time.
 struct Pause(u32);
 
-/// Two to the power of this is the most that a pause spins. crossbeam's figure.
+/// A pause spins at most two to the power of this times. crossbeam's figure.
 const SPINS: u32 = 6;
 
 impl Pause {

@@ -3,9 +3,9 @@
 //! A `Select` may go to another thread, as crossbeam's may, also with ends of channels whose messages must
 //! stay where they are.
 //!
-//! Invariant: a selection moves messages and looks into none. A message comes out by
-//! [`SelectedOperation::recv`], for who has a reference to the receiver, and can only be dropped besides
-//! where the operation is dropped. That is done only on the thread that has added the receiver; elsewhere
+//! Invariant: a selection moves messages and looks into none. A caller gets a message by
+//! [`SelectedOperation::recv`], for which it needs a reference to the receiver. Otherwise the message is dropped
+//! with the operation. That may be done only on the thread that has added the receiver; on another thread
 //! the message is leaked.
 #![allow(unsafe_code, reason = "ends and arms whose type is forgotten")]
 
@@ -53,18 +53,18 @@ struct End<'a> {
     address: *const (),
     sends: bool,
     make: unsafe fn(*const ()) -> Box<dyn AnyArm + 'a>,
-    /// The thread that has added a receive, if its message must be dropped.
+    /// The thread that has added a receive, if messages of its type need `drop`.
     added_by: Option<GreenThreadId>,
     _borrows: PhantomData<&'a ()>,
 }
 
-// SAFETY: the ends are borrowed for `'a`, and all that is done with them is done under their channels'
-// locks. Of messages the invariant above holds.
+// SAFETY: the ends are borrowed for `'a`, and they are used only under their channels' locks. For messages the
+// invariant above holds.
 unsafe impl Send for Select<'_> {}
-// SAFETY: a shared `Select` can be cloned and shown, which only reads its own list.
+// SAFETY: a shared `Select` can only be cloned and shown by `Debug`, which reads `ends`.
 unsafe impl Sync for Select<'_> {}
 
-/// An arm of either kind, with its message's type forgotten.
+/// A receive or a send, without the type of its messages.
 trait AnyArm: Arm {
     fn arm(&mut self) -> &mut dyn Arm;
     fn address(&mut self) -> *mut ();
@@ -112,10 +112,10 @@ unsafe fn make_send<'a, T: 'a>(address: *const ()) -> Box<dyn AnyArm + 'a> {
     Box::new(SendArm::new(unsafe { &*address.cast::<Sender<T>>() }))
 }
 
-/// An operation that was committed to and must be completed, with the end that it was made of.
+/// An operation that a [`Select`] has committed to. It must be completed, with the end that it was made of.
 ///
 /// # Panics
-/// If it is dropped without.
+/// If it is dropped and was not completed.
 ///
 /// # Examples
 /// See [`Select`].
@@ -129,12 +129,12 @@ pub struct SelectedOperation<'a> {
 }
 
 impl<'a> Select<'a> {
-    /// Without operations: it waits for ever.
+    /// A selection without operations. It would wait for ever.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// As [`new`](Self::new), but of several that are ready it takes the one with the lowest index.
+    /// As [`new`](Self::new), but of several operations that are ready it takes the one with the lowest index.
     pub fn new_biased() -> Self {
         Self {
             ends: Vec::new(),
@@ -147,7 +147,7 @@ impl<'a> Select<'a> {
         self.ends.len() - 1
     }
 
-    /// Adds a receive; returns its index.
+    /// Adds a receive, and returns its index.
     pub fn recv<T>(&mut self, receiver: &'a Receiver<T>) -> usize {
         self.add(End {
             address: std::ptr::from_ref(receiver).cast(),
@@ -158,7 +158,7 @@ impl<'a> Select<'a> {
         })
     }
 
-    /// Adds a send; returns its index.
+    /// Adds a send, and returns its index.
     pub fn send<T>(&mut self, sender: &'a Sender<T>) -> usize {
         self.add(End {
             address: std::ptr::from_ref(sender).cast(),
@@ -172,14 +172,14 @@ impl<'a> Select<'a> {
     /// Removes an operation. The others keep their indices.
     ///
     /// # Panics
-    /// If there is none with that index, or no longer.
+    /// If there is no operation with that index, or if it was removed already.
     #[track_caller]
     pub fn remove(&mut self, index: usize) {
         let removed = self.ends.get_mut(index).and_then(Option::take);
         assert!(removed.is_some(), "no operation has the index {index}");
     }
 
-    /// Fresh arms of those that are left, with their indices.
+    /// New arms for the operations that were not removed, with their indices.
     fn arms(&self) -> Vec<(usize, End<'a>, Box<dyn AnyArm + 'a>)> {
         let left = self.ends.iter().enumerate();
         left.filter_map(|(index, end)| end.map(|end| (index, end)))
@@ -204,7 +204,7 @@ impl<'a> Select<'a> {
         })
     }
 
-    /// Commits to a random one of the operations that are ready; waits until one is. A blocking call.
+    /// Commits to one of the operations that are ready, at random. Waits until one is. A blocking call.
     pub fn select(&mut self) -> SelectedOperation<'a> {
         io::enter_and_spend();
         self.select_within(Limit::Until(None))
@@ -269,7 +269,7 @@ impl<'a> Select<'a> {
         all.get(position).map(|(index, _, _)| *index)
     }
 
-    /// Waits until an operation is ready, and says which; somebody else may be quicker to do it. A
+    /// Waits until an operation is ready, and returns its index. Another thread may be quicker to do the operation. A
     /// blocking call.
     ///
     /// # Examples
@@ -287,7 +287,7 @@ impl<'a> Select<'a> {
             .unwrap_or_else(|| unreachable!("it waits for ever"))
     }
 
-    /// Says which operation is ready, if one is. Not a blocking call.
+    /// Returns the index of an operation that is ready, if one is. Not a blocking call.
     ///
     /// # Errors
     /// If none is.
@@ -343,7 +343,7 @@ impl SelectedOperation<'_> {
             "the operation is not a send by this sender"
         );
         self.done = true;
-        // SAFETY: the arm was made of this very sender, so its type is the sender's.
+        // SAFETY: the arm was made of this sender, so its type is the sender's.
         let arm = unsafe { &mut *self.arm.address().cast::<SendArm<'_, T>>() };
         arm.finish().send(message)
     }
@@ -363,7 +363,7 @@ impl SelectedOperation<'_> {
             "the operation is not a receive by this receiver"
         );
         self.done = true;
-        // SAFETY: the arm was made of this very receiver, so its type is the receiver's.
+        // SAFETY: the arm was made of this receiver, so its type is the receiver's.
         let arm = unsafe { &mut *self.arm.address().cast::<RecvArm<'_, T>>() };
         arm.finish()
     }

@@ -11,7 +11,7 @@ use super::core::{Channel, Locked};
 use super::error::{SendError, SendTimeoutError, TrySendError};
 use super::limit::Limit;
 use super::ring::Refused;
-use super::state::{Send, State};
+use super::state::Send;
 use super::waiters::{Packet, Stage};
 
 /// The sending end of a channel.
@@ -26,7 +26,7 @@ impl<T> UnwindSafe for Sender<T> {}
 impl<T> RefUnwindSafe for Sender<T> {}
 
 impl<T> Sender<T> {
-    /// Sends a message; waits while the channel is full. A blocking call.
+    /// Sends a message. Waits while the channel is full. A blocking call.
     ///
     /// # Errors
     /// The message, if no receiver is left.
@@ -86,13 +86,13 @@ impl<T> Sender<T> {
         self.send_slow(state, message, limit)
     }
 
-    /// It could not be done without the lock.
+    /// The rest of a send that needs the lock.
     #[inline(never)]
     fn send_with_lock(&self, message: T, limit: Limit) -> Result<(), SendTimeoutError<T>> {
         self.send_slow(self.channel.lock(), message, limit)
     }
 
-    /// There is no room, or somebody to hand it to.
+    /// The rest of a send for which there is no room, or which may find a receiver that waits.
     #[inline(never)]
     fn send_slow<'a>(
         &'a self,
@@ -118,12 +118,11 @@ impl<T> Sender<T> {
             state.wait_to_send(&selection, 0, &packet);
             drop(state);
             let ended = selection.park(limit.deadline());
-            let early =
-                fault!("channel_sender_looks_without_the_lock").then(|| State::stage(&packet));
+            let early = fault!("channel_sender_looks_without_the_lock").then(|| packet.stage());
             if !matches!(ended, Selected::Done(_)) {
                 self.channel.lock().forget(&packet);
             }
-            let reached = early.unwrap_or_else(|| State::stage(&packet));
+            let reached = early.unwrap_or_else(|| packet.stage());
             if reached == Stage::Taken {
                 return Ok(());
             }
@@ -155,7 +154,7 @@ impl<T> Sender<T> {
         self.channel.len()
     }
 
-    /// The number of messages that it can hold; `None`: any.
+    /// The number of messages that it can hold; `None`: any number.
     pub fn capacity(&self) -> Option<usize> {
         Some(self.channel.capacity()).filter(|&capacity| capacity != usize::MAX)
     }
@@ -170,7 +169,7 @@ impl<T> Sender<T> {
     }
 }
 
-/// Sends at once, or gives the message back: `Closed`, or `Empty` for full.
+/// Sends at once, or gives the message back, with `Stage::Closed`, or with `Stage::Empty` if there is no room.
 fn begin_send<T>(state: &mut Locked<'_, T>, capacity: usize, message: T) -> Result<(), (Stage, T)> {
     match state.send(capacity) {
         Send::Partner(packet) => {

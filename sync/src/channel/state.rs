@@ -1,53 +1,53 @@
-//! What a channel has under its lock: the messages, who waits to send, who waits to receive.
+//! What a channel has under its lock: the messages, the waiting senders, the waiting receivers.
 //!
-//! A sender that meets a waiting receiver hands its message over directly; a receiver that takes from
-//! a full channel moves the message of the oldest waiting sender in. So nobody who was woken need try
-//! again, and order is kept. (Go's channels work so.) With capacity 0 handing over is all there is.
+//! A sender that finds a waiting receiver hands its message over directly. A receiver that takes a message out of
+//! a full buffer moves the message of the oldest waiting sender in. So a thread that was woken need not try
+//! again, and the order is kept. (Go's channels work so.) With capacity 0 all messages are handed over.
 //!
-//! Who waits leaves a [`Packet`], which lies on its stack, in a list (`waiters.rs`), with its selection and the arm.
-//! A `send` of a `select!` has no message yet: it is *lazy*. It holds a place in the buffer
-//! (`reserved`), or the receiver that it has claimed, until it has made the message.
+//! A waiter leaves a [`Packet`] on its stack, and puts it into a queue (`waiters.rs`) with its selection and the arm.
+//! A `send` of a `select!` has no message when it is chosen: such a sender is *lazy*. Until it has made the message
+//! it holds a place of the buffer (`reserved`), or a receiver that it has claimed.
 //!
-//! | packet  | of a receiver                      | of a sender                                |
-//! |---------|------------------------------------|--------------------------------------------|
-//! | EMPTY   | nothing yet                        | the message, or none if it is lazy         |
-//! | FULL    | the message                        | -                                          |
-//! | TAKEN   | -                                  | the message was taken                      |
-//! | PLACE   | -                                  | lazy: a place in the buffer is reserved    |
-//! | PARTNER | -                                  | lazy: `partner` is a claimed receiver      |
-//! | RETRY   | its sender could make no message   | -                                          |
-//! | CLOSED  | no sender is left                  | no receiver is left                        |
+//! | packet   | of a receiver                      | of a sender                                |
+//! |----------|------------------------------------|--------------------------------------------|
+//! | EMPTY    | nothing yet                        | the message, or none if it is lazy         |
+//! | FULL     | the message                        | -                                          |
+//! | TAKEN    | -                                  | the message was taken                      |
+//! | RESERVED | -                                  | lazy: a place of the buffer is reserved    |
+//! | PARTNER  | -                                  | lazy: `partner` is a claimed receiver      |
+//! | RETRY    | its sender could make no message   | -                                          |
+//! | CLOSED   | no sender is left                  | no receiver is left                        |
 //!
-//! Invariant 1: packets are touched under the lock. A waiter takes its packet out of its list, or
-//! finds it taken out, under the lock before the packet goes; or, if it waits for this one thing only,
-//! it was woken by its partner (`selection.rs`, invariant 3), which has taken the packet out, and has
-//! said in it what became of it, before.
-//! Invariant 2: a packet that was taken out by a claim leaves EMPTY in the same hold of
-//! the lock, but for a receiver claimed by a lazy sender: it waits until that has filled it, however
-//! long, and the lazy sender does so or says RETRY when it is dropped.
-//! Invariant 3: `queue.len() + reserved <= capacity`. A waiting receiver (not yet claimed) means that
-//! the queue is empty and no sender waits, but one of the same selection; a waiting sender that the
-//! buffer is full, reserved places included.
-//! Invariant 4: a packet whose selection cannot be claimed is taken out by whoever meets it; its owner
-//! does not mind.
+//! Invariant 1: packets are touched under the lock. A waiter goes only after its packet has left the queue. There
+//! are two ways. The waiter takes the lock, and takes the packet out or finds it taken out. Or it waits for this one
+//! thing only, and its partner has woken it (`selection.rs`, invariant 3): before that, the partner has taken the
+//! packet out and written down what became of it.
+//! Invariant 2: who claims a waiter takes its packet out, and the packet leaves EMPTY in the same hold of the lock.
+//! There is one exception: a receiver that a lazy sender has claimed. It waits, however long, until the lazy sender
+//! has filled the packet, or says RETRY because it is dropped.
+//! Invariant 3: `messages.len() + reserved <= capacity`. While a receiver waits that nobody has claimed, there are no
+//! messages, and no sender waits except of the same selection. While a sender waits, the buffer is full, if
+//! reserved places are counted.
+//! Invariant 4: if a packet's selection cannot be claimed, whoever finds that out takes the packet out of its queue.
+//! The owner does not mind.
 //!
-//! Where the messages are in a ring (`ring.rs`), senders and receivers use it without the lock, but for those
-//! who are kept off. Whoever then takes the lock finds what stands above.
+//! If the messages are in a ring (`ring.rs`), senders and receivers use the ring without the lock, except for
+//! those that are kept off. The holder of the lock sees to it that these are kept off when it lets the lock go:
 //!
-//! | while, when the lock is let go     | kept off              | because                                        |
-//! |------------------------------------|-----------------------|------------------------------------------------|
-//! | a receiver waits                   | senders               | it gets the next message                       |
-//! | a sender waits                     | senders and receivers | it gets the next place                         |
-//! | somebody watches                   | senders and receivers | each change is told                            |
-//! | a place is reserved                | senders               | the ring's room is not all to be had           |
-//! | there are messages behind the ring | senders               | theirs come behind those (`queue.rs`)          |
-//! | no receiver is left                | senders, for ever     | the message comes back                         |
+//! | as long as                            | kept off              | because                                          |
+//! |---------------------------------------|-----------------------|--------------------------------------------------|
+//! | a receiver waits                      | senders               | it gets the next message                         |
+//! | a sender waits                        | senders and receivers | it gets the next place                           |
+//! | a watcher waits                       | senders and receivers | each change is told to it                        |
+//! | a place is reserved                   | senders               | not all the room of the ring is to be had        |
+//! | there are messages in the deque       | senders               | their messages come behind those (`messages.rs`) |
+//! | no receiver is left                   | senders, for ever     | the message comes back                           |
 //!
-//! Invariant 5: as the table says. Whoever is about to wait keeps them off first, and then looks, in the same
-//! hold of the lock: what was done before is seen, what is done after takes the lock.
-//! Invariant 6: a message is put in under the lock only with senders kept off, so that the room which was
-//! seen is still there.
-//! They may be kept off for nothing; the next who takes the lock and has nobody to meet lets them in.
+//! Invariant 5: the table holds. A thread that is about to wait keeps the others off first and then looks, in the
+//! same hold of the lock. So it sees what they did before, and what they do afterwards needs the lock.
+//! Invariant 6: a message is put in under the lock only while senders are kept off. So room that was seen
+//! is still there.
+//! Others may be kept off without need. The next thread that takes the lock and finds no waiter lets them in again.
 //!
 //! Checked by `loom-tests/tests/channel.rs` and `select.rs` there.
 #![allow(unsafe_code, reason = "packets lie on the waiters' stacks")]
@@ -57,17 +57,18 @@ use std::ptr;
 
 use weald_scheduler::io::Selection;
 
-use super::queue::Queue;
+use super::messages::Messages;
 use super::ring::Ring;
-use super::waiters::{List, Packet, Stage, Waiters};
+use super::waiters::{Packet, Role, Stage, Waiters};
 
 /// What happens under the lock.
 pub(crate) struct State<T> {
-    queue: Queue<T>,
+    messages: Messages<T>,
+    /// Places of the buffer that lazy senders hold.
     reserved: usize,
     senders: Waiters<T>,
     receivers: Waiters<T>,
-    /// Those who wait for the channel to become ready, without taking part.
+    /// They wait until an operation could be done, and do none.
     watchers: Waiters<T>,
     no_senders: bool,
     no_receivers: bool,
@@ -76,18 +77,18 @@ pub(crate) struct State<T> {
 /// How a receive began.
 pub(crate) enum Receive<T> {
     Value(T),
-    /// The packet of a claimed lazy sender: that will fill the receiver's packet, which it was told.
+    /// A lazy sender was claimed, and knows the receiver's packet. It will fill the packet.
     Comes,
     Empty,
     Closed,
 }
 
-/// How a send began: what the sender may do with its message.
+/// How a send began. It says what the sender may do with its message.
 #[derive(Clone, Copy)]
 pub(crate) enum Send<T> {
-    /// Give it to this receiver, which was claimed.
+    /// It gives the message to this receiver, which was claimed.
     Partner(*const Packet<T>),
-    /// Put it into the buffer.
+    /// It puts the message into the buffer.
     Place,
     Full,
     Closed,
@@ -96,94 +97,65 @@ pub(crate) enum Send<T> {
 impl<T> State<T> {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            queue: Queue::new(capacity),
+            messages: Messages::new(capacity),
             reserved: 0,
-            senders: Waiters::new(List::Senders),
-            receivers: Waiters::new(List::Receivers),
-            watchers: Waiters::new(List::Watchers),
+            senders: Waiters::new(Role::Sender),
+            receivers: Waiters::new(Role::Receiver),
+            watchers: Waiters::new(Role::Watcher),
             no_senders: false,
             no_receivers: false,
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.queue.len()
+        self.messages.len()
     }
 
-    /// How many messages there are to take, but for those in a ring. While a sender waits the buffer, with its
-    /// reserved places, is full; so it also tells whether there is room, but for places that are reserved and
-    /// nobody waits.
+    /// How many messages there are to take, not counting those in a ring: in the deque, and of waiting senders.
+    /// It also says whether there is room, because while a sender waits the buffer is full. Only reserved places
+    /// are not in it while no sender waits.
     #[inline(always)]
     pub(super) fn on_offer(&self) -> usize {
-        self.queue.listed() + self.senders.len()
+        self.messages.in_deque() + self.senders.len()
     }
 
-    /// Its ring, for the channel to show to those who have no lock; or null.
+    /// Its ring, or null. The channel shows it to threads that do not take the lock.
     #[inline(always)]
     pub(super) fn ring_address(&self) -> *const Ring<T> {
-        self.queue.ring_address()
+        self.messages.ring_address()
     }
 
-    /// Lets in again those who are kept off for nothing, by the table of invariant 5; after a message was put
-    /// in or taken out, nobody was met, and who watches was told.
+    /// Lets those in again that need not be kept off, by the table above. Called after a message was put in or
+    /// taken out, if no waiter was found for it, and after the watchers were told.
     #[inline(always)]
     fn let_in(&self) {
-        debug_assert!(self.watchers.is_empty(), "they were told");
+        debug_assert!(self.watchers.is_empty(), "watchers were told");
         debug_assert!(self.receivers.is_empty(), "there is or was a message");
         debug_assert!(!self.no_receivers, "nobody puts in or takes out");
         if self.senders.is_empty() || fault!("channel_lets_in_over_senders") {
             let seeded = fault!("channel_lets_in_over_the_reserved");
-            self.queue.let_in(self.reserved == 0 || seeded);
+            self.messages.let_in(self.reserved == 0 || seeded);
         }
     }
 
     #[inline]
     fn has_room(&self, capacity: usize) -> bool {
-        self.queue.len() + self.reserved < capacity
+        self.messages.len() + self.reserved < capacity
     }
 
-    /// A send need only `push`.
+    /// A send has nothing to do but to `push`. A false answer says nothing.
     #[inline(always)]
     pub(crate) fn takes_more(&self, capacity: usize) -> bool {
         // One branch for all.
-        let plain = !self.no_receivers & self.receivers.is_empty() & !self.queue.has_ring();
-        plain && self.queue.listed() + self.reserved < capacity
+        let plain = !self.no_receivers & self.receivers.is_empty() & !self.messages.has_ring();
+        plain && self.messages.in_deque() + self.reserved < capacity
     }
 
     pub(crate) fn is_full(&self, capacity: usize) -> bool {
         !self.has_room(capacity)
     }
 
-    /// Takes out the first waiter that can be claimed, and claims it.
-    ///
-    /// # Safety
-    /// The lock of the channel is held.
-    #[inline]
-    unsafe fn claim_first(waiters: &mut Waiters<T>) -> Option<*const Packet<T>> {
-        // SAFETY: by contract.
-        while let Some(packet) = unsafe { waiters.pop() } {
-            // SAFETY: the lock is held, so the waiter is there (invariant 1).
-            if unsafe { (*(*packet).selection.get()).claim((*packet).arm.get()) } {
-                return Some(packet);
-            }
-        }
-        None
-    }
-
-    /// Says to a waiter that was claimed what became of it, and wakes it.
-    ///
-    /// # Safety
-    /// The packet was claimed in this hold of the lock. It may be gone afterwards.
-    unsafe fn tell(packet: *const Packet<T>, stage: Stage) {
-        // SAFETY: the waiter needs the lock to go, or to be woken (invariant 1).
-        unsafe {
-            let selection = (*packet).selection.get();
-            (*packet).stage.set(stage);
-            Selection::wake(selection);
-        }
-    }
-
-    /// Claims and wakes those who only watch.
+    /// Claims and wakes all watchers.
     #[inline]
     fn tell_watchers(&mut self) {
         if !self.watchers.is_empty() {
@@ -194,22 +166,22 @@ impl<T> State<T> {
     #[cold]
     fn tell_watchers_slow(&mut self) {
         // SAFETY: the lock is held.
-        while let Some(packet) = unsafe { Self::claim_first(&mut self.watchers) } {
+        while let Some(packet) = unsafe { self.watchers.claim_first() } {
             // SAFETY: claimed under this lock.
             unsafe { Selection::wake((*packet).selection.get()) };
         }
     }
 
-    /// There is nothing to take without a closer look; if the answer is false, there may be nothing either.
+    /// There is no message in the deque. Whether there is one elsewhere takes a closer look.
     #[inline(always)]
     pub(crate) fn gives_nothing_at_once(&self) -> bool {
-        self.queue.listed() == 0
+        self.messages.in_deque() == 0
     }
 
     /// The oldest message of the buffer.
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<T> {
-        let value = self.queue.pop()?;
+        let value = self.messages.pop()?;
         let met = !self.senders.is_empty();
         if met && !fault!("channel_keeps_the_place") {
             self.fill_place();
@@ -221,26 +193,29 @@ impl<T> State<T> {
         Some(value)
     }
 
-    /// Begins a receive. `packet`: the receiver's own, which a lazy sender would fill. `waits`: it may wait if
-    /// it is told `Empty`.
+    /// Begins a receive. `packet` is the receiver's own: a lazy sender would fill it. `waits`: the receiver may go on
+    /// to wait if the answer is `Empty`.
     pub(crate) fn receive(&mut self, packet: &Packet<T>, waits: bool) -> Receive<T> {
-        // In this order: a channel without a ring asks once.
-        if self.queue.has_ring() && waits && !fault!("channel_receiver_looks_before_it_keeps_off") {
-            self.queue.keep_senders_off();
+        // The ring is asked for first: most channels here have none, and then that is all.
+        if self.messages.has_ring()
+            && waits
+            && !fault!("channel_receiver_looks_before_it_keeps_off")
+        {
+            self.messages.keep_senders_off();
         }
         if let Some(value) = self.pop() {
             return Receive::Value(value);
         }
         if fault!("channel_receiver_looks_before_it_keeps_off") {
-            self.queue.keep_senders_off();
+            self.messages.keep_senders_off();
         }
-        // With an empty buffer only the senders of a channel without one wait here, or senders behind
-        // reserved places, whose messages may take long to come.
+        // The buffer is empty, so a sender waits here only if the channel has no buffer, or if all places are
+        // reserved. The messages for those places may take long to come.
         if self.reserved != 0 && fault!("channel_receiver_waits_for_the_reserved") {
             return Receive::Empty;
         }
         // SAFETY: the lock is held.
-        if let Some(sender) = unsafe { Self::claim_first(&mut self.senders) } {
+        if let Some(sender) = unsafe { self.senders.claim_first() } {
             // SAFETY: it was claimed under this lock; its waiter needs the lock to go.
             let value = unsafe { (*(*sender).value.get()).take() };
             let stage = if value.is_some() {
@@ -251,7 +226,7 @@ impl<T> State<T> {
                 Stage::Partner
             };
             // SAFETY: as above.
-            unsafe { Self::tell(sender, stage) };
+            unsafe { Packet::wake_with(sender, stage) };
             self.tell_watchers();
             return value.map_or(Receive::Comes, Receive::Value);
         }
@@ -262,29 +237,29 @@ impl<T> State<T> {
         }
     }
 
-    /// A place in the buffer has become free: the oldest waiting sender gets it.
+    /// A place of the buffer has become free. The oldest waiting sender gets it.
     #[inline(never)]
     fn fill_place(&mut self) {
         // SAFETY: the lock is held.
-        let Some(sender) = (unsafe { Self::claim_first(&mut self.senders) }) else {
+        let Some(sender) = (unsafe { self.senders.claim_first() }) else {
             return;
         };
         // SAFETY: it was claimed under this lock; its waiter needs the lock to go.
         let stage = if unsafe { (*sender).lazy } {
             self.reserved += 1;
-            Stage::Place
+            Stage::Reserved
         } else {
             // SAFETY: as above.
             if let Some(value) = unsafe { (*(*sender).value.get()).take() } {
-                self.queue.push(value);
+                self.messages.push(value);
             }
             Stage::Taken
         };
         // SAFETY: as above.
-        unsafe { Self::tell(sender, stage) };
+        unsafe { Packet::wake_with(sender, stage) };
     }
 
-    /// Begins a send, which may wait if it is told `Full`.
+    /// Begins a send. The sender may go on to wait if the answer is `Full`.
     pub(crate) fn send(&mut self, capacity: usize) -> Send<T> {
         if self.no_receivers {
             return Send::Closed;
@@ -292,22 +267,22 @@ impl<T> State<T> {
         if !self.receivers.is_empty()
             && !fault!("channel_passes_receivers_by")
             // SAFETY: the lock is held.
-            && let Some(receiver) = unsafe { Self::claim_first(&mut self.receivers) }
+            && let Some(receiver) = unsafe { self.receivers.claim_first() }
         {
-            self.queue.was_passed_by();
-            // It is woken when its packet is filled.
+            self.messages.somebody_waited();
+            // The receiver is woken when its packet is filled.
             return Send::Partner(receiver);
         }
-        self.queue.keep_senders_off();
+        self.messages.keep_senders_off();
         if self.has_room(capacity) {
             return Send::Place;
         }
         if fault!("channel_sender_looks_before_it_keeps_off") {
-            self.queue.keep_receivers_off();
+            self.messages.keep_receivers_off();
             return Send::Full;
         }
-        // It may wait for a place now.
-        self.queue.keep_receivers_off();
+        // The sender may go on to wait for a place, so it keeps receivers off and looks once more.
+        self.messages.keep_receivers_off();
         if self.has_room(capacity) {
             Send::Place
         } else {
@@ -318,66 +293,43 @@ impl<T> State<T> {
     /// Gives a message to a receiver that `send` has claimed.
     ///
     /// # Safety
-    /// The packet is from `send` of this state, or the partner of a claimed lazy sender, and neither
-    /// filled nor refused.
+    /// `send` of this state has returned the packet, or it is the partner of a lazy sender. It was
+    /// neither filled nor refused since.
     pub(crate) unsafe fn fill(&mut self, packet: *const Packet<T>, value: T) {
         // SAFETY: by contract, and invariant 2: the receiver waits until it is filled.
         unsafe {
             *(*packet).value.get() = Some(value);
-            Self::settle(packet, Stage::Full);
+            Packet::answer(packet, Stage::Full);
         }
         self.tell_watchers();
     }
 
-    /// Says to a receiver that was claimed what became of it.
-    ///
-    /// # Safety
-    /// As `fill`.
-    unsafe fn settle(packet: *const Packet<T>, stage: Stage) {
-        // SAFETY: by contract.
-        let receiver = unsafe { &*packet };
-        let (selection, awaited) = (receiver.selection.get(), receiver.awaited.get());
-        if fault!("channel_wakes_who_is_not_settled") && !selection.is_null() {
-            // SAFETY: none, as a fault.
-            unsafe { Selection::wake(selection) };
-        }
-        receiver.stage.set(stage);
-        // From here on the packet may be gone if there is a selection that waits.
-        if !selection.is_null() {
-            // SAFETY: the receiver's selection, which waits; or it needs the lock to go.
-            unsafe { Selection::wake(selection) };
-        }
-        if !awaited.is_null() {
-            // SAFETY: who waits there needs the lock to go.
-            unsafe { (*awaited).wake_one() };
-        }
-    }
-
-    /// Puts a message into the buffer, in the hold of the lock in which `send` has found a place. True: there is
-    /// a ring now, to be shown.
+    /// Puts a message into the buffer. `send` has found a place in the same hold of the lock. Returns true if there
+    /// is a ring now that was not there before: the channel must show it.
     #[inline(always)]
     pub(super) fn push_quietly(&mut self, value: T) -> bool {
-        self.queue.push(value);
+        self.messages.push(value);
         unless!("select_watches_in_vain", self.tell_watchers());
-        let made = self.queue.nobody_waited();
+        let made = self.messages.nobody_waited();
         self.let_in();
         made
     }
 
-    /// Holds a place in the buffer for a lazy sender, in the hold of the lock in which `send` has found it.
+    /// Holds a place of the buffer for a lazy sender. `send` has found the place in the same hold of the lock.
     pub(crate) fn reserve(&mut self) {
         self.reserved += 1;
     }
 
-    /// A lazy sender has made its message. It comes back as an error if no receiver is left. `None`: it has gone to a
-    /// receiver that has come meanwhile. Else its place is free, in this hold of the lock.
+    /// A lazy sender with a reserved place has made its message. `Err`: no receiver is left. `Ok(None)`: a
+    /// receiver has come meanwhile and got it. `Ok(Some(_))`: the caller must put it into the place, which is free
+    /// as long as the lock is held.
     pub(super) fn hand_reserved(&mut self, value: T) -> Result<Option<T>, T> {
         self.reserved -= 1;
         if self.no_receivers {
             return Err(value);
         }
         // SAFETY: the lock is held.
-        if let Some(receiver) = unsafe { Self::claim_first(&mut self.receivers) } {
+        if let Some(receiver) = unsafe { self.receivers.claim_first() } {
             // SAFETY: claimed under this lock, and filled in the same hold.
             unsafe { self.fill(receiver, value) };
             return Ok(None);
@@ -385,7 +337,7 @@ impl<T> State<T> {
         Ok(Some(value))
     }
 
-    /// A lazy sender has made none: its place is free again.
+    /// A lazy sender has made no message. Its place is free again.
     pub(crate) fn give_place_back(&mut self) {
         self.reserved -= 1;
         unless!("select_keeps_its_place", self.fill_place());
@@ -405,18 +357,19 @@ impl<T> State<T> {
     )]
     pub(crate) unsafe fn refuse(&mut self, packet: *const Packet<T>) {
         // SAFETY: by contract.
-        unsafe { Self::settle(packet, Stage::Retry) };
+        unsafe { Packet::answer(packet, Stage::Retry) };
     }
 
-    /// Lets receivers find a sender. It must `forget` its packet, or be woken, before the packet goes.
+    /// Puts a sender's packet into its queue, where receivers find it. The sender must `forget` its packet, or be
+    /// woken by a partner, before the packet goes.
     pub(crate) fn wait_to_send(&mut self, selection: &Selection, arm: usize, packet: &Packet<T>) {
-        // SAFETY: who has the state has the lock; the packet and the selection stay (invariant 1).
+        // SAFETY: having the state proves that the lock is held; packet and selection stay (invariant 1).
         unsafe { self.senders.push(packet, selection, arm) };
-        // Who watches whether a receive would succeed: with a sender waiting it would.
+        // A receive would succeed now, because a sender waits. Somebody may watch for that.
         self.tell_watchers();
     }
 
-    /// Lets senders find a receiver; as `wait_to_send`.
+    /// Puts a receiver's packet into its queue, where senders find it. Otherwise as `wait_to_send`.
     pub(crate) fn wait_to_receive(
         &mut self,
         selection: &Selection,
@@ -428,46 +381,38 @@ impl<T> State<T> {
         self.tell_watchers();
     }
 
-    /// Has the selection told of any change; as `wait_to_send`.
+    /// Has the selection told of the next change. Otherwise as `wait_to_send`.
     pub(crate) fn watch(&mut self, selection: &Selection, arm: usize, packet: &Packet<T>) {
         // SAFETY: as in `wait_to_send`.
         unsafe { self.watchers.push(packet, selection, arm) };
     }
 
-    /// Takes a waiter's packet out, if it is still in a list.
+    /// Takes a waiter's packet out, if it is still in a queue.
     pub(crate) fn forget(&mut self, packet: &Packet<T>) {
-        let list = match packet.list() {
-            List::None => None,
-            List::Senders => Some(&mut self.senders),
-            List::Receivers => Some(&mut self.receivers),
-            List::Watchers => Some(&mut self.watchers),
+        let queue = match packet.queued_as() {
+            None => None,
+            Some(Role::Sender) => Some(&mut self.senders),
+            Some(Role::Receiver) => Some(&mut self.receivers),
+            Some(Role::Watcher) => Some(&mut self.watchers),
         };
-        if let Some(list) = list {
-            // SAFETY: who has the state has the lock, and the packet says that it is in this list.
-            unsafe { list.take_out(packet) };
+        if let Some(queue) = queue {
+            // SAFETY: having the state proves that the lock is held, and the packet says that it is in this queue.
+            unsafe { queue.take_out(packet) };
         }
         packet.selection.set(ptr::null());
     }
 
-    pub(crate) fn stage(packet: &Packet<T>) -> Stage {
-        packet.stage.get()
-    }
-
-    pub(crate) fn partner(packet: &Packet<T>) -> *const Packet<T> {
-        packet.partner.get()
-    }
-
-    /// Keeps all off for somebody who may `watch`; before the look.
+    /// Keeps senders and receivers off. A thread that may go on to `watch` calls this before it looks.
     pub(crate) fn keep_all_off(&self) {
         if !fault!("select_watches_what_goes_by") {
-            self.queue.keep_senders_off();
-            self.queue.keep_receivers_off();
+            self.messages.keep_senders_off();
+            self.messages.keep_receivers_off();
         }
     }
 
     /// Would a receive begin at once?
     pub(crate) fn can_receive(&self) -> bool {
-        !self.queue.is_empty()
+        !self.messages.is_empty()
             || !self.senders.is_empty()
             || (self.no_senders && self.reserved == 0)
     }
@@ -479,18 +424,19 @@ impl<T> State<T> {
 
     fn tell_receivers_closed(&mut self) {
         // SAFETY: the lock is held.
-        while let Some(receiver) = unsafe { Self::claim_first(&mut self.receivers) } {
+        while let Some(receiver) = unsafe { self.receivers.claim_first() } {
             // SAFETY: claimed under this lock.
-            unsafe { Self::tell(receiver, Stage::Closed) };
+            unsafe { Packet::wake_with(receiver, Stage::Closed) };
         }
     }
 
-    /// One side is gone. Returns the messages that nobody will receive, but for those in a ring.
+    /// One side is gone: the senders, or else the receivers. Returns the messages that nobody will receive, except
+    /// those in a ring.
     pub(super) fn close(&mut self, senders: bool) -> VecDeque<T> {
         if senders {
             self.no_senders = true;
             if fault!("oneshot_ends_with_its_message") {
-                while self.queue.pop().is_some() {}
+                while self.messages.pop().is_some() {}
             }
             if self.reserved == 0 && !fault!("channel_closes_quietly") {
                 self.tell_receivers_closed();
@@ -500,13 +446,13 @@ impl<T> State<T> {
         }
         unless!(
             "channel_closes_to_those_under_the_lock",
-            self.queue.keep_senders_off()
+            self.messages.keep_senders_off()
         );
         self.no_receivers = true;
         // SAFETY: the lock is held.
-        while let Some(sender) = unsafe { Self::claim_first(&mut self.senders) } {
+        while let Some(sender) = unsafe { self.senders.claim_first() } {
             // SAFETY: claimed under this lock.
-            unsafe { Self::tell(sender, Stage::Closed) };
+            unsafe { Packet::wake_with(sender, Stage::Closed) };
             if fault!("channel_close_tells_one") {
                 break;
             }
@@ -515,6 +461,6 @@ impl<T> State<T> {
         if fault!("channel_close_keeps_the_messages") {
             return VecDeque::new();
         }
-        self.queue.take_list()
+        self.messages.take_deque()
     }
 }

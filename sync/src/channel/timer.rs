@@ -1,5 +1,5 @@
-//! Channels whose messages come by the clock. They keep no timer: whoever waits for one waits until
-//! its time.
+//! Channels whose messages come by the clock. They have no timer of their own: a thread that waits for such a message
+//! waits until its time.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -66,7 +66,7 @@ impl Tick {
             drop(next);
             next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         }
-        // Late by more than a period: the missed ones are not made up for.
+        // If this was late by more than a period, the missed messages do not come.
         *next = now.max(time).checked_add(self.period);
         Some(time)
     }

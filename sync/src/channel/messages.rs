@@ -1,14 +1,14 @@
-//! The messages of a channel, as who holds its lock sees them: in a ring, and in a list behind it.
+//! The messages of a channel, as the holder of its lock sees them: some in a ring, the later ones in a deque.
 //!
-//! A channel begins with the list alone. When so many messages in a row have gone into it for which nobody waited,
-//! it gets a ring (`ring.rs`), which can be used without the lock, and which therefore stays until the channel
-//! is gone. A channel for one message, and one whose receivers always wait, never pays for it. The ring of a
-//! channel with a small capacity holds all of it. That of any other one is small, and what it has no room
-//! for goes into the list, whose memory is given back.
+//! A channel begins with the deque alone. After some messages in a row for which nobody waited ([`WARM_UP`])
+//! it gets a ring (`ring.rs`). The ring can be used without the lock, and therefore stays until the channel
+//! is gone. A channel for one message never pays for a ring, nor does a channel whose receivers always wait. If the
+//! capacity of the channel is small, the ring has room for all of it. Otherwise the ring is small, and messages for
+//! which it has no room go into the deque, whose memory is given back.
 //!
-//! Invariant 1: what is in the list was sent after all that is in the ring. Whoever has found the ring empty
-//! under the lock fills it from the list.
-//! Invariant 2: as long as the list has messages, senders are kept off the ring.
+//! Invariant 1: all messages in the deque were sent after all messages in the ring. A receiver that has the lock
+//! and finds the ring empty fills it from the deque.
+//! Invariant 2: as long as there are messages in the deque, senders are kept off the ring.
 //!
 //! Checked by `loom-tests/tests/channel.rs`.
 #![allow(unsafe_code, reason = "the ring, by address")]
@@ -18,36 +18,39 @@ use std::ptr;
 
 use super::ring::Ring;
 
-/// So many messages in a row for which nobody has waited are worth a ring. A guess. In a model the first.
+/// After so many messages in a row for which nobody waited the channel gets a ring. A guess. In a model the first
+/// message does it.
 const WARM_UP: u32 = if cfg!(loom) { 1 } else { 8 };
 
-/// A list keeps room for so many bytes, or for so many messages. A ring for all of a channel is no longer.
+/// A deque that shrinks keeps room for so many bytes, or for [`KEPT_MESSAGES`] if that is more. A ring that holds
+/// all of a channel's capacity is at most as large.
 const KEPT_BYTES: usize = 16 << 10;
 
 const KEPT_MESSAGES: usize = 32;
 
-/// So many messages a ring holds that is not for all of its channel, if they have no more than so many
-/// bytes. In a model one, so that there is something in the list.
+/// How many messages a ring holds if it is smaller than the channel's capacity; fewer if they would need more than
+/// [`PART_BYTES`]. In a model one, so that some messages are in the deque.
 const PART: usize = if cfg!(loom) { 1 } else { 64 };
 
 const PART_BYTES: usize = 4 << 10;
 
-pub(super) struct Queue<T> {
-    list: VecDeque<T>,
-    /// Null: all messages are in the list. The channel's, which gives it back.
+/// The messages of one channel.
+pub(super) struct Messages<T> {
+    deque: VecDeque<T>,
+    /// Null: all messages are in the deque. The channel frees the ring when it is dropped.
     ring: *const Ring<T>,
     ring_capacity: usize,
     /// How many messages have gone in since somebody waited for one.
     in_a_row: u32,
 }
 
-/// So many messages have so many bytes, at most; at least some.
+/// How many messages fit into so many bytes, and at least `least`.
 const fn messages_in<T>(bytes: usize, least: usize) -> usize {
     let messages = bytes / Ring::<T>::BYTES_EACH;
     if messages > least { messages } else { least }
 }
 
-impl<T> Queue<T> {
+impl<T> Messages<T> {
     pub(super) fn new(capacity: usize) -> Self {
         let ring_capacity = if capacity <= const { messages_in::<T>(KEPT_BYTES, KEPT_MESSAGES) } {
             capacity
@@ -55,14 +58,14 @@ impl<T> Queue<T> {
             const { messages_in::<T>(PART_BYTES, PART / 8) }.min(PART)
         };
         Self {
-            list: VecDeque::new(),
+            deque: VecDeque::new(),
             ring: ptr::null(),
             ring_capacity,
             in_a_row: 0,
         }
     }
 
-    /// Its ring, for the channel to show to those who have no lock; or null.
+    /// Its ring, or null. The channel shows it to threads that do not take the lock.
     #[inline(always)]
     pub(super) fn ring_address(&self) -> *const Ring<T> {
         self.ring
@@ -70,7 +73,7 @@ impl<T> Queue<T> {
 
     #[inline(always)]
     fn ring(&self) -> Option<&Ring<T>> {
-        // SAFETY: once made it stays as long as the channel, which this is a part of.
+        // SAFETY: a ring that was made stays as long as the channel, and `self` is a part of the channel.
         unsafe { self.ring.as_ref() }
     }
 
@@ -81,7 +84,7 @@ impl<T> Queue<T> {
         } else {
             self.ring_len()
         };
-        in_ring + self.list.len()
+        in_ring + self.deque.len()
     }
 
     #[inline(never)]
@@ -89,10 +92,10 @@ impl<T> Queue<T> {
         self.ring().map_or(0, Ring::len)
     }
 
-    /// How many there are that no ring shows.
+    /// How many messages are in the deque.
     #[inline(always)]
-    pub(super) fn listed(&self) -> usize {
-        self.list.len()
+    pub(super) fn in_deque(&self) -> usize {
+        self.deque.len()
     }
 
     #[inline(always)]
@@ -100,11 +103,11 @@ impl<T> Queue<T> {
         self.len() == 0
     }
 
-    /// Puts a message in at the end. Senders are kept off.
+    /// Puts a message in at the end. The caller has kept senders off.
     #[inline(always)]
     pub(super) fn push(&mut self, message: T) {
         if self.ring.is_null() {
-            self.list.push_back(message);
+            self.deque.push_back(message);
         } else {
             self.push_to_ring(message);
         }
@@ -112,14 +115,14 @@ impl<T> Queue<T> {
 
     #[inline(never)]
     fn push_to_ring(&mut self, message: T) {
-        let behind = !self.list.is_empty() && !fault!("queue_passes_its_list_by");
+        let behind = !self.deque.is_empty() && !fault!("messages_pass_the_deque_by");
         match self.ring() {
             Some(ring) if !behind && ring.len() < self.ring_capacity => ring.push_frozen(message),
-            _ => self.list.push_back(message),
+            _ => self.deque.push_back(message),
         }
     }
 
-    /// Nobody has waited for the message that was put in. True: there is a ring now, to be shown.
+    /// A message was put in for which nobody waited. Returns true if it has made the ring: the channel must show it.
     #[inline(always)]
     pub(super) fn nobody_waited(&mut self) -> bool {
         self.in_a_row = self.in_a_row.wrapping_add(1);
@@ -128,7 +131,7 @@ impl<T> Queue<T> {
 
     /// A message has gone to somebody who waited for it.
     #[inline(always)]
-    pub(super) fn was_passed_by(&mut self) {
+    pub(super) fn somebody_waited(&mut self) {
         self.in_a_row = 0;
     }
 
@@ -138,19 +141,20 @@ impl<T> Queue<T> {
         if self.ring_capacity == 0 || !self.ring.is_null() {
             return false;
         }
-        let ring = Ring::frozen(self.ring_capacity, &mut self.list);
+        let ring = Ring::frozen(self.ring_capacity, &mut self.deque);
         self.ring = Box::into_raw(Box::new(ring));
         self.shrink_to(0);
         true
     }
 
-    /// The oldest message. `None`: if senders are kept off there is none; else there was none.
+    /// The oldest message. `None`: there was none at some moment of the call. If senders are kept off there is none
+    /// now either.
     #[inline(always)]
     pub(super) fn pop(&mut self) -> Option<T> {
         if self.has_ring() {
             return self.pop_from_ring();
         }
-        let message = self.list.pop_front()?;
+        let message = self.deque.pop_front()?;
         self.shrink();
         Some(message)
     }
@@ -163,18 +167,19 @@ impl<T> Queue<T> {
     #[inline(never)]
     fn pop_from_ring(&mut self) -> Option<T> {
         let message = self.ring().and_then(Ring::pop_held);
-        if message.is_some() || self.list.is_empty() {
+        if message.is_some() || self.deque.is_empty() {
             return message;
         }
         self.pop_and_fill()
     }
 
-    /// The oldest message of the list; the next ones go into the ring, which is empty, for who has no lock.
+    /// Returns the oldest message of the deque, and moves the next ones into the ring, which is empty. There threads
+    /// without the lock find them.
     #[inline(never)]
     fn pop_and_fill(&mut self) -> Option<T> {
-        let message = self.list.pop_front();
-        for _ in 0..self.ring_capacity.min(self.list.len()) {
-            if let (Some(next), Some(ring)) = (self.list.pop_front(), self.ring()) {
+        let message = self.deque.pop_front();
+        for _ in 0..self.ring_capacity.min(self.deque.len()) {
+            if let (Some(next), Some(ring)) = (self.deque.pop_front(), self.ring()) {
                 ring.push_frozen(next);
             }
         }
@@ -182,12 +187,12 @@ impl<T> Queue<T> {
         message
     }
 
-    /// All that is in the list.
-    pub(super) fn take_list(&mut self) -> VecDeque<T> {
-        std::mem::take(&mut self.list)
+    /// All messages of the deque.
+    pub(super) fn take_deque(&mut self) -> VecDeque<T> {
+        std::mem::take(&mut self.deque)
     }
 
-    /// Lets receivers use the ring, and senders if they may.
+    /// Lets receivers use the ring, and senders too if `senders` is true and the deque is empty.
     #[inline(always)]
     pub(super) fn let_in(&self, senders: bool) {
         if !self.ring.is_null() {
@@ -199,14 +204,14 @@ impl<T> Queue<T> {
     fn thaw(&self, senders: bool) {
         if let Some(ring) = self.ring() {
             ring.thaw_head();
-            let behind = !self.list.is_empty() && !fault!("queue_lets_in_over_its_list");
+            let behind = !self.deque.is_empty() && !fault!("messages_let_in_over_the_deque");
             if senders && !behind {
                 ring.thaw_tail();
             }
         }
     }
 
-    /// Keeps senders off: all that follows comes under the lock.
+    /// Keeps senders off. From now on they take the lock.
     #[inline(always)]
     pub(super) fn keep_senders_off(&self) {
         if !self.ring.is_null() {
@@ -214,7 +219,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Keeps receivers off, as `keep_senders_off`.
+    /// Keeps receivers off. From now on they take the lock.
     #[inline(always)]
     pub(super) fn keep_receivers_off(&self) {
         if !self.ring.is_null() {
@@ -234,20 +239,21 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Gives back the room of a list that is nearly empty and had been long; after a message was taken out.
-    /// Before it does so again, most of the smaller room has to be filled and emptied: constant time, over
-    /// all steps. The new room is a quarter of the old one at the most, so what is moved under the lock is little.
+    /// Gives back room of a deque that has been long and is nearly empty now. Called after a message was taken out.
+    /// Over many messages this costs constant time for each, because most of the new room must be filled and emptied
+    /// before the deque shrinks again. The new room is at most a quarter of the old, so few messages are moved
+    /// under the lock.
     #[inline(always)]
     fn shrink(&mut self) {
         let kept = const {
             match size_of::<T>() {
-                // These take no room.
+                // Messages without a size need no room.
                 0 => usize::MAX,
                 bytes if KEPT_BYTES / bytes > KEPT_MESSAGES => KEPT_BYTES / bytes,
                 _ => KEPT_MESSAGES,
             }
         };
-        if self.list.capacity() > kept && self.list.len() < self.list.capacity() / 8 {
+        if self.deque.capacity() > kept && self.deque.len() < self.deque.capacity() / 8 {
             self.shrink_to(kept);
         }
     }
@@ -255,6 +261,6 @@ impl<T> Queue<T> {
     #[cold]
     #[inline(never)]
     fn shrink_to(&mut self, kept: usize) {
-        self.list.shrink_to(kept.max(2 * self.list.len()));
+        self.deque.shrink_to(kept.max(2 * self.deque.len()));
     }
 }
