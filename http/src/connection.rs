@@ -91,7 +91,7 @@ pub(crate) fn serve(
     } else {
         speak_first(&registration, &requests, first)
     };
-    if !is_second && requests.busy.held.is_left() {
+    if !is_second && requests.busy.held.is_cut_short() {
         requests.is_unread.set(true);
     }
     finish(&registration, &requests, end);

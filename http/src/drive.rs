@@ -142,7 +142,7 @@ struct Clocks {
     /// hyper could not write.
     stuck: Option<Instant>,
     /// Only the client can make progress with the open streams.
-    left: Option<Instant>,
+    waits_for_client: Option<Instant>,
     /// The connection was asked to end.
     asked: Option<Instant>,
     /// When to look next if the client has gone.
@@ -167,17 +167,19 @@ impl Clocks {
         let at = |from: Instant, limit: Duration| from.checked_add(limit).unwrap_or(now + NEVER);
         let is_idle = requests.busy.is_idle();
         // If a body is being read, its reader has limits of its own.
-        let is_left = !P::IS_FIRST
+        let waits = !P::IS_FIRST
             && requests.busy.open.get() > 0
             && requests.handlers.live() == 0
             && !requests.busy.held.is_some();
         self.stuck = wants_write.then(|| self.stuck.unwrap_or(now));
-        self.left = is_left.then(|| self.left.unwrap_or(now));
+        self.waits_for_client = waits.then(|| self.waits_for_client.unwrap_or(now));
         let mut deadline = now + NEVER;
         let stuck = self.stuck.map(|since| since.max(link.wrote_at.get()));
         // Not every write counts: the answer to a ping moves no stream.
-        let left = self.left.map(|since| since.max(requests.moved_at.get()));
-        for since in stuck.into_iter().chain(left) {
+        let waits = self
+            .waits_for_client
+            .map(|since| since.max(requests.moved_at.get()));
+        for since in stuck.into_iter().chain(waits) {
             let until = at(since, limits.write_time);
             if now >= until {
                 return Look::End(End::Stalled);

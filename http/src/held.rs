@@ -24,7 +24,7 @@ pub(crate) struct Held {
     live: AtomicUsize,
     awaited: AtomicBool,
     /// A body was dropped before its end.
-    left: AtomicBool,
+    is_cut_short: AtomicBool,
     woke: Arc<Woke>,
 }
 
@@ -33,7 +33,7 @@ impl Held {
         Arc::new(Self {
             live: AtomicUsize::new(0),
             awaited: AtomicBool::new(false),
-            left: AtomicBool::new(false),
+            is_cut_short: AtomicBool::new(false),
             woke,
         })
     }
@@ -49,8 +49,8 @@ impl Held {
     }
 
     /// Tells if the client may have sent more than was read.
-    pub(crate) fn is_left(&self) -> bool {
-        self.left.load(Ordering::Acquire)
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.is_cut_short.load(Ordering::Acquire)
     }
 }
 
@@ -96,7 +96,7 @@ impl Drop for Source {
         let incoming = self.incoming.take();
         let has_more = incoming.as_ref().is_some_and(|one| !one.is_end_stream());
         if has_more && !self.is_over {
-            self.held.left.store(true, Ordering::Release);
+            self.held.is_cut_short.store(true, Ordering::Release);
         }
         // Invariant 1.
         drop(incoming);

@@ -38,7 +38,7 @@ struct Shared {
     /// The whole body was pushed; set after its last piece.
     is_whole: AtomicBool,
     /// The sender is gone; set after `is_whole`.
-    is_left: AtomicBool,
+    sender_is_gone: AtomicBool,
     /// The receiver is gone.
     is_refused: AtomicBool,
     /// The connection's thread.
@@ -135,7 +135,7 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.shared.is_left.store(true, Ordering::Release);
+        self.shared.sender_is_gone.store(true, Ordering::Release);
         self.shared.reader.wake();
     }
 }
@@ -164,8 +164,8 @@ impl Receiver {
     }
 
     fn next(&self) -> Option<Poll<Option<io::Result<Frame<Bytes>>>>> {
-        // This load comes before the look at the pieces: nothing is pushed after `is_left` is set.
-        let is_left = self.shared.is_left.load(Ordering::Acquire);
+        // This load comes before the look at the pieces: nothing is pushed after `sender_is_gone` is set.
+        let sender_is_gone = self.shared.sender_is_gone.load(Ordering::Acquire);
         let piece = self.take();
         let frame = match piece {
             Some(Piece::Data(bytes)) => {
@@ -174,7 +174,7 @@ impl Receiver {
                 Frame::data(bytes)
             }
             Some(Piece::Trailers(trailers)) => Frame::trailers(trailers),
-            None if !is_left => return None,
+            None if !sender_is_gone => return None,
             None if self.shared.is_whole.load(Ordering::Acquire) => return Some(Poll::Ready(None)),
             None => {
                 let text = "the handler has broken its answer off";

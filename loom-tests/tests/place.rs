@@ -57,7 +57,7 @@ fn a_cancelled_call_leaves_no_entry_behind() {
                 }
             }
         });
-        let found = entry.place.leave();
+        let found = entry.place.withdraw();
         match found {
             Found::OnTheWay => {
                 entry.on_the_way.fetch_sub(1, Ordering::Relaxed);

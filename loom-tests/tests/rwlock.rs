@@ -70,7 +70,7 @@ impl Guarded {
     fn read(&self) -> usize {
         self.lock.read(None);
         let writes = self.look();
-        self.lock.leave();
+        self.lock.release_read();
         writes
     }
 
@@ -83,7 +83,7 @@ impl Guarded {
     fn check_free(&self, writes: usize) {
         assert!(self.lock.try_read(), "somebody writes or waits still");
         assert_eq!(self.look(), writes, "a write is not seen");
-        self.lock.leave();
+        self.lock.release_read();
         assert!(self.lock.try_write(), "somebody reads still");
         self.lock.release();
     }
@@ -132,7 +132,7 @@ fn a_writer_waits_for_two_readers() {
             let writer = spawn(&guarded, Guarded::write);
             let reader = spawn(&guarded, Guarded::read);
             guarded.look();
-            guarded.lock.leave();
+            guarded.lock.release_read();
             writer.join().unwrap();
             reader.join().unwrap();
             guarded.check_free(1);
@@ -170,7 +170,7 @@ fn a_writer_that_becomes_a_reader_lets_readers_in() {
             guarded.lock.downgrade();
             assert_eq!(reader.join().unwrap(), 1);
             assert_eq!(guarded.look(), 1);
-            guarded.lock.leave();
+            guarded.lock.release_read();
             guarded.check_free(1);
         },
     );
@@ -190,7 +190,7 @@ fn a_writer_whose_time_is_up_lets_readers_in() {
             let reader = spawn(&guarded, Guarded::read);
             assert!(!writer.join().unwrap(), "somebody reads all the time");
             reader.join().unwrap();
-            guarded.lock.leave();
+            guarded.lock.release_read();
             guarded.check_free(0);
         },
     );

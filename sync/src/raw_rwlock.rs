@@ -125,17 +125,17 @@ impl RawRwLock {
         outcome(self.wait_to_read(deadline)).then_some(me)
     }
 
-    /// Notes who reads, until that reader leaves by `leave_marked`.
+    /// Leaves the mark of a reader in the lock, until that reader calls `release_marked_read`.
     #[inline]
     pub(crate) fn mark_reader(&self, me: Mark) {
         self.owner.set(me);
     }
 
-    /// Releases the lock of a reader that may have left its mark.
+    /// Releases a reader's lock. `mark_reader` may have left the reader's mark in it.
     #[inline]
-    pub(crate) fn leave_marked(&self, me: Mark) {
+    pub(crate) fn release_marked_read(&self, me: Mark) {
         self.owner.clear_own(me);
-        self.leave();
+        self.release_read();
     }
 
     /// Takes the lock to write. A blocking call; an exception unwinds. Returns false if the deadline has passed.
@@ -207,9 +207,9 @@ impl RawRwLock {
         }
     }
 
-    /// Releases the lock of a reader.
+    /// Releases a reader's lock.
     #[inline]
-    pub(crate) fn leave(&self) {
+    pub(crate) fn release_read(&self) {
         let before = self.word.fetch_sub(READER, let_go());
         if before & READERS == READER
             && before & WRITERS_WAITING != 0
@@ -219,7 +219,7 @@ impl RawRwLock {
         }
     }
 
-    /// Releases the lock of the writer.
+    /// Releases the writer's lock.
     #[inline]
     pub(crate) fn release(&self) {
         self.owner.clear();
@@ -370,7 +370,7 @@ mod api {
         }
 
         unsafe fn unlock_shared(&self) {
-            self.leave();
+            self.release_read();
         }
 
         fn lock_exclusive(&self) {
@@ -397,7 +397,7 @@ mod api {
     // SAFETY: as above; a thread that leaves wakes the waiters in turn.
     unsafe impl lock_api::RawRwLockFair for RawRwLock {
         unsafe fn unlock_shared_fair(&self) {
-            self.leave();
+            self.release_read();
         }
 
         unsafe fn unlock_exclusive_fair(&self) {

@@ -284,7 +284,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
 
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
-        self.raw.leave_marked(self.mark);
+        self.raw.release_marked_read(self.mark);
     }
 }
 

@@ -21,18 +21,19 @@
 //! Invariant 1: the side that moved the word out of ARMED, and no other, reads the value of that
 //! generation, once. Both moves are a compare-and-swap from the exact word, so one of them wins.
 //! Invariant 2: each step to FREE raises the generation, so a key of an earlier life of the entry
-//! matches nothing. When the 32 bits are used up the entry stays FREE for ever: it costs the
-//! memory of one entry per 2^32 timers, and no old key can ever hit a new timer. An entry that was
-//! discarded (`slab.rs`) has the generation 0 too, and is renewed with one that is later than all it has had.
-//! Invariant 3: the links and the steps from FREE and to FREE are the owner's alone.
-//! There is no state FIRED: the owner that fires also frees, and does both in one step.
+//! matches nothing. When the 32 bits are used up, the entry gets the generation 0 and stays FREE for ever. This costs
+//! the memory of one entry for 2^32 timers, and no old key can ever hit a new timer. An entry that was
+//! discarded (`slab.rs`) has the generation 0, too. When it is renewed it gets a generation that is later than all
+//! that it has had.
+//! Invariant 3: only the owner touches the links, and only the owner steps from FREE and to FREE.
+//! There is no state FIRED, because the owner fires and frees in one step.
 //!
 //! Orderings: `arm` releases the value, `claim_remotely` acquires it. The canceller's read of the
 //! value is released by its push on the list of the cancelled and acquired by the owner's drain
-//! (`slab.rs`), so the owner's next `arm` does not race with it. `claim` needs none: the owner
+//! (`slab.rs`), so the owner's next `arm` does not race with it. `claim` needs no ordering: the owner
 //! reads what it wrote itself.
-//! Left aside: a fence-free flag for wheels without a remote handle. The scheduler has one for
-//! each wheel, so the flag would always say no.
+//! Rejected: a flag that saves the atomic steps for wheels without a remote handle. In the scheduler each wheel has
+//! such a handle.
 //! Checked by `loom-tests/tests/timer_entry.rs`.
 #![allow(
     unsafe_code,
@@ -48,11 +49,11 @@ use crate::shim::cell::UnsafeCell;
 
 /// Names one timer of one wheel, from its insertion until it has fired or been cancelled.
 ///
-/// After that the key is stale: every operation refuses it, also when the memory of its entry
-/// belongs to a new timer by then. A key used with a wheel that did not make it names nothing or
-/// another timer; that is a mistake, but a safe one.
+/// After that the key is stale. Every operation refuses it, even if the memory of its entry
+/// belongs to a new timer by then. If a key is used with a wheel that did not make it, it names no timer or a
+/// wrong one; that is a mistake, but memory safe.
 ///
-/// A key fits in 64 bits that are never all zero, so an `Option<Key>` does as well.
+/// A key has 64 bits, which are never all zero. So an `Option<Key>` has 64 bits as well.
 ///
 /// # Examples
 /// ```
@@ -68,7 +69,7 @@ use crate::shim::cell::UnsafeCell;
 pub struct Key(NonZeroU64);
 
 impl Key {
-    /// The key as a number, never zero: for an atomic that holds a key or, as zero, none.
+    /// The key as a number, which is never zero. So an atomic can hold a key, or zero for none.
     ///
     /// # Examples
     /// ```
@@ -83,8 +84,8 @@ impl Key {
         self.0.get()
     }
 
-    /// The key of that number. Numbers that no wheel gave out, other than zero, make keys that
-    /// name no timer or another one; using them is safe.
+    /// The key of that number; `None` for zero. A number that did not come from [`to_bits`](Self::to_bits) makes a key
+    /// that names no timer or any timer; using it is memory safe.
     ///
     /// # Examples
     /// ```
@@ -105,7 +106,7 @@ impl Key {
         Self(position | u64::from(generation) << GENERATION_SHIFT)
     }
 
-    /// The place in the slab that the key claims to name; not checked against any slab.
+    /// The position in the slab that the key claims to name. It was checked against no slab.
     #[inline]
     pub(crate) fn position(self) -> Option<NonZeroU32> {
         NonZeroU32::new(low_half(self.0.get()))
@@ -117,14 +118,14 @@ impl Key {
     }
 }
 
-/// The place of an entry in its slab, counted from 1. Holding one proves that the entry exists; it
-/// never leaves the wheel, so it is only ever used with the slab that it came from.
+/// The position of an entry in its slab. Holding an index proves that the entry exists. An index
+/// never leaves the wheel, so it is only used with the slab from which it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Index(NonZeroU32);
 
 impl Index {
     /// # Safety
-    /// The slab has an entry at this place.
+    /// The slab has an entry at this position.
     #[inline]
     pub(crate) unsafe fn new(position: NonZeroU32) -> Self {
         Self(position)
@@ -175,19 +176,19 @@ impl Word {
     }
 }
 
-/// What the owner alone knows of an entry: where in the wheel it is.
+/// What only the owner touches of an entry: its links and its deadline.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Links {
     pub(crate) deadline: Tick,
-    /// The neighbour before this one, none at the head of a list.
+    /// The entry before this one. `None`: this is the head of its list.
     pub(crate) prev: Option<Index>,
-    /// The neighbour behind this one, none at the tail; of a FREE entry, the next free one.
+    /// The entry behind this one. `None`: this is the tail of its list. Of a FREE entry: the next one of the free list.
     pub(crate) next: Option<Index>,
 }
 
 /// The memory of one timer, used again and again: 24 bytes and the value.
 pub(crate) struct Entry<T> {
-    /// Every side may read it and try to move it out of ARMED; the rest is in the table above.
+    /// Every side may read it and try to move it out of ARMED. The table above has the other moves.
     word: AtomicU64,
     /// The word says which side may touch it (invariant 1).
     value: UnsafeCell<MaybeUninit<T>>,
@@ -196,7 +197,7 @@ pub(crate) struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    /// A FREE entry in its first life.
+    /// Makes a FREE entry in its first life.
     pub(crate) fn new() -> Self {
         Self {
             word: AtomicU64::new(Word::free(1).0),
@@ -238,8 +239,8 @@ impl<T> Entry<T> {
         self.load() == Word::armed(generation)
     }
 
-    /// The owner's step from ARMED to FREE, if it wins and the generation is that of the key; the
-    /// entry is in its lists still.
+    /// The owner's step from ARMED to FREE. It succeeds if no canceller was first and the generation is that of the
+    /// key. The entry is still in its list.
     #[inline]
     pub(crate) fn claim(&self, generation: u32) -> Option<T> {
         let armed = Word::armed(generation).0;
@@ -259,7 +260,7 @@ impl<T> Entry<T> {
         won.then(|| unsafe { self.read_value() })
     }
 
-    /// The same, whatever the generation, which it returns with the value: for a timer that fires.
+    /// As `claim`, whatever the generation, which it returns with the value. For a timer that fires.
     #[inline]
     pub(crate) fn claim_any(&self) -> Option<(u32, T)> {
         let word = self.load();
@@ -270,7 +271,7 @@ impl<T> Entry<T> {
         self.claim(generation).map(|value| (generation, value))
     }
 
-    /// The step from ARMED to CANCELLED that any core may take, if it wins and the generation is
+    /// The step from ARMED to CANCELLED, which any thread may try. It succeeds if nobody was first and the generation is
     /// that of the key. The winner must push the entry on the list of the cancelled.
     #[inline]
     pub(crate) fn claim_remotely(&self, generation: u32) -> Option<T> {
@@ -303,7 +304,7 @@ impl<T> Entry<T> {
         );
     }
 
-    /// CANCELLED -> FREE; returns the generation that is over, and what comes behind this entry on
+    /// CANCELLED -> FREE. Returns the generation that has ended, and the entry that comes behind this one on
     /// the list of the cancelled.
     ///
     /// # Safety
@@ -356,14 +357,14 @@ impl<T> Entry<T> {
         })
     }
 
-    /// The generation of an entry that is FREE; zero: it cannot be armed.
+    /// The generation of an entry that is FREE. Zero: the entry cannot be armed.
     #[inline]
     pub(crate) fn free_generation(&self) -> Option<u32> {
         let word = self.load();
         (word.state() == FREE).then(|| word.generation())
     }
 
-    /// FREE -> FREE, without a generation: it cannot be armed until it is renewed.
+    /// FREE -> FREE, with the generation 0. The entry cannot be armed until it is renewed.
     ///
     /// # Safety
     /// The caller is the owner and the entry is FREE.

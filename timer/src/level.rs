@@ -1,7 +1,7 @@
 //! One level of the wheel: 64 slots, each a list of entries, and a bitmap of those that hold any.
 //!
-//! Lists are double, so that any entry leaves in constant time, and new entries go to the tail, so
-//! that what was inserted first comes first. The links are in the entries; only the owner of the
+//! Lists are doubly linked, so that any entry can be taken out in constant time. New entries go to the tail, so
+//! that the timer that was inserted first comes first. The links are in the entries, and only the owner of the
 //! wheel follows them.
 //!
 //! Invariant 1: bit `s` of `occupied` is set exactly if slot `s` holds an entry.
@@ -10,7 +10,7 @@ use crate::Tick;
 use crate::entry::{Index, Links};
 use crate::slab::Owner;
 
-/// Slots of a level: as many as a bitmap in one word can tell.
+/// Slots of a level: as many as a bitmap of one word has bits.
 pub(crate) const SLOTS: usize = 64;
 
 /// The bits of a tick that choose the slot of a level.
@@ -61,7 +61,7 @@ impl Level {
     #[inline]
     pub(crate) fn unlink<T>(&mut self, owner: &mut Owner<T>, slot: u32, links: Links) {
         self.slots[slot as usize].unlink(owner, links);
-        // It was the only one: known from the links, sooner than from the list.
+        // It was the only entry. The links say so, and they are read anyway.
         if links.prev.is_none() && links.next.is_none() {
             self.occupied &= !(1 << slot);
         }

@@ -1,14 +1,14 @@
 //! The hierarchical timing wheel of weald: no clock, no thread, no IO inside.
 //!
-//! A [`Wheel`] holds timers: a deadline, counted in [`Tick`]s, and a value. Its owner, one thread
-//! at a time, inserts them, moves them, cancels them, and says what time it is; then those that
-//! are due are handed out in the order of their deadlines. Other threads hold a [`Remote`], which
-//! can cancel. A timer that is cancelled while it fires does one of the two, never both: whoever
-//! wins gets the value.
+//! A [`Wheel`] holds timers. A timer is a deadline, counted in [`Tick`]s, and a value. The wheel's owner, one thread
+//! at a time, inserts timers, moves them, cancels them, and says what time it is. Then the wheel hands out the timers
+//! that are due, in the order of their deadlines. Other threads hold a [`Remote`], by which they
+//! can cancel timers. A timer may be cancelled while it fires. Then only one of the two happens, and its caller
+//! gets the value.
 //!
-//! All of it takes constant time, and nothing blocks, locks or makes a system call. A timer never
-//! fires early; it is late by less than a tick (16.384 us) for the rounding of its deadline, less
-//! than a tick for that of the present, and by what the owner takes to come back.
+//! All of this takes constant time, and nothing blocks, locks or makes a system call. A timer never
+//! fires early. It is late by less than a tick (16.384 us) because its deadline is rounded, by less
+//! than a tick because the present is rounded, and by the time that the owner takes to look again.
 //!
 //! ```
 //! use std::time::{Duration, Instant};
@@ -38,9 +38,9 @@
 //! assert!(Instant::now() >= deadline, "never early");
 //! ```
 //!
-//! Where things are: `wheel` says in which slot a timer lies and how time passes, `level` has the
-//! lists and their bitmap, `entry` the state word for which fire and cancel race, `slab` the
-//! memory and the way back of what other threads have cancelled.
+//! Where things are: `wheel` says in which slot a timer lies and how time passes. `level` has the
+//! lists and their bitmap. `entry` has the state word for which fire and cancel race. `slab` has the
+//! memory, and the way by which timers come back that other threads have cancelled.
 
 #[cfg(all(feature = "unix-only", not(unix)))]
 compile_error!("weald runs on Unix-like systems; on Windows it runs inside WSL 2");

@@ -1,6 +1,6 @@
 //! A handle by which other threads cancel timers of a wheel.
 //!
-//! What it does step by step, and what may race with it, is told in `slab.rs`.
+//! `slab.rs` says what it does step by step, and what may race with each step.
 
 use std::fmt;
 
@@ -36,10 +36,10 @@ impl<T> Remote<T> {
         }
     }
 
-    /// Cancels a timer and returns its value at once, or `None` if it has fired, was cancelled
-    /// before, or somebody else does either in this moment.
+    /// Cancels a timer and returns its value at once. `None`: the timer has fired or was cancelled before,
+    /// or another thread does one of these at this moment.
     ///
-    /// [`Wheel::len`](crate::Wheel::len) has counted it down when this returns. The memory of the
+    /// When this returns, [`Wheel::len`](crate::Wheel::len) does not count the timer any more. The memory of the
     /// timer is used again after the owner's next insert, advance or drain.
     ///
     /// # Examples
@@ -58,8 +58,9 @@ impl<T> Remote<T> {
         self.slab.cancel_remotely(key)
     }
 
-    /// How many timers of the wheel were cancelled by such handles so far, modulo its range: a snapshot, as
-    /// [`Remote::len`] is. The wheel takes their entries back at its next insert, advance or drain.
+    /// How many timers of the wheel were cancelled by such handles so far. A snapshot, as
+    /// [`Remote::len`] is; the number wraps around at the end of its range. The wheel takes their entries back at its
+    /// next insert, advance or drain.
     ///
     /// # Examples
     /// ```
@@ -75,8 +76,8 @@ impl<T> Remote<T> {
         self.slab.cancelled()
     }
 
-    /// The number of timers of the wheel that live: a snapshot for statistics, which may be old
-    /// when it is read.
+    /// The number of living timers of the wheel. A snapshot for statistics, which may be old
+    /// when the caller reads it.
     ///
     /// # Examples
     /// ```
@@ -93,7 +94,7 @@ impl<T> Remote<T> {
         self.slab.len()
     }
 
-    /// Whether no timer of the wheel lives: a snapshot, as [`Remote::len`] is.
+    /// Whether no timer of the wheel lives. A snapshot, as [`Remote::len`] is.
     ///
     /// # Examples
     /// ```

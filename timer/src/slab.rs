@@ -1,41 +1,40 @@
-//! The memory of a wheel's entries, shared with the handles that cancel from other cores.
+//! The memory of a wheel's entries, shared with the handles that cancel from other threads.
 //!
-//! Entries lie in chunks, each twice as long as the one before. A chunk never moves and is freed
-//! with the slab, so that a stale key always leads to an entry, whose generation then refuses it.
-//! The position of an entry is its chunk, counted from 1, and its offset there, so that no bits
-//! are searched to find it.
-//! [`Owner`] is the right to what only one core may do; there is one for each slab.
+//! Entries lie in chunks. Each chunk is twice as long as the one before. A chunk never moves, and is freed
+//! with the slab. So a stale key always leads to an entry, and the entry's generation refuses the key.
+//! The position of an entry is its chunk, counted from 1, and its offset there. So no bits are searched to find it.
+//! [`Owner`] is the right to do what only one thread may do. Each slab has one.
 //!
-//! How a timer ends that another core cancels, and what may race with each step:
-//! 1. The canceller wins the word (`Entry::claim_remotely`) and reads the value. Until here the
-//!    owner may fire, cancel or move the timer; from here on it only moves the links.
-//! 2. The canceller counts it, so that `len` is right when the call returns.
-//! 3. The canceller pushes the entry on the list of the cancelled: a stack whose links are in the
-//!    state words. From here on it touches the entry no more.
-//! 4. The owner swaps the whole list out at an insert, advance or drain. Then and at later ones it
-//!    takes its entries, one by one, out of the wheel's lists, those that are not detached, and makes
-//!    them FREE. It swaps the next list out when the last one is used up.
+//! These are the steps if another thread cancels a timer, and what may race with each step:
+//! 1. The canceller wins the word (`Entry::claim_remotely`) and reads the value. Before this step the
+//!    owner may fire, cancel or move the timer. After it the owner only moves the links.
+//! 2. The canceller counts the timer as cancelled, so that `len` is right when the call returns.
+//! 3. The canceller pushes the entry on the list of the cancelled. That is a stack whose links are in the
+//!    state words. After this step the canceller does not touch the entry.
+//! 4. At an insert, an advance or a drain the owner swaps the whole list out. It takes the entries of
+//!    that list, one by one, out of the wheel's lists (unless they are detached), and makes
+//!    them FREE. It may stop and go on with them at a later call. When none is left, it swaps the next list out.
 //!
-//! Between 1 and 4 the owner may find that a timer it wants to fire is CANCELLED. It then
-//! *detaches* the entry, which is in none of the wheel's lists from then on, and leaves it to
-//! step 4. An entry that is its own predecessor is detached.
+//! Between steps 1 and 4 the owner may want to fire a timer and find that it is CANCELLED. Then the owner
+//! *detaches* the entry: it takes the entry out of the wheel's lists, and leaves the rest to
+//! step 4. A detached entry is its own predecessor.
 //!
 //! The memory of entries that nobody needs goes back in blocks ([`Owner::trim`]). Its pages read as zero then,
-//! which is a FREE entry without a generation: a stale key is refused there as well. The owner looks at all
-//! entries from the first to the last, in steps. What is FREE is on the free list if its position is before
-//! `scan`; behind that nothing is listed, and the look finds what is FREE. A block that is all FREE is
-//! *bare* from then on; the others' FREE entries go on the list.
+//! which is a FREE entry without a generation, so it refuses stale keys as well. To find such blocks the owner looks
+//! at all entries from the first to the last, in steps; `scan` is the position up to which it has come. FREE entries
+//! before `scan` are on the free list. FREE entries behind `scan` are on no list, and the look will find them. If all
+//! entries of a block are FREE, the block is *bare* from then on. The FREE entries of other blocks go on the free list.
 //!
-//! Invariant 1: all entries before `next` exist, in the order of chunk and offset; each [`Index`]
-//! is one of them.
+//! Invariant 1: all entries before `next` exist, in the order of chunk and offset. Each [`Index`]
+//! is the position of one of them.
 //! Invariant 2: an entry is on the list of the cancelled at most once, because only the winner of
-//! its word pushes it and only the owner's swap takes it off. That swap takes everything, so the
-//! stack knows no ABA problem.
-//! Invariant 3: an entry is on the free list, or behind `scan`, or in a bare block and not renewed, and in one of
-//! these only.
-//! Orderings: the store to `next` releases a new entry and its chunk's pointer, the load in `find`
-//! acquires both. A push releases the canceller's last touch, the swap acquires that of all
-//! pushers, for each push goes on the release sequence of those below it.
+//! its word pushes it, and only the owner's swap takes it off. The swap takes the whole list, so the
+//! stack has no ABA problem.
+//! Invariant 3: a FREE entry that can be used again is in exactly one of these: on the free list, behind `scan`, or in
+//! a bare block and not renewed.
+//! Orderings: the store to `next` releases a new entry and its chunk's pointer, and the load in `find`
+//! acquires both. A push releases the canceller's last touch of the entry. The swap acquires that of all
+//! pushers, because each push continues the release sequence of the pushes below it.
 //! Checked by `loom-tests/tests/timer_entry.rs`.
 #![allow(
     unsafe_code,
@@ -55,34 +54,34 @@ use crate::shim::bounds;
 
 pub(crate) use self::owner::Owner;
 
-/// What the owner and the cancellers share.
+/// The part that the owner and the cancellers share.
 pub(crate) struct Slab<T> {
     /// Null until the owner needs the chunk; written by the owner alone.
     chunks: [AtomicPtr<Entry<T>>; CHUNKS_END],
     /// The position of the first entry that does not exist yet; written by the owner alone.
     next: AtomicU32,
-    /// Timers inserted less those that the owner took out itself, so that with
-    /// `cancelled.count` it tells the living; written by the owner alone.
+    /// How many timers were inserted, minus those that the owner took out itself. Minus `cancelled.count` this is the
+    /// number of living timers. Written by the owner alone.
     armed: AtomicUsize,
     cancelled: Cancelled,
     /// Without it the atomic pointers would make the slab `Send` and `Sync` for every `T`.
     _values: PhantomData<*mut T>,
 }
 
-/// What the cancellers write, on cache lines of its own: 128 bytes, because processors fetch
-/// lines of 64 in pairs.
+/// The part that the cancellers write. It has cache lines of its own: 128 bytes, because processors fetch
+/// lines of 64 bytes in pairs.
 #[repr(align(128))]
 struct Cancelled {
     /// The top of the list of the cancelled, 0 if it is empty. Cancellers push, the owner swaps.
     head: AtomicU32,
-    /// Timers that other cores have cancelled, ever.
+    /// Timers that other threads have cancelled, ever.
     count: AtomicUsize,
 }
 
-// SAFETY: what is shared is atomic or guarded by the state words; a value goes to the one core
+// SAFETY: what is shared is atomic or guarded by the state words; a value goes to the one thread
 // that wins it (entry.rs, invariant 1), and that needs `T: Send` only.
 unsafe impl<T: Send> Send for Slab<T> {}
-// SAFETY: as above; no two cores ever see the same value through it.
+// SAFETY: as above; no two threads ever see the same value through it.
 unsafe impl<T: Send> Sync for Slab<T> {}
 
 impl<T> Slab<T> {
@@ -99,26 +98,26 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Cancels a timer from any core: steps 1 to 3 above.
+    /// Cancels a timer from any thread: steps 1 to 3 above.
     pub(crate) fn cancel_remotely(&self, key: Key) -> Option<T> {
         let index = self.find(key)?;
         let entry = self.entry(index);
         let value = entry.claim_remotely(key.generation())?;
-        // Released for `len`, which must not see this without the insertion it takes back.
+        // Releases for `len`: if it counts this cancellation, it must count the insertion, too.
         self.cancelled.count.fetch_add(1, Ordering::Release);
         self.push_cancelled(index, entry);
         Some(value)
     }
 
-    /// Timers that will fire unless they are cancelled. Never less than none, also while others
+    /// How many timers will fire unless they are cancelled. It is never negative, not even while other threads
     /// cancel, because each insertion was counted before its cancellation.
     pub(crate) fn len(&self) -> usize {
-        // Acquires what the cancellers released: `armed` below is not older.
+        // Acquires what the cancellers released, so `armed` below is at least as new.
         let cancelled = self.cancelled.count.load(Ordering::Acquire);
         self.armed.load(Ordering::Relaxed).saturating_sub(cancelled)
     }
 
-    /// Timers that other cores have cancelled, ever.
+    /// Timers that other threads have cancelled, ever.
     pub(crate) fn cancelled(&self) -> usize {
         self.cancelled.count.load(Ordering::Relaxed)
     }
@@ -139,7 +138,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// The entry that a key names, of whatever generation; none if this slab never had it.
+    /// The entry that a key names, whatever its generation. `None`: this slab never had such an entry.
     #[inline]
     fn find(&self, key: Key) -> Option<Index> {
         let position = key.position()?;
@@ -164,7 +163,7 @@ impl<T> Slab<T> {
 
 impl<T> Drop for Slab<T> {
     fn drop(&mut self) {
-        // The values are gone: the owner has dropped what nobody claimed.
+        // The values are gone: the owner has dropped those that nobody claimed.
         let (last_chunk, used) = split(self.next.load(Ordering::Relaxed));
         for (chunk, first) in self.chunks.iter().enumerate() {
             let first = first.load(Ordering::Relaxed);
@@ -198,7 +197,7 @@ fn split(position: u32) -> (usize, usize) {
     ((position >> OFFSET_BITS) as usize, offset as usize)
 }
 
-/// The position behind another: the next in the same chunk, or the first of the next chunk.
+/// The position behind this one: the next in the same chunk, or the first of the next chunk.
 fn successor(position: u32) -> u32 {
     let (chunk, offset) = split(position);
     if offset + 1 < chunk_len(chunk) {
@@ -220,13 +219,14 @@ const OFFSET_BITS: u32 = 25;
 /// The position of the first entry of a slab: chunks count from 1, so that no position is 0.
 const FIRST: u32 = 1 << OFFSET_BITS;
 
-/// No look at all entries goes on.
+/// The value of `scan` while no look at all entries is under way.
 const ALL_SEEN: u32 = u32::MAX;
 
-/// Entries whose memory goes back at a time, some 48 KiB: 10 us, and a few pages at least.
+/// How many entries a block has, whose memory goes back at a time: some 48 KiB, which takes 10 us and is at least a
+/// few pages.
 const BLOCK: usize = if cfg!(miri) { 64 } else { 1024 };
 
-/// Spare entries that are worth a look: some hundred KiB.
+/// From so many spare entries on a look at all entries is worth its time. They have some hundred KiB.
 const WORTH: usize = 4 * BLOCK;
 
 /// One more than the last chunk.

@@ -1,17 +1,17 @@
 //! The wheel's unit of time: nanoseconds to ticks and back, rounding so that nothing fires early.
 //!
-//! A tick is 2^14 ns = 16.384 us. Finer than the 50 us or so that an operating system needs to wake
-//! a sleeper, so nobody sees the rounding; coarse enough that level 0 spans a millisecond. A power
+//! A tick is 2^14 ns = 16.384 us. This is finer than the 50 us or so that an operating system needs to wake
+//! a sleeper, so nobody sees the rounding. It is coarse enough that level 0 spans a millisecond. It is a power
 //! of two, so that the conversion is a shift.
 //!
-//! Invariant 1: a tick is at most 2^50 ([`Tick::MAX`]), so nine levels of six bits tell any two
-//! apart and the wheel needs no list for what lies too far ahead.
+//! Invariant 1: a tick is at most 2^50 ([`Tick::MAX`]). So nine levels of six bits tell any two ticks
+//! apart, and the wheel needs no list for timers that are too far ahead.
 
 /// A point in time, in ticks of 2^14 ns (16.384 us) since a start that the caller chooses.
 ///
-/// The wheel has no clock: the caller measures nanoseconds since some start of its own and
-/// converts. Deadlines are rounded up and the present is rounded down, so whoever compares the two
-/// is never early, and late by less than one tick each.
+/// The wheel has no clock: the caller measures nanoseconds since a start of its own, and
+/// converts them. Deadlines are rounded up and the present is rounded down. So a caller that compares the two
+/// is never early, and each rounding makes it late by less than one tick.
 ///
 /// # Examples
 /// ```
@@ -43,8 +43,8 @@ impl Tick {
     /// ```
     pub const ZERO: Self = Self(0);
 
-    /// The last tick, 584 years after the start. No clock of nanoseconds in a `u64`, rounded
-    /// down, ever gets there: as a deadline it means never.
+    /// The last tick, 584 years after the start. A clock that counts nanoseconds in a `u64`, rounded
+    /// down, never gets there. So as a deadline it means never.
     ///
     /// # Examples
     /// ```
@@ -79,8 +79,8 @@ impl Tick {
         Self(nanos >> SHIFT)
     }
 
-    /// The nanoseconds at which this tick begins; `u64::MAX` for [`Tick::MAX`], which lies one
-    /// nanosecond beyond what a `u64` holds.
+    /// The nanoseconds at which this tick begins. `u64::MAX` for [`Tick::MAX`], which begins one
+    /// nanosecond later than a `u64` can say.
     ///
     /// # Examples
     /// ```
@@ -110,8 +110,8 @@ impl Tick {
     }
 }
 
-/// Two to this power is the length of a tick in nanoseconds. A guess between 2^13, which buys
-/// precision that no kernel delivers, and 2^16 of the notes, which makes a sleep of 100 us last 165.
+/// Two to this power is the length of a tick in nanoseconds. A guess: 2^13 would be more precise than any kernel, and
+/// with 2^16 a sleep of 100 us would last 165.
 const SHIFT: u32 = 14;
 
 #[cfg(all(test, not(loom)))]

@@ -10,37 +10,36 @@
 //! one slot is   146 y  2.3 y  13 d  4.9 h  275 s  4.3 s  67 ms  1 ms  16 us
 //! ```
 //!
-//! So everything on a level comes before everything on the levels above it, and on one level the
-//! slots come in the order of their numbers: the next slot is the lowest bit of the lowest level
-//! that is not empty. When time reaches a slot of level 0 its timers are due; when it reaches one
-//! of a higher level, that slot *cascades*: its timers differ from the time in a lower digit now
-//! and move down. A timer moves at most eight times, however far time jumps, and time jumps over
-//! what is empty.
+//! So all timers on a level come before all timers on the levels above it, and on one level the
+//! slots come in the order of their numbers. The next slot is that of the lowest bit of the lowest level
+//! that is not empty. When time reaches a slot of level 0, its timers are due. When time reaches a slot
+//! of a higher level, that slot *cascades*: its timers differ from the time in a lower digit now,
+//! and move down. A timer moves at most eight times, however far time jumps. Time jumps over
+//! empty slots.
 //!
-//! A slot may hold a million timers, so its cascade can stop after any of them. Until the last one
-//! has moved, time stands one tick before the slot: timers that are inserted for the slot meanwhile
-//! still go to its end, and those that have moved are where they belong once time reaches the slot
+//! A slot may hold a million timers, so its cascade can stop after any of them. Until the last timer
+//! has moved, time stands one tick before the slot. Timers that are inserted for the slot meanwhile
+//! still go to its end. The timers that have moved are where they will belong when time reaches the slot
 //! ([`Wheel::spot_below`]).
 //!
-//! Invariant 1: a timer with a deadline at or before `elapsed` is in `due`, any other in the slot
-//! that [`Wheel::spot`] computes; but while a slot cascades, a timer that `spot` puts there is
-//! either still there or where `spot_below` says. So no entry says where it is, and nothing fires
-//! early.
+//! Invariant 1: a timer with a deadline at or before `elapsed` is in `due`. Any other timer is in the slot
+//! that [`Wheel::spot`] computes. There is one exception: while that slot cascades, the timer may already be where
+//! `spot_below` says. So an entry need not say where it is, and nothing fires early.
 //! Invariant 2: `elapsed` moves only while `due` is empty, and never over an occupied slot.
 //! Invariant 3: bit `l` of `occupied` is set exactly if level `l` holds an entry.
 //! Invariant 4: no deadline in `due` is before `due_first`.
 //! Invariant 5: while a slot cascades, the levels below its own hold only timers that have moved out
 //! of it, and `elapsed` is the last tick before it.
-//! An entry that another core has cancelled stays where it is until it is drained, and keeps to
-//! the invariants; one that is detached (`slab.rs`) is in no list.
+//! An entry that another thread has cancelled stays where it is until it is drained, and the invariants hold
+//! for it, too. An entry that is detached (`slab.rs`) is in no list.
 //!
-//! Because a timer's place follows from its deadline and the time alone, timers of one tick are in
+//! Where a timer is follows from its deadline and the time alone. So timers of one tick are in
 //! one list, in the order of their insertion, and cascading keeps that order. While their slot
-//! cascades they are in two lists, and those in the lower one were inserted first.
+//! cascades they are in two lists, and those on the lower level were inserted first.
 //!
 //! Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (SOSP 1987), scheme 7.
-//! Left aside: Linux' wheel that does not cascade (fires an eighth of the duration late: fine for
-//! timeouts, not for sleeps); a heap (Go: 3 to 4 times as slow at a million); a list for the far
+//! Rejected: Linux' wheel that does not cascade (it fires an eighth of the duration late, which is fine for
+//! timeouts and not for sleeps); a heap (Go's is 3 to 4 times as slow with a million timers); a list for the far
 //! future (nine levels reach as far as the clock).
 
 mod memory;
@@ -52,16 +51,16 @@ use crate::level::{Level, List, SLOT_BITS};
 use crate::slab::Owner;
 use crate::{Key, Remote, Tick};
 
-/// Levels enough for 54 bits; a tick has 51.
+/// Nine levels are enough for 54 bits, and a tick has 51.
 const LEVELS: usize = 9;
 
 const _: () = assert!((Tick::MAX.get().ilog2() / SLOT_BITS) as usize == LEVELS - 1);
 
-/// A limited advance moves so many timers down a level in the place of one that fires. Moving one
-/// costs some 10 ns, firing one some 100 with what the caller does.
+/// In a limited advance so many timers that move down a level count as much as one that fires. To move a timer
+/// costs some 10 ns, to fire one some 100 with what the caller does.
 const MOVES: usize = 8;
 
-/// Of the timers that other cores have cancelled an insertion takes out so many at most.
+/// An insertion takes out at most so many timers that other threads have cancelled.
 const DRAINED_BY_INSERT: usize = 16;
 
 /// A hierarchical timing wheel: any number of timers, each a deadline and a value.
@@ -71,8 +70,8 @@ const DRAINED_BY_INSERT: usize = 16;
 /// [`Remote`]. Nothing here blocks, locks or makes a system call. A timer never fires early, and
 /// no later than the first `advance` whose `now` has reached its deadline.
 ///
-/// A timer takes 24 bytes and its value. The memory of timers that are over is used for new ones;
-/// it is given back when the wheel and all its remotes are gone.
+/// A timer takes 24 bytes and its value. The memory of timers that have ended is used for new ones.
+/// All memory is given back when the wheel and all its remotes are gone.
 ///
 /// Dropping a wheel drops the values of its timers.
 ///
@@ -93,7 +92,7 @@ const DRAINED_BY_INSERT: usize = 16;
 /// assert_eq!(wheel.len(), 1);
 /// ```
 pub struct Wheel<T> {
-    /// The time up to which everything is due or over.
+    /// The wheel's time. All timers up to it are due or have ended.
     elapsed: Tick,
     /// A lower bound of the deadlines in `due`; `Tick::MAX` after each turn.
     due_first: Tick,
@@ -141,7 +140,7 @@ pub struct Advanced {
 }
 
 impl<T> Wheel<T> {
-    /// A wheel without timers whose time is `now`. It allocates 4.6 KiB, and memory for timers
+    /// Makes a wheel without timers. Its time is `now`. It allocates 4.6 KiB, and memory for timers
     /// when the first ones come.
     ///
     /// # Examples
@@ -162,8 +161,8 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Adds a timer, in constant time. One whose deadline has passed fires at the next advance,
-    /// whatever time that names.
+    /// Adds a timer, in constant time. If its deadline has passed, it fires at the next advance,
+    /// whatever time is given there.
     ///
     /// # Panics
     /// If the wheel holds 2^26 - 64 timers already.
@@ -186,8 +185,8 @@ impl<T> Wheel<T> {
         key
     }
 
-    /// Cancels a timer, in constant time, and returns its value; `None` if it has fired or was
-    /// cancelled before, by whomever.
+    /// Cancels a timer, in constant time, and returns its value. `None`: the timer has fired, or was
+    /// cancelled before by any thread.
     ///
     /// # Examples
     /// ```
@@ -206,11 +205,11 @@ impl<T> Wheel<T> {
         Some(value)
     }
 
-    /// Gives a timer another deadline, earlier or later, in constant time. Returns whether it
-    /// lives; if another core cancels it in this moment either answer is right.
+    /// Gives a timer another deadline, earlier or later, in constant time. Returns whether the timer
+    /// is alive. If another thread cancels it at the same time, either answer is right.
     ///
-    /// A deadline that moves by less than the width of its slot, such as the timeout of a busy
-    /// socket, costs one store. Among timers of the same tick this one may then keep the place of
+    /// If the deadline moves by less than the width of its slot, such as the timeout of a busy
+    /// socket, this costs one store. Among timers of the same tick, this timer may then fire in the order of
     /// its first insertion.
     ///
     /// # Examples
@@ -243,12 +242,12 @@ impl<T> Wheel<T> {
         true
     }
 
-    /// Moves the wheel's time to `now` and hands the value of each timer whose deadline is not
-    /// after it to `fire`, in the order of their deadlines, those of the same tick in the order of
-    /// their insertion. Returns how many there were.
+    /// Moves the wheel's time to `now`. Hands the value of each timer whose deadline is not
+    /// after `now` to `fire`, in the order of their deadlines; timers of the same tick come in the order of
+    /// their insertion. Returns how many timers fired.
     ///
-    /// Timers whose deadline had passed when they were inserted come before all others. A `now`
-    /// before an earlier one counts as that one. If `fire` panics, its timer is over and the
+    /// Timers whose deadline had passed when they were inserted come before all others. If `now`
+    /// is before the wheel's time, that time counts instead. If `fire` panics, its timer has ended, and the
     /// others fire at the next call.
     ///
     /// # Examples
@@ -356,7 +355,7 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Takes the first entry out of `due`. `None`: another core has cancelled that timer.
+    /// Takes the first entry out of `due`. `None`: another thread has cancelled that timer.
     #[inline]
     fn pop_due(&mut self) -> Option<T> {
         let (index, _) = self.due.pop_front(&mut self.owner)?;
@@ -364,18 +363,18 @@ impl<T> Wheel<T> {
             self.owner.free(index, generation);
             return Some(value);
         }
-        // Another core won: its entry is on the list of the cancelled, or will be.
+        // Another thread was first. It has put the entry on the list of the cancelled, or will.
         unless!("timer_not_detached", self.owner.detach(index));
         None
     }
 
-    /// A lower bound of the deadlines of all timers; `None` if there is none. The owner may sleep
+    /// A lower bound of the deadlines of all timers; `None`: there is no timer. The owner may sleep
     /// until then.
     ///
-    /// It is exact for a timer that is less than a millisecond away or alone in its slot; else it
-    /// may be too early by the width of a slot, and `advance` then finds nothing to fire but makes
-    /// the next answer closer. It also counts timers that other cores have cancelled, until they
-    /// are drained. It is never too late. It looks at two bitmaps and at most one timer.
+    /// The bound is exact for a timer that is less than a millisecond away or alone in its slot. Else it
+    /// may be too early by the width of a slot; then `advance` finds nothing to fire, but
+    /// the next bound is closer. The bound also takes timers for living that other threads have cancelled, until they
+    /// are drained. It is never too late. The call looks at two bitmaps and at most one timer.
     ///
     /// # Examples
     /// ```
@@ -400,7 +399,7 @@ impl<T> Wheel<T> {
         Some(sole.unwrap_or_else(|| self.start(level, slot)))
     }
 
-    /// The time up to which the wheel has been advanced. A step that was limited leaves it between the
+    /// The time up to which the wheel has been advanced. After an advance that was limited, it is between the
     /// deadline of the last timer that fired and that of the next one.
     ///
     /// # Examples
@@ -417,8 +416,8 @@ impl<T> Wheel<T> {
         self.elapsed
     }
 
-    /// The number of timers that live. What another core has cancelled does not, from the moment
-    /// its call returned.
+    /// The number of living timers. A timer that another thread has cancelled is not counted, once that thread's
+    /// call has returned.
     ///
     /// # Examples
     /// ```

@@ -14,8 +14,9 @@
 //! 4. A pending exception ends the call with an error, or the table in the documentation of the crate says that it
 //!    does not.
 //! 5. Other names of the call in libc (`__read_chk`, `__poll`) go to [`twins`].
-//! 6. Tests: `patch/tests/edges.rs` (errors, as on an OS thread), `patch/tests/quiet_waits.rs` (it waits without
-//!    using the processor), and a row of that table.
+//! 6. Tests: `patch/tests/edges.rs` (errors, as on an OS thread); `patch/tests/quiet_waits.rs` (a call that waits for a
+//!    descriptor uses no CPU while it waits) or `patch/tests/quiet_others.rs` (the same for all other calls that wait);
+//!    and a row of that table.
 
 use weald_scheduler::patch;
 
@@ -48,7 +49,7 @@ pub(crate) mod threads;
 mod transfer;
 mod twins;
 
-/// Tells if the caller is a green thread whose calls of this kind are patched.
+/// Whether the caller is a green thread whose calls of this kind are patched.
 #[inline]
 pub(crate) fn on(kind: Kind) -> bool {
     patch::caller() & kind.bit() != 0

@@ -28,7 +28,8 @@ use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Mutex};
 
-/// Shards of the registry beside one for each worker: only the first carriers are busy for long.
+/// The registry has so many shards beside one for each worker. That is enough, because only the first carriers are
+/// busy for long.
 const SHARDS: usize = 64;
 
 pub(crate) const RUNNING: usize = 0;
@@ -38,18 +39,19 @@ pub(crate) const STOPPING: usize = 3;
 
 /// A runtime, as its carriers and handles see it.
 ///
-/// What several cores write has cache lines of its own, so that a write takes nothing from those that only read the rest.
+/// Fields that several CPUs write have cache lines of their own. So a write does not disturb CPUs that only read other
+/// fields.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
-    /// Starts the OS thread of a carrier that was given a seat; handed down at the start.
+    /// Starts the OS thread of a carrier that was given a seat. A higher floor hands it down at the start.
     start_carrier: StartCarrier,
-    /// The process in which it has its OS threads: not the child of a fork.
+    /// The process in which the runtime has its OS threads. A child of `fork` has none of them.
     pub(crate) process: u32,
     pub(crate) start: Instant,
-    /// Those that there are, the retired ones among them; `idle` says how many.
+    /// All workers, including the retired ones. `idle` says how many there are.
     pub(crate) workers: Workers,
-    /// Held by who changes how many workers there are.
+    /// A thread that changes the number of workers holds this.
     pub(crate) resizing: Mutex<()>,
     pub(crate) carriers: Carriers,
     pub(crate) injector: CachePadded<Injector>,
@@ -58,16 +60,16 @@ pub(crate) struct Inner {
     pub(crate) monitor: CachePadded<Monitor>,
     pub(crate) registry: Registry,
     pub(crate) threads: Threads,
-    /// RUNNING, CLOSING, KILLING, STOPPING; only ever grows.
+    /// RUNNING, CLOSING, KILLING or STOPPING. It only grows.
     pub(crate) phase: AtomicUsize,
     /// Threads that wait for the last green thread to end.
     pub(crate) ending: WaitQueue,
-    pub(crate) spawned_outside: CachePadded<AtomicU64>,
-    pub(crate) ended_outside: CachePadded<AtomicU64>,
-    pub(crate) woken_outside: CachePadded<AtomicU64>,
-    pub(crate) parked_outside: CachePadded<AtomicU64>,
-    /// `exc_after`s and remote `call_after`s that are live, but for what the workers have counted
-    /// (`worker::Counters`); modulo its range.
+    pub(crate) spawned_without_seat: CachePadded<AtomicU64>,
+    pub(crate) ended_without_seat: CachePadded<AtomicU64>,
+    pub(crate) woken_without_seat: CachePadded<AtomicU64>,
+    pub(crate) parked_without_seat: CachePadded<AtomicU64>,
+    /// How many `exc_after`s and remote `call_after`s are live, without those that the workers have counted
+    /// (`worker::Counters`). Like those counters it may be negative in two's complement.
     pub(crate) alarms: CachePadded<AtomicUsize>,
     /// Green threads that may still enter a `blocking` call.
     pub(crate) blocking: CachePadded<Blocking>,
@@ -75,14 +77,14 @@ pub(crate) struct Inner {
     pub(crate) starts: Starts,
     /// Calls that were due when the runtime had begun to close.
     pub(crate) unfired: Mutex<Vec<Arc<Call>>>,
-    /// Chooses a worker for what a caller on no carrier makes ready.
+    /// Chooses a worker for a caller that is on no carrier.
     turn: CachePadded<AtomicUsize>,
     /// Green threads that have an OS thread for themselves.
     pub(crate) own_threads: AtomicUsize,
-    /// One of them has been counted as ended and is not DONE yet. Whoever writes it holds `own_ends`.
+    /// One of these threads has been counted as ended and is not DONE yet. Written under `own_ends`.
     pub(crate) own_ending: Ending,
     pub(crate) own_ends: Mutex<()>,
-    /// OS threads that were started for such threads.
+    /// How many OS threads were started for such threads.
     pub(crate) own_threads_started: AtomicUsize,
 }
 
@@ -99,8 +101,8 @@ impl Inner {
     /// The runtime of a green thread.
     ///
     /// # Safety
-    /// The thread is a green one; and as long as the reference is used it is not DONE, or something else keeps its
-    /// runtime.
+    /// The header is that of a green thread. As long as the reference is used, the thread is not DONE, or something
+    /// else keeps its runtime.
     #[inline(always)]
     pub(crate) unsafe fn of<'a>(header: &Header) -> &'a Self {
         // SAFETY: by contract; only `address` makes such addresses.
@@ -143,10 +145,10 @@ impl Inner {
             threads: Threads::default(),
             phase: AtomicUsize::new(RUNNING),
             ending: WaitQueue::new(),
-            spawned_outside: CachePadded::default(),
-            ended_outside: CachePadded::default(),
-            woken_outside: CachePadded::default(),
-            parked_outside: CachePadded::default(),
+            spawned_without_seat: CachePadded::default(),
+            ended_without_seat: CachePadded::default(),
+            woken_without_seat: CachePadded::default(),
+            parked_without_seat: CachePadded::default(),
             alarms: CachePadded::default(),
             blocking: CachePadded::new(Blocking::new(settings.spares)),
             starts: Starts::new(),
@@ -160,7 +162,7 @@ impl Inner {
         })
     }
 
-    /// Wakes a worker if one sleeps and nobody searches; after a push.
+    /// Work was pushed. Wakes a worker if one sleeps and no worker searches.
     #[inline]
     pub(crate) fn notify(&self) {
         if let Some(worker) = self.idle.notify() {
@@ -204,14 +206,14 @@ impl Inner {
         self.idle.all_sleep()
     }
 
-    /// Green threads that were spawned and have not ended. Too low, if ever, by those that the last ones
-    /// leave behind (`ends.rs`): ends are read first.
+    /// How many green threads were spawned and have not ended. The ends are read first. So if the number is wrong it is
+    /// too low, by threads that those leave behind which end now (`ends.rs`).
     pub(crate) fn live(&self) -> u64 {
         let ended = self.ended();
         self.spawned().saturating_sub(ended)
     }
 
-    /// No green thread is left, nor is one to come that they leave behind.
+    /// No green thread is left, and none will come that another one leaves behind.
     pub(crate) fn all_ended(&self) -> bool {
         let carriers = self.carriers.iter().map(|carrier| &carrier.ending);
         let all = carriers.chain([&self.own_ending]);
@@ -223,7 +225,7 @@ impl Inner {
             .iter()
             .map(|worker| worker.counters.ended.load(Ordering::Acquire))
             .sum::<u64>()
-            + self.ended_outside.load(Ordering::Acquire)
+            + self.ended_without_seat.load(Ordering::Acquire)
     }
 
     pub(crate) fn spawned(&self) -> u64 {
@@ -231,10 +233,10 @@ impl Inner {
             .iter()
             .map(|worker| worker.counters.spawned.load(Ordering::Acquire))
             .sum::<u64>()
-            + self.spawned_outside.load(Ordering::Acquire)
+            + self.spawned_without_seat.load(Ordering::Acquire)
     }
 
-    /// The worker whose turn it is to take something from a caller on no carrier.
+    /// The worker whose turn it is to take something from a caller that is on no carrier.
     pub(crate) fn any_worker(&self) -> &Worker {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         &self.workers[turn % self.idle.workers()]

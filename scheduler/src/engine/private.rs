@@ -9,7 +9,7 @@ use crate::green::queue::shrink;
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
 
-/// How many threads in a row may run from `RunNext`: two threads that wake each other leave room for the others after
+/// How many threads in a row may run from `RunNext`. Two threads that wake each other leave the worker to others after
 /// so many dispatches. tokio has 3, which is low for a request and its answer; Go has 10 ms. A guess.
 pub(crate) const SLOT_STREAK: u32 = 16;
 
@@ -21,13 +21,13 @@ pub(crate) struct Private {
     yielded: VecDeque<Task>,
     streak: u32,
     count: usize,
-    /// How many there are, for others.
+    /// How many threads are queued here, for other OS threads.
     len: Arc<CachePadded<AtomicUsize>>,
 }
 
 impl Private {
-    /// The length, for others; it may be out of date when it is read.
-    pub(crate) fn told_len(&self) -> Arc<CachePadded<AtomicUsize>> {
+    /// How many threads are queued here, for other OS threads. It may be out of date when it is read.
+    pub(crate) fn shown_len(&self) -> Arc<CachePadded<AtomicUsize>> {
         Arc::clone(&self.len)
     }
 
@@ -56,7 +56,7 @@ impl Private {
         self.tell();
     }
 
-    /// The next that was woken.
+    /// The next of the threads that were woken.
     #[inline]
     pub(crate) fn pop_woken(&mut self) -> Option<Task> {
         if let Some(task) = self.next.take() {
@@ -80,13 +80,13 @@ impl Private {
         Some(task)
     }
 
-    /// Gives back the room of a list that had been long.
+    /// Gives back the room of a queue that has been long.
     pub(crate) fn shrink(&mut self) {
         shrink(&mut self.woken);
         shrink(&mut self.yielded);
     }
 
-    /// How many were woken and run before those that gave way.
+    /// How many threads were woken. They run before those that gave way.
     pub(crate) fn woken(&self) -> usize {
         self.woken.len()
     }

@@ -1,14 +1,14 @@
-//! Green threads that cannot start yet: there is no stack for them now, but others hold some.
+//! Green threads that cannot start yet: there is no stack for them now, but other threads hold some.
 //!
 //! A thread gets its stack when a carrier first takes it out of a queue. If the system gives no more
-//! stacks of its size, or in the mode `Own` no memory for its thread-locals, the thread comes here. So do the threads
-//! of that size that would start after it: first come, first served. Each size has a queue of its own, because a
+//! stacks of its size, or in the mode `Own` no memory for its thread-locals, the thread comes here. So do later threads
+//! of that size, because the first that comes is the first that starts. Each size has a queue of its own, because a
 //! large stack may take long to come while there are small ones. If sizes want the same thing (all want guards), they
 //! take turns.
 //!
 //! Carriers look here when they look at the clock and before they sleep. They start the threads for which they
-//! have a stack (`Carrier::admit`), and leave the others. A worker that sleeps while threads
-//! wait here leaves its own stacks to all, and looks again after a pause.
+//! have a stack (`Carrier::admit`). A worker that sleeps while threads
+//! wait here gives its spare stacks to all workers, and looks again after a pause.
 //!
 //! If all threads with stacks wait for threads without one, nothing ever moves. Nobody can tell this
 //! from a long wait, so after [`PATIENCE`] without a start a warning goes to standard error, once.
@@ -31,20 +31,20 @@ use crate::shim::plain::{Mutex, MutexGuard};
 /// After so long without a start there is a warning.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The pauses between two looks of a worker that has nothing else to do: a quarter of the time since
-/// the last start, within these.
+/// A worker that has nothing else to do looks again after a pause: a quarter of the time since the last start, but not
+/// less than the first of these and not more than the second.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Starts {
-    /// How many wait. Stored under the lock, read without: a look that misses one is repeated.
+    /// How many threads wait. Stored under the lock and read without it. A look that misses a thread is repeated.
     len: AtomicUsize,
     waiting: Mutex<Waiting>,
     /// The warning that threads wait for long was given.
     has_warned: AtomicBool,
     /// The warning that a thread can never start was given.
-    told_never: AtomicBool,
+    warned_of_never: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ struct Waiting {
 
 #[derive(Debug)]
 struct Queue {
-    /// Empty while its last one is tried.
+    /// Empty while the last thread of the queue is tried.
     tasks: VecDeque<Task>,
     /// When a thread was last started, or came while no other waited.
     moved: Instant,
@@ -82,7 +82,7 @@ impl Starts {
             len: AtomicUsize::new(0),
             waiting: Mutex::new(Waiting::default()),
             has_warned: AtomicBool::new(false),
-            told_never: AtomicBool::new(false),
+            warned_of_never: AtomicBool::new(false),
         }
     }
 
@@ -103,7 +103,7 @@ impl Starts {
         !self.is_empty() && self.waiting().queues.get(&class).is_some_and(waits)
     }
 
-    /// Adds a thread behind the others of its size. True: it is the only one.
+    /// Adds a thread behind the others of its size. True: no other thread waits.
     pub(crate) fn push(&self, task: Task, now: Instant) -> bool {
         let mut waiting = self.waiting();
         let class = stack::class_of(task.stack_size());
@@ -117,7 +117,7 @@ impl Starts {
         first
     }
 
-    /// The classes of which threads wait; the one whose turn it is comes first.
+    /// The classes of which threads wait. The class whose turn it is comes first.
     pub(crate) fn classes(&self) -> Vec<usize> {
         let waiting = self.waiting();
         let some = waiting
@@ -140,14 +140,14 @@ impl Starts {
         task
     }
 
-    /// Takes all out, for a runtime that ends.
+    /// Takes all threads out, for a runtime that ends.
     pub(crate) fn take_all(&self) -> Vec<Task> {
         let queues = std::mem::take(&mut self.waiting().queues);
         self.len.store(0, Ordering::Relaxed);
         queues.into_values().flat_map(|queue| queue.tasks).collect()
     }
 
-    /// One of that class has started.
+    /// A thread of that class has started.
     pub(crate) fn started(&self, class: usize, now: Instant) {
         let mut waiting = self.waiting();
         waiting.served = class;
@@ -159,7 +159,7 @@ impl Starts {
         }
     }
 
-    /// There is still no stack for it, for that reason.
+    /// There is still no stack for the thread, for that reason.
     pub(crate) fn put_back(&self, task: Task, now: Instant, reason: &impl Display) {
         let (count, since) = {
             let mut waiting = self.waiting();
@@ -179,15 +179,15 @@ impl Starts {
         }
     }
 
-    /// A thread can never start: warns on standard error, once for a runtime, and in the log each time.
+    /// A thread can never start. Warns on standard error, once for a runtime, and in the log each time.
     pub(crate) fn say_never(&self, reason: &impl Display) {
         log::error!("weald: a green thread cannot start: {reason}");
-        if !self.told_never.swap(true, Ordering::Relaxed) {
+        if !self.warned_of_never.swap(true, Ordering::Relaxed) {
             last_words::say(format_args!("weald: a green thread cannot start: {reason}"));
         }
     }
 
-    /// After how long a worker that sleeps looks again; `None`: nobody waits.
+    /// After how long a worker that sleeps must look again; `None`: no thread waits.
     pub(crate) fn pause(&self, now: Instant) -> Option<Duration> {
         if self.is_empty() {
             return None;

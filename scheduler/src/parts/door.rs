@@ -11,25 +11,27 @@
 //! | seat + TAG| the monitor looks whether the owner is outside | monitor -> seat, or -> null (seized);|
 //! |           |                                                | owner's `sit` (it was inside)        |
 //!
-//! Entering: 1. `entered` = true; 2. light fence; 3. load `held`: if it is not what the owner last
-//! knew, wait for the lock and look again.
+//! The owner enters: 1. it sets `entered`; 2. light fence; 3. it loads `held`. If that is not what it last
+//! knew, it waits for the lock and looks again.
 //!
-//! Seizing, under the lock: 1. seat -> seat + TAG; 2. heavy fence; 3. load `entered`: true, put the
-//! seat back; false, and the tag is still there, seat + TAG -> null: the seat is the monitor's. To hold
-//! the owner out takes the same steps, but the monitor puts the seat back when it has done what it wanted.
+//! The monitor seizes the seat, under the lock: 1. `held` goes from seat to seat + TAG; 2. heavy fence; 3. it loads
+//! `entered`. If that is true, the monitor puts the seat back. If it is false and the tag is still there, `held` goes
+//! from seat + TAG to null, and the seat is the monitor's. If the monitor only wants to hold the owner out, it takes
+//! the same steps, and puts the seat back when it has done what it wanted.
 //!
 //! This is Dekker's handshake with unequal fences. The light fence stops only the compiler. The heavy one is
 //! `membarrier(2)`, which puts a fence into every thread of the process. Where the kernel has no such call, both
 //! are real fences (`shim/barrier.rs`). Either the owner sees the tag, or the monitor sees `entered`.
 //!
 //! Invariant 1: while `entered` is set and the owner has passed step 3, nobody takes its seat.
-//! Invariant 2: the core passes with the seat: `leave` releases it, step 3 of seizing acquires it. So
-//! while the monitor holds the owner out, the core is the monitor's; putting the seat back releases it.
-//! Invariant 3: an owner whose seat was seized notices when it enters next, before it touches
+//! Invariant 2: the core passes with the seat. `leave` releases the core, and step 3 of the monitor acquires it. So
+//! while the monitor holds the owner out, the core is the monitor's; the monitor releases it by putting the seat back.
+//! Invariant 3: an owner whose seat was seized notices that when it enters next, before it touches
 //! anything, because `held` is no longer what it knew.
-//! Invariant 4: a `sit` by an owner that was inside wins over the monitor, also if it has left since and
-//! `entered` is false again: the monitor uses or takes the seat only if its tag is still there, and else
-//! puts it back by a compare-and-swap.
+//! Invariant 4: if the owner calls `sit` between step 1 and step 3 of the monitor, the owner wins. Its swap removes
+//! the tag. The monitor may then find `entered` false, because the owner has gone out since. So in step 3 the monitor
+//! takes or uses the seat only if its tag is still there, and it puts the seat back by a compare-and-swap that fails
+//! if the tag is gone.
 //! Checked by `loom-tests/tests/door.rs`.
 #![allow(
     unsafe_code,
@@ -115,7 +117,7 @@ impl<T> Door<T> {
         ptr::eq(self.held.load(Ordering::Acquire), self.view.get()) || self.look_again()
     }
 
-    /// Whether the owner is inside; for the owner.
+    /// Whether the owner is inside. Only the owner may ask.
     #[cfg(not(loom))]
     #[inline]
     pub(crate) fn is_inside(&self) -> bool {
@@ -139,7 +141,7 @@ impl<T> Door<T> {
         Section(Some(self))
     }
 
-    /// Somebody looks at the seat, or has taken it.
+    /// The monitor looks at the seat, or has taken it.
     #[cold]
     #[inline(never)]
     fn look_again(&self) -> bool {
@@ -154,26 +156,26 @@ impl<T> Door<T> {
         false
     }
 
-    /// The owner comes in without the seat that it gave away before it went out: as after a loss.
+    /// The owner comes in without the seat that it gave away before it went out. Counts as a loss.
     pub(crate) fn came_back(&self) {
         self.losses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The seat that the owner holds, for the owner. It may be relied on inside only; outside it
+    /// The seat that the owner holds. Only the owner may ask. Inside the answer is right; outside it
     /// is what the owner knew when it left.
     #[inline(always)]
     pub(crate) fn seat(&self) -> *const T {
         self.view.get()
     }
 
-    /// The owner takes a seat that it was given, or lets go of the one that it has; inside.
+    /// The owner takes a seat that it was given, or lets go of its seat. It is inside.
     pub(crate) fn sit(&self, seat: *const T) {
         self.view.set(seat);
         // A swap, so that it comes before or after each of the monitor's steps, not between two.
         self.held.swap(seat.cast_mut(), Ordering::AcqRel);
     }
 
-    /// Which seat the owner holds, for others. The answer may be out of date when it is read.
+    /// Which seat the owner holds. Anybody may ask, and the answer may be out of date.
     pub(crate) fn held(&self) -> *const T {
         untagged(self.held.load(Ordering::Acquire))
     }

@@ -1,36 +1,42 @@
-//! Which workers search and which sleep, and which one is woken. No wake-up is lost, and never do all wake at once.
+//! Which workers search and which sleep, and which worker is woken. No wake-up is lost, and never do all workers wake
+//! at once.
 //!
 //! | word      | meaning                                                                      |
 //! |-----------|------------------------------------------------------------------------------|
-//! | searching | workers that look for work, and wake-ups on their way to one that will       |
+//! | searching | workers that look for work, and workers that were woken and do not look yet  |
 //! | sleeping  | a bit for each worker that sleeps or is about to                             |
-//! | resting   | the same of workers that have retired: nobody wakes them for what others run |
+//! | resting   | the same for workers that have retired; work that others can run wakes none  |
 //!
-//! Going to sleep (`sleep`, then the worker's second look, then `Poller::sleep`):
-//! 1. set the own bit, leave `searching`;
-//! 2. `fence(SeqCst)`;
-//! 3. look everywhere once more, at the workers that do not sleep ([`Idle::find_awake`]); if there is
-//!    work, `stay`.
+//! A worker goes to sleep (`sleep`, then its second look, then `Poller::sleep`):
+//! 1. It sets its bit, and counts itself out of `searching`.
+//! 2. `fence(SeqCst)`.
+//! 3. It looks everywhere once more, at all workers that do not sleep ([`Idle::find_awake`]). If there is
+//!    work, it calls `stay`.
 //!
-//! Work was pushed (`notify`):
-//! 1. `fence(SeqCst)` after the push; it pairs with 2 above: either the sleeper's second look sees
-//!    the work or the pusher sees its bit;
-//! 2. if somebody searches, that one will find it: return;
-//! 3. `searching` 0 -> 1, so there is one wake-up in flight at a time;
-//! 4. claim a bit: whoever clears a bit owns that wake-up, and the worker counts as searching;
-//! 5. no bit: take `searching` back, and look at the bits again after a fence. Another pusher may
-//!    have seen our 1 and left the work to us, and a worker may have gone to sleep since.
+//! A thread has pushed work (`notify`):
+//! 1. `fence(SeqCst)`. It pairs with the fence above: either the sleeper's second look finds the work, or the pusher
+//!    sees the sleeper's bit.
+//! 2. If a worker searches, that worker will find the work, and the pusher returns.
+//! 3. The pusher steps `searching` from 0 to 1. So only one wake-up is on its way at a time.
+//! 4. The pusher clears a bit and wakes that worker. The 1 in `searching` stands for that worker now.
+//! 5. If there is no bit to clear, the pusher takes its 1 back. Meanwhile another pusher may have seen the 1 and
+//!    returned in step 2, and after that a worker may have gone to sleep. So this pusher makes a fence and looks at
+//!    the bits again; if there is one, it begins again with step 3.
 //!
-//! Invariant 1: a worker's bit is cleared exactly once for each time it is set, by a waker (who has
-//! counted it as searching) or by the worker itself (who has not).
-//! Invariant 2: the last searcher that finds work calls `notify`: there may be more.
-//! Invariant 3: a worker's bit is set only while its own queues are empty, but for what its poller gives it
-//! between its waking up and its clearing the bit. After that it counts as searching, or calls `notify` if it
-//! has more than it runs next. So a worker that looks for work may pass over workers whose bit is set: however many sleep, this
-//! costs a look at one word for each 64 of them. (A pusher clears its bit, pushes, fences; a sleeper fences, then
-//! looks at bits and queues: it sees both, or the pusher sees the sleeper's bit.)
-//! Invariant 4: a worker that retires (`run/retired.rs`) leaves `searching` and then calls `notify` ([`Idle::retire`]). It does not go to
-//! sleep as above, so it takes no second look; but a pusher may have seen it search and left its work to it.
+//! Invariant 1: a worker's bit is cleared exactly once for each time that it is set. Either a waker clears it, and has
+//! counted the worker as searching, or the worker itself does, and has not.
+//! Invariant 2: if the last searcher finds work, it calls `notify`, because there may be more work.
+//! Invariant 3: while a worker's bit is set, its own queues are empty. So a worker that looks for work may pass over
+//! all workers whose bit is set, and looks at one word for 64 of them. There is one exception: a worker that
+//! wakes may put events of its poller into its queues before it clears its bit. Others may pass over these threads.
+//! They are not forgotten: after it has cleared the bit the worker counts as searching, or it calls `notify` if it has
+//! more than the thread that it runs next. The order is this. A worker that pushes work into its own queues first
+//! clears its bit, then pushes, then makes the fence of `notify`. A worker that goes to sleep makes its fence, then
+//! looks at the bits, then at the queues. So the sleeper sees the cleared bit and the work, or the pusher sees the
+//! sleeper's bit.
+//! Invariant 4: a worker that retires (`run/retired.rs`) counts itself out of `searching` and then calls `notify`
+//! ([`Idle::retire`]). It needs that because it takes no second look, and a pusher may have seen it search and have
+//! returned in step 2.
 //! Checked by `loom-tests/tests/idle.rs`.
 
 use crossbeam_utils::CachePadded;
@@ -44,20 +50,20 @@ pub(crate) struct Idle {
     searching: CachePadded<AtomicUsize>,
     sleeping: Box<[CachePadded<AtomicU64>]>,
     resting: Box<[CachePadded<AtomicU64>]>,
-    /// Workers that there are, the retired ones among them; only ever grows.
+    /// How many workers there are, including the retired ones. It only grows.
     made: AtomicUsize,
-    /// Workers that are not retired: the first ones.
+    /// How many workers are not retired. They are the first ones.
     workers: AtomicUsize,
 }
 
 impl Idle {
-    /// All awake, nobody searches.
+    /// All workers are awake, and none searches.
     #[allow(dead_code, reason = "for models: a runtime keeps room for more")]
     pub(crate) fn new(workers: usize) -> Self {
         Self::with_room(workers, workers)
     }
 
-    /// The same, with room for so many workers.
+    /// As `new`, with room for so many workers.
     pub(crate) fn with_room(workers: usize, room: usize) -> Self {
         let words = || {
             let words = 0..room.div_ceil(BITS);
@@ -72,17 +78,17 @@ impl Idle {
         }
     }
 
-    /// So many workers there are from now on, awake. They are there already for those who find them here.
+    /// From now on there are so many workers; the new ones are awake. The caller has made them before.
     pub(crate) fn made(&self, workers: usize) {
         self.made.store(workers, Ordering::Release);
     }
 
-    /// So many of them are not retired from now on.
+    /// From now on so many workers are not retired.
     pub(crate) fn set_workers(&self, workers: usize) {
         self.workers.store(workers, Ordering::Release);
     }
 
-    /// How many workers there are, the retired ones among them.
+    /// How many workers there are, including the retired ones.
     pub(crate) fn all_workers(&self) -> usize {
         self.made.load(Ordering::Acquire)
     }
@@ -99,14 +105,13 @@ impl Idle {
         self.made.load(Ordering::Relaxed) > 1
     }
 
-    /// The worker is to run nothing any more that others can run.
+    /// The worker has retired: it must run nothing that others can run.
     #[inline]
     pub(crate) fn is_retired(&self, worker: usize) -> bool {
         worker >= self.workers.load(Ordering::Relaxed)
     }
 
-    /// A worker that has just retired hands its part on: says which worker to wake, if one must be. It may have been the one
-    /// that pushers counted on while it searched, and it takes no second look (invariant 4).
+    /// A worker has just retired. Returns the worker that the caller must wake instead of it, if any (invariant 4).
     pub(crate) fn retire(&self) -> Option<usize> {
         if fault!("idle_retires_quietly") {
             return None;
@@ -125,14 +130,14 @@ impl Idle {
         self.resting[worker / BITS].fetch_and(!(1 << (worker % BITS)), Ordering::AcqRel);
     }
 
-    /// The words of a list that have workers' bits.
+    /// Those of the words in which workers have bits.
     #[inline]
     fn used<'a>(&self, words: &'a [CachePadded<AtomicU64>]) -> &'a [CachePadded<AtomicU64>] {
         let used = self.made.load(Ordering::Relaxed).div_ceil(BITS);
         words.get(..used).unwrap_or(words)
     }
 
-    /// Work was pushed: says which worker to wake, if one must be.
+    /// Work was pushed. Returns the worker that the caller must wake, if any.
     #[inline]
     pub(crate) fn notify(&self) -> Option<usize> {
         unless!("idle_no_notify_fence", fence(Ordering::SeqCst));

@@ -1,16 +1,16 @@
-//! Where the timer of a call in the future is. A worker puts the timer into its wheel, another thread may cancel the
-//! call at the same time; they agree by one word.
+//! Where the timer of a call in the future is. A worker puts the timer into its wheel. Another thread may cancel the
+//! call at the same time. The two agree by one word.
 //!
-//! | state       | the entry               | counted by        | leaves by                        |
-//! |-------------|-------------------------|-------------------|----------------------------------|
-//! | ON THE WAY  | is not in a wheel yet   | the runtime       | `settle` -> worker, `leave` -> GONE |
-//! | worker + 1  | is in that wheel        | the wheel         | never                            |
-//! | GONE        | goes into none          | nobody            | never                            |
+//! | state       | the timer               | counted by        | leaves by                              |
+//! |-------------|-------------------------|-------------------|----------------------------------------|
+//! | ON THE WAY  | is not in a wheel yet   | the runtime       | `settle` -> worker, `withdraw` -> GONE |
+//! | worker + 1  | is in that wheel        | the wheel         | never                                  |
+//! | GONE        | goes into no wheel      | nobody            | never                                  |
 //!
-//! Invariant 1: `settle` and `leave` are each one compare-and-swap from ON THE WAY, so one of them
-//! learns of the other: the canceller finds the entry, or the worker takes it out again. `settle_first`
-//! needs none: the call has not been shown to anybody else.
-//! Invariant 2: the winner counts the entry out of the runtime's number, once.
+//! Invariant 1: `settle` and `withdraw` are each one compare-and-swap from ON THE WAY, so the second one learns of the
+//! first: either the canceller finds the timer, or the worker takes it out of the wheel again. `settle_first`
+//! needs no compare-and-swap, because no other thread knows of the call yet.
+//! Invariant 2: the first one takes the timer off the runtime's number, once.
 //!
 //! Orderings: settling releases the key; a canceller that finds the worker acquires it.
 //! Checked by `loom-tests/tests/place.rs`.
@@ -30,21 +30,21 @@ pub(crate) struct TimerPlace {
 /// What a canceller finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// It was on the way, and goes into no wheel.
+    /// The timer was on the way, and goes into no wheel now.
     OnTheWay,
-    /// It is in the wheel of this worker, under this key.
+    /// The timer is in the wheel of this worker, under this key.
     InWheel(usize, u64),
-    /// It was never to go into one.
+    /// The timer is in no wheel, and never will be.
     Nowhere,
 }
 
 impl TimerPlace {
-    /// Of an entry that a worker is to put into its wheel.
+    /// For a timer that a worker will put into its wheel.
     pub(crate) fn on_the_way() -> Self {
         Self::of(ON_THE_WAY)
     }
 
-    /// Of a call that is never due.
+    /// For a call that is never due.
     pub(crate) fn nowhere() -> Self {
         Self::of(GONE)
     }
@@ -56,7 +56,7 @@ impl TimerPlace {
         }
     }
 
-    /// The worker has put it in. False: it was cancelled, and must come out again.
+    /// The worker has put the timer into its wheel. False: the call was cancelled, and the timer must come out again.
     pub(crate) fn settle(&self, worker: usize, key: u64) -> bool {
         self.key.store(key, Ordering::Relaxed);
         if fault!("place_settles_by_store") {
@@ -70,14 +70,14 @@ impl TimerPlace {
             .is_ok()
     }
 
-    /// As `settle`, by the worker that has made the call: nobody else knows of it yet.
+    /// As `settle`, for the worker that has made the call. No other thread knows of the call yet.
     pub(crate) fn settle_first(&self, worker: usize, key: u64) {
         self.key.store(key, Ordering::Relaxed);
         self.word.store(worker + 1, Ordering::Release);
     }
 
-    /// The call is cancelled; for the one who has done so.
-    pub(crate) fn leave(&self) -> Found {
+    /// The caller cancels the call.
+    pub(crate) fn withdraw(&self) -> Found {
         let word = self.word.load(Ordering::Acquire);
         let left = if word == ON_THE_WAY {
             self.word

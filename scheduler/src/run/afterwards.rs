@@ -49,13 +49,13 @@ impl Carrier {
     fn release(inner: &Inner, stack: stack::Stack, block: Option<Block>) {
         stack::release(stack);
         block.into_iter().for_each(thread_locals::release);
-        // If all workers sleep, nobody would give it back to the system. No model has memory.
+        // If all workers sleep, nobody would give the memory back to the system. No model has such memory.
         if !cfg!(loom) {
             inner.notify();
         }
     }
 
-    /// Wakes the joiners of a thread that is DONE, and has a thread drop what nobody will take.
+    /// Wakes the joiners of a thread that is DONE, and has another thread drop the result that nobody will take.
     #[inline(always)]
     pub(super) fn see_to_rest(&self, inner: &Arc<Inner>, task: &Task) {
         let remains = task.state.remains();
@@ -68,7 +68,7 @@ impl Carrier {
         inner.one_ended();
     }
 
-    /// Starts the thread that drops what nobody else does; it has been counted.
+    /// Starts the thread that drops what the ended thread leaves. That thread has been counted already.
     #[cold]
     #[inline(never)]
     fn adopt(inner: &Arc<Inner>, task: &Task) {
@@ -85,9 +85,9 @@ impl Carrier {
         }
     }
 
-    /// Counts a thread that has wound up as ended, and makes it DONE. On the thread, which does not wait any more. It
-    /// does not allocate or wake anybody either: that might use its thread-locals again, and nobody would clean them
-    /// up.
+    /// Counts a thread that has wound up as ended, and makes it DONE. Runs on that thread, which waits no more. This
+    /// must not allocate and must not wake anybody: that might use the thread's thread-locals again, and nobody would
+    /// clean them up.
     pub(super) fn end(&self, inner: &Inner, task: &Header, rest: Rest) {
         self.ending.begin();
         {
@@ -95,13 +95,13 @@ impl Carrier {
             match self.seat() {
                 Some(worker) => count(&worker.counters.ended),
                 None => {
-                    inner.ended_outside.fetch_add(1, Ordering::AcqRel);
+                    inner.ended_without_seat.fetch_add(1, Ordering::AcqRel);
                 }
             }
         }
         if end::finish(task, rest) {
-            // For the thread that drops what it leaves.
-            inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
+            // This counts the thread that drops what this one leaves.
+            inner.spawned_without_seat.fetch_add(1, Ordering::AcqRel);
         }
         self.ending.end();
     }

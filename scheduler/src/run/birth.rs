@@ -14,7 +14,7 @@ use crate::wait::end;
 use crate::wait::exception;
 use crate::wait::scheduler::Scheduler;
 
-/// Memory that this worker has kept for such a thread. Inside the door.
+/// Memory that this worker has kept for such a thread. Called inside the door.
 #[inline(always)]
 pub(crate) fn kept<F: FnOnce() -> T, T>(worker: &Worker) -> Option<Piece> {
     let class = Task::class::<F, T>()?;
@@ -22,8 +22,8 @@ pub(crate) fn kept<F: FnOnce() -> T, T>(worker: &Worker) -> Option<Piece> {
     unsafe { worker.cells() }.get(class)
 }
 
-/// Queues a thread that has not started. `here`: in the worker's own queue, as the caller holds a seat, or
-/// did so just now.
+/// Queues a thread that has not started. `here`: in the worker's own queue, because the caller holds a seat, or
+/// has just held one.
 #[inline(always)]
 pub(crate) fn queue(inner: &Arc<Inner>, task: Task, here: bool) {
     let mut task = Some(task);
@@ -32,7 +32,7 @@ pub(crate) fn queue(inner: &Arc<Inner>, task: Task, here: bool) {
             core.push_fresh(task.take().expect("once"));
         });
     }
-    // There is no seat here, or it has just been seized, or others are to have it.
+    // There is no seat here, or it has just been seized, or other workers are to have the thread.
     if let Some(task) = task {
         if let Err(task) = inner.injector.push(task) {
             refuse(inner, &task);
@@ -46,7 +46,7 @@ pub(crate) fn queue(inner: &Arc<Inner>, task: Task, here: bool) {
     }
 }
 
-/// Queues a thread that has not started with the worker that it is to start on.
+/// Queues a thread that has not started on the worker on which it must start.
 #[cold]
 #[inline(never)]
 pub(crate) fn reserve(inner: &Arc<Inner>, worker: usize, task: Task) {
@@ -61,19 +61,19 @@ pub(crate) fn discard<T: Send + 'static>(inner: &Arc<Inner>, value: T) {
     start_detached(inner, Birth::Doomed, move || drop(value));
 }
 
-/// What a thread without a handle is to do.
+/// What a thread without a handle must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Birth {
     /// It runs its body.
     Ordinary,
-    /// Its body is only to be dropped.
+    /// It only drops its body.
     Doomed,
-    /// As `Doomed`; and it has been counted as spawned.
+    /// As `Doomed`. It has been counted as spawned already.
     Counted,
 }
 
-/// Starts a green thread without a handle: from the carriers' loop, which must not drop one, as the thread
-/// may have ended by then and its result would be the handle's.
+/// Starts a green thread without a handle, for the carriers' loop. The loop must not have a handle to drop: if the
+/// thread has ended by then, the handle would drop its result.
 pub(crate) fn start_detached<F>(inner: &Arc<Inner>, birth: Birth, body: F)
 where
     F: FnOnce() + Send + 'static,
@@ -86,7 +86,7 @@ where
         (core.next_id(), kept::<F, ()>(worker))
     });
     if here.is_none() && birth != Birth::Counted {
-        inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
+        inner.spawned_without_seat.fetch_add(1, Ordering::AcqRel);
     }
     let is_here = here.is_some();
     let (id, kept) = here.unwrap_or_else(|| (GreenThreadId::next(), None));
@@ -110,8 +110,8 @@ where
     queue(inner, task, is_here);
 }
 
-/// Ends a thread that has not started and that nobody will run any more, since the runtime has stopped:
-/// here, in a thread that outlives it.
+/// Ends a thread that has not started and that nobody will run, because the runtime has stopped. Its body is dropped
+/// here, in a thread that outlives the runtime.
 #[cold]
 pub(crate) fn refuse(inner: &Inner, task: &Task) {
     let _hold = exception::Hold::new();
@@ -120,7 +120,7 @@ pub(crate) fn refuse(inner: &Inner, task: &Task) {
     // the thread.
     unsafe { Task::run_body(task) };
     let rest = end::wind_up(task, || (), || ());
-    inner.ended_outside.fetch_add(1, Ordering::AcqRel);
+    inner.ended_without_seat.fetch_add(1, Ordering::AcqRel);
     end::end(task, rest);
     inner.one_ended();
 }

@@ -1,8 +1,8 @@
 //! The way from one green thread to the next, if each has thread-locals of its own.
 //!
 //! A write of the thread pointer costs as much as half a switch (18 ns in some virtual machines). If the carrier goes
-//! back to its own block between two green threads, there are two such writes. So if it has nothing else to do in
-//! between, it goes directly from one thread's block to the next one's:
+//! back to its own block between two green threads, there are two such writes. So if it has nothing else to do
+//! between them, it goes directly from the block of one thread to the block of the next:
 //!
 //! | on the block of   | the carrier                                                          |
 //! |-------------------|----------------------------------------------------------------------|
@@ -12,14 +12,14 @@
 //!
 //! 1. A thread is published only when its block is left, because another carrier may run on the block at once. On the
 //!    next thread's block no other carrier can run: this one has the running reference.
-//! 2. On a green thread's block, libraries would keep their data per thread for that green thread: malloc its caches,
-//!    crossbeam an entry in its list of threads that may look at a deque, which stays if the thread has ended before.
-//!    So locks, allocations, steals and system calls are made on the carrier's block. Only a few plain steps are done on
-//!    the threads' blocks, and seldom a deque grows there: the block is then that of a thread that is alive and cleans
-//!    up when it ends.
-//! 3. From a thread that has ended the carrier never goes this way: nothing would clean up behind that thread.
-//! 4. It is all inside the door, where no hooked call suspends (`patch.rs`).
-//! 5. The function that writes the register touches no thread-local, nor does what is inlined into it.
+//! 2. Libraries keep data per thread. What the carrier does on a green thread's block makes such data for that green
+//!    thread: caches of malloc, or an entry in crossbeam's list of threads that may look at a deque. If the thread has
+//!    ended, the entry stays for ever. So the carrier takes locks, allocates, steals and makes system calls on its own
+//!    block. On a thread's block it takes only a few plain steps. Seldom a deque grows there; that thread is alive
+//!    then, and cleans up when it ends.
+//! 3. The carrier never goes this way from a thread that has ended, because nothing would clean up after that thread.
+//! 4. All of this is inside the door, where no hooked call suspends (`patch.rs`).
+//! 5. The function that writes the register touches no thread-local, and neither does what is inlined into it.
 #![allow(unsafe_code, reason = "the threads whose running references it has")]
 
 use std::mem;
@@ -38,17 +38,18 @@ use super::publish::park_seated;
 /// The block of a thread that has started.
 ///
 /// # Safety
-/// The caller has the running reference, and lets go of the block before that.
+/// The caller has the running reference, and keeps it longer than the reference to the block.
 #[inline(always)]
-unsafe fn block(task: &Header) -> Option<&Block> {
+unsafe fn block_of(task: &Header) -> Option<&Block> {
     // SAFETY: by contract (green_thread 2).
     unsafe { (*task.block.get()).as_ref() }
 }
 
 impl Carrier {
-    /// Runs a green thread that has started or is bound, and those that come after it as long as
-    /// nothing else is to be done. Returns how the last of them, which is `task` then, left its stack, and whether the
-    /// seat is still there. `next`: a thread that was chosen and cannot be run this way.
+    /// Runs a green thread that has started or is bound. Then runs the next ones, as long as nothing else is to be
+    /// done between them. Puts the last of them into `task`, and returns how it left its stack and whether the
+    /// seat is still there. `may_go_on`: it may run more than the first. `next`: a thread that was chosen and cannot be
+    /// run this way.
     ///
     /// # Safety
     /// The caller has the running reference, and is on the carrier's own block inside the door.
@@ -59,14 +60,14 @@ impl Carrier {
         inner: &Arc<Inner>,
         worker: &Worker,
         task: &mut Task,
-        calm: bool,
+        may_go_on: bool,
         next: &mut Option<Task>,
     ) -> (Resumed<Note>, bool) {
         // SAFETY: the running reference is ours (green_thread 2), here and below; the block is that
         // of the thread that is resumed next.
         unsafe {
             own.arrive(
-                block(task).expect("bound together"),
+                block_of(task).expect("bound together"),
                 std::ptr::from_ref(self).cast(),
                 &self.lent_words,
             );
@@ -81,13 +82,13 @@ impl Carrier {
                 .resume_from(self.control.get(), ());
             let seated = self.door.enter();
             if let Resumed::Suspended(note) = resumed
-                && calm
+                && may_go_on
                 && seated
                 && std::ptr::eq(self.door.seat(), worker)
                 && let Some(chosen) = self.choose(inner, worker, task, note)
             {
                 // SAFETY: as above.
-                match unsafe { block(&chosen) } {
+                match unsafe { block_of(&chosen) } {
                     Some(block) if !chosen.hog.get() => {
                         // SAFETY: as above.
                         unsafe {
@@ -95,13 +96,13 @@ impl Carrier {
                         }
                         let last = mem::replace(task, chosen);
                         if let Some(last) = publish_last(worker, last, note) {
-                            // SAFETY: the pointer is that of this OS thread's own block, and then of
-                            // the thread that is resumed next again.
+                            // SAFETY: first the pointer is that of this OS thread's own block, then again that
+                            // of the thread that is resumed next.
                             unsafe {
-                                own.leave(self.host.pointer.get());
+                                own.depart(self.host.pointer.get());
                                 self.woken_early(inner, last);
                                 own.arrive(
-                                    super::change_over::block(task).expect("just seen"),
+                                    block_of(task).expect("just seen"),
                                     std::ptr::from_ref(self).cast(),
                                     &self.lent_words,
                                 );
@@ -116,13 +117,13 @@ impl Carrier {
                 }
             }
             // SAFETY: the pointer is that of this OS thread's own block.
-            unsafe { own.leave(self.host.pointer.get()) };
+            unsafe { own.depart(self.host.pointer.get()) };
             return (resumed, seated);
         }
     }
 
-    /// The next thread to run, if nothing else is to be done before it, and if `task`, which has left its stack with
-    /// this note, can be published at once.
+    /// The next thread to run. `None`: something else must be done first, or `task` cannot be published at once.
+    /// `task` has left its stack with this note.
     #[inline(always)]
     fn choose(&self, inner: &Inner, worker: &Worker, task: &Task, note: Note) -> Option<Task> {
         let plain = match note {
@@ -143,7 +144,7 @@ impl Carrier {
     }
 }
 
-/// Publishes a thread whose stack and block are left. `Some`: something has ended its wait.
+/// Publishes a thread. The carrier has left the thread's stack and block. `Some`: something has ended its wait already.
 #[inline(always)]
 fn publish_last(worker: &Worker, task: Task, note: Note) -> Option<Task> {
     match note {

@@ -19,9 +19,8 @@ use crate::shim::sync::Arc;
 use crate::wait::exception;
 
 impl Carrier {
-    /// Runs a green thread until it leaves its stack, and does what its note asks for. With
-    /// thread-locals of their own, also those that come after it, one of which may be left to do and
-    /// is returned (`change_over.rs`).
+    /// Runs a green thread until it leaves its stack, and does what its note asks for. In `Own` it may run the next
+    /// threads as well (`change_over.rs`); a thread that it returns was chosen and has not run.
     #[inline(always)]
     pub(super) fn dispatch<const OWN: bool>(
         &self,
@@ -63,12 +62,12 @@ impl Carrier {
             }
             // SAFETY: the running reference is ours, and the block was bound with the coroutine.
             Some(own) => unsafe {
-                let calm = handed_over.is_none();
-                self.run_own(own, inner, worker, &mut task, calm, &mut next)
+                let may_go_on = handed_over.is_none();
+                self.run_own(own, inner, worker, &mut task, may_go_on, &mut next)
             },
         };
         if !seated {
-            // It was seized from under it.
+            // The seat was seized while the thread ran.
             task.hog.set(true);
             self.tell_where(&task, &resumed);
         } else if let Some(start) = handed_over {
@@ -81,7 +80,7 @@ impl Carrier {
         next
     }
 
-    /// What the thread's note asks for.
+    /// Does what the thread's note asks for.
     #[inline(always)]
     pub(super) fn act_on(&self, inner: &Arc<Inner>, task: Task, resumed: &Resumed<Note>) {
         match *resumed {
@@ -101,7 +100,7 @@ impl Carrier {
         if worker.late.load(Ordering::Relaxed) {
             worker.late.store(false, Ordering::Relaxed);
         }
-        // The monitor watches it move; a plain step, as only the seat's holder writes.
+        // The monitor looks whether it changes. A load and a store are enough, because only the seat's holder writes.
         let ticks = worker.ticks.load(Ordering::Relaxed);
         worker.ticks.store(ticks + 1, Ordering::Relaxed);
         self.budget.reset();
@@ -118,7 +117,7 @@ impl Carrier {
                 let parked = if let Some(worker) = self.seat() {
                     park_seated(worker, task, epoch, kind)
                 } else {
-                    inner.parked_outside.fetch_add(1, Ordering::Relaxed);
+                    inner.parked_without_seat.fetch_add(1, Ordering::Relaxed);
                     task.left_at
                         .set_time(millis_since(inner.start, clock::now()));
                     publish(task, epoch, kind)
@@ -131,24 +130,24 @@ impl Carrier {
         }
     }
 
-    /// A thread has left its stack for the first time: from now on a shutdown finds it.
+    /// A thread has left its stack for the first time. From now on a shutdown finds it.
     #[inline(never)]
     fn register(&self, inner: &Inner, task: &Task) {
         inner.registry.insert(task, self.index);
-        // The lock of the registry orders this after the step to *killing*, if the shutdown has looked
-        // there before: then it leaves the thread to us.
+        // The shutdown steps to *killing* and then kills all threads in the registry. If it has looked there before
+        // this thread was in, the registry's lock makes us see the step, and we kill the thread.
         if inner.is_killing() && !cfg!(panic = "abort") {
             exception::kill(task);
         }
     }
 
-    /// A waker, the token or an exception was first: the thread goes on.
+    /// A waker, the token or an exception came before the thread was parked. The thread goes on.
     #[inline(never)]
     pub(super) fn woken_early(&self, inner: &Arc<Inner>, task: Task) {
         match self.seat() {
             Some(worker) => count(&worker.counters.wakes),
             None => {
-                inner.woken_outside.fetch_add(1, Ordering::Relaxed);
+                inner.woken_without_seat.fetch_add(1, Ordering::Relaxed);
             }
         }
         self.make_ready(inner, task, Hint::Event);

@@ -25,10 +25,10 @@ pub(crate) fn fire(inner: &Arc<Inner>, due: &mut Vec<TimerEvent>) -> usize {
 }
 
 impl Call {
-    /// Its time has come: starts its green thread, unless it was cancelled. In the carriers' loop, where
-    /// nothing of the user's may run: if the closure is not to be called, a green thread drops it. In
-    /// a runtime that closes no timer fires and no such thread starts, as the shutdown may have counted all threads
-    /// already: the closure is left to its end.
+    /// The call's time has come. Starts its green thread, unless the call was cancelled. This is the carriers' loop, in
+    /// which nothing of the user's may run. So if the closure must not be called, a green thread drops it. If
+    /// the runtime closes, the shutdown may have counted all threads already. So no thread is started then, and the
+    /// closure is dropped when the runtime ends.
     pub(crate) fn fire(this: Arc<Self>, inner: &Arc<Inner>) {
         if inner.is_closing() {
             inner.unfired.lock().push(this);

@@ -12,7 +12,7 @@ use crate::green::blocked;
 use crate::green::trace::{Trace, Tracer};
 use crate::shim::atomic::Ordering;
 
-/// Between two looks; the bound on how long a slot or a poller is left alone.
+/// The time between two looks. So long, at most, nobody looks after the `RunNext` and the poller of a hog's worker.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
 /// A green thread may keep other threads waiting for so long (Go's time slice). If events or timers wait, two looks
@@ -68,7 +68,7 @@ pub(super) struct Hog {
     pub(super) blocked: Option<Trace>,
 }
 
-/// What changes when it does come back.
+/// What changes when the hog comes back.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stretch {
     Seated { worker: usize, ticks: u64 },
@@ -89,7 +89,7 @@ impl Hog {
         }
     }
 
-    /// Counts and reports it when it is time. False: it has come back.
+    /// Counts the hog and reports it when it is time. False: it has come back.
     pub(super) fn goes_on(
         &mut self,
         inner: &Inner,
@@ -123,7 +123,7 @@ impl Hog {
         true
     }
 
-    /// Where its OS thread waits, if it does.
+    /// Where the hog's OS thread waits, if it waits.
     pub(super) fn where_it_waits(&self, inner: &Inner, tracer: &mut Tracer) -> Option<Trace> {
         let carrier = &inner.carriers[self.carrier];
         let found = carrier.door.hold_out(|| {
@@ -137,7 +137,7 @@ impl Hog {
         found.flatten()
     }
 
-    /// Logs which thread it is. False: it is just coming back.
+    /// Logs which thread the hog is. False: it is just coming back.
     pub(super) fn report(&self, inner: &Inner, carrier: &Carrier, now: Instant) -> bool {
         let who = carrier.door.hold_out(|| {
             if !self.lasts(inner) {

@@ -18,10 +18,10 @@ use crate::shim::clock;
 use crate::shim::sync::Arc;
 
 impl Carrier {
-    /// Every 61 dispatches: the mail; a thread from the injector or one that is to start here, by turns.
+    /// Every 61 dispatches: takes the mail, and returns a thread of the injector or one that must start here, by turns.
     #[cold]
     #[inline(never)]
-    pub(super) fn look_outside(&self, inner: &Inner, worker: &Worker) -> Option<Task> {
+    pub(super) fn look_at_arrivals(&self, inner: &Inner, worker: &Worker) -> Option<Task> {
         self.take_mail();
         if inner.idle.is_retired(worker.index) {
             return None;
@@ -37,7 +37,7 @@ impl Carrier {
         }
     }
 
-    /// A thread that is to start on this worker.
+    /// A thread that must start on this worker.
     #[inline(never)]
     pub(super) fn next_reserved(&self, inner: &Inner) -> Option<Task> {
         let worker = self.seat()?;
@@ -48,14 +48,14 @@ impl Carrier {
         // SAFETY: it came out of a queue, so the running reference is ours.
         let is_bound = unsafe { (*task.coroutine.get()).is_some() };
         if is_bound {
-            // It has its stack from another worker (`admit`).
+            // Another worker has given it its stack (`admit`).
             self.settle(inner, &task);
         }
         Some(task)
     }
 
-    /// Lets go of the seat for a carrier that waits for one. The queues go with it; what is the
-    /// carrier's own waits for the next one. False: nobody waits.
+    /// Passes the seat to a carrier that waits for one, and the worker's queues with it. Threads in the carrier's own
+    /// queues wait until it has a seat again. False: no carrier waits.
     pub(super) fn pass(&self, inner: &Inner, worker: &Worker) -> bool {
         if !inner.seats.somebody_waits() {
             return false;
@@ -68,7 +68,7 @@ impl Carrier {
         false
     }
 
-    /// Timers, events, and carriers that wait for a seat. False: one of them has it now.
+    /// Looks at timers, events, and carriers that wait for a seat. False: such a carrier has the seat now.
     #[cold]
     #[inline(never)]
     pub(super) fn look_at_clock(&self, inner: &Arc<Inner>, worker: &Worker) -> bool {
@@ -99,7 +99,7 @@ impl Carrier {
             }
         }
         Self::share_with_new_workers(inner, worker);
-        // One thread is what this worker runs next, unless the carrier's own are before it.
+        // If only one thread was made ready, this worker runs it next, unless the carrier's own come before it.
         let most = usize::from(self.private().is_empty());
         if inner.idle.somebody_sleeps() && worker.has_stealable() && worker.queued() > most {
             inner.notify();
@@ -107,8 +107,8 @@ impl Carrier {
         true
     }
 
-    /// Timers, and the poller if `poll`. Returns how many threads that may have made ready; at least
-    /// one, if there is more to do and the next look must not wait.
+    /// Looks at timers, and at the poller if `poll`. Returns how many threads this may have made ready. If there is more
+    /// to do, so that the next look must not wait, it returns at least one.
     pub(super) fn look(
         &self,
         inner: &Arc<Inner>,
@@ -137,7 +137,7 @@ impl Carrier {
                 break;
             }
             if room == 0 || clock::now().saturating_duration_since(now) >= DUE_SLICE {
-                // What is due and has not fired comes at the next look: others have their turns first.
+                // Timers that are due and have not fired wait for the next look. Other threads run first.
                 found += 1;
                 break;
             }

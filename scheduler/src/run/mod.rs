@@ -11,8 +11,8 @@
 //! }
 //! ```
 //!
-//! A green thread leaves its stack with a [`Note`](crate::green::green_thread::Note); what the note asks for is done here, on the
-//! carrier's own stack, so a thread is never published while its stack is in use.
+//! A green thread leaves its stack with a [`Note`](crate::green::green_thread::Note). What the note asks for is done
+//! here, on the carrier's own stack. So a thread is never published while its stack is in use.
 //!
 //! Threads that must not migrate, once started, are in their carrier's private queues. Others reach
 //! those through its mail (`mail.rs`).

@@ -1,21 +1,22 @@
 //! Green threads that have an OS thread for themselves (`Builder::own_thread`).
 //!
 //! Such a thread has no stack of weald's, no carrier and no block of thread-locals. For the C library, the system
-//! and `thread_local!` it is its OS thread; in all else it is a green thread: it has a header, an inbox, values of
-//! `green_local!` and a handle, it is counted, killed and dumped. Each of its waits blocks the OS thread
-//! (`park_in_place` in `wait/waiter.rs`), as those of plain OS threads do. So workers, spare carriers and the monitor know nothing
-//! of it, however long it computes or blocks.
+//! and `thread_local!` it is its OS thread. In all else it is a green thread: it has a header, an inbox, values of
+//! `green_local!` and a handle; it is counted, killed and dumped. Each of its waits blocks the OS thread
+//! (`park_in_place` in `wait/waiter.rs`), as the waits of plain OS threads do. So workers, spare carriers and the
+//! monitor need not know of it, however long it computes or blocks.
 //!
-//! 1. The spawner starts the OS thread first (`start`), so that a refusal of the system is an error and no thread was
-//!    made. Then the thread is made, counted, and handed over (`begin`).
-//! 2. The OS thread enters it in the registry, where `dump` and a shutdown find it, runs its body and winds up.
+//! 1. The spawner starts the OS thread first (`start`). If the system refuses it, that is an error, and no green thread
+//!    was made. Then the green thread is made, counted, and handed over (`begin`).
+//! 2. The OS thread enters the green thread in the registry, where `dump` and a shutdown find it. It runs the body and
+//!    winds up.
 //! 3. The OS thread destroys its thread-locals. Their destructors may use weald, still as this green thread.
 //! 4. [`Last`] is the first thread-local that the OS thread makes, hence the last that it destroys. It drops what the others'
 //!    destructors have made, counts the thread as ended, steps to DONE and wakes the joiners. So thread-locals are gone
 //!    when a `join` returns, as with threads of std. A result or an error that nobody will take is dropped by another
 //!    green thread, as its destructor may wait (`wait/end.rs`).
 //!
-//! Invariant: the OS thread keeps the runtime until it ends, and a shutdown in which all have ended joins it
+//! Invariant: the OS thread keeps the runtime until it ends. A shutdown joins it, if all green threads have ended
 //! (`threads.rs`).
 #![allow(
     unsafe_code,
@@ -67,7 +68,7 @@ pub(crate) fn start(
 #[cold]
 pub(crate) fn begin(thread: &Sender<Task>, task: Task) {
     let _bypass = Bypass::enter();
-    // It waits until there is a thread, or no sender.
+    // The OS thread waits until a thread comes, or until no sender is left.
     if let Err(refused) = thread.send(task) {
         std::mem::forget(refused);
     }
@@ -80,7 +81,7 @@ fn live(inner: &Arc<Inner>, number: usize, receiver: &Receiver<Task>) {
         number,
         task: None,
     };
-    // So it is there before anything else that the OS thread destroys.
+    // It is made before all other thread-locals of the OS thread, so it is destroyed after them.
     LAST.set(None);
     let task = receiver.recv().ok();
     let header: Option<*const Header> = task.as_ref().map(|task| &raw const **task);
@@ -110,7 +111,8 @@ fn run(inner: &Inner, header: &Header) {
     end::wind_up(header, || end_hook(inner, header), || ());
 }
 
-/// From now on a shutdown finds it. The lock of the registry decides which of the two kills it, as in `Carrier::register`.
+/// From now on a shutdown finds the thread. The lock of the registry decides which of the two kills the thread, as in
+/// `Carrier::register`.
 fn enter_registry(inner: &Inner, header: &Header) {
     inner.registry.insert(&Task::from_header(header), 0);
     if inner.is_killing() && !cfg!(panic = "abort") {
@@ -118,15 +120,15 @@ fn enter_registry(inner: &Inner, header: &Header) {
     }
 }
 
-/// Counts the thread as ended, and makes it DONE. True: it leaves something of the user's, and the thread that is to
-/// drop it has been counted. As `Carrier::end`: a shutdown that sees the first count waits for the second.
+/// Counts the thread as ended, and makes it DONE. True: the thread leaves something of the user's, and another thread,
+/// which has been counted, must drop it. As in `Carrier::end`, a shutdown that sees the first count waits for the second.
 fn count_out(inner: &Inner, task: &Header, rest: Rest) -> bool {
     let _only = inner.own_ends.lock();
     inner.own_ending.begin();
-    inner.ended_outside.fetch_add(1, Ordering::AcqRel);
+    inner.ended_without_seat.fetch_add(1, Ordering::AcqRel);
     let leaves = end::finish(task, rest);
     if leaves {
-        inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
+        inner.spawned_without_seat.fetch_add(1, Ordering::AcqRel);
     }
     inner.own_ending.end();
     leaves

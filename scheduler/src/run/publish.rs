@@ -5,8 +5,8 @@ use crate::engine::worker::{Worker, count};
 use crate::green::green_thread::Task;
 use crate::parts::state::WaitKind;
 
-/// Publishes a thread as parked, unless something has ended its wait already; its stack is left. The
-/// worker is the one whose seat is held.
+/// Publishes a thread as parked, unless something has ended its wait already. The caller has left its stack, and holds
+/// the worker's seat.
 #[inline(always)]
 pub(super) fn park_seated(
     worker: &Worker,
@@ -24,8 +24,8 @@ pub(super) fn park_seated(
 #[inline(always)]
 pub(super) fn publish(task: Task, epoch: u32, kind: WaitKind) -> Result<(), Task> {
     let header = task.into_raw();
-    // SAFETY: it came from `into_raw`; the state word owns the reference from the step to PARKED on,
-    // and until then it is ours.
+    // SAFETY: it came from `into_raw`. From the step to PARKED on the state word owns the reference, and until then
+    // it is ours.
     let parked = fault!("carrier_parks_before_the_switch")
         || unsafe { (*header).state.park(epoch, kind) }.is_ok();
     if parked {

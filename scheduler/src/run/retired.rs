@@ -1,24 +1,26 @@
 //! A worker that was taken away by `Runtime::set_workers`.
 //!
-//! Its number is not below the number of workers any more. It keeps its seat and a carrier, for the sake of what cannot
-//! go elsewhere: waits have timers in its wheel, patched calls have armed descriptors in its poller, and in
-//! `Pinned` threads belong to the carrier. The carrier runs those threads and no others. All that is ready here otherwise,
-//! it hands on to the injector, so the other workers run it. With nothing to do it rests: that is a sleep of which
-//! pushers know nothing (`idle.rs`), so it ends by its own timers and events, by mail and by `Poller::unpark`.
+//! A worker has retired if its number is not below the number of workers. It keeps its seat and a carrier, for the sake
+//! of what cannot go elsewhere: waits have timers in its wheel, patched calls have armed descriptors in its poller, and
+//! in `Pinned` threads belong to the carrier. The carrier runs those threads and no others. It hands all other threads
+//! that are ready here on to the injector, so that other workers run them. If it has nothing to do, it rests: that is a
+//! sleep from which no pusher wakes it (`idle.rs`). It ends by its own timers and events, by mail, or by
+//! `Poller::unpark`.
 //!
 //! | in the worker            | becomes                                                              |
 //! |--------------------------|----------------------------------------------------------------------|
 //! | queues                   | are emptied into the injector when the carrier comes by, at each look |
 //! | `reserved`               | the same; a thread that has its stack goes to another worker's        |
-//! | sockets of weald's       | are told to register again, where their threads are by then         |
-//! | timers, patched sockets  | stay; new ones come elsewhere. The threads that they wake are handed on |
+//! | sockets of weald's       | register again, on the worker on which their threads are then        |
+//! | timers, patched sockets  | stay; new ones go to other workers. The threads that they wake are handed on |
 //! | threads of the carrier   | stay until they end (`Pinned`, `Builder::pinned`)                    |
 //!
-//! If there are more workers again, it is a worker as any other from its next look on.
+//! If the number of workers grows again, it is a worker like any other from its next look on.
 //!
-//! Invariant 1: a worker that has retired takes nothing from the injector and steals nothing, but for one turn of its loop
-//! after it has retired.
-//! Invariant 2: when it notices that it has retired it counts as no searcher, and wakes another worker (`idle.rs` 4).
+//! Invariant 1: a worker that has retired takes nothing from the injector and steals nothing, except in the turn of its
+//! loop in which it retires.
+//! Invariant 2: when it notices that it has retired, it counts itself out of the searchers and wakes another worker
+//! (`idle.rs`, invariant 4).
 #![allow(unsafe_code, reason = "the worker whose seat is held")]
 
 use crate::engine::carrier::Carrier;
@@ -28,7 +30,7 @@ use crate::shim::clock;
 use crate::shim::sync::Arc;
 
 impl Carrier {
-    /// Nothing in the own queues of a worker that has retired: looks at what only this worker can see, and rests.
+    /// A worker that has retired has nothing in its queues. Looks at what only this worker can see, and rests.
     #[cold]
     #[inline(never)]
     pub(super) fn serve_retired(&self, inner: &Arc<Inner>, worker: &Worker) {
@@ -64,7 +66,7 @@ impl Carrier {
         }
     }
 
-    /// This worker has retired: at its first look since then it leaves its part to the others (invariant 2).
+    /// This worker has retired. At its first look since then it wakes another worker in its place (invariant 2).
     #[cold]
     pub(super) fn notice_retirement(inner: &Inner, worker: &Worker) {
         // SAFETY: the seat is held; ends with the statement.
@@ -77,7 +79,7 @@ impl Carrier {
         }
     }
 
-    /// Leaves to the other workers what is ready on this one, which has retired. True: there was something.
+    /// This worker has retired. Hands its ready threads on to the other workers. True: there were some.
     #[cold]
     #[inline(never)]
     pub(super) fn hand_on(inner: &Inner, worker: &Worker) -> bool {

@@ -30,7 +30,7 @@ const BRIEF_TRIM_TIME: Duration = Duration::from_micros(100);
 const PASSES: usize = 2;
 
 impl Carrier {
-    /// Nothing in the own queues: look everywhere, then sleep.
+    /// The worker's queues are empty: looks everywhere, then sleeps.
     #[cold]
     #[inline(never)]
     pub(super) fn idle(&self, inner: &Arc<Inner>, worker: &Worker) {
@@ -72,7 +72,7 @@ impl Carrier {
             self.sleep(inner, worker);
             inner.idle.wake(worker.index)
         };
-        // Also if it did not sleep: the monitor may have taken its bit for sleep.
+        // This is done even if the worker did not sleep: the monitor may have seen its bit and taken it for asleep.
         inner.monitor.poke();
         if !in_sight {
             let now = clock::now();
@@ -84,7 +84,7 @@ impl Carrier {
             self.look(inner, worker, now, false);
         }
         if searches {
-            // Whatever was left to it must be found, or the last look repeated.
+            // A pusher may have left its work to this searcher. So the work must be found, or the last look repeated.
             let found = self.has_own_work(worker)
                 || Self::take_injected(inner, worker)
                 || Self::search(inner, worker);
@@ -96,7 +96,7 @@ impl Carrier {
         }
     }
 
-    /// The runtime may have begun with this worker alone: then nobody could steal from it until now.
+    /// If the runtime has begun with this worker alone, nobody could steal from it until now.
     pub(super) fn share_with_new_workers(inner: &Inner, worker: &Worker) {
         // SAFETY: the seat is held; ends with the block.
         let core = unsafe { worker.core() };
@@ -105,8 +105,7 @@ impl Carrier {
         }
     }
 
-    /// Sleeps in the poller until an event, a timer or a wake-up, or until there is something to do
-    /// about memory.
+    /// Sleeps in the poller until an event, a timer or a wake-up comes, or until it is time to give memory back.
     pub(super) fn sleep(&self, inner: &Inner, worker: &Worker) {
         let now = clock::now();
         // SAFETY: the seat is held; ends with the statement.
@@ -143,7 +142,7 @@ impl Carrier {
         let is_due = long || wanted.is_some() || core.tidy_is_due(now, TIDY_INTERVAL);
         if is_due {
             core.tidied(now);
-            core.leave_spares();
+            core.share_spares();
             // SAFETY: as above.
             unsafe { worker.cells() }.flush();
             core.shrink_queues();
@@ -166,7 +165,7 @@ impl Carrier {
         pauses.into_iter().flatten().min()
     }
 
-    /// More was made ready than this worker runs next: another may come.
+    /// More threads were made ready than the one that this worker runs next. Another worker may come.
     fn share(inner: &Inner, worker: &Worker) {
         if inner.idle.several() && worker.queued() > 1 {
             inner.notify();

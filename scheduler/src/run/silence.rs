@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 use crate::engine::inner::Inner;
 use crate::shim::atomic::Ordering;
 
-/// A program that is silent for so long may be stuck; usually it waits for a client. A look takes milliseconds.
+/// A program that is silent for so long may be stuck. Usually it only waits for a client. A look takes milliseconds.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// Since when no worker has dispatched anything.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Silence {
     since: Instant,
-    /// The dispatches of all workers by then.
+    /// The sum of all workers' dispatches at that time.
     ticks: u64,
-    /// Somebody has looked for a deadlock in this silence.
+    /// In this silence a look for deadlocks was made.
     is_known: bool,
-    /// One was found, and told.
+    /// A deadlock was found and reported.
     found: bool,
 }
 
@@ -30,7 +30,7 @@ impl Silence {
         }
     }
 
-    /// While all workers sleep: asks once in each long silence, until something was found. Returns when to
+    /// Called while all workers sleep. Asks for deadlocks once in each long silence, until one was found. Returns when to
     /// look again, if nothing happens until then.
     pub(super) fn look(&mut self, inner: &Inner, now: Instant) -> Option<Instant> {
         let on_silence = inner.settings.on_silence.as_ref()?;

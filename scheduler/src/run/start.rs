@@ -33,16 +33,16 @@ enum Start {
 impl Carrier {
     /// Gives a thread that starts its stack. `None`: it will not run, or not yet.
     ///
-    /// Not inlined, as the others that `dispatch` calls and most dispatches do not: what the compiler
-    /// would keep at hand for them costs each dispatch some twenty instructions.
+    /// Not inlined, like all functions that `dispatch` seldom calls: if they were inlined, each dispatch would save and
+    /// restore registers for them, some twenty instructions.
     #[inline(never)]
     pub(super) fn start(&self, inner: &Arc<Inner>, worker: &Worker, task: Task) -> Option<Task> {
-        // It would have to stay on this worker.
+        // This worker has retired, and the thread would have to stay here.
         if (inner.settings.pins || task.pinned) && inner.idle.is_retired(worker.index) {
             inner.inject(task);
             return None;
         }
-        // Those that wait for a stack of its size are first.
+        // Threads that wait for a stack of the same size come first.
         if !inner.starts.has(task.stack_size()) {
             match self.bind(inner, worker, &task) {
                 Start::Bound => {
@@ -62,15 +62,15 @@ impl Carrier {
         None
     }
 
-    /// Starts threads that wait for a stack, as far as there are any. Returns how many are over or
-    /// ready.
+    /// Gives stacks to threads that wait for them, as far as there are stacks. Returns how many threads have ended or
+    /// are ready now.
     #[cold]
     #[inline(never)]
     pub(super) fn admit(&self, inner: &Arc<Inner>, worker: &Worker) -> usize {
-        /// No more at once: others wait as well.
+        /// No more than this at once, because other threads wait for the carrier.
         const MOST: usize = 32;
         let (mut admitted, mut next) = (0, 0);
-        // Of each size one, in turn, as long as there are stacks of it.
+        // One thread of each size, in turn, as long as there are stacks of that size.
         let mut classes = inner.starts.classes();
         while admitted < MOST && !classes.is_empty() {
             next %= classes.len();
@@ -98,7 +98,7 @@ impl Carrier {
         admitted
     }
 
-    /// Gives a thread that starts its stack; one that was killed as well, for what its body owns.
+    /// Gives a thread that starts its stack. A thread that was killed needs one as well, to drop what its body owns.
     #[inline]
     fn bind(&self, inner: &Arc<Inner>, worker: &Worker, task: &Task) -> Start {
         // SAFETY: the seat is held; ends with the statement.
@@ -111,7 +111,7 @@ impl Carrier {
         if let Some(own) = inner.settings.own {
             // SAFETY: as above.
             let Some(block) = (unsafe { worker.core() }).blocks.get(own) else {
-                // It is the C library's memory, which may come back from anywhere.
+                // The memory is the C library's, and may be given back anywhere in the process.
                 let error = io::Error::new(
                     io::ErrorKind::OutOfMemory,
                     "no memory for the thread-locals of a green thread",
@@ -136,8 +136,8 @@ impl Carrier {
         Start::Bound
     }
 
-    /// A thread that has its stack is about to begin here, or to be queued here: if it must not migrate, it
-    /// stays.
+    /// A thread that has its stack is about to begin here, or to be queued here. If it must not migrate, it
+    /// belongs to this carrier from now on.
     #[inline]
     pub(super) fn settle(&self, inner: &Inner, task: &Task) {
         if inner.settings.pins || task.pinned {
@@ -166,8 +166,8 @@ impl Carrier {
     }
 
     /// Ends a thread that cannot start. What its body owns is dropped on the carrier's own stack, as if the
-    /// thread were in a blocking call: whatever waits there blocks the OS thread, and the monitor
-    /// gives the seat to another one.
+    /// thread were in a blocking call. If a destructor waits, it blocks the OS thread, and the monitor
+    /// gives the seat to another carrier.
     #[cold]
     #[inline(never)]
     fn end_in_place(&self, inner: &Arc<Inner>, task: &Task, error: &io::Error) {
@@ -204,7 +204,7 @@ fn main(header: *const Header, suspender: &Suspender<(), Note>) {
     if let Some(own) = inner.settings.own {
         own.begin();
     }
-    // It has started all the same: what its body owns may wait when it is dropped.
+    // A killed thread has started all the same, because a destructor of what its body owns may wait.
     doom_if_killed(inner, task);
     // SAFETY: the thread itself, for the first time.
     unsafe { Task::run_body(task) };

@@ -65,7 +65,7 @@ fn which(inner: &Inner, index: usize) -> Which {
     }
 }
 
-/// The system's id of the running OS thread; 0 where nobody asks for it.
+/// The system's id of the running OS thread. 0 on systems on which nobody asks for it.
 fn os_thread() -> usize {
     #[cfg(all(target_os = "linux", not(any(loom, miri))))]
     // SAFETY: the call has no conditions.
@@ -85,17 +85,17 @@ impl Drop for AbortOnPanic {
 }
 
 impl Carrier {
-    /// `OWN`: green threads have thread-locals of their own. A loop for each, so that neither costs the
-    /// other anything.
+    /// The loop. `OWN`: green threads have thread-locals of their own. The compiler makes a loop for each of the two
+    /// cases, so that neither costs the other anything.
     fn run<const OWN: bool>(&self, inner: &Arc<Inner>) {
         self.door.enter();
         loop {
             let Some(worker) = self.seat() else {
                 if let Some(task) = self.stays.take() {
-                    self.go_on_outside(inner, task);
+                    self.go_on_without_seat(inner, task);
                     continue;
                 }
-                // Mail by its lock: a sender that this misses sees that there is no seat.
+                // Looks at the mail by its lock. If this misses a sender, that sender sees that there is no seat.
                 let needs = || !self.private().is_empty() || self.mail.len() > 0;
                 let keep = self.settled.get() > 0;
                 match inner.seats.wait(inner, self.index, needs, keep) {
@@ -136,7 +136,7 @@ impl Carrier {
         inner.seats.ended();
     }
 
-    /// This carrier was not needed for long: its OS thread ends.
+    /// This carrier was not needed for long. Its OS thread ends.
     #[cold]
     fn retire(&self, inner: &Inner) {
         let before = inner.threads.retire(which(inner, self.index));
@@ -145,13 +145,13 @@ impl Carrier {
         before.join();
     }
 
-    /// The next thread to run, if there is one without searching.
+    /// The next thread to run, if there is one here.
     #[inline(always)]
     fn next(&self, inner: &Arc<Inner>, worker: &Worker) -> Option<Task> {
         // SAFETY: the seat is held; the reference ends before anything is run.
         let core = unsafe { worker.core() };
         if core.tick() {
-            let task = self.look_outside(inner, worker);
+            let task = self.look_at_arrivals(inner, worker);
             if task.is_some() {
                 return task;
             }
@@ -168,16 +168,16 @@ impl Carrier {
         unsafe { worker.core() }.next(worker)
     }
 
-    /// As `next`, where threads wait that must stay on this carrier.
+    /// As `next`, if threads that must stay on this carrier are ready.
     #[inline(never)]
     fn next_of_all(&self, worker: &Worker) -> Option<Task> {
         let private = self.private();
         // SAFETY: the seat is held; the reference ends before anything is run.
         let core = unsafe { worker.core() };
         let ticks = core.ticks();
-        // Three of four dispatches begin with its own threads, and of those one in 16 with the threads that gave way.
-        // Each fourth begins with the other threads: among these dispatches are all at which `Core::next` begins with
-        // the yielded or the oldest spawned one.
+        // Three of four dispatches begin with the carrier's own threads, and one in 16 of these with those that gave
+        // way. Each fourth dispatch begins with the worker's queues. Among these dispatches are all at which
+        // `Core::next` begins with `yielded` or with the oldest thread of `fresh`.
         let others_first = ticks.is_multiple_of(OTHERS_INTERVAL);
         if others_first && let Some(task) = core.next(worker) {
             return Some(task);

@@ -82,15 +82,15 @@ struct Seen {
     since: Instant,
     /// Looks that saw this, since the last fork that was taken there.
     looks: u32,
-    /// An idle worker was woken for it.
+    /// An idle worker was woken to help.
     woke: bool,
-    /// There was no carrier to give the seat to.
+    /// There was no carrier that could take the seat.
     refused: bool,
     siege: Siege,
 }
 
 impl Seen {
-    /// Of a worker at which nobody has looked yet.
+    /// What is noted of a worker before the first look.
     fn nothing(now: Instant) -> Self {
         Self {
             ticks: 0,
@@ -122,7 +122,7 @@ enum Pace {
 struct Watch {
     seen: Vec<Seen>,
     hogs: Vec<Hog>,
-    /// Those without a seat that have lasted for [`SETTLED`].
+    /// Hogs without a seat that have lasted for [`SETTLED`].
     settled: Vec<Hog>,
     /// The last look at hogs, and at settled ones.
     looked_at: [Instant; 2],
@@ -186,7 +186,7 @@ impl Watch {
     fn look(&mut self, inner: &Arc<Inner>, now: Instant) -> Duration {
         let (mut all_brisk, mut backlog) = (true, false);
         let (mut stalled, mut soonest) = (0, TICK);
-        // Those that sleep are brisk. Since it was last seen awake, a worker that sleeps has counted a tick.
+        // Workers that sleep are brisk. A worker that sleeps has dispatched since it was last seen awake.
         let _: Option<()> = inner.idle.find_awake(0, |worker| {
             let worker = &inner.workers[worker];
             self.make_room(worker, now);
@@ -255,14 +255,15 @@ impl Watch {
             let _ = carrier.door.hold_out_of(worker, share);
         }
         seen.looks += 1;
-        // Fewer and fewer looks if there is nothing: each stops all CPUs of the process for a moment.
+        // If nothing is found the looks become rarer, because each look stops all CPUs of the process for a moment.
         if seen.looks.is_power_of_two()
             && (stuck >= PATIENCE || inner.idle.somebody_sleeps())
             && take_fork(inner, worker, carrier)
         {
             seen.looks = 0;
         }
-        // Who has said that it blocks is believed at once; and in a siege the system, where it says so.
+        // A thread that has said that it blocks is believed at once. In a siege the system is believed, too, if it says
+        // that the thread waits.
         let blocks = carrier.is_away();
         let waited_for = is_wanted(inner, worker);
         let os_thread = carrier.os_thread.load(Ordering::Relaxed);
@@ -279,7 +280,7 @@ impl Watch {
             return Pace::Late;
         }
         if !seen.woke && inner.idle.somebody_sleeps() && stuck < ALONE {
-            // The caller wakes one, which takes what it can; what it cannot is here next time.
+            // The caller wakes a worker, which takes what it can. What it cannot take is seen at the next look.
             seen.woke = true;
             return Pace::Late;
         }
@@ -334,7 +335,7 @@ impl Watch {
         }
     }
 
-    /// Green threads wait to enter `blocking`, and that is to be logged.
+    /// Green threads wait to enter `blocking`, and this must be logged.
     #[inline]
     fn has_to_tell_of_calls(&self, inner: &Inner, now: Instant) -> bool {
         inner.blocking.waiting() > 0 && may_log(self.told_of_calls, now)
@@ -382,9 +383,9 @@ impl Watch {
         });
     }
 
-    /// Counts and reports those that go on, forgets the others. They need no more frequent looks than
-    /// one each tick, however soon workers do. But the monitor may sleep after any look, so each takes those in
-    /// that are expected: when to report the next one must be known.
+    /// Counts and reports hogs that go on, and forgets the others. One look in each tick is enough for them, even when
+    /// workers need more. But the monitor may sleep after any look, and must know when to report the next hog. So each
+    /// look takes in the hogs that are expected.
     fn look_at_hogs(&mut self, inner: &Inner, now: Instant) {
         let expected = std::mem::take(&mut *inner.monitor.expected.lock());
         self.hogs
@@ -455,12 +456,12 @@ fn may_log(logged: Option<Instant>, now: Instant) -> bool {
     logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_AGAIN)
 }
 
-/// Events or timers wait there.
+/// Events or timers of the worker wait.
 fn is_urgent(inner: &Inner, worker: &Worker, now: Instant) -> bool {
     worker.has_due_timers(inner.start, now) || worker.poller.has_events()
 }
 
-/// Green threads wait there, or could run there.
+/// Green threads wait on the worker, or could run there.
 fn is_wanted(inner: &Inner, worker: &Worker) -> bool {
     worker.queued() > 0
         || !worker.reserved.is_empty()

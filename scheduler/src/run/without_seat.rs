@@ -75,7 +75,7 @@ impl Carrier {
     /// Runs a hog that has given way here once more.
     #[cold]
     #[inline(never)]
-    pub(super) fn go_on_outside(&self, inner: &Arc<Inner>, task: Task) {
+    pub(super) fn go_on_without_seat(&self, inner: &Arc<Inner>, task: Task) {
         self.budget.reset();
         if let Some(hooks) = &inner.settings.hooks {
             hooks.resumed(&task);
@@ -96,15 +96,15 @@ impl Carrier {
         let coroutine = coroutine.expect("it has run before");
         let resumed = match inner.settings.own.zip(block) {
             // SAFETY: the block is that of the coroutine's thread, which the caller may run.
-            Some((own, block)) => unsafe { self.resume_own_outside(own, block, coroutine) },
-            None => self.resume_outside(header, coroutine),
+            Some((own, block)) => unsafe { self.resume_own_without_seat(own, block, coroutine) },
+            None => self.resume_without_seat(header, coroutine),
         };
         self.came_back(&task, start, &resumed);
         self.act_on(inner, task, &resumed);
     }
 
     #[inline(never)]
-    fn resume_outside(
+    fn resume_without_seat(
         &self,
         header: *const Header,
         coroutine: &mut Coroutine<(), Note>,
@@ -117,14 +117,14 @@ impl Carrier {
         resumed
     }
 
-    /// As `resume_outside`, on the thread's own block; apart, as nothing else may touch a thread-local
-    /// here (`Support::arrive`).
+    /// As `resume_without_seat`, on the thread's own block. A function of its own, because nothing in it may touch a
+    /// thread-local (`Support::arrive`).
     ///
     /// # Safety
     /// The block is that of the coroutine's thread, which the caller alone may run; the OS thread's own
     /// is current.
     #[inline(never)]
-    unsafe fn resume_own_outside(
+    unsafe fn resume_own_without_seat(
         &self,
         own: &Support,
         block: &Block,
@@ -136,7 +136,7 @@ impl Carrier {
         let resumed = coroutine.resume_from(self.control.get(), ());
         self.door.enter();
         // SAFETY: the pointer is that of this OS thread's own block.
-        unsafe { own.leave(self.host.pointer.get()) };
+        unsafe { own.depart(self.host.pointer.get()) };
         resumed
     }
 

@@ -41,7 +41,7 @@ fn arm(inner: &Arc<Inner>, deadline: Instant, call: &Arc<Call>) {
     #[cfg(loom)]
     if crate::thin::is_active() {
         // A thread that sleeps takes the place of the wheel.
-        call.place.leave();
+        call.place.withdraw();
         let call = call.clone();
         let request = Request {
             name: Some("a call in the future".into()),

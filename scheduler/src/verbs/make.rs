@@ -61,7 +61,7 @@ where
         (core.next_id(), kept::<F, T>(worker))
     });
     if here.is_none() {
-        inner.spawned_outside.fetch_add(1, Ordering::AcqRel);
+        inner.spawned_without_seat.fetch_add(1, Ordering::AcqRel);
     }
     let is_here = here.is_some();
     let (id, kept) = here.unwrap_or_else(|| (GreenThreadId::next(), None));

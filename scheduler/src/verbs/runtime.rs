@@ -328,7 +328,7 @@ impl Runtime {
             // SAFETY: nobody holds the seat any more, and the caller alone shuts the runtime down; the
             // reference ends before anything of the user's runs.
             let core = unsafe { worker.core() };
-            core.leave_spares();
+            core.share_spares();
             // SAFETY: as above.
             unsafe { worker.cells() }.flush();
             let (tasks, timers) = core.take_rest(worker);

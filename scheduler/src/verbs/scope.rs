@@ -56,7 +56,7 @@ impl Shared {
     ///
     /// # Safety
     /// `this` points into the `Arc` of a scope in which the child has not been counted out.
-    unsafe fn leave(this: *const Self) {
+    unsafe fn count_out(this: *const Self) {
         let order = relaxed_if!("scope_relaxed_leave", Ordering::AcqRel);
         {
             // SAFETY: the scope waits for the child.
@@ -141,7 +141,7 @@ impl<T> Drop for Leaving<T> {
             if !self.began {
                 (*self.shared).unbegun.fetch_add(1, Ordering::Relaxed);
             }
-            Shared::leave(self.shared);
+            Shared::count_out(self.shared);
         }
     }
 }

@@ -92,7 +92,7 @@ impl Call {
         let Some(body) = self.claim(CANCELLED) else {
             return false;
         };
-        let found = self.place.leave();
+        let found = self.place.withdraw();
         if let Some(inner) = runtime.upgrade() {
             match found {
                 Found::OnTheWay => {

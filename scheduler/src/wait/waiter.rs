@@ -2,12 +2,12 @@
 //!
 //! 1. `Waiting::begin` takes the number of the wait, its *epoch*.
 //! 2. The caller leaves epoch and header where its wakers will look. Then it looks once more
-//!    whether it must wait at all; if not, it calls `abandon`.
+//!    whether it must wait at all. If not, it calls `abandon`.
 //! 3. `park` leaves the stack. The carrier publishes PARKED; from then on a waker may resume the
 //!    thread anywhere. A waker that came between 2 and 3 was early: the thread is queued at once.
 //!
-//! For a deadline there is a timer in the wheel of the worker that the thread runs on. It is made before the
-//! switch and cancelled after it, from another worker if the thread has migrated. If there is no
+//! For a deadline there is a timer in the wheel of the worker that the thread runs on. The timer is made before the
+//! switch. It is cancelled after the switch, from another worker if the thread has migrated. If there is no
 //! worker (on an OS thread, inside `blocking`), the OS thread blocks instead: it waits *in place*.
 #![allow(unsafe_code, reason = "the running thread's own header")]
 
@@ -35,9 +35,9 @@ pub(crate) enum Ended {
     TimedOut,
     /// An exception is to be raised; the wait was not satisfied.
     Raised(Raise),
-    /// An exception is to be raised, and stays ([`Admit::Reported`]).
+    /// An exception is to be raised. It stays in the inbox ([`Admit::Reported`]).
     Pending,
-    /// The reason is gone (a cancelled exception): the caller must look again.
+    /// The wait ended for an exception that was cancelled since. The caller must look again.
     Again,
 }
 
@@ -46,7 +46,7 @@ pub(crate) enum Ended {
 pub(crate) enum Admit {
     /// Exceptions end it, unless the thread holds them or unwinds.
     Exceptions,
-    /// As `Exceptions`, but they are only reported: they stay to be raised.
+    /// Exceptions end it, as for `Exceptions`. But the wait only reports them, and a later call raises them.
     Reported,
     /// Only its wakers end it.
     NoExceptions,
@@ -60,7 +60,7 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Begins a wait of the running thread, for that.
+    /// Begins a wait of the running thread. `on` says for what it waits.
     #[inline]
     pub(crate) fn begin(on: On) -> Self {
         let header = os_header::header();
@@ -74,7 +74,7 @@ impl Waiting {
         Self { header, epoch }
     }
 
-    /// A wait of the running thread that has begun and not ended.
+    /// Makes the value anew of a wait of the running thread that has begun and not ended.
     pub(crate) fn resume(header: *const Header, epoch: u32) -> Self {
         Self { header, epoch }
     }
@@ -87,7 +87,7 @@ impl Waiting {
         self.epoch
     }
 
-    /// Ends it before it parked. `Some`: a waker was first.
+    /// Ends the wait before the thread has parked. `Some`: a waker was first.
     #[inline]
     pub(crate) fn abandon(self) -> Option<Why> {
         // SAFETY: as in `begin`.
@@ -121,9 +121,9 @@ impl Waiting {
         }
     }
 
-    /// As [`park`](Self::park), for a thread that cannot leave its stack and blocks its OS thread by
-    /// `block`. `block` returns when the parker is notified (true), or when something else ends it (false), and at
-    /// the latest at the moment that it is given.
+    /// As [`park`](Self::park), for a thread that cannot leave its stack. It blocks its OS thread by `block`, which
+    /// returns true when the parker is notified, and false when something else ends its wait. It returns at the
+    /// moment that it is given, at the latest.
     #[cold]
     #[cfg(not(loom))]
     pub(crate) fn block(
@@ -144,7 +144,7 @@ impl Waiting {
     }
 }
 
-/// Whether exceptions end the wait, what else there is to say of it, and when it ends at the latest.
+/// The terms of a wait: whether exceptions end it, its kind for the state word, and when it ends at the latest.
 #[inline(always)]
 fn terms(
     header: &Header,
@@ -172,7 +172,7 @@ fn terms(
     (admitted, kind, until)
 }
 
-/// The wait ended by a deadline or an exception: whose?
+/// A deadline or an exception has ended the wait. Finds out whether it was the caller's deadline, or an `exc_after`.
 #[cold]
 fn ended_early(
     header: &Header,
@@ -199,14 +199,14 @@ fn ended_early(
     Ended::Again
 }
 
-/// A wait with a deadline, one in the middle of unwinding, or one that must not leave its OS thread.
+/// Parks a thread that has a deadline, unwinds, or must not leave its OS thread.
 #[inline(never)]
 fn park_slow(header: &Header, epoch: u32, kind: WaitKind, until: Option<Instant>) -> Why {
     if until.is_some() {
         header.left_at.set_on(header.left_at.on().limited());
     }
     let unwinding = if carrier::can_suspend(header) {
-        Unwinding::leave(header)
+        Unwinding::set_aside(header)
     } else {
         None
     };
@@ -236,7 +236,7 @@ fn park_in_place(
     block: &mut dyn FnMut(&Parker, Option<Instant>) -> bool,
 ) -> Why {
     let parker = crate::shim::sync::Arc::clone(&header.cold().parker);
-    let away = carrier::leave_seat_in_place(header);
+    let away = carrier::away_in_place(header);
     note_in_place(header);
     let kind = WaitKind {
         in_place: true,
@@ -248,8 +248,8 @@ fn park_in_place(
             if block(&parker, until) {
                 header.state.why()
             } else {
-                // The deadline (or what else `block` waits for), unless somebody else has won and will notify: that must not be
-                // left for the next wait.
+                // The deadline came, or something else that `block` waits for. If a waker was first all the same, it
+                // will notify the parker. Wait for that, or the next wait would take it for its own.
                 if header.state.wake(epoch, Why::TIMED_OUT) != Wake::WonInPlace {
                     parker.wait(None);
                 }
@@ -265,7 +265,7 @@ fn park_in_place(
 #[inline(always)]
 fn note_in_place(header: &Header) {
     header.left_at.note();
-    // SAFETY: a runtime is there as long as its threads; an OS thread has none.
+    // SAFETY: a runtime is there as long as its threads; an OS thread has no runtime.
     if let Some(inner) = unsafe { Inner::of_any(header) } {
         header
             .left_at
@@ -273,7 +273,7 @@ fn note_in_place(header: &Header) {
     }
 }
 
-/// The begin of every blocking call that unwinds with its exceptions.
+/// Every blocking call that unwinds with its exceptions begins with this.
 #[inline]
 pub(crate) fn enter() -> *const Header {
     let header = os_header::header();
@@ -284,20 +284,20 @@ pub(crate) fn enter() -> *const Header {
     header
 }
 
-/// The end of a blocking call that did not wait: it spends from the thread's budget, and the
-/// thread gives way when that is used up.
+/// A blocking call that did not wait ends with this. It spends from the thread's budget. When the budget is used up,
+/// the thread gives way.
 #[inline]
 pub(crate) fn spend() {
     carrier::spend(share_forks::share_all);
 }
 
-/// `enter` and `spend` at once: before a call that will mostly not wait. Returns the caller's mark.
+/// `enter` and `spend` at once, for a call that will mostly not wait. Returns the caller's mark.
 #[inline]
 pub(crate) fn enter_and_spend() -> Mark {
     enter_and_spend_after(|| {})
 }
 
-/// As `enter_and_spend`; before anything else is let run, `first` is. Returns the caller's mark.
+/// As `enter_and_spend`. Calls `first` before anything that may suspend the thread. Returns the caller's mark.
 #[inline]
 pub(crate) fn enter_and_spend_after(first: impl FnOnce()) -> Mark {
     let (carrier, header) = carrier::here_and_thread();
@@ -316,7 +316,7 @@ pub(crate) fn enter_and_spend_after(first: impl FnOnce()) -> Mark {
     unsafe { header.as_ref() }.map_or(Mark::NONE, Header::mark)
 }
 
-/// What stands for the running thread in a lock that it has.
+/// The mark that stands for the running thread in a lock that it holds.
 pub(crate) fn mark() -> Mark {
     let (_, header) = carrier::here_and_thread();
     // SAFETY: what runs here is alive.

@@ -72,9 +72,9 @@ impl Metrics {
         };
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let wakes = sum(|worker| worker.counters.wakes.load(Ordering::Relaxed))
-            + inner.woken_outside.load(Ordering::Relaxed);
+            + inner.woken_without_seat.load(Ordering::Relaxed);
         let parks = sum(|worker| worker.counters.parks.load(Ordering::Relaxed))
-            + inner.parked_outside.load(Ordering::Relaxed);
+            + inner.parked_without_seat.load(Ordering::Relaxed);
         let live = inner.live();
         let alarms = inner
             .workers

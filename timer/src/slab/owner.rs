@@ -15,23 +15,24 @@ use crate::entry::{Entry, Index, Key, Links};
 use crate::shim::atomic::Ordering;
 use crate::shim::sync::Arc;
 
-/// The right to insert, move and free the entries of a slab, of which there is one. It can be sent
-/// but not shared, so `&mut self` is the proof that nobody else touches the links.
+/// The right to insert, move and free the entries of a slab. Each slab has one owner. It can be sent
+/// but not shared, so `&mut self` proves that nobody else touches the links.
 pub(crate) struct Owner<T> {
     pub(super) slab: Arc<Slab<T>>,
-    /// The FREE entries that can be armed again, the last freed first: it is in the cache.
+    /// The free list: FREE entries that can be armed again. The entry that was freed last comes first, because it is in
+    /// the CPU's cache.
     free: Option<Index>,
     /// The rest of the list of the cancelled that was swapped out last.
     taken: Option<Index>,
-    /// The position up to which the look at all entries has come; [`ALL_SEEN`] if there is none.
+    /// The position up to which the look at all entries has come. [`ALL_SEEN`]: no look is under way.
     scan: u32,
     /// The first entries of blocks whose memory went back.
     bare: Vec<u32>,
-    /// The entries of such a block that are used again: the next one, and how many there are.
+    /// The bare block whose entries are used again now: its next entry, and how many entries are left.
     renewed: (u32, usize),
-    /// Later than all generations that entries of bare blocks have had.
+    /// A generation that is later than all that entries of bare blocks have had.
     generation: u32,
-    /// Spare entries, and living timers, when the last look was over.
+    /// How many entries were spare and how many timers were living when the last look ended.
     settled: (usize, usize),
     _not_sync: PhantomData<Cell<()>>,
 }
@@ -65,14 +66,14 @@ impl<T> Owner<T> {
             }
             None => self.grow(),
         };
-        // Before the timer can be cancelled, so that a reader who sees that sees this.
+        // Before the timer can be cancelled: a thread that sees the cancellation sees this count, too.
         self.set_armed(|armed| armed + 1);
         // SAFETY: we are the owner; the entry is FREE, because it came from the free list or is new.
         let key = unsafe { self.slab.entry(index).arm(index, value) };
         (index, key)
     }
 
-    /// The timer's entry if it is ARMED. Another core may cancel it in the next moment.
+    /// The timer's entry if it is ARMED. Another thread may cancel the timer in the next moment.
     #[inline]
     pub(crate) fn find_armed(&self, key: Key) -> Option<Index> {
         let index = self.slab.find(key)?;
@@ -82,8 +83,8 @@ impl<T> Owner<T> {
             .then_some(index)
     }
 
-    /// Takes the value of a timer if this wins. The entry is FREE then, but in its list still; the
-    /// caller unlinks it and calls [`Owner::free`].
+    /// Takes the value of a timer, if no canceller was first. The entry is FREE then, but still in its list. The
+    /// caller must unlink it and call [`Owner::free`].
     #[inline]
     pub(crate) fn claim(&mut self, key: Key) -> Option<(Index, T)> {
         let index = self.slab.find(key)?;
@@ -92,8 +93,8 @@ impl<T> Owner<T> {
         Some((index, value))
     }
 
-    /// The same for the timer at an index, of whatever generation, which it returns as well;
-    /// `None` means that another core has cancelled it.
+    /// Takes the value of the timer at an index, whatever its generation, and returns the generation as well.
+    /// `None`: another thread has cancelled the timer.
     #[inline]
     pub(crate) fn claim_any(&mut self, index: Index) -> Option<(u32, T)> {
         let claimed = self.slab.entry(index).claim_any()?;
@@ -101,11 +102,11 @@ impl<T> Owner<T> {
         Some(claimed)
     }
 
-    /// Puts an entry that is FREE and in no list on the free list, unless the generation that is
-    /// over was its last (entry.rs, invariant 2).
+    /// Puts an entry on the free list, unless the generation that has just ended was its last
+    /// (entry.rs, invariant 2). The entry is FREE and in no list.
     #[inline]
     pub(crate) fn free(&mut self, index: Index, generation: u32) {
-        // What lies behind the look at all entries is found by it (invariant 3).
+        // The look at all entries will find an entry that is behind `scan` (invariant 3).
         if generation != u32::MAX && index.get() < self.scan {
             let next = self.free;
             self.edit_links(index, |links| links.next = next);
@@ -113,10 +114,10 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Whether other cores have cancelled timers that were not recycled.
+    /// Whether other threads have cancelled timers that were not recycled.
     #[inline]
     pub(crate) fn has_cancelled(&self) -> bool {
-        // A hint: what it misses is there the next time, and the swap acquires.
+        // A hint: what this misses is seen the next time, and the swap acquires.
         self.taken.is_some() || self.slab.cancelled.head.load(Ordering::Relaxed) != 0
     }
 
@@ -141,7 +142,7 @@ impl<T> Owner<T> {
         NonZeroU32::new(top).map(|position| unsafe { Index::new(position) })
     }
 
-    /// Makes the first of the cancelled entries FREE, which is in no list of the wheel's any more.
+    /// Makes the first of the cancelled entries FREE. The caller has taken it out of the wheel's lists.
     pub(crate) fn recycle(&mut self, index: Index) {
         debug_assert_eq!(self.taken, Some(index));
         // SAFETY: we are the owner, and the entry came from the list of the cancelled.
@@ -173,35 +174,35 @@ impl<T> Owner<T> {
 
     #[inline]
     fn set_armed(&mut self, change: impl FnOnce(usize) -> usize) {
-        // Two moves instead of a locked addition: nobody else writes it.
+        // A load and a store instead of an atomic addition, because nobody else writes it.
         let armed = &self.slab.armed;
         armed.store(change(armed.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
-    /// Entries that no timer has, and whose memory is there.
+    /// How many entries have no timer, and have not given their memory back.
     fn spare(&self) -> usize {
         let (chunk, offset) = split(self.slab.next.load(Ordering::Relaxed));
-        // The chunks before this one are as long as it is together, but for one that is as long as the first.
+        // All chunks before this one have together as many entries as this one, minus the length of the first chunk.
         let grown = chunk_len(chunk) - chunk_len(1) + offset;
         let bare = self.bare.len() * BLOCK + self.renewed.1;
         grown - bare - self.slab.len().min(grown - bare)
     }
 
-    /// Whether so much memory is spare that it is worth a look at all entries, or one has begun.
+    /// Whether so much memory is spare that a look at all entries is worth its time, or a look is under way.
     pub(crate) fn can_trim(&mut self) -> bool {
         if self.scan != ALL_SEEN {
             return true;
         }
         let (spare, live) = (self.spare(), self.slab.len());
         self.settled.0 = self.settled.0.min(spare);
-        // What the last look left lies between timers that live, as long as they do.
+        // What the last look could not give back lies between living timers, and stays there as long as they live.
         let more = spare >= self.settled.0 + WORTH || live < self.settled.1 / 2;
         more && spare >= WORTH && spare / 4 >= live
     }
 
-    /// Looks at all entries, or goes on with that, and tells `discard` of the memory of blocks in which no
-    /// timer lives: where they begin, and how many bytes they have. False: `stop` has said that it is enough
-    /// for now.
+    /// Looks at all entries, or goes on with a look that has begun. Calls `discard` for each block in which no
+    /// timer lives, with its address and its length in bytes. False: `stop` has returned true, and the look is not
+    /// finished.
     ///
     /// # Safety
     /// `discard` leaves each byte of the memory as it is, or makes it zero.
@@ -226,7 +227,8 @@ impl<T> Owner<T> {
 
     /// A step of the look at all entries.
     fn look_at_block(&mut self, discard: Option<&mut dyn FnMut(*mut u8, usize)>) {
-        /// A block whose entries have had more lives is kept: the later ones of all would begin there.
+        /// A block whose entries have had more lives than this is kept. Otherwise renewed entries of all blocks would
+        /// begin with so late a generation.
         const LIVES: u32 = u32::MAX / 2;
         let (start, next) = (self.scan, self.slab.next.load(Ordering::Relaxed));
         if start >= next {
@@ -252,7 +254,7 @@ impl<T> Owner<T> {
         let mut generations = positions
             .clone()
             .map(|position| self.slab.entry(index(position)).free_generation());
-        // The latest one, if all are FREE and none is retired or bare.
+        // The latest generation of the block, if all its entries are FREE and none is retired or bare.
         let latest = generations.try_fold(0_u32, |latest, generation| {
             generation
                 .filter(|&generation| generation != 0)
@@ -262,7 +264,7 @@ impl<T> Owner<T> {
             (Some(discard), Some(latest)) if count == BLOCK && latest < LIVES => {
                 self.generation = self.generation.max(latest + 1);
                 for position in positions {
-                    // SAFETY: we are the owner, and it is FREE; on no list, as the look has just come here.
+                    // SAFETY: we are the owner. The entry is FREE, and on no list, because the look has just come here.
                     unsafe { self.slab.entry(index(position)).discard() };
                 }
                 self.bare.push(start);
@@ -287,7 +289,7 @@ impl<T> Owner<T> {
         }
     }
 
-    /// An entry that is FREE and on no list, whose memory may have gone back.
+    /// An entry of a bare block, which is FREE and on no list. Its memory may have gone back.
     fn take_bare(&mut self) -> Option<Index> {
         if self.renewed.1 == 0 {
             self.renewed = (self.bare.pop()?, BLOCK);
@@ -300,12 +302,12 @@ impl<T> Owner<T> {
         self.renewed.1 -= 1;
         // SAFETY: all entries before `next` exist (invariant 1).
         let index = unsafe { Index::new(position) };
-        // SAFETY: we are the owner, and it was discarded: zeros are such an entry too.
+        // SAFETY: we are the owner, and the entry was discarded; if it reads as zeros, that is the same.
         unsafe { self.slab.entry(index).renew(self.generation) };
         Some(index)
     }
 
-    /// An entry that is FREE and in no list: a new one, if there is no other.
+    /// An entry that is FREE and in no list. It is a new one only if there is no other.
     #[cold]
     fn grow(&mut self) -> Index {
         while self.scan != ALL_SEEN {
@@ -328,8 +330,8 @@ impl<T> Owner<T> {
             self.add_chunk(chunk);
         }
         let first = self.slab.chunks[chunk].load(Ordering::Relaxed);
-        // SAFETY: the chunk was added when its first entry was; `successor` keeps within its
-        // length, and nobody looks at the place before `next` says that an entry is there.
+        // SAFETY: the chunk was added with its first entry. `successor` stays within its
+        // length, and nobody looks at the memory before `next` says that an entry is there.
         unsafe { first.add(offset).write(Entry::new()) };
         // Releases the entry and its chunk's pointer to `find`.
         let publish = relaxed_if!("timer_relaxed_next", Ordering::Release);
@@ -340,7 +342,7 @@ impl<T> Owner<T> {
     }
 
     fn add_chunk(&mut self, chunk: usize) {
-        // The memory is not touched before its entries are used: a large chunk costs address space.
+        // The memory is not touched before its entries are used. Until then a large chunk costs only address space.
         let entries = Box::<[Entry<T>]>::new_uninit_slice(chunk_len(chunk));
         let first = Box::into_raw(entries).cast::<Entry<T>>();
         self.slab.chunks[chunk].store(first, Ordering::Relaxed);
@@ -349,7 +351,7 @@ impl<T> Owner<T> {
 
 impl<T> Drop for Owner<T> {
     fn drop(&mut self) {
-        /// Drops the values from here on, the rest also if one of them panics.
+        /// Drops the values from here on. If the destructor of one panics, the others are dropped all the same.
         struct Rest<'a, T> {
             owner: &'a mut Owner<T>,
             position: u32,

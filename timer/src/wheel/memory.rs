@@ -1,22 +1,23 @@
-//! The memory of timers that are over: what other threads have cancelled comes back, and what is spare goes back.
+//! The memory of timers that have ended. That of timers that other threads have cancelled comes back to the wheel, and
+//! spare memory goes back to the system.
 
 use super::Wheel;
 
 impl<T> Wheel<T> {
-    /// Whether so much memory of timers that are over is spare that [`trim`](Self::trim) is worth its time: some
-    /// hundred KiB, and most of all. Also true as long as a `trim` has not come to its end.
+    /// Whether so much memory is spare that [`trim`](Self::trim) is worth its time: some
+    /// hundred KiB, and most of the wheel's memory. Also true while a `trim` has not come to its end.
     pub fn can_trim(&mut self) -> bool {
         self.owner.can_trim()
     }
 
-    /// Tells `discard` of memory in which no timer lives, so that its pages can go back to the system: where
-    /// it begins, and how many bytes it has. It stays the wheel's, and is used again for later timers. Takes
-    /// some 10 us for each 1024 timers that there have been at a time; `stop` is asked between these steps.
-    /// Returns false if it has said that it is enough: the next call goes on.
+    /// Calls `discard` for memory in which no timer lives, with its address and its length in bytes, so that its pages
+    /// can go back to the system. The memory still belongs to the wheel, and is used again for later timers. A step takes
+    /// some 10 us, and there is one for each 1024 timers of the greatest number that there has been. `stop` is called
+    /// between the steps. If it returns true, this returns false, and the next call goes on.
     ///
     /// # Safety
-    /// `discard` leaves each byte of that memory as it is, or makes it zero. It does nothing else with it, and
-    /// nothing when it has returned.
+    /// `discard` leaves each byte of that memory as it is, or makes it zero. It does nothing else with the memory, and
+    /// does nothing with it after it has returned.
     ///
     /// # Examples
     /// ```
@@ -43,8 +44,8 @@ impl<T> Wheel<T> {
         unsafe { self.owner.trim(stop, discard) }
     }
 
-    /// Makes the memory of timers that other cores have cancelled usable again. Each insert and
-    /// advance begins with that for some of them; an owner that does neither for long may call this.
+    /// Makes the memory of timers that other threads have cancelled usable again. Each insert and
+    /// advance does so for some of them. An owner that does neither for long may call this.
     ///
     /// # Examples
     /// ```
@@ -62,7 +63,7 @@ impl<T> Wheel<T> {
         self.drain_limited(usize::MAX);
     }
 
-    /// The same for at most `limit` timers. Returns whether that was all.
+    /// As [`drain`](Self::drain), for at most `limit` timers. Returns whether these were all.
     ///
     /// # Examples
     /// ```
@@ -84,7 +85,7 @@ impl<T> Wheel<T> {
         true
     }
 
-    /// Returns how many it took out, `limit` at most.
+    /// Takes out at most `limit` cancelled timers, and returns how many.
     #[cold]
     pub(super) fn drain_cancelled(&mut self, limit: usize) -> usize {
         let mut drained = 0;

@@ -6,9 +6,9 @@ use crate::entry::{Index, Links};
 use crate::level::{SLOT_BITS, SLOTS};
 
 impl<T> Wheel<T> {
-    /// Moves time to the next occupied slot and makes its timers due, or moves them down, at most
-    /// `left` of them, and returns true; or, if that slot lies after `now`, moves time to `now` and
-    /// returns false. Takes what it has done off `left`, one at least.
+    /// If the next occupied slot is not after `now`: moves time to it, makes its timers due or moves them down, at most
+    /// `left` of them, and returns true. Else moves time to `now` and
+    /// returns false. Subtracts from `left` the number of timers, at least one.
     pub(super) fn turn(&mut self, now: Tick, left: &mut usize) -> bool {
         debug_assert!(self.due.is_empty());
         *left -= 1;
@@ -23,7 +23,7 @@ impl<T> Wheel<T> {
         let start = self.start(level, slot);
         debug_assert!(start > self.elapsed);
         if start > now {
-            // The slot is reached later, so `now` differs from its timers in the same digit.
+            // Time reaches the slot later, so `now` differs from its timers in the same digit as before.
             self.elapsed = self.elapsed.max(now);
             return false;
         }
@@ -39,7 +39,7 @@ impl<T> Wheel<T> {
         true
     }
 
-    /// Moves time to a tick, whose timers become due: they are in this slot of level 0.
+    /// Moves time to a tick. Its timers are in this slot of level 0, and become due.
     fn reach(&mut self, start: Tick, slot: u32) {
         self.elapsed = start;
         self.due = self.levels[0].take(slot);
@@ -47,7 +47,7 @@ impl<T> Wheel<T> {
         self.note_level(0);
     }
 
-    /// Moves timers of a slot down, at most `left`. With the last one time reaches the slot.
+    /// Moves timers of a slot down, at most `left`. When the last one has moved, time reaches the slot.
     fn cascade(&mut self, from: Cascading, left: &mut usize) {
         while *left > 0 {
             let first = self.levels[from.level].pop_front(&mut self.owner, from.slot);
@@ -64,8 +64,8 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Where a timer of a slot that begins at `start` moves to: where it belongs when that is the
-    /// time, and what is due then to the first slot of level 0, which no other timer can be in.
+    /// Where a timer of a slot that begins at `start` moves to. It goes where it will belong when the time is `start`.
+    /// A timer that will be due then goes to the first slot of level 0, in which no other timer can be.
     #[inline]
     fn spot_below(start: Tick, deadline: Tick) -> (usize, u32) {
         match start.get() ^ deadline.get() {
@@ -90,7 +90,7 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Puts an entry that is in no list where it belongs.
+    /// Puts an entry into the list to which it belongs. It is in no list.
     #[inline]
     pub(super) fn link(&mut self, index: Index, deadline: Tick) {
         match self.spot(deadline) {
@@ -105,7 +105,7 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Takes an entry, which has these links, out of its list.
+    /// Takes the entry with these links out of its list.
     #[inline]
     pub(super) fn unlink(&mut self, index: Index, links: Links) {
         match self.spot(links.deadline) {
@@ -125,8 +125,8 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Where an entry of a slot that cascades is. Of one that is neither first nor last in its list
-    /// that cannot be told, nor need it be: its neighbours alone know it.
+    /// Where an entry of a slot that cascades is: still in the slot, or below. For an entry that is neither the first
+    /// nor the last of its list the answer may be wrong, and does no harm: only its neighbours refer to it.
     #[cold]
     fn spot_while_cascading(&self, from: Cascading, index: Index, links: Links) -> (usize, u32) {
         let list = self.levels[from.level].slot(from.slot);

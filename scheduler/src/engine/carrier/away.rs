@@ -15,15 +15,15 @@ use crate::shim::sync::Arc;
 
 use super::{Carrier, current_runtime, here};
 
-/// Says that the running thread blocks its OS thread; the guard that it has come back.
+/// Says that the running thread blocks its OS thread, until this guard is dropped.
 ///
-/// The seat goes to another carrier at once if others wait for it; else the carrier keeps it, and
-/// the monitor takes it when somebody does.
+/// If other threads wait for the worker, its seat goes to another carrier at once. Otherwise the carrier keeps the
+/// seat, and the monitor takes it when other threads wait.
 #[derive(Debug)]
 pub(crate) struct Away(*const Carrier);
 
 impl Away {
-    /// `None`: this OS thread is no carrier, or it has been said already.
+    /// `None`: this OS thread is no carrier, or a guard exists already.
     pub(crate) fn begin() -> Option<Self> {
         let carrier = here();
         if carrier.is_null() {
@@ -46,7 +46,7 @@ impl Away {
 }
 
 impl Carrier {
-    /// Others wait here, and the running thread will not come back soon.
+    /// Gives the seat away: others wait for the worker, and the running thread will not come back soon.
     #[cold]
     fn hand_over(&self) {
         let inner = current_runtime().expect("a carrier has one");
@@ -76,9 +76,9 @@ impl Carrier {
             switch_out(unsafe { &*header }, Note::Requeue);
             return;
         }
-        // One that unwinds waits here: on another OS thread it would need its panics (`unwinding.rs`).
+        // A thread that unwinds waits here: on another OS thread it would need its panics (`unwinding.rs`).
         let inner = current_runtime().expect("a carrier has one");
-        // Without one the runtime has stopped: the thread runs on without a seat, in place.
+        // If there is no seat, the runtime has stopped. The thread goes on without a seat.
         if let Waited::Seated(index) = inner.seats.wait(&inner, self.index, || true, true) {
             let _inside = self.door.section();
             self.sit(Some(&inner.workers[index]));
@@ -102,8 +102,8 @@ impl Drop for Away {
     }
 }
 
-/// Before the running thread blocks its OS thread in a wait: others get the worker.
-pub(crate) fn leave_seat_in_place(header: &Header) -> Option<Away> {
+/// Gives the worker to others, if need be, before the running thread waits and blocks its OS thread.
+pub(crate) fn away_in_place(header: &Header) -> Option<Away> {
     if header.runs_on_carriers() {
         Away::begin()
     } else {

@@ -3,32 +3,32 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// Blocking calls that did not wait, after which a thread gives way; tokio's figure.
+/// After so many blocking calls that did not wait a thread gives way. tokio's figure.
 const BUDGET: u32 = 128;
 
 /// A thread whose calls never wait gives way after this time too. Other threads wait no longer than this.
 pub(crate) const SLICE: Duration = Duration::from_micros(200);
 
-/// While calls come quicker than this, only every [`STRIDE`]th reads the clock.
+/// While calls come quicker than this, only every [`STRIDE`]th call reads the clock.
 const QUICK: Duration = Duration::from_micros(25);
 
 /// The call that is the first to read the clock. A thread that answers a peer and waits again makes two
 /// or three; reading the clock would cost it a third as much as the switch does.
 const FIRST_LOOK: u32 = 4;
 
-/// Calls between two looks at the clock; twice as many after a stretch that took a quarter of [`QUICK`] at
-/// most. No more: a thread whose calls become slow meanwhile holds the worker for as many of them.
+/// Calls between two looks at the clock. Twice as many after a stretch that took at most a quarter of [`QUICK`], but
+/// no more: if the calls become slow, the thread holds the worker for that many of them.
 const STRIDE: u32 = 8;
 
-/// What is left when the first look is due.
+/// What is left of the budget when the first look is due.
 const AT_FIRST: u32 = BUDGET + 1 - FIRST_LOOK;
 
 /// What is left of the running thread's turn.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// Above zero.
+    /// Calls that are left. Always above zero.
     left: Cell<u32>,
-    /// At least one, so the last call of a turn does not pass either.
+    /// What is left when the next look is due. At least one, so the last call of a turn always looks.
     next_look: Cell<u32>,
     since: Cell<Option<Instant>>,
     last: Cell<Option<Instant>>,
@@ -50,7 +50,7 @@ impl Budget {
         self.next_look.set(AT_FIRST);
     }
 
-    /// Spends a call before the next look at the clock. False: it is time for the look.
+    /// Spends a call that need not look at the clock. False: it is time for the look.
     #[inline]
     pub(super) fn passes(&self) -> bool {
         let left = self.left.get();
@@ -61,7 +61,7 @@ impl Budget {
         true
     }
 
-    /// The call that is none of those. True: the turn is over. `began`: when it began, if that is known.
+    /// Spends a call that looks at the clock. True: the turn is over. `began`: when the turn began, if that is known.
     pub(super) fn look(
         &self,
         now: impl FnOnce() -> Instant,
@@ -79,7 +79,7 @@ impl Budget {
         true
     }
 
-    /// As `look`, for calls of which a turn may have any number: only the time counts.
+    /// As `look`, for calls of which a turn may have any number, because only the time counts.
     pub(super) fn look_at_time(
         &self,
         now: Instant,

@@ -52,7 +52,7 @@ pub(crate) fn set_here(carrier: *const Carrier) {
     words::set_carrier(carrier.cast());
 }
 
-/// The carrier that this OS thread is, and what runs here, in one look; either may be null.
+/// The carrier that this OS thread is, and the thread that runs here, by one look. Each may be null.
 #[inline(always)]
 pub(crate) fn here_and_thread() -> (*const Carrier, *const Header) {
     let (carrier, running) = words::carrier_and_running();
@@ -60,13 +60,14 @@ pub(crate) fn here_and_thread() -> (*const Carrier, *const Header) {
 }
 
 impl Carrier {
-    /// Its runtime; null before its OS thread has begun.
+    /// The carrier's runtime. Null before its OS thread has begun.
     #[inline(always)]
     pub(crate) fn inner(&self) -> *const Inner {
         self.inner.get().cast()
     }
 
-    /// Whether the thread that runs here may give one of its forks away: that was not done here for `pause`.
+    /// Whether the thread that runs here may give one of its forks away. It may if no thread has done so here for
+    /// `pause`.
     pub(crate) fn may_share(&self, pause: Duration) -> bool {
         let now = clock::now();
         let recently = |last| now.saturating_duration_since(last) < pause;
@@ -97,7 +98,8 @@ pub(crate) fn with_cells(runtime: *const AnyRuntime, f: impl FnOnce(&mut Cells))
     }
 }
 
-/// The runtime whose carrier this OS thread is, or whose green thread has it for itself; or null.
+/// The runtime of this OS thread: it is a carrier of the runtime, or belongs to one of its green threads
+/// (`Builder::own_thread`). Else null.
 fn runtime_here() -> *const Inner {
     let (carrier, running) = here_and_thread();
     // SAFETY: a carrier outlives what runs on its OS thread, and what runs here is alive.
@@ -110,7 +112,7 @@ fn runtime_here() -> *const Inner {
     }
 }
 
-/// The runtime of this OS thread, if it is a carrier or the only one of a green thread.
+/// The runtime of this OS thread, as `runtime_here`.
 pub(crate) fn current_runtime() -> Option<Arc<Inner>> {
     let inner = runtime_here();
     if inner.is_null() {
@@ -130,7 +132,7 @@ pub(crate) fn with_runtime<R>(f: impl FnOnce(&Inner) -> R) -> Option<R> {
 }
 
 impl Carrier {
-    /// The green thread that runs on a carrier. It may never have left its stack, and is in no registry then.
+    /// The green thread that runs on a carrier. If it has never left its stack, it is in no registry.
     pub(crate) fn running_thread(&self) -> Option<Task> {
         let carrier = self;
         if !carrier.door.is_outside() || carrier.running.load(Ordering::Relaxed).is_null() {

@@ -1,8 +1,8 @@
-//! Threads that others have made ready for one carrier: those that must run on its OS thread.
+//! The mail of a carrier: threads that must run on its OS thread, and that other OS threads have made ready.
 //!
 //! | sender                                           | carrier that was given a seat               |
 //! |--------------------------------------------------|---------------------------------------------|
-//! | 1. puts it in                                    | 1. says which seat it holds (`Door::sit`)   |
+//! | 1. puts the thread in                            | 1. says which seat it holds (`Door::sit`)   |
 //! | 2. `fence(SeqCst)`                               | 2. `fence(SeqCst)` before it sleeps in that |
 //! |                                                  |    worker's poller (`Idle::sleep`)          |
 //! | 3. asks which seat the carrier holds: wakes that | 3. looks for mail once more                 |
@@ -11,8 +11,8 @@
 //! Either the carrier sees the mail, or the sender sees the seat. A carrier without a seat looks for mail while it holds
 //! the lock of `Seats`. A sender that calls the carrier takes that lock after it has put the mail in.
 //!
-//! Invariant: what was put in is taken once, and a carrier does not sleep over it.
-//! Orderings: the lock passes on what was put in; `is_there` is a hint for a look without it.
+//! Invariant: what was put in is taken once, and a carrier does not sleep while there is mail.
+//! Orderings: the lock passes on what was put in; `is_there` is a hint for a look without the lock.
 //! Checked by `loom-tests/tests/mail.rs`.
 
 use crate::shim::atomic::{AtomicBool, Ordering, fence};
@@ -21,7 +21,7 @@ use crate::shim::sync::Mutex;
 #[derive(Debug)]
 pub(crate) struct Mail<T> {
     letters: Mutex<Vec<T>>,
-    /// There are some; written under the lock.
+    /// There are letters. Written under the lock.
     is_there: AtomicBool,
 }
 
@@ -54,7 +54,7 @@ impl<T> Mail<T> {
         self.is_there.load(Ordering::Relaxed)
     }
 
-    /// How many there are, by the lock.
+    /// How many letters there are. Takes the lock.
     pub(crate) fn len(&self) -> usize {
         self.letters.lock().len()
     }

@@ -2,9 +2,8 @@
 //!
 //! Invariant 1: `private` and the cells are touched only on the carrier's OS thread.
 //! Invariant 2: the carrier touches a worker's core only as its owner
-//! ([`Worker::core`](crate::engine::worker::Worker::core)): in the loop, which leaves the door only to run a green
-//! thread, or in a [`with_core`] of that thread. So the monitor may take the seat from a thread that does not come
-//! back.
+//! ([`Worker::core`](crate::engine::worker::Worker::core)): in the loop, which goes out of the door only to run a green
+//! thread, or while that thread calls [`with_core`]. So if the thread does not come back, the monitor may take the seat.
 #![allow(
     unsafe_code,
     reason = "the OS thread's own carrier, and what runs on it"
@@ -42,7 +41,7 @@ use crate::shim::sync::Arc;
 use self::budget::Budget;
 use self::mail::Mail;
 
-pub(crate) use self::away::{Away, leave_seat_in_place};
+pub(crate) use self::away::{Away, away_in_place};
 pub(crate) use self::budget::SLICE;
 pub(crate) use self::inside::{
     carrier_of, current_runtime, here, here_and_thread, set_here, with_cells, with_core,
@@ -62,13 +61,14 @@ pub(crate) struct Carrier {
     pub(crate) host: Host,
     pub(crate) index: usize,
     pub(crate) inner: Cell<*const AnyRuntime>,
-    /// The floating-point control of its OS thread. No code that leaves another one runs on the OS thread's own stack.
+    /// The floating-point control of its OS thread. Code on the OS thread's own stack never changes it.
     pub(crate) control: Cell<Control>,
     /// The system's id of its OS thread.
     pub(crate) os_thread: AtomicUsize,
     /// Its way to the worker whose seat it holds.
     pub(crate) door: Door<Worker>,
-    /// It is in a blocking call: its thread must not leave this OS thread. The carrier's own; others may look.
+    /// The thread that runs here is in a blocking call, and must not leave this OS thread. Only the carrier writes it;
+    /// others may look.
     pub(crate) away: AtomicBool,
     /// When it was given its seat.
     pub(crate) since: Cell<Option<Instant>>,
@@ -83,7 +83,7 @@ pub(crate) struct Carrier {
     pub(crate) settled: Cell<usize>,
     /// A hog that has given way here without a seat and goes on here (`without_seat.rs`).
     pub(crate) stays: RefCell<Option<Task>>,
-    /// What it lends to the green threads that run on it.
+    /// The words of `malloc` that the OS thread lends to the green threads that run on it.
     pub(crate) lent_words: LentWords,
     pub(crate) budget: Budget,
     /// The green thread that runs here is about to be DONE.
@@ -115,7 +115,7 @@ impl Carrier {
             since: Cell::new(None),
             reported: AtomicBool::new(false),
             running: AtomicPtr::new(ptr::null_mut()),
-            private_len: private.told_len(),
+            private_len: private.shown_len(),
             private: UnsafeCell::new(private),
             mail: Mail::new(),
             settled: Cell::new(0),
@@ -128,25 +128,25 @@ impl Carrier {
         }
     }
 
-    /// The worker whose seat this carrier holds; inside the door.
+    /// The worker whose seat this carrier holds. Called inside the door.
     #[inline(always)]
     pub(crate) fn seat(&self) -> Option<&Worker> {
         // SAFETY: workers live as long as the runtime, which the carrier's OS thread keeps.
         unsafe { self.door.seat().as_ref() }
     }
 
-    /// A green thread has said that it blocks this OS thread; for others a hint.
+    /// A green thread has said that it blocks this OS thread. For other OS threads a hint.
     #[inline]
     pub(crate) fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// Threads that are ready and must run here; a moment ago.
+    /// How many ready threads must run here. The number may be out of date.
     pub(crate) fn queued(&self) -> usize {
         self.private_len.load(Ordering::Relaxed) + self.mail.len()
     }
 
-    /// Takes a seat, or lets go of it; inside the door.
+    /// Takes a seat, or lets go of it. Called inside the door.
     pub(crate) fn sit(&self, worker: Option<&Worker>) {
         self.door.sit(worker.map_or(ptr::null(), ptr::from_ref));
     }

@@ -18,7 +18,7 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
         // SAFETY: the carrier's OS thread keeps the runtime.
         let inner = unsafe { Inner::of(&task) };
         if home != 0 && home - 1 != carrier.index {
-            inner.woken_outside.fetch_add(1, Ordering::Relaxed);
+            inner.woken_without_seat.fetch_add(1, Ordering::Relaxed);
             inner.carriers[home - 1].send(inner, task);
             return;
         }
@@ -26,7 +26,7 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
         if let Some(worker) = carrier.seat() {
             count(&worker.counters.wakes);
             if inside.is_nested() {
-                // An event or a timer: many at once, and until this one runs there is time.
+                // An event or a timer. These come many at once, so it takes a while until this one runs.
                 task.prefetch();
             }
             if home != 0 {
@@ -37,7 +37,7 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
             // SAFETY: the seat is held; ends with the statement.
             let stealable = unsafe { worker.core() }.push_woken(worker, task, hint, asleep);
             drop(inside);
-            // What the loop makes ready, by timers and events, it shares when it is through.
+            // The loop shares what its timers and events have made ready when it is through with them.
             if stealable && inner.idle.several() && current::green().is_some() {
                 inner.notify();
             }
@@ -45,16 +45,16 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
         }
         drop(inside);
         if home != 0 {
-            inner.woken_outside.fetch_add(1, Ordering::Relaxed);
+            inner.woken_without_seat.fetch_add(1, Ordering::Relaxed);
             carrier.private().push(task, hint);
             return;
         }
     }
-    schedule_outside(task, home);
+    schedule_without_seat(task, home);
 }
 
 #[cold]
-fn schedule_outside(task: Task, home: usize) {
+fn schedule_without_seat(task: Task, home: usize) {
     // SAFETY: the thread is not DONE, so its runtime is alive; from here on we keep it, because the
     // thread may run and end as soon as it is queued.
     let inner = unsafe {
@@ -62,7 +62,7 @@ fn schedule_outside(task: Task, home: usize) {
         Arc::increment_strong_count(inner);
         Arc::from_raw(inner)
     };
-    inner.woken_outside.fetch_add(1, Ordering::Relaxed);
+    inner.woken_without_seat.fetch_add(1, Ordering::Relaxed);
     if home == 0 {
         inner.inject(task);
     } else {
@@ -82,7 +82,7 @@ impl Carrier {
         true
     }
 
-    /// Sends a thread that must run here; from elsewhere.
+    /// Sends a thread that must run on this carrier. Called on another OS thread.
     fn send(&self, inner: &Inner, task: Task) {
         self.mail.put(task);
         // SAFETY: workers live as long as the runtime.

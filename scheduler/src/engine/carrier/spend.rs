@@ -1,4 +1,4 @@
-//! Blocking calls that do not wait spend from the running thread's budget; when that is used up, the thread gives way.
+//! Blocking calls that do not wait spend from the running thread's budget. When it is used up, the thread gives way.
 #![allow(unsafe_code, reason = "the OS thread's own carrier")]
 
 use std::time::Instant;
@@ -23,14 +23,14 @@ pub(crate) fn spend(share: fn(&Header)) {
     }
 }
 
-/// As `spend`, of the thread that runs on this carrier. False: nothing was spent, and `spend` must be
-/// called, which may suspend.
+/// As `spend`, for the thread that runs on this carrier. False: nothing was spent, and the caller must call `spend`,
+/// which may suspend.
 #[inline]
 pub(crate) fn spend_from(carrier: &Carrier) -> bool {
     carrier.budget.passes()
 }
 
-/// As `spend`, of a call of which a turn may have as many as there is time for: it costs a few nanoseconds.
+/// As `spend`, for a call that costs a few nanoseconds. A turn may have as many of them as there is time for.
 pub(crate) fn spend_time(share: fn(&Header)) {
     let carrier = here();
     if carrier.is_null() {
@@ -46,8 +46,8 @@ pub(crate) fn spend_time(share: fn(&Header)) {
 #[cold]
 #[inline(never)]
 fn spend_slow(carrier: &Carrier, share: fn(&Header)) {
-    // When its turn began is not known, but when the carrier last saw the clock before; without a seat not
-    // even that.
+    // When the turn began is not known. The carrier knows when it last looked at the clock before that, if it has a
+    // seat.
     if carrier.budget.look(clock::now, || carrier.last_look()) {
         share_and_give_way(share);
     }

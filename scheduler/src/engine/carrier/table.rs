@@ -1,4 +1,4 @@
-//! The carriers of a runtime by their number. Each is made when it is first asked for: there may be
+//! The carriers of a runtime by their number. A carrier is made when it is first asked for, because there may be
 //! thousands, and mostly only a few are needed.
 //!
 //! Once made a carrier stays where it is as long as the runtime.
@@ -11,7 +11,7 @@ use super::Carrier;
 /// Carriers in the first chunk; each further chunk has twice as many as the one before.
 const FIRST: usize = 16;
 
-/// So many carriers at most.
+/// Room for `bound` carriers.
 #[derive(Debug)]
 pub(crate) struct Carriers {
     chunks: Box<[OnceLock<Box<[Carrier]>>]>,
@@ -49,7 +49,7 @@ impl Carriers {
         })
     }
 
-    /// Those that have been made.
+    /// All carriers that have been made.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Carrier> {
         self.chunks.iter().filter_map(OnceLock::get).flatten()
     }

@@ -1,9 +1,8 @@
-//! Who may leave its stack, and those who do so in the middle of unwinding.
+//! Which threads may leave their stack, and how a thread does so while it unwinds.
 //!
-//! std counts panics per OS thread. A green thread takes its own off that count before it leaves its
-//! stack, and puts them on the count of the OS thread where it goes on (`panic_count.rs`); with
-//! thread-locals of its own it has a count of its own. So whoever runs is unwinding if and only if std
-//! says so.
+//! std counts panics per OS thread. A green thread takes its own panics off that count before it leaves its
+//! stack, and adds them to the count of the OS thread on which it goes on (`panic_count.rs`). In `Own` it
+//! has a count of its own. So the running thread is unwinding if and only if std says so.
 #![allow(
     unsafe_code,
     reason = "the OS thread's own carrier, and what runs on it"
@@ -24,29 +23,29 @@ pub(crate) fn can_suspend(header: &Header) -> bool {
     let carrier = here();
     #[cfg(loom)]
     if carrier.is_null() {
-        // One of `thin.rs`, an OS thread of its own.
+        // A thread of `thin.rs`, which is an OS thread.
         return false;
     }
     // SAFETY: the running thread is one that carriers run.
     !unsafe { (*carrier).is_away() }
 }
 
-/// The green thread's panic count goes with it, so that it may unwind anywhere.
+/// The green thread's count of panics goes with it, in its thread-locals. So it may unwind on any OS thread.
 fn owns_locals(header: &Header) -> bool {
     // SAFETY: a thread that runs keeps its runtime.
     unsafe { Inner::of(header) }.settings.own.is_some()
 }
 
-/// Keeps the panics of a thread that has left its stack; made before the switch, dropped after it.
+/// The panics of a thread that has left its stack. Made before the switch, dropped after it.
 #[derive(Debug)]
 pub(crate) struct Unwinding {
     panics: usize,
 }
 
 impl Unwinding {
-    /// For a thread that is about to leave its stack. `None`: it must not.
+    /// Sets the panics aside of a thread that is about to leave its stack. `None`: it must not leave it.
     #[inline]
-    pub(crate) fn leave(header: &Header) -> Option<Self> {
+    pub(crate) fn set_aside(header: &Header) -> Option<Self> {
         if std::thread::panicking() && !owns_locals(header) {
             panic_count::take().map(|panics| Self { panics })
         } else {

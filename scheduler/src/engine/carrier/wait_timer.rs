@@ -1,4 +1,4 @@
-//! The timers of waits, in the wheel of the worker that the waiting thread was on.
+//! The timers of waits. A wait's timer is in the wheel of the worker on which the thread began to wait.
 #![allow(unsafe_code, reason = "workers of the running thread's runtime")]
 
 use std::ptr;
@@ -13,15 +13,15 @@ use crate::green::switch_out::switch_out;
 
 use super::with_core;
 
-/// A timer of a wait, to be cancelled if something else ends the wait.
+/// The timer of a wait. If something else ends the wait, the thread cancels the timer.
 #[derive(Debug)]
 pub(crate) struct Armed {
     worker: *const Worker,
     key: Key,
 }
 
-/// Arms a timer for a wait of the running green thread, which may suspend: it does if its carrier
-/// has lost its seat, and goes on where there is one.
+/// Arms a timer for a wait of the running green thread. If the carrier has lost its seat, the thread suspends first,
+/// and goes on where there is a seat.
 #[inline]
 pub(crate) fn arm(header: &Header, epoch: u32, at: Instant) -> Armed {
     // SAFETY: a thread that runs keeps its runtime.
@@ -39,7 +39,7 @@ pub(crate) fn arm(header: &Header, epoch: u32, at: Instant) -> Armed {
 }
 
 impl Armed {
-    /// Cancels it: in the worker's wheel if the thread is still on the same worker, else by its remote handle.
+    /// Cancels the timer: in the wheel itself if the thread is still on the same worker, else by its remote handle.
     #[inline]
     pub(crate) fn cancel(self, header: &Header) {
         // SAFETY: a thread that runs keeps its runtime, hence its workers.
@@ -47,7 +47,7 @@ impl Armed {
         let here = with_core(header.runtime, |own, core| {
             ptr::eq(own, worker).then(|| core.disarm(self.key))
         });
-        // What comes out is dropped here, outside the door.
+        // The timer's task comes out of the wheel, and is dropped here, outside the door.
         match here.flatten() {
             Some(entry) => drop(entry),
             None => drop(worker.timers.cancel(self.key)),

@@ -5,20 +5,20 @@
 //!
 //! | queue   | holds                                  | order        | thieves take             |
 //! |---------|----------------------------------------|--------------|--------------------------|
-//! | `RunNext` | the thread that was woken last       | one          | nothing; see below       |
-//! | ready   | what IO, a timer or a peer woke        | first in     | a batch of the oldest    |
-//! | fresh   | what was spawned and has not started   | newest first | the oldest               |
-//! | yielded | what gave way                          | first in     | a batch of the oldest    |
+//! | `RunNext` | the thread that was woken last         | one          | nothing; see below       |
+//! | `ready`   | threads that IO, a timer or a peer woke | oldest first | a batch of the oldest   |
+//! | `fresh`   | threads that have not started          | newest first | the oldest               |
+//! | `yielded` | threads that gave way                  | oldest first | a batch of the oldest    |
 //!
-//! Beside them there are the threads that are to start here (`reserved`), which no thief takes. They start when the
-//! other queues are empty, and by turns with those of the injector.
+//! There is one queue more, `reserved`: threads that must start on this worker, which no thief takes. They start when
+//! the other queues are empty, and by turns with threads of the injector.
 //!
-//! If the threads of a worker go on to compute after they have woken a peer, and another worker sleeps, the peer goes to
-//! `ready` instead of `RunNext` (`eager.rs`). If the owner does not come back for a while, the monitor moves the thread
-//! in `RunNext` to `ready`.
+//! Some threads go on to compute after they have woken a peer. If the threads of a worker do so, and another worker
+//! sleeps, the peer goes to `ready` instead of `RunNext` (`eager.rs`). If the owner does not come back for a while, the
+//! monitor moves the thread in `RunNext` to `ready`.
 //!
-//! Newest first unfolds a tree of spawns depth first, so a million of them need a few stacks. No
-//! class starves another: see [`Core::next`].
+//! With the newest first, a tree of spawns is run depth first, so a million threads need only a few stacks. No
+//! queue starves another: see [`Core::next`].
 //!
 //! Invariant 1: only the owner touches `core` ([`Worker::core`]), and no reference into it outlives a suspension or a
 //! call of the user's code.
@@ -57,40 +57,43 @@ pub(crate) enum TimerEvent {
     Call(Arc<Call>),
 }
 
-/// A timer from somewhere without a wheel.
+/// A timer that another thread sends to the worker.
 #[derive(Debug)]
 pub(crate) struct RemoteTimer {
     pub(crate) deadline: Instant,
     pub(crate) call: Arc<Call>,
 }
 
-/// Each lies on cache lines of its own, as its neighbour in the list belongs to another core. 128 bytes, as processors
-/// fetch lines in pairs. Without that, skynet of a million took 1.35 times as long in `Pinned` with two workers.
+/// A seat of the scheduler; see the module's comment.
+///
+/// Each worker lies on cache lines of its own, because other CPUs use its neighbours in memory. 128 bytes, because
+/// processors fetch lines in pairs. Without this, skynet of a million took 1.35 times as long in `Pinned` with two
+/// workers.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Worker {
     pub(crate) index: usize,
     core: UnsafeCell<Core>,
-    /// Apart from the core, as the end of a thread's memory may come wherever the core is in use.
+    /// Apart from the core, because a thread's memory may come back while a reference to the core is in use.
     cells: UnsafeCell<Cells>,
     pub(crate) run_next: RunNext,
     pub(crate) ready: Thieves<Task>,
     pub(crate) fresh: Thieves<Task>,
     pub(crate) yielded: Thieves<Task>,
-    /// Threads that start here and nowhere else (`Builder::worker`). Whoever puts one in wakes the worker's poller.
+    /// Threads that must start here (`Builder::worker`). A thread that puts one in wakes the worker's poller.
     pub(crate) reserved: Injector,
     pub(crate) poller: Poller,
-    /// Cancels entries of the wheel from elsewhere.
+    /// Other threads cancel entries of the wheel by this.
     pub(crate) timers: Remote<TimerEvent>,
     pub(crate) remote_timers: Mutex<VecDeque<RemoteTimer>>,
-    /// There are some; written under the lock.
+    /// `remote_timers` is not empty. Written under its lock.
     pub(crate) has_remote_timers: AtomicBool,
-    /// Dispatches so far; the monitor watches it move.
+    /// Dispatches so far. The monitor looks whether the number changes.
     pub(crate) ticks: AtomicU64,
-    /// The monitor has seen it stand still with work waiting: thieves may drain the poller.
+    /// The monitor has seen that `ticks` does not change although work waits. Thieves may drain the poller then.
     pub(crate) late: AtomicBool,
-    /// When the wheel's first timer is due, in nanoseconds of the runtime's life; written by the
-    /// owner, for the monitor. Never too late: it may be that of a timer that was cancelled.
+    /// When the wheel's first timer is due, in nanoseconds since the runtime's start. The owner writes it for the
+    /// monitor. It may be too early, for a timer that was cancelled, but never too late.
     pub(crate) next_timer: AtomicU64,
     /// The seat: `seat.rs`.
     pub(crate) seat: crate::engine::seat::Seat,
@@ -102,7 +105,7 @@ unsafe impl Sync for Worker {}
 // SAFETY: nothing in it belongs to an OS thread.
 unsafe impl Send for Worker {}
 
-/// Counted by the seat's holder alone, so a store is enough; read by anybody.
+/// Only the seat's holder counts, so a store is enough. Anybody may read.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) spawned: AtomicU64,
@@ -111,13 +114,13 @@ pub(crate) struct Counters {
     pub(crate) parks: AtomicU64,
     pub(crate) wakes: AtomicU64,
     pub(crate) polls: AtomicU64,
-    /// `exc_after`s that were set here less those that ended here; below zero, modulo its range, where
-    /// more ended than were set.
+    /// How many `exc_after`s were set here, minus how many ended here. If more ended than were set, this is a
+    /// negative number in two's complement. The sum over all counters is right.
     pub(crate) alarms: AtomicUsize,
 }
 
 impl Counters {
-    /// Adds to the number of live `exc_after`s; for the only writer.
+    /// Adds to the number of live `exc_after`s. Only the seat's holder calls this.
     #[inline]
     pub(crate) fn count_alarms(&self, by: usize) {
         let alarms = self.alarms.load(Ordering::Relaxed).wrapping_add(by);
@@ -125,13 +128,13 @@ impl Counters {
     }
 }
 
-/// Counts one more; for the only writer.
+/// Adds one. Only the counter's only writer calls this.
 #[inline]
 pub(crate) fn count(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
 }
 
-/// The owner's part.
+/// The part of a worker that only its owner touches ([`Worker::core`]).
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) ready: RunQueue<Task>,
@@ -148,29 +151,29 @@ pub(crate) struct Core {
     pub(crate) clock_interval: u32,
     pub(crate) start: Instant,
     pub(crate) last_look: Instant,
-    /// The same in milliseconds since the start.
+    /// `last_look` in milliseconds since the start.
     pub(crate) looked_at: usize,
     pub(crate) last_poll: Instant,
     pub(crate) ids: Option<GreenThreadId>,
     pub(crate) ids_used: u64,
     pub(crate) rng: u64,
     pub(crate) due: Vec<TimerEvent>,
-    /// When it last gave back what it had spare.
+    /// When the worker last gave back what it had spare.
     pub(crate) last_tidy: Instant,
-    /// It knows that the worker has retired (`run/retired.rs`).
+    /// The owner has noticed that the worker has retired (`run/retired.rs`).
     pub(crate) is_retired: bool,
     /// Since when much of the timers' memory has been spare.
     pub(crate) spare_timers: Option<Instant>,
 }
 
-/// Whole milliseconds.
+/// The whole milliseconds from `start` to `now`.
 pub(crate) fn millis_since(start: Instant, now: Instant) -> usize {
     let millis = now.saturating_duration_since(start).as_millis();
     usize::try_from(millis).unwrap_or(usize::MAX)
 }
 
 impl Worker {
-    /// `alone`: no other worker is there to steal from this one. `guard`: that of its threads' stacks.
+    /// `alone`: there is no other worker that could steal from this one. `guard`: the guard of its threads' stacks.
     pub(crate) fn new(
         index: usize,
         alone: bool,
@@ -250,17 +253,18 @@ impl Worker {
         self.cells.with_mut(|cells| unsafe { &mut *cells })
     }
 
-    /// Something that a thief could take.
+    /// There is something that a thief could take.
     pub(crate) fn has_stealable(&self) -> bool {
         !self.ready.is_empty() || !self.fresh.is_empty() || !self.yielded.is_empty()
     }
 
-    /// Something that thieves do not find; a hint.
+    /// There seems to be something that thieves do not find.
     pub(crate) fn hides_some(&self) -> bool {
         !self.run_next.is_empty() || !self.ready.is_shared()
     }
 
-    /// Has thieves find all that is queued. While they see a list that they cannot steal from, they search.
+    /// Makes all that is queued visible to thieves. While thieves see something that they cannot steal, they go on to
+    /// search.
     ///
     /// # Safety
     /// As for `core`; or the holder of the seat is held out of its door.
@@ -272,7 +276,7 @@ impl Worker {
         }
     }
 
-    /// Moves what is in the slot to where thieves find it.
+    /// Moves the thread in `RunNext` to `ready`, where thieves find it.
     ///
     /// # Safety
     /// As for `core`; or the holder of the seat is held out of its door.
@@ -287,7 +291,7 @@ impl Worker {
         }
     }
 
-    /// Anything queued, but for those that are to start here; from elsewhere.
+    /// How many threads are queued, without those in `reserved`. Any thread may ask.
     pub(crate) fn queued(&self) -> usize {
         self.ready.len()
             + self.fresh.len()
@@ -295,7 +299,7 @@ impl Worker {
             + usize::from(!self.run_next.is_empty())
     }
 
-    /// Takes work from here for another worker: the oldest first.
+    /// Steals work of this worker for another worker, the oldest first.
     pub(crate) fn steal(&self, into: &Core) -> Steal<Task> {
         let mut retry = false;
         let attempts: [&dyn Fn() -> Steal<Task>; 3] = [

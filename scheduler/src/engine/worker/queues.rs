@@ -1,7 +1,7 @@
-//! The queues of a worker, as its owner uses them: what runs next, and when to look elsewhere.
+//! The queues of a worker, as its owner uses them: which thread runs next, and when to look elsewhere.
 //!
-//! `mod.rs` tells which queues there are.
-#![allow(unsafe_code, reason = "who has the core is the slot's owner")]
+//! `mod.rs` says which queues there are.
+#![allow(unsafe_code, reason = "the owner of the core is the owner of the slot")]
 
 use std::time::{Duration, Instant};
 
@@ -15,31 +15,32 @@ use crate::shim::clock;
 use crate::shim::sync::Arc;
 use weald_timer::Tick;
 
-/// A yielded thread runs at least every so many dispatches, and so does the oldest spawned one. (Each 61st dispatch begins
-/// with threads from outside, `run/look.rs`; where the two meet, it is twice as many.) A multiple of
-/// `OTHERS_INTERVAL` (`run/turns.rs`), by which a carrier's own threads leave dispatches to these.
+/// At least every so many dispatches a yielded thread runs, and so does the oldest thread that has not started. Each
+/// 61st dispatch begins with the injector (`run/look.rs`); if that falls on one of these, it takes twice as many.
+/// A multiple of `OTHERS_INTERVAL` (`run/turns.rs`): a carrier's private threads leave every so many dispatches to
+/// the worker's queues.
 pub(crate) const CLASS_INTERVAL: u32 = 16;
 
-/// Which dispatch of an interval begins with the oldest spawned one.
+/// Which dispatch of an interval begins with the oldest thread of `fresh`.
 const OLDEST_FRESH: u32 = 8;
 
-/// Dispatches between two looks at the clock, at most and to begin with. Looking costs some 30 ns.
+/// Dispatches between two looks at the clock, at most. A look costs some 30 ns.
 const CLOCK_INTERVAL: u32 = 32;
 
-/// The poller is looked at when this has passed and the worker never ran out of work.
+/// If the worker never runs out of work, it looks at the poller after this time.
 const POLL_INTERVAL: Duration = Duration::from_micros(100);
 
 /// While so many threads are ready, the look at the poller may wait: threads that it wakes would run after them.
 const PLENTY: usize = 32;
 
-/// But no longer than this.
+/// If so many threads are ready, it looks at the poller after this time.
 const LONGEST_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Numbers for new threads are fetched in blocks.
+/// A worker takes ids for new threads in blocks of so many.
 const ID_BLOCK: u64 = 1024;
 
 impl Core {
-    /// Anything queued.
+    /// Something is queued here.
     pub(crate) fn has_queued(&self, worker: &Worker) -> bool {
         !worker.run_next.is_empty()
             || self.ready.len() > 0
@@ -61,8 +62,9 @@ impl Core {
         self.tick
     }
 
-    /// The next thread of the worker's own queues. None of them starves: the slot has a cap, and
-    /// every 16th dispatch begins with the oldest yielded one, every 16th with the oldest spawned.
+    /// The next thread of the worker's queues. No queue starves. At most [`SLOT_STREAK`] threads in a row come from
+    /// `RunNext`. Every 16th dispatch begins with the oldest thread of `yielded`, and another every 16th with the
+    /// oldest of `fresh`.
     #[inline(always)]
     pub(crate) fn next(&mut self, worker: &Worker) -> Option<Task> {
         match self.tick % CLASS_INTERVAL {
@@ -84,7 +86,7 @@ impl Core {
                 self.slot_streak += 1;
                 return Some(task);
             }
-            // Its turn comes behind the others'.
+            // It runs after those that are ready.
             self.ready.push(task);
         }
         self.slot_streak = 0;
@@ -97,9 +99,8 @@ impl Core {
         self.yielded.pop()
     }
 
-    /// As `next`, but `None` also where this dispatch is one before which to look elsewhere: at the
-    /// injector, at the clock, at the far end of a deque as a thief does; or one that makes a deque
-    /// smaller.
+    /// As `next`, but returns `None` if more must be done before this dispatch: a look at the injector or the clock, a
+    /// look at the far end of a deque, as a thief has it, or making a deque smaller.
     #[inline(always)]
     pub(crate) fn next_at_hand(&mut self, worker: &Worker) -> Option<Task> {
         let tick = self.tick.wrapping_add(1);
@@ -117,19 +118,19 @@ impl Core {
         self.next(worker)
     }
 
-    /// True every so many dispatches: time to read the clock.
+    /// Counts a dispatch. True: it is time to read the clock.
     #[inline(always)]
     pub(crate) fn clock_is_due(&mut self) -> bool {
         self.clock_countdown -= 1;
         self.clock_countdown == 0
     }
 
-    /// When it last looked at the clock.
+    /// When the worker last looked at the clock.
     pub(crate) fn last_look(&self) -> Instant {
         self.last_look
     }
 
-    /// Notes the time; the next look comes sooner if the threads run long.
+    /// Notes the time of a look at the clock. The longer the threads run, the sooner the next look comes.
     pub(crate) fn saw(&mut self, now: Instant) {
         let since = now.saturating_duration_since(self.last_look);
         self.last_look = now;
@@ -143,22 +144,23 @@ impl Core {
         self.eagerness.saw(now);
     }
 
-    /// The worker has slept: what it is woken for may well compute.
+    /// The worker has slept. The threads for which it was woken may well compute.
     pub(crate) fn woke_up(&mut self) {
         self.eagerness.woke_up();
     }
 
-    /// May a thread that a peer woke go where a sleeping worker finds it?
+    /// Whether a thread that a peer woke may go where a sleeping worker finds it.
     fn shares_woken(&mut self) -> bool {
         let shares = self.eagerness.is_due(clock::now);
         if shares && !cfg!(loom) {
-            // To judge the share when the peer has left its stack. In a model no time passes.
+            // So that the next look comes as soon as the waker has left its stack: it shows whether sharing was
+            // right. In a model no time passes.
             self.clock_countdown = 1;
         }
         shares
     }
 
-    /// `private`: threads that were woken and are in their carrier's own queues.
+    /// It is time to look at the poller. `private`: how many woken threads are in the carrier's own queues.
     pub(crate) fn poll_is_due(&self, now: Instant, private: usize) -> bool {
         let since = now.saturating_duration_since(self.last_poll);
         let plenty = self.ready.len() + private >= PLENTY;
@@ -174,8 +176,8 @@ impl Core {
         self.last_poll = now;
     }
 
-    /// Queues a thread that was woken. True: another worker could take it, or the thread that it has replaced.
-    /// `asleep`: another worker sleeps.
+    /// Queues a thread that was woken. True: another worker could take a thread now, this one or the one that it has
+    /// replaced in `RunNext`. `asleep`: another worker sleeps.
     #[inline]
     pub(crate) fn push_woken(
         &mut self,
@@ -223,7 +225,7 @@ impl Core {
         id
     }
 
-    /// A number below `below` (xorshift); which victim to begin with.
+    /// A random number below `below` (xorshift). It says from which worker to try to steal first.
     pub(crate) fn random(&mut self, below: usize) -> usize {
         if cfg!(loom) {
             return below - 1;
@@ -234,7 +236,7 @@ impl Core {
         usize::try_from(self.rng % below as u64).expect("below a usize")
     }
 
-    /// Takes out the threads that are queued.
+    /// Takes out all threads that are queued.
     pub(crate) fn take_queued(&mut self, worker: &Worker) -> Vec<Task> {
         // SAFETY: the caller has the core, so it is the slot's owner.
         let first = unsafe { worker.run_next.take() };
@@ -246,16 +248,16 @@ impl Core {
             .collect()
     }
 
-    /// There are other workers now: from here on they can steal from this one.
+    /// There are other workers now. From here on they can steal from this one.
     pub(crate) fn share_queues(&mut self, worker: &Worker) {
         self.fresh.share(&worker.fresh);
         self.yielded.share(&worker.yielded);
-        // The last one: the monitor and the worker itself ask it whether all are shared.
+        // This is the last one, because the monitor and the worker ask this queue whether all are shared.
         self.ready.share(&worker.ready);
     }
 
-    /// Takes out what is left when the runtime has stopped: threads that were queued, and calls in the
-    /// future. Nobody waits for the timers any more.
+    /// Takes out what is left when the runtime has stopped: queued threads and calls in the
+    /// future. No other timer matters any more.
     pub(crate) fn take_rest(&mut self, worker: &Worker) -> (Vec<Task>, Vec<Arc<Call>>) {
         let tasks = self.take_queued(worker);
         let remote = std::mem::take(&mut *worker.remote_timers.lock());
@@ -268,7 +270,7 @@ impl Core {
         (tasks, calls)
     }
 
-    /// It is time to give back what is spare, for a worker that sleeps often and briefly.
+    /// It is time to give back what is spare. For a worker that sleeps often and briefly.
     pub(crate) fn tidy_is_due(&self, now: Instant, interval: Duration) -> bool {
         now.saturating_duration_since(self.last_tidy) >= interval
     }
@@ -277,13 +279,13 @@ impl Core {
         self.last_tidy = now;
     }
 
-    /// Leaves spare stacks and blocks of thread-locals to all workers.
-    pub(crate) fn leave_spares(&mut self) {
+    /// Gives spare stacks and blocks of thread-locals to all workers.
+    pub(crate) fn share_spares(&mut self) {
         self.stacks.flush();
         self.blocks.flush();
     }
 
-    /// Gives back the room of queues that had been long. Nothing is queued now, or little.
+    /// Gives back the room of queues that have been long. Now few threads are queued, or none.
     pub(crate) fn shrink_queues(&mut self) {
         for queue in [&mut self.ready, &mut self.fresh, &mut self.yielded] {
             queue.shrink();

@@ -1,7 +1,7 @@
-//! The workers of a runtime by their number: those that it begins with, and those that were made later
-//! (`Runtime::set_workers`).
+//! The workers of a runtime by their number: the first ones, with which the runtime begins, and those that were made
+//! later (`Runtime::set_workers`).
 //!
-//! Once made a worker stays where it is as long as the runtime.
+//! A worker that was made stays at its address as long as the runtime.
 
 use std::ops::Index;
 use std::sync::OnceLock;
@@ -20,7 +20,7 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Those that a runtime begins with, and room for so many in all.
+    /// Takes the workers with which a runtime begins, and makes room for so many in all.
     pub(crate) fn new(first: Box<[Worker]>, room: usize) -> Self {
         let chunks = 0..room.saturating_sub(first.len()).div_ceil(CHUNK);
         let later = chunks.map(|_| OnceLock::new()).collect();
@@ -35,7 +35,7 @@ impl Workers {
         &chunk[later % CHUNK]
     }
 
-    /// The worker with this number is there from now on, made by `make` if it was not.
+    /// Makes the worker with this number by `make`, if it does not exist yet.
     ///
     /// # Errors
     /// Those of `make`.
@@ -51,7 +51,7 @@ impl Workers {
         Ok(())
     }
 
-    /// Those that have been made.
+    /// All workers that have been made.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Worker> {
         let later = self.later.iter().filter_map(OnceLock::get);
         let later = later.flat_map(|chunk| chunk.iter().filter_map(OnceLock::get));

@@ -1,4 +1,4 @@
-//! The timers of a worker: those of waits, of calls in the future, and those that come from other threads; and their memory.
+//! The timers of a worker, for waits and for calls in the future. Other threads send some of them. Also their memory.
 #![allow(unsafe_code, reason = "gives pages of the wheel's back")]
 
 use std::collections::VecDeque;
@@ -12,32 +12,32 @@ use crate::green::green_thread::{Header, Task};
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::sync::Arc;
 
-/// Timers that are fired at one look while fewer threads than this are ready. More would only wait in
-/// the queue, and what IO wakes would wait behind them.
+/// One look fires timers only until so many threads are ready. More threads would only wait in the queue, and threads
+/// that IO wakes would wait behind them.
 const DUE_ROOM: usize = 256;
 
 /// Timers that are fired between two looks at the clock.
 pub(crate) const DUE_BATCH: usize = 64;
 
-/// When so much time went by, the timers that are still due wait for the next look at the clock.
+/// When a look has taken so much time, the timers that are still due wait for the next look at the clock.
 /// There are up to 16 such looks between two turns of a thread that yields. A guess.
 pub(crate) const DUE_SLICE: Duration = Duration::from_micros(50);
 
-/// Timers from elsewhere that a worker takes in at one look.
+/// Timers from other threads that a worker takes in at one look.
 const REMOTE_BATCH: usize = 256;
 
-/// Timers that were cancelled elsewhere of which a worker takes the memory back before it sleeps;
-/// for more it comes back.
+/// Other threads cancel timers of the worker. Before it sleeps, it takes back the memory of at most so many of them.
+/// If there are more, it comes back later.
 const DRAIN_BATCH: usize = 1024;
 
-/// The memory of timers that have ended goes back when it was not needed for so long, as for stacks.
+/// The memory of timers that have ended goes back after it was not needed for so long, as that of stacks.
 const SPARE_TIMERS_WINDOW: Duration = Duration::from_millis(500);
 
-/// Between two steps of giving it back, for a worker that has nothing else to do.
+/// The pause between two steps of giving memory back, for a worker that has nothing else to do.
 const TRIM_PAUSE: Duration = Duration::from_millis(4);
 
 impl Worker {
-    /// A timer was put into the wheel; by the owner.
+    /// The owner has put a timer into the wheel.
     #[inline]
     fn timer_at(&self, tick: Tick) {
         if tick.as_nanos() < self.next_timer.load(Ordering::Relaxed) {
@@ -45,7 +45,7 @@ impl Worker {
         }
     }
 
-    /// A timer is due, or waits to get into the wheel; from elsewhere.
+    /// A timer is due, or waits to get into the wheel. Any thread may ask.
     pub(crate) fn has_due_timers(&self, start: Instant, now: Instant) -> bool {
         self.next_timer.load(Ordering::Relaxed) <= nanos(start, now)
             || self.has_remote_timers.load(Ordering::Relaxed)
@@ -94,8 +94,8 @@ impl Core {
         self.wheel.cancel(key)
     }
 
-    /// Takes in timers from elsewhere, not all of them if there are many. True: there are more. `alarms` has counted
-    /// them until now.
+    /// Takes in timers from other threads; if there are many, not all of them. True: there are more. `alarms` has
+    /// counted these timers until now.
     pub(crate) fn take_remote_timers(
         &mut self,
         worker: &Worker,
@@ -128,9 +128,9 @@ impl Core {
         more
     }
 
-    /// How many timers may be fired at this look. `private`: threads that were woken and are in their
-    /// carrier's own queues. However many are ready, half as many as have run since the last look, so
-    /// that no crowd keeps timers from being fired.
+    /// How many timers this look may fire. `private`: how many woken threads are in the carrier's own queues. The
+    /// number is at least half of the threads that have run since the last look, however many are ready. So no crowd of
+    /// ready threads keeps timers from being fired.
     #[inline]
     pub(crate) fn room_for_due(&self, private: usize) -> usize {
         let ready = self.ready.len() + private;
@@ -138,7 +138,7 @@ impl Core {
         DUE_ROOM.saturating_sub(ready).max(least)
     }
 
-    /// Takes timers that are due out of the wheel, `limit` at most. True: there are more, which can still
+    /// Takes timers that are due out of the wheel, at most `limit`. True: there are more. Those can still
     /// be cancelled.
     #[inline]
     pub(crate) fn take_due(
@@ -163,19 +163,19 @@ impl Core {
         (due, more)
     }
 
-    /// Gives the buffer of `take_due` back, for the next time.
+    /// Gives back the buffer of `take_due`, for the next call.
     pub(crate) fn give_back(&mut self, due: Vec<TimerEvent>) {
         debug_assert!(due.is_empty(), "all were handled");
         self.due = due;
     }
 
-    /// Memory of timers is being given back, or will be if nobody needs it.
+    /// There is memory of timers that nobody uses. It is being given back, or will be if it is not needed.
     pub(crate) fn has_spare_timers(&self) -> bool {
         self.spare_timers.is_some()
     }
 
-    /// Gives back the memory of timers that have ended, if it was not needed for a while, until `stop` says
-    /// so. Returns after how long to come again; `None`: there is nothing to give back any more.
+    /// Gives back the memory of timers that have ended, if it was not needed for a while. Ends when `stop` returns
+    /// true. Returns after how long to call it again; `None`: nothing is left to give back.
     pub(crate) fn trim_timers(
         &mut self,
         now: Instant,
@@ -210,7 +210,7 @@ impl Core {
     }
 }
 
-/// Nanoseconds of the runtime's life; a deadline beyond some centuries counts as that.
+/// Nanoseconds since the runtime's start. The greatest number stands for all that is later, which is centuries.
 fn nanos(start: Instant, at: Instant) -> u64 {
     u64::try_from(at.saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX)
 }
@@ -219,7 +219,7 @@ fn tick_of(start: Instant, at: Instant) -> Tick {
     Tick::from_nanos_ceil(nanos(start, at))
 }
 
-/// Gives the pages back that lie wholly in this memory: they read as zero from then on.
+/// Gives back the pages that lie wholly in this memory. From then on they read as zero.
 fn give_pages_back(first: *mut u8, bytes: usize) {
     #[cfg(all(target_os = "linux", not(any(loom, miri))))]
     {

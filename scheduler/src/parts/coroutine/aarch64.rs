@@ -144,7 +144,7 @@ where
         yielder
     };
     #[cfg(weald_sanitizer = "thread")]
-    fibre::leave();
+    fibre::switch_back();
     // SAFETY: the parent has left as (1) says, and waits for this. Nothing on this stack is in use.
     unsafe {
         asm!(
@@ -269,7 +269,7 @@ impl<I, Y> Yielder<I, Y> {
         let output = ManuallyDrop::new(output);
         let input: *const I;
         #[cfg(weald_sanitizer = "thread")]
-        fibre::leave();
+        fibre::switch_back();
         // SAFETY: the yielder is used on its own stack alone, so that runs, and its resumer has left
         // as (1) says and reads the output first (3).
         unsafe {

@@ -70,7 +70,7 @@ impl Drop for Fibre {
 
 /// The running coroutine is about to switch back.
 #[inline(always)]
-pub(super) fn leave() {
+pub(super) fn switch_back() {
     // SAFETY: whoever has resumed it waits for it.
     unsafe { __tsan_switch_to_fiber(PARENT.get(), ORDERED) }
 }

@@ -43,9 +43,9 @@ impl Block {
             // SAFETY: the block is new and ours.
             unsafe { trim_table(library, pointer) };
         }
-        let places = &library.places;
+        let offsets = &library.offsets;
         let at = |offset: isize| pointer.wrapping_add_signed(offset);
-        // SAFETY: the block is new and ours, and all places lie in its control block (`layout.rs`)
+        // SAFETY: the block is new and ours, and all offsets lie in its control block (`layout.rs`)
         // but for `resolver`, a thread-local of the C library's.
         unsafe {
             for &offset in machine::SELF {
@@ -55,19 +55,19 @@ impl Block {
                 write(pointer, offset.cast_signed(), word);
             }
             for &offset in machine::COMMON_HALF {
-                let offset = places.control + offset.cast_signed();
+                let offset = offsets.control + offset.cast_signed();
                 let word: u32 = read(machine::pointer(), offset);
                 write(pointer, offset, word);
             }
-            write(pointer, places.tid, id);
+            write(pointer, offsets.tid, id);
             // An empty list leads to itself. `fork` takes the thread out of this one.
-            write(pointer, places.list, [at(places.list); 2]);
-            places.empty_robust(pointer);
+            write(pointer, offsets.list, [at(offsets.list); 2]);
+            offsets.empty_robust(pointer);
             // How far a mutex's word is from its link: the same for all.
-            let distance: usize = read(machine::pointer(), places.robust + 8);
-            write(pointer, places.robust + 8, distance);
-            write(pointer, places.values, at(places.first_values));
-            write(pointer, places.resolver, at(places.resolver_state));
+            let distance: usize = read(machine::pointer(), offsets.robust + 8);
+            write(pointer, offsets.robust + 8, distance);
+            write(pointer, offsets.values, at(offsets.first_values));
+            write(pointer, offsets.resolver, at(offsets.resolver_state));
             if let Some(offset) = library.rseq {
                 // The kernel does not keep the number of the processor here: -2 says so.
                 const UNREGISTERED: i32 = -2;

@@ -8,7 +8,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::layout::{CLibrary, Places, Value};
+use super::layout::{CLibrary, Offsets, Value};
 use super::machine;
 use super::memory::{read, write};
 
@@ -28,14 +28,14 @@ pub(super) fn finish(library: &CLibrary) {
             break;
         }
     }
-    leave_robust(&library.places);
+    give_up_robust(&library.offsets);
 }
 
 /// Runs the destructors of the running thread's pthread values, as the C library does at the
 /// end of a thread. False: there was none to run.
 fn drop_values(library: &CLibrary) -> bool {
     let pointer = machine::pointer();
-    let table = library.places.values;
+    let table = library.offsets.values;
     // Behind the table: whether there are values at all.
     let used = table + 32 * 8;
     let mut any = false;
@@ -78,14 +78,14 @@ fn drop_values(library: &CLibrary) -> bool {
 
 /// Gives up the robust mutexes that the running thread holds, as the kernel does for a thread that
 /// ends: the next thread that locks one gets `EOWNERDEAD`.
-fn leave_robust(places: &Places) {
+fn give_up_robust(offsets: &Offsets) {
     let pointer = machine::pointer();
     // SAFETY: the running thread's own control block.
     unsafe {
-        let head = pointer.wrapping_add_signed(places.robust);
+        let head = pointer.wrapping_add_signed(offsets.robust);
         if read::<usize>(head, 0) != head {
-            leave_mutexes(places, pointer, head);
-            places.empty_robust(pointer);
+            give_up_mutexes(offsets, pointer, head);
+            offsets.empty_robust(pointer);
         }
     }
 }
@@ -93,12 +93,12 @@ fn leave_robust(places: &Places) {
 /// # Safety
 /// The block is the running thread's, and its list is not empty.
 #[cold]
-unsafe fn leave_mutexes(places: &Places, pointer: usize, head: usize) {
+unsafe fn give_up_mutexes(offsets: &Offsets, pointer: usize, head: usize) {
     // SAFETY: the list leads from mutex to mutex that the thread has locked and not unlocked, and
     // so are valid; by the kernel's ABI (`struct robust_list_head`) the head tells how far from the
     // link a mutex's word is, and the lowest bit of a link is not part of it.
     unsafe {
-        let id: u32 = read(pointer, places.tid);
+        let id: u32 = read(pointer, offsets.tid);
         let distance: isize = read(head, 8);
         let mut link = read::<usize>(head, 0) & !1;
         for _ in 0..ROBUST {

@@ -135,7 +135,7 @@ impl Fresh {
     fn find(own: &Support, block: Block) -> Option<Self> {
         let heap = match &own.heap {
             Heap::Nothing => &[],
-            Heap::Words(words) => words.places(),
+            Heap::Words(words) => words.offsets(),
             Heap::Unknown => return None,
         };
         // SAFETY: the name is that of a function of this type in every version of the C library that
@@ -201,11 +201,11 @@ impl Fresh {
     /// The block is idle, and the caller's alone.
     unsafe fn give_back(&self, own: &Support, block: Block) -> Result<(), Block> {
         let pointer = block.pointer();
-        // SAFETY: the block is the caller's, and all places lie in it.
+        // SAFETY: the block is the caller's, and all offsets lie in it.
         unsafe {
             // `fork` changes both in the child, of a thread that ran then.
-            let list = pointer.wrapping_add_signed(own.library.places.list);
-            let id: i32 = read(pointer, own.library.places.tid);
+            let list = pointer.wrapping_add_signed(own.library.offsets.list);
+            let id: i32 = read(pointer, own.library.offsets.tid);
             if read::<[usize; 2]>(list, 0) != [list; 2]
                 || usize::try_from(id).map_or(true, |id| id < FIRST)
             {
@@ -213,20 +213,20 @@ impl Fresh {
             }
             own.kept.renew(&own.library, &own.heap, pointer);
             // The byte behind the values tells whether there are any.
-            if read::<u8>(pointer, own.library.places.values + 8 * 32) != 0 {
+            if read::<u8>(pointer, own.library.offsets.values + 8 * 32) != 0 {
                 return Err(block);
             }
             let is_new = |&(at, word): &(isize, Word)| {
                 word == Word::Any || word == Word::of(pointer, read(pointer, at))
             };
             // The resolver's state begins with times and options, none of them 0 once it is used.
-            let resolver: [usize; 2] = read(pointer, own.library.places.resolver_state);
+            let resolver: [usize; 2] = read(pointer, own.library.offsets.resolver_state);
             if !self.new.iter().all(is_new) || resolver != [0, 0] {
                 return Err(block);
             }
             // The first block of values lies in the block itself.
             for index in 1..32_isize {
-                let values: *mut c_void = read(pointer, own.library.places.values + 8 * index);
+                let values: *mut c_void = read(pointer, own.library.offsets.values + 8 * index);
                 libc::free(values);
             }
             own.ids.give_back(id);
@@ -333,7 +333,7 @@ mod tests {
                     }
                 });
                 own.on_block(pointer, || register_and_run(own));
-                write(pointer, own.library.places.errno, libc::ENOENT);
+                write(pointer, own.library.offsets.errno, libc::ENOENT);
                 fresh.give_back(own, block).unwrap();
             }
         }

@@ -52,7 +52,7 @@ pub(super) enum Heap {
 /// The words, each by its distance from the thread pointer. Where there is only one, it is there twice.
 #[derive(Debug)]
 pub(super) struct Words {
-    pub(super) places: [isize; WORDS],
+    pub(super) offsets: [isize; WORDS],
     /// What a new thread has there.
     pub(super) new: [usize; WORDS],
     /// The C library's own memory, whose addresses are not lent.
@@ -105,7 +105,7 @@ impl Heap {
     #[inline(never)]
     pub(super) unsafe fn lend(&self, pointer: usize, lent: &LentWords) {
         if let Self::Words(words) = self {
-            // SAFETY: by contract; the places are those of two words of each block.
+            // SAFETY: by contract; the offsets are those of two words of each block.
             unsafe { words.write(pointer, lent.words.each_ref().map(Cell::get)) };
         }
     }
@@ -132,14 +132,14 @@ impl Heap {
 impl Words {
     /// What is there.
     pub(super) fn of(&self, pointer: usize) -> [usize; WORDS] {
-        // SAFETY: the places are those of two words of each thread.
-        self.places.map(|place| unsafe { read(pointer, place) })
+        // SAFETY: the offsets are those of two words of each thread.
+        self.offsets.map(|place| unsafe { read(pointer, place) })
     }
 
     /// # Safety
     /// The block is the caller's or the running thread's.
     pub(super) unsafe fn write(&self, pointer: usize, words: [usize; WORDS]) {
-        for (place, word) in self.places.into_iter().zip(words) {
+        for (place, word) in self.offsets.into_iter().zip(words) {
             // SAFETY: by contract; as in `of`.
             unsafe { write(pointer, place, word) };
         }
@@ -156,8 +156,8 @@ impl Words {
         its
     }
 
-    pub(super) fn places(&self) -> &[isize] {
-        &self.places
+    pub(super) fn offsets(&self) -> &[isize] {
+        &self.offsets
     }
 }
 

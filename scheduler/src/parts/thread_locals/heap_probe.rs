@@ -47,20 +47,20 @@ fn try_out(library: &CLibrary, first: &Block, second: &Block) -> Option<Heap> {
     if start % 8 != 0 {
         return None;
     }
-    let places: Vec<isize> = (0..its.bytes / 8)
+    let offsets: Vec<isize> = (0..its.bytes / 8)
         .map(|index| start + 8 * index.cast_signed())
-        .filter(|&place| place != library.places.errno & !7)
+        .filter(|&place| place != library.offsets.errno & !7)
         .collect();
     let look = |pointer: usize| {
-        // SAFETY: all places lie in each block, whose layout is the same.
-        let words = places.iter().map(|&place| unsafe { read(pointer, place) });
+        // SAFETY: all offsets lie in each block, whose layout is the same.
+        let words = offsets.iter().map(|&place| unsafe { read(pointer, place) });
         words.collect::<Vec<usize>>()
     };
     let use_on = |pointer: usize| {
         let piece = Cell::new(0);
         // SAFETY: nobody runs on the block. What `malloc` gives is given back.
         unsafe {
-            on_block(&library.places, &Heap::Unknown, pointer, || {
+            on_block(&library.offsets, &Heap::Unknown, pointer, || {
                 piece.set(allocator.use_once());
             });
         }
@@ -83,7 +83,7 @@ fn try_out(library: &CLibrary, first: &Block, second: &Block) -> Option<Heap> {
         _ => return None,
     };
     let words = Words {
-        places: [one, other].map(|index| places[index]),
+        offsets: [one, other].map(|index| offsets[index]),
         new: [one, other].map(|index| new[index]),
         library: memory_of(library.begins())?,
         allocator,
@@ -169,7 +169,7 @@ mod tests {
         unsafe {
             own.arrive(block, ptr::null(), lent);
             let piece = allocator.use_once();
-            own.leave(host);
+            own.depart(host);
             piece
         }
     }

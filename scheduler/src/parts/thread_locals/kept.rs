@@ -64,11 +64,11 @@ impl Kept {
     /// The block is the caller's, and nobody runs on it.
     #[inline]
     pub(super) unsafe fn renew(&self, library: &CLibrary, heap: &Heap, pointer: usize) {
-        let places = &library.places;
-        // SAFETY: by contract; the places were found in a block of this layout.
+        let offsets = &library.offsets;
+        // SAFETY: by contract; the offsets were found in a block of this layout.
         unsafe {
             // Seconds between tries, tries, options: set when the state is made.
-            let resolver: [u64; 2] = read(pointer, places.resolver_state);
+            let resolver: [u64; 2] = read(pointer, offsets.resolver_state);
             let mut used = resolver[0] | resolver[1];
             for &offset in &self.buffers {
                 used |= read::<u64>(pointer, offset);
@@ -90,7 +90,7 @@ impl Kept {
             for &(offset, half) in &self.cancel {
                 write(pointer, offset, half);
             }
-            places.empty_robust(pointer);
+            offsets.empty_robust(pointer);
         }
     }
 
@@ -104,13 +104,13 @@ impl Kept {
         unsafe extern "C" {
             fn dlerror() -> *const c_char;
         }
-        let resolver = pointer.wrapping_add_signed(library.places.resolver_state);
+        let resolver = pointer.wrapping_add_signed(library.offsets.resolver_state);
         // SAFETY: by contract; the words were seen to be pointers to memory of malloc's. The resolver's
         // state is complete if it has name servers.
         unsafe {
             let error = self.error.map_or(0, |offset| read(pointer, offset));
             if error != 0_usize {
-                on_block(&library.places, heap, pointer, || {
+                on_block(&library.offsets, heap, pointer, || {
                     // The locale may be gone that the thread has used.
                     libc::uselocale(GLOBAL_LOCALE);
                     // Tells of it, then frees it.

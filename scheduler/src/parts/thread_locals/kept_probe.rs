@@ -26,7 +26,7 @@ pub(super) fn find(library: &CLibrary, heap: &Heap, ids: &Ids) -> Found<Kept> {
     let learned = unsafe {
         let learned = learn_on(library, heap, &block);
         // As after a thread: another `malloc` knows of this one.
-        on_block(&library.places, heap, block.pointer(), || finish(library));
+        on_block(&library.offsets, heap, block.pointer(), || finish(library));
         learned
     };
     pool::release(block);
@@ -47,7 +47,7 @@ unsafe fn learn_on(library: &CLibrary, heap: &Heap, block: &Block) -> Found<Kept
     let start = unsafe { place(pointer, own.number) };
     let start = start.ok_or("the C library's thread-locals are not in the block")?;
     let start = start.wrapping_sub(pointer).cast_signed();
-    let control = library.places.control;
+    let control = library.offsets.control;
     if start % 8 != 0 || control % 8 != 0 {
         return Err("the C library's thread-locals are not aligned");
     }
@@ -56,7 +56,7 @@ unsafe fn learn_on(library: &CLibrary, heap: &Heap, block: &Block) -> Found<Kept
         library: (start, own.bytes / 8),
         control: (control, size(c"_thread_db_sizeof_pthread")? / 8),
     };
-    let resolver = library.places.resolver_state - control;
+    let resolver = library.offsets.resolver_state - control;
     if resolver < 0 || resolver.cast_unsigned() + RESOLVER_BYTES > 8 * areas.control.1 {
         return Err("the resolver's state is not in the control block");
     }
@@ -68,7 +68,7 @@ unsafe fn learn_on(library: &CLibrary, heap: &Heap, block: &Block) -> Found<Kept
     let (classes, malloc, cancel, buffers, error) = unsafe {
         let try_out = |f: &dyn Fn()| {
             let before = areas.see();
-            on_block(&library.places, heap, pointer, f);
+            on_block(&library.offsets, heap, pointer, f);
             areas.changed(&before)
         };
         let classes = try_out(&|| (library.init_ctype)());
@@ -87,10 +87,10 @@ unsafe fn learn_on(library: &CLibrary, heap: &Heap, block: &Block) -> Found<Kept
         });
         (classes, malloc, cancel, buffers, error)
     };
-    let is_errno = |offset: isize| offset == library.places.errno & !7;
+    let is_errno = |offset: isize| offset == library.offsets.errno & !7;
     let stays = |offset: isize| {
         let learned = classes.contains(&offset) || malloc.contains(&offset);
-        (learned || offset == library.places.resolver) && !is_errno(offset)
+        (learned || offset == library.offsets.resolver) && !is_errno(offset)
     };
     let word = |index: usize| {
         let offset = start + 8 * index.cast_signed();
@@ -99,8 +99,8 @@ unsafe fn learn_on(library: &CLibrary, heap: &Heap, block: &Block) -> Found<Kept
     };
     let (stay, its_image): (Vec<u64>, Vec<u64>) = (0..areas.library.1).map(word).unzip();
     // Older versions keep buffers as pthread values, whose destructors free them.
-    let values = library.places.values..library.places.values + 8 * 33;
-    let first_values = library.places.first_values..library.places.first_values + 16 * 32;
+    let values = library.offsets.values..library.offsets.values + 8 * 33;
+    let first_values = library.offsets.first_values..library.offsets.first_values + 16 * 32;
     let other = |offset: &isize| {
         let is_value = values.contains(offset) || first_values.contains(offset);
         !is_errno(*offset) && !stays(*offset) && !is_value
@@ -122,7 +122,7 @@ unsafe fn learn_on(library: &CLibrary, heap: &Heap, block: &Block) -> Found<Kept
         .filter(other)
         .flat_map(|offset| [half(offset), half(offset + 4)])
         .collect();
-    let bits = half(library.places.cancel);
+    let bits = half(library.offsets.cancel);
     if !halves.contains(&bits) {
         halves.push(bits);
     }
@@ -205,7 +205,7 @@ impl Areas {
         Words(see(self.library), see(self.control))
     }
 
-    /// The places of the words that are not as before.
+    /// The offsets of the words that are not as before.
     fn changed(&self, before: &Words) -> Vec<isize> {
         let now = self.see();
         let of = |start: isize, before: &[u64], now: &[u64]| {

@@ -44,7 +44,7 @@ pub(super) struct CLibrary {
     pub(super) excluded: [usize; 3],
     /// What all threads have in common, from the thread that looked.
     pub(super) common: Vec<(usize, u64)>,
-    pub(super) places: Places,
+    pub(super) offsets: Offsets,
     pub(super) keys: Keys,
     pub(super) rseq: Option<isize>,
 }
@@ -63,7 +63,7 @@ unsafe impl Sync for CLibrary {}
 
 /// Offsets in bytes from the thread pointer, the same in every thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct Offsets {
     /// `pthread_self()`.
     pub(super) control: isize,
     pub(super) tid: isize,
@@ -86,7 +86,7 @@ pub(super) struct Places {
     pub(super) here: isize,
 }
 
-impl Places {
+impl Offsets {
     /// What the runtime keeps of the thread that has this block.
     #[inline(always)]
     pub(super) fn here_of(&self, pointer: usize) -> *const Here {
@@ -156,7 +156,7 @@ fn library_of(address: *const c_void) -> Found<usize> {
 /// What one thread sees.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
-    places: Places,
+    offsets: Offsets,
     common: Vec<(usize, u64)>,
     trims: bool,
 }
@@ -230,7 +230,7 @@ fn look(fresh: bool) -> Found<Seen> {
     }
     let mut robust: *mut usize = ptr::null_mut();
     let mut length = 0_usize;
-    // SAFETY: asks for the calling thread's list; both places are valid.
+    // SAFETY: asks for the calling thread's list; both offsets are valid.
     let asked = unsafe {
         libc::syscall(
             libc::SYS_get_robust_list,
@@ -283,7 +283,7 @@ fn look(fresh: bool) -> Found<Seen> {
         // SAFETY: as above.
         common.push((offset, unsafe { read(pointer, offset.cast_signed()) }));
     }
-    let places = Places {
+    let offsets = Offsets {
         control: from_control,
         tid,
         cancel,
@@ -297,7 +297,7 @@ fn look(fresh: bool) -> Found<Seen> {
         here: between(pointer, here),
     };
     Ok(Seen {
-        places,
+        offsets,
         common,
         trims,
     })
@@ -344,7 +344,7 @@ pub(super) fn find() -> Found<CLibrary> {
         .join()
         .map_err(|_| "the thread that looks has panicked")??;
     // The first thread has another.
-    here.places.resolver_state = there.places.resolver_state;
+    here.offsets.resolver_state = there.offsets.resolver_state;
     here.trims = there.trims;
     if here != there {
         return Err("two threads are laid out in different ways");
@@ -370,7 +370,7 @@ pub(super) fn find() -> Found<CLibrary> {
             trims: here.trims,
             excluded: [library, loader, threads],
             common: here.common,
-            places: here.places,
+            offsets: here.offsets,
             keys: Keys(keys.cast_const().cast()),
             rseq,
         }

@@ -92,7 +92,7 @@ impl Support {
     }
 
     #[allow(unsafe_code, reason = "elsewhere it switches thread-locals")]
-    pub(crate) unsafe fn leave(&self, _host: usize) {
+    pub(crate) unsafe fn depart(&self, _host: usize) {
         match self.0 {}
     }
 

@@ -1,5 +1,5 @@
-//! All that is known of the C library of this process and of its libraries, and what a carrier and a green thread do
-//! with it: begin on a block, go to it, leave it, end.
+//! All that is known of the C library of this process and of the libraries beside it; and what a carrier and a green
+//! thread do with a block of thread-locals: begin on it, go to it, go away from it, end.
 #![allow(
     unsafe_code,
     reason = "runs on other thread-locals than the compiler knows of"
@@ -30,14 +30,14 @@ pub(crate) struct Support {
     images: Mutex<Option<Arc<Images>>>,
     /// What the C library keeps for each thread.
     pub(super) kept: Kept,
-    /// And its `malloc`.
+    /// What the C library's `malloc` keeps for each thread.
     pub(super) heap: Heap,
     /// Made-up thread ids.
     pub(super) ids: Ids,
 }
 
 impl Support {
-    /// Finds it out, on an OS thread's own block.
+    /// Finds all of it out. Called on an OS thread's own block.
     pub(super) fn find() -> Found<Self> {
         let (library, slots, ids) = (layout::find()?, Slots::find(), Ids::new());
         let heap = heap_probe::find(&library, &ids);
@@ -85,7 +85,7 @@ impl Support {
     /// As [`on_block`].
     pub(super) unsafe fn on_block(&self, pointer: usize, f: impl FnOnce()) {
         // SAFETY: by contract.
-        unsafe { on_block(&self.library.places, &self.heap, pointer, f) };
+        unsafe { on_block(&self.library.offsets, &self.heap, pointer, f) };
     }
 
     /// Notes what the running OS thread lends from now on.
@@ -93,15 +93,15 @@ impl Support {
         self.heap.note_lent_words(lent);
     }
 
-    /// Gives the block, which is as a new thread's, to this green thread.
+    /// Gives a block to a green thread. The block is like that of a new thread.
     #[inline]
     pub(crate) fn start(&self, block: &Block, header: *const Front) {
         let pointer = block.pointer();
         // SAFETY: the block is idle and the caller's.
         unsafe {
-            write::<c_int>(pointer, self.library.places.errno, 0);
+            write::<c_int>(pointer, self.library.offsets.errno, 0);
             // Nobody has lent it anything yet: `images.rs` has made `Here` new.
-            here::arrive(self.library.places.here_of(pointer), header);
+            here::arrive(self.library.offsets.here_of(pointer), header);
         }
     }
 
@@ -112,12 +112,15 @@ impl Support {
         unsafe { (self.library.init_ctype)() };
     }
 
-    /// Makes the block the running one, for a carrier that resumes its green thread next.
+    /// Goes to the block, for a carrier that resumes the block's green thread next.
     ///
-    /// Inlined, as is all between this and [`leave`](Self::leave) that switches stacks, because a
-    /// return behind a switch is never predicted: 10 ns. The compiler takes the thread pointer for a
-    /// constant, so the function that this is inlined into touches no thread-local itself but by
-    /// calls that are not inlined; one of them on either side keeps out what it might move there.
+    /// This function is inlined, and so is everything up to [`depart`](Self::depart) that switches stacks: the
+    /// processor never predicts a return right, if the stack was switched since the call, which costs 10 ns.
+    ///
+    /// The compiler takes the thread pointer for a constant. So the function into which this is inlined must not
+    /// touch a thread-local itself, only by calls of functions that are not inlined. And the compiler must not move
+    /// an access from outside to here. A call that is not inlined prevents that: there is one before this function,
+    /// and one at the end of `depart`.
     ///
     /// # Safety
     /// The block is that of a green thread that the caller alone may run; `carrier` and `lent` are the
@@ -127,20 +130,20 @@ impl Support {
         let pointer = block.pointer();
         // SAFETY: the block is complete, and nobody runs on it.
         unsafe {
-            if !here::drive(self.library.places.here_of(pointer), carrier, lent.id()) {
+            if !here::drive(self.library.offsets.here_of(pointer), carrier, lent.id()) {
                 self.heap.lend(pointer, lent);
             }
             machine::set_pointer(pointer);
         }
     }
 
-    /// Makes the OS thread's own block the running one again.
+    /// Goes back to the OS thread's own block.
     ///
     /// # Safety
     /// `host` is the running OS thread's pointer.
     #[inline(always)]
-    #[allow(clippy::unused_self, reason = "elsewhere there is nothing to leave")]
-    pub(crate) unsafe fn leave(&self, host: usize) {
+    #[allow(clippy::unused_self, reason = "elsewhere there is nothing to do")]
+    pub(crate) unsafe fn depart(&self, host: usize) {
         // SAFETY: by contract.
         unsafe { machine::set_pointer(host) };
         border();

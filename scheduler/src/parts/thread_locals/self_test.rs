@@ -130,7 +130,7 @@ unsafe fn resume<N>(
     unsafe {
         own.arrive(block, carrier, lent);
         let resumed = coroutine.resume(());
-        own.leave(host);
+        own.depart(host);
         resumed
     }
 }

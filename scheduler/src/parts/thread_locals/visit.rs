@@ -7,7 +7,7 @@
 use std::ptr;
 
 use super::heap::Heap;
-use super::layout::Places;
+use super::layout::Offsets;
 use super::machine;
 use crate::shim::here;
 
@@ -17,9 +17,9 @@ use crate::shim::here;
 /// # Safety
 /// The block is complete and nobody runs on it; `f` touches no thread-local itself.
 #[inline(never)]
-pub(super) unsafe fn on_block(places: &Places, heap: &Heap, pointer: usize, f: impl FnOnce()) {
+pub(super) unsafe fn on_block(offsets: &Offsets, heap: &Heap, pointer: usize, f: impl FnOnce()) {
     let _blocked = Blocked::new();
-    let (host, here) = (machine::pointer(), places.here_of(pointer));
+    let (host, here) = (machine::pointer(), offsets.here_of(pointer));
     // SAFETY: by contract; the pointer is the OS thread's again when this returns.
     unsafe {
         here::arrive(here, ptr::null());

@@ -1,4 +1,4 @@
-//! Raises exceptions in a thread (`throw`, `kill`, `exc_after`), and drops those that are left when it ends.
+//! Raises exceptions in a thread (`throw`, `kill`, `exc_after`), and drops the remaining ones when the thread ends.
 #![allow(
     unsafe_code,
     reason = "a thread's runtime, and the delivery of a wake-up"
@@ -19,11 +19,11 @@ use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 
 impl GreenThread {
-    /// Raises `exc` in the thread: at once if it waits in a blocking call, else in the next one
-    /// that it enters. Returns at once. A thread that has ended drops it.
+    /// Raises `exc` in the thread: at once if the thread waits in a blocking call, else in the next blocking call
+    /// that it enters. Returns at once. If the thread has ended, `exc` is dropped.
     ///
-    /// An exception that must unwind and cannot ends the process, after a message: where an `extern "C"`
-    /// function is on the stack, such as a callback of C's, and in a program that is built with
+    /// If an exception must unwind and cannot, it ends the process, after a message. That is so if an `extern "C"`
+    /// function is on the stack, such as a callback of C's, or if the program is built with
     /// `panic = "abort"`.
     ///
     /// # Examples
@@ -45,12 +45,12 @@ impl GreenThread {
         throw(&self.0, exc.into());
     }
 
-    /// Ends the thread: [`Killed`](crate::Killed) is raised in the blocking call where it waits or
+    /// Ends the thread: [`Killed`](crate::Killed) is raised in the blocking call in which it waits, or
     /// in the next one, and again in every later one. A thread that has not started never runs its
     /// body. Returns at once.
     ///
     /// As with [`throw`](GreenThread::throw), an exception that must unwind and cannot ends the process:
-    /// with an `extern "C"` function on the stack, or with `panic = "abort"`.
+    /// if an `extern "C"` function is on the stack, or with `panic = "abort"`.
     ///
     /// # Examples
     /// ```
@@ -70,8 +70,8 @@ impl GreenThread {
 }
 
 impl Inbox {
-    /// Adds an `exc_after` of the thread whose header this is. `Some`: it comes too late, and the error is
-    /// the caller's to drop.
+    /// Adds an `exc_after` of the thread whose header this is. `Some`: it comes too late, and the caller must drop
+    /// the error.
     pub(super) fn add_alarm(
         &mut self,
         header: &Header,
@@ -88,7 +88,8 @@ impl Inbox {
         late
     }
 
-    /// Takes the earliest one-shot exception: of those thrown and, if `now` is given, those due.
+    /// Takes the earliest exception that is raised once. It was thrown; or, if `now` is given, it may be an `exc_after`
+    /// that is due.
     pub(super) fn take_once(&mut self, header: &Header, now: Option<Instant>) -> Option<BoxError> {
         let due = self
             .first_alarm()
@@ -111,7 +112,7 @@ impl Inbox {
         }
     }
 
-    /// Takes the errors that will never be raised; when the thread's body has ended.
+    /// The thread's body has ended. Takes the errors, which will never be raised.
     fn close(&mut self, header: &Header) -> Vec<BoxError> {
         if self.closed {
             return Vec::new();
@@ -123,8 +124,8 @@ impl Inbox {
     }
 }
 
-/// Adds to the number of live alarms of the thread's runtime. Under the lock of the inbox of a
-/// thread that has not ended, whose runtime therefore is there.
+/// Adds to the number of live alarms of the thread's runtime. The caller holds the lock of the thread's inbox, and the
+/// thread has not ended. So its runtime is there.
 fn count_alarms(header: &Header, by: usize) {
     if by == 0 || header.runtime.is_null() {
         return;
@@ -133,7 +134,7 @@ fn count_alarms(header: &Header, by: usize) {
         worker.counters.count_alarms(by);
     });
     if here.is_none() {
-        // SAFETY: a runtime outlives its green threads, and this one takes the lock to end.
+        // SAFETY: a runtime outlives its green threads, and this thread needs the inbox's lock to end.
         unsafe { Inner::of(header) }
             .alarms
             .fetch_add(by, Ordering::Relaxed);
@@ -190,8 +191,8 @@ pub(crate) fn throw(header: &Header, error: BoxError) {
     }
     inbox.thrown.push((clock::now(), error));
     let wake = header.state.interrupt();
-    // A thread that nothing was ever raised in does not close its inbox, so it may have ended since. If
-    // it ends after this step, it sees that something is pending.
+    // If nothing was ever raised in a thread, it ends without closing its inbox. So the thread may have ended since
+    // the check above. If it ends after this step, it sees that something is pending, and closes the inbox.
     let late = if wake == Wake::Lost {
         inbox.thrown.pop()
     } else {
