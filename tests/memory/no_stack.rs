@@ -170,8 +170,8 @@ fn threads_that_wait_for_those_that_have_no_stack_are_told_of() {
                 rt.spawn(move || go.wait())
             };
             let holders: Vec<_> = (0..64).map(spawn).collect();
-            let parked = || rt.metrics().parked >= 50;
-            wait_until(parked);
+            // All 64 stacks are taken.
+            wait_until(|| rt.metrics().parked == 64);
             let sets = go.clone();
             let never = rt.spawn(move || sets.set());
             // This is long enough for the message. Then another thread helps, and all goes on.
