@@ -167,7 +167,7 @@ pub use weald_scheduler::{
     Outcome, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle, ThreadLocals, Timer, Trace,
     WaitsFor, blocking, call_after, call_after_local, catch, checkpoint, current, dump, exc_after,
     green_local, group, is_green, join, metrics, park, park_timeout, scope, sleep, sleep_until,
-    spawn, timeout, yield_now,
+    spawn, timeout, trace, yield_now,
 };
 
 #[cfg(all(feature = "macros", not(loom)))]

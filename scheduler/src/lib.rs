@@ -74,3 +74,32 @@ pub use crate::wait::os_header::current;
 pub use crate::watch::changes::Changes;
 pub use crate::watch::dump::{Deadlock, Doing, Dump, DumpedThread, WaitsFor};
 pub use crate::watch::metrics::Metrics;
+
+/// A flight recorder: the last things that the runtimes have done, for a trace on demand.
+///
+/// [`start`](trace::start) switches it on, for all runtimes of the process, and [`stop`](trace::stop) off again. While it
+/// is off it costs nothing that could be measured. While it is on, each OS thread notes what it does in memory: which
+/// green thread runs, for what it waits, who wakes it. [`mark`](trace::mark) and [`span`](trace::span) add what the program
+/// knows. When something is wrong, [`snapshot`](trace::snapshot) has the last events.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+/// use weald::trace;
+///
+/// trace::start(trace::Options::new())?;
+/// let begin = Instant::now();
+/// {
+///     let _span = trace::span("a request");
+///     weald::sleep(Duration::from_millis(2));
+/// }
+/// if begin.elapsed() > Duration::from_millis(1) {
+///     let recording = trace::snapshot();
+///     println!("it was slow; {} events tell why", recording.events().len());
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub mod trace {
+    pub use crate::verbs::trace::{Options, Span, is_on, mark, snapshot, span, start, stop};
+    pub use crate::watch::recording::{Cause, Event, Recording, What};
+}

@@ -23,6 +23,8 @@ use crate::green::registry::Registry;
 use crate::green::wait_list::WaitQueue;
 use crate::parts::ends::{self, Ending};
 use crate::parts::idle::Idle;
+#[cfg(not(loom))]
+use crate::parts::recorder::Label;
 use crate::parts::threads::Threads;
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::shim::clock;
@@ -44,6 +46,9 @@ pub(crate) const STOPPING: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
+    /// What the flight recorder tells of it.
+    #[cfg(not(loom))]
+    pub(crate) label: Arc<Label>,
     /// Starts the OS thread of a carrier that was given a seat. A higher floor hands it down at the start.
     start_carrier: StartCarrier,
     /// The process in which the runtime has its OS threads. A child of `fork` has none of them.
@@ -158,6 +163,8 @@ impl Inner {
             own_ends: Mutex::new(()),
             own_threads_started: AtomicUsize::new(0),
             start_carrier,
+            #[cfg(not(loom))]
+            label: Arc::new(Label::new(&settings.name)),
             settings,
         })
     }

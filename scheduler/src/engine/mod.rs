@@ -6,6 +6,8 @@ pub(crate) mod inner;
 pub(crate) mod monitor;
 pub(crate) mod permits;
 pub(crate) mod private;
+#[cfg_attr(loom, path = "record/none.rs")]
+pub(crate) mod record;
 mod resize;
 pub(crate) mod seat;
 pub(crate) mod settings;

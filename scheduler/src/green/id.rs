@@ -31,6 +31,12 @@ impl GreenThreadId {
         Self(self.0.checked_add(by).expect("2^64 threads are never made"))
     }
 
+    /// That of a thread that has been made.
+    #[cfg(not(loom))]
+    pub(crate) fn of(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
+
     pub(crate) fn get(self) -> u64 {
         self.0.get()
     }

@@ -23,6 +23,8 @@ pub(crate) mod poller;
 pub(crate) mod prefetch;
 pub(crate) mod quietly;
 pub(crate) mod random;
+#[cfg(not(loom))]
+pub(crate) mod recorder;
 pub(crate) mod shadow_stack;
 pub(crate) mod slice;
 pub(crate) mod stack;

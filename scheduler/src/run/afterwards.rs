@@ -6,6 +6,7 @@
 
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
+use crate::engine::record;
 use crate::engine::worker::{Worker, count};
 use crate::green::green_thread::{Header, Task};
 use crate::parts::stack;
@@ -18,6 +19,9 @@ use crate::wait::end::{self, Orphan, Rest};
 impl Carrier {
     #[inline(always)]
     pub(super) fn finished(&self, inner: &Arc<Inner>, task: &Task) {
+        if record::is_on() {
+            self.note_end(task);
+        }
         // SAFETY: the running reference is ours.
         let coroutine = unsafe { (*task.coroutine.get()).take() };
         let stack = coroutine.expect("it has just run").into_stack();

@@ -3,6 +3,7 @@
 
 use crate::engine::carrier;
 use crate::engine::inner::Inner;
+use crate::engine::record;
 use crate::engine::worker::{Worker, count};
 use crate::green::cells::Piece;
 use crate::green::green_thread::{Settings, Task};
@@ -107,6 +108,9 @@ where
     // SAFETY: the body is `'static`; the runtime is there as in `start`.
     let task = unsafe { Task::new::<Scheduler, _, _>(body, settings, false, kept) };
     task.doomed.set(birth != Birth::Ordinary);
+    if record::is_on() {
+        record::spawned(&task);
+    }
     queue(inner, task, is_here);
 }
 

@@ -26,6 +26,7 @@ use std::mem;
 
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
+use crate::engine::record::{self, Kind};
 use crate::engine::worker::Worker;
 use crate::green::green_thread::{Header, Note, Task};
 use crate::parts::coroutine::Resumed;
@@ -95,6 +96,10 @@ impl Carrier {
                             own.arrive(block, std::ptr::from_ref(self).cast(), &self.lent_words);
                         }
                         let last = mem::replace(task, chosen);
+                        if record::is_on() {
+                            self.note_left(&last, note);
+                            self.note(Kind::Run, task, 0);
+                        }
                         if let Some(last) = publish_last(worker, last, note) {
                             // SAFETY: first the pointer is that of this OS thread's own block, then again that
                             // of the thread that is resumed next.

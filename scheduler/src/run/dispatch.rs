@@ -9,6 +9,7 @@ use std::ptr;
 use super::publish::{park_seated, publish};
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
+use crate::engine::record::{self, Kind};
 use crate::engine::worker::{Worker, count, millis_since};
 use crate::green::current;
 use crate::green::green_thread::{Header, Hint, Note, Task};
@@ -49,6 +50,9 @@ impl Carrier {
         let header: *const Header = &raw const *task;
         self.running.store(header.cast_mut(), Ordering::Relaxed);
         let handed_over = task.hog.get().then(|| self.hand_over_before(inner));
+        if record::is_on() {
+            self.note(Kind::Run, &task, 0);
+        }
         let mut next = None;
         let own = if OWN { inner.settings.own } else { None };
         let (resumed, seated) = match own {
@@ -108,6 +112,9 @@ impl Carrier {
 
     #[inline(always)]
     pub(super) fn suspended(&self, inner: &Arc<Inner>, task: Task, note: Note) {
+        if record::is_on() {
+            self.note_left(&task, note);
+        }
         if !task.registered.get() {
             self.register(inner, &task);
         }
@@ -144,6 +151,9 @@ impl Carrier {
     /// A waker, the token or an exception came before the thread was parked. The thread goes on.
     #[inline(never)]
     pub(super) fn woken_early(&self, inner: &Arc<Inner>, task: Task) {
+        if record::is_on() {
+            self.note(Kind::Wake, &task, record::EARLY_WAKE);
+        }
         match self.seat() {
             Some(worker) => count(&worker.counters.wakes),
             None => {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
+use crate::engine::record::{self, Kind};
 use crate::green::blocked;
 use crate::green::trace::{Trace, Tracer};
 use crate::shim::atomic::Ordering;
@@ -115,12 +116,26 @@ impl Hog {
         if !self.counted && lasts >= PATIENCE {
             self.counted = true;
             inner.monitor.hogs.fetch_add(1, Ordering::Relaxed);
+            if record::is_on() {
+                self.note(inner, lasts);
+            }
         }
         if !self.reported && lasts >= inner.settings.hog_report {
             let carrier = &inner.carriers[self.carrier];
             self.reported = self.report(inner, carrier, now);
         }
         true
+    }
+
+    /// Notes for the flight recorder which thread it is.
+    #[cold]
+    fn note(&self, inner: &Inner, lasts: Duration) {
+        if let Some(thread) = inner.carriers[self.carrier].running_thread()
+            && self.lasts(inner)
+        {
+            let micros = u64::try_from(lasts.as_micros()).unwrap_or(u64::MAX);
+            record::note(Kind::Hog, thread.id.get(), micros);
+        }
     }
 
     /// Where the hog's OS thread waits, if it waits.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::engine::carrier::{Carrier, SLICE};
 use crate::engine::inner::Inner;
+use crate::engine::record::{self, Kind};
 use crate::engine::worker::timers::{DUE_BATCH, DUE_SLICE};
 use crate::engine::worker::{Worker, count};
 use crate::green::green_thread::Task;
@@ -146,7 +147,11 @@ impl Carrier {
             // SAFETY: as above.
             unsafe { worker.core() }.polled(now);
             count(&worker.counters.polls);
-            found += worker.poller.poll();
+            let events = worker.poller.poll();
+            if record::is_on() {
+                record::note(Kind::Poll, 0, events as u64);
+            }
+            found += events;
         }
         found
     }

@@ -31,6 +31,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::birth::{self, Birth};
 use super::start::{doom_if_killed, end_hook};
 use crate::engine::inner::Inner;
+use crate::engine::record::{self, Kind};
 use crate::green::current;
 use crate::green::green_thread::{Header, Task};
 use crate::parts::threads::Which;
@@ -105,6 +106,9 @@ fn run(inner: &Inner, header: &Header) {
     if let Some(hooks) = &inner.settings.hooks {
         hooks.resumed(&Task::from_header(header));
     }
+    if record::is_on() {
+        record::in_place(Kind::Run, header);
+    }
     doom_if_killed(inner, header);
     // SAFETY: this is the thread itself, for the first time.
     unsafe { Task::run_body(header) };
@@ -153,6 +157,9 @@ impl Drop for Last {
             let rest = end::wind_up(&task, || (), || ());
             inner.registry.remove(&task);
             inner.own_threads.fetch_sub(1, Ordering::Relaxed);
+            if record::is_on() {
+                record::in_place(Kind::End, &task);
+            }
             let leaves = count_out(inner, &task, rest);
             current::set_running(ptr::null());
             if task.state.remains().joiners {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
+use crate::engine::record::{self, Kind};
 use crate::engine::worker::{Core, Worker, count};
 use crate::green::queue::Steal;
 use crate::parts::stack;
@@ -120,7 +121,13 @@ impl Carrier {
             (limit, pause) => limit.or(pause),
         };
         count(&worker.counters.polls);
-        worker.poller.sleep(limit);
+        if record::is_on() {
+            record::note(Kind::Sleep, 0, 0);
+        }
+        let events = worker.poller.sleep(limit);
+        if record::is_on() {
+            record::note(Kind::Awake, 0, events as u64);
+        }
     }
 
     /// Gives memory back that nobody has needed for a while. Returns after how long to come again:
@@ -208,6 +215,9 @@ impl Carrier {
                 let core: &mut Core = unsafe { worker.core() };
                 match victim.steal(core) {
                     Steal::Success(task) => {
+                        if record::is_on() {
+                            record::note(Kind::Steal, task.id.get(), victim.index as u64);
+                        }
                         core.push_ready(task);
                         count(&worker.counters.steals);
                         return Some(());

@@ -42,6 +42,7 @@ use super::hogs::{Hog, PATIENCE, Siege, Stretch, TICK};
 use super::silence::Silence;
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
+use crate::engine::record;
 use crate::engine::seat::Shortage;
 use crate::engine::share_forks;
 use crate::engine::worker::Worker;
@@ -307,6 +308,7 @@ impl Watch {
         if !carrier.door.seize(worker) {
             return Pace::Late;
         }
+        record::handed_over(inner, worker.index, holder);
         let since = seen.since;
         if in_kernel == Some(true) {
             seen.siege.lost_a_seat(now);

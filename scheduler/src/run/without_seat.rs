@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
+use crate::engine::record::{self, Kind};
 use crate::green::current;
 use crate::green::green_thread::{Header, Note, Task};
 use crate::green::trace::Tracer;
@@ -84,6 +85,9 @@ impl Carrier {
         self.running.store(header.cast_mut(), Ordering::Relaxed);
         inner.monitor.expect(self.index, self.door.losses());
         self.slice(Slice::Long);
+        if record::is_on() {
+            self.note(Kind::Run, &task, 0);
+        }
         let start = clock::now();
         // SAFETY: the running reference is ours, hence the coroutine and the block as well
         // (green_thread 2).

@@ -11,7 +11,7 @@
 //!    exception goes on when they have ended.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 
 use crate::green::handle::GreenThread;
@@ -19,6 +19,7 @@ use crate::green::request::Request;
 use crate::parts::quietly::drop_quietly;
 use crate::shim::sync::{Arc, Mutex};
 use crate::verbs::default_runtime::with_runtime_arc;
+use crate::verbs::make;
 use crate::verbs::outcome::Body;
 use crate::verbs::scope::{self, Scope, ScopedJoinHandle};
 use crate::wait::exception;
@@ -221,6 +222,7 @@ impl<'scope> Group<'scope, '_> {
     /// ```
     ///
     /// A body may also never return, as `|| panic!()`.
+    #[track_caller]
     pub fn spawn<F, Ends>(&'scope self, f: F) -> ScopedJoinHandle<'scope, F::Value>
     where
         F: Body<Ends> + Send + 'scope,
@@ -239,7 +241,9 @@ impl<'scope> Group<'scope, '_> {
             is_doomed: self.members.is_cancelled(),
             ..Request::default()
         };
+        let site = Location::caller();
         let child = with_runtime_arc(|inner| self.scope.start(inner, request, body));
+        make::note_site(child.thread(), site);
         if !self.members.add(child.thread()) {
             child.thread().kill();
         }

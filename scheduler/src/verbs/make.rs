@@ -4,10 +4,14 @@
     reason = "one door for threads that borrow and threads that do not"
 )]
 
+use std::panic::Location;
+
 use crate::engine::carrier;
 use crate::engine::inner::Inner;
+use crate::engine::record;
 use crate::engine::worker::count;
 use crate::green::green_thread::{Settings, Task};
+use crate::green::handle::GreenThread;
 use crate::green::id::GreenThreadId;
 use crate::green::request::{Request, Start};
 use crate::parts::coroutine::Control;
@@ -70,6 +74,9 @@ where
     let task = unsafe { Task::new::<Scheduler, _, _>(body, settings(id), true, kept) };
     // SAFETY: the thread was made with a handle, once.
     let handle = unsafe { JoinHandle::new(task.handle_reference()) };
+    if record::is_on() {
+        record::spawned(&task);
+    }
     if closing && !doom(inner, &task) {
         return handle;
     }
@@ -85,6 +92,14 @@ where
         Start::OwnThread(_) => queue(inner, task, is_here),
     }
     handle
+}
+
+/// Notes for the flight recorder where a thread was spawned.
+#[inline(always)]
+pub(crate) fn note_site(thread: &GreenThread, site: &'static Location<'static>) {
+    if record::is_on() {
+        record::spawned_at(thread.id(), site);
+    }
 }
 
 /// In a runtime that closes: the thread's body is only to be dropped, by the thread. False: the

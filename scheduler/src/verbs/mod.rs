@@ -27,4 +27,5 @@ pub(crate) mod sleep;
 pub(crate) mod spawn;
 pub(crate) mod timeout;
 pub(crate) mod timer;
+pub(crate) mod trace;
 mod variables;

@@ -22,6 +22,7 @@
 )]
 
 use std::io;
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use crate::engine::carrier;
@@ -116,7 +117,10 @@ impl Runtime {
         };
         inner.seats.open(&inner)?;
         #[cfg(not(loom))]
-        crate::verbs::leftovers::has_started(&inner);
+        {
+            crate::verbs::leftovers::has_started(&inner);
+            crate::watch::runtimes::enter(&inner);
+        }
         #[cfg(not(loom))]
         if inner.settings.dump_on_sigquit {
             crate::watch::sigquit::watch(&inner)?;
@@ -170,13 +174,16 @@ impl Runtime {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
+    #[track_caller]
     pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
         // SAFETY: `f` and its result are `'static`.
-        unsafe { make::start(&self.inner, Request::default(), f) }
+        let handle = unsafe { make::start(&self.inner, Request::default(), f) };
+        make::note_site(handle.thread(), Location::caller());
+        handle
     }
 
     /// Ends the runtime: no new green thread starts and no timer fires from now on, those that run

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 
 use crate::engine::inner::Inner;
 use crate::green::awaited::{Awaited, On};
@@ -237,12 +237,16 @@ impl<'scope> Scope<'scope, '_> {
     ///     assert_eq!(second.join().unwrap(), "SHARED");
     /// });
     /// ```
+    #[track_caller]
     pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
     where
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        with_runtime_arc(|inner| self.start(inner, Request::default(), f))
+        let site = Location::caller();
+        let child = with_runtime_arc(|inner| self.start(inner, Request::default(), f));
+        make::note_site(child.thread(), site);
+        child
     }
 
     pub(crate) fn start<F, T>(

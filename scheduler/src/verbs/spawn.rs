@@ -5,6 +5,7 @@
 )]
 
 use std::io;
+use std::panic::Location;
 
 use crate::engine::inner::Inner;
 use crate::engine::settings::{NEEDS_OWN, checked_stack_size, out_of_range, unsupported};
@@ -12,7 +13,7 @@ use crate::green::request::{Request, Start};
 use crate::shim::sync::Arc;
 use crate::verbs::default_runtime::{here, with_runtime_arc};
 use crate::verbs::join::JoinHandle;
-use crate::verbs::make::start;
+use crate::verbs::make::{note_site, start};
 use crate::verbs::scope::{Scope, ScopedJoinHandle};
 
 /// Starts a green thread in the runtime of the caller, or in the default one.
@@ -32,15 +33,18 @@ use crate::verbs::scope::{Scope, ScopedJoinHandle};
 ///
 /// # Panics
 /// If the default runtime cannot be started.
+#[track_caller]
 pub fn spawn<F, T>(f: F) -> JoinHandle<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    with_runtime_arc(|inner| {
+    let handle = with_runtime_arc(|inner| {
         // SAFETY: `f` and its result are `'static`.
         unsafe { start(inner, Request::default(), f) }
-    })
+    });
+    note_site(handle.thread(), Location::caller());
+    handle
 }
 
 /// Settings for one green thread: name, stack, where it starts, whether it may migrate.
@@ -206,6 +210,7 @@ impl Builder {
     /// `OutOfMemory` for a stack that is impossible because the process may not map so much
     /// (`RLIMIT_AS`). If there is no stack at the moment, this is no error: the thread waits for one. The system's if
     /// it gives no OS thread for [`own_thread`](Self::own_thread).
+    #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -214,7 +219,9 @@ impl Builder {
         let inner = here();
         let request = self.request(&inner)?;
         // SAFETY: `f` and its result are `'static`.
-        Ok(unsafe { start(&inner, request, f) })
+        let handle = unsafe { start(&inner, request, f) };
+        note_site(handle.thread(), Location::caller());
+        Ok(handle)
     }
 
     /// Starts the thread in a scope. As [`Scope::spawn`].
@@ -231,6 +238,7 @@ impl Builder {
     ///     assert_eq!(length.join().unwrap(), 8);
     /// });
     /// ```
+    #[track_caller]
     pub fn spawn_scoped<'scope, F, T>(
         self,
         scope: &'scope Scope<'scope, '_>,
@@ -242,7 +250,9 @@ impl Builder {
     {
         let inner = here();
         let request = self.request(&inner)?;
-        Ok(scope.start(&inner, request, f))
+        let child = scope.start(&inner, request, f);
+        note_site(child.thread(), Location::caller());
+        Ok(child)
     }
 }
 

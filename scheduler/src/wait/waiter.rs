@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use crate::engine::carrier::{self, Unwinding};
 use crate::engine::inner::Inner;
+use crate::engine::record::{self, Kind};
 use crate::engine::share_forks;
 use crate::engine::worker::millis_since;
 use crate::green::awaited::{Awaited, Mark, On};
@@ -235,6 +236,9 @@ fn park_in_place(
     until: Option<Instant>,
     block: &mut dyn FnMut(&Parker, Option<Instant>) -> bool,
 ) -> Why {
+    if record::is_on() {
+        record::in_place(Kind::Park, header);
+    }
     let parker = crate::shim::sync::Arc::clone(&header.cold().parker);
     let away = carrier::away_in_place(header);
     note_in_place(header);
@@ -258,6 +262,9 @@ fn park_in_place(
         }
     };
     drop(away);
+    if record::is_on() {
+        record::in_place(Kind::Run, header);
+    }
     why
 }
 

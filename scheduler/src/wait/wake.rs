@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "acts on the verdict of the state word, once")]
 
 use crate::engine::carrier;
+use crate::engine::record;
 use crate::green::green_thread::{Header, Hint, Task};
 use crate::green::handle::GreenThread;
 use crate::green::wait_list::{First, WaitQueue, pop_front};
@@ -51,7 +52,11 @@ impl Header {
             Wake::WonInPlace => {
                 // SAFETY: the waiter stays until it is notified, so the header is still there; once it is
                 // notified it may go, hence the clone.
-                let parker = Arc::clone(unsafe { &(*this).cold().parker });
+                let waiter = unsafe { &*this };
+                if record::is_on() {
+                    record::woken(waiter);
+                }
+                let parker = Arc::clone(&waiter.cold().parker);
                 parker.notify();
                 true
             }
@@ -111,7 +116,11 @@ unsafe fn finish(header: *const Header, wake: Wake, guard: MutexGuard<'_, First>
         }
         Wake::WonInPlace => {
             // SAFETY: the waiter stays until notified; afterwards only the clone is used.
-            let parker = Arc::clone(&unsafe { &*header }.cold().parker);
+            let waiter = unsafe { &*header };
+            if record::is_on() {
+                record::woken(waiter);
+            }
+            let parker = Arc::clone(&waiter.cold().parker);
             drop(guard);
             parker.notify();
             true

@@ -4,10 +4,18 @@ pub(crate) mod changes;
 mod circles;
 pub(crate) mod dump;
 pub(crate) mod metrics;
+mod perfetto;
+mod protobuf;
+pub(crate) mod recording;
 mod references;
+#[cfg(not(loom))]
+pub(crate) mod runtimes;
 #[cfg(not(loom))]
 pub(crate) mod sigquit;
 pub(crate) mod silence;
 mod snapshot;
+#[cfg(not(loom))]
+pub(crate) mod story;
 mod text;
+mod tracks;
 mod utc;

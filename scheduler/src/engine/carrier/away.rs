@@ -5,6 +5,7 @@
 )]
 
 use crate::engine::inner::Inner;
+use crate::engine::record;
 use crate::engine::seat::Waited;
 use crate::engine::worker::Worker;
 use crate::green::current;
@@ -60,6 +61,7 @@ impl Carrier {
     pub(crate) fn give_up_seat(&self, inner: &Arc<Inner>) {
         if let Some(worker) = self.seat() {
             self.sit(None);
+            record::handed_over(inner, worker.index, self.index);
             inner.seats.release(inner, worker.index);
         }
     }

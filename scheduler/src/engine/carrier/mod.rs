@@ -1,6 +1,6 @@
 //! A carrier: one OS thread's part in a runtime. `run/` has its loop.
 //!
-//! Invariant 1: `private` and the cells are touched only on the carrier's OS thread.
+//! Invariant 1: `private`, the pen and the cells are touched only on the carrier's OS thread.
 //! Invariant 2: the carrier touches a worker's core only as its owner
 //! ([`Worker::core`](crate::engine::worker::Worker::core)): in the loop, which goes out of the door only to run a green
 //! thread, or while that thread calls [`with_core`]. So if the thread does not come back, the monitor may take the seat.
@@ -31,6 +31,8 @@ use crate::green::green_thread::{AnyRuntime, Header, Task};
 use crate::parts::coroutine::Control;
 use crate::parts::door::Door;
 use crate::parts::ends::Ending;
+#[cfg(not(loom))]
+use crate::parts::recorder::book::Pen;
 use crate::parts::slice::Slice;
 use crate::parts::thread_locals::LentWords;
 use crate::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -90,6 +92,9 @@ pub(crate) struct Carrier {
     pub(crate) ending: Ending,
     /// What its OS thread has asked the kernel for.
     pub(crate) slice: Cell<Slice>,
+    /// What it notes for the flight recorder; its OS thread's.
+    #[cfg(not(loom))]
+    pub(crate) pen: UnsafeCell<Pen>,
     /// When a thread that runs here last gave a fork to others (`fork_join.rs`).
     pub(crate) shared: Cell<Option<Instant>>,
 }
@@ -124,6 +129,8 @@ impl Carrier {
             budget: Budget::new(),
             ending: Ending::new(),
             slice: Cell::new(Slice::Ordinary),
+            #[cfg(not(loom))]
+            pen: UnsafeCell::new(Pen::new()),
             shared: Cell::new(None),
         }
     }

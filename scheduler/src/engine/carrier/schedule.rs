@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "runtimes and workers of threads that are alive")]
 
 use crate::engine::inner::Inner;
+use crate::engine::record;
 use crate::engine::worker::count;
 use crate::green::current;
 use crate::green::green_thread::{Hint, Task};
@@ -13,6 +14,9 @@ use super::{Carrier, carrier_of};
 /// Queues a thread whose running reference is the caller's.
 #[inline]
 pub(crate) fn schedule(task: Task, hint: Hint) {
+    if record::is_on() {
+        record::woken(&task);
+    }
     let home = task.home.load(Ordering::Relaxed);
     if let Some(carrier) = carrier_of(task.runtime) {
         // SAFETY: the carrier's OS thread keeps the runtime.

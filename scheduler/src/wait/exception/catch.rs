@@ -7,6 +7,7 @@ use std::panic::resume_unwind;
 use super::pending::note_exception;
 #[cfg(not(loom))]
 use super::pending::reported;
+use crate::engine::record::{self, Kind};
 use crate::green::exception::Exception;
 use crate::green::green_thread::Header;
 
@@ -65,6 +66,12 @@ pub(crate) fn or_reported<T>(
     header: &Header,
     result: std::thread::Result<T>,
 ) -> std::thread::Result<T> {
+    if record::is_on()
+        && let Err(payload) = &result
+        && !payload.is::<Exception>()
+    {
+        record::note(Kind::Panic, header.id.get(), 0);
+    }
     #[cfg(not(loom))]
     if result.is_ok()
         && let Some(exception) = reported(header)

@@ -7,6 +7,7 @@ use std::io;
 use std::panic::resume_unwind;
 use std::time::Instant;
 
+use crate::engine::record::{self, Kind};
 use crate::green::current;
 use crate::green::exception::AlarmKey;
 use crate::green::exception::{BoxError, Elapsed, Exception, Tag};
@@ -299,7 +300,11 @@ fn check_slow(header: &Header) -> Option<Raise> {
     if local.defers > 0 {
         return local.is_due(header).then(Raise::deferred);
     }
-    local.next(header)
+    let raise = local.next(header);
+    if raise.is_some() && record::is_on() {
+        record::note(Kind::Exception, header.id.get(), 0);
+    }
+    raise
 }
 
 #[cold]
