@@ -24,7 +24,7 @@ use crate::wait::os_header;
 use crate::wait::wait_queue::Interrupt;
 use crate::wait::waiter;
 
-/// Undoes what `blocking` set up, in the right order, also when `f` panics.
+/// Undoes what `blocking` has set up, in the right order, even if `f` panics.
 struct Inside<'a> {
     header: &'a Header,
     away: Option<Away>,
@@ -45,14 +45,15 @@ impl Drop for Inside<'_> {
 /// threads go on meanwhile.
 ///
 /// `f` runs in place, on the same OS thread from beginning to end, so it needs neither `Send` nor
-/// `'static`. Weald's calls work inside it as outside; an exception is raised before it begins or
-/// after it has ended, inside only that of a [`timeout`](crate::timeout()) that `f` has entered. How soon the others go on: at once if some were waiting, else
-/// within some milliseconds. In a runtime that pins ([`ThreadLocals::Pinned`](crate::ThreadLocals))
+/// `'static`. Weald's calls work in `f` as anywhere. An exception is raised before `f` begins or
+/// after it has ended. Only a [`timeout`](crate::timeout()) that `f` has entered is raised inside `f`. If other threads
+/// were waiting for the worker, they go on at once, else within some milliseconds. In a runtime that pins
+/// ([`ThreadLocals::Pinned`](crate::ThreadLocals))
 /// the green threads that were started on this OS thread wait until `f` has ended.
 ///
-/// At most [`RuntimeBuilder::spare_threads`](crate::RuntimeBuilder::spare_threads) such calls run at a time, and one more
-/// waits until one of them ends. So an `f` that waits for a green thread that enters `blocking` itself waits for
-/// ever if all those calls do the same; the bound's docs say how that is told.
+/// At most [`RuntimeBuilder::spare_threads`](crate::RuntimeBuilder::spare_threads) such calls run at a time. A further
+/// call waits until one of them ends. So do not let `f` wait for a green thread that enters `blocking` itself: if all
+/// running calls do so, none of them ever ends. The docs of `spare_threads` say how you learn of that.
 ///
 /// On a plain OS thread it just calls `f`, as in a green thread that has one for itself
 /// ([`Builder::own_thread`](crate::Builder::own_thread)).
@@ -74,7 +75,7 @@ pub(crate) fn call<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
 }
 
 /// As [`call`], for a caller that has looked for exceptions already. `Err`: an exception has ended the wait
-/// for a permit; `f` has not begun.
+/// for a permit, and `f` has not begun.
 #[inline]
 pub(crate) fn call_entered<T>(lasts: Lasts, f: impl FnOnce() -> T) -> Result<T, Interrupt> {
     // SAFETY: the running thread's header is alive.

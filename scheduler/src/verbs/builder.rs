@@ -17,16 +17,16 @@ use crate::verbs::variables::{Locals, dump_variable, locals_variable, variable};
 use crate::watch::dump::Dump;
 use crate::watch::silence;
 
-/// Carriers beside the workers' own, for hogs, green threads in `blocking`, and those that have
-/// pinned threads and no seat: Go's bound on OS threads. At the bound nobody goes on any more, so it is
-/// there against programs that lose threads, and far from what others need.
+/// How many carriers there may be beside one for each worker. They serve hogs, green threads in `blocking`, and pinned
+/// threads whose carrier has no seat. Go's bound on OS threads. A program that reaches the bound stands still, so the
+/// bound is far beyond what a program needs that does not lose threads.
 const SPARES: usize = 10_000;
 
 /// Linux gives a process some 65,000 mappings, of which an OS thread takes two for its stack and some
 /// more for what the C library allocates on it.
 const SPARE_THREADS: std::ops::RangeInclusive<usize> = 1..=30_000;
 
-/// Far beyond what a green thread computes between two blocking calls on purpose.
+/// No green thread computes so long between two blocking calls on purpose.
 const HOG_REPORT: Duration = Duration::from_secs(1);
 
 /// What a `thread_local!` belongs to in a runtime, and whether started green threads migrate.
@@ -43,12 +43,12 @@ const HOG_REPORT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ThreadLocals {
-    /// To the green thread: each has its own, and migrates freely. The default where it works: for glibc on x86-64 Linux, if
-    /// the test at the first such runtime finds nothing unexpected; else `build` answers
-    /// `Unsupported` with the reason.
+    /// To the green thread: each green thread has thread-locals of its own, and migrates freely. The default where it
+    /// works: with glibc on x86-64 Linux, if a test at the first such runtime finds nothing unexpected. If it is asked
+    /// for and does not work, `build` returns `Unsupported` with the reason.
     Own,
-    /// To the OS thread, which a started green thread never leaves; only those that have not
-    /// started are stolen. The default elsewhere, with a warning of the `log` crate that says why.
+    /// To the OS thread. A green thread that has started never leaves its OS thread; other workers steal only threads
+    /// that have not started. The default elsewhere, with a warning of the `log` crate that says why.
     Pinned,
 }
 
@@ -119,28 +119,27 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The stack of a green thread in bytes: 16 KiB to 1 GiB, rounded up to pages; 256 KiB if not
-    /// said. It is address space: only the pages that are touched cost memory.
+    /// The stack of a green thread in bytes: 16 KiB to 1 GiB, rounded up to pages. The default is 256 KiB. It is address
+    /// space: only the pages that are touched cost memory.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = bytes;
         self
     }
 
-    /// The guard below each stack in bytes: 4 KiB to 1 GiB; 64 KiB if not said. It is rounded up to a
-    /// power of two of pages, and one page more.
+    /// The guard below each stack in bytes: 4 KiB to 1 GiB. The default is 64 KiB. It is rounded up to a
+    /// power of two of pages, and has one page more.
     ///
     /// A green thread that goes beyond its stack touches the guard, which ends the process with a
     /// message that names the thread. Code from a Rust compiler never steps over a guard, however
-    /// large its frames. C code that was compiled without `-fstack-clash-protection` can, if a
-    /// frame is larger than the guard and its far end is touched first: it would then write to
-    /// another green thread's stack. So a program that calls such code sets this to the largest
-    /// frame that there may be.
+    /// large its frames. C code that was compiled without `-fstack-clash-protection` can do so, if a
+    /// frame is larger than the guard and its far end is touched first. It would then write to
+    /// another green thread's stack. So a program that calls such code sets this to the size of the largest
+    /// frame.
     ///
     /// The guard is not part of the stack: all of [`stack_size`](Self::stack_size) can be used. It
-    /// costs address space only. A guard of any size is one marker per page in the page tables where
-    /// the kernel has `MADV_GUARD_INSTALL` (Linux from 6.13), and two of the process's
-    /// `vm.max_map_count` mappings elsewhere. Where the kernel counts every mapped byte
-    /// (`vm.overcommit_memory = 2`), or `RLIMIT_AS` is set, guards count as well.
+    /// costs only address space. If the kernel has `MADV_GUARD_INSTALL` (Linux from 6.13), a guard is one marker per page
+    /// in the page tables. Otherwise each guard takes two of the process's mappings (`vm.max_map_count`). If the kernel
+    /// counts every mapped byte (`vm.overcommit_memory = 2`), or `RLIMIT_AS` is set, guards count as well.
     ///
     /// # Examples
     /// ```
@@ -153,7 +152,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The runtime's name, for dumps and logs. If not said it is that of its OS threads ([`thread_name`](Self::thread_name)).
+    /// The runtime's name, for dumps and logs. The default is that of its OS threads ([`thread_name`](Self::thread_name)).
     ///
     /// # Examples
     /// ```
@@ -167,25 +166,28 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The beginning of the names of the runtime's OS threads; `weald` if not said.
+    /// The beginning of the names of the runtime's OS threads. The default is `weald`.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
     }
 
-    /// How many OS threads there may be beside one for each worker: 1 to 30,000; 10,000 if not said.
+    /// How many OS threads there may be beside one for each worker: 1 to 30,000. The default is 10,000.
     ///
-    /// They take over the workers of green threads that compute, or block their OS thread, for
-    /// long, or that are in [`blocking`](crate::blocking()). Each starts when it is needed and ends when it
-    /// has been idle for ten seconds. A thousand that are blocked cost some 20 MiB of memory and 2 GiB of address space.
+    /// Such an OS thread takes over the worker of a green thread that computes for long, blocks its OS thread for
+    /// long, or is in [`blocking`](crate::blocking()). It starts when it is needed, and ends when it
+    /// has been idle for ten seconds. A thousand blocked OS threads cost some 20 MiB of memory and 2 GiB of address space.
     ///
-    /// When the bound is reached, or the system refuses an OS thread, a worker whose green thread does
-    /// not come back stands still, and the threads that wait for it with it. Then there is a line in the
-    /// log, at most one a minute, [`Metrics::stalled`](crate::Metrics::stalled) says how many workers that
-    /// are and [`Dump`](crate::Dump) why; [`Metrics::unrelieved`](crate::Metrics::unrelieved) counts such cases. When as
-    /// many calls of [`blocking`](crate::blocking()) run as the bound allows, one more waits as a green thread: that is a line in the log, too, and
-    /// [`Metrics::waiting_to_block`](crate::Metrics::waiting_to_block) and [`Dump`](crate::Dump) say how many wait. The
-    /// system's own bounds are `ulimit -u`, `pids.max` of a control group, `kernel.threads-max` and
+    /// The bound may be reached, or the system may refuse an OS thread. Then a worker whose green thread does
+    /// not come back stands still, and so do the threads that wait for this worker. There is a line in the
+    /// log, at most one a minute. [`Metrics::stalled`](crate::Metrics::stalled) says how many workers stand still,
+    /// [`Dump`](crate::Dump) says why, and [`Metrics::unrelieved`](crate::Metrics::unrelieved) counts such cases.
+    ///
+    /// When as many calls of [`blocking`](crate::blocking()) run as the bound allows, a further call waits as a green
+    /// thread. There is a line in the log for that, too, and
+    /// [`Metrics::waiting_to_block`](crate::Metrics::waiting_to_block) and [`Dump`](crate::Dump) say how many calls wait.
+    ///
+    /// The system's own bounds are `ulimit -u`, `pids.max` of a control group, `kernel.threads-max` and
     /// `vm.max_map_count` (Linux).
     ///
     /// # Examples
@@ -199,25 +201,25 @@ impl RuntimeBuilder {
         self
     }
 
-    /// A green thread that has kept its OS thread for so long without a blocking call of weald's is
-    /// logged, once, as a warning of the `log` crate with its name. One second if not said;
-    /// [`Duration::MAX`]: never. Its neighbours do not wait for that: they go on after some
+    /// If a green thread keeps its OS thread for so long without a blocking call of weald's, this is
+    /// logged, once, as a warning of the `log` crate with the thread's name. The default is one second;
+    /// [`Duration::MAX`] means never. Other threads do not wait for so long: they go on after some
     /// milliseconds.
     ///
-    /// Where it was can be told only when it makes its next blocking call: that is a second record,
-    /// with the calls that it was in as in [`Trace`](crate::Trace); after at least 50 ms.
+    /// Where the thread was is known only when it makes its next blocking call. Then there is a second record,
+    /// with the calls that it was in, as in [`Trace`](crate::Trace), if it kept its OS thread for at least 50 ms.
     pub fn hog_report(mut self, after: Duration) -> Self {
         self.hog_report = after;
         self
     }
 
-    /// Writes what [`dump`](crate::dump()) tells of this runtime to standard error when the process gets
-    /// `SIGQUIT` (Ctrl-\\ at a terminal), which then no longer ends it. Not so if not said. A handler that the
-    /// program has set before is called as well. The environment's `WEALD_DUMP_ON=quit` says it for all runtimes of a program, without
-    /// a line of code.
+    /// When the process gets `SIGQUIT` (Ctrl-\\ at a terminal), the runtime's [`dump`](crate::dump()) is written to
+    /// standard error, and the signal no longer ends the process. The default is false. A handler that the
+    /// program has set before is called as well. The variable `WEALD_DUMP_ON=quit` of the environment does the same for all
+    /// runtimes of a program, without a line of code.
     ///
-    /// Handler and the OS thread that writes stay until the process ends; `build` fails with the
-    /// system's error if they cannot be had.
+    /// The handler and the OS thread that writes stay until the process ends. If the system refuses them, `build` fails
+    /// with the system's error.
     pub fn dump_on_sigquit(mut self, on: bool) -> Self {
         self.dump_on_sigquit = on;
         self
@@ -273,8 +275,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// What thread-locals belong to. Of several settings the last wins; if there is none, the
-    /// environment's: `WEALD_THREAD_LOCALS`, `own` or `pinned`.
+    /// What thread-locals belong to. If there are several settings, the last one counts. If there is none, the
+    /// environment's `WEALD_THREAD_LOCALS` counts: `own` or `pinned`.
     pub fn thread_locals(mut self, locals: ThreadLocals) -> Self {
         self.locals = Some(match locals {
             ThreadLocals::Own => Locals::Own,
@@ -283,8 +285,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Lets started green threads migrate although thread-locals belong to the OS threads. The
-    /// cheapest way, for programs of millions of green threads.
+    /// Lets started green threads migrate although thread-locals belong to the OS threads. This is the
+    /// cheapest mode, for programs of millions of green threads.
     ///
     /// # Safety
     /// No green thread of the runtime may hold anything that belongs to an OS thread over a
@@ -335,7 +337,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Calls `hook` on the OS thread each time before a green thread runs (on). As
+    /// Calls `hook` on the OS thread each time before a green thread begins or goes on. As
     /// [`on_suspend`](Self::on_suspend).
     pub fn on_resume(mut self, hook: impl Fn(&GreenThread) + Send + Sync + 'static) -> Self {
         self.hooks.resume = Some(Arc::new(hook));
@@ -350,8 +352,8 @@ impl RuntimeBuilder {
     }
 
     /// Whether calls of libc that would block suspend a green thread of this runtime instead, where
-    /// the program is linked with `weald-patch`; see there. Without a word it is as the process
-    /// says. [`Builder::patched`](crate::Builder::patched) overrides it for one thread.
+    /// the program is linked with `weald-patch`; see there. The default is the process's setting.
+    /// [`Builder::patched`](crate::Builder::patched) overrides it for one thread.
     ///
     /// It needs [`ThreadLocals::Own`], without which `build` fails with `Unsupported`: locks and
     /// channels of std know a thread by its thread-locals.
@@ -421,10 +423,10 @@ impl RuntimeBuilder {
     /// Starts the runtime.
     ///
     /// # Errors
-    /// `InvalidInput` for a value out of its range, with value and bound in the text;
-    /// `Unsupported` for thread-locals that cannot be had, and where the processor keeps shadow stacks
-    /// (x86 CET, AArch64 GCS), on which green threads cannot run; the system's if an OS thread or a poller
-    /// cannot be made.
+    /// - `InvalidInput` for a value out of its range. The text has the value and the bound.
+    /// - `Unsupported` for a mode of thread-locals that does not work here, and if the processor keeps shadow stacks
+    ///   (x86 CET, AArch64 GCS), on which green threads cannot run.
+    /// - The system's error if an OS thread or a poller cannot be made.
     pub fn build(self) -> io::Result<Runtime> {
         if cfg!(panic = "abort") {
             log::warn!(

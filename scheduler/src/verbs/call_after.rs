@@ -30,7 +30,7 @@ fn start_in(
     let deadline = sleep::deadline(delay);
     let place = deadline.map_or_else(TimerPlace::nowhere, |_| TimerPlace::on_the_way());
     let call = Arc::new(Call::new(owner, body, place));
-    // A call that is never due is kept only by its `Timer`.
+    // If a call is never due, only its `Timer` keeps it.
     if let Some(deadline) = deadline {
         arm(inner, deadline, &call);
     }
@@ -61,7 +61,7 @@ fn arm(inner: &Arc<Inner>, deadline: Instant, call: &Arc<Call>) {
         call.place.settle_first(worker.index, key.to_bits());
     });
     if here.is_none() {
-        // The wheel counts it, or, until it is there, `alarms`.
+        // The wheel counts the timer. Until the timer is in the wheel, `alarms` counts it.
         inner.alarms.fetch_add(1, Ordering::Relaxed);
         inner.any_worker().post_timer(RemoteTimer {
             deadline,
@@ -72,7 +72,7 @@ fn arm(inner: &Arc<Inner>, deadline: Instant, call: &Arc<Call>) {
 
 /// Runs `f` in a green thread of its own after `delay`. `f` may block. Returns at once.
 ///
-/// Never early; [`Duration::MAX`] means never. It fires whether or not the caller still runs; see
+/// `f` is never called early; [`Duration::MAX`] means never. It is called even if the caller has ended by then; see
 /// [`call_after_local`].
 ///
 /// # Examples

@@ -1,4 +1,4 @@
-//! The runtime that the free functions use: that of the caller, or the default one, which starts when somebody needs it.
+//! The runtime that the free functions use: the caller's, or the default one, which starts when it is first needed.
 #![allow(unsafe_code, reason = "the OS thread's own carrier")]
 
 use crate::engine::carrier;
@@ -15,8 +15,8 @@ impl RuntimeBuilder {
     /// [`spawn`](crate::spawn()) and its like outside green threads. It is never shut down.
     ///
     /// # Errors
-    /// If a default runtime runs already, be it only because something used one
-    /// ([`InstallError::is_already_running`]); or what `build` would return.
+    /// If a default runtime runs already ([`InstallError::is_already_running`]), perhaps only because a free function has
+    /// started it; or an error of `build`.
     ///
     /// # Examples
     /// ```
@@ -35,10 +35,10 @@ impl RuntimeBuilder {
 }
 
 /// The green threads of the caller's runtime, or of the default one, that have started and have not
-/// ended; those that have not started are in [`Metrics::live`](crate::Metrics::live) only.
+/// ended. Threads that have not started are only counted, in [`Metrics::live`](crate::Metrics::live).
 ///
-/// Stops nobody: each entry is right for some moment during the call, together they are not of one.
-/// It may be called from anywhere and does not block the green thread; 100,000 of them take some tenths
+/// This stops no thread: each entry was right at some moment during the call, but not all at the same moment.
+/// It may be called from anywhere and does not block the green thread. A dump of 100,000 threads takes some tenths
 /// of a second. [`RuntimeBuilder::dump_on_sigquit`](crate::RuntimeBuilder::dump_on_sigquit) writes one
 /// when a signal comes.
 ///
@@ -83,15 +83,15 @@ pub fn metrics() -> Metrics {
     Metrics::of(&here())
 }
 
-/// Calls `f` with the caller's runtime, or the default one; without counting if it is on a carrier.
+/// Calls `f` with the caller's runtime, or the default one. On a carrier this does not count a reference.
 #[inline]
 pub(crate) fn with_runtime_arc<R>(f: impl FnOnce(&Arc<Inner>) -> R) -> R {
     let carrier = carrier::here();
     if carrier.is_null() {
         return f(&here());
     }
-    // SAFETY: the carrier's OS thread keeps a reference to its runtime for all that runs on it;
-    // this borrows that one, and never drops it.
+    // SAFETY: the carrier's OS thread keeps a reference to its runtime for all that runs on it.
+    // This borrows that reference, and never drops it.
     let inner = unsafe { std::mem::ManuallyDrop::new(Arc::from_raw((*carrier).inner())) };
     f(&inner)
 }
@@ -130,7 +130,7 @@ pub(crate) fn has_default() -> bool {
     false
 }
 
-/// Makes a runtime the default one; gives it back if there is one already.
+/// Makes a runtime the default one. Gives it back if there is a default runtime already.
 #[cfg(not(loom))]
 pub(crate) fn set_default(runtime: Runtime) -> Result<(), Runtime> {
     DEFAULT.set(runtime)

@@ -8,14 +8,14 @@ use crate::verbs::sleep;
 use crate::verbs::timer::{Alarm, Timer};
 use crate::wait::os_header;
 
-/// Raises `exc` in the caller, green or OS thread, after `delay`: in the blocking call where it
+/// Raises `exc` in the caller, a green or an OS thread, after `delay`: in the blocking call in which it
 /// waits then, else in the next one that it enters. Returns at once.
 ///
-/// Raised at most once, never early, and not at all if the thread has ended by then or the timer
+/// `exc` is raised at most once, and never early. It is not raised if the thread has ended by then, or if the timer
 /// was cancelled. [`Duration::MAX`] means never.
 ///
-/// An exception that must unwind and cannot ends the process, after a message: where an `extern "C"`
-/// function is on the stack, such as a callback of C's, and in a program that is built with
+/// If an exception must unwind and cannot, it ends the process, after a message. That is so if an `extern "C"`
+/// function is on the stack, such as a callback of C's, or if the program is built with
 /// `panic = "abort"`.
 ///
 /// # Examples

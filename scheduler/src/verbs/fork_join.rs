@@ -11,15 +11,16 @@
 //! | another worker sleeps, at the next `join`;    | the oldest, the largest  | the thread itself |
 //! | each 20 us at most                            |                          |                   |
 //! | the thread is about to wait, or to give way   | all                      | the thread itself |
-//! | it gives way in a `join`; each 10 ms at most  | the oldest               | the thread itself |
+//! | the thread gives way in a `join`; each 10 ms  | the oldest               | the thread itself |
+//! | at most                                       |                          |                   |
 //! | the thread does not come back, another worker | the oldest               | the monitor       |
 //! | sleeps                                        |                          |                   |
-//! | it does not come back for long                | one at each look         | the monitor       |
+//! | the thread does not come back for long        | one at each look         | the monitor       |
 //!
-//! So either half may wait for something that the other one does.
+//! So either half may wait for something that the other half does.
 //!
-//! `b` borrows from the caller's stack, so the caller never leaves before `b` has ended. An exception that
-//! ends the caller's wait kills `b`'s thread first, and is raised when that has ended.
+//! `b` borrows from the caller's stack, so the caller never leaves before `b` has ended. If an exception
+//! ends the caller's wait, `b`'s thread is killed, and the exception is raised when that thread has ended.
 #![allow(
     unsafe_code,
     reason = "closures on the stack of a thread that waits until they have ended"
@@ -69,7 +70,7 @@ impl<B: FnOnce() -> RB, RB> Half<B, RB> {
     }
 
     /// # Safety
-    /// `head` is that of a `Half<B, RB>` whose fork the caller has taken, once; and which stays until the
+    /// `head` is the head of a `Half<B, RB>`. The caller has taken its fork, once. The half stays until the
     /// thread has ended.
     unsafe fn start(head: *const Head, inner: &Arc<Inner>, request: Request) {
         // SAFETY: by contract; `repr(C)` puts the head first.
@@ -85,26 +86,27 @@ impl<B: FnOnce() -> RB, RB> Half<B, RB> {
 
 /// Runs `a` and `b`, perhaps at the same time, and returns both values.
 ///
-/// For computations that split again and again, where a `spawn` for each part would cost more than the
-/// part: as long as all workers are busy a call of `join` costs a few nanoseconds. `a` runs first and `b`
-/// after it, both in the caller. But if another worker has nothing to do, it takes over `b`, in a green
+/// It is meant for computations that split again and again, in which a `spawn` for each part would cost more than the
+/// part. As long as all workers are busy, a call of `join` costs a few nanoseconds: `a` runs first and `b`
+/// after it, both in the caller. If another worker has nothing to do, it takes over `b`, in a green
 /// thread of its own, with the caller's stack size.
 ///
-/// Either half may block, also until the other one has done something: when `a` waits, `b` begins at once.
-/// Two exceptions: in a destructor that runs while the thread unwinds, and where exceptions are held (inside
-/// [`blocking`](crate::blocking())), `b` begins when `a` has ended.
+/// Either half may block, even until the other half has done something: when `a` waits, `b` begins at once.
+/// There are two cases in which `b` begins only when `a` has ended: in a destructor that runs while the thread unwinds,
+/// and while exceptions are held (inside [`blocking`](crate::blocking())).
 ///
-/// A blocking call: it raises exceptions when it begins, and it gives way if the caller's turn is over. An exception
-/// that comes while the caller waits for `b` kills the thread of `b`, and is raised when that has ended.
-/// So a [`timeout`](crate::timeout()) around `join` is good for both halves.
+/// A blocking call: it raises exceptions when it begins, and it gives way if the caller's turn is over. If an exception
+/// comes while the caller waits for `b`, the thread of `b` is killed, and the exception is raised when that thread has
+/// ended. So a [`timeout`](crate::timeout()) around `join` limits both halves.
 ///
 /// On a plain OS thread `a` runs there and `b` in a green thread of the default runtime. In a green thread that has
 /// an OS thread for itself ([`Builder::own_thread`](crate::Builder::own_thread)) `b` is a green thread from the beginning, too.
 ///
 /// # Panics
-/// As `rayon::join`: if a half panics, the other one is run to its end all the same, and the panic goes on
-/// in the caller; if both do, that of `a`. If `a` ends by an exception ([`kill`](crate::GreenThread::kill),
-/// [`timeout`](crate::timeout()) ..), a `b` that has not begun is dropped, and one that has is killed.
+/// As with `rayon::join`: if one half panics, the other half still runs to its end, and the panic goes on
+/// in the caller. If both panic, the panic of `a` goes on. If `a` ends by an exception
+/// ([`kill`](crate::GreenThread::kill), [`timeout`](crate::timeout()) ..), `b` is dropped if it has not begun, and else
+/// it is killed.
 /// If the default runtime is needed and cannot be started.
 ///
 /// # Examples
@@ -145,7 +147,7 @@ where
         return in_turn(a, b);
     };
     let half = Half::<B, RB>::new(b);
-    // With the right to the whole half, which who takes it needs.
+    // Made from a reference to the whole half, because the thread that takes the fork uses all of it.
     let fork: *const Fork = (&raw const half).cast();
     // SAFETY: this is the thread; the half stays until `pop` and `is_taken` are through.
     let number = unsafe { header.forks.push(fork) };
@@ -153,7 +155,7 @@ where
         feed(header);
     }
     let first = catch_unwind(AssertUnwindSafe(a));
-    // SAFETY: what `a` has pushed it has popped, so this fork is the youngest.
+    // SAFETY: `a` has popped all that it has pushed, so this fork is the youngest.
     let is_mine = unsafe { header.forks.pop(fork, number) };
     if !is_mine && is_taken(header, fork, number) {
         // SAFETY: it was started, and the handle is the one that was left here.
@@ -167,7 +169,7 @@ where
     }
 }
 
-/// The slow begin of `join`: raises exceptions, gives way. False: the second half must not leave this thread.
+/// The slow beginning of `join`: raises exceptions, gives way. False: the second half must not leave this thread.
 #[cold]
 #[inline(never)]
 fn enter(header: &Header) -> bool {
@@ -189,7 +191,7 @@ where
     }
 }
 
-/// For a first half that has unwound, and a second half that has not begun.
+/// Ends a `join` whose first half has unwound and whose second half has not begun.
 #[cold]
 fn first_failed<B: FnOnce() -> RB, RB>(payload: Box<dyn Any + Send>, b: B) -> ! {
     if payload.is::<Exception>() {
@@ -200,7 +202,7 @@ fn first_failed<B: FnOnce() -> RB, RB>(payload: Box<dyn Any + Send>, b: B) -> ! 
     exception::go_on(payload)
 }
 
-/// On an OS thread: the second half is a green thread from the beginning.
+/// `join` on an OS thread. The second half is a green thread from the beginning.
 #[cold]
 fn beside<A, B, RA, RB>(a: A, b: B) -> (RA, RB)
 where
@@ -221,7 +223,7 @@ where
     both(catch_unwind(AssertUnwindSafe(a)), second)
 }
 
-/// For a first half that has ended, and a second half that is a green thread.
+/// Ends a `join` whose first half has ended and whose second half is a green thread.
 #[cold]
 fn both<RA, RB>(first: thread::Result<RA>, second: JoinHandle<RB>) -> (RA, RB) {
     let first = match first {

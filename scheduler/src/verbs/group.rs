@@ -40,7 +40,7 @@ struct Members {
 #[derive(Default)]
 struct State {
     threads: Vec<GreenThread>,
-    /// When the list is this long, those that have ended are taken out.
+    /// When the list is this long, children that have ended are taken out of it.
     full: usize,
     cancelled: bool,
     cancel_on_error: bool,
@@ -48,7 +48,7 @@ struct State {
     failed: bool,
 }
 
-/// In shorter lists the children that have ended stay.
+/// In a list that is shorter than this, children that have ended stay.
 const LEAST: usize = 16;
 
 impl Members {
@@ -56,14 +56,14 @@ impl Members {
         self.state.lock().cancelled
     }
 
-    /// A new child. False: it comes too late, and is the caller's to kill.
+    /// Adds a child. False: the group was cancelled, and the caller must kill the child.
     fn add(&self, thread: &GreenThread) -> bool {
         let mut state = self.state.lock();
         if state.cancelled {
             return false;
         }
         if state.threads.len() >= state.full {
-            // Dropped outside the lock: it may be the last reference.
+            // Dropped outside the lock, because it may be the last reference.
             let ended: Vec<_> = state.threads.extract_if(.., |it| it.has_ended()).collect();
             state.full = LEAST.max(2 * state.threads.len());
             state.threads.push(thread.clone());
@@ -75,7 +75,7 @@ impl Members {
         true
     }
 
-    /// The calling thread is not killed: it has failed and ends by itself.
+    /// The calling thread is not killed, because it has failed and ends by itself.
     fn cancel_others(&self) {
         let caller = os_header::header();
         for thread in self.close() {
@@ -91,7 +91,7 @@ impl Members {
         }
     }
 
-    /// Takes all children out and lets none in any more.
+    /// Takes all children out, and refuses all that come later.
     fn close(&self) -> Vec<GreenThread> {
         self.scope.expect_kills();
         let mut state = self.state.lock();
@@ -131,11 +131,11 @@ impl Drop for Unless<'_> {
     }
 }
 
-/// Runs `f`, which may start green threads that borrow from the caller, and ends when they all have ended. Those that
-/// still run are [killed](GreenThread::kill) if `f` unwinds, if [`Group::cancel`] was called, or if an exception comes for
-/// the caller, such as that of a passed [`timeout`](crate::timeout()).
+/// Runs `f`, which may start green threads that borrow from the caller. Returns when all these children have ended.
+/// Children that still run are [killed](GreenThread::kill) if `f` unwinds, if [`Group::cancel`] was called, or if an
+/// exception comes for the caller, such as that of a [`timeout`](crate::timeout()) whose limit has passed.
 ///
-/// A [`scope`](crate::scope()) waits for its children where a group kills them. A blocking call. A killed child ends in
+/// In these cases a [`scope`](crate::scope()) would wait for its children. A blocking call. A killed child ends in
 /// its next blocking call. If it computes and makes none, the group waits for it.
 ///
 /// # Examples
@@ -182,7 +182,7 @@ where
     let group = Group { scope, members };
     let result = catch_unwind(AssertUnwindSafe(|| f(&group)));
     let interrupted = if result.is_err() {
-        // An exception that comes now is not taken: the next blocking call raises it.
+        // If an exception comes now, it stays pending, and the next blocking call raises it.
         group.cancel();
         group.scope.wait();
         Ok(())
@@ -196,7 +196,7 @@ where
     match (result, interrupted) {
         (Err(payload), _) => exception::go_on(payload),
         (Ok(value), Err(interrupt)) => {
-            // Before the stack unwinds, where a panic of its destructor would end the process.
+            // Dropped before the stack unwinds: then a panic of its destructor would end the process.
             drop_quietly(value);
             interrupt.unwind()
         }
@@ -264,8 +264,8 @@ impl<'scope> Group<'scope, '_> {
         self.members.cancel();
     }
 
-    /// From now on a child that panics, is killed or returns an error (see [`Outcome`](crate::Outcome)) cancels the group. If one has done
-    /// so already, the group is cancelled at once.
+    /// From now on the group is cancelled when a child panics, is killed or returns an error (see
+    /// [`Outcome`](crate::Outcome)). If a child has done so already, the group is cancelled at once.
     ///
     /// # Examples
     /// ```

@@ -34,7 +34,7 @@ use crate::wait::waiter;
 #[cfg(not(loom))]
 use crate::wait::waiter::{Ended, Waiting};
 
-/// The poller of one worker. Keeps the runtime's memory, not the runtime, alive.
+/// The poller of one worker. It keeps the runtime's memory, but it does not keep the runtime running.
 #[derive(Clone, Debug)]
 pub struct PollerHandle {
     inner: Arc<Inner>,
@@ -97,8 +97,8 @@ pub fn enter_unwinding() {
     waiter::enter();
 }
 
-/// [`enter_unwinding`] and [`spend`] at once: the beginning of a call that usually does not wait. Returns what stands for
-/// the caller in a lock that it has.
+/// [`enter_unwinding`] and [`spend`] at once: the beginning of a call that usually does not wait. Returns the mark that
+/// stands for the caller in a lock that it holds.
 #[inline]
 pub fn enter_and_spend() -> Mark {
     waiter::enter_and_spend()
@@ -111,7 +111,7 @@ pub fn enter_and_spend_after(first: impl FnOnce()) -> Mark {
     waiter::enter_and_spend_after(first)
 }
 
-/// What stands for the calling thread in a lock that it has.
+/// The mark that stands for the calling thread in a lock that it holds.
 pub fn mark() -> Mark {
     waiter::mark()
 }
@@ -122,8 +122,8 @@ pub fn is_unwinding() -> bool {
     exception::is_unwinding()
 }
 
-/// The running thread cannot leave its stack to wait (it is an OS thread, or inside `blocking`): a wait
-/// blocks its OS thread.
+/// Whether a wait of the running thread blocks its OS thread, because the thread cannot leave its stack: it is an OS
+/// thread, or is inside `blocking`.
 #[allow(unsafe_code, reason = "the running thread's own header")]
 pub fn waits_in_place() -> bool {
     // SAFETY: the running thread's header is alive.
@@ -171,16 +171,16 @@ pub fn release_stack() {
         return;
     };
     let here = std::ptr::from_ref(&page).addr();
-    // What calls from here need, signals' frames included if they are small, lies in the page that is left.
+    // One page below stays. It has room for calls from here, and for a signal's frame if that is small.
     let high = (here & !(page - 1)).saturating_sub(page);
-    // The way out lies at the top of the stack, less than a page below its end (`Coroutine::new` gets a
+    // The suspender lies at the top of the stack, less than a page below its end (`Coroutine::new` gets a
     // body of two words). So this is above the lowest usable byte.
     let low = ((way_out & !(page - 1)) + 2 * page).saturating_sub(header.stack_size());
     if high <= low || !(low..way_out).contains(&here) {
         return;
     }
-    // SAFETY: the range lies in the running thread's stack and below all of its frames: nobody has
-    // anything there. What is touched again is zero.
+    // SAFETY: the range lies in the running thread's stack, below all of its frames, so nobody uses it. A page that is
+    // touched again reads as zero.
     let _ = unsafe {
         libc::madvise(
             std::ptr::with_exposed_provenance_mut(low),
@@ -196,7 +196,7 @@ pub fn spend() {
     waiter::spend();
 }
 
-/// A number that is random enough for a fair choice; a sequence of the running thread's own.
+/// A number that is random enough for a fair choice. Each thread has a sequence of its own.
 #[cfg(not(loom))]
 #[allow(unsafe_code, reason = "the running thread's own header")]
 pub fn random() -> u64 {
@@ -204,11 +204,12 @@ pub fn random() -> u64 {
     unsafe { &*crate::wait::os_header::header() }.random.next()
 }
 
-/// As [`blocking`](crate::blocking()), of a call that returns `io::Result` and so returns its exceptions. `is_brief`:
-/// it ends by itself, soon, as a call about an ordinary file does; no other green thread has to do something first.
+/// As [`blocking`](crate::blocking()), for a call that returns `io::Result`, and so returns its exceptions. `is_brief`:
+/// the call ends soon and by itself, as a call about an ordinary file does. It does not wait until another green thread
+/// has done something.
 ///
 /// # Errors
-/// Those of `f`; an exception, and then `f` has not begun.
+/// Those of `f`. An exception; `f` has not begun then.
 #[cfg(not(loom))]
 pub fn blocking<T>(is_brief: bool, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     enter()?;
@@ -236,7 +237,7 @@ pub fn take_result<T>(thread: crate::JoinHandle<T>) -> std::thread::Result<T> {
     thread.wait_to_end()
 }
 
-/// The end of a duration that begins now; `None`: never.
+/// The moment at which a duration ends that begins now. `None`: never.
 pub fn deadline(limit: std::time::Duration) -> Option<Instant> {
     crate::verbs::sleep::deadline(limit)
 }

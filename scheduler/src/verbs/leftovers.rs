@@ -2,8 +2,8 @@
 //! green threads have had.
 //!
 //! Workers give such memory back before they sleep (`run/search.rs`). The workers of a runtime that has
-//! ended do nothing any more, and those of the others may sleep for ever. So a runtime that ends wakes
-//! a worker of each other one that has a sleeping worker. If there is no other runtime, it gives all back itself.
+//! ended do nothing, and the workers of other runtimes may sleep for ever. So a runtime that ends wakes
+//! a sleeping worker of each other runtime. If there is no other runtime, it gives all the memory back itself.
 
 use std::sync::PoisonError;
 
@@ -21,7 +21,7 @@ pub(crate) fn has_started(inner: &Arc<Inner>) {
     running.push(Arc::downgrade(inner));
 }
 
-/// A runtime has stopped, and its workers have left what they had to the process.
+/// A runtime has stopped, and its workers have given their spares to the process.
 pub(crate) fn has_stopped(inner: &Arc<Inner>) {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     running.retain(|it| !std::ptr::eq(it.as_ptr(), Arc::as_ptr(inner)));

@@ -69,8 +69,8 @@ where
     }
     let is_here = here.is_some();
     let (id, kept) = here.unwrap_or_else(|| (GreenThreadId::next(), None));
-    // SAFETY: by contract; the runtime is alive until the thread is DONE because it waits for all
-    // that were counted above or below, and stays for ever if it does so in vain.
+    // SAFETY: by contract. The runtime is alive until the thread is DONE: its shutdown waits for all threads
+    // that were counted here, and if one of them never ends, its memory stays for ever.
     let task = unsafe { Task::new::<Scheduler, _, _>(body, settings(id), true, kept) };
     // SAFETY: the thread was made with a handle, once.
     let handle = unsafe { JoinHandle::new(task.handle_reference()) };
@@ -102,8 +102,8 @@ pub(crate) fn note_site(thread: &GreenThread, site: &'static Location<'static>) 
     }
 }
 
-/// In a runtime that closes: the thread's body is only to be dropped, by the thread. False: the
-/// runtime has stopped, and that has been done here.
+/// The runtime closes, so the thread must only drop its body. False: the
+/// runtime has stopped already, and the body was dropped here.
 #[cold]
 fn doom(inner: &Arc<Inner>, task: &Task) -> bool {
     if inner.is_stopping() {

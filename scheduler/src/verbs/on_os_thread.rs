@@ -33,16 +33,16 @@ use crate::wait::os_header;
 /// Runs `f` as the OS thread that the caller runs on: `f` sees the thread-locals of the OS thread. `f` must not
 /// wait.
 ///
-/// With [`ThreadLocals::Own`](crate::ThreadLocals::Own) what a library keeps per thread it keeps for each green
-/// thread. That is right, but for some libraries it is expensive: a cache of tens of KiB for each, or a
-/// list of all threads that is walked over. A call of such a library in `on_os_thread` is one of the few OS
-/// threads'. `docs/crates-in-own.md` has a table of libraries.
+/// With [`ThreadLocals::Own`](crate::ThreadLocals::Own) a library that keeps something per thread keeps it for each
+/// green thread. That is right, but with some libraries it is expensive: they have a cache of tens of KiB for each
+/// thread, or walk over a list of all threads. If such a library is called in `on_os_thread`, it sees only the few OS
+/// threads. `docs/crates-in-own.md` has a table of libraries.
 ///
 /// In `f` the running thread *is* the OS thread: [`is_green`](crate::is_green()) is false,
 /// [`current`](crate::current()) is the handle of the OS thread, a [`green_local!`](crate::green_local) is
-/// the OS thread's. So `f` and its value must be [`Send`]: what belongs to the OS
-/// thread, such as an `Rc` from one of its thread-locals, must not go on with the green thread, which may be
-/// on another OS thread soon. A panic in `f` goes on in the caller. Calls may be nested.
+/// the OS thread's. So `f` and its value must be [`Send`]: the green thread may be on another OS thread soon, and must
+/// not take along what belongs to this one, such as an `Rc` from one of its thread-locals. A panic in `f` goes on in
+/// the caller. Calls may be nested.
 ///
 /// `f` may spawn threads, unpark them, and call anything that does not wait. A call that blocks the OS
 /// thread, such as a lock of the standard library's, blocks it as in any green thread.
@@ -51,7 +51,7 @@ use crate::wait::os_header;
 /// thread-locals of their own it costs two writes of the thread pointer.
 ///
 /// # Panics
-/// A blocking call of weald's panics in `f`, also if it would not have to wait:
+/// A blocking call of weald's panics in `f`, even if it would not have to wait:
 /// [`sleep`](crate::sleep()), [`yield_now`](crate::yield_now), [`Runtime::run`](crate::Runtime::run),
 /// [`scope`](crate::scope()), `lock`, `send`, `recv`, the calls of sockets.
 ///
@@ -87,9 +87,8 @@ pub fn has_own_thread_locals() -> bool {
 /// Like [`on_os_thread`], also for values that are not `Send`.
 ///
 /// # Safety
-/// Nothing that belongs to the OS thread comes out of `f`, neither as its value nor by what it has captured, but
-/// what may be used on any thread; and `f` uses nothing of the green thread's that must not be used on
-/// another thread.
+/// What comes out of `f`, as its value or through what it has captured, may be used on any thread. And `f` uses nothing
+/// of the green thread's that must not be used on another thread.
 ///
 /// # Panics
 /// As [`on_os_thread`].
@@ -115,7 +114,7 @@ pub unsafe fn on_os_thread_unsend<T>(f: impl FnOnce() -> T) -> T {
         *call = Call::Value(catch_unwind(AssertUnwindSafe(f)));
         drop(part);
     }
-    /// What is to be called, and what came of it.
+    /// The function to call, and then its result.
     enum Call<F, T> {
         Closure(F),
         Taken,
@@ -156,7 +155,7 @@ impl Drop for OsThreadsPart {
     fn drop(&mut self) {
         // SAFETY: as above.
         unsafe { (*self.header).local() }.never_waits -= 1;
-        // Of a plain OS thread it is its own header, or was none before.
+        // On a plain OS thread this is its own header, or there was none before.
         if !self.before.is_null() {
             current::set_running(self.before);
         } else if !carrier::here().is_null() {
@@ -169,7 +168,7 @@ impl Drop for OsThreadsPart {
 ///
 /// Most allocators keep a cache for each thread. With [`ThreadLocals::Own`](crate::ThreadLocals::Own) each green
 /// thread would have one: with jemalloc 140 KB after a request's worth of allocations, with mimalloc 1.4 MB.
-/// This way an OS thread has one, and all green threads that it runs use it.
+/// With this wrapper each OS thread has one cache, and all green threads that it runs use that.
 ///
 /// glibc's `malloc`, and so [`System`](std::alloc::System), does not need this wrapper: weald does the same for
 /// glibc by itself.
@@ -279,8 +278,8 @@ impl<A: GlobalAlloc> OnOsThread<A> {
     }
 }
 
-// SAFETY: it does what the other allocator does, and that is one. An allocator may be called on any thread,
-// with memory of any other, so also on that of which the thread-locals are current.
+// SAFETY: it does what the inner allocator does. An allocator may be called on any thread, with memory that came from
+// any other thread. So it may be called on the thread whose thread-locals are current.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for OnOsThread<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

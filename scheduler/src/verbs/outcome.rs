@@ -28,8 +28,8 @@ use crate::verbs::join::JoinHandle;
 
 /// What a thread of a [`Group`](crate::Group) may return.
 ///
-/// A `Result`, also in an `Option`, says whether it is an error. The other types of the standard library that implement the
-/// trait are never one.
+/// A `Result`, also one in an `Option`, says whether it is an error. The other types of the standard library that
+/// implement the trait are never an error.
 /// For a type of your own, `impl weald::Outcome for MyType {}` is enough.
 ///
 /// # Examples
@@ -56,7 +56,7 @@ use crate::verbs::join::JoinHandle;
     note = "a group asks whether a thread has failed: write `impl Outcome for {Self} {{}}`, or return a `Result`"
 )]
 pub trait Outcome {
-    /// Whether the thread has failed. False if it is not said otherwise.
+    /// Whether the thread has failed. The default is false.
     fn is_failure(&self) -> bool {
         false
     }
@@ -74,7 +74,7 @@ impl<T: Outcome> Outcome for Option<T> {
     }
 }
 
-/// Says of types, each with its parameters, that they are never a failure.
+/// Implements [`Outcome`] for types, each with its parameters. Their values are never a failure.
 macro_rules! never_fail {
     ($($t:ty $(, $p:ident)*;)*) => { $(impl<$($p),*> Outcome for $t {})* };
 }
@@ -118,16 +118,16 @@ pub trait Body<Ends>: Sized {
     /// What it returns.
     type Value;
 
-    /// Runs it. True: it has failed.
+    /// Runs the body. True: it has failed.
     #[doc(hidden)]
     fn run(self) -> (Self::Value, bool);
 }
 
-/// Of a [`Body`] that returns.
+/// The parameter of a [`Body`] that returns.
 #[derive(Debug)]
 pub enum Returns {}
 
-/// Of a [`Body`] that never returns.
+/// The parameter of a [`Body`] that never returns.
 #[derive(Debug)]
 pub enum NeverReturns {}
 

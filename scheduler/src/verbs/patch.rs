@@ -111,8 +111,8 @@ pub enum Waited {
     Pending(Pending),
 }
 
-/// Waits in the queue, for something of a descriptor's; as `WaitQueue::wait`. Exceptions end it only if it is `interruptible`; of a wait
-/// that is not, [`overslept`] is told.
+/// Waits in the queue for something that happens to a descriptor, as `WaitQueue::wait`. Exceptions end the wait only if
+/// it is `interruptible`. If it is not, [`overslept`] is called at its end.
 pub fn wait(
     queue: &WaitQueue,
     ready: impl FnOnce() -> bool,
@@ -136,8 +136,8 @@ pub fn wait(
     }
 }
 
-/// The end of a wait that no exception can end: the limit of a `timeout` that has passed meanwhile
-/// counts as told.
+/// The end of a wait that no exception can end. If the limit of a `timeout` has passed meanwhile, it
+/// counts as reported.
 pub fn overslept() {
     // SAFETY: the running thread's header is alive.
     exception::overslept(unsafe { &*os_header::header() });
@@ -165,8 +165,8 @@ impl Wakeup {
     }
 }
 
-/// Waits, for what `on` says, until the wake-up that `publish` is given is used, at most until the deadline; exceptions
-/// are left for later. Where `publish` returns false there is nothing to wait for.
+/// Waits for what `on` says. `publish` gets a wake-up, whose use ends the wait; so does the deadline. Exceptions
+/// stay for later. If `publish` returns false there is nothing to wait for.
 pub fn wait_for_wakeup(
     on: On,
     deadline: Option<Instant>,
@@ -232,7 +232,7 @@ pub fn sleep_until(deadline: Option<Instant>) -> Waited {
     }
 }
 
-/// Lets so much time pass; raises nothing, and no exception ends it.
+/// Sleeps for so long. Raises nothing, and no exception ends the sleep.
 pub fn pause_until(deadline: Instant) {
     while !matches!(
         Waiting::begin(On::just(Awaited::Time)).park(Some(deadline), false, Admit::NoExceptions),
@@ -252,15 +252,15 @@ pub fn join<T>(thread: crate::verbs::join::JoinHandle<T>) -> std::thread::Result
     result
 }
 
-/// `blocking` without raising anything, for a call that ends by itself and soon: a read of a file, a
+/// As `blocking`, but raises nothing. For a call that ends soon and by itself: a read of a file, a
 /// look at descriptors.
 pub fn blocking_quietly<T>(f: impl FnOnce() -> T) -> T {
     call_quietly(Lasts::Briefly, f)
 }
 
-/// As [`blocking_quietly`], for a call that may last until another green thread has done something: a
-/// lock, a semaphore, a child, a message. They never delay the calls of `blocking_quietly`. At the end [`overslept`] is
-/// called.
+/// As [`blocking_quietly`], for a call that may last until another green thread has done something: it waits for a
+/// lock, a semaphore, a child or a message. Such calls never delay the calls of `blocking_quietly`. At the end
+/// [`overslept`] is called.
 pub fn blocking_until_others_act<T>(f: impl FnOnce() -> T) -> T {
     let value = call_quietly(Lasts::UntilOthersAct, f);
     overslept();
@@ -270,7 +270,7 @@ pub fn blocking_until_others_act<T>(f: impl FnOnce() -> T) -> T {
 /// As [`blocking_until_others_act`], if `f` can begin at once and one more such call could.
 ///
 /// # Errors
-/// `f`: it cannot, and was not called.
+/// `f`: it cannot begin, and was not called.
 pub fn blocking_if_spare<T, F: FnOnce() -> T>(f: F) -> Result<T, F> {
     let value = blocking::call_if_spare(f)?;
     overslept();
@@ -284,8 +284,8 @@ fn call_quietly<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
     value
 }
 
-/// The poller that gives a green thread the events of a descriptor. The caller has it during one call: a running green
-/// thread keeps its runtime, and the runtime its pollers.
+/// The poller that gives a green thread the events of a descriptor. The caller keeps it during one call only. Meanwhile
+/// the running green thread keeps its runtime, and the runtime keeps its pollers.
 #[derive(Clone, Copy, Debug)]
 pub struct Home(*const Poller);
 
@@ -310,20 +310,22 @@ impl Home {
         Some(Self(&raw const inner.workers[worker].poller))
     }
 
-    /// No other poller of this process has it, before or after. Never 0.
+    /// A number that no other poller of this process ever has. Never 0.
     pub fn id(self) -> u32 {
         // SAFETY: see the type.
         unsafe { (*self.0).id() }
     }
 
-    /// Arms a descriptor anew: what `interest` names ([`Readiness::READABLE`](crate::parts::poller::Readiness::READABLE), `WRITABLE`)
-    /// is told to the slot, what it is ready for now and each change. Registers it where it is not. `lost` is called if weald's
-    /// own socket takes the descriptor; then the slot hears nothing more.
+    /// Arms a descriptor anew, and registers it if it is not registered. From now on the slot is told whether the
+    /// descriptor is ready for what `interest` names ([`Readiness::READABLE`](crate::parts::poller::Readiness::READABLE),
+    /// `WRITABLE`), and of each change. `lost` is called if a socket of weald's own takes the descriptor; after that the
+    /// slot is told nothing.
     ///
-    /// `interest` and `armed`, which is called when it is so, are called under the poller's lock.
+    /// `interest` is called under the poller's lock, and so is `armed`, when the descriptor is armed.
     ///
     /// # Errors
-    /// The system's: `EPERM` for what is always ready, `EBADF`; `AlreadyExists` if weald's own socket has it.
+    /// The system's: `EPERM` for a descriptor that is always ready, `EBADF`. `AlreadyExists` if a socket of weald's own
+    /// has the descriptor.
     pub fn arm(
         self,
         fd: RawFd,
@@ -337,8 +339,8 @@ impl Home {
     }
 }
 
-/// Has the poller with this [`Home::id`] forget a descriptor that [`Home::arm`] has armed and that is about to be closed; `None`: each
-/// poller of the process. It never waits.
+/// A descriptor that [`Home::arm`] has armed is about to be closed. Makes the poller with this [`Home::id`] forget it;
+/// with `None` each poller of the process. It never waits.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn forget(fd: RawFd, poller: Option<u32>) {
     crate::parts::poller::forget(fd, poller);

@@ -1,21 +1,21 @@
 //! `Runtime`: its start and its shutdown, step by step.
 //!
 //! Shutdown:
-//! 1. *closing*: a spawn makes a thread that only drops its body, `call_after` starts nothing;
-//! 2. the grace passes, or the last green thread ends;
-//! 3. *killing*: every thread that is in the registry is killed, once. One that enters it from then on, as
-//!    it leaves its stack for the first time, is killed by its carrier; the lock of the registry decides
-//!    which of the two it is. One that starts from then on only drops its body;
-//! 4. at the latest when no thread has ended for [`HOG_LIMIT`]: *stopping*. The injector is closed, the
-//!    carriers leave their loops, the pollers close (who waits on a socket here looks for another
-//!    runtime);
-//! 5. the OS threads are joined, and what timers still hold is dropped by the caller. But if a
-//!    green thread is left, one that only computes or one that does not come back from a wait, nothing is
-//!    given back: wakers, timers and queues point to it, and it to the runtime, whose memory
-//!    stays for ever.
+//! 1. *closing*: from now on a spawn makes a thread that only drops its body, and `call_after` starts nothing.
+//! 2. The grace passes, or the last green thread ends.
+//! 3. *killing*: every thread in the registry is killed, once. A thread that enters the registry later, because
+//!    it leaves its stack for the first time, is killed by its carrier. The lock of the registry decides
+//!    which of the two kills a thread. A thread that starts later only drops its body.
+//! 4. *stopping*: when all have ended, or when no thread has ended for [`HOG_LIMIT`]. The injector is closed, the
+//!    carriers leave their loops, and the pollers close. (A thread that waits for a socket with such a poller looks for
+//!    another runtime.)
+//! 5. The OS threads are joined, and the caller drops what timers still hold. But if a
+//!    green thread is left, because it only computes or does not come back from a wait, nothing is
+//!    given back: wakers, timers and queues point to that thread, and it points to the runtime. The runtime's memory
+//!    stays for ever then.
 //!
-//! A spawn that passed the look at *closing* is counted before it is queued, so step 2 waits for
-//! it. `ends.rs` tells how it is known that all have ended.
+//! A spawn that has not seen *closing* counts its thread before it queues it, so step 2 waits for
+//! the thread. `ends.rs` says how it is known that all threads have ended.
 #![allow(
     unsafe_code,
     reason = "a closure that borrows, run to its end before `run` returns"
@@ -51,12 +51,12 @@ use crate::watch::metrics::Metrics;
 /// How long shutdown waits for green threads that were killed, after the last one that ended: DESIGN 4.1.
 const HOG_LIMIT: Duration = Duration::from_secs(5);
 
-/// Shutdown looks again after this whether threads have ended. It is mostly woken by the last one, but a
-/// thread that ends does without the fence that would be needed for always.
+/// After this time a shutdown looks again whether threads have ended. Mostly the last thread wakes it. A fence at the
+/// end of each thread would be needed to make that sure, and is saved.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Inner {
-    /// Waits until no green thread is left, at most until the deadline. True: none is.
+    /// Waits until no green thread is left, at most until the deadline. True: none is left.
     fn wait_for_end(&self, deadline: Instant) -> bool {
         loop {
             if self.all_ended() {
@@ -186,15 +186,15 @@ impl Runtime {
         handle
     }
 
-    /// Ends the runtime: no new green thread starts and no timer fires from now on, those that run
+    /// Ends the runtime. From now on no new green thread starts and no timer fires. Green threads that run
     /// may go on during the grace, then they are killed. Returns when all have ended, with all their
-    /// destructors. If none has ended for 5 s, those that are left, which only compute or wait in a
-    /// destructor, are left behind: those that wait do not go on, and the memory of the runtime is never
+    /// destructors. If no thread has ended for 5 s, the remaining threads, which only compute or wait in a
+    /// destructor, are left behind: those that wait never go on, and the memory of the runtime is never
     /// given back. The closures of timers that have not fired are dropped at the end, by the caller.
     ///
-    /// In a program that is built with `panic = "abort"` nothing can be killed: green threads that have
-    /// started and not ended after the grace stay where they wait. They never run again, nor do their
-    /// destructors, what they hold is not freed, and a `join` of one of them waits for ever.
+    /// In a program that is built with `panic = "abort"` nothing can be killed. Green threads that have
+    /// started and not ended after the grace stay where they wait. They never run again, and their destructors never
+    /// run. What they hold is not freed, and a `join` of one of them waits for ever.
     ///
     /// In the child of a bare fork(2), which has none of the runtime's OS threads, it does nothing and returns
     /// false.
@@ -226,8 +226,8 @@ impl Runtime {
         self.shut = true;
         let inner = &self.inner;
         if inner.process != std::process::id() {
-            // Its OS threads are the parent's: none of its green threads comes to an end here, and nobody
-            // lets go of a lock that was held when the process forked.
+            // The runtime's OS threads are in the parent process. So none of its green threads ends here, and
+            // nobody releases a lock that was held when the process forked.
             std::mem::forget(Arc::clone(inner));
             return false;
         }
@@ -248,12 +248,13 @@ impl Runtime {
         self.stop(ended) && clean
     }
 
-    /// Kills what is left and waits for it, as long as threads end. False: some do not, or nothing can unwind.
+    /// Kills the threads that are left and waits for them, as long as threads end. False: some do not end, or nothing
+    /// can unwind.
     fn kill_all(&self) -> bool {
         let inner = &self.inner;
         inner.enter_phase(KILLING);
         if cfg!(panic = "abort") {
-            // An exception would end the process. What has started stays where it is.
+            // An exception would end the process. Threads that have started stay where they are.
             return false;
         }
         for task in inner.registry.all() {
@@ -263,7 +264,7 @@ impl Runtime {
         let mut ended = inner.ended();
         let mut limit = clock::now() + HOG_LIMIT;
         loop {
-            // One that has never left its stack may make blocking calls that need not wait.
+            // A thread that has never left its stack may go on with blocking calls that need not wait.
             #[cfg(not(loom))]
             for task in inner.carriers.iter().filter_map(Carrier::running_thread) {
                 exception::kill(&task);
@@ -301,7 +302,7 @@ impl Runtime {
         } else {
             std::mem::forget(injected);
         }
-        // Also if all had ended before: a timer that had looked at the phase by then may have started one.
+        // This is asked even if all had ended before: a timer that has not seen the phase may have started a thread.
         let left = ends::some_are_left(ended, || inner.live());
         if left {
             // That thread points to the runtime, and its queues to the thread.
@@ -315,7 +316,7 @@ impl Runtime {
         !left
     }
 
-    /// Drops what is the user's and left in queues and timers. All OS threads that drove the workers
+    /// Drops the user's values that are left in queues and timers. All OS threads that drove the workers
     /// have ended.
     fn drop_rest(&self, injected: impl IntoIterator<Item = Task>) {
         let inner = &self.inner;
@@ -323,7 +324,7 @@ impl Runtime {
         let refuse = |task: Task| {
             // SAFETY: it came out of a queue, so the running reference is ours.
             if unsafe { (*task.coroutine.get()).is_some() } {
-                // It has started, so its stack may not be dropped; it counts as live for ever.
+                // The thread has started, so its stack must not be dropped. It counts as live for ever.
                 std::mem::forget(task);
             } else {
                 birth::refuse(inner, &task);
@@ -376,24 +377,27 @@ impl Runtime {
 
     /// Gives the runtime so many workers, 1 to 1024, from now on.
     ///
-    /// More: they are there when the call returns, and take their part of what is ready. Fewer: the last ones retire, each as soon as
-    /// the green thread that it runs waits, gives way, or has kept its OS thread for some ten milliseconds.
-    /// What was queued there the others run. Sockets that are in use there move on when they are next waited for. Waits
-    /// that have begun there end there; the threads that they wake run elsewhere. So a retired worker keeps an OS thread, which has less and
-    /// less to do, and which is used again when there are more workers. Started threads that must stay on its OS thread
+    /// If there are to be more, the new workers are there when the call returns, and take their part of what is ready.
+    ///
+    /// If there are to be fewer, the last workers retire, each as soon as the green thread that it runs waits, gives way,
+    /// or has kept its OS thread for some ten milliseconds. The other workers run the threads that were queued there.
+    /// Sockets that are in use there move to other workers when a thread next waits for them. Waits
+    /// that have begun there end there, and the threads that they wake run on other workers. So a retired worker keeps an
+    /// OS thread, which has less and less to do. The worker is used again when there are to be more. Started threads that
+    /// must stay on its OS thread
     /// ([`ThreadLocals::Pinned`](crate::ThreadLocals::Pinned), [`Builder::pinned`](crate::Builder::pinned)) go on
     /// there until they end, beside the workers that are left. A thread that was to begin on a worker that retires
-    /// ([`Builder::worker`](crate::Builder::worker)) begins elsewhere.
+    /// ([`Builder::worker`](crate::Builder::worker)) begins on another one.
     ///
-    /// A runtime that was built with one worker is a little slower from the first time that it has more: its queues
+    /// A runtime that was built with one worker becomes a little slower when it first gets more, because its queues
     /// need no care for thieves until then.
     ///
-    /// It may be called at any time and from anywhere; of calls at the same time the last one counts. It does not suspend the
-    /// caller, and takes some tens of microseconds for each worker that is new.
+    /// The call may be made at any time and from anywhere. If there are several at the same time, the last one counts. It
+    /// does not suspend the caller, and takes some tens of microseconds for each new worker.
     ///
     /// # Errors
-    /// `InvalidInput` for a number out of its range, with value and bound in the text. The system's if it gives no
-    /// poller or OS thread for a new worker: then there are as many as it gave.
+    /// `InvalidInput` for a number out of its range. The text has the value and the bound. The system's error if it
+    /// gives no poller or no OS thread for a new worker; then there are as many workers as it gave.
     ///
     /// # Examples
     /// ```
@@ -411,8 +415,8 @@ impl Runtime {
         Inner::set_workers(&self.inner, workers)
     }
 
-    /// Counters of the runtime, read without stopping anyone: each is right, together they are not
-    /// of one instant.
+    /// Counters of the runtime, read without stopping any thread. Each was right at some moment during the call, but not
+    /// all at the same moment.
     ///
     /// # Examples
     /// ```
@@ -431,7 +435,7 @@ impl Drop for Runtime {
             return;
         }
         if self.is_own_thread() && std::thread::panicking() {
-            // Neither may this thread wait for itself nor may it panic again.
+            // This thread must not wait for itself, and must not panic again.
             self.inner.enter_phase(KILLING);
             log::error!("weald: a runtime was dropped by one of its own green threads");
             return;
@@ -445,7 +449,7 @@ fn far_future() -> Instant {
     clock::now() + Duration::from_secs(u64::from(u32::MAX))
 }
 
-/// Tells the overflow handler who runs on this OS thread.
+/// Tells the overflow handler which thread runs on this OS thread.
 fn describe_running(tell: &mut dyn FnMut(&str, u64)) {
     if let Some(header) = current::green() {
         // SAFETY: what runs here is alive.

@@ -31,7 +31,7 @@ use crate::wait::waiter;
 /// The part that children and scope share. It may outlive the scope until the last child has left its last function.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    /// Children that have not been counted out. Made more by the scope's closure and by children only.
+    /// How many children have not been counted out. Only the scope's closure and children make it more.
     running: AtomicUsize,
     /// Children that have unwound and that nobody joined.
     unwound: AtomicUsize,
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// From now on a child that ends because it was killed is none that nobody has seen unwind.
+    /// From now on a child that ends because it was killed does not make the scope panic.
     pub(crate) fn expect_kills(&self) {
         self.kills.store(true, Ordering::Relaxed);
     }
@@ -70,13 +70,13 @@ impl Shared {
                     order,
                     Ordering::Relaxed,
                 ) {
-                    // Others run, so nobody is to be woken; the scope may be gone.
+                    // Other children run, so nobody must be woken. The scope may be gone from here on.
                     Ok(_) => return,
                     Err(now) => running = now,
                 }
             }
         }
-        // It may be the last, whom the scope waits for and does not outlive.
+        // This may be the last child. The scope waits for it, and may be gone as soon as it is counted out.
         // SAFETY: as above, so the count is above zero.
         let shared = unsafe {
             Arc::increment_strong_count(this);
@@ -201,7 +201,7 @@ impl<'scope> Scope<'scope, '_> {
         }
     }
 
-    /// The same, or until an exception comes for the caller.
+    /// Waits until all children have ended, or until an exception comes for the caller.
     pub(crate) fn wait_unless_interrupted(&self) -> Result<(), Interrupt> {
         self.wait_for_end(true)
     }
@@ -219,7 +219,7 @@ impl<'scope> Scope<'scope, '_> {
         Ok(())
     }
 
-    /// Whether a child has ended by a panic or an exception that nobody has seen; when all have ended.
+    /// Whether a child has ended by a panic or an exception that nobody has seen. Called when all have ended.
     pub(crate) fn has_unwound(&self) -> bool {
         let unbegun = self.shared.unbegun.load(Ordering::Relaxed) > 0;
         self.shared.unwound.load(Ordering::Relaxed) > 0 || (unbegun && !self.shared.kills())
@@ -317,7 +317,7 @@ impl<T> ScopedJoinHandle<'_, T> {
                 result.unwrap_or_else(|| unreachable!("a child that has ended leaves a result"))
             }
             Err(payload) => {
-                // Its body was dropped, and that was counted: now somebody has seen it.
+                // The child's body was only dropped, and that was counted as unseen. Now it was seen.
                 self.shared.unbegun.fetch_sub(1, Ordering::Relaxed);
                 Err(payload)
             }
