@@ -1,9 +1,9 @@
 //! The thin runtime of `weald::model`: each green thread of a user's program is one of loom's threads.
 //!
-//! Waiting, exceptions, ends and timeouts are production code, as everything of weald works on OS
-//! threads too: a thread that waits does so *in place* (`waiter.rs`). Only the starting of threads is
-//! this file's, since a whole scheduler costs a model some thousand permutations for a single `spawn`.
-//! It also notes who waits for what, so that a deadlock can be told in the program's words.
+//! Waiting, exceptions, ends and timeouts are production code, because everything of weald works on OS
+//! threads too: a thread that waits does so *in place* (`waiter.rs`). Only the start of threads is
+//! in this file. With a whole scheduler a single `spawn` would cost a model some thousand permutations.
+//! This file also notes which thread waits for what, so that a deadlock can be reported in the program's words.
 //!
 //! All threads of a model run on one OS thread, so one thread-local of std has the state of the current
 //! permutation. It is never borrowed over one of loom's steps.

@@ -7,7 +7,7 @@
 //! +---------+---------+-----------+------------------------------------+
 //! ```
 //!
-//! The note costs one plain store a wait. Who reads it knows by the state word for which wait it is good
+//! The note costs one plain store for each wait. The state word tells a reader for which wait the note is good
 //! (`trace/mod.rs`, invariant 1).
 //!
 //! Of some kinds the first bytes at the address are known, so that `dump` can read them by the system, as it reads
@@ -18,12 +18,13 @@
 //! | `Mutex`, `Once`      | its state    | owner's [`Mark`] |                 |
 //! | `ReadLock`, `WriteLock` | its state | its state       | the [`Mark`] of the writer or of a reader |
 //!
-//! Of others a count lies at *ends* words behind the address: of `Message` how many senders there are, of `Room` how many receivers, of
-//! `WaitGroup` how many members.
+//! For other kinds there is a count at *ends* words behind the address: the number of senders for `Message`, of receivers
+//! for `Room`, of members for `WaitGroup`.
 //!
-//! Invariant: a mark is not zero only while its thread has the lock, is inside `call_once` and so on. The thread
-//! sets it after it has taken the lock, and clears it before it lets the lock go. So whoever sees a thread parked, then its mark in
-//! a lock, then the thread still parked in the same wait, knows that it has had the lock all the while.
+//! Invariant: a mark is in a lock only while its thread holds the lock (or is inside `call_once` and so on). The thread
+//! sets it after it has taken the lock, and clears it before it lets the lock go. `dump` looks whether the thread is
+//! parked, then whether its mark is in the lock, then whether the thread is still parked in the same wait. If so, the
+//! thread has held the lock all the while.
 
 use std::fmt;
 #[cfg(not(loom))]
@@ -132,20 +133,21 @@ const ADDRESS: u64 = (1 << ENDS_SHIFT) - 1;
 pub struct On(u64);
 
 impl On {
-    /// It waits for nothing that has an address.
+    /// The thread waits for nothing that has an address.
     #[inline(always)]
     pub const fn just(what: Awaited) -> Self {
         Self((what as u64) << KIND_SHIFT)
     }
 
-    /// It waits for that object. Where the kind has a layout (see the file's comment) the object has it.
+    /// The thread waits for that object. If the kind has a layout (see the file's comment), the object has it.
     #[inline(always)]
     pub fn object<T: ?Sized>(what: Awaited, object: *const T) -> Self {
-        // No address of a process has bits above these where weald runs; a tag there would only spoil the note.
+        // On no platform of weald's does an address of a process have higher bits. A tag there would only spoil the
+        // note.
         Self(object.cast::<()>().addr() as u64 | Self::just(what).0)
     }
 
-    /// It waits for that object, in which a count lies so many bytes behind its beginning.
+    /// The thread waits for that object. There is a count in it, so many bytes behind its beginning.
     #[inline(always)]
     pub fn counted<T>(what: Awaited, object: *const T, offset: usize) -> Self {
         let words = offset / size_of::<usize>();
@@ -182,34 +184,36 @@ impl On {
         usize::try_from(self.0 & ADDRESS).unwrap_or(0)
     }
 
-    /// Where the count lies, of a kind that has one.
+    /// The address of the count, if the kind has one.
     pub(crate) fn count_at(self) -> usize {
         let words = (self.0 >> ENDS_SHIFT) & 0xff;
         self.address() + usize::try_from(words).unwrap_or(0) * size_of::<usize>()
     }
 }
 
-/// Stands for a green thread in 32 bits, in a lock that it has. Zero: nobody, or somebody of whom nothing is known, such
-/// as an OS thread.
+/// 32 bits that stand for a green thread, in a lock that it holds. Zero: nobody, or a thread of which nothing is known,
+/// such as an OS thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mark(u32);
 
 impl Mark {
-    /// Nobody of whom anything is known.
+    /// The mark of nobody, and of threads of which nothing is known.
     pub const NONE: Self = Self(0);
 
-    /// As it lies in a lock.
+    /// The mark that a lock's bytes hold.
     pub(crate) fn from_word(word: u32) -> Self {
         Self(word)
     }
 
-    /// The low half of a thread's number. After 2^32 threads two may have the same: whoever looks for one sees both.
+    /// The low half of a thread's number. After 2^32 threads two may have the same mark. A search for a mark then finds
+    /// both.
     pub(crate) fn of_number(number: u64) -> Self {
         Self(u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0))
     }
 }
 
-/// Who has a lock: in the lock, beside its word. Its accesses are plain stores, on which nothing of the lock's depends.
+/// The mark of the thread that holds a lock. It lies in the lock, beside the lock's word. It is written by plain stores,
+/// and the lock does not depend on it.
 #[cfg(not(loom))]
 #[derive(Debug)]
 #[repr(transparent)]
@@ -234,7 +238,8 @@ impl Owner {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// As `clear`, if the caller was the last to set it; another one may do so meanwhile, and is forgotten then.
+    /// As `clear`, if the caller was the last to set the mark. If another thread sets its mark at the same time, that
+    /// mark may be cleared.
     #[inline(always)]
     pub fn clear_own(&self, me: Mark) {
         if me != Mark::NONE && self.0.load(Ordering::Relaxed) == me.0 {

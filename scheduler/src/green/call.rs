@@ -31,7 +31,7 @@ pub(crate) const CANCELLED: usize = 2;
 pub(crate) struct Call {
     state: AtomicUsize,
     body: UnsafeCell<Option<Box<dyn FnOnce() + Send>>>,
-    /// Of `call_after_local`: the call is left out if this thread has ended.
+    /// For `call_after_local`: if this thread has ended, the function is not called.
     owner: Option<Task>,
     /// The floating-point control of the thread that called `call_after`.
     pub(crate) control: Control,
@@ -68,7 +68,7 @@ impl Call {
         }
     }
 
-    /// Takes the closure; for the winner.
+    /// Takes the closure. Only the winner calls this.
     pub(crate) fn claim(&self, state: usize) -> Option<Box<dyn FnOnce() + Send>> {
         if fault!("call_is_claimed_by_store") && self.state.load(Ordering::Acquire) == WAITING {
             self.state.store(state, Ordering::Release);
@@ -87,7 +87,7 @@ impl Call {
         self.place.settle(worker, key.to_bits())
     }
 
-    /// Drops the closure of a call that will not come any more, unless it was cancelled.
+    /// Drops the closure of a call that will never come, unless the call was cancelled.
     pub(crate) fn drop_closure(&self) {
         if let Some(body) = self.claim(CANCELLED) {
             drop_quietly(body);
@@ -99,7 +99,7 @@ impl Call {
         (self.owner.as_ref()).is_some_and(|owner| owner.state.is_done())
     }
 
-    /// Runs it, in the thread that has waited for its time.
+    /// Runs the closure, in a thread that has waited for the call's time itself.
     #[cfg(loom)]
     pub(crate) fn run_here(&self) {
         let late = self.owner_has_ended();

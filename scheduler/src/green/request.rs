@@ -1,4 +1,4 @@
-//! What is asked of a new green thread.
+//! What the spawner asks of a new green thread.
 
 use std::sync::mpsc::Sender;
 
@@ -8,7 +8,7 @@ use crate::parts::coroutine::Control;
 /// Where a new thread is to start.
 #[derive(Debug, Default)]
 pub(crate) enum Start {
-    /// Where there is time first.
+    /// On any worker.
     #[default]
     Anywhere,
     /// On that worker.
@@ -18,7 +18,7 @@ pub(crate) enum Start {
 }
 
 impl Start {
-    /// The worker that it starts on, if not any.
+    /// The worker on which the thread must start. `None`: any.
     #[inline]
     pub(crate) fn worker(&self) -> Option<u16> {
         match self {
@@ -42,12 +42,12 @@ pub(crate) struct Request {
     pub(crate) pinned: bool,
     pub(crate) start: Start,
     pub(crate) patched: Option<bool>,
-    /// A running thread waits for it in `join`: it runs also in a runtime that closes.
+    /// A running thread waits for it in `join`. So it runs even in a runtime that closes.
     pub(crate) is_half: bool,
-    /// Another worker is to run it.
+    /// It is meant for another worker.
     pub(crate) is_for_others: bool,
-    /// Its body is only to be dropped, as if it were killed before it began.
+    /// It only drops its body, as if it were killed before it began.
     pub(crate) is_doomed: bool,
-    /// The floating-point control that it begins with, if not the caller's.
+    /// The floating-point control with which it begins. `None`: the caller's.
     pub(crate) control: Option<Control>,
 }

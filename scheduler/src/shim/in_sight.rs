@@ -1,8 +1,8 @@
 //! std's mutex and condition variable for ThreadSanitizer: nothing but a word and its atomics.
 //!
-//! std comes compiled without the sanitizer's calls. What is inlined from it is seen, the way through
-//! a lock that is taken is not, and whatever such a lock guards would be reported. Here who finds the
-//! lock taken lets others run, and each wait is a spurious one.
+//! std comes compiled without the sanitizer's calls. The sanitizer sees only code of std that is inlined. It does not see
+//! the code for a lock that is taken, and would report everything that such a lock guards. Here a thread that finds the
+//! lock taken lets others run, and each wait ends spuriously.
 #![allow(unsafe_code, reason = "a lock")]
 
 use std::cell::UnsafeCell;
@@ -49,7 +49,7 @@ impl<T> Mutex<T> {
     /// As std's.
     ///
     /// # Errors
-    /// `WouldBlock`: it is held.
+    /// `WouldBlock` if the lock is held.
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
         if self.held.swap(true, Ordering::Acquire) {
             return Err(TryLockError::WouldBlock);

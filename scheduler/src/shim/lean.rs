@@ -1,12 +1,12 @@
-//! *Lean* OS threads leave nothing behind when they end. Spare carriers are lean, as a program may need thousands of
-//! them for a moment.
+//! *Lean* OS threads leave nothing behind when they end. Spare carriers are lean, because a program may need thousands
+//! of them for a moment.
 //!
-//! glibc keeps up to 40 MiB of the stacks that it has made for OS threads, two mappings each. And
-//! each OS thread that calls `malloc` or `free` has an arena, up to eight for each core, which stays for
+//! glibc keeps up to 40 MiB of the stacks that it has made for OS threads, with two mappings each. And
+//! each OS thread that calls `malloc` or `free` gets an arena, up to eight for each core, which stays for
 //! ever. So a lean thread
 //! - runs on a mapping of weald's own, which is unmapped once the thread has been joined;
-//! - shares an arena with others (`arena.rs`), before anything there allocates. std does so in a thread
-//!   of its own before the body begins, so it is not std's: `std::thread::current()` has no name in it. The
+//! - shares an arena with others (`arena.rs`). It must do so before anything allocates in the thread. A thread of std's
+//!   allocates before its body begins, so this is no thread of std's: `std::thread::current()` has no name in it. The
 //!   system knows the name.
 //!
 //! ```text
@@ -23,14 +23,14 @@ use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-/// As std's threads have, if nothing else is said. Nothing of the user's runs there but hooks and the
-/// destructors of thread-locals.
+/// The size of a stack: the default of std's threads. Only hooks and the
+/// destructors of thread-locals are the user's code that runs there.
 const STACK: usize = 2 << 20;
 
-/// A frame of some KiB that is compiled without probes does not step over it.
+/// The size of a guard. A frame of some KiB that is compiled without probes does not step over it.
 const GUARD: usize = 64 << 10;
 
-/// Linux keeps no more of a name than this, with the zero at its end.
+/// Linux keeps at most so many bytes of a name, with the zero at its end.
 const NAME: usize = 16;
 
 /// A lean thread that has not been joined.
@@ -89,7 +89,7 @@ impl Drop for Stack {
     }
 }
 
-/// What a thread finds at the lower end of its stack.
+/// The data that a new thread finds at the lower end of its stack.
 struct StartData<F> {
     name: [u8; NAME],
     body: F,
@@ -118,11 +118,11 @@ where
     // SAFETY: the place is ours, large enough and aligned to pages.
     unsafe { place.write(data) };
     let mut thread = 0;
-    // SAFETY: the stack is ours and stays until the thread has been joined; the data is the new thread's
-    // as soon as that is there.
+    // SAFETY: the stack is ours and stays until the thread has been joined. The data belongs to the new thread
+    // as soon as that exists.
     let error = unsafe { create(&mut thread, &stack, run::<F>) };
     if error != 0 {
-        // SAFETY: no thread was made, so the data is ours still.
+        // SAFETY: no thread was made, so the data is still ours.
         let StartData { body, .. } = unsafe { place.read() };
         return Err((io::Error::from_raw_os_error(error), body));
     }

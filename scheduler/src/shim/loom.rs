@@ -9,8 +9,8 @@ pub mod atomic {
     pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
 }
 
-/// What is left of a model that loom has given up by a panic. Unwinding must not go on to the
-/// destructors of the program, which would take steps that nothing can answer.
+/// For a model that loom has given up by a panic. Unwinding must not go on to the
+/// destructors of the program, because they would take steps of loom's, which has ended.
 pub mod doom {
     use std::cell::Cell;
 
@@ -36,9 +36,9 @@ pub mod doom {
     }
 }
 
-/// Both sides are real fences: what the kernel does for the light one, loom cannot know. But a whole
-/// runtime of a model has no monitor, hence no heavy side; and loom's fences order all that comes before
-/// one and after another, which in a build the light side does not, so there it is nothing.
+/// Both sides are real fences, because loom cannot know what the kernel does for the light side. But a model of a whole
+/// runtime has no monitor, so nobody makes the heavy fence. There the light side does nothing: a fence of loom's would
+/// order more than the light side of a build does.
 pub mod barrier {
     use std::sync::atomic::AtomicBool;
 
@@ -190,9 +190,9 @@ pub mod cell {
     pub use loom::cell::UnsafeCell;
 }
 
-/// What a model watches to see that something is used by one OS thread at a time, where loom cannot see
-/// the thing itself. Two uses at once are reported, and two of which the later one does not come after
-/// the earlier one by what the memory model says.
+/// By this a model sees that something is used by one OS thread at a time, if loom cannot see
+/// the thing itself. It reports two uses at once. It also reports two uses of which the memory model does not say that
+/// the later one comes after the earlier one.
 pub mod token {
     use std::sync::Arc;
 
@@ -273,8 +273,8 @@ pub mod clock {
 
     pub use std::time::Instant;
 
-    // std's atomic: that a read of the clock comes before or after another thread's sleep is no
-    // race to explore, and loom's would make all threads depend on each other.
+    // std's atomic. Whether a read of the clock comes before or after another thread's sleep is no
+    // race to explore, and an atomic of loom's would make all threads depend on each other.
     loom::lazy_static! {
         static ref ORIGIN: Instant = Instant::now();
         static ref NANOS: AtomicU64 = AtomicU64::new(0);

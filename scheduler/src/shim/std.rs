@@ -15,8 +15,8 @@ pub mod atomic {
     pub fn fence(order: Ordering) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         if order == Ordering::SeqCst {
-            // SAFETY: it writes back what it has read, on the running thread's own stack. As it may
-            // touch any memory for all that the compiler knows, no access moves across.
+            // SAFETY: it writes back what it has read, on the running thread's own stack. The compiler must assume that
+            // it touches any memory, so no access moves across it.
             unsafe { std::arch::asm!("lock or dword ptr [rsp], 0", options(nostack)) };
             return;
         }

@@ -48,13 +48,13 @@ pub struct Selection {
     state: AtomicUsize,
     header: *const Header,
     epoch: u32,
-    /// Where libc is patched a lock of std's, taken to register, would else be waited for inside of
-    /// this wait, with the same epoch; its waker would end both.
+    /// While it registers, the thread may take a lock of std's. If libc is patched, it would wait for that lock as a
+    /// green thread, inside of this wait and with the same epoch, and the lock's waker would end both. This prevents it.
     bypass: Cell<Option<Bypass>>,
 }
 
 // SAFETY: the header is touched only as invariant 2 allows, and `bypass` only by the thread that
-// waits; the rest is an atomic and a number.
+// waits. The other fields are an atomic and a number.
 unsafe impl Sync for Selection {}
 // SAFETY: as above.
 unsafe impl Send for Selection {}
@@ -62,15 +62,15 @@ unsafe impl Send for Selection {}
 /// How a selection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selected {
-    /// A partner has chosen this arm. It may still be at it, under its lock.
+    /// A partner has chosen this arm. It may not be through yet; it holds its lock until it is.
     Arm(usize),
-    /// A partner has chosen this arm, and is through: what it did is there.
+    /// A partner has chosen this arm and is through. What it did can be seen.
     Done(usize),
     /// The deadline passed.
     TimedOut,
-    /// An exception is to be raised; it stays.
+    /// An exception is to be raised. It stays pending.
     Pending,
-    /// An event may have happened: look again.
+    /// An event may have happened. The caller must look again.
     Again,
 }
 
@@ -81,7 +81,7 @@ impl Selection {
         Self::begin_on(On::just(Awaited::Several))
     }
 
-    /// As [`begin`](Self::begin), for this one thing.
+    /// As [`begin`](Self::begin), for the one thing that `on` says.
     #[inline]
     pub fn begin_on(on: On) -> Self {
         let waiting = Waiting::begin(on);
@@ -94,9 +94,8 @@ impl Selection {
         }
     }
 
-    /// A partner chooses an arm. False: the choice was made, or given up. Under the partner's lock;
-    /// whoever gets true does its part and then calls `wake`, all under that lock or a later hold of
-    /// it.
+    /// A partner chooses an arm. False: a choice was made before, or the selection has given up. The partner holds its
+    /// lock. If it gets true, it does its part and then calls `wake`, in this hold of the lock or in a later one.
     #[inline]
     pub fn claim(&self, arm: usize) -> bool {
         if fault!("selection_claims_by_store") && self.state.load(Ordering::Acquire) == WAITING {
@@ -108,12 +107,12 @@ impl Selection {
             .is_ok()
     }
 
-    /// Wakes the thread of a selection that was claimed. Under the partner's lock, and the last that
-    /// the partner does with it: the thread may be gone as soon as it is woken. By address, as a
-    /// reference would have to be good until the call returns.
+    /// Wakes the thread of a selection that was claimed. The partner holds its lock, and does nothing more with the
+    /// selection: the thread may be gone as soon as it is woken. This takes an address, because a
+    /// reference would have to be valid until the call returns.
     ///
     /// # Safety
-    /// The caller has claimed it and woken it not yet.
+    /// The caller has claimed it, and has not woken it yet.
     #[inline]
     pub unsafe fn wake(this: *const Self) {
         // SAFETY: by invariant 2 the selection is still registered or waits for this lock or to be
@@ -134,7 +133,7 @@ impl Selection {
         Waiting::resume(self.header, self.epoch)
     }
 
-    /// Gives up; `Some`: a partner was first, with this arm.
+    /// Gives up. `Some`: a partner was first, with this arm.
     #[inline]
     fn give_up(&self) -> Option<usize> {
         let state = self.state.load(Ordering::Acquire);
@@ -150,7 +149,7 @@ impl Selection {
             .err()
     }
 
-    /// Ends it without waiting. `Some`: a partner was first, with this arm.
+    /// Ends the selection without waiting. `Some`: a partner was first, with this arm.
     pub fn end(&self) -> Option<usize> {
         let first = self.give_up();
         self.waiting().abandon();
@@ -158,7 +157,7 @@ impl Selection {
         first
     }
 
-    /// Waits. Afterwards nobody can claim it.
+    /// Waits. When this returns, nobody can claim the selection.
     #[inline]
     pub fn park(&self, deadline: Option<Instant>) -> Selected {
         waits_for!(Selection);
@@ -183,11 +182,11 @@ impl Selection {
 
 /// A thread whose end can be waited for: what `join` of a `select!` takes.
 pub trait Waitable {
-    /// It has ended.
+    /// The thread has ended.
     fn has_ended(&self) -> bool;
-    /// Who waits for its end; all are woken then.
+    /// The queue of threads that wait for the end. All of them are woken then.
     fn joiners(&self) -> &WaitQueue;
-    /// Says that somebody waits. True: it has ended meanwhile.
+    /// Announces that a thread waits. True: the thread has ended meanwhile.
     fn announce(&self) -> bool;
 }
 
@@ -221,14 +220,14 @@ impl<T> Waitable for crate::ScopedJoinHandle<'_, T> {
 
 /// A socket whose readiness can be waited for: what `readable` and `writable` of a `select!` take.
 pub trait Pollable {
-    /// Ready now, as the kernel says?
+    /// Whether the socket is ready now, as the kernel says.
     ///
     /// # Errors
     /// The system's.
     fn poll_now(&self, writes: bool) -> std::io::Result<bool>;
-    /// Who waits for that direction.
+    /// The queue of threads that wait for that direction.
     fn waiters(&self, writes: bool) -> &WaitQueue;
-    /// Sees to it that a change wakes one of them.
+    /// Sees to it that a change wakes one of these threads.
     ///
     /// # Errors
     /// The system's.

@@ -17,9 +17,9 @@ pub(crate) fn deadline(duration: Duration) -> Option<Instant> {
     }
 }
 
-/// Sleeps at least that long; [`Duration::MAX`] means for ever, zero gives way.
+/// Sleeps at least that long. [`Duration::MAX`] means for ever; with zero the thread only gives way.
 ///
-/// Blocks the green thread, not the worker. Never early; late by some tens of microseconds if the
+/// Blocks the green thread, not the worker. The sleep never ends early. It is late by some tens of microseconds if the
 /// worker is not busy.
 ///
 /// # Examples
@@ -37,7 +37,7 @@ pub fn sleep(duration: Duration) {
     }
 }
 
-/// Sleeps until the clock shows `deadline`; gives way if it does already.
+/// Sleeps until the clock shows `deadline`. If the deadline has passed, the thread only gives way.
 ///
 /// # Examples
 /// ```
@@ -54,8 +54,8 @@ pub fn sleep_until(deadline: Instant) {
     }
 }
 
-/// Waits until somebody calls [`unpark`](crate::GreenThread::unpark) on this thread. If that was
-/// done since the last `park`, returns at once.
+/// Waits until somebody calls [`unpark`](crate::GreenThread::unpark) on this thread. If somebody has called it
+/// since the last `park`, returns at once.
 ///
 /// Never wakes spuriously: only `unpark` or an exception ends it.
 ///
@@ -71,7 +71,7 @@ pub fn park() {
     waiter::park_until(None);
 }
 
-/// As [`park`], at most that long; [`Duration::MAX`] means for ever.
+/// As [`park`], and waits at most that long; [`Duration::MAX`] means for ever.
 ///
 /// # Examples
 /// ```
@@ -81,7 +81,7 @@ pub fn park_timeout(limit: Duration) {
     waiter::park_until(deadline(limit));
 }
 
-/// Lets the other green threads that are ready run first. On a plain OS thread, as std's.
+/// Lets the other green threads that are ready run first. On a plain OS thread it does what std's `yield_now` does.
 ///
 /// # Examples
 /// ```
@@ -97,7 +97,7 @@ pub fn yield_now() {
     waiter::enter();
 }
 
-/// Gives way only if the thread's turn is over, and raises what waits to be raised: for loops that
+/// Raises a pending exception, and gives way if the thread's turn is over. For loops that
 /// compute. Costs some nanoseconds.
 ///
 /// # Examples

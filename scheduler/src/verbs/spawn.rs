@@ -18,7 +18,7 @@ use crate::verbs::scope::{Scope, ScopedJoinHandle};
 
 /// Starts a green thread in the runtime of the caller, or in the default one.
 ///
-/// Returns at once; the new thread runs when a worker gets to it. Dropping the handle detaches it.
+/// Returns at once. The new thread runs when a worker comes to it. Dropping the handle detaches the thread.
 /// If the runtime is being shut down, the body of the thread never runs.
 ///
 /// A thread gets its stack when it first runs. If the system gives no more stacks, it waits until
@@ -205,11 +205,11 @@ impl Builder {
     /// Starts the thread. As [`spawn`](crate::spawn()).
     ///
     /// # Errors
-    /// `InvalidInput` for a stack size or a worker out of its range, with value and bound in the text, and for settings that
-    /// exclude each other;
-    /// `OutOfMemory` for a stack that is impossible because the process may not map so much
-    /// (`RLIMIT_AS`). If there is no stack at the moment, this is no error: the thread waits for one. The system's if
-    /// it gives no OS thread for [`own_thread`](Self::own_thread).
+    /// - `InvalidInput` for a stack size or a worker out of its range (the text has the value and the bound), and for
+    ///   settings that exclude each other.
+    /// - `OutOfMemory` if the process may never map so large a stack (`RLIMIT_AS`). If there is only no stack at the
+    ///   moment, this is no error: the thread waits for one.
+    /// - The system's error if it gives no OS thread for [`own_thread`](Self::own_thread).
     #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
@@ -256,13 +256,13 @@ impl Builder {
     }
 }
 
-/// An OS thread for a thread that is to have one for itself.
+/// Starts the OS thread of a thread that must have one for itself.
 #[cfg(not(loom))]
 fn own_thread(inner: &Arc<Inner>, name: Option<&str>, stack: Option<usize>) -> io::Result<Start> {
     crate::run::own_thread::start(inner, name, stack).map(Start::OwnThread)
 }
 
-/// In a model each thread has one of loom's for itself.
+/// In a model each thread is one of loom's threads anyway.
 #[cfg(loom)]
 #[allow(clippy::unnecessary_wraps, reason = "as above")]
 fn own_thread(_: &Arc<Inner>, _: Option<&str>, _: Option<usize>) -> io::Result<Start> {
@@ -274,7 +274,7 @@ fn both(other: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// A worker that is there.
+/// Checks that there is such a worker.
 fn checked_worker(worker: usize, inner: &Inner) -> io::Result<u16> {
     let range = 0..=inner.idle.workers().saturating_sub(1);
     let found = u16::try_from(worker).ok();

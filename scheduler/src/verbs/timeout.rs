@@ -8,27 +8,27 @@ use crate::verbs::sleep;
 use crate::wait::exception::{self, Elapsed, Exception, Tag};
 use crate::wait::os_header;
 
-/// Runs `f`; if the limit passes while it waits, or before it enters its next blocking call, that
-/// call is interrupted, and `timeout` returns `Err(Elapsed)`.
+/// Runs `f` with a limit. If the limit passes, the blocking call in which `f` waits, or the next one that it enters, is
+/// interrupted, and `timeout` returns `Err(Elapsed)`.
 ///
-/// A call that returns `io::Result` returns [`TimedOut`](std::io::ErrorKind::TimedOut), once; every
-/// other one unwinds with an [`Exception`], and so does every later call inside `f`. A limit that
-/// passes while `f` enters no blocking call is not reported: `f` is never stopped between two. The
-/// value of an `f` that was interrupted is dropped. Nested ones never swallow each other's: each
-/// returns `Err` only for its own limit. On a plain OS thread it works as on a green one, for
+/// A call that returns `io::Result` returns [`TimedOut`](std::io::ErrorKind::TimedOut), once. Every
+/// other call unwinds with an [`Exception`], and so does every later call inside `f`. If `f` enters no blocking call
+/// after the limit has passed, the limit has no effect: `f` is never stopped between two blocking calls. If `f` was
+/// interrupted and returns a value all the same, the value is dropped. Nested timeouts do not disturb each other: each
+/// returns `Err` only for its own limit. On a plain OS thread it works as on a green thread, for
 /// weald's calls.
 ///
-/// An exception that must unwind and cannot ends the process, after a message: where an `extern "C"`
-/// function is on the stack, such as a callback of C's, and in a program that is built with
-/// `panic = "abort"`. There a limit is of use around calls that return `io::Result`, if `f` returns
-/// when one has failed.
+/// If an exception must unwind and cannot, it ends the process, after a message. That is so if an `extern "C"`
+/// function is on the stack, such as a callback of C's, or if the program is built with
+/// `panic = "abort"`. In such a program use a limit only around calls that return `io::Result`, and let `f` return
+/// when a call has failed.
 ///
 /// A [`scope`](crate::scope()) inside `f` waits for its children before the limit is raised: `timeout` around a scope
 /// whose child sleeps 2 s returns `Ok` after 2 s. A [`group`](crate::group()) ends its children.
 ///
-/// In code made green by `weald-patch` the limit cannot unwind through C. There a call that it ends
+/// In code made green by `weald-patch` the limit cannot unwind through C. There a call that the limit ends
 /// fails (`ETIMEDOUT`) or returns early (a sleep), and a call that cannot fail (a lock of std's) goes on
-/// to its own end. Both count as raised: `timeout` returns `Err` when `f` returns.
+/// to its own end. In both cases `timeout` returns `Err` when `f` returns.
 ///
 /// # Errors
 /// [`Elapsed`] if the limit's exception was raised and `f` returned, or unwound with it. Any other

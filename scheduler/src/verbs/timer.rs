@@ -14,10 +14,10 @@ use crate::shim::atomic::Ordering;
 use crate::shim::sync::{Arc, Mutex, Weak};
 use crate::wait::exception::{self, AlarmKey};
 
-/// So many timers may be cancelled by other threads before their worker is woken to take back the memory: 160 KiB.
+/// When other threads have cancelled so many timers of a worker, it is woken to take back the memory: 160 KiB.
 const CANCELLED_BATCH: usize = 4096;
 
-/// Takes a timer out of a worker's wheel; at once if it is the caller's worker.
+/// Takes a timer out of a worker's wheel. This happens at once if the worker is the caller's.
 fn take_out(inner: &Arc<Inner>, worker: usize, key: u64) {
     let Some(key) = Key::from_bits(key) else {
         return;
@@ -26,13 +26,13 @@ fn take_out(inner: &Arc<Inner>, worker: usize, key: u64) {
     let here = carrier::with_core(Inner::address(inner), |own, core| {
         std::ptr::eq(own, worker).then(|| core.disarm(key))
     });
-    // What comes out is dropped here, outside the door.
+    // The timer's value comes out of the wheel, and is dropped here, outside the door.
     if let Some(entry) = here.flatten() {
         drop(entry);
         return;
     }
     let cancelled = worker.timers.cancel(key).is_some();
-    // The worker may sleep for long: now and then it is to take the entries back.
+    // The worker may sleep for long. Now and then it must wake and take the entries back.
     if cancelled && !cfg!(loom) && worker.timers.cancelled().is_multiple_of(CANCELLED_BATCH) {
         worker.poller.unpark();
     }
@@ -63,11 +63,11 @@ impl Timer {
         Self(Kind::Alarm(alarm))
     }
 
-    /// Cancels it. True: it will never fire, and what it held has been dropped. False: it has
+    /// Cancels the timer. True: it will never fire, and what it held has been dropped. False: it has
     /// fired, or was cancelled before. Never blocks.
     ///
-    /// A `call_after` has fired when its closure was handed to its green thread; an `exc_after`
-    /// when its error was raised, so one that is overdue and not yet raised can be cancelled.
+    /// A `call_after` has fired when its closure was handed to its green thread. An `exc_after` has fired
+    /// when its error was raised. So an `exc_after` that is overdue and was not raised yet can be cancelled.
     pub fn cancel(&self) -> bool {
         match &self.0 {
             Kind::Call(call, runtime) => call.cancel(runtime),
@@ -87,7 +87,7 @@ impl fmt::Debug for Timer {
 }
 
 impl Call {
-    /// `runtime`: where it was set.
+    /// `runtime`: the runtime in which the timer was set.
     fn cancel(&self, runtime: &Weak<Inner>) -> bool {
         let Some(body) = self.claim(CANCELLED) else {
             return false;
@@ -107,11 +107,11 @@ impl Call {
     }
 }
 
-/// An `exc_after` of a thread; live as long as it is in the thread's inbox.
+/// An `exc_after` of a thread. It is live as long as it is in the thread's inbox.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     pub(crate) owner: Task,
-    /// `None`: it is never due, so all there is to cancel is the error.
+    /// `None`: the `exc_after` is never due, and to cancel it only drops the error.
     pub(crate) key: Option<AlarmKey>,
     pub(crate) never: Mutex<Option<Box<dyn Error + Send + Sync>>>,
 }

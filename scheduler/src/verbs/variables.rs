@@ -1,4 +1,4 @@
-//! What the environment's variables say, for runtimes whose program says nothing.
+//! Settings from variables of the environment. They count if the program has made no such setting.
 
 use std::io;
 
@@ -9,7 +9,7 @@ pub(super) enum Locals {
     Shared,
 }
 
-/// What `WEALD_THREAD_LOCALS` says, for runtimes of which nothing was said.
+/// The setting of `WEALD_THREAD_LOCALS`, for runtimes without a setting of their own.
 pub(super) fn locals_variable() -> io::Result<Option<Locals>> {
     let Some(value) = std::env::var_os("WEALD_THREAD_LOCALS") else {
         return Ok(None);

@@ -28,9 +28,9 @@ use crate::wait::exception;
 /// What a thread still has when it has wound up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rest {
-    /// Its result, as there was a handle.
+    /// The result, because there was a handle.
     kept: bool,
-    /// It has not announced that it looks at no further exception, because none was ever raised in it.
+    /// The thread has not closed its inbox, because nothing was ever raised in it.
     listens: bool,
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn wind_up(header: &Header, hook: impl FnOnce(), destroy: impl Fn()) 
     header.ending.set(true);
     let kept = header.state.has_handle();
     if !kept {
-        // Nobody will take it. As its destructor may use the thread's values, it goes first.
+        // Nobody will take the result. It is dropped first, because its destructor may use the thread's values.
         // SAFETY: without a handle the result is the thread's until DONE.
         unsafe { Task::drop_result(header) };
     }
@@ -53,7 +53,7 @@ pub(crate) fn wind_up(header: &Header, hook: impl FnOnce(), destroy: impl Fn()) 
     loop {
         let closed = exception::close(header);
         destroy();
-        // What the destructors have made.
+        // Drops what the destructors have made.
         if header.cold_if_any().is_none() {
             return Rest {
                 kept,
@@ -84,7 +84,7 @@ pub(crate) fn wake_joiners(header: &Header) {
     unless!("join_wakes_nobody", header.joiners.wake_all());
 }
 
-/// Ends a thread that has wound up on an OS thread, without a carrier to see to what it leaves.
+/// Ends a thread that has wound up on an OS thread. There is no carrier that would drop what it leaves.
 pub(crate) fn end(header: &Header, rest: Rest) {
     finish(header, rest);
     let remains = header.state.remains();
@@ -102,7 +102,7 @@ pub(crate) struct Orphan {
 }
 
 impl Orphan {
-    /// For the caller that has ended the thread, once. `None`: there is nothing.
+    /// Made once, by the caller that has ended the thread. `None`: nothing is left.
     pub(crate) fn of(header: &Header) -> Option<Self> {
         let remains = header.state.remains();
         (remains.result || remains.errors).then(|| Self {
@@ -118,7 +118,7 @@ impl Drop for Orphan {
             exception::close(&self.task);
         }
         if self.remains.result {
-            // SAFETY: ORPHAN was set, and told to the one that made this.
+            // SAFETY: ORPHAN was set, and only the caller that made this was told so.
             unsafe { Task::drop_result(&self.task) };
         }
     }

@@ -32,7 +32,7 @@ pub struct Flights<K: 'static, V: 'static> {
 struct Entry<V: 'static> {
     flight: Arc<Flight<V>>,
     job: Offloaded,
-    /// How many wait for it.
+    /// How many threads wait for it.
     aboard: usize,
 }
 
@@ -61,7 +61,7 @@ pub struct Passenger<K: Ord + 'static, V: 'static> {
 }
 
 impl<K: Ord, V> Passenger<K, V> {
-    /// The answer, once it is there.
+    /// The answer, as soon as there is one.
     pub fn landed(&self) -> Option<&V> {
         self.flight.landed.get()
     }
@@ -94,7 +94,7 @@ impl<K: Ord, V> Drop for Passenger<K, V> {
 }
 
 impl<K: Ord, V> Flights<K, V> {
-    /// None yet.
+    /// Makes a table without flights.
     #[allow(clippy::new_without_default, reason = "for statics")]
     pub const fn new() -> Self {
         Self {
@@ -106,7 +106,7 @@ impl<K: Ord, V> Flights<K, V> {
         self.table.lock()
     }
 
-    /// How many wait, for whatever flight.
+    /// How many threads wait for flights.
     pub fn aboard(&self) -> usize {
         self.table().values().map(|entry| entry.aboard).sum()
     }

@@ -56,8 +56,8 @@ pub(crate) fn header() -> *const Header {
     }
 }
 
-/// Has the OS thread itself be the running one, as `on_os_thread` does, and makes sure that it has a
-/// header. Returns the thread that really runs here, to be set again; null if there is none.
+/// Makes the OS thread itself the running thread, for `on_os_thread`, and sees to it that it has a
+/// header. Returns the thread that really runs here, which the caller must set again later; null: there is none.
 #[cfg(not(loom))]
 #[inline(never)]
 pub(crate) fn become_os_thread() -> *const Header {
@@ -98,9 +98,9 @@ fn os_header() -> *const Header {
     let header: *const Header = &raw const *task;
     let mut owner = Some(OsThread(task));
     if OS_THREAD.try_with(|cell| cell.set(owner.take())).is_err() {
-        // The thread is at its very end, in the destructors of its thread-locals, and they use weald:
-        // it has a header once more, which never ends and which nobody frees. No values are made
-        // there, as nobody would drop them.
+        // The thread is at its very end: destructors of its thread-locals use weald. So it gets a header once more,
+        // which never ends and which nobody frees. This header makes no values of `green_local!`, because nobody would
+        // drop them.
         if let Some(OsThread(task)) = owner.as_ref() {
             // SAFETY: the thread speaks of itself.
             unsafe { task.local() }.locals.close();

@@ -1,4 +1,4 @@
-//! Taking a permit, and waiting for one: the left column of the table in `permits.rs`.
+//! Takes a permit, and waits for one. This is the left column of the table in `permits.rs`.
 //!
 //! Checked by `loom-tests/tests/permits.rs`.
 
@@ -7,7 +7,7 @@ use crate::shim::atomic::Ordering;
 use crate::wait::wait_queue::{Interrupt, Woken};
 
 impl Permits {
-    /// Waits until it has a permit.
+    /// Waits until the caller has a permit.
     ///
     /// # Errors
     /// The exception that ended the wait.
@@ -35,7 +35,7 @@ impl Permits {
             match woken {
                 Woken::Notified => {
                     if has_taken {
-                        // One too many: it was handed one as well.
+                        // The caller was handed a permit as well, and gives it back.
                         self.give();
                     }
                     break Ok(());

@@ -25,7 +25,7 @@ impl Engine for Scheduler {
         crate::thin::dropped(header, payload);
     }
 
-    /// It stays with the worker of the caller, if that is one of the runtime's; else it is freed.
+    /// The memory stays with the caller's worker, if that belongs to the runtime. Else it is freed.
     #[inline]
     unsafe fn give_back(memory: NonNull<u8>, layout: Layout, runtime: *const AnyRuntime) {
         let keep = |class, piece| {

@@ -22,12 +22,12 @@ use crate::shim::bypass::Bypass;
 use crate::wait::exception::Raise;
 use crate::wait::waiter::{Admit, Ended, Waiting};
 
-/// A place in a queue for a selection, which may have several in as many queues.
+/// A place in a queue, for a selection. A selection may have places in several queues.
 #[derive(Debug)]
 pub struct Place(UnsafeCell<Node>);
 
 impl Place {
-    /// In no queue.
+    /// Makes a place that is in no queue.
     pub const fn new() -> Self {
         Self(UnsafeCell::new(Node::new()))
     }
@@ -50,7 +50,7 @@ pub enum Woken {
     TimedOut,
     /// An exception is to be raised.
     Interrupted(Interrupt),
-    /// The reason is gone: the caller must look again.
+    /// The reason to end the wait is gone. The caller must look again.
     Again,
 }
 
@@ -59,12 +59,12 @@ pub enum Woken {
 pub struct Interrupt(pub(crate) Raise);
 
 impl Interrupt {
-    /// Raises it by unwinding.
+    /// Raises the exception by unwinding.
     pub fn unwind(self) -> ! {
         self.0.unwind()
     }
 
-    /// Returns it as the error of an `io::Result`; unwinds if it was reported before.
+    /// Returns the exception as the error of an `io::Result`. Unwinds if it was reported before.
     pub fn into_io(self) -> std::io::Error {
         self.0.into_io()
     }
@@ -199,7 +199,7 @@ struct Leave<'a> {
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
         let mut first = self.queue.0.lock();
-        // SAFETY: the node is on the stack below; whether it is in the list is read under the lock.
+        // SAFETY: the node is on the stack of this function's caller. Under the lock it says whether it is in the list.
         unsafe {
             if (*self.node).queued && !fault!("wait_queue_leaves_its_node") {
                 unlink(&mut first, self.node);

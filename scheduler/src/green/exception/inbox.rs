@@ -26,7 +26,7 @@ impl Inbox {
         self.killed
     }
 
-    /// Was something raised by others?
+    /// Whether other threads have raised something.
     pub(crate) fn is_pending(&self) -> bool {
         self.killed || !self.thrown.is_empty()
     }

@@ -33,7 +33,7 @@ pub(crate) struct Local {
     pub(crate) kill_raised: bool,
     /// The exception of a frame was raised, and the frame is still there.
     pub(crate) timeout_raised: bool,
-    /// While above zero nothing is raised but the timeouts entered since.
+    /// Above zero while exceptions are held: only timeouts that were entered since are raised.
     pub(crate) hold: u32,
     /// How many of `frames` are held: those that were there when the hold began.
     pub(crate) held: usize,
@@ -126,7 +126,7 @@ impl Local {
         }
     }
 
-    /// Something to look at before or after a wait?
+    /// Whether there is something to look at before or after a wait.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         self.earliest.is_none() && !self.kill_raised && !self.timeout_raised

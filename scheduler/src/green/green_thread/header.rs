@@ -73,29 +73,29 @@ pub(crate) struct Header {
     pub(crate) home: AtomicUsize,
     /// The part that most threads never need; made when it is first needed.
     cold: AtomicPtr<Cold>,
-    /// The way out of its stack; set at the first run, read by the thread itself.
+    /// The suspender, by which the thread leaves its stack. Set at the first run, read by the thread itself.
     pub(crate) suspender: Cell<*const Suspender<(), Note>>,
     /// Bound at the first run (invariant 2).
     pub(crate) coroutine: UnsafeCell<Option<Coroutine<(), Note>>>,
     /// Its thread-locals, in `Own`; bound with the coroutine (invariant 2).
     pub(crate) block: UnsafeCell<Option<Block>>,
-    /// It did not come back for long when it last ran. Its carrier's field.
+    /// The thread did not come back for long when it last ran. Only its carrier touches the field.
     pub(crate) hog: Cell<bool>,
     /// In the registry; owner's while it runs.
     pub(crate) registered: Cell<bool>,
-    /// Whether hooked calls suspend it.
+    /// Whether hooked calls suspend the thread.
     #[cfg(not(loom))]
     pub(crate) patched: crate::parts::patching::Choice,
     kind: ThreadKind,
-    /// Its body has ended, and destructors run: only timeouts that they enter are still raised. The thread's own
-    /// field.
+    /// The thread's body has ended, and destructors run. Only timeouts that they enter are raised now. Only the thread
+    /// itself touches the field.
     pub(crate) ending: Cell<bool>,
-    /// Its body is not to run, only to be dropped. The holder of the running reference sets it before the thread
-    /// starts.
+    /// The thread's body must not run: the thread only drops it. The holder of the running reference sets this before
+    /// the thread starts.
     pub(crate) doomed: Cell<bool>,
-    /// Never migrates once started, whatever the runtime's mode.
+    /// Once started, the thread never migrates, in any mode of the runtime.
     pub(crate) pinned: bool,
-    /// How many sleeps the exception that is pending may still end, or `FRESH`; its own.
+    /// How many sleeps the pending exception may still end, or `FRESH`. Only the thread itself touches the field.
     #[cfg(not(loom))]
     pub(crate) sleeps_to_end: Cell<u8>,
     /// Where it was when it left its stack.
@@ -110,16 +110,16 @@ pub(crate) struct Header {
     pub(crate) joiners: WaitQueue,
     /// Its place in the registry of started threads; under the registry's lock.
     pub(crate) links: UnsafeCell<Links>,
-    /// For fair choices; the thread's own.
+    /// State of random numbers for fair choices. Only the thread itself touches it.
     #[cfg(not(loom))]
     pub(crate) random: Random,
     /// The floating-point control that it begins with.
     pub(crate) control: Control,
     /// Usable bytes of its stack in units of 4 KiB.
     stack_pages: u32,
-    /// The shard of the registry that it is in.
+    /// The shard of the registry in which the thread is.
     pub(crate) shard: Cell<u16>,
-    /// Index + 1 of the worker that it starts on; 0: any.
+    /// Index + 1 of the worker on which the thread must start; 0: any.
     worker: u16,
 }
 
@@ -142,7 +142,7 @@ pub(crate) struct Cold {
     pub(crate) inbox: Mutex<Inbox>,
     /// Its own deadlines, timeouts and locals; only the thread itself touches it.
     pub(crate) local: UnsafeCell<Local>,
-    /// Blocks its OS thread when it waits in place.
+    /// By this the thread blocks its OS thread when it waits in place.
     pub(crate) parker: Arc<Parker>,
 }
 
@@ -298,13 +298,13 @@ impl Header {
     }
 }
 
-/// What woke a thread, for the choice of its queue.
+/// What has woken a thread. It decides to which queue the thread goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
-    /// Another thread woke it by `unpark` or a channel: that thread probably waits for this one next, so this one runs soon
-    /// and here.
+    /// Another thread has woken it, by `unpark` or a channel. That thread probably waits for this one next. So this
+    /// thread runs soon, and on this worker.
     Peer,
-    /// All else: a timer, a descriptor, the end of a thread, a lock.
+    /// Something else: a timer, a descriptor, the end of a thread, a lock.
     Event,
 }
 

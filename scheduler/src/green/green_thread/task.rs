@@ -29,14 +29,14 @@ pub(crate) trait Engine {
     /// The outcome of a thread whose body has ended with this result.
     fn outcome<T>(header: &Header, result: thread::Result<T>) -> thread::Result<T>;
 
-    /// A thread has failed with this payload, and nobody will look at it.
+    /// A thread has failed with this payload, and nobody will look at the payload.
     #[cfg(loom)]
     fn unseen(header: &Header, payload: &(dyn Any + Send));
 
-    /// Takes the memory of a thread that is over.
+    /// Takes the memory of a thread that has ended.
     ///
     /// # Safety
-    /// Nobody uses the memory any more; `cells::memory` gave it for this layout. `runtime` is only compared: it may be gone.
+    /// Nobody uses the memory. `cells::memory` has given it for this layout. `runtime` may be gone: it is only compared.
     unsafe fn give_back(memory: NonNull<u8>, layout: Layout, runtime: *const AnyRuntime);
 }
 
@@ -50,7 +50,7 @@ enum Stage<F, T> {
 #[inline(never)]
 fn run_green_thread_body<F: FnOnce() -> T, T>(body: F) -> T {
     let result = body();
-    // Not a tail call, so that its frame is there.
+    // So that this is no tail call, and the function has a frame that traces see.
     std::hint::black_box(());
     result
 }
@@ -78,8 +78,8 @@ impl<F, T> ThreadCell<F, T>
 where
     F: FnOnce() -> T,
 {
-    /// Puts it on the heap, in memory that was kept if there is some. A reference to the header gives no right to the
-    /// memory beside it. So the address of the whole is exposed here, and `whole` takes it up again.
+    /// Puts the cell on the heap, in memory that was kept if there is some. A reference to the header gives no right to
+    /// the memory beside it. So the address of the whole cell is exposed here, and `whole` makes a pointer of it again.
     #[inline]
     fn leak(self, kept: Option<Piece>) -> NonNull<Header> {
         let whole = cells::memory(Layout::new::<Self>(), kept).cast::<Self>();
@@ -110,7 +110,7 @@ where
         // SAFETY: by contract it is alive.
         let this = unsafe { header.as_ref() };
         let result = if this.doomed.get() {
-            // Its captures are the user's: no exception interrupts their destructors.
+            // What the body has captured is the user's. No exception interrupts the destructors.
             this.ending.set(true);
             drop_quietly(body);
             // SAFETY: this is the thread itself.
@@ -313,12 +313,12 @@ impl Clone for Task {
 impl Drop for Task {
     #[inline]
     fn drop(&mut self) {
-        // Where this is the only reference nobody can make another, so the count may stay as it is.
-        // The load acquires what those did who had the others.
+        // If this is the only reference, nobody can make another one, and the count may stay as it is.
+        // The load acquires what the holders of the other references did.
         let last = self.refs.load(Ordering::Acquire) == 1
             || self.refs.fetch_sub(1, Ordering::Release) == 1;
         if last {
-            // A load, where a fence would do: ThreadSanitizer sees no fences.
+            // A fence would be enough, but ThreadSanitizer does not see fences. So this is a load.
             self.refs.load(Ordering::Acquire);
             // SAFETY: this was the last reference.
             unsafe { (self.vtable.free)(self.0) };

@@ -2,8 +2,8 @@
 //!
 //! Source: D. Chase, Y. Lev, "Dynamic circular work-stealing deque", SPAA 2005; orderings as in
 //! N. M. Lê et al., "Correct and efficient work-stealing for weak memory models", ACM PPOPP 2013.
-//! A model check has `deque_loom.rs` in this file's place, with the same items; both are held to
-//! the same scenarios by `loom-tests/tests/deque.rs`. A deque that is dropped drops its tasks.
+//! In a model check `deque_loom.rs` takes this file's place, with the same items. `loom-tests/tests/deque.rs` runs the
+//! same scenarios with both. A deque that is dropped drops its tasks.
 
 use super::Steal;
 

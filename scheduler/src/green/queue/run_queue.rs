@@ -46,8 +46,8 @@ pub(crate) enum RunQueue<T> {
         own: Owner<T>,
         /// For the oldest of a queue whose owner takes the newest.
         back: Stealer<T>,
-        /// How many it has room for, as far as one can know. It grows when it is full, and
-        /// shrinks when a task is taken out of one that is a quarter full.
+        /// How many tasks it has room for, as far as can be known. It grows when it is full. It
+        /// shrinks when a task is taken out and it is a quarter full.
         room: Cell<usize>,
     },
     List {
@@ -162,7 +162,7 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Takes the oldest task, in any order of the queue; `None` also if a thief was faster.
+    /// Takes the oldest task, whatever the order of the queue. `None`: there is none, or a thief was faster.
     #[inline]
     pub(crate) fn pop_oldest(&mut self) -> Option<T> {
         match self {
@@ -208,7 +208,7 @@ pub(crate) fn shrink<T>(tasks: &mut VecDeque<T>) {
 }
 
 impl<T> Thieves<T> {
-    /// Whether others may steal; a hint, but for the owner and whoever holds the owner out.
+    /// Whether others may steal. A hint, unless the caller is the owner or holds the owner out.
     pub(crate) fn is_shared(&self) -> bool {
         match self {
             Self::Deque(_) => true,

@@ -52,7 +52,7 @@ impl Drop for Defers {
     }
 }
 
-/// While this value lives nothing is raised in the thread that made it, but for the timeouts that
+/// While this value lives, nothing is raised in the thread that made it, except timeouts that
 /// it enters meanwhile.
 #[derive(Debug)]
 pub(crate) struct Hold(*const Header);

@@ -1,22 +1,23 @@
 //! Exceptions: errors that are raised *in* a thread. Where they wait, and in which order and how often they are
 //! raised.
 //!
-//! A thread is its own alarm clock: `timeout` puts its deadline in the thread's [`Local`](crate::green::exception::Local) and
-//! `exc_after` in its [`Inbox`](crate::green::exception::Inbox); a wait ends at the earliest of them (so the wheel holds an entry
-//! only while the thread waits), and a blocking call that need not wait compares the clock with the
-//! earliest, if there is one. It is the same on a green and on an OS thread. What others raise
-//! (`throw`, `kill`) goes through the inbox, a lock, and the state word's PENDING.
+//! A thread is its own alarm clock. `timeout` puts its deadline into the thread's
+//! [`Local`](crate::green::exception::Local), and `exc_after` into its [`Inbox`](crate::green::exception::Inbox). A wait
+//! ends at the earliest of them, so the wheel holds an entry only while the thread waits. A blocking call that need not
+//! wait compares the clock with the earliest, if there is one. This is the same on a green thread and on an OS thread.
+//! What other threads raise (`throw`, `kill`) goes through the inbox, which has a lock, and through the state word's
+//! PENDING.
 //!
 //! | source       | raised                          | tag        |
 //! |--------------|---------------------------------|------------|
 //! | `kill`       | in every blocking call          | `Kill`     |
-//! | `timeout`    | in every one inside the closure | `Timeout(n)` |
-//! | the others   | in one                          | `Once`     |
+//! | `timeout`    | in every blocking call inside the closure | `Timeout(n)` |
+//! | the others   | in one blocking call            | `Once`     |
 //!
 //! Invariant 1: `Local` is touched by its own thread alone. An `exc_after` is live as long as it is
 //! in the inbox: the thread that takes it out, to raise or to cancel it, has won.
-//! Invariant 2: nothing is raised while the thread unwinds; and while it holds exceptions (`hold`)
-//! only the timeouts that were entered since.
+//! Invariant 2: nothing is raised while the thread unwinds. While it holds exceptions (`hold`), only
+//! timeouts that it entered since then are raised.
 //! Invariant 3: PENDING is set and cleared under the inbox's lock, so it is set whenever the inbox
 //! holds something to raise.
 

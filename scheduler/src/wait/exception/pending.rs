@@ -31,7 +31,7 @@ impl Error for Deferred {}
 /// An exception on its way into its thread.
 pub(crate) struct Raise {
     exception: Exception,
-    /// It was reported before: it unwinds, also out of a call that returns errors.
+    /// It was reported before. So it unwinds, even out of a call that returns errors.
     again: bool,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Debug for Raise {
 }
 
 impl Raise {
-    /// In place of one that stays pending.
+    /// Made instead of an exception that stays pending.
     fn deferred() -> Self {
         let error = Box::new(Deferred);
         let tag = Tag::Once;
@@ -52,7 +52,7 @@ impl Raise {
         }
     }
 
-    /// Unwinds; where nothing can, ends the process.
+    /// Unwinds. If unwinding is impossible here, ends the process.
     pub(crate) fn unwind(self) -> ! {
         if cfg!(panic = "abort") {
             self.abort();
@@ -61,10 +61,10 @@ impl Raise {
         resume_unwind(Box::new(self.exception))
     }
 
-    /// As a panic would, but not without a word: this has no message of its own.
+    /// Ends the process, as a panic would, with a message that says why.
     #[cold]
     fn abort(self) -> ! {
-        // SAFETY: who was asked for its exceptions has a header, and runs.
+        // SAFETY: the thread that was asked for its exceptions has a header, and runs.
         let header = unsafe { &*current::running() };
         let kind = if header.is_green() { "green" } else { "OS" };
         let (name, id) = (header.name().unwrap_or("<unnamed>"), header.id.get());
@@ -90,12 +90,12 @@ impl Raise {
 }
 
 impl Local {
-    /// How many of `frames`, the outermost ones, are held with all else. `None`: nothing is held.
+    /// How many of `frames` are held: the outermost ones, and everything else is held with them. `None`: nothing is held.
     fn held(&self, header: &Header) -> Option<usize> {
         if self.hold > 0 {
             return Some(self.held);
         }
-        // Nothing could catch an exception that leaves a destructor of a thread-local.
+        // If an exception left a destructor of a thread-local, nothing could catch it.
         header.ending.get().then_some(0)
     }
 
@@ -108,7 +108,7 @@ impl Local {
         inner.filter(|s| !s.raised).filter_map(|s| s.deadline).min()
     }
 
-    /// The limits that have passed count as raised: they were reported to a call of patched code.
+    /// Limits that have passed were reported to a call of patched code. From now on they count as raised.
     #[cfg(not(loom))]
     fn report_limits(&mut self, header: &Header) {
         if self.earliest.is_none() {
@@ -194,7 +194,7 @@ impl Local {
         })
     }
 
-    /// True if `next` would find something. Takes nothing out.
+    /// Whether `next` would find something. Takes nothing out.
     fn is_due(&mut self, header: &Header) -> bool {
         let held = self.held(header);
         let now = self.earliest.map(|_| clock::now());
@@ -240,7 +240,7 @@ impl Local {
 /// True while the calling thread unwinds.
 #[inline]
 pub(crate) fn is_unwinding() -> bool {
-    // Those that wait in the middle of unwinding have taken their panics along (`carrier/unwinding.rs`).
+    // Threads that wait while they unwind have taken their panics off the count (`carrier/unwinding.rs`).
     let panicking = std::thread::panicking();
     #[cfg(loom)]
     return crate::thin::unwinds(panicking);
@@ -248,19 +248,19 @@ pub(crate) fn is_unwinding() -> bool {
     panicking
 }
 
-/// Says that an exception is about to unwind, for which no hook is called.
+/// Notes that an exception is about to unwind. No panic hook is called for it.
 pub(crate) fn note_exception() {
     #[cfg(loom)]
     crate::thin::exception_unwinds();
 }
 
-/// May exceptions be raised in the calling thread now?
+/// Whether exceptions may be raised in the calling thread now.
 #[inline]
 pub(crate) fn admits() -> bool {
     !is_unwinding()
 }
 
-/// The thread holds exceptions: only the timeouts that it entered since may end a wait.
+/// Whether the thread holds exceptions: then only timeouts that it entered since may end a wait.
 #[inline]
 pub(crate) fn holds(header: &Header) -> bool {
     // SAFETY: the thread asks about itself.
@@ -312,7 +312,8 @@ fn refuse_to_wait() -> ! {
     panic!("a blocking call of weald in `on_os_thread`, whose closure must not wait");
 }
 
-/// Panics in `on_os_thread`: before a wait that no exception can interrupt, which asks for none.
+/// Panics in `on_os_thread`. Called before a wait that no exception can interrupt, because such a wait does not ask for
+/// exceptions.
 pub(crate) fn check_may_wait() {
     // SAFETY: the running thread's header is alive, and it asks about itself. An OS thread without one holds nothing.
     let local = unsafe { current::running().as_ref().and_then(|it| it.local_if_any()) };
@@ -325,14 +326,14 @@ pub(crate) fn check_may_wait() {
 #[cfg(not(loom))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pending {
-    /// That of a `timeout`.
+    /// The exception of a `timeout`.
     Elapsed,
     /// Any other.
     Other,
 }
 
-/// The exception that a blocking call would raise now; it stays pending. The caller will fail because of it; for a
-/// `timeout` this counts as raised.
+/// The exception that a blocking call would raise now. It stays pending. The caller will fail because of it. The
+/// exception of a `timeout` counts as raised by that.
 #[cfg(not(loom))]
 pub(crate) fn peek(header: &Header) -> Option<Pending> {
     if !is_due(header) {
@@ -358,7 +359,7 @@ pub(crate) fn overslept(header: &Header) {
     // SAFETY: the thread asks about itself.
     let local = unsafe { header.local() };
     local.report_limits(header);
-    // A kill must not be forgotten by a thread that ends without another call of weald.
+    // The thread may end without another call of weald, and the kill must not be forgotten then.
     local.reported |= local.held(header).is_none() && header.state.is_pending();
 }
 
@@ -376,7 +377,7 @@ pub(crate) fn reported(header: &Header) -> Option<Exception> {
     check(header).map(|raise| raise.exception)
 }
 
-/// True if a blocking call would raise something now; it stays.
+/// Whether a blocking call would raise something now. It stays pending.
 pub(crate) fn is_due(header: &Header) -> bool {
     match header.cold_if_any() {
         None if !header.state.is_pending() => false,
