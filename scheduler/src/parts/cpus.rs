@@ -9,13 +9,13 @@
 //! threads at least. With a number that is rounded up, the kernel would stop workers for a part of each period, and
 //! the green threads that they run with them. So the smaller of the two answers counts, and it is 1 at least.
 
-/// CPUs that the process may use now, one at least.
+/// How many CPUs the process may use now. At least one.
 pub(crate) fn usable() -> usize {
     let available = std::thread::available_parallelism().map(usize::from);
     smaller(num_cpus::get(), available.ok())
 }
 
-/// `available`: unknown where the system does not tell.
+/// `available`: `None` if the system does not tell.
 fn smaller(counted: usize, available: Option<usize>) -> usize {
     available
         .map_or(counted, |available| available.min(counted))

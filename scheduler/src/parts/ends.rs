@@ -1,11 +1,12 @@
 //! Whether all green threads have ended, for good.
 //!
-//! A thread is counted as ended before it steps to DONE: whoever finds it DONE finds it counted. But
-//! only that step says whether it leaves something behind that another thread has to drop
-//! (`wait/end.rs`), and that thread is counted as spawned after it. So for a moment the two numbers can be equal
-//! although a thread is still to come. Each carrier says when its green thread is between these steps:
+//! A thread is counted as ended before it steps to DONE. So if a thread is seen to be DONE, it is counted. But
+//! only the step to DONE says whether the thread leaves something that another thread must drop
+//! (`wait/end.rs`), and that other thread is counted as spawned after the step. So for a moment the numbers of ended and
+//! of spawned threads can be equal although a thread will still come. Each carrier says when its green thread is between
+//! these steps:
 //!
-//! | a thread that ends, on its carrier                | whoever asks whether all have ended     |
+//! | a thread that ends, on its carrier                | a thread that asks whether all have ended |
 //! |---------------------------------------------------|-----------------------------------------|
 //! | 1. `Ending::begin`                                | 1. reads ended, then spawned: equal?    |
 //! | 2. ended + 1 (release)                            | 2. waits for each carrier's `Ending`    |
@@ -34,13 +35,13 @@ impl Ending {
         Self(AtomicBool::new(false))
     }
 
-    /// A thread is counted as ended next; on its carrier.
+    /// A thread will be counted as ended next. Called on its carrier.
     #[inline]
     pub(crate) fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// It is DONE, and what comes after it is counted.
+    /// The thread is DONE, and the thread that drops what it leaves is counted.
     #[inline]
     pub(crate) fn end(&self) {
         let order = relaxed_if!("ends_relaxed_end", Ordering::Release);
@@ -71,8 +72,8 @@ pub(crate) fn all_ended<'a>(
     spawned() == before
 }
 
-/// Whether threads are left when no carrier runs any more. `ended`: all had ended before. `live`: how many have
-/// not.
+/// Whether threads are left. No carrier runs any more. `ended`: all threads had ended before. `live`: how many threads
+/// have not ended.
 pub(crate) fn some_are_left(ended: bool, live: impl Fn() -> u64) -> bool {
     !ended || (live() > 0 && !fault!("ends_trusts_the_first_answer"))
 }

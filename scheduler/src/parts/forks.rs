@@ -1,8 +1,8 @@
 //! The second halves of a green thread's [`join`](crate::join)s that nobody has begun. Other threads may take them.
 //!
-//! A half lies in a [`Fork`] on the thread's stack. While the thread runs the first half, the fork is in
-//! the list; then the thread takes it out and runs it, unless somebody else has taken it meanwhile. Forks
-//! are numbered as they lie on the stack: 0 is the oldest.
+//! A second half lies in a [`Fork`] on the thread's stack. While the thread runs the first half, the fork is in
+//! the list. Then the thread takes the fork out and runs the second half, unless another thread has taken it meanwhile.
+//! Forks are numbered as they lie on the stack: 0 is the oldest.
 //!
 //! ```text
 //!        taken                pushed
@@ -24,22 +24,22 @@
 //! A *taker* has the right to take forks. The thread itself has this right inside its carrier's door. Another thread
 //! has it while it holds that carrier out of the door (`door.rs`). So there is one taker at a time.
 //!
-//! The thread pushes and pops without the right, as this must cost next to nothing:
+//! The thread pushes and pops without the right, because this must cost next to nothing:
 //! - Push: 1. write the link; 2. `pushed` += 1, a release.
-//! - Pop of fork i: 1. `pushed` = i; 2. light fence; 3. load `taken`: at most i, and the fork is the
-//!   thread's again. Else [`settle`](Forks::settle), with the right: it is either taken, or somebody tried to.
-//! - Take by another: 1. `taken` += 1; 2. heavy fence; 3. load `pushed`: below `taken`, and the fork is
-//!   gone: put `taken` back.
+//! - Pop of fork i: 1. `pushed` = i; 2. light fence; 3. load `taken`. If it is at most i, the fork is the
+//!   thread's again. Else the thread gets the right and calls [`settle`](Forks::settle), which finds out whether the
+//!   fork was taken or somebody only tried to take it.
+//! - Take by another thread: 1. `taken` += 1; 2. heavy fence; 3. load `pushed`. If it is below `taken`, the fork is
+//!   gone, and the taker puts `taken` back.
 //!
 //! Steps 1 to 3 of pop and take are Dekker's handshake (the fences are those of `shim/barrier.rs`): for the
 //! same fork, either the thread sees `taken` or the taker sees `pushed`.
 //!
 //! Invariant 1: a fork is taken once, or popped by the thread as its own, never both.
-//! Invariant 2: forks are taken from the oldest on, so while fork i is in the list, the ones below `taken`
-//! are taken, and all their frames are there: they lie below it on the stack.
-//! Invariant 3: a frame goes only after its fork was popped and, if it was taken, `settle` has put
-//! `taken` and `cursor` back to before it. So no link leads to a frame that is gone, but for links that
-//! `pushed` says are not valid.
+//! Invariant 2: forks are taken from the oldest on. So while fork i is in the list, all forks with numbers below `taken`
+//! are taken, and all their frames are there, because they are older frames of the same stack.
+//! Invariant 3: a frame goes only after its fork was popped. If the fork was taken, `settle` has also put
+//! `taken` and `cursor` back to before it. So no link that `pushed` says is valid leads to a frame that is gone.
 //! Invariant 4: a taker that is not the thread itself starts a taken fork before it gives up the right.
 //!
 //! Rejected: a deque for each worker, as in rayon. A green thread may migrate in the middle of a first half, and
@@ -60,14 +60,14 @@ use crate::shim::barrier;
 /// A second half that waits on its thread's stack.
 #[derive(Debug)]
 pub(crate) struct Fork {
-    /// The next younger one.
+    /// The next younger fork.
     next: AtomicPtr<Fork>,
-    /// The link that leads here; null stands for the list's `first`. The thread's own.
+    /// The link that leads here; null stands for the list's `first`. Only the thread itself touches it.
     before: Cell<*const AtomicPtr<Fork>>,
 }
 
 impl Fork {
-    /// In no list.
+    /// Makes a fork that is in no list.
     #[inline(always)]
     pub(crate) fn new() -> Self {
         Self {
@@ -81,12 +81,12 @@ impl Fork {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Forks {
-    /// Null stands for `first`: the list is empty. The thread's own.
+    /// Null stands for `first`: the list is empty. Only the thread itself touches it.
     last: Cell<*const AtomicPtr<Fork>>,
     pushed: AtomicUsize,
     taken: AtomicUsize,
     first: AtomicPtr<Fork>,
-    /// Null stands for `first`. The taker's.
+    /// Null stands for `first`. Only the taker touches it.
     cursor: Cell<*const AtomicPtr<Fork>>,
 }
 
@@ -101,13 +101,13 @@ impl Forks {
         }
     }
 
-    /// The thread is in the first half of a join; for the thread itself.
+    /// Whether the thread is in the first half of a join. Only the thread itself may ask.
     #[inline(always)]
     pub(crate) fn is_used(&self) -> bool {
         !self.last.get().is_null()
     }
 
-    /// Some are left that nobody has taken; for the thread itself.
+    /// Whether forks are left that nobody has taken. Only the thread itself may ask.
     pub(crate) fn has_any(&self) -> bool {
         self.taken.load(Ordering::Relaxed) < self.pushed.load(Ordering::Relaxed)
     }
@@ -133,7 +133,7 @@ impl Forks {
         number
     }
 
-    /// Takes the youngest fork out of the list. True: it is the thread's. False: `settle` must follow.
+    /// Takes the youngest fork out of the list. True: nobody has taken it. False: the thread must call `settle`.
     ///
     /// # Safety
     /// The caller is the thread, and the fork is the youngest, with this number.
@@ -153,7 +153,7 @@ impl Forks {
     #[cold]
     pub(crate) unsafe fn settle(&self, fork: *const Fork, number: usize) -> bool {
         if self.taken.load(Ordering::Relaxed) <= number {
-            // Somebody tried to, saw that it was gone, and has put `taken` back.
+            // A taker has tried to take it, has seen that it was gone, and has put `taken` back.
             return false;
         }
         debug_assert_eq!(self.taken.load(Ordering::Relaxed), number + 1);
@@ -183,7 +183,7 @@ impl Forks {
     /// Takes the oldest fork that is left, from another thread.
     ///
     /// # Safety
-    /// The caller has the right to take, and the list's thread is alive as long as he has it.
+    /// The caller has the right to take. As long as it has the right, the list's thread is alive.
     #[cold]
     pub(crate) unsafe fn take(&self) -> Option<*const Fork> {
         let number = self.taken.load(Ordering::Relaxed);

@@ -21,7 +21,7 @@ struct Hosts {
     names: HashSet<String>,
 }
 
-/// What changes when the file does; `None`: there is none.
+/// What changes when the file changes. `None`: there is no file.
 type Stamp = Option<[i64; 5]>;
 
 fn stamp(meta: &Metadata) -> [i64; 5] {
@@ -45,14 +45,14 @@ pub fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// The hosts file has a line for the name.
+/// Whether the hosts file has a line for the name.
 pub fn is_in_hosts_file(name: &str) -> bool {
-    // The few calls here are short, and nothing that a patched thread should wait for.
+    // The few calls here are short, and a patched thread must not suspend in them.
     let _bypass = Bypass::enter();
     hosts().names.contains(&plain(name))
 }
 
-/// Which pool is to look the name up.
+/// The pool that must look the name up.
 pub fn lane_of(name: &str) -> Lane {
     if is_localhost(name) || is_in_hosts_file(name) {
         Lane::Local

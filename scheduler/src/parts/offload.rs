@@ -28,11 +28,11 @@ pub enum Lane {
 /// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
-    /// Jobs that run and that somebody waits for.
+    /// How many jobs that somebody waits for may run.
     wanted: usize,
-    /// OS threads, with those that finish a job for nobody.
+    /// How many OS threads there may be, including those that finish a job for which nobody waits.
     threads: usize,
-    /// Jobs that have not begun.
+    /// How many jobs may wait for their turn.
     queue: usize,
     /// How long an OS thread waits for a job before it ends.
     keep_alive: Duration,
@@ -65,18 +65,18 @@ struct Pool {
 }
 
 struct State {
-    /// By number: in the order in which they came.
+    /// Jobs that have not begun, by number, in the order in which they came.
     queue: BTreeMap<u64, Job>,
-    /// Those that run and that somebody waits for.
+    /// Jobs that run and for which somebody waits.
     wanted: BTreeSet<u64>,
-    /// Those that run and that nobody waits for.
+    /// Jobs that run and for which nobody waits.
     unwanted: BTreeSet<u64>,
     next: u64,
-    /// The OS threads that there are, in the order in which they were started.
+    /// The OS threads, in the order in which they were started.
     threads: BTreeMap<u64, Handle>,
     started: u64,
     idle: usize,
-    /// One that has ended. Whoever has nothing to do joins it.
+    /// An OS thread that has ended. The next OS thread that has nothing to do joins it.
     retired: Option<Handle>,
 }
 
@@ -158,14 +158,14 @@ impl Pool {
         Ok(Offloaded { pool: self, number })
     }
 
-    /// One more job may run than ran before: finds a thread for it.
+    /// One more job may run than before. Finds a thread for it.
     fn see_to_it(&'static self, state: &mut State) -> std::io::Result<()> {
         let may_begin = self.may_begin(state);
         if state.idle >= may_begin {
             self.work.notify_one();
         } else if state.threads.len() < self.bounds.threads {
             let number = state.started;
-            // It finds its handle: the lock is held.
+            // The lock is held, so the new thread will find its handle.
             let name = String::from("weald-offload");
             let handle = os_threads::spawn_lean(name, move || self.work(number))?;
             state.threads.insert(number, handle);
@@ -183,7 +183,7 @@ impl Pool {
     /// The life of an OS thread with this number.
     fn work(&self, me: u64) {
         let mut state = self.state();
-        // When it ends, if no job comes; known while it waits for one.
+        // When the thread ends if no job comes. `None` while it does not wait for a job.
         let mut ends = None;
         loop {
             if self.may_begin(&state) > 0
@@ -233,21 +233,21 @@ impl Pool {
 }
 
 impl Offloaded {
-    /// Nobody waits for the job any more. True: it had not begun, and never will.
+    /// Nobody waits for the job any more. True: the job has not begun, and never will.
     pub fn give_up(&self) -> bool {
         let _bypass = Bypass::enter();
         let mut state = self.pool.state();
         let job = state.queue.remove(&self.number);
         if state.wanted.remove(&self.number) {
             state.unwanted.insert(self.number);
-            // If there is no thread for the next one now, it waits until one is free.
+            // If there is no thread for the next job now, the job waits until a thread is free.
             let _ = self.pool.see_to_it(&mut state);
         }
         drop(state);
         job.is_some()
     }
 
-    /// Somebody waits for the job again, if it still runs.
+    /// Somebody waits for the job again, if the job still runs.
     pub fn want_again(&self) {
         let _bypass = Bypass::enter();
         let mut state = self.pool.state();

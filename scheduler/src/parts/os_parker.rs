@@ -49,7 +49,7 @@ impl Parker {
         }
     }
 
-    /// Ends one wait. The caller holds a clone of the `Arc`: the waiter may go at once.
+    /// Ends one wait. The caller holds a clone of the `Arc`, because the waiter may go at once.
     pub(crate) fn notify(&self) {
         let mut notices = self.notices.lock();
         notices.notified = true;
@@ -83,7 +83,7 @@ impl Parker {
 
 #[cfg(not(loom))]
 impl Parker {
-    /// What `poll` needs beside the caller's descriptors: their last one.
+    /// The descriptor that the caller must put behind its own, as the last one for `poll`.
     ///
     /// # Errors
     /// The system's: no more descriptors.
@@ -130,20 +130,20 @@ impl Pipe {
     fn put(&self) -> bool {
         use std::io::Write;
 
-        // One byte into an empty pipe: nothing can be wrong with that.
+        // The pipe is empty, so it takes a byte without an error.
         (&self.writer).write_all(&[0]).is_ok()
     }
 
     fn take(&self) {
         use std::io::Read;
 
-        // It is there.
+        // The byte is in the pipe.
         let _ = (&self.reader).read(&mut [0]);
     }
 }
 
-/// False: a signal came, or the clock was ahead; the caller tries once more. An error ends the wait: the caller
-/// will meet it too when it looks at its descriptors.
+/// False: a signal came, or the clock was ahead, and the caller must try once more. An error ends the wait: the caller
+/// will get the same error when it looks at its descriptors.
 #[cfg(not(loom))]
 fn poll_once(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> bool {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
@@ -176,7 +176,7 @@ mod sys {
         unsafe { libc::ppoll(fds.as_mut_ptr(), count, limit, std::ptr::null()) }
     }
 
-    /// `None`: without end. In milliseconds, rounded up.
+    /// `left`: `None` means no limit. It is rounded up to milliseconds.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub(super) fn poll(fds: &mut [libc::pollfd], left: Option<Duration>) -> libc::c_int {
         let limit = left.map_or(-1, |left| {

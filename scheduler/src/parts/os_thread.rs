@@ -1,7 +1,7 @@
 //! What the system knows about an OS thread of this process.
 
-/// Whether an OS thread waits inside the kernel: for a lock, a descriptor, the disk. False: it computes, or
-/// would if it had a CPU. `None`: the system does not tell.
+/// Whether an OS thread waits inside the kernel, for a lock, a descriptor or the disk. False: it computes, or
+/// waits for a CPU. `None`: the system does not tell.
 ///
 /// Linux has it in `/proc/self/task/TID/stat` (proc(5)); to read that costs some 10 us.
 #[cfg(target_os = "linux")]

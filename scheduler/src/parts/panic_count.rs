@@ -10,10 +10,10 @@
 //! middle, in a destructor. To begin a half adds one to the count of this OS thread. To finish a half takes one
 //! off the count of this OS thread, wherever the half was begun.
 //!
-//! | step                        | its OS thread's count | what is needed or left               |
-//! |-----------------------------|-----------------------|--------------------------------------|
-//! | a thread leaves its stack   | one less, to zero     | for each step a half from the stock  |
-//! | it goes on, there or not    | one more, as before   | for each step a new half in the stock|
+//! | step                        | count of the OS thread          | halves                                       |
+//! |-----------------------------|---------------------------------|----------------------------------------------|
+//! | a thread leaves its stack   | goes down to zero               | for each panic one of the stock is finished  |
+//! | it goes on, on any OS thread | goes up by as many as before   | for each panic one is begun, for the stock   |
 //!
 //! The *keeper* begins the first halves. It is an OS thread that does nothing else, so its count may be anything. It
 //! also finishes the halves that are too many. When nobody has needed one for a second, it finishes all of them and
@@ -55,7 +55,7 @@ const ATTEMPTS: u32 = 1000;
 /// A coroutine that unwinds and has stopped in the middle.
 struct Half(Coroutine<(), ()>);
 
-/// Stops an unwinding where it is dropped.
+/// Its destructor stops the unwinding.
 struct Stop<'a>(&'a Suspender<(), ()>);
 
 impl Drop for Stop<'_> {
@@ -92,11 +92,11 @@ impl Half {
 /// What all OS threads share.
 struct Stock {
     halves: Vec<Half>,
-    /// Panics that were taken off a count and not given back.
+    /// How many panics were taken off a count and not given back.
     away: usize,
-    /// Threads that wait for the keeper.
+    /// How many threads wait for the keeper.
     wanted: usize,
-    /// The keeper has failed that often to begin a half.
+    /// How often the keeper has failed to begin a half.
     failures: usize,
     is_kept: bool,
 }
@@ -119,12 +119,12 @@ fn stock() -> MutexGuard<'static, Stock> {
     STOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes the caller's panics off this OS thread's count, before it leaves its stack, and returns how many
-/// those were. `None`: the system is short of memory or OS threads, and they are still there.
+/// Takes the caller's panics off this OS thread's count, before the caller leaves its stack. Returns how many
+/// there were. `None`: the system is short of memory or OS threads, and the count is as before.
 #[cold]
 pub(crate) fn take() -> Option<usize> {
     if cfg!(panic = "abort") {
-        // It is in a panic's hook, and nothing can unwind.
+        // The caller is in a panic hook, where nothing can unwind.
         return None;
     }
     let _bypass = Bypass::enter();
@@ -150,7 +150,7 @@ pub(crate) fn give_back(panics: usize) {
         stock.halves.push(half);
         stock.away -= 1;
         if stock.wanted > 0 {
-            // It may be the last that is wanted, and the keeper then begins none.
+            // This half may be the last that is wanted, and the keeper begins none then.
             FROM_KEEPER.notify_one();
         }
         if stock.halves.len() > MOST {
@@ -159,7 +159,7 @@ pub(crate) fn give_back(panics: usize) {
     }
 }
 
-/// A stack for a thread that cannot go on without.
+/// A stack for a thread that cannot go on without it.
 fn stack_for_return() -> Stack {
     for _ in 0..ATTEMPTS {
         if let Ok(stack) = Cache::new().get(DEFAULT_STACK) {
@@ -202,7 +202,7 @@ fn take_half() -> Option<Half> {
 fn keep() {
     let mut stock = stock();
     let mut batch = BATCH;
-    // When it last had something to do.
+    // When the keeper last had something to do.
     let mut since = Instant::now();
     loop {
         if stock.wanted > stock.halves.len() {

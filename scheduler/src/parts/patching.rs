@@ -13,7 +13,7 @@ use crate::shim::bypass::Bypass;
 /// Every kind of call.
 pub const ALL: u32 = u32::MAX >> 1;
 
-/// The kinds of calls that are patched where nothing else was said.
+/// The kinds of calls that are patched if there is no other setting.
 static ON: AtomicU32 = AtomicU32::new(0);
 
 /// A bit of [`ON`] in the child of a fork: nothing is patched any more.
@@ -113,5 +113,5 @@ pub fn is_on() -> u32 {
     ON.load(Ordering::Relaxed)
 }
 
-/// Of a header's `sleeps_to_end`: no sleep has been ended by the exception that is pending.
+/// A value of a header's `sleeps_to_end`: the pending exception has ended no sleep yet.
 pub(crate) const FRESH: u8 = u8::MAX;

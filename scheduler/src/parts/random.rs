@@ -1,5 +1,5 @@
-//! Numbers that are random enough to be fair. Each thread has a sequence of its own, so drawing one
-//! touches nothing that another core writes.
+//! Numbers that are random enough to be fair. Each thread has a sequence of its own, so a draw
+//! touches nothing that another CPU writes.
 //!
 //! Source: splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
 
@@ -7,12 +7,12 @@ use std::cell::Cell;
 
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A sequence; its owner's alone.
+/// A sequence. Only its owner uses it.
 #[derive(Debug)]
 pub(crate) struct Random(Cell<u64>);
 
 impl Random {
-    /// Begins at a point that other numbers do not reach soon.
+    /// Begins at a point that the sequences of other seeds do not reach soon.
     pub(crate) fn new(number: u64) -> Self {
         Self(Cell::new(number.wrapping_mul(0xd134_2543_de82_ef95)))
     }

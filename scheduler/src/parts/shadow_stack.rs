@@ -2,8 +2,8 @@
 //! addresses alone, which ordinary code cannot write. If a `ret` finds another address than the one on the
 //! shadow stack, the process ends.
 //!
-//! Green threads are not made for that: the first return on a stack of theirs would fault. So a
-//! runtime does not start there. `ARCHITECTURE.md` tells what support would take.
+//! Green threads do not support that: the first return on a green thread's stack would fault. So a
+//! runtime does not start there. `ARCHITECTURE.md` says what support would take.
 //!
 //! | architecture | name          | asked by                                             |
 //! |--------------|---------------|------------------------------------------------------|
@@ -11,7 +11,7 @@
 //! | AArch64      | GCS           | `prctl(PR_GET_SHADOW_STACK_STATUS)`, Linux 6.13      |
 //!
 //! The kernel answers for the thread that asks. The threads that it starts have the same status.
-//! `WEALD_SHADOW_STACK_STATUS`, a number, stands for what the kernel says: to test this file.
+//! `WEALD_SHADOW_STACK_STATUS`, a number, replaces the kernel's answer, to test this file.
 #![allow(unsafe_code, reason = "asks the kernel")]
 
 use std::io;

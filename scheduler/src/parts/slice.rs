@@ -13,9 +13,9 @@
 pub(crate) enum Slice {
     /// The system's choice.
     Ordinary,
-    /// As short as can be, 100 us: serves sockets beside those that compute.
+    /// As short as possible, 100 us. For an OS thread that serves sockets beside others that compute.
     Short,
-    /// As long as can be, 100 ms: computes.
+    /// As long as possible, 100 ms. For an OS thread that computes.
     Long,
 }
 
@@ -56,12 +56,12 @@ pub(crate) fn set(slice: Slice) {
             Slice::Long => 100_000_000,
         };
         (attr.deadline, attr.period) = (0, 0);
-        // A thread that user code starts begins as the system has it; but it would also lose a
-        // priority above the ordinary.
+        // With this flag a thread that user code starts begins with the system's slice. But it would also lose a
+        // priority above the ordinary one.
         if attr.nice >= 0 {
             attr.flags |= RESET_ON_FORK;
         }
-        // An older kernel ignores or refuses it, and both is fine.
+        // An older kernel ignores or refuses the call, and either does no harm.
         let _ = libc::syscall(libc::SYS_sched_setattr, own, &raw const attr, 0);
     }
 }

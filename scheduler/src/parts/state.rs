@@ -29,11 +29,12 @@
 //! | epoch in the word      | PARKED | `wake(epoch)`                                               |
 //! |------------------------|--------|-------------------------------------------------------------|
 //! | the waker's            | yes    | wins: clears PARKED, stores why; the thread is the waker's  |
-//! | the one before         | no     | early: steps the epoch, stores why; `park` will not park    |
-//! | any other              | -      | lost: another waker won, or the wait is over                |
+//! | one less               | no     | early: steps the epoch, stores why; `park` will not park    |
+//! | any other              | -      | lost: another waker won, or the wait has ended              |
 //!
-//! Invariant 1: a wait ends exactly once: each epoch is stepped to and then its PARKED cleared, or
-//! it is stepped to by the early waker, by `park` that finds a token or exception, or by `abandon`.
+//! Invariant 1: a wait ends exactly once. Either `park` steps the word to the wait's epoch and sets PARKED, and a waker
+//! clears PARKED. Or the thread never parks: an early waker steps the word to the epoch, or `park` does because it finds a
+//! token or an exception, or `abandon` does.
 //! Invariant 2: the thread's carrier sets PARKED when it has left the thread's stack; with IN_PLACE the thread
 //! itself sets it. So a winner may resume the thread at once.
 //! Invariant 3: no wait but one with BY_TOKEN sets or consumes TOKEN.
@@ -110,7 +111,7 @@ pub(crate) enum Wake {
     Lost,
     /// The thread has not parked yet and will not: nothing more to do.
     Early,
-    /// The thread is the caller's, who must queue it.
+    /// The thread is the caller's, and the caller must queue it.
     Won,
     /// The thread's OS thread is blocked: the caller must notify its parker.
     WonInPlace,
@@ -163,7 +164,7 @@ impl State {
         self.parked().map(|(epoch, _)| epoch)
     }
 
-    /// The epoch of its wait and how it waits, if it is parked; old as soon as it is told.
+    /// The epoch of the thread's wait and how it waits, if it is parked. The answer may be out of date at once.
     pub(crate) fn parked(&self) -> Option<(u32, WaitKind)> {
         let word = self.0.load(Ordering::Acquire);
         let kind = WaitKind {
@@ -179,7 +180,7 @@ impl State {
         self.0.load(Ordering::Acquire) & DONE != 0
     }
 
-    /// An exception waits to be raised. A hint for the thread itself; the list behind it decides.
+    /// Whether an exception waits to be raised. A hint for the thread itself: the inbox decides.
     #[inline]
     pub(crate) fn is_pending(&self) -> bool {
         self.0.load(Ordering::Relaxed) & PENDING != 0
@@ -209,7 +210,7 @@ impl State {
 
     /// Parks the thread for the wait `epoch`, or says why the wait is over already.
     ///
-    /// For the carrier after the switch (invariant 2), or for the thread itself if `in_place`.
+    /// Called by the carrier after the switch (invariant 2), or by the thread itself if `in_place`.
     #[inline]
     pub(crate) fn park(&self, epoch: u32, kind: WaitKind) -> Result<(), Why> {
         self.step(|word| {
@@ -232,7 +233,7 @@ impl State {
         })
     }
 
-    /// Ends the wait `epoch` before it parked. `Some`: a waker was first, and this is its reason.
+    /// Ends the wait `epoch` before the thread has parked. `Some`: a waker was first, and this is its reason.
     #[inline]
     pub(crate) fn abandon(&self, epoch: u32) -> Option<Why> {
         self.step(|word| {
@@ -243,13 +244,13 @@ impl State {
         })
     }
 
-    /// Why the last wait ended; for the thread itself once it runs again.
+    /// Why the last wait ended. Called by the thread itself, when it runs again.
     #[inline]
     pub(crate) fn why(&self) -> Why {
         why_of(self.0.load(Ordering::Acquire))
     }
 
-    /// Ends the wait `epoch` if it is still on.
+    /// Ends the wait `epoch` if it has not ended.
     #[inline]
     pub(crate) fn wake(&self, epoch: u32, why: Why) -> Wake {
         self.step(|word| {
@@ -310,14 +311,14 @@ impl State {
         })
     }
 
-    /// No exception waits any more. For the thread itself, under the lock of the list.
+    /// No exception waits any more. Called by the thread itself, under the lock of its inbox.
     pub(crate) fn clear_pending(&self) {
         self.0.fetch_and(!PENDING, Ordering::AcqRel);
     }
 
     /// Ends the thread, and publishes its result. `kept`: the result is still in its place.
-    /// `listens`: the thread has not announced that it will look at no further exception. True: something of
-    /// the user's is left that no handle will take; [`remains`](Self::remains) tells what.
+    /// `listens`: the thread has not closed its inbox. True: something of
+    /// the user's is left that no handle will take; [`remains`](Self::remains) says what.
     #[inline]
     pub(crate) fn finish(&self, kept: bool, listens: bool) -> bool {
         let done = relaxed_if!("state_relaxed_finish", Ordering::AcqRel);
@@ -349,13 +350,13 @@ impl State {
         }
     }
 
-    /// Says that a joiner is in the queue. True: the thread has ended, nobody will look there.
+    /// Announces that a joiner is in the queue. True: the thread has ended, and nobody will look into the queue.
     pub(crate) fn announce_joiner(&self) -> bool {
         let order = relaxed_if!("state_relaxed_joiner", Ordering::AcqRel);
         self.0.fetch_or(JOINERS, order) & DONE != 0
     }
 
-    /// The handle is dropped. True: the thread has ended, so the result is the caller's to drop.
+    /// The handle is dropped. True: the thread has ended, and the caller must drop the result.
     #[inline]
     pub(crate) fn drop_handle(&self) -> bool {
         if self.is_done() {

@@ -23,7 +23,7 @@ pub(crate) enum Which {
     Carrier(usize),
     /// Any other carrier.
     Spare(usize),
-    /// That of a green thread that has it for itself.
+    /// The OS thread of a green thread that has one for itself.
     Own(usize),
 }
 
@@ -53,10 +53,10 @@ impl Threads {
         })
     }
 
-    /// As `start`; `start` does it.
+    /// As `start`, by the function that is given.
     ///
     /// # Errors
-    /// As of `start`.
+    /// Those of that function.
     pub(crate) fn start_by(
         &self,
         which: Which,
@@ -79,7 +79,7 @@ impl Threads {
         Retired(std::mem::replace(&mut handles.retired, own))
     }
 
-    /// Waits until all have ended, also those that are started meanwhile by others of them.
+    /// Waits until all have ended, including those that others of them start meanwhile.
     pub(crate) fn join_all(&self) {
         loop {
             let Handles { running, retired } = std::mem::take(&mut *self.0.lock());

@@ -10,14 +10,14 @@
 //!
 //! 1. Hot lists are last in, first out: the next green thread runs on the stack whose pages are
 //!    likeliest to be in the processor's cache.
-//! 2. A hot list has room for two batches and never grows. When it is full the colder batch goes to
-//!    the depot, when it is empty one batch comes from there: workers that only free or only take
-//!    need the depot's lock once in a batch, and no worker keeps too many. A worker that sleeps for long
-//!    leaves all to the depot.
-//! 3. No class's lock is held while a system call guards slots or gives pages back; it is held for
-//!    `mmap`, so that one worker grows a class and the others use what it got.
+//! 2. A hot list has room for two batches and never grows. When it is full, the colder batch goes to
+//!    the depot. When it is empty, one batch comes from the depot. So workers that only free or only take stacks
+//!    need the depot's lock once for each batch, and no worker keeps too many stacks. A worker that sleeps for long
+//!    gives all its stacks to the depot.
+//! 3. No lock of a class is held while a system call guards slots or gives pages back. It is held during
+//!    `mmap`, so that one worker makes the class larger and the others use what it got.
 //!
-//! `excess.rs` tells how the depot gives memory back.
+//! `excess.rs` says how the depot gives memory back.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ use super::excess::give_back_all;
 use super::slot::{CLASSES, DEFAULT_GUARD, Guard, MAX_STACK, Stack, class_of, round_up_to_class};
 use crate::parts::errno::KeepErrno;
 
-/// Caches that live.
+/// How many caches exist.
 static CACHES: AtomicUsize = AtomicUsize::new(0);
 
 /// A worker's own stacks. Only its owner touches it, so it needs no lock.
@@ -45,7 +45,7 @@ impl Cache {
         Self::with_guard(Guard::of(DEFAULT_GUARD))
     }
 
-    /// The same with another guard.
+    /// A cache without stacks; its stacks will have this guard.
     pub(crate) fn with_guard(guard: Guard) -> Self {
         CACHES.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -54,8 +54,8 @@ impl Cache {
         }
     }
 
-    /// Takes a stack of at least this many usable bytes; of exactly this many, if they are what
-    /// [`round_up_to_class`] gives.
+    /// Takes a stack of at least this many usable bytes. It has exactly this many, if the number is one that
+    /// [`round_up_to_class`] returns.
     ///
     /// # Errors
     /// `InvalidInput` above [`MAX_STACK`]; `OutOfMemory` if the system refuses memory or, where
@@ -110,8 +110,7 @@ impl Cache {
         }
     }
 
-    /// Leaves all stacks to the depot: for a worker that will sleep for long, or whose stacks other workers wait
-    /// for.
+    /// Gives all stacks to the depot. For a worker that will sleep for long, or if other workers wait for stacks.
     pub(crate) fn flush(&mut self) {
         for (class, hot) in self.hot.iter_mut().enumerate() {
             if !hot.is_empty() {
@@ -125,13 +124,13 @@ impl Drop for Cache {
     fn drop(&mut self) {
         self.flush();
         if CACHES.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // The last worker is gone: no other one could give the stacks back later.
+            // The last worker is gone, so no other one could give the stacks back later.
             give_back_all();
         }
     }
 }
 
-/// Gives a stack back where there is no cache at hand.
+/// Gives a stack back, for a caller that has no cache.
 pub(crate) fn release(stack: Stack) {
     deposit(stack.class(), std::iter::once(stack));
 }

@@ -1,4 +1,4 @@
-//! The depot: the stacks of the process that no worker has. `cache.rs` tells what its lists hold, and by which rules.
+//! The depot: the stacks of the process that no worker has. `cache.rs` says what its lists hold, and by which rules.
 
 use std::collections::VecDeque;
 use std::io;
@@ -45,7 +45,7 @@ pub(super) struct Shelf {
     pub(super) guard: Guard,
     /// The hottest last.
     pub(super) resident: VecDeque<Stack>,
-    /// How many of these were not needed since the last mark, and how many of those are to be given back.
+    /// How many of these were not needed since the last mark, and how many of those must be given back.
     pub(super) low: usize,
     pub(super) excess: usize,
     pub(super) clean: Vec<Stack>,
@@ -170,7 +170,7 @@ impl Shelf {
         }
     }
 
-    /// Takes up to so many resident ones, the hottest last.
+    /// Takes up to so many resident stacks, the hottest last.
     fn take_resident(&mut self, want: usize, into: &mut Vec<Stack>) {
         let rest = self.resident.len().saturating_sub(want);
         RESIDENT.fetch_sub(self.resident.len() - rest, Ordering::Relaxed);
@@ -200,7 +200,7 @@ impl Shelf {
         Ok(())
     }
 
-    /// What nobody has needed since the last mark is too much.
+    /// Marks stacks that nobody has needed since the last mark as excess.
     pub(super) fn mark(&mut self) {
         self.excess = self.low;
         self.low = self.resident.len();

@@ -18,13 +18,13 @@ use crate::shim::plain::Mutex;
 /// the process's memory.
 pub(super) const WINDOW: Duration = Duration::from_millis(500);
 
-/// Between two steps of [`trim`].
+/// The pause between two steps of [`trim`].
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// When the next mark is, and what is left of the last one's excess.
+/// When the next mark is, and how far the excess of the last mark was given back.
 struct Excess {
     next_mark: Option<Instant>,
-    /// The first class that may have some.
+    /// The first class that may have excess.
     class: usize,
     /// All stacks count as excess, whatever was marked.
     all: bool,
@@ -55,11 +55,10 @@ impl Excess {
     }
 }
 
-/// For a worker that is about to sleep: gives the pages of stacks back that nobody has needed for a
-/// while, until `stop` says so. Returns after how long to come again; `None`: there is nothing
-/// to give back any more.
+/// Gives back the pages of stacks that nobody has needed for a while, until `stop` returns true. For a worker that is
+/// about to sleep. Returns after how long to call this again; `None`: nothing is left to give back.
 ///
-/// Without a stack that could be given back it costs one load.
+/// If there is no stack that could be given back, it costs one load.
 pub(crate) fn trim(now: Instant, stop: impl Fn() -> bool) -> Option<Duration> {
     if RESIDENT.load(Ordering::Relaxed) == 0 {
         return None;
@@ -82,12 +81,12 @@ pub(crate) fn trim(now: Instant, stop: impl Fn() -> bool) -> Option<Duration> {
     Some(mark.saturating_duration_since(now).max(PAUSE))
 }
 
-/// Gives the pages of all stacks back that are in the depot.
+/// Gives back the pages of all stacks in the depot.
 pub(crate) fn give_back_all() {
     give_back(&mut Excess::all(), || false);
 }
 
-/// Gives the excess back, until `stop` says so. True: nothing is left of it.
+/// Gives the excess back, until `stop` returns true. True: no excess is left.
 fn give_back(excess: &mut Excess, stop: impl Fn() -> bool) -> bool {
     let mut cold = Vec::with_capacity(BATCH);
     while excess.class < CLASSES {
@@ -115,7 +114,7 @@ fn give_back(excess: &mut Excess, stop: impl Fn() -> bool) -> bool {
         };
         RESIDENT.fetch_sub(cold.len(), Ordering::Relaxed);
         region::discard(&mut cold);
-        // The lowest address comes out first: what is in use stays close together.
+        // The lowest address comes out first, so that the stacks in use stay close together.
         let mut shelves = lock(class);
         shelf(&mut shelves, guard)
             .clean

@@ -7,31 +7,30 @@
 //!                       ^ limit      ^ first byte that may be touched ^ base: grows down from here
 //! ```
 //!
-//! 1. A stack has at least the bytes that were asked for, all usable: its size is a power of two
-//!    (the class), its guard comes on top of that. A guard has an odd number of pages ([`Guard`]).
-//!    So slots are an odd number of pages apart, which keeps the tops of many stacks out of each
-//!    other's TLB sets.
+//! 1. A stack has at least the bytes that were asked for, and all of them can be used. Its size is a power of two
+//!    (the class), and its guard comes in addition. A guard has an odd number of pages ([`Guard`]).
+//!    So slots are an odd number of pages apart. This spreads the tops of many stacks over the sets of the TLB.
 //! 2. The pages below the usable bytes are a guard before a stack is handed out for the first time, and stay one as
 //!    long as the process lives. Only a stack in the depot may lose its guard (`cache.rs`). If no guard can be made,
 //!    there is an error and no stack.
-//! 3. A [`Stack`] owns its slot, and there is one of it for a slot. It is given back by
-//!    [`Cache::put`] or [`release`]; one that is dropped or forgotten leaks its slot, which is what
-//!    a suspended coroutine that is never resumed needs.
-//! 4. Nothing promises what the bytes hold: they may be zero or left from the last user.
+//! 3. A [`Stack`] owns its slot, and there is only one for each slot. It is given back by
+//!    [`Cache::put`] or [`release`]. A stack that is dropped or forgotten leaks its slot. That is what
+//!    a suspended coroutine needs that is never resumed.
+//! 4. What the bytes hold is not promised: they may be zero, or left from the last user.
 //! 5. Regions are never unmapped, so an address that once belonged to a slot always does.
 //!
 //! From the user down: [`Cache`], one per worker and free of locks; the depot in `depot.rs`, one
 //! per process; the regions in `region.rs`, which make slots, guard them and give their pages back.
 //! `overflow.rs` reports which thread's stack overflowed.
 //!
-//! All of this uses std's atomics and locks, not the shim's: it is process-wide, lives in statics
-//! and is read by a signal handler, and a model check wants real stacks beneath its coroutines. No
-//! lock here is held across a call out of this folder.
+//! All of this uses std's atomics and locks, not the shim's: it belongs to the whole process, is in statics,
+//! and is read by a signal handler; and a model needs real stacks for its coroutines. No
+//! lock here is held during a call out of this folder.
 //!
-//! Left aside: growing or copying stacks (borrows and kernel buffers point into them); `MADV_FREE`
-//! (cheaper, but the memory in use looks the same until there is pressure); filling the top pages
+//! Rejected: growing or copying stacks (borrows and kernel buffers point into them); `MADV_FREE`
+//! (cheaper, but memory seems to be in use until the system needs it); filling the top pages
 //! of new stacks by `MADV_POPULATE_WRITE` (measured, 16 at a time in one call: no faster than
-//! touching them); colouring the stack tops (no clear gain).
+//! touching them); placing the tops of stacks at different offsets (no clear gain).
 
 mod cache;
 mod count;

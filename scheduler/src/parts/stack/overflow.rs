@@ -9,11 +9,13 @@
 //!    threads, crash reporters and debuggers work as without us.
 //! 3. If it is, it asks the scheduler which thread runs here, writes one line to descriptor 2 and aborts.
 //!
-//! 1. Everything the handler calls is async-signal-safe: atomics, `write`, `sigaction`, `abort`. It
-//!    allocates nothing and takes no lock; what it asks the scheduler must keep to that too.
-//! 2. The handler runs on an alternate stack: an OS thread that drives green threads holds an
-//!    [`AltStack`] while it does. On one that has none an overflow ends the process without a line.
-//! 3. `PREVIOUS` is written before the handler is installed, and never after.
+//! These rules hold:
+//!
+//! 1. Everything that the handler calls is async-signal-safe: atomics, `write`, `sigaction`, `abort`. It
+//!    allocates nothing and takes no lock, and the same holds for the function by which it asks the scheduler.
+//! 2. The handler runs on an alternate stack. An OS thread that drives green threads holds an
+//!    [`AltStack`] meanwhile. On an OS thread that has none, an overflow ends the process without a line.
+//! 3. `PREVIOUS` is written before the handler is installed, and never afterwards.
 #![allow(
     unsafe_code,
     reason = "installs a signal handler and an alternate signal stack"
@@ -31,8 +33,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use super::page::page_size;
 use super::region;
 
-/// Calls the function it is given with the name and id of the green thread that runs on this OS thread; never if
-/// none runs. An empty name stands for no name.
+/// Calls the function that it is given with the name and id of the green thread that runs on this OS thread. Does not
+/// call it if none runs. An empty name stands for no name.
 ///
 /// It runs in a signal handler, on a small stack: it must not allocate, lock or panic.
 pub(crate) type Describe = fn(&mut dyn FnMut(&str, u64));
@@ -170,7 +172,7 @@ fn report(size: usize) -> ! {
     }
 }
 
-/// Collects text for descriptor 2 without allocating; one `write` for a line that fits, so that the
+/// Collects text for descriptor 2 without allocating. If a line fits, it is written by one `write`, so that the
 /// lines of two threads do not mix.
 struct Line {
     text: [u8; 512],

@@ -1,9 +1,9 @@
 //! Regions: large mappings that are cut into slots. For a slot's pages this file makes a guard, gives their memory
 //! back, and finds out to which guard an address belongs.
 //!
-//! A region holds slots of one class and one size of guards, each a guard and the usable bytes above
-//! it. It is one private anonymous mapping without reserved swap and without huge pages. As long as
-//! the guards are markers in the page table it stays one mapping however many slots it has; with
+//! A region holds slots of one class and one size of guards. A slot is a guard and the usable bytes above
+//! it. A region is one private anonymous mapping without reserved swap and without huge pages. If
+//! the guards are markers in the page table, it stays one mapping, however many slots it has. With
 //! `mprotect` every guard costs the process two mappings, however large it is.
 //!
 //! | guard      | by                   | where                         | bound                |
@@ -11,13 +11,13 @@
 //! | marker     | `MADV_GUARD_INSTALL` | Linux from 6.13               | memory               |
 //! | protection | `mprotect`           | older Linux, other Unix       | `vm.max_map_count`   |
 //!
-//! 1. The first refusal of a marker makes the process use `mprotect` from then on: `EINVAL` is an
-//!    old kernel or locked memory; `EPERM`, `ENOSYS` and others are a filter of system calls. Only
-//!    if memory is short there is none at all. Both kinds side by side do no harm.
-//! 2. Giving pages back does not touch either kind. Protections, as they are counted, are taken from
-//!    stacks in the depot when those of another class need them ([`unprotect`]).
+//! 1. When a marker is refused for the first time, the process uses `mprotect` from then on. (`EINVAL` comes from an
+//!    old kernel or locked memory; `EPERM`, `ENOSYS` and others come from a filter of system calls.) Only
+//!    if memory is short, no guard is made at all. Both kinds of guards side by side do no harm.
+//! 2. A guard of either kind stays when pages are given back. The number of protections is bounded. So they are taken
+//!    from stacks in the depot when stacks of another class need them ([`unprotect`]).
 //! 3. The table of regions only grows. An entry's `base` is stored last (Release) and read first
-//!    (Acquire), so a signal handler sees an entry complete or not at all, without a lock.
+//!    (Acquire). So a signal handler sees a whole entry or none, without a lock.
 //!
 //! `WEALD_STACK_GUARD=mprotect` makes a process use `mprotect` where it need not, and
 //! `WEALD_STACK_GUARD=mprotect:N` does so with a bound of N stacks. They are there to test what an
@@ -37,30 +37,30 @@ use super::count::live;
 use super::settings::{max_map_count, settings};
 use super::slot::{Guard, Stack};
 
-/// Most regions in a process. With the largest ones this is 128 TiB of stacks: all the addresses
+/// How many regions a process may have. With the largest regions this is 128 TiB of stacks: all the addresses
 /// that a process has on x86-64.
 const REGIONS: usize = 4096;
 
-/// Bytes beyond which a region does not grow, unless it is for a single slot. A kernel that counts
-/// every mapped byte (overcommit mode 2) is asked for less if it says no.
+/// The greatest size of a region in bytes, unless it is for a single slot. A kernel that counts
+/// every mapped byte (overcommit mode 2) may refuse it, and then is asked for less.
 const REGION_MAX: usize = 32 << 30;
 
 /// Slots in the first region of a class: 16 MiB of default stacks.
 const FIRST_SLOTS: usize = 64;
 
-/// Bytes beyond which the first region of a class does not go, unless it is for a single slot.
+/// The greatest size of a class's first region in bytes, unless it is for a single slot.
 const FIRST_MAX: usize = 64 << 20;
 
 /// Ranges in one call of `process_madvise`: what the depot hands out at a time. More was no faster.
 const BATCH: usize = 16;
 
-/// Whether guards are markers. It goes to false once and stays (invariant 1).
+/// Whether guards are markers. It becomes false once, for good (invariant 1).
 static MARKERS: AtomicBool = AtomicBool::new(cfg!(any(target_os = "linux", target_os = "android")));
 
 /// Some stacks have markers.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the kernel takes many ranges in one call. It goes to false once and stays.
+/// Whether the kernel takes many ranges in one call. It becomes false once, for good.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 static VECTORED: AtomicBool = AtomicBool::new(true);
 
@@ -86,13 +86,13 @@ impl Fresh {
         }
         self.next += size + guard.bytes();
         let base = NonZeroUsize::new(self.next).expect("a slot does not end at address 0");
-        // SAFETY: the slot ends inside the region, and as `next` has moved on nobody else names it.
-        // The depot guards it before it hands it out.
+        // SAFETY: the slot ends inside the region, and because `next` has moved on nobody else gets it.
+        // The depot makes its guard before it hands the slot out.
         Some(unsafe { Stack::from_slot(base, size, guard) })
     }
 }
 
-/// Maps a region for slots of this size: as large as all before it together, `before` bytes, within
+/// Maps a region for slots of this size. It is as large as all regions before it together (`before` bytes), within the
 /// bounds, or as large a part of that as the system grants. Returns its slots and its bytes.
 ///
 /// # Errors
@@ -158,8 +158,8 @@ fn map_pages(bytes: usize) -> io::Result<usize> {
     Ok(base.expose_provenance())
 }
 
-/// Makes the guards of stacks that have none. Returns how many, counted from the front, now have
-/// one; an error only if that is none.
+/// Makes the guards of stacks that have none. Returns how many of them, counted from the front, have one
+/// now. An error only if none has.
 ///
 /// # Errors
 /// `OutOfMemory` past the bound of the protections or of the process's page tables, `InvalidInput`
@@ -180,7 +180,8 @@ pub(super) fn guard(stacks: &[Stack]) -> io::Result<usize> {
     protect(stacks, settings.bound)
 }
 
-/// Memory is short; any other error of an optional call says that there is no such call here.
+/// Whether the error says that memory is short. Any other error of an optional call means that there is no such call
+/// here.
 fn is_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -188,7 +189,7 @@ fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
-/// Says whether a stack of this size could be had if no other were in use.
+/// Whether the process could have a stack of this size if no other stack were in use.
 ///
 /// # Errors
 /// `OutOfMemory` if the process may not have as much address space as one stack takes.
@@ -253,8 +254,8 @@ fn protect(stacks: &[Stack], bound: usize) -> io::Result<usize> {
     Ok(allowed)
 }
 
-/// Takes their guards from stacks that were guarded by `mprotect`, so that as many others can have one.
-/// Returns how many, counted from the front, have none any more.
+/// Removes the guards of stacks that were guarded by `mprotect`, so that as many other stacks can have one.
+/// Returns how many of them, counted from the front, have none now.
 pub(super) fn unprotect(stacks: &[Stack]) -> usize {
     // A stack with a marker is not counted, and nothing tells which ones have markers.
     if INSTALLED.load(Ordering::Relaxed) {
@@ -333,7 +334,7 @@ pub(super) fn discard(stacks: &mut [Stack]) {
     if unsafe { advise(runs, DISCARD) }.is_ok() {
         return;
     }
-    // What stops it may concern one stack only, and then the others go back all the same.
+    // An error may concern one stack only, and then the others are given back all the same.
     for stack in stacks {
         let bottom = ptr::with_exposed_provenance_mut(stack.bottom());
         // SAFETY: as above.
@@ -377,8 +378,8 @@ unsafe fn advise(mut ranges: impl Iterator<Item = Range>, advice: libc::c_int) -
     }
 }
 
-/// Advises at most [`BATCH`] ranges in one call and tells whether that worked for all of them. If
-/// not, some may have been advised: with the advice used here, doing so again does no harm.
+/// Gives advice about at most [`BATCH`] ranges in one call. Returns whether that worked for all of them. If
+/// not, it may have worked for some. To give the advice used here once more does no harm.
 ///
 /// # Safety
 /// As [`advise`].
