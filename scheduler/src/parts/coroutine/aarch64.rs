@@ -14,9 +14,9 @@
 //!
 //! 1. A side that is left has its x19, x29, the place to go on, and its floating-point control at the
 //!    end of its stack. The other registers that a callee must keep are named as clobbered, so the
-//!    compiler saves those in use; but x18, which is the platform's.
-//! 2. `resume_at` is null when the body has returned, and `start` until the body starts, and at no other time:
-//!    every later switch is from a frame below.
+//!    compiler saves those in use. x18 is an exception: it belongs to the platform.
+//! 2. `resume_at` is `start` until the body starts, and null when the body has returned. At all other times it is
+//!    something else, because every later switch comes from a frame below.
 //! 3. A value is passed by its address on the stack that is left. The other side reads it before anything runs on
 //!    that stack again.
 //! 4. Nothing unwinds past `root`, and no trace goes past the trampoline.
@@ -41,11 +41,11 @@ use crate::parts::stack::Stack;
 /// Alignment of a stack pointer, and of what lies at the top.
 const ALIGN: usize = 16;
 
-/// What lies below a body that has not started, in words: root, nothing, trampoline, control.
+/// How many words lie below a body that has not started: root, nothing, trampoline, control.
 const START: usize = 4;
 
-/// On the stack of the other side, whose end is in x2: takes up its control, if it is not that in x10, and goes on
-/// there. To what follows `hint #36`, which is `bti j`, where a jump may land.
+/// Goes on at the other side. The end of its stack is in x2. Loads that side's control if it differs from that in x10.
+/// The place to go on begins with `hint #36`, which is `bti j`: a jump may land there.
 macro_rules! go_on {
     () => {
         "
@@ -62,7 +62,7 @@ macro_rules! go_on {
     };
 }
 
-/// Leaves: the end of this stack is in x12 afterwards, its control in x10.
+/// Leaves this side. Afterwards the end of its stack is in x12, and its control is in x10.
 macro_rules! leave {
     () => {
         "
@@ -75,7 +75,7 @@ macro_rules! leave {
     };
 }
 
-/// Where `leave` said to go on.
+/// The place that `leave` has noted, where this side goes on.
 macro_rules! land {
     () => {
         "
@@ -86,7 +86,7 @@ macro_rules! land {
     };
 }
 
-/// As corosensei's, with the stack that weald has.
+/// Like corosensei's type, with weald's stack.
 pub(super) struct Coroutine<I, Y> {
     resume_at: *mut u8,
     start: *mut u8,
@@ -97,7 +97,7 @@ pub(super) struct Coroutine<I, Y> {
     fibre: Fibre,
 }
 
-/// The way out; at the top of the coroutine's stack.
+/// By this a coroutine leaves its stack. It lies at the top of the coroutine's stack.
 pub(super) struct Yielder<I, Y> {
     parent: Cell<*mut u8>,
     marker: PhantomData<fn(I) -> Y>,
@@ -126,7 +126,7 @@ unsafe extern "C" fn trampoline() -> ! {
     )
 }
 
-/// Runs the body and leaves for good.
+/// Runs the body, and then leaves the stack for good.
 unsafe extern "C" fn root<I, Y, F>(
     input: *const I,
     yielder: *const Yielder<I, Y>,

@@ -1,4 +1,4 @@
-//! Floating-point control: rounding, flushing of small numbers, which exceptions trap. It belongs to
+//! Floating-point control: rounding, flushing of small numbers, and which exceptions trap. It belongs to
 //! the thread: by the calling conventions a call does not change it.
 //!
 //! | architecture | where                                    | bits that count          |
@@ -9,14 +9,14 @@
 //!
 //! The bits that record raised exceptions do not belong to it: a call may change them.
 //!
-//! A new green thread begins with its spawner's, as with `pthread_create(3)`.
+//! A new green thread begins with its spawner's control, as with `pthread_create(3)`.
 #![allow(unsafe_code, reason = "reads and writes registers")]
 
 /// Floating-point control of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Control(u32);
 
-/// Bits of MXCSR that tell what was raised.
+/// The bits of MXCSR that record raised exceptions.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 pub(super) const RAISED: u32 = 0x3f;
 
@@ -47,8 +47,8 @@ impl Control {
     /// Makes it the running thread's.
     pub(super) fn set(self) {
         let [sse, x87] = self.words();
-        // SAFETY: both were read from these registers. x87 traps what was raised before as soon as it
-        // may, so it is made to forget that.
+        // SAFETY: both were read from these registers. x87 would trap earlier exceptions as soon as the new control
+        // allows it, so these are cleared.
         unsafe {
             std::arch::asm!(
                 "ldmxcsr [{sse}]",
@@ -109,7 +109,7 @@ impl Control {
 }
 
 impl Control {
-    /// Makes it the running thread's, where that has another.
+    /// Makes it the running thread's, if that has another one.
     #[inline]
     pub(crate) fn restore(self) {
         if Self::current() != self {

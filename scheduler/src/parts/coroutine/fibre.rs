@@ -1,13 +1,13 @@
 //! Tells ThreadSanitizer of coroutines (`--cfg 'weald_sanitizer="thread"'`). To it a coroutine is a *fibre*,
 //! with clocks and a shadow stack of its own. The calls are those of LLVM's `tsan_interface.h`.
 //!
-//! Each switch orders what came before it on the OS thread before what comes after, as the program's
-//! order does. What passes from one OS thread to another it must see in weald's own atomics.
+//! On an OS thread each switch orders what comes before it before what comes after it, as the program's
+//! order does. Between OS threads ThreadSanitizer must see the order in weald's own atomics.
 //!
 //! 1. Code that switches stacks names the fibre that it goes to, and then runs nothing else before the switch: a
 //!    function that is entered on one shadow stack must be left on the same. So everything here is inlined.
-//! 2. A coroutine leaves on the OS thread where it was last resumed, to whoever resumed it. That may be a coroutine
-//!    as well (`panic_count.rs`), so the resumer keeps the thread-local's former value and puts it back.
+//! 2. A coroutine leaves on the OS thread on which it was last resumed, and goes to its resumer. The resumer may be a
+//!    coroutine as well (`panic_count.rs`). So it keeps the former value of the thread-local and puts it back.
 #![allow(unsafe_code, reason = "calls the sanitizer's runtime")]
 #![expect(
     clippy::inline_always,

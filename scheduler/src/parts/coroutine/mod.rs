@@ -8,7 +8,7 @@
 //! | suspended | the body's frames | `resume`                                               |
 //! | finished  | nothing           | `into_stack`                                           |
 //!
-//! 1. A suspended coroutine is never unwound by others. To remove its frames one resumes it, and it unwinds by
+//! 1. Nobody else unwinds a suspended coroutine. To remove its frames, resume it and let it unwind by
 //!    itself. If it is dropped, its frames and its stack are leaked.
 //! 2. No panic leaves a coroutine: the scheduler catches it in the body. If one gets past that, a guard aborts the
 //!    process.
@@ -72,11 +72,10 @@ pub(crate) struct Coroutine<I, Y> {
     token: Token,
 }
 
-// SAFETY: a context and a stack are bound to no OS thread, and whoever makes a coroutine answers
-// for the rest (`Coroutine::new`).
+// SAFETY: a context and a stack are bound to no OS thread. The caller of `Coroutine::new` promises the rest.
 unsafe impl<I, Y> Send for Coroutine<I, Y> {}
 
-/// What [`Coroutine::resume`] came back with.
+/// The result of [`Coroutine::resume`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Resumed<Y> {
     /// The body called [`Suspender::suspend`] with this.
@@ -103,7 +102,7 @@ impl<I, Y> Coroutine<I, Y> {
     where
         F: FnOnce(&Suspender<I, Y>, I),
     {
-        // What a large alignment leaves free above the body counts as well.
+        // Bytes above the body that stay free for its alignment count as well.
         assert!(
             size_of::<F>() + align_of::<F>() <= stack.size() / 2,
             "a body with {} bytes of captures does not fit on a stack of {}",
@@ -133,8 +132,8 @@ impl<I, Y> Coroutine<I, Y> {
         self.resume_from(Control::current(), input)
     }
 
-    /// The same for a caller that knows its own floating-point control, which takes some instructions to read. It is
-    /// what the caller has when this returns.
+    /// As `resume`, for a caller that knows its own floating-point control, because it takes some instructions to read
+    /// it. The caller has this control when the call returns.
     ///
     /// # Panics
     /// If the body has ended already.
@@ -147,7 +146,7 @@ impl<I, Y> Coroutine<I, Y> {
         }
     }
 
-    /// Takes the stack out. A body that never ran is dropped, here, on the caller's stack.
+    /// Takes the stack out. A body that never ran is dropped on the caller's stack.
     ///
     /// # Panics
     /// If the coroutine is suspended; then its stack is leaked.
@@ -181,7 +180,7 @@ impl<I, Y> Coroutine<I, Y> {
         // SAFETY: the caller does not use it again.
         let mut inner = unsafe { ManuallyDrop::take(&mut self.inner) };
         if !inner.done() {
-            // It never ran, so this unwinds nothing: it drops the body.
+            // The body never ran, so this unwinds nothing. It drops the body.
             inner.force_unwind();
         }
         inner.into_stack()
@@ -213,7 +212,7 @@ impl<I, Y> fmt::Debug for Coroutine<I, Y> {
     }
 }
 
-/// The way out of a running coroutine. It lies on the coroutine's stack and does not leave it.
+/// By this the body leaves its coroutine's stack. It lies on that stack and stays there.
 #[repr(transparent)]
 pub(crate) struct Suspender<I, Y>(raw::Yielder<I, Y>);
 
@@ -224,11 +223,11 @@ impl<I, Y> Suspender<I, Y> {
         unsafe { &*std::ptr::from_ref(yielder).cast::<Self>() }
     }
 
-    /// Leaves the coroutine: [`Coroutine::resume`] returns this. Comes back with what the next
+    /// Leaves the coroutine: [`Coroutine::resume`] returns this value. Returns the value that the next
     /// `resume` is given, maybe on another OS thread.
     ///
-    /// It is inlined, so that a return is predicted well after the switch. The compiler may keep
-    /// the address of a thread-local across it: callers wrap it in a function that is not inlined.
+    /// It is inlined, so that returns are predicted well after the switch. The compiler may keep
+    /// the address of a thread-local across this call. So callers wrap it in a function that is not inlined.
     #[expect(
         clippy::inline_always,
         reason = "one call less between two switches is measurable"
@@ -251,7 +250,7 @@ struct AbortOnUnwind;
 impl Drop for AbortOnUnwind {
     #[cold]
     fn drop(&mut self) {
-        // The panic's own message is out already, and there is nobody to tell of a failed write.
+        // The panic's own message was written already. If this write fails, nobody can be told.
         let _ = std::io::stderr()
             .write_all(b"weald: a panic reached the root of a green thread's stack; aborting\n");
         std::process::abort();

@@ -21,14 +21,15 @@
 //! 1. A side that is left has its rbx, rbp, the place to go on, and its floating-point control at the
 //!    end of its stack. The other registers that a callee must keep are named as clobbered, so the
 //!    compiler saves those in use.
-//! 2. `resume_at` is null when the body has returned, and `start` until the body starts, and at no other time:
-//!    every later switch is from a frame below.
+//! 2. `resume_at` is `start` until the body starts, and null when the body has returned. At all other times it is
+//!    something else, because every later switch comes from a frame below.
 //! 3. A value is passed by its address on the stack that is left. The other side reads it before anything runs on
 //!    that stack again.
 //! 4. Nothing unwinds past `root`, and no trace goes past the trampoline.
-//! 5. Floating-point control belongs to each side (`control.rs`). It is loaded only where the other side's differs, as
-//!    that costs ten nanoseconds. The body's is read from the registers when the body leaves, which costs one. The
-//!    resumer's is not read: the resumer says what it is, as it is the same at each switch of an OS thread.
+//! 5. Floating-point control belongs to each side (`control.rs`). To load it costs ten nanoseconds, so it is loaded only
+//!    if the other side's differs. When the body leaves, its control is read from the registers, which costs one
+//!    nanosecond. The resumer's control is not read: the resumer knows it, because it is the same at each switch of an OS
+//!    thread.
 #![allow(unsafe_code, reason = "switches stacks")]
 
 use std::arch::{asm, naked_asm};
@@ -49,11 +50,11 @@ use crate::parts::stack::Stack;
 /// Alignment of a stack pointer at a call, and of what lies at the top.
 const ALIGN: usize = 16;
 
-/// Bytes at each end of a stack that are fetched before it is switched to, for the frames of a call that
-/// waits and those above a body's buffers. A guess.
+/// Before a switch so many bytes at each end of the stack are fetched into the cache: for the frames of a call that
+/// waits, and for the frames above a body's buffers. A guess.
 const PREFETCHED: usize = 640;
 
-/// What lies below a body that has not started, in words: control, trampoline, root, and nothing.
+/// How many words lie below a body that has not started: control, trampoline, root, and nothing.
 const START: usize = 4;
 
 /// Stores floating-point control at the end of the stack, where there is room for it.
@@ -66,7 +67,7 @@ macro_rules! store_control {
     };
 }
 
-/// Has in eax and ecx the control that lies at rsi.
+/// Loads the control that lies at rsi into eax and ecx.
 macro_rules! take_control {
     () => {
         "
@@ -76,9 +77,9 @@ macro_rules! take_control {
     };
 }
 
-/// On the stack of the other side: takes up its control, which lies at the end, if it is not that in eax and ecx,
-/// and goes on there. Of MXCSR the bits 6 to 15 count. x87 traps what was raised before as soon as it may, so it
-/// is made to forget that.
+/// Goes on at the other side. Loads that side's control, which lies at the end of its stack, if it differs from that in
+/// eax and ecx. Only the bits 6 to 15 of MXCSR are compared. x87 would trap earlier exceptions as soon as the new control
+/// allows it, so these are cleared.
 macro_rules! go_on {
     () => {
         "
@@ -100,7 +101,7 @@ macro_rules! go_on {
     };
 }
 
-/// As corosensei's, with the stack that weald has.
+/// Like corosensei's type, with weald's stack.
 pub(super) struct Coroutine<I, Y> {
     resume_at: *mut u8,
     start: *mut u8,
@@ -111,7 +112,7 @@ pub(super) struct Coroutine<I, Y> {
     fibre: Fibre,
 }
 
-/// The way out; at the top of the coroutine's stack.
+/// By this a coroutine leaves its stack. It lies at the top of the coroutine's stack.
 pub(super) struct Yielder<I, Y> {
     parent: Cell<*mut u8>,
     marker: PhantomData<fn(I) -> Y>,
@@ -139,7 +140,7 @@ unsafe extern "sysv64" fn trampoline() -> ! {
     )
 }
 
-/// Runs the body and leaves for good.
+/// Runs the body, and then leaves the stack for good.
 unsafe extern "sysv64" fn root<I, Y, F>(
     input: *const I,
     yielder: *const Yielder<I, Y>,

@@ -21,14 +21,13 @@ impl Readiness {
     pub const ERROR: u8 = 16;
     /// Out-of-band data.
     pub const PRIORITY: u8 = 32;
-    /// The poller closes: register with another.
+    /// The poller closes. The waiter must register with another one.
     pub const CLOSED: u8 = 64;
-    /// All bits: the waiter must look for itself. A poller that closes reports this.
+    /// All bits. The waiter must look for itself. A poller that closes reports this.
     pub const ALL: u8 = 127;
 }
 
-/// Where the events of a descriptor go. Slots live for ever; a generation tells one user of a slot from the
-/// next.
+/// Where the events of a descriptor go. Slots live for ever. Each user of a slot has a generation of its own.
 #[derive(Debug)]
 #[repr(C, align(8))]
 pub struct EventSlot {
@@ -36,7 +35,7 @@ pub struct EventSlot {
     pub on_event: fn(&'static EventSlot, u16, Readiness),
 }
 
-/// Counts tokens. The kernel hands a token on only after it was given it; this order ThreadSanitizer cannot see.
+/// Counts tokens. The kernel hands a token on only after it has got it. ThreadSanitizer cannot see this order.
 #[cfg(all(weald_sanitizer = "thread", not(loom)))]
 static TOKENS: AtomicUsize = AtomicUsize::new(0);
 

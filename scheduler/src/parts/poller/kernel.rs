@@ -15,10 +15,10 @@ use super::timer_fd::TimerFd;
 /// beyond this that is less than a quarter of the sleep.
 const FINE: Duration = Duration::from_millis(4);
 
-/// Events that the owner takes at once; Go takes 128, tokio 1024. With so many, the memory that is touched for them
-/// is still in the cache when the last of the woken threads runs.
+/// How many events the owner takes at once. Go takes 128, tokio 1024. With this number, the memory that is touched for
+/// them is still in the cache when the last of the woken threads runs.
 const BATCH: usize = 64;
-/// Events that an adopter takes at once. While it has them, no other worker can make their threads ready.
+/// How many events an adopter takes at once. While it has them, no other worker can make their threads ready.
 const ADOPTED_BATCH: usize = 16;
 
 const WAKE: usize = 0;
@@ -38,7 +38,7 @@ pub(super) struct Waker(mio::Waker);
 impl Waker {
     pub(super) fn wake(&self) {
         let _bypass = crate::shim::bypass::Bypass::enter();
-        // A counter that is full is a wake-up that is on its way already.
+        // If the counter is full, a wake-up is on its way already.
         let _ = self.0.wake();
     }
 }
@@ -54,7 +54,7 @@ impl Registry {
         interest
     }
 
-    /// `may_be_armed`: if it is in there already, `arm` has put it there. Returns whether it had.
+    /// `may_be_armed`: `arm` may have put the descriptor in already. Returns whether it had.
     pub(super) fn register(&self, fd: RawFd, token: usize, may_be_armed: bool) -> io::Result<bool> {
         let interest = Self::interest();
         match self.add(fd, token, interest) {
@@ -112,7 +112,7 @@ pub(super) fn new() -> io::Result<(Polling, Waker, Registry)> {
     let poll = Poll::new()?;
     let waker = mio::Waker::new(poll.registry(), Token(WAKE))?;
     let registry = Registry(poll.registry().try_clone()?, poll.as_raw_fd());
-    // Without one, short sleeps end up to a millisecond late.
+    // Without a timerfd, short sleeps end up to a millisecond late.
     let timer = TimerFd::new(poll.registry(), Token(TIMER));
     let turn = Polling {
         poll,

@@ -1,5 +1,5 @@
-//! The kernel's part in a model: events come from the model itself, and a sleep with a limit lets the
-//! others run and then finds its limit passed, unless it was ended before.
+//! The kernel's part in a model. Events come from the model itself. A sleep with a limit lets the
+//! others run; then its limit has passed, unless something has ended it before.
 #![allow(unsafe_code, reason = "tokens that are addresses of slots")]
 
 use std::io;

@@ -62,7 +62,7 @@ const LEAST_ROOM: usize = 1024;
 /// A worker's poller.
 #[derive(Debug)]
 pub(crate) struct Poller {
-    /// Declared before the poller that it is an entry of, so that it is dropped first.
+    /// An entry for this poller. It is declared before the poller, so that it is dropped first.
     #[cfg(not(loom))]
     entry: open::Entry,
     wake_word: AtomicU64,
@@ -71,7 +71,7 @@ pub(crate) struct Poller {
     polling: UnsafeCell<kernel::Polling>,
     waker: kernel::Waker,
     registry: kernel::Registry,
-    /// What is registered, so that a poller that closes can tell those who wait.
+    /// The registered descriptors, so that a poller that closes can tell the waiters.
     registered: Mutex<Registered>,
 }
 
@@ -148,14 +148,14 @@ impl Poller {
         self.registry.has_events()
     }
 
-    /// Sleeps until something happens, `unpark` or the limit; the owner's.
+    /// Sleeps until an event, an `unpark` or the limit comes. Only the owner calls this.
     pub(crate) fn sleep(&self, limit: Option<Duration>) -> usize {
         let asleep = self
             .wake_word
             .compare_exchange(EMPTY, ASLEEP, Ordering::AcqRel, Ordering::Acquire)
             .is_ok();
         let limit = if asleep { limit } else { Some(Duration::ZERO) };
-        // An adopter that has the lock is quick; the owner must not sleep elsewhere.
+        // If an adopter has the lock, it is quick. The owner must wait for it, and sleep nowhere else.
         let unlock = loop {
             match self.try_lock() {
                 Some(unlock) => break unlock,
@@ -227,8 +227,8 @@ impl Poller {
     /// the descriptor.
     ///
     /// # Errors
-    /// The system's; `AlreadyExists` for a descriptor that is somebody's by `register`, who would
-    /// hear nothing any more.
+    /// The system's. `AlreadyExists` if somebody has the descriptor by `register`, because its slot would
+    /// get no more events.
     #[cfg(not(loom))]
     pub(crate) fn arm(
         &self,
@@ -255,8 +255,8 @@ impl Poller {
         self.entry.id
     }
 
-    /// Undoes `register`; of a descriptor that is still open. If somebody has closed it, its number
-    /// may be another's, who has registered it since: that stays.
+    /// Undoes `register`, for a descriptor that is still open. If somebody has closed it, another file may have its
+    /// number, and may be registered since. That registration stays.
     pub(crate) fn deregister(
         &self,
         fd: RawFd,
@@ -268,7 +268,7 @@ impl Poller {
             return Ok(());
         }
         registered.tokens.remove(&fd);
-        // A burst of descriptors is over: amortised over those that went.
+        // A burst of descriptors is over. Over all descriptors that went, this costs constant time for each.
         let (len, room) = (registered.tokens.len(), registered.tokens.capacity());
         if room > LEAST_ROOM && len < room / 8 {
             registered.tokens.shrink_to(LEAST_ROOM.max(2 * len));
@@ -276,7 +276,7 @@ impl Poller {
         self.registry.deregister(fd)
     }
 
-    /// From now on takes no descriptors, and tells all waiters to look again, with another poller.
+    /// From now on the poller takes no descriptors. Tells all waiters to look again, with another poller.
     pub(crate) fn close(&self) {
         let tokens = {
             let mut registered = self.registered.lock();
@@ -286,7 +286,8 @@ impl Poller {
         self.turn_out(tokens);
     }
 
-    /// Tells all who have registered here to do so again, where they are by then.
+    /// Tells all waiters that have registered here to register again, with the poller of the worker on which they are
+    /// then.
     pub(crate) fn move_out(&self) {
         let tokens = std::mem::take(&mut self.registered.lock().tokens);
         self.turn_out(tokens);

@@ -1,7 +1,7 @@
 //! All pollers that are open, by their numbers: for callers that know only the number of a poller.
 //!
-//! Invariant: an entry goes before its poller's descriptor is closed, and stays while somebody uses it, by the lock. So
-//! the descriptor that is found is the poller's.
+//! Invariant: an entry is removed before its poller's descriptor is closed. By the lock it stays while somebody uses it.
+//! So a descriptor that is found here is the poller's.
 #![cfg_attr(
     any(target_os = "linux", target_os = "android"),
     allow(unsafe_code, reason = "epoll")
@@ -28,7 +28,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Of a poller with this descriptor.
+    /// The entry of a poller with this descriptor.
     pub(super) fn new(poller: RawFd) -> io::Result<Self> {
         let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
         let id = u32::try_from(id).map_err(io::Error::other)?;

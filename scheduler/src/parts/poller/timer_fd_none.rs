@@ -1,8 +1,8 @@
-//! kqueue takes time-outs in nanoseconds: nothing to add.
+//! kqueue takes time-outs in nanoseconds, so there is nothing to do here.
 
 use std::time::Duration;
 
-/// kqueue takes time-outs in nanoseconds: nothing to add.
+/// kqueue takes time-outs in nanoseconds, so there is nothing to do here.
 #[derive(Debug)]
 pub(super) enum TimerFd {}
 

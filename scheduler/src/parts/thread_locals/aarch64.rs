@@ -9,22 +9,22 @@ pub(super) const SELF: &[usize] = &[];
 /// Canary and pointer guard are globals here.
 pub(super) const COMMON: &[usize] = &[];
 
-/// Half a word that is the same, in bytes from the control block: whether the process has several threads, without which
-/// the C library's locks take it for granted that nobody else is there.
+/// Half a word that is the same in all threads, in bytes from the control block: whether the process has several threads.
+/// If it says no, the C library's locks do not care for other threads.
 pub(super) const COMMON_HALF: &[usize] = &[0];
 
 /// The word that points to the table of thread-local blocks.
 pub(super) const TABLE: usize = 0;
 
-/// Why thread-locals cannot be moved here; before anything else is asked.
+/// Why thread-locals cannot be moved here. This is asked first.
 pub(super) fn refusal() -> Option<&'static str> {
     cfg!(any(weald_sanitizer = "address", weald_sanitizer = "thread"))
         .then_some("a sanitizer keeps what it knows of a thread in thread-locals")
 }
 
-/// Bytes of a block, and from its beginning to the thread pointer, which has this alignment. `bytes`: of the
-/// thread-locals with the two words of the ABI that lie before them, at the thread pointer. Before that is the
-/// control block.
+/// Returns how many bytes a block has, and how many of them lie before the thread pointer, which has this alignment.
+/// `bytes`: the size of the thread-locals, with the two words of the ABI that lie before them, at the thread pointer.
+/// The control block lies before the thread pointer.
 pub(super) fn layout(bytes: usize, align: usize, control: usize) -> Option<(usize, usize)> {
     let pointer = control.next_multiple_of(align);
     Some((pointer + bytes, pointer))
@@ -39,11 +39,11 @@ pub(super) fn pointer() -> usize {
     pointer
 }
 
-/// Makes another thread-local block the running one's.
+/// Makes another block of thread-locals the running thread's.
 ///
 /// # Safety
-/// `pointer` is the thread pointer of a complete block that nobody else runs on, and the caller
-/// touches no thread-local between this and the call that undoes it but by calls of functions.
+/// `pointer` is the thread pointer of a complete block that nobody else runs on. Between this call and the call that
+/// undoes it, the caller touches thread-locals only by calls of functions.
 #[inline(always)]
 pub(super) unsafe fn set_pointer(pointer: usize) {
     // SAFETY: by contract.

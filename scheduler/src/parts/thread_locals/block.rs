@@ -2,7 +2,7 @@
 //!
 //! | state | whose             | leaves by                                             |
 //! |-------|-------------------|-------------------------------------------------------|
-//! | idle  | a worker's (`cache.rs`) or the pool's (`pool.rs`) | `Support::start`, which makes it as a new thread's |
+//! | idle  | a worker's (`cache.rs`) or the pool's (`pool.rs`) | `Support::start`, which makes it like a new thread's |
 //! | live  | one green thread's | `Cache::put`, after `Support::finish` in the thread  |
 //!
 //! 1. A block is written by others only while its thread does not run.
@@ -18,7 +18,7 @@ use super::libraries::TABLE_LENGTH;
 use super::memory::{read, write};
 use super::{machine, slabs};
 
-/// A block, owned, by its thread pointer.
+/// The right to a block. The value is the block's thread pointer.
 #[derive(Debug)]
 #[must_use = "a block that is dropped is lost"]
 pub(crate) struct Block(NonZeroUsize);
@@ -46,7 +46,7 @@ impl Block {
         let offsets = &library.offsets;
         let at = |offset: isize| pointer.wrapping_add_signed(offset);
         // SAFETY: the block is new and ours, and all offsets lie in its control block (`layout.rs`)
-        // but for `resolver`, a thread-local of the C library's.
+        // except `resolver`, a thread-local of the C library's.
         unsafe {
             for &offset in machine::SELF {
                 write(pointer, offset.cast_signed(), pointer);

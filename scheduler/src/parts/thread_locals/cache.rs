@@ -8,10 +8,10 @@ use super::images::Images;
 use super::own::Support;
 use super::pool;
 
-/// Blocks that a worker keeps; half of them go to the pool, or come from there, at a time.
+/// How many blocks a worker keeps. Half as many go to the pool, or come from there, at a time.
 const KEEP: usize = 32;
 
-/// A worker's own blocks, the hottest last, and what they are made new from.
+/// A worker's own blocks, the hottest last, and the images by which they are made new.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     blocks: Vec<Block>,
@@ -19,7 +19,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// A block as a new thread's. `None`: there is no memory for one.
+    /// A block like that of a new thread. `None`: there is no memory for one.
     #[inline]
     pub(crate) fn get(&mut self, own: &Support) -> Option<Block> {
         let version = own.version();
@@ -51,7 +51,7 @@ impl Cache {
         self.blocks.push(block);
     }
 
-    /// Leaves all blocks to the pool; for a worker that will sleep for long.
+    /// Gives all blocks to the pool. For a worker that will sleep for long.
     pub(crate) fn flush(&mut self) {
         if !self.blocks.is_empty() {
             pool::put(self.blocks.drain(..));

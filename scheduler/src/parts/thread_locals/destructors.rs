@@ -12,13 +12,13 @@ use super::layout::{CLibrary, Offsets, Value};
 use super::machine;
 use super::memory::{read, write};
 
-/// Rounds of destructors of pthread values: `PTHREAD_DESTRUCTOR_ITERATIONS` of `limits.h`.
+/// How many rounds of destructors of pthread values there are: `PTHREAD_DESTRUCTOR_ITERATIONS` of `limits.h`.
 const ROUNDS: usize = 4;
 
-/// Robust mutexes that a thread may hold at its end: `ROBUST_LIST_LIMIT` of the kernel.
+/// How many robust mutexes a thread may hold at its end: `ROBUST_LIST_LIMIT` of the kernel.
 const ROBUST: usize = 2048;
 
-/// The end of a thread: runs the destructors of its thread-locals. On the thread itself.
+/// Runs the destructors of the running thread's thread-locals, at its end.
 pub(super) fn finish(library: &CLibrary) {
     for _ in 0..ROUNDS {
         // SAFETY: the running thread's own.
@@ -77,7 +77,7 @@ fn drop_values(library: &CLibrary) -> bool {
 }
 
 /// Gives up the robust mutexes that the running thread holds, as the kernel does for a thread that
-/// ends: the next thread that locks one gets `EOWNERDEAD`.
+/// ends. The next thread that locks such a mutex gets `EOWNERDEAD`.
 fn give_up_robust(offsets: &Offsets) {
     let pointer = machine::pointer();
     // SAFETY: the running thread's own control block.

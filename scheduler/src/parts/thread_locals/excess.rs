@@ -1,8 +1,8 @@
 //! Gives blocks of the pool that were not needed for a while back to the C library.
 //!
 //! What `malloc` keeps for a thread belongs to the OS thread (`heap.rs`), so a block whose thread has ended holds
-//! nothing of it. If it is not known what `malloc` keeps, it may be in the block. Only the C library could free it
-//! then, when a thread ends, by a function that others cannot call. In that case blocks are kept for ever.
+//! nothing of it. But if it is not known what `malloc` keeps, it may be in the block. Then only the C library could free
+//! it, when a thread ends, by a function that others cannot call. In that case blocks are kept for ever.
 //!
 //! 1. A block goes back only if the C library's part of it is as in a new block, apart from `malloc`'s words. What a thread has left there (a buffer for a message, the resolver's sockets) is freed
 //!    first (`kept.rs`). Others are kept.
@@ -27,20 +27,19 @@ use super::pool::{LEN, kept, pool, put};
 use super::self_test::support;
 use super::{machine, slabs};
 
-/// Blocks that nobody has needed for so long are given back. As for stacks.
+/// Blocks that nobody has needed for so long are given back. The same time as for stacks.
 const WINDOW: Duration = Duration::from_millis(500);
 
-/// Between two steps of [`trim`].
+/// The pause between two steps of [`trim`].
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// Blocks that are given back before the clock is looked at, at some 0.5 us each.
+/// How many blocks are given back before the clock is looked at. Each takes some 0.5 us.
 const BATCH: usize = 16;
 
-/// For a worker that is about to sleep: gives blocks back that nobody has needed for a while, until
-/// `stop` says so. Returns after how long to come again; `None`: there is nothing to give back any
-/// more.
+/// Gives back blocks that nobody has needed for a while, until `stop` returns true. For a worker that is about to sleep.
+/// Returns after how long to call this again; `None`: nothing is left to give back.
 ///
-/// Without blocks in the pool it costs one load.
+/// If there are no blocks in the pool, it costs one load.
 pub(crate) fn trim(now: Instant, stop: impl Fn() -> bool) -> Option<Duration> {
     if LEN.load(Ordering::Relaxed) == 0 {
         return None;
@@ -86,7 +85,7 @@ pub(crate) fn trim(now: Instant, stop: impl Fn() -> bool) -> Option<Duration> {
     }
 }
 
-/// Gives all blocks of the pool back, as far as they can go.
+/// Gives back all blocks of the pool that can be given back.
 pub(crate) fn give_back_all() {
     {
         let mut pool = pool();
@@ -121,7 +120,7 @@ impl Fresh {
         if let Some(known) = FRESH.get() {
             return known.as_ref();
         }
-        // Without memory for a block nothing is found out now, and nothing is remembered.
+        // If there is no memory for a block, this finds nothing out and remembers nothing.
         let mut new = Some(own.make()?);
         let fresh = FRESH.get_or_init(|| Self::find(own, new.take()?));
         if let Some(block) = new {
@@ -130,7 +129,7 @@ impl Fresh {
         fresh.as_ref()
     }
 
-    /// Looks at a new block. `None`: one cannot see whether a used block looks like a new one.
+    /// Looks at a new block. `None`: it cannot be found out whether a used block looks like a new one.
     #[cold]
     fn find(own: &Support, block: Block) -> Option<Self> {
         let heap = match &own.heap {
@@ -198,12 +197,12 @@ impl Fresh {
     /// Gives a block back to the C library, if nothing of its thread is left there.
     ///
     /// # Safety
-    /// The block is idle, and the caller's alone.
+    /// The block is idle, and only the caller has it.
     unsafe fn give_back(&self, own: &Support, block: Block) -> Result<(), Block> {
         let pointer = block.pointer();
         // SAFETY: the block is the caller's, and all offsets lie in it.
         unsafe {
-            // `fork` changes both in the child, of a thread that ran then.
+            // `fork` changes both of them, in the child, in the block of a thread that ran then.
             let list = pointer.wrapping_add_signed(own.library.offsets.list);
             let id: i32 = read(pointer, own.library.offsets.tid);
             if read::<[usize; 2]>(list, 0) != [list; 2]
@@ -263,7 +262,8 @@ unsafe extern "C" {
     static DSO: u8;
 }
 
-/// Begins as a thread does, registers a destructor, and ends as a thread does. The C library remembers which library the last one was of.
+/// Begins as a thread does, registers a destructor, and ends as a thread does. The C library remembers to which library
+/// the last destructor belonged.
 fn register_and_run(own: &Support) {
     // SAFETY: the destructor does nothing.
     unsafe {

@@ -1,23 +1,23 @@
 //! What glibc's `malloc` keeps for a thread: a green thread uses what its OS thread has.
 //!
 //! `malloc` has two words in the C library's thread-locals: the address of a cache of freed memory,
-//! which may hold tens of KiB, and that of the *arena* that the thread gets new memory from. With words
-//! of its own each green thread would fill a cache of its own. So the OS thread lends each block that
-//! it runs on its own two words.
+//! which may hold tens of KiB, and the address of the *arena* from which the thread gets new memory. If each green thread
+//! had words of its own, each would fill a cache of its own. So the OS thread lends its two words to each block
+//! on which it runs.
 //!
-//! 1. No green thread leaves its stack inside of `malloc`, which calls nothing of the program's. So one
+//! 1. No green thread leaves its stack inside of `malloc`, because `malloc` calls nothing of the program's. So only one
 //!    thread at a time uses the words of an OS thread, as `malloc` expects.
-//! 2. When a block becomes the running one, it has the words of this OS thread. The block remembers whose
-//!    words it has by a number that no two OS threads have ([`LentWords`]): the addresses of an OS thread
-//!    that has ended, its cache's among them, may be those of another one later.
+//! 2. When a block becomes the running one, it gets the words of this OS thread. The block remembers whose
+//!    words it has, by a number that no two OS threads have ([`LentWords`]). Addresses would not do: when an OS thread has
+//!    ended, another one may get the same addresses, also that of the cache.
 //! 3. A block that nobody runs on may have the words of an OS thread that has ended. Code that calls a function
 //!    on that block lends it other words first (`visit.rs`).
 //! 4. The words of an OS thread do not change from its first `malloc` until it ends, with one exception:
-//!    where the main arena has no memory, `malloc` gives the thread another arena and counts it out of
-//!    the main one. If the word were lent, it would be counted out several times. So the address of the main
-//!    arena is not lent, and a block has there what a new thread has: its thread asks for an arena by itself. The
-//!    main arena is a variable of the C library, so it is known by where it lies. The same holds for
-//!    the empty cache that threads of glibc 2.42 begin with.
+//!    if the main arena has no memory, `malloc` gives the thread another arena and counts the thread out of
+//!    the main one. If the word were lent, this would happen several times. So the address of the main
+//!    arena is not lent. The block has the word of a new thread instead, and its thread asks for an arena by itself. The
+//!    main arena is a variable of the C library, so its address lies in the C library. The same holds for
+//!    the empty cache with which threads of glibc 2.42 begin.
 //! 5. Which words these are is tried out (`heap_probe.rs`).
 #![allow(
     unsafe_code,
@@ -49,7 +49,7 @@ pub(super) enum Heap {
     Unknown,
 }
 
-/// The words, each by its distance from the thread pointer. Where there is only one, it is there twice.
+/// The words, each by its distance from the thread pointer. If there is only one word, it is here twice.
 #[derive(Debug)]
 pub(super) struct Words {
     pub(super) offsets: [isize; WORDS],
@@ -67,7 +67,7 @@ pub(super) struct Allocator {
     pub(super) free: unsafe extern "C" fn(*mut c_void),
 }
 
-/// What an OS thread lends to the blocks that it runs on. Only that OS thread touches it.
+/// What an OS thread lends to the blocks on which it runs. Only that OS thread touches it.
 #[derive(Debug, Default)]
 pub(crate) struct LentWords {
     /// Zero: nothing is lent.
@@ -97,7 +97,7 @@ impl Heap {
         lent.id.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
     }
 
-    /// Lends a block what the OS thread has.
+    /// Lends the words of the OS thread to a block.
     ///
     /// # Safety
     /// The block is the caller's, nobody runs on it, and it will run on this OS thread next.
@@ -110,7 +110,7 @@ impl Heap {
         }
     }
 
-    /// Calls `f` while a block has the words of the running thread, which then has them back.
+    /// Calls `f` while a block has the words of the running thread. Afterwards the running thread has them again.
     ///
     /// # Safety
     /// The block is the caller's, and nobody runs on it but `f`.
@@ -162,7 +162,7 @@ impl Words {
 }
 
 impl Allocator {
-    /// The C library's, even where the program has another `malloc`.
+    /// The functions of the C library, even if the program has another `malloc`.
     pub(super) fn of_the_library() -> Option<Self> {
         let pair = |malloc: &CStr, free: &CStr| {
             let (malloc, free) = (symbol(malloc).ok()?, symbol(free).ok()?);
@@ -180,10 +180,10 @@ impl Allocator {
         pair(c"__libc_malloc", c"__libc_free").or_else(|| pair(c"malloc", c"free"))
     }
 
-    /// Where the piece was that it got and gave back.
+    /// Gets a piece of memory and gives it back. Returns its address.
     pub(super) fn use_once(&self) -> usize {
-        // SAFETY: what the one has made the other frees; by address, so that the compiler leaves
-        // neither out.
+        // SAFETY: `free` gets what `malloc` has made. Both are called by address, so that the compiler leaves
+        // neither of them out.
         unsafe {
             let piece = (self.malloc)(PIECE);
             (self.free)(piece);

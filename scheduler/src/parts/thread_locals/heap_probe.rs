@@ -1,8 +1,8 @@
 //! Which words `malloc` keeps for a thread (`heap.rs`): tried out.
 //!
-//! On a new block `malloc` is called for the first time, and what changes there are the words. If a second block is
-//! given them, it must get the memory that was freed on the first, and nothing else may change there. Otherwise
-//! nothing is lent.
+//! `malloc` is called for the first time on a new block. The words that change there are the words of `malloc`. Then a
+//! second block gets these words. If the guess is right, `malloc` returns the memory on the second block that was freed
+//! on the first, and changes nothing else there. Otherwise nothing is lent.
 #![allow(
     unsafe_code,
     reason = "reads and writes thread-locals of the C library's"
@@ -29,7 +29,7 @@ pub(super) fn find(library: &CLibrary, ids: &Ids) -> Heap {
         return Heap::Unknown;
     };
     let found = try_out(library, &first, &second);
-    // The cache of the first is lost: one piece.
+    // The cache of the first block is lost. It has one piece.
     pool::release(first);
     pool::release(second);
     found.unwrap_or(Heap::Unknown)
@@ -66,10 +66,10 @@ fn try_out(library: &CLibrary, first: &Block, second: &Block) -> Option<Heap> {
         }
         piece.get()
     };
-    // They differ where a word points into its block.
+    // If a word points into its block, it differs between the two blocks.
     let (new, new_second) = (look(first), look(second));
-    // The second time it is the same piece for good. The first time the cache may get all that an arena
-    // has of this size, which another thread has left; then it is full, and does not take the piece back.
+    // From the second time on it is always the same piece. The first time the cache may get all pieces of this size that
+    // another thread has left in an arena. Then the cache is full, and does not take the piece back.
     use_on(first);
     let piece = use_on(first);
     let used = look(first);
@@ -92,7 +92,7 @@ fn try_out(library: &CLibrary, first: &Block, second: &Block) -> Option<Heap> {
     unsafe { words.write(second, words.of(first)) };
     let is_shared = use_on(second) == piece && use_on(first) == piece;
     let (first, second, second_block) = (look(first), look(second), second);
-    // Two blocks that have one cache must never run at the same time, as they might if nothing is lent.
+    // Two blocks with one cache must never run at the same time. They might, if nothing is lent.
     // SAFETY: as above.
     unsafe { words.write(second_block, words.new) };
     let is_as_expected = |index: usize| {

@@ -13,7 +13,7 @@ use std::hint::black_box;
 use super::machine;
 use crate::shim::here;
 
-/// The running thread-locals are not those of the OS thread.
+/// Whether the running thread-locals are not those of the OS thread.
 pub(crate) fn is_elsewhere() -> bool {
     let host = here::host_pointer();
     host != 0 && host != machine::pointer()
@@ -37,7 +37,7 @@ pub(crate) unsafe fn on_host(f: unsafe fn(*mut ()), data: *mut ()) {
 }
 
 /// # Safety
-/// As `on_host`; `host` is the OS thread's own pointer, `running` the one that is set.
+/// As `on_host`. `host` is the OS thread's own pointer, `running` is the pointer that is set now.
 #[inline(never)]
 unsafe fn call_on(host: usize, running: usize, f: unsafe fn(*mut ()), data: *mut ()) {
     // SAFETY: by contract; no thread-local is touched here.

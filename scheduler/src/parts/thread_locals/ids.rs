@@ -1,25 +1,24 @@
 //! Made-up thread ids for the C library, one for each block.
 //!
-//! The C library compares a thread's id where it must know who holds a lock: in recursive and
-//! error-checking mutexes, and in its own, the loader's among them. So no other thread may have the same id:
+//! The C library compares threads' ids to find out which thread holds a lock: in recursive and
+//! error-checking mutexes, and in its own locks, such as the loader's. So no two threads may have the same id:
 //!
 //! 1. No id is one of the kernel's: ids are above `PID_MAX_LIMIT`, which is 2^22.
 //! 2. An id fits into a futex word (`FUTEX_TID_MASK`): it is below 2^30.
-//! 3. No other copy of this crate in the process makes the same one. A program may hold two versions
-//!    of it, which share no symbol, no static and no lock. What they share is the process's address space: an
-//!    id stands for 256 KiB of it, which are reserved, never touched, and never unmapped. So the
-//!    kernel, which gives no address twice, sees to it that no id is made twice.
+//! 3. No other copy of this crate in the process makes the same id. A program may hold two versions
+//!    of the crate, which share no symbol, no static and no lock. But they share the process's address space: an
+//!    id stands for 256 KiB of it, which are reserved, never touched, and never unmapped. The
+//!    kernel gives no address twice, so no id is made twice.
 //!
-//! Reserved addresses cost no memory and no page tables, and do not count as committed. They are a quarter of
-//! a mebibyte for each green thread, at the highest number of threads that were started at a time. Their stacks have as
-//! much.
+//! Reserved addresses cost no memory and no page tables, and do not count as committed. For the highest number of green
+//! threads that were alive at a time, each has a quarter of a mebibyte. Stacks take as much by default.
 #![allow(unsafe_code, reason = "reserves addresses")]
 
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-/// Addresses of user code have 48 bits at the most where nobody asks for more, so that the numbers
-/// of units have `UNIT_BITS` less. On x86-64 they have 47.
+/// Addresses of user code have at most 48 bits, unless a program asks for more; on x86-64 they have 47. The numbers
+/// of units have `UNIT_BITS` less.
 const ADDRESS_BITS: u32 = if cfg!(target_arch = "x86_64") { 47 } else { 48 };
 
 /// The lowest id: above the kernel's, and as many ids are above it as there are units.
@@ -37,9 +36,9 @@ pub(super) struct Ids(Mutex<Reserved>);
 
 #[derive(Debug)]
 struct Reserved {
-    /// Those that were given back.
+    /// Ids that were given back.
     idle: Vec<i32>,
-    /// Units that no id was made of yet.
+    /// Units of which no id was made yet.
     units: std::ops::Range<usize>,
     /// How many to ask for next.
     batch: usize,
@@ -61,7 +60,7 @@ impl Ids {
             return Some(id);
         }
         if reserved.units.is_empty() {
-            // Where addresses are short a single one will do.
+            // If addresses are scarce, a single id is enough.
             reserved.units = reserve(reserved.batch).or_else(|| reserve(1))?;
             reserved.batch = (2 * reserved.batch).min(BATCH[1]);
         }
@@ -79,7 +78,7 @@ impl Ids {
 /// Reserves the addresses of so many units.
 fn reserve(count: usize) -> Option<std::ops::Range<usize>> {
     let unit = 1_usize << UNIT_BITS;
-    // One more, as they may begin anywhere.
+    // One unit more, because the addresses may begin anywhere.
     let bytes = (count + 1) * unit;
     // SAFETY: asks for addresses that nobody has, and touches nothing.
     let found = unsafe {

@@ -2,17 +2,17 @@
 //! thread's block, and the *dynamic* ones, which the loader makes for a thread at its first access (libraries opened
 //! by `dlopen` have those as a rule).
 //!
-//! A block that is used again gets the static ones anew from their images, and its dynamic ones are
-//! freed. Neither asks the loader, whose lock and list would cost each start of a green thread 200 ns:
+//! When a block is used again, its static thread-locals are copied from their images, and its dynamic ones are
+//! freed. The loader is not asked, because its lock and list would cost each start of a green thread 200 ns:
 //!
 //! 1. The images are ours: copies of what the loader has put into a block that nobody has run on.
 //!    So no memory of a library is read, which might be closed meanwhile.
-//! 2. The copies are made again when libraries with thread-locals have come or gone, which their version
-//!    tells (`libraries.rs`).
+//! 2. The copies are made again when libraries with thread-locals have come or gone. The version in `libraries.rs`
+//!    changes then.
 //! 3. A thread that has started before a library came finds the library's static thread-locals as they were in
 //!    its block, which nobody has written.
-//! 4. A table of thread-locals that has an entry to free has dynamic thread-locals there, whatever
-//!    has become of their library.
+//! 4. If a table of thread-locals has an entry to free, there are dynamic thread-locals, even if their library
+//!    is gone.
 #![allow(
     unsafe_code,
     reason = "reads and writes thread-locals of the libraries"
@@ -39,7 +39,7 @@ struct Image {
     zeros: usize,
 }
 
-/// The static thread-locals of all libraries but the C library, as of one version.
+/// The static thread-locals of all libraries except the C library, at one version.
 #[derive(Debug)]
 pub(super) struct Images {
     version: usize,
@@ -163,7 +163,7 @@ unsafe fn dynamic_of(
     pointer: usize,
     present: &[Library],
 ) -> std::ops::RangeInclusive<usize> {
-    // Without slots nobody tells of those that come later.
+    // Without the loader's slots nothing would show libraries that come later.
     let slots = slots.map_or(usize::MAX, Slots::last);
     let highest = present.iter().map(|library| library.number).max();
     let last = slots.max(highest.unwrap_or(0));

@@ -2,9 +2,9 @@
 //! of `uselocale(3)`, whether `pthread_cancel(3)` counts, the last error of `dlerror(3)`, the buffers
 //! of `strerror(3)` and `strsignal(3)`, the resolver's state, what `malloc` has in reserve.
 //!
-//! A new OS thread begins without all that. So must a green thread, also on a block that was used. What
-//! `malloc` keeps belongs to the OS thread that the green thread runs on (`heap.rs`); where that is not
-//! understood, it stays with the block, as nobody could free it but the C library.
+//! A new OS thread begins without all that. So must a green thread, even on a block that was used before. What
+//! `malloc` keeps belongs to the OS thread on which the green thread runs (`heap.rs`). If it is not known what `malloc`
+//! keeps, it stays with the block, because only the C library could free it.
 //!
 //! Where things are is tried out (`kept_probe.rs`). The thread-locals of the C library are few words (18
 //! of glibc 2.36):
@@ -16,7 +16,7 @@
 //! | what is to be freed             | is freed, then as in the image                      |
 //! | all others                      | as in the image                                     |
 //!
-//! A start that finds nothing to be freed calls nothing: it compares a few words, and copies the others.
+//! If nothing must be freed, a start calls nothing: it compares a few words, and copies the others.
 #![allow(
     unsafe_code,
     reason = "reads, writes and frees what the C library keeps in a block"
@@ -42,8 +42,8 @@ const GLOBAL_LOCALE: libc::locale_t = ptr::without_provenance_mut(usize::MAX);
 pub(super) struct Kept {
     /// The first of the C library's thread-locals.
     pub(super) start: isize,
-    /// Of each word the bits that stay, then the others. Two lists, so that the compiler takes several words at
-    /// a time.
+    /// First, for each word, a mask of the bits that stay; then the values of the other bits. These are two lists, so
+    /// that the compiler handles several words at a time.
     pub(super) stay: Box<[u64]>,
     pub(super) image: Box<[u64]>,
     /// Pointers to memory that is to be freed: null in a new thread.
@@ -57,8 +57,8 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Makes what the C library keeps as it is in a new thread. The libraries' thread-locals are made new
-    /// after it: it may run what uses them.
+    /// Makes what the C library keeps like that of a new thread. The libraries' thread-locals are made new
+    /// afterwards, because this may run code that uses them.
     ///
     /// # Safety
     /// The block is the caller's, and nobody runs on it.
@@ -94,7 +94,7 @@ impl Kept {
         }
     }
 
-    /// Frees what the last thread of the block has left of the C library's.
+    /// Frees what the C library keeps for the last thread of the block.
     ///
     /// # Safety
     /// As in `renew`.
@@ -111,13 +111,13 @@ impl Kept {
             let error = self.error.map_or(0, |offset| read(pointer, offset));
             if error != 0_usize {
                 on_block(&library.offsets, heap, pointer, || {
-                    // The locale may be gone that the thread has used.
+                    // The thread may have used a locale that is gone.
                     libc::uselocale(GLOBAL_LOCALE);
                     // Tells of it, then frees it.
                     dlerror();
                     dlerror();
-                    // Another `malloc` may have begun here, and must not go on when the block is used
-                    // for another thread, or is no more.
+                    // Another `malloc` may have begun to keep something here. It must not use that when another thread has
+                    // the block, or when the block is gone.
                     finish(library);
                 });
             }

@@ -25,7 +25,7 @@ pub(super) fn find(library: &CLibrary, heap: &Heap, ids: &Ids) -> Found<Kept> {
     // SAFETY: the block is new, and goes to the pool as one that was used.
     let learned = unsafe {
         let learned = learn_on(library, heap, &block);
-        // As after a thread: another `malloc` knows of this one.
+        // As at the end of a thread, because another `malloc` may know of this one.
         on_block(&library.offsets, heap, block.pointer(), || finish(library));
         learned
     };
@@ -60,7 +60,7 @@ unsafe fn learn_on(library: &CLibrary, heap: &Heap, block: &Block) -> Found<Kept
     if resolver < 0 || resolver.cast_unsigned() + RESOLVER_BYTES > 8 * areas.control.1 {
         return Err("the resolver's state is not in the control block");
     }
-    // Looked up here: where there is none, it is noted as an error of the block's.
+    // Looked up here, because a name that does not exist is noted as an error in the block.
     let allocators = allocators();
     let image = areas.see();
     // SAFETY: the functions are the C library's, and nobody runs on the block. What they
@@ -156,7 +156,7 @@ type Allocator = (
     unsafe extern "C" fn(*mut c_void),
 );
 
-/// The process's, and the C library's own, which may be another.
+/// The `malloc` of the process, and that of the C library, which may be another one.
 fn allocators() -> Vec<Allocator> {
     let names: [(&CStr, &CStr); 2] = [(c"malloc", c"free"), (c"__libc_malloc", c"__libc_free")];
     let pair = |(malloc, free)| {
@@ -173,7 +173,7 @@ fn allocators() -> Vec<Allocator> {
     names.into_iter().filter_map(pair).collect()
 }
 
-/// Has `malloc` make what it keeps for a thread.
+/// Calls `malloc`, so that it makes what it keeps for a thread.
 fn use_malloc(allocators: &[Allocator]) {
     for &(malloc, free) in allocators {
         for bytes in [24, 100, 1000, 100_000] {

@@ -1,8 +1,8 @@
-//! Where things lie in a thread's block and control block: found out, not known.
+//! Finds out where things lie in a thread's block and control block.
 //!
-//! The C library describes its control block to debuggers (`_thread_db_*`), gives some offsets by
-//! public names, and the rest can be seen in a thread that it has just made. Two threads are asked;
-//! what they do not agree on is a surprise.
+//! The C library describes its control block to debuggers (`_thread_db_*`), and has public names for some offsets. The
+//! rest can be seen in a thread that it has just made. Two threads are looked at; if they
+//! do not agree, that is a surprise.
 #![allow(
     unsafe_code,
     reason = "reads the C library's own structures, after checks"
@@ -36,13 +36,13 @@ pub(super) struct CLibrary {
     /// `realloc` and `free`, those that the C library calls.
     pub(super) reallocate: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
     pub(super) free: unsafe extern "C" fn(*mut c_void),
-    /// The length of a table of thread-local blocks is where it should be.
+    /// Whether the length of a table of thread-local blocks is where it should be.
     pub(super) trims: bool,
     /// Makes the running thread's tables of character classes.
     pub(super) init_ctype: unsafe extern "C" fn(),
-    /// Where the C library begins, its loader, and what it has threads in (older versions).
+    /// Where these begin: the C library, its loader, and its library for threads (older versions).
     pub(super) excluded: [usize; 3],
-    /// What all threads have in common, from the thread that looked.
+    /// The words that are the same in all threads, as the thread that looked has them.
     pub(super) common: Vec<(usize, u64)>,
     pub(super) offsets: Offsets,
     pub(super) keys: Keys,
@@ -193,8 +193,8 @@ fn look_at_table(pointer: usize, here: usize) -> Found<(usize, usize)> {
     Ok((length, highest))
 }
 
-/// The C library's id of the running thread is the kernel's. A green thread of another copy of this crate
-/// has a made-up one.
+/// Whether the C library's id of the running thread is the kernel's. A green thread of another copy of this crate
+/// has a made-up id.
 pub(super) fn is_os_thread() -> Found<bool> {
     let tid = field(c"_thread_db_pthread_tid", 32, 1)?;
     // SAFETY: the calls have no preconditions; the C library says that the id is there in the running
@@ -242,7 +242,7 @@ fn look(fresh: bool) -> Found<Seen> {
     let robust = if asked == 0 && length == 24 && !robust.is_null() {
         robust.expose_provenance()
     } else {
-        // The call is not allowed here, or the C library was not allowed to tell the kernel of the list. An
+        // The call is not allowed here, or the C library was not allowed to give the list to the kernel. An
         // empty list leads to itself.
         let is_head = |&address: &usize| {
             // SAFETY: as above.
@@ -303,7 +303,7 @@ fn look(fresh: bool) -> Found<Seen> {
     })
 }
 
-/// How it is in this process.
+/// Finds out how it is in this process.
 pub(super) fn find() -> Found<CLibrary> {
     let allocate = symbol(c"_dl_allocate_tls")?;
     let call_destructors = symbol(c"__call_tls_dtors")?;
@@ -343,7 +343,7 @@ pub(super) fn find() -> Found<CLibrary> {
         .map_err(|_| "no OS thread to look at")?
         .join()
         .map_err(|_| "the thread that looks has panicked")??;
-    // The first thread has another.
+    // The first thread has another one.
     here.offsets.resolver_state = there.offsets.resolver_state;
     here.trims = there.trims;
     if here != there {

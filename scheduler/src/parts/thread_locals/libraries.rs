@@ -1,10 +1,10 @@
 //! What the loader says about the libraries that have thread-locals: which libraries there are, where their
 //! thread-locals lie in a block, and when libraries come and go. `images.rs` uses this.
 //!
-//! 1. The loader numbers the changes, and notes with each library's slot the number of its last one, for
-//!    debuggers too (`_thread_db_*`). The largest of them is the *version*; to see it costs a load or two, as
-//!    slots are used in their order: the first one that was never used ends the search.
-//! 2. Whoever starts a green thread after `dlopen` has returned sees the library's slot.
+//! 1. The loader numbers the changes. Each library's slot has the number of its last change, which debuggers see, too
+//!    (`_thread_db_*`). The largest number is the *version*. It costs a load or two to see it, because
+//!    slots are used in their order, and the first slot that was never used ends the search.
+//! 2. If a green thread is started after `dlopen` has returned, the starter sees the library's slot.
 #![allow(
     unsafe_code,
     reason = "reads the loader's own structures, after checks"
@@ -68,8 +68,8 @@ impl Slots {
         if found.list == 0 {
             return None;
         }
-        // A library that was there at the start has no change. A slot that is given to another
-        // library has none for a moment, in the middle of `dlopen`, which a look-up of a symbol waits for.
+        // A library that was there at the start has no change. In the middle of `dlopen` a slot that is given to
+        // another library has none either, for a moment. A look-up of a symbol waits for the end of that `dlopen`.
         let at_start = |found: &Self| {
             let mut count = 0;
             found.each(|_, change, library| {
@@ -142,7 +142,7 @@ unsafe fn word<'a>(base: usize, offset: isize) -> &'a AtomicUsize {
     unsafe { &*ptr::with_exposed_provenance(base.wrapping_add_signed(offset)) }
 }
 
-/// What is asked of the loader about one library.
+/// What the loader says about one library.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Library {
     /// Where it begins.

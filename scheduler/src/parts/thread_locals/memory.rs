@@ -1,4 +1,4 @@
-//! The memory of the C library: its names, what it tells debuggers of its structures, and words by their address.
+//! The memory of the C library: its names, the descriptions of its structures for debuggers, and words by their address.
 #![allow(
     unsafe_code,
     reason = "reads the C library's own structures, after checks"
@@ -7,7 +7,7 @@
 use std::ffi::{CStr, c_void};
 use std::ptr;
 
-/// An error is a surprise, in words.
+/// The error is a sentence about the surprise.
 pub(super) type Found<T> = Result<T, &'static str>;
 
 /// Looks a name up in the libraries of the process.

@@ -9,26 +9,26 @@
 //! ```
 //!
 //! A green thread gets such a block when it first runs. Its carrier writes the block's address to the
-//! register before it enters the thread's stack, and that of the next thread's block, or its own, after
-//! it has left it. So, seen from inside, a green thread *is* a thread: the compiler may keep the
+//! register before it enters the thread's stack. After it has left the stack, it writes the address of the next thread's
+//! block, or of its own. So, seen from inside, a green thread *is* a thread: the compiler may keep the
 //! address of a thread-local over a switch, and a value out of a thread-local stays with its thread.
 //!
-//! 1. The carrier's loop runs on its own block, but for the few steps from one green thread to the
-//!    next (`run/change_over.rs`). Nobody else can run on a block meanwhile.
+//! 1. The carrier's loop runs on its own block, except for the few steps from one green thread to the
+//!    next (`run/change_over.rs`). Nobody else can run on that thread's block meanwhile.
 //! 2. What a green thread must know of its carrier (`shim/here.rs`) is written into its block before
 //!    each switch.
-//! 3. When the body has ended, still on its stack and its block, the destructors of its
-//!    thread-locals run, then those of its pthread keys; nothing is raised in them.
-//! 4. A block goes to a pool. For its next green thread the thread-locals of all libraries are made
-//!    new from their images (`images.rs`), and what the C library keeps is as in a new thread
-//!    (`kept.rs`). One that nobody has needed for a while goes back to the C library (`excess.rs`).
-//! 5. What `malloc` keeps for a thread is the OS thread's that the green thread runs on (`heap.rs`).
-//! 6. Nothing about the layout is known beforehand but the ABI (`x86_64.rs`): `layout.rs` finds it
+//! 3. When the body has ended, the destructors of the thread's
+//!    thread-locals run, then those of its pthread keys, still on its stack and its block. Nothing is raised in them.
+//! 4. The block of a thread that has ended goes to a pool. For its next green thread the thread-locals of all libraries
+//!    are made new from their images (`images.rs`), and what the C library keeps is made as in a new thread
+//!    (`kept.rs`). A block that nobody has needed for a while goes back to the C library (`excess.rs`).
+//! 5. What `malloc` keeps for a thread belongs to the OS thread on which the green thread runs (`heap.rs`).
+//! 6. Only the ABI (`x86_64.rs`) is known beforehand. `layout.rs` finds the layout
 //!    out in two threads, which must agree, and `self_test.rs` tries it, once in a process. If
 //!    anything is not as expected, there are no such thread-locals here.
 //!
 //! The C library's id of the thread (its `tid`) is made up (`ids.rs`). The kernel does not know it;
-//! `docs/thread-locals.md` tells what does not work for that reason.
+//! `docs/thread-locals.md` says what does not work for that reason.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "it is built for 64 bits only (`lib.rs`), and what is 64 bits wide is an address"

@@ -1,4 +1,4 @@
-//! The blocks that no worker keeps. `excess.rs` gives those back that nobody has needed for a while.
+//! The blocks that no worker keeps. `excess.rs` gives back those that nobody has needed for a while.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::block::Block;
 
-/// What `low` and `excess` mean is told in `stack/excess.rs`; it is the same here.
+/// `stack/excess.rs` says what `low` and `excess` mean.
 pub(super) struct Pool {
     /// The hottest last.
     pub(super) blocks: Vec<Block>,
@@ -22,7 +22,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
     next_mark: None,
 });
 
-/// How many are there.
+/// How many blocks are in the pool.
 pub(super) static LEN: AtomicUsize = AtomicUsize::new(0);
 
 /// Blocks that can never go back (`excess.rs`, invariant 1). They are used first.
@@ -59,7 +59,7 @@ pub(super) fn put(blocks: impl Iterator<Item = Block>) {
     LEN.store(pool.blocks.len(), Ordering::Relaxed);
 }
 
-/// Takes a block in whose thread has ended without a worker.
+/// Takes in the block of a thread that has ended without a worker.
 pub(crate) fn release(block: Block) {
     put(std::iter::once(block));
 }

@@ -1,7 +1,7 @@
-//! Whether thread-locals of a green thread's own work in this process: asked, then tried, once.
+//! Finds out whether green threads can have thread-locals of their own in this process, and then tries it, once.
 //!
 //! Two green threads without a scheduler, that is two coroutines, run in turns on blocks of their
-//! own and do what threads do. What they find must be what threads would find.
+//! own and do what threads do. They must find what OS threads would find.
 #![allow(unsafe_code, reason = "runs on the blocks that it tests")]
 
 use std::cell::{Cell, RefCell};
@@ -28,7 +28,7 @@ use crate::shim::here::Host;
 /// Bytes for a coroutine of the test.
 const STACK: usize = stack::DEFAULT_STACK;
 
-/// How it works here, or why it does not.
+/// The support in this process, or why there is none.
 pub(crate) fn support() -> Result<&'static Support, &'static str> {
     static SUPPORT: OnceLock<Found<Support>> = OnceLock::new();
     let found = SUPPORT.get_or_init(|| {
@@ -52,7 +52,7 @@ pub(crate) fn support() -> Result<&'static Support, &'static str> {
     found.as_ref().map_err(|&reason| reason)
 }
 
-/// Finds out, on an OS thread's own block, and tries it.
+/// Finds out how it works, on an OS thread's own block, and tries it.
 fn find() -> Found<Support> {
     // No handler may run on a block that is not its thread's.
     let blocked = Blocked::new();
@@ -176,7 +176,7 @@ fn body(report: &mut Report, key: libc::pthread_key_t, number: u64, suspend: &dy
         let errno = errno();
         expect(report, errno == own_errno, "errno is shared");
         expect(report, NUMBER.get() == number, "a thread-local is shared");
-        // It would end a process that is built to abort.
+        // An unwinding would end a process that is built to abort.
         if cfg!(panic = "unwind") {
             unwind(report, number);
         }
@@ -199,7 +199,7 @@ fn body(report: &mut Report, key: libc::pthread_key_t, number: u64, suspend: &dy
     );
 }
 
-/// Unwinds and catches that.
+/// Unwinds, and catches the unwinding.
 fn unwind(report: &mut Report, number: u64) {
     let caught = catch_unwind(AssertUnwindSafe(|| {
         // Not by a panic, whose hook would write a message.
@@ -302,7 +302,7 @@ fn test_with(own: &Support, key: libc::pthread_key_t) -> Found<()> {
 
 #[cfg(test)]
 mod tests {
-    /// Where the C library is glibc, and the instructions are allowed.
+    /// For systems on which the C library is glibc and the instructions are allowed.
     #[test]
     #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     fn own_thread_locals_work_on_this_machine() {

@@ -1,10 +1,10 @@
-//! `setuid(2)` and its family change a process; the kernel changes one thread. So the C library
-//! sends each thread a signal whose handler does the same there and then marks the thread's control
-//! block, which the caller waits for.
+//! By POSIX `setuid(2)` and its family change a whole process, but the kernel changes only one thread. So the C library
+//! sends a signal to each other thread. Its handler makes the same change there, and then marks the thread's control
+//! block. The caller waits for the mark.
 //!
 //! On an OS thread that runs a green thread, the handler would mark the green thread's block, and the
-//! caller would wait for ever. So a handler of ours comes first, which makes the OS thread's block the
-//! running one for the C library's.
+//! caller would wait for ever. So a handler of ours comes first. It makes the OS thread's block the
+//! running one, and calls the C library's handler.
 //!
 //! 1. The C library installs its handler when it starts the first thread, before this file is asked
 //!    (`layout.rs` has started one), and never again.
@@ -33,7 +33,7 @@ struct Action {
     mask: u64,
 }
 
-/// The C library's.
+/// The C library's handler.
 static HANDLER: AtomicUsize = AtomicUsize::new(0);
 
 /// Puts our handler before the C library's. Called once.
@@ -90,7 +90,7 @@ extern "C" fn handle(signal: c_int, info: *mut c_void, context: *mut c_void) {
 }
 
 /// # Safety
-/// `host` is the OS thread's own pointer, `running` the one that is set.
+/// `host` is the OS thread's own pointer, `running` is the pointer that is set now.
 #[inline(never)]
 unsafe fn call_on(
     host: usize,

@@ -1,14 +1,14 @@
-//! The memory of blocks: slabs of our own, so that it goes back to the system when they are given back.
-//! From `malloc`, whose memory goes back from the top only, a single block in use would keep what a
-//! hundred thousand others had.
+//! The memory of blocks: slabs of our own, so that memory goes back to the system when blocks are given back.
+//! `malloc` gives memory back only from the top of its heap. There a single block in use would keep the memory of a
+//! hundred thousand others.
 //!
-//! A slab is a mapping with room for 64 blocks. It comes when no other has room, the lowest one with
-//! room is used first, and it goes when none of its blocks is in use.
+//! A slab is a mapping with room for 64 blocks. A new slab is made when no other has room. The lowest slab with
+//! room is used first. A slab is unmapped when none of its blocks is in use.
 //!
-//! The C library makes a thread's block in memory that it is given, as it does for a thread's stack:
-//! zeros, with the control block, of which it tells debuggers how large it is, at one end, and the
-//! thread-locals, of which it tells sanitizers how large they are. The self-test runs on such blocks, so
-//! it finds out where that does not hold.
+//! The C library can make a thread's block in memory that it is given, as it does on a thread's stack. The memory must be
+//! zeros. At one end is the control block, whose size the C library tells debuggers, and beside it are the
+//! thread-locals, whose size it tells sanitizers. The self-test runs on such blocks, so
+//! it finds out if this does not hold.
 #![allow(unsafe_code, reason = "maps memory and has blocks made there")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,15 +20,15 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::machine;
 use super::memory::size;
 
-/// Blocks of a slab: a bit each.
+/// How many blocks a slab has. Each has a bit in a word.
 const SLOTS: usize = 64;
 
 /// How the memory of a block is laid out.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
-    /// From one block to the next.
+    /// The distance from one block to the next.
     stride: usize,
-    /// From its beginning to the thread pointer.
+    /// The distance from a block's beginning to its thread pointer.
     pointer: usize,
 }
 
@@ -84,7 +84,7 @@ fn layout() -> Option<Layout> {
     })
 }
 
-/// Has a block made in memory of a slab, or of the C library's. `None`: there is none.
+/// Makes a block in memory of a slab, or of the C library. `None`: there is no memory.
 pub(super) fn make(
     allocate: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
 ) -> Option<NonZeroUsize> {
@@ -209,7 +209,7 @@ mod tests {
         for &pointer in &slots {
             fill(pointer, 7);
         }
-        // Others are taken and put back in between.
+        // Other slots are taken and put back in between.
         for round in 0..1000 {
             let pointer = slots.swap_remove(round * 7919 % slots.len());
             put(layout, pointer);

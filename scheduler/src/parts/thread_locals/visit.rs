@@ -1,7 +1,7 @@
 //! Calls of functions of the C library on blocks that nobody runs on, to find out what it keeps there or to free it.
 //!
-//! They are made with all signals blocked: a handler would run on that block, that of `setuid(2)` (`setxid.rs`)
-//! among them.
+//! They are made with all signals blocked, because a handler would run on that block, for example that of `setuid(2)`
+//! (`setxid.rs`).
 #![allow(unsafe_code, reason = "runs on blocks that nobody else runs on")]
 
 use std::ptr;
@@ -32,8 +32,8 @@ pub(super) unsafe fn on_block(offsets: &Offsets, heap: &Heap, pointer: usize, f:
     }
 }
 
-/// While it lives no signal is handled on this OS thread, not even those of the C library, which its
-/// functions would leave out.
+/// While this value lives, no signal is handled on this OS thread, not even the C library's own signals. (The C
+/// library's functions for masks would leave those out.)
 pub(super) struct Blocked(u64);
 
 impl Blocked {

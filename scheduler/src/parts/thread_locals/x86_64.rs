@@ -11,13 +11,14 @@ pub(super) const SELF: &[usize] = &[0x00, 0x10];
 /// compiled code reads, and what the processor's shadow stacks may do.
 pub(super) const COMMON: &[usize] = &[0x28, 0x30, 0x48];
 
-/// Half a word that is the same, in bytes from the control block: whether the process has several threads (older libraries).
+/// Half a word that is the same in all threads, in bytes from the control block: whether the process has several threads
+/// (older libraries).
 pub(super) const COMMON_HALF: &[usize] = &[0x18];
 
 /// The word that points to the table of thread-local blocks.
 pub(super) const TABLE: usize = 0x08;
 
-/// Why thread-locals cannot be moved here; before anything else is asked.
+/// Why thread-locals cannot be moved here. This is asked first.
 pub(super) fn refusal() -> Option<&'static str> {
     /// `HWCAP2_FSGSBASE` of `asm/hwcap2.h`: the kernel has allowed the instructions.
     const FSGSBASE: libc::c_ulong = 1 << 1;
@@ -29,9 +30,9 @@ pub(super) fn refusal() -> Option<&'static str> {
     (answer & FSGSBASE == 0).then_some("user code may not write the FS base (no FSGSBASE)")
 }
 
-/// Bytes of a block, and from its beginning to the thread pointer, which has this alignment. `bytes`: of the
-/// thread-locals with the control block behind them, which begins at the thread pointer. `None`: that
-/// does not fit together.
+/// Returns how many bytes a block has, and how many of them lie before the thread pointer, which has this alignment.
+/// `bytes`: the size of the thread-locals with the control block behind them, which begins at the thread pointer.
+/// `None`: these do not fit together.
 pub(super) fn layout(bytes: usize, align: usize, control: usize) -> Option<(usize, usize)> {
     let pointer = bytes.checked_sub(control)?;
     pointer.is_multiple_of(align).then_some((bytes, pointer))
@@ -46,11 +47,11 @@ pub(super) fn pointer() -> usize {
     pointer
 }
 
-/// Makes another thread-local block the running one's.
+/// Makes another block of thread-locals the running thread's.
 ///
 /// # Safety
-/// `pointer` is the thread pointer of a complete block that nobody else runs on, and the caller
-/// touches no thread-local between this and the call that undoes it but by calls of functions.
+/// `pointer` is the thread pointer of a complete block that nobody else runs on. Between this call and the call that
+/// undoes it, the caller touches thread-locals only by calls of functions.
 #[inline(always)]
 pub(super) unsafe fn set_pointer(pointer: usize) {
     // SAFETY: by contract; `refusal` has seen that the instruction is allowed.
