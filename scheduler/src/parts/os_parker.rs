@@ -6,7 +6,6 @@
 //! Invariant 2: a byte lies in the pipe exactly if `written`. It is written only while somebody polls,
 //! and the poller takes it out before it leaves. So neither the write nor the read ever waits.
 
-#[cfg(not(loom))]
 use std::io;
 use std::time::Instant;
 
@@ -19,20 +18,16 @@ pub(crate) struct Parker {
     notices: Mutex<Notices>,
     condvar: Condvar,
     /// Made when the thread first polls.
-    #[cfg(not(loom))]
     pipe: std::sync::OnceLock<Pipe>,
 }
 
 #[derive(Debug, Default)]
 struct Notices {
     notified: bool,
-    #[cfg(not(loom))]
     polls: bool,
-    #[cfg(not(loom))]
     written: bool,
 }
 
-#[cfg(not(loom))]
 #[derive(Debug)]
 struct Pipe {
     reader: io::PipeReader,
@@ -44,7 +39,6 @@ impl Parker {
         Self {
             notices: Mutex::new(Notices::default()),
             condvar: Condvar::new(),
-            #[cfg(not(loom))]
             pipe: std::sync::OnceLock::new(),
         }
     }
@@ -53,7 +47,6 @@ impl Parker {
     pub(crate) fn notify(&self) {
         let mut notices = self.notices.lock();
         notices.notified = true;
-        #[cfg(not(loom))]
         if notices.polls && !notices.written {
             notices.written = self.pipe.get().is_some_and(Pipe::put);
         }
@@ -81,7 +74,7 @@ impl Parker {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg_attr(loom, allow(dead_code, reason = "no model polls"))]
 impl Parker {
     /// The descriptor that the caller must put behind its own, as the last one for `poll`.
     ///
@@ -125,7 +118,6 @@ impl Parker {
     }
 }
 
-#[cfg(not(loom))]
 impl Pipe {
     fn put(&self) -> bool {
         use std::io::Write;
@@ -144,7 +136,6 @@ impl Pipe {
 
 /// False: a signal came, or the clock was ahead, and the caller must try once more. An error ends the wait: the caller
 /// will get the same error when it looks at its descriptors.
-#[cfg(not(loom))]
 fn poll_once(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> bool {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
     let ready = sys::poll(fds, left);
@@ -155,7 +146,6 @@ fn poll_once(fds: &mut [libc::pollfd], deadline: Option<Instant>) -> bool {
     }
 }
 
-#[cfg(not(loom))]
 #[allow(unsafe_code, reason = "poll(2)")]
 mod sys {
     use std::time::Duration;

@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 
 use super::pending::note_exception;
 #[cfg(not(loom))]
-use super::pending::reported;
+use super::reported::reported;
 use crate::engine::record::{self, Kind};
 use crate::green::exception::Exception;
 use crate::green::green_thread::Header;

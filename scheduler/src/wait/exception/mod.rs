@@ -25,18 +25,20 @@ mod catch;
 mod defer;
 mod pending;
 mod raise;
+#[cfg(not(loom))]
+mod reported;
 
 pub use self::catch::catch;
 pub(crate) use self::catch::{go_on, or_reported};
 pub(crate) use self::defer::Hold;
 pub use self::defer::{defer, is_deferred};
-#[cfg(not(loom))]
-pub use self::pending::Pending;
 pub(crate) use self::pending::{
     Raise, admits, check, check_may_wait, holds, is_due, is_quiet, is_unwinding,
 };
-#[cfg(not(loom))]
-pub(crate) use self::pending::{overslept, peek};
 pub(crate) use self::raise::{cancel_alarm, close, is_killed, kill};
+#[cfg(not(loom))]
+pub use self::reported::Pending;
+#[cfg(not(loom))]
+pub(crate) use self::reported::{overslept, peek};
 pub(crate) use crate::green::exception::{AlarmKey, Tag, is_kill};
 pub use crate::green::exception::{Elapsed, Exception, Killed};

@@ -30,7 +30,7 @@ impl Error for Deferred {}
 
 /// An exception on its way into its thread.
 pub(crate) struct Raise {
-    exception: Exception,
+    pub(super) exception: Exception,
     /// It was reported before. So it unwinds, even out of a call that returns errors.
     again: bool,
 }
@@ -91,7 +91,7 @@ impl Raise {
 
 impl Local {
     /// How many of `frames` are held: the outermost ones, and everything else is held with them. `None`: nothing is held.
-    fn held(&self, header: &Header) -> Option<usize> {
+    pub(super) fn held(&self, header: &Header) -> Option<usize> {
         if self.hold > 0 {
             return Some(self.held);
         }
@@ -106,19 +106,6 @@ impl Local {
         };
         let inner = self.frames.iter().skip(held);
         inner.filter(|s| !s.raised).filter_map(|s| s.deadline).min()
-    }
-
-    /// Limits that have passed were reported to a call of patched code. From now on they count as raised.
-    #[cfg(not(loom))]
-    fn report_limits(&mut self, header: &Header) {
-        if self.earliest.is_none() {
-            return;
-        }
-        let now = clock::now();
-        let first = self.held(header).unwrap_or(0);
-        for frame in self.frames.iter_mut().skip(first) {
-            frame.reported |= frame.deadline.is_some_and(|deadline| deadline <= now);
-        }
     }
 
     /// Adds an `exc_after` to the thread's inbox. The error comes back if the thread's body has ended: it
@@ -178,20 +165,6 @@ impl Local {
         } else {
             self.next_once(header, now)
         }
-    }
-
-    /// Whether the first of the exceptions that are due is a `timeout`'s.
-    #[cfg(not(loom))]
-    fn is_timeout_due(&self, header: &Header) -> bool {
-        let held = self.held(header);
-        if held.is_none() && header.state.is_pending() && header.cold().inbox.lock().is_killed() {
-            return false;
-        }
-        let now = self.earliest.map(|_| clock::now());
-        let first = held.unwrap_or(0);
-        self.frames.iter().skip(first).any(|frame| {
-            frame.raised || matches!((frame.deadline, now), (Some(d), Some(n)) if d <= n)
-        })
     }
 
     /// Whether `next` would find something. Takes nothing out.
@@ -320,61 +293,6 @@ pub(crate) fn check_may_wait() {
     if local.is_some_and(|local| local.never_waits > 0) {
         refuse_to_wait();
     }
-}
-
-/// An exception that waits to be raised.
-#[cfg(not(loom))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pending {
-    /// The exception of a `timeout`.
-    Elapsed,
-    /// Any other.
-    Other,
-}
-
-/// The exception that a blocking call would raise now. It stays pending. The caller will fail because of it. The
-/// exception of a `timeout` counts as raised by that.
-#[cfg(not(loom))]
-pub(crate) fn peek(header: &Header) -> Option<Pending> {
-    if !is_due(header) {
-        return None;
-    }
-    // SAFETY: the thread asks about itself.
-    let local = unsafe { header.local() };
-    local.report_limits(header);
-    Some(if local.is_timeout_due(header) {
-        Pending::Elapsed
-    } else {
-        local.reported = true;
-        Pending::Other
-    })
-}
-
-/// A call of patched code that no exception can end has waited, perhaps beyond a limit.
-#[cfg(not(loom))]
-pub(crate) fn overslept(header: &Header) {
-    if is_quiet(header) || is_unwinding() {
-        return;
-    }
-    // SAFETY: the thread asks about itself.
-    let local = unsafe { header.local() };
-    local.report_limits(header);
-    // The thread may end without another call of weald, and the kill must not be forgotten then.
-    local.reported |= local.held(header).is_none() && header.state.is_pending();
-}
-
-/// The exception that must be the outcome of the thread's body: a call of patched code has failed because of it,
-/// and nothing has raised it since.
-#[cfg(not(loom))]
-pub(crate) fn reported(header: &Header) -> Option<Exception> {
-    if is_quiet(header) {
-        return None;
-    }
-    // SAFETY: the thread asks about itself.
-    if !unsafe { header.local() }.reported {
-        return None;
-    }
-    check(header).map(|raise| raise.exception)
 }
 
 /// Whether a blocking call would raise something now. It stays pending.
