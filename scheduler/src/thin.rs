@@ -35,14 +35,14 @@ pub use crate::shim::doom::{Step, doom};
 /// loom's bound, with the program's first thread.
 const MAX_THREADS: usize = 5;
 
-/// So many limited waits of a thread may end while others could go on; a loop of more would never be
-/// explored to its end.
+/// How many limited waits of a thread may end while others could go on. Without a bound a loop of such waits would never
+/// be explored to its end.
 const TIMED_WAITS: u32 = 2;
 
 /// What a thread waits for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wait {
-    /// In a queue at this address, of a thing of that kind.
+    /// It waits in a queue at this address, which belongs to a thing of that kind.
     Queue(usize, &'static str),
     Selection,
     Unpark,
@@ -56,9 +56,9 @@ struct Known {
     name: String,
     waits: Option<Wait>,
     ended: bool,
-    /// It unwinds with a panic, or did when it was last asked.
+    /// The thread unwinds with a panic, or did when this was last noted.
     unwinds: bool,
-    /// What it said when it panicked, if nobody has been told.
+    /// The message of its panic, if nobody has seen it.
     panic: Option<String>,
 }
 
@@ -85,12 +85,12 @@ thread_local! {
     static THIN: RefCell<Option<Thin>> = const { RefCell::new(None) };
 }
 
-/// A number for a fair choice; the same ones in each permutation.
+/// A number for a fair choice. Each permutation has the same numbers.
 pub fn random() -> u64 {
     with(|thin| thin.choices.next()).unwrap_or(0)
 }
 
-/// Calls `f`, which takes no step of loom's, with the state of the permutation, if there is one.
+/// Calls `f` with the state of the permutation, if there is one. `f` must take no step of loom's.
 fn with<R>(f: impl FnOnce(&mut Thin) -> R) -> Option<R> {
     THIN.try_with(|thin| thin.borrow_mut().as_mut().map(f))
         .ok()
@@ -100,13 +100,13 @@ fn with<R>(f: impl FnOnce(&mut Thin) -> R) -> Option<R> {
 impl Thin {
     fn running(&mut self) -> Option<&mut Known> {
         let header = current::running_if_any() as usize;
-        // Of a thread that has ended another one may have the memory.
+        // Another thread may have the memory of a thread that has ended.
         let mut threads = self.threads.iter_mut();
         threads.find(|known| known.header == header && !known.ended)
     }
 }
 
-/// This runtime runs the caller.
+/// Whether this runtime runs the caller.
 pub(crate) fn is_active() -> bool {
     with(|_| ()).is_some()
 }

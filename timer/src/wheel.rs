@@ -267,10 +267,10 @@ impl<T> Wheel<T> {
         self.advance_limited(now, usize::MAX, fire).fired
     }
 
-    /// The same in steps: fires at most `limit` timers, and stops earlier if it has moved many down
-    /// the wheel, so that a step takes no longer than firing `limit` timers. The next call goes on
-    /// with the rest. What has not fired can still be cancelled, and may come behind timers that are
-    /// inserted with a deadline that has passed.
+    /// Does what [`advance`](Self::advance) does, in steps. A step fires at most `limit` timers. It stops earlier if it has
+    /// moved many timers down the wheel, so that it takes no longer than firing `limit` timers. The next call goes on
+    /// with the rest. Timers that have not fired can still be cancelled. Timers that are inserted meanwhile with a deadline
+    /// that has passed may fire before them.
     ///
     /// # Examples
     /// ```

@@ -1,8 +1,8 @@
 //! The monitor's sleep, and what other threads report to it. `run/watch.rs` has its looks and says what it is for.
 //!
-//! Going to sleep: say so, `fence(SeqCst)`, look at the workers once more. A worker that wakes takes
-//! its bit out of `Idle`, `fence(SeqCst)`, and looks whether the monitor sleeps ([`Monitor::poke`]).
-//! One of the two sees the other. Checked by `loom-tests/tests/monitor.rs`.
+//! The monitor goes to sleep in three steps: it sets `asleep`, makes a `fence(SeqCst)`, and looks at the workers once
+//! more. A worker that wakes clears its bit in `Idle`, makes a `fence(SeqCst)`, and looks whether the monitor sleeps
+//! ([`Monitor::poke`]). One of the two sees the other. Checked by `loom-tests/tests/monitor.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -77,7 +77,7 @@ impl Monitor {
         self.bell.notify_one();
     }
 
-    /// Sleeps until a worker wakes, or until a hog that runs without a seat is to be reported.
+    /// Sleeps until a worker wakes, or until a hog that runs without a seat must be reported.
     pub(crate) fn sleep(&self, limit: Option<Instant>) {
         let mut stop = self.stop.lock();
         while self.asleep.load(Ordering::Relaxed)

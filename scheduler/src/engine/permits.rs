@@ -3,13 +3,13 @@
 //! A thread that gives a permit back hands it to the first waiter. If there is none the permit becomes free. So no
 //! thread overtakes those in the queue.
 //!
-//! | a waiter                               | a thread that gives one back                     |
-//! |----------------------------------------|--------------------------------------------------|
-//! | 1. counts as a waiter                  | 1. nobody counts as a waiter: it is free; the end |
-//! | 2. enters the queue                    | 2. wakes the first in the queue: it has it; the end |
-//! | 3. takes a free permit, if there is one | 3. nobody was there: it is free                  |
-//! | 4. sleeps until it has one             | 4. looks into the queue once more: if somebody is |
-//! |                                        |    there, takes a free permit again, and goes to 2 |
+//! | a waiter                               | a thread that gives a permit back                              |
+//! |----------------------------------------|----------------------------------------------------------------|
+//! | 1. counts as a waiter                  | 1. if nobody counts as a waiter, the permit is free: the end   |
+//! | 2. enters the queue                    | 2. wakes the first in the queue, which has the permit: the end |
+//! | 3. takes a free permit, if there is one | 3. if nobody was in the queue, the permit is free             |
+//! | 4. sleeps until it has one             | 4. looks into the queue once more: if somebody is              |
+//! |                                        |    there, takes a free permit again, and goes to 2             |
 //!
 //! Both steps 1 are on one word, so one of them sees the other. A waiter that enters the queue after the look of
 //! step 4 sees the permit of step 3, by the lock of the queue.
@@ -75,14 +75,14 @@ impl Permits {
         false
     }
 
-    /// How many wait for one, or are about to.
+    /// How many threads wait for a permit, or are about to.
     #[cfg_attr(loom, allow(dead_code, reason = "its model has no need of it"))]
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
         usize::try_from(self.word.load(Ordering::Relaxed) / WAITER).unwrap_or(usize::MAX)
     }
 
-    /// Somebody is in the queue.
+    /// Whether a thread is in the queue.
     #[cfg(loom)]
     #[allow(dead_code, reason = "for the models")]
     pub(crate) fn somebody_sleeps(&self) -> bool {

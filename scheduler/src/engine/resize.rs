@@ -1,8 +1,8 @@
-//! More or fewer workers while a runtime runs. `run/retired.rs` tells what becomes of those that are taken away.
+//! Gives a runtime more or fewer workers while it runs. `run/retired.rs` says what becomes of workers that retire.
 //!
-//! Fewer: the number is stored, then those beyond it are woken. Each of them notices at its next look at the clock, or
-//! before its next sleep. More: those that had retired are woken, and notice the same way; what is missing then is made: first
-//! the worker, then its bit in `Idle`, then its seat is given to a carrier.
+//! Fewer: the number is stored, then the workers beyond it are woken. Each of them notices at its next look at the clock,
+//! or before its next sleep. More: workers that had retired are woken, and notice in the same way. If these are not
+//! enough, new workers are made: first the worker, then its bit in `Idle`, then its seat is given to a carrier.
 
 use std::io;
 
@@ -13,8 +13,8 @@ use crate::shim::sync::Arc;
 
 impl Inner {
     /// # Errors
-    /// `InvalidInput` for a number out of its range; the system's, if it gives no poller or OS thread: then there are as many workers
-    /// as could be had.
+    /// `InvalidInput` for a number out of its range. The system's, if it gives no poller or OS thread; then there are as
+    /// many workers as could be made.
     pub(crate) fn set_workers(this: &Arc<Self>, workers: usize) -> io::Result<()> {
         if !WORKERS.contains(&workers) {
             return Err(out_of_range("workers", workers, WORKERS));
@@ -31,7 +31,7 @@ impl Inner {
         for index in all..workers {
             Self::add_worker(this, index)?;
         }
-        // The first one may have been alone, and not be stolen from so far.
+        // The first worker may have been alone. Then others can steal from it only from now on.
         this.workers[0].poller.unpark();
         this.notify();
         Ok(())

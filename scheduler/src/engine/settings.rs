@@ -1,4 +1,4 @@
-//! The settings of a runtime, as its builder has found them good.
+//! The settings of a runtime, after its builder has checked them.
 
 use std::any::Any;
 use std::fmt;
@@ -11,7 +11,8 @@ use crate::green::handle::GreenThread;
 use crate::parts::stack;
 use crate::parts::thread_locals;
 
-/// Workers of one runtime; a bit each in the idle words, and far more than a machine has cores.
+/// How many workers a runtime may have. Each has a bit in the idle words. The bound is far beyond the number of CPUs of a
+/// machine.
 pub(crate) const WORKERS: std::ops::RangeInclusive<usize> = 1..=1024;
 
 /// The settings of a runtime.
@@ -19,9 +20,9 @@ pub(crate) const WORKERS: std::ops::RangeInclusive<usize> = 1..=1024;
 pub(crate) struct Settings {
     pub(crate) workers: usize,
     pub(crate) stack_size: usize,
-    /// Of each stack.
+    /// The guard of each stack.
     pub(crate) guard: stack::Guard,
-    /// The runtime's.
+    /// The runtime's name.
     pub(crate) name: String,
     pub(crate) thread_name: String,
     /// Started green threads stay on their OS thread.
@@ -29,18 +30,19 @@ pub(crate) struct Settings {
     /// Green threads have thread-locals of their own.
     pub(crate) own: Option<&'static thread_locals::Support>,
     pub(crate) spares: usize,
-    /// A green thread that has not come back for so long is logged.
+    /// If a green thread does not come back for so long, that is logged.
     pub(crate) hog_report: Duration,
     pub(crate) dump_on_sigquit: bool,
     pub(crate) hooks: Option<Hooks>,
     pub(crate) on_silence: Option<OnSilence>,
-    /// What `patched` said.
+    /// The setting of `patched`, if there is one.
     pub(crate) patched: Option<bool>,
 }
 
 type Ask = dyn Fn(&dyn Any) -> bool + Send + Sync;
 
-/// What the monitor asks, with the `Inner`, when the runtime has been silent for long: whether it has told of a deadlock.
+/// The function that the monitor calls, with the `Inner`, when the runtime has been silent for long. It returns whether
+/// it has reported a deadlock.
 #[derive(Clone)]
 pub(crate) struct OnSilence(pub(crate) Arc<Ask>);
 
@@ -77,7 +79,7 @@ impl Hooks {
     }
 }
 
-/// A hook that panics is told of and otherwise ignored: a worker never dies of the user's code.
+/// Calls a hook. If the hook panics, that is logged and otherwise ignored, so the user's code never ends a worker.
 fn call(hook: Option<&Hook>, header: &Header) {
     if let Some(hook) = hook {
         let thread = GreenThread(Task::from_header(header));
@@ -117,7 +119,7 @@ pub(crate) fn out_of_range(
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// Why a thread cannot be patched in a runtime that could have been another.
+/// Why a thread cannot be patched in this runtime, although it could be in a runtime with other settings.
 pub(crate) const NEEDS_OWN: &str =
     "the runtime was built with ThreadLocals::Pinned, or shares them";
 

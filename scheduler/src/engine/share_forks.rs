@@ -28,11 +28,11 @@ const GIVE_WAY_PAUSE: Duration = Duration::from_millis(10);
 #[repr(C)]
 pub(crate) struct Head {
     pub(crate) fork: Fork,
-    /// Makes a green thread of it.
+    /// Makes a green thread of the half.
     pub(crate) start: unsafe fn(*const Head, &Arc<Inner>, Request),
 }
 
-/// A fork was popped: had somebody taken it?
+/// A fork was popped, and a taker may have taken it. Returns whether it was taken.
 #[cold]
 #[inline(never)]
 pub(crate) fn is_taken(header: &Header, fork: *const Fork, number: usize) -> bool {
@@ -58,9 +58,9 @@ pub(crate) fn feed(header: &Header) {
     }
 }
 
-/// Makes a green thread of the oldest fork. `is_for_others`: this worker has enough to do. If it began that
-/// thread at the next opportunity, the worker that has been woken would find nothing; in `Pinned` nobody could
-/// take it away any more.
+/// Makes a green thread of the oldest fork. `is_for_others`: the thread must go where another worker finds it, because
+/// this worker has enough to do. If this worker began the thread, the worker that was woken would find nothing; and in
+/// `Pinned` no other worker could take the thread any more.
 fn share(header: &Header, is_for_others: bool) {
     // SAFETY: the thread itself, with the right to take.
     let fork = with_right(|| unsafe { header.forks.take_own() });
@@ -72,7 +72,7 @@ fn share(header: &Header, is_for_others: bool) {
     }
 }
 
-/// The running thread is about to wait, or gives way: its forks must not wait with it.
+/// The running thread is about to wait, or gives way. Its forks must not wait with it.
 #[cold]
 #[inline(never)]
 pub(crate) fn share_all(header: &Header) {
@@ -81,7 +81,7 @@ pub(crate) fn share_all(header: &Header) {
     }
 }
 
-/// The running thread gives way in a `join`: the oldest of its forks begins, unless another one did not long ago.
+/// The running thread gives way in a `join`. Its oldest fork begins, unless another one has begun not long ago.
 #[cold]
 #[inline(never)]
 pub(crate) fn share_oldest(header: &Header) {
@@ -105,7 +105,7 @@ pub(crate) unsafe fn take_from(header: &Header, inner: &Arc<Inner>) -> bool {
     let Some(fork) = (unsafe { header.forks.take() }) else {
         return false;
     };
-    // Its floating-point control is in the registers of a processor that is out of reach.
+    // The thread's floating-point control is in the registers of another CPU, and cannot be read from here.
     // SAFETY: it has just been taken; its thread waits for the right before it leaves the frame.
     unsafe { start(fork, inner, header, header.control, true) };
     true

@@ -7,7 +7,7 @@ use std::fmt;
 pub(crate) enum Shortage {
     /// The runtime stops.
     Stopping,
-    /// So many carriers are in use, which is the bound.
+    /// The bound is reached: so many carriers are in use.
     Bound(usize),
     /// The system has refused an OS thread.
     Refused(String),

@@ -14,7 +14,7 @@ pub(crate) struct LeftAt {
     pub(crate) end: AtomicUsize,
     /// Milliseconds since its runtime's start.
     time: AtomicUsize,
-    /// What it waits for: an [`On`].
+    /// What the thread waits for: an [`On`].
     on: AtomicU64,
 }
 
@@ -30,7 +30,7 @@ impl LeftAt {
         }
     }
 
-    /// Notes what the wait that begins is for. By the thread itself.
+    /// The thread itself notes what the wait that begins is for.
     #[inline(always)]
     pub(crate) fn set_on(&self, on: On) {
         // No model dumps.
@@ -55,7 +55,7 @@ impl LeftAt {
         }
     }
 
-    /// The thread begins to run; nothing beyond this address is its own.
+    /// The thread begins to run. Its part of the stack ends at this address.
     #[inline]
     pub(crate) fn begin(&self, end: usize) {
         // No model takes traces.

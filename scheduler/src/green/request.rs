@@ -33,7 +33,7 @@ impl Start {
     }
 }
 
-/// What a new thread is to be like.
+/// The properties of a new thread.
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub(crate) struct Request {

@@ -130,7 +130,7 @@ impl Idle {
         self.resting[worker / BITS].fetch_and(!(1 << (worker % BITS)), Ordering::AcqRel);
     }
 
-    /// Those of the words in which workers have bits.
+    /// The words in which workers have bits.
     #[inline]
     fn used<'a>(&self, words: &'a [CachePadded<AtomicU64>]) -> &'a [CachePadded<AtomicU64>] {
         let used = self.made.load(Ordering::Relaxed).div_ceil(BITS);
@@ -223,7 +223,7 @@ impl Idle {
             let word = next / BITS;
             let asleep = self.sleeping[word].load(Ordering::Relaxed)
                 | self.resting[word].load(Ordering::Relaxed);
-            // Those of this word that are in the range and awake.
+            // The workers of this word that are in the range and awake.
             let mut awake = !asleep & (u64::MAX << (next % BITS));
             next = (word + 1) * BITS;
             while awake != 0 {

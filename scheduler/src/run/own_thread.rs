@@ -100,7 +100,7 @@ fn run(inner: &Inner, header: &Header) {
     current::set_running(header);
     enter_registry(inner, header);
     header.control.restore();
-    // What lies beyond is the OS thread's.
+    // The stack beyond this frame belongs to the OS thread.
     let end = 0_u8;
     header.left_at.begin(ptr::from_ref(&end).addr());
     if let Some(hooks) = &inner.settings.hooks {

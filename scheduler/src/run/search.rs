@@ -16,18 +16,18 @@ use crate::shim::atomic::Ordering;
 use crate::shim::clock;
 use crate::shim::sync::Arc;
 
-/// A worker that will sleep longer than this leaves its spare stacks to all first.
+/// A worker that will sleep for longer than this first gives its spare stacks to all.
 const LONG_SLEEP: Duration = Duration::from_millis(50);
 
-/// A worker that sleeps for shorter times does so now and then.
+/// A worker that only sleeps for shorter times does so after this time.
 const TIDY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a worker may give memory back before it sleeps. A thread that is made ready meanwhile may wait so long.
 const TRIM_TIME: Duration = Duration::from_micros(500);
-/// The same for one that sleeps only briefly: it has something to do.
+/// How long a worker may do so that sleeps only briefly, because it has something to do.
 const BRIEF_TRIM_TIME: Duration = Duration::from_micros(100);
 
-/// Passes over all victims before a searcher gives up; a thief may lose a race that often.
+/// How often a searcher looks at all victims before it gives up. It may lose a race to another thief each time.
 const PASSES: usize = 2;
 
 impl Carrier {

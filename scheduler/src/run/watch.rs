@@ -453,7 +453,7 @@ fn take_fork(inner: &Arc<Inner>, worker: &Worker, carrier: &Carrier) -> bool {
     taken == Some(true)
 }
 
-/// What was logged then, if it was, may be logged now.
+/// Whether something may be logged now that was last logged at that time, if ever.
 fn may_log(logged: Option<Instant>, now: Instant) -> bool {
     logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_AGAIN)
 }

@@ -1,20 +1,19 @@
-//! glibc's arenas, shared by those who need none of their own.
+//! glibc's arenas. OS threads that need no arena of their own share some.
 //!
-//! `malloc` and `free` of a thread that has no arena give it one, until there are eight for each core. It
-//! stays for ever: two mappings and 64 MiB of address space. A thousand spare carriers that block their
-//! OS threads never run at the same time, so they share as many arenas as there are cores. The first spares
+//! If a thread without an arena calls `malloc` or `free`, it gets an arena of its own, until there are eight for each CPU.
+//! The arena stays for ever: two mappings and 64 MiB of address space. A thousand spare carriers that block their
+//! OS threads never run at the same time, so they share as many arenas as there are CPUs. The first spares
 //! make these arenas. Green threads use what their OS thread has (`thread_locals/heap.rs`).
 //!
-//! glibc has no call for it: a thread's arena is a word among the C library's thread-locals. Where that
-//! is, is found out once ([`find`]), and tried: the word must hold the address of that very arena to which a
-//! piece leads that `malloc` has just given out. A piece of an arena other than the first one has a bit in the
-//! word before it, and lies in a *heap*, aligned to its size, whose first word is the address of its arena. If
+//! glibc has no call to set a thread's arena: it is a word among the C library's thread-locals. [`find`] finds
+//! out once where this word is, and tries it. `malloc` gives out a piece of memory, and the piece leads to its arena; the
+//! word must hold the address of the same arena. (If a piece does not belong to the first arena, a bit is set in the
+//! word before it, and the piece lies in a *heap*, aligned to its size, whose first word is the address of the arena.) If
 //! anything is otherwise (another `malloc`, another C library), nothing is shared.
 //!
-//! Invariant 1: an arena is never given back by the C library, so its address stays good.
-//! Invariant 2: the C library counts the threads of an arena, and takes one off when a thread ends whose
-//! word is not null. Who borrows does not count, so a borrower's word is null again at its end
-//! ([`Borrowed`]).
+//! Invariant 1: the C library never gives an arena back, so its address stays valid.
+//! Invariant 2: the C library counts the threads of an arena. When a thread ends whose word is not null, it takes one off.
+//! A borrower was not counted, so its word must be null again at its end ([`Borrowed`]).
 
 use std::ffi::{CStr, c_void};
 use std::marker::PhantomData;
@@ -22,28 +21,28 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The alignment of heaps, and the most that one can have, where memory is in pages of the usual size.
+/// The alignment of heaps, and their greatest size, if memory has pages of the usual size.
 const HEAP: usize = 64 << 20;
 
-/// In the word before a piece: it is not of the first arena.
+/// The bit in the word before a piece that means: the piece is not of the first arena.
 const NOT_OF_THE_FIRST: usize = 4;
 
-/// No thread keeps pieces of so many bytes for itself: each leads to the thread's arena.
+/// Pieces of so many bytes are never kept in a thread's cache. So such a piece comes from the thread's arena.
 const PIECE: usize = 3000;
 
-/// More cores than this share.
+/// At most so many arenas are shared. More CPUs have no more.
 const MOST: usize = 64;
 
-/// The arenas that are shared; zero: not made yet.
+/// The addresses of the shared arenas. Zero: not made yet.
 static ARENAS: [AtomicUsize; MOST] = [const { AtomicUsize::new(0) }; MOST];
 
-/// From `errno`, which is among the same thread-locals, to the word. `None`: nothing is shared.
+/// The distance to the word from `errno`, which is among the same thread-locals. `None`: nothing is shared.
 static PLACE: OnceLock<Option<isize>> = OnceLock::new();
 
 /// `malloc` is glibc's, as we know it.
 static IS_GLIBC: OnceLock<bool> = OnceLock::new();
 
-/// An arena for which it is the turn.
+/// Which arena is used next.
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
 fn errno() -> usize {
@@ -51,27 +50,27 @@ fn errno() -> usize {
     unsafe { libc::__errno_location() }.expose_provenance()
 }
 
-/// Looks up what needs the loader's lock: later somebody may hold that who waits for a spare.
+/// Looks up now what needs the loader's lock. Later a thread that waits for a spare may hold that lock.
 pub(crate) fn prepare() {
     IS_GLIBC.get_or_init(is_glibc);
 }
 
-/// The arenas that there may be.
+/// How many arenas may be shared.
 fn many() -> usize {
     static MANY: OnceLock<usize> = OnceLock::new();
     *MANY.get_or_init(|| num_cpus::get().clamp(1, MOST))
 }
 
-/// The running OS thread has one of the shared arenas, as long as this lives.
+/// As long as this lives, the running OS thread has one of the shared arenas.
 #[derive(Debug)]
 pub(crate) struct Borrowed {
-    /// The thread's word, if it is to be null again.
+    /// The thread's word, if it must be null again at the end.
     word: Option<*mut usize>,
     not_send: PhantomData<*mut ()>,
 }
 
 impl Borrowed {
-    /// For an OS thread that has just begun, and has called neither `malloc` nor `free`.
+    /// Called by an OS thread that has just begun, and has called neither `malloc` nor `free`.
     pub(crate) fn begin() -> Self {
         let mut borrowed = Self {
             word: None,
@@ -110,8 +109,8 @@ impl Drop for Borrowed {
     }
 }
 
-/// The arena of the running OS thread, and where its word is. `None` if it is the first one, or if anything
-/// is not as expected; remembered in [`PLACE`] but for the first arena.
+/// The arena of the running OS thread, and where its word is. `None` if it is the first arena, or if anything
+/// is not as expected. The answer is remembered in [`PLACE`], unless it is the first arena.
 fn find() -> Option<(usize, isize)> {
     if IS_GLIBC.get() != Some(&true) {
         return None;

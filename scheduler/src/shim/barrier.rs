@@ -3,14 +3,14 @@
 //! `fence(SeqCst)` do.
 //!
 //! The heavy one is `membarrier(2)` with `PRIVATE_EXPEDITED`: the kernel runs a full fence on every
-//! CPU that runs a thread of the process; a thread that does not run passes one when it is
-//! scheduled. Then the light one need only hold the compiler. Where the kernel has no such call, or
-//! refuses it, both are real fences; that is found out before anything uses them.
+//! CPU that runs a thread of the process, and a thread that does not run passes a fence when it is
+//! scheduled. So the light fence need only stop the compiler. If the kernel has no such call, or
+//! refuses it, both are real fences. That is found out before anything uses them.
 //!
-//! A program may install a filter of system calls later, and the call is refused from then on. Then
-//! both become real fences after all. A light side may have passed just before with a compiler's fence
-//! only. So the heavy side concludes nothing for [`SETTLE`]: far longer than a processor keeps a
-//! store to itself, or this flag from another.
+//! A program may install a filter of system calls later, and then the call is refused. From then on
+//! both are real fences. But a light side may have passed just before, with a fence for the compiler
+//! only. So for the time [`SETTLE`] the heavy side concludes nothing. That is far longer than one CPU's store stays
+//! invisible to others.
 #![allow(unsafe_code, reason = "a system call without pointers")]
 
 use std::io;
@@ -20,15 +20,15 @@ use std::time::{Duration, Instant};
 
 use super::atomic::fence;
 
-/// The kernel does the heavy side. Set before the first carrier starts, unset at most once.
+/// Whether the kernel makes the heavy fence. Set before the first carrier starts, cleared at most once.
 static EXPEDITED: AtomicBool = AtomicBool::new(false);
 
-/// When it was unset; said before.
+/// When that flag was cleared. Written before the flag is cleared.
 static REFUSED: OnceLock<Instant> = OnceLock::new();
 
 const SETTLE: Duration = Duration::from_millis(1);
 
-/// Finds out what the kernel can do; before any use of the fences.
+/// Finds out what the kernel can do. Called before any use of the fences.
 pub(crate) fn prepare() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| EXPEDITED.store(register(), Ordering::Relaxed));
@@ -55,7 +55,7 @@ pub(crate) fn heavy() -> bool {
     if expedite() {
         return true;
     }
-    // The kernel may be short of memory for a moment; anything else is for ever.
+    // The kernel may be short of memory for a moment. Any other error stays for ever.
     if io::Error::last_os_error().raw_os_error() != Some(libc::ENOMEM) {
         refused();
     }

@@ -1,17 +1,17 @@
 //! The scheduler's own system calls on a green thread's stack, which must not suspend that thread.
 //!
-//! A hooked call of libc (`patch.rs`) asks for the count that a [`Bypass`] raises. An OS thread has such a count too;
-//! nobody asks for it.
+//! A [`Bypass`] raises a count of the running thread. A hooked call of libc (`patch.rs`) looks at that count. An OS
+//! thread has such a count, too, but nobody looks at it.
 #![allow(unsafe_code, reason = "the running thread's own count")]
 
 use super::here::{self, Front};
 
-/// While it lives hooked calls of the running thread are left alone.
+/// While this value lives, hooked calls of the running thread do what libc's do.
 #[derive(Debug)]
 pub struct Bypass(*const Front);
 
 impl Bypass {
-    /// Of whoever runs here.
+    /// For the thread that runs here.
     #[inline]
     pub fn enter() -> Self {
         let running = here::running();
@@ -22,7 +22,7 @@ impl Bypass {
         }
     }
 
-    /// Of the running thread, whose header begins so.
+    /// For the running thread, whose header begins with this [`Front`].
     #[inline]
     pub(crate) fn of(running: &Front) -> Self {
         running.bypass.set(running.bypass.get() + 1);

@@ -20,7 +20,7 @@ pub(crate) struct Host {
 /// The first field of a thread's header.
 #[derive(Debug)]
 pub(crate) struct Front {
-    /// Above zero while hooked calls of libc must not suspend the thread; the thread's own.
+    /// Above zero while hooked calls of libc must not suspend the thread. Only the thread itself touches it.
     pub(crate) bypass: Cell<u32>,
 }
 
@@ -35,11 +35,11 @@ impl Front {
 /// What the runtime keeps of the thread that runs on an OS thread.
 #[derive(Debug)]
 pub(crate) struct Here {
-    /// The carrier that this OS thread is; null on any other.
+    /// The carrier that this OS thread is; null if it is none.
     carrier: Cell<*const Host>,
     /// The thread that runs here: a green one, else the OS thread itself once it has a header.
     running: Cell<*const Front>,
-    /// In a block of a green thread: the number of the OS thread whose words of `malloc`'s it has
+    /// In a block of a green thread: the number of the OS thread that has lent it its words of `malloc`
     /// (`thread_locals/heap.rs`).
     lender: Cell<usize>,
 }
@@ -70,7 +70,7 @@ pub(crate) fn carrier() -> *const Host {
     HERE.with(|here| here.carrier.get())
 }
 
-/// The thread pointer of the OS thread that is a carrier; zero if this is none.
+/// The thread pointer of this OS thread, if it is a carrier. Zero: it is none.
 #[cfg(not(loom))]
 #[cfg_attr(
     not(target_env = "gnu"),
@@ -95,7 +95,7 @@ pub(crate) fn set_carrier(carrier: *const Host) {
     HERE.with(|here| here.carrier.set(carrier));
 }
 
-/// Where this is kept for the running thread.
+/// The address of this `Here` for the running thread.
 #[cfg_attr(
     not(target_env = "gnu"),
     allow(
@@ -108,7 +108,7 @@ pub(crate) fn here() -> *const Here {
     HERE.with(ptr::from_ref)
 }
 
-/// In a block of thread-locals: which green thread has it.
+/// Writes into a block of thread-locals which green thread has it.
 ///
 /// # Safety
 /// The block is complete and nobody runs on it.
@@ -126,8 +126,8 @@ pub(crate) unsafe fn arrive(here: *const Here, header: *const Front) {
     unsafe { (*here).running.set(header) };
 }
 
-/// In a block of thread-locals: which carrier drives its green thread from here on, and the number of
-/// its OS thread as a lender. False: the block has the words of another one.
+/// Writes into a block of thread-locals which carrier drives its green thread from here on, and the number of
+/// the carrier's OS thread as a lender. False: the block has the words of another OS thread.
 ///
 /// # Safety
 /// As `arrive`.
@@ -154,7 +154,7 @@ pub(crate) fn running() -> *const Front {
     HERE.with(|here| here.running.get())
 }
 
-/// The carrier that this OS thread is, and what runs here, in one look; either may be null.
+/// The carrier that this OS thread is, and the thread that runs here, by one look. Each may be null.
 #[inline(never)]
 pub(crate) fn carrier_and_running() -> (*const Host, *const Front) {
     HERE.with(|here| (here.carrier.get(), here.running.get()))

@@ -23,7 +23,7 @@ pub mod doom {
         DOOMED.set(true);
     }
 
-    /// Lives while loom takes a step that may be the last one.
+    /// This lives while loom takes a step that may be the last one.
     #[derive(Debug)]
     pub struct Step;
 
@@ -71,7 +71,7 @@ pub mod sync {
 
     pub use loom::sync::{Arc, Condvar};
 
-    /// Made at its first use, so that `new` can be a `const fn`, as in a build.
+    /// The value is made at its first use, so that `new` can be a `const fn`, as in a build.
     #[derive(Debug)]
     pub struct Mutex<T> {
         made: OnceLock<loom::sync::Mutex<T>>,
@@ -104,7 +104,7 @@ pub mod sync {
         }
     }
 
-    /// As std's; it knows its mutex, so that a limited wait can let go of it.
+    /// As std's. It knows its mutex, so that a limited wait can release the mutex.
     #[derive(Debug)]
     pub struct MutexGuard<'a, T> {
         mutex: &'a Mutex<T>,
@@ -136,22 +136,22 @@ pub mod sync {
         static TIMED_WAITS: Cell<u32> = Cell::new(0);
     }
 
-    /// So many limited waits of this thread may end before the others have done what they can.
+    /// How many limited waits of this thread may end before the others have done what they can.
     pub fn end_timed_waits(count: u32) {
         TIMED_WAITS.with(|left| left.set(count));
     }
 
-    /// Both ways are tried: the thread goes on, and the thread goes on once no other can. The only
-    /// choice that loom has is whether a wait for a notice that is there ends as if it were not.
+    /// Both orders are tried: the thread goes on now, and the thread goes on only when no other can. loom offers just
+    /// one choice that can be used for this: whether a wait for a notice that is there ends spuriously.
     fn choose_to_yield() {
         let choice = loom::sync::Notify::new();
         choice.notify();
         choice.wait();
     }
 
-    /// loom's condition variable has no time-outs: a limited wait lets the others run and ends, with
-    /// the clock at its limit. loom takes a thread that yields up again when no other can go on, so
-    /// that the wait ends earlier than that is tried only by [`end_timed_waits`].
+    /// loom's condition variable has no time-outs. So a limited wait lets the others run and then ends, with
+    /// the clock at its limit. loom runs a thread that has yielded only when no other can go on. So only
+    /// [`end_timed_waits`] tries that the wait ends earlier.
     pub fn wait_for<'a, T>(
         _condvar: &Condvar,
         guard: MutexGuard<'a, T>,
@@ -170,8 +170,8 @@ pub mod sync {
         mutex.lock()
     }
 
-    /// loom has no weak references: this one keeps its value, so a model that leaves one behind in
-    /// what it refers to is told of a leak.
+    /// loom has no weak references. This one keeps its value. So if a value holds a weak reference to itself, loom
+    /// reports a leak.
     #[derive(Debug)]
     pub struct Weak<T>(Arc<T>);
 
@@ -202,11 +202,11 @@ pub mod token {
     #[derive(Debug)]
     pub struct Token {
         cell: UnsafeCell<()>,
-        /// The steps where another may come between; relaxed, as they must not order anything.
+        /// Steps between which another thread may come. Relaxed, because they must not order anything.
         in_use: Arc<AtomicBool>,
     }
 
-    /// Until it is dropped, the use of something lasts.
+    /// The use of something. It lasts until this is dropped.
     #[derive(Debug)]
     pub struct Held {
         cell: Option<MutPtr<()>>,
@@ -280,7 +280,7 @@ pub mod clock {
         static ref NANOS: AtomicU64 = AtomicU64::new(0);
     }
 
-    /// The model's clock: it stands still unless somebody sleeps until a limit.
+    /// The model's clock. It stands still unless a thread sleeps until a limit.
     pub fn now() -> Instant {
         *ORIGIN + std::time::Duration::from_nanos(NANOS.load(Ordering::Relaxed))
     }

@@ -1,9 +1,9 @@
 //! The only way to atomics, cells, locks, OS threads, thread-locals and the clock.
 //!
-//! In a build these are std's; under `--cfg loom` they are loom's, with std's missing pieces filled
-//! in so that the code above needs no `cfg`. Rules for that code, so that a model can see what it
-//! does: sequential consistency only through [`fence`] or a read-modify-write, never through
-//! `SeqCst` loads and stores; locks only by `lock`; every spin yields; ring sizes and other bounds
+//! In a build these are std's. Under `--cfg loom` they are loom's; what loom lacks of std's is added here, so that the
+//! code above needs no `cfg`. These are rules for that code, so that a model can see what it
+//! does: sequential consistency comes only from [`fence`] or a read-modify-write, never from
+//! `SeqCst` loads and stores; locks are taken only by `lock`; every spin yields; ring sizes and other bounds
 //! come from [`bounds`].
 //!
 //! [`fence`]: atomic::fence
@@ -50,7 +50,7 @@ pub(crate) mod os_threads;
 #[cfg(not(loom))]
 mod std;
 
-/// std's locks, for what no model looks at.
+/// std's locks, for code that no model looks at.
 #[cfg_attr(loom, allow(unused_imports, reason = "a model has no pools"))]
 pub(crate) mod plain {
     #[cfg(weald_sanitizer = "thread")]

@@ -1,4 +1,4 @@
-//! OS threads that are joined: std's, and lean ones where we know how.
+//! OS threads that are joined: std's, and lean ones on systems on which we know how to make them.
 
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
 use crate::shim::lean;
@@ -15,7 +15,7 @@ impl Handle {
     /// Waits until it has ended.
     pub(crate) fn join(self) {
         match self {
-            // One that panicked has said so already; there is nothing to add.
+            // If the thread has panicked, its message was written already.
             Self::Std(handle) => drop(handle.join()),
             #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
             Self::Lean(lean) => lean.join(),
@@ -23,7 +23,7 @@ impl Handle {
     }
 }
 
-/// Before the first lean thread.
+/// Called before the first lean thread starts.
 pub(crate) fn prepare() {
     #[cfg(all(
         target_os = "linux",
@@ -41,7 +41,7 @@ pub(crate) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> std::
     builder.spawn(body).map(Handle::Std)
 }
 
-/// The same, with a stack of so many bytes; std's if that is not said.
+/// Starts an OS thread with a name and a stack of so many bytes. `None`: std's default.
 pub(crate) fn spawn_with_stack(
     name: String,
     stack_size: Option<usize>,
@@ -55,7 +55,7 @@ pub(crate) fn spawn_with_stack(
     builder.spawn(body).map(Handle::Std)
 }
 
-/// The same as `spawn`; one that leaves nothing behind when it ends, where we know how (`lean.rs`).
+/// Starts an OS thread that leaves nothing behind when it ends, if we know how (`lean.rs`). Otherwise as `spawn`.
 pub(crate) fn spawn_lean(
     name: String,
     body: impl FnOnce() + Send + 'static,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::kinds::BoxError;
 
-/// Tells an `exc_after` of a thread from its others; in the order in which they are due.
+/// The key of an `exc_after` among those of its thread. Keys are in the order in which the `exc_after`s are due.
 pub(crate) type AlarmKey = (Instant, u64);
 
 /// The `exc_after`s of a thread. The error is `None` once the thread's body has ended: it was dropped.
@@ -13,7 +13,7 @@ pub(crate) type AlarmKey = (Instant, u64);
 /// Most threads have one at a time, which allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Alarms {
-    /// Any of them, not the earliest in particular.
+    /// One of them. It need not be the earliest.
     one: Option<(AlarmKey, Option<BoxError>)>,
     /// The others.
     more: BTreeMap<AlarmKey, Option<BoxError>>,
@@ -43,7 +43,8 @@ impl Alarms {
         self.remove_other(key, error)
     }
 
-    /// The same for those that are not `one`. Apart, so that the usual case stays small where it is inlined.
+    /// Removes an `exc_after` from those that are not in `one`. A function of its own, so that the usual case stays small
+    /// where it is inlined.
     #[inline(never)]
     fn remove_other(&mut self, key: AlarmKey, error: &mut Option<BoxError>) -> bool {
         let found = self.more.remove(&key);

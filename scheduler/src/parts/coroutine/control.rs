@@ -22,7 +22,7 @@ pub(super) const RAISED: u32 = 0x3f;
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 impl Control {
-    /// Of the running thread.
+    /// The control of the running thread.
     #[inline(always)]
     pub(crate) fn current() -> Self {
         let (mut sse, mut x87) = (0_u32, 0_u16);
@@ -64,7 +64,7 @@ impl Control {
 
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 impl Control {
-    /// Of the running thread.
+    /// The control of the running thread.
     #[inline(always)]
     pub(crate) fn current() -> Self {
         let control: u64;

@@ -191,7 +191,7 @@ struct Areas {
     control: (isize, usize),
 }
 
-/// What is there.
+/// Reads the words.
 struct Words(Vec<u64>, Vec<u64>);
 
 impl Areas {

@@ -67,7 +67,7 @@ pub(super) struct Offsets {
     /// `pthread_self()`.
     pub(super) control: isize,
     pub(super) tid: isize,
-    /// What is to be done about cancellation, and by `setuid(2)`.
+    /// The state of cancellation, and of a change by `setuid(2)`.
     pub(super) cancel: isize,
     /// Links of the list of all threads.
     pub(super) list: isize,

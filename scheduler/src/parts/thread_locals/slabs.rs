@@ -41,9 +41,9 @@ struct Slab {
 }
 
 struct Slabs {
-    /// By their addresses.
+    /// All slabs, by their addresses.
     all: BTreeMap<usize, Slab>,
-    /// Those that have a free slot.
+    /// Slabs that have a free slot.
     with_room: BTreeSet<usize>,
 }
 
