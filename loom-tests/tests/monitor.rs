@@ -80,7 +80,25 @@ mod green {
     pub(crate) use super::{blocked, trace};
 }
 mod engine {
-    pub(crate) use super::{carrier, inner, seat, share_forks, worker};
+    pub(crate) use super::{carrier, inner, record, seat, share_forks, worker};
+}
+
+/// Nothing is recorded.
+mod record {
+    use super::inner::Inner;
+
+    #[derive(Clone, Copy)]
+    pub(crate) enum Kind {
+        Hog,
+    }
+
+    pub(crate) fn is_on() -> bool {
+        false
+    }
+
+    pub(crate) fn note(_: Kind, _: u64, _: u64) {}
+
+    pub(crate) fn handed_over(_: &Inner, _: usize, _: usize) {}
 }
 
 /// Nobody wants to know of deadlocks.
@@ -147,6 +165,8 @@ mod trace {
 }
 
 mod carrier {
+    use std::num::NonZeroU64;
+
     use super::door::Door;
     use super::inner::Inner;
     use super::shim::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
@@ -155,7 +175,7 @@ mod carrier {
 
     /// Nobody who runs is ever asked for.
     pub(crate) struct Header {
-        pub(crate) id: u64,
+        pub(crate) id: NonZeroU64,
     }
 
     impl Header {
@@ -176,6 +196,11 @@ mod carrier {
     impl Carrier {
         pub(crate) fn is_away(&self) -> bool {
             self.is_away
+        }
+
+        #[allow(clippy::unused_self, reason = "as the real one")]
+        pub(crate) fn running_thread(&self) -> Option<&Header> {
+            None
         }
     }
 
