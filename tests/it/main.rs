@@ -36,6 +36,7 @@ mod fork_join;
 mod futures;
 mod fuzz_channels;
 mod fuzz_exceptions;
+mod fuzz_joins;
 mod group;
 mod hogs;
 mod join;
