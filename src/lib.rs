@@ -195,6 +195,11 @@ mod hangs {}
 #[doc = include_str!("../docs/fork-join.md")]
 mod fork_join {}
 
+/// The example of `docs/machines.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/machines.md")]
+mod machines {}
+
 /// The example of `docs/crates-in-own.md`.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/crates-in-own.md")]
