@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 
-use weald::Runtime;
+use weald::{GreenThread, Runtime};
 
 use crate::support::{
     Count, Flag, HOUR, LIMIT, MODES, MS, Mode, each_mode_on, green_pair, os_thread, runtime, spin,
@@ -270,6 +270,100 @@ fn a_hog_that_gives_way_goes_on_without_another_hand_over() {
         let seen: Vec<_> = seen.iter().collect();
         assert!(seen.iter().all(|thread| *thread == seen[0]), "{seen:?}");
         assert_eq!(rt.metrics().handovers, taken);
+    });
+}
+
+/// A hog that gives way again and again, and a thread that started before it on the same OS thread, beside others that keep
+/// their worker busy. Whenever the thread is unparked, it calls `each` with the number of turns that the hog has had.
+fn check_beside_a_hog<T: Send + 'static>(
+    rt: &Runtime,
+    each: impl Fn(usize) -> T + Send + 'static,
+    check: impl Fn(&GreenThread, &mpsc::Receiver<T>, &Count, i32),
+) {
+    let (stop, turns) = (Flag::default(), Count::default());
+    let (tell, seen) = mpsc::channel();
+    let (ends, had) = (stop.clone(), turns.clone());
+    let sleeper = rt.spawn(move || {
+        loop {
+            weald::park();
+            if ends.is_set() {
+                return;
+            }
+            tell.send(each(had.get())).unwrap();
+        }
+    });
+    // From now on it stays on its OS thread, in `Pinned`.
+    wait_until(|| rt.metrics().parked == 1);
+    let before = rt.metrics().handovers;
+    let (ends, counts) = (stop.clone(), turns.clone());
+    let (tell_thread, thread) = mpsc::channel();
+    let relieved = Flag::default();
+    let first = relieved.clone();
+    let hog = rt.spawn(move || {
+        tell_thread.send(os_thread()).unwrap();
+        first.spin();
+        while !ends.is_set() {
+            spin(10 * MS);
+            counts.add();
+            weald::yield_now();
+        }
+    });
+    // It waits behind the hog, so the monitor takes the seat.
+    rt.spawn(|| ()).join().unwrap();
+    wait_until(|| rt.metrics().handovers > before);
+    relieved.set();
+    let busy = [(); 2].map(|()| {
+        let ends = stop.clone();
+        rt.spawn(move || {
+            while !ends.is_set() {
+                weald::yield_now();
+            }
+        })
+    });
+    turns.spin(turns.get() + 2);
+    check(sleeper.thread(), &seen, &turns, thread.recv().unwrap());
+    stop.set();
+    sleeper.thread().unpark();
+    sleeper.join().unwrap();
+    hog.join().unwrap();
+    for thread in busy {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_woken_thread_waits_for_few_turns_of_a_hog_on_its_os_thread() {
+    each_mode_on(1, |rt| {
+        check_beside_a_hog(
+            rt,
+            |turns| turns,
+            |sleeper, seen, turns, _| {
+                for _ in 0..10 {
+                    sleeper.unpark();
+                    let before = turns.get();
+                    let after = seen.recv().unwrap();
+                    assert!(after <= before + 5, "{} turns", after - before);
+                }
+            },
+        );
+    });
+}
+
+#[test]
+fn what_has_not_started_does_not_start_on_the_os_thread_of_a_hog() {
+    with_deadline(LIMIT, || {
+        let rt = runtime(1, Mode::Pinned);
+        check_beside_a_hog(
+            &rt,
+            |_| weald::spawn(os_thread),
+            |sleeper, seen, _, hogs| {
+                for _ in 0..10 {
+                    sleeper.unpark();
+                    let child = seen.recv().unwrap().join().unwrap();
+                    assert_ne!(child, hogs);
+                }
+            },
+        );
     });
 }
 

@@ -80,6 +80,13 @@ impl Private {
         Some(task)
     }
 
+    /// Only threads that gave way are here, and the first of them was a hog the last time.
+    pub(crate) fn is_hogs_turn(&self) -> bool {
+        self.next.is_none()
+            && self.woken.is_empty()
+            && self.yielded.front().is_some_and(|task| task.hog.get())
+    }
+
     /// Gives back the room of a queue that has been long.
     pub(crate) fn shrink(&mut self) {
         shrink(&mut self.woken);

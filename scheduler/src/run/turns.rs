@@ -103,6 +103,9 @@ impl Carrier {
                         self.since.set(Some(clock::now()));
                         self.take_over(inner);
                         self.sit(Some(&inner.workers[index]));
+                        // Threads that must run here may have waited for this seat in the mail. If a hog of this
+                        // carrier ran before them, it would give the seat away, and they would wait as long again.
+                        self.take_mail();
                     }
                     Waited::Stopping => break,
                     Waited::Retired
@@ -162,7 +165,7 @@ impl Carrier {
             return None;
         }
         if !self.private().is_empty() {
-            return self.next_of_all(worker);
+            return self.next_of_all(inner, worker);
         }
         // SAFETY: as above, taken anew.
         unsafe { worker.core() }.next(worker)
@@ -170,11 +173,16 @@ impl Carrier {
 
     /// As `next`, if threads that must stay on this carrier are ready.
     #[inline(never)]
-    fn next_of_all(&self, worker: &Worker) -> Option<Task> {
+    fn next_of_all(&self, inner: &Inner, worker: &Worker) -> Option<Task> {
         let private = self.private();
         // SAFETY: the seat is held; the reference ends before anything is run.
         let core = unsafe { worker.core() };
         let ticks = core.ticks();
+        if private.is_hogs_turn() && inner.seats.has_taker() {
+            // The hog gives the seat away before it runs. So the other threads run at once, and those that have not started
+            // do so on another carrier: here they would have to wait for the hog ever after.
+            return private.pop_yielded();
+        }
         // Three of four dispatches begin with the carrier's own threads, and one in 16 of these with those that gave
         // way. Each fourth dispatch begins with the worker's queues. Among these dispatches are all at which
         // `Core::next` begins with `yielded` or with the oldest thread of `fresh`.
