@@ -45,6 +45,7 @@
 //! | `shared.rs`, `limits.rs` | what the connections of a server share; sizes, times and numbers |
 //! | `registry.rs` | the connections of a server, and how they hear that it closes |
 //! | `metrics.rs` | counts, latencies, the access log |
+//! | `span.rs` | the span of a request, for the crate `tracing` |
 //! | `check.rs` | what RFC 9110 and 9112 ask beyond hyper |
 //! | `date.rs`, `text.rs` | the time in an answer; percent-encoding |
 //! | `quiet.rs` | lines of the log that clients can cause |
@@ -77,6 +78,7 @@ mod second;
 mod server;
 mod service;
 mod shared;
+mod span;
 mod stream;
 mod text;
 mod upgrade;

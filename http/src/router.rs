@@ -154,7 +154,7 @@ impl Router {
                 None => Response::of(StatusCode::NOT_FOUND),
             };
         };
-        let Methods(handlers) = &self.methods[*found.value].1;
+        let (path, Methods(handlers)) = &self.methods[*found.value];
         let of = |method: &Method| handlers.iter().find(|(other, _)| other == method);
         let handler = match of(request.method()) {
             None if *request.method() == Method::HEAD => of(&Method::GET),
@@ -163,6 +163,7 @@ impl Router {
         let Some((_, handler)) = handler else {
             return not_allowed(handlers);
         };
+        crate::span::route(request.method(), path);
         let params: Option<Vec<_>> = found
             .params
             .iter()

@@ -187,6 +187,15 @@ impl<L: Listener> Server<L> {
     /// client, the request line, the status, the bytes of the body and the time. Without a reader of these records
     /// they cost nothing.
     ///
+    /// With the feature `tracing` each request has a span, with level info, target `weald_http` and name `request`. It
+    /// lasts from the end of the request's head until the connection has taken the last byte of the answer and the
+    /// handler has ended. The handler runs inside of it, and so does the closure that writes a body. Its fields have
+    /// OpenTelemetry's names: `http.request.method`, `url.path`, `http.route` (of a [`Router`](crate::Router)),
+    /// `http.response.status_code` and others; never the query. `client.address` is left for a handler to record, which
+    /// knows if a proxy's word can be trusted. Handlers that wait need thread-locals of their own
+    /// ([`ThreadLocals::Own`](weald::ThreadLocals)), as `tracing` keeps the current span in a thread-local; a program with
+    /// many connections needs a subscriber such as `weald_tracing::GreenSubscriber`.
+    ///
     /// If a handler panics, the answer is 500, and nothing else ends. If the client has reset the stream or the
     /// connection, or the connection has ended, the handler is killed: its next blocking call unwinds, or the call in
     /// which it waits. In HTTP/1 the server notices this within about a second. For a client that only closes its

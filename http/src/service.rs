@@ -29,6 +29,7 @@ use crate::request::Request;
 use crate::respond::{AnswerSlot, Answered, Outgoing, Responder, Serve};
 use crate::response::Response;
 use crate::shared::Shared;
+use crate::span::RequestSpan;
 use crate::woke::Woke;
 
 /// When a client resets a stream of HTTP/2, a new stream may begin at once, but the handler of the old one may still
@@ -86,6 +87,7 @@ pub(crate) struct Requests {
 pub(crate) struct Open {
     requests: Rc<Requests>,
     record: Record,
+    span: RequestSpan,
 }
 
 impl Open {
@@ -94,6 +96,7 @@ impl Open {
         requests.count.set(requests.count.get() + 1);
         Self {
             record: Record::begin(&requests.shared.counts, requests.peer, head),
+            span: RequestSpan::new(head, requests.peer, requests.is_encrypted),
             requests: Rc::clone(requests),
         }
     }
@@ -103,6 +106,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         let requests = &self.requests;
         self.record.end(&requests.shared.counts);
+        self.span.end(self.record.status, self.record.sent);
         let left = requests.busy.open.get() - 1;
         requests.busy.open.set(left);
         if left == 0 {
@@ -124,7 +128,7 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
         let open = Open::new(&self.0, &head);
         let slot = Arc::<AnswerSlot>::default();
         let is_second = head.version == Version::HTTP_2;
-        let thread = self.0.start(head, incoming, &slot);
+        let thread = self.0.start(head, incoming, &slot, &open.span);
         Answer {
             slot,
             open: Some(open),
@@ -140,6 +144,7 @@ impl Requests {
         mut head: http::request::Parts,
         incoming: Incoming,
         slot: &Arc<AnswerSlot>,
+        span: &RequestSpan,
     ) -> Option<GreenThread> {
         if let Err(status) = check::head(&mut head) {
             let is_closed = head.version != Version::HTTP_2;
@@ -159,9 +164,12 @@ impl Requests {
         let responder = Responder::new(Arc::clone(slot), &head, body.length(), trace, limit);
         let request = Request::new(head, body, self.peer, self.is_encrypted);
         let handler = Arc::clone(&self.handler);
+        let span = span.clone();
         let thread = self.handlers.spawn(move || {
-            let response = handler(request);
-            responder.answer(response);
+            span.run(|| {
+                let response = handler(request);
+                responder.answer(response);
+            });
         });
         // If there was no thread, the responder was dropped, and has answered 500.
         thread
@@ -211,8 +219,14 @@ impl Future for Answer {
             return Poll::Pending;
         };
         let mut open = self.open.take();
-        if let Some(Open { requests, record }) = &mut open {
+        if let Some(Open {
+            requests,
+            record,
+            span,
+        }) = &mut open
+        {
             record.status = answered.head.status().as_u16();
+            span.answered(record.status);
             requests
                 .is_unread
                 .set(requests.is_unread.get() | answered.is_unread);
