@@ -9,6 +9,7 @@ mod bodies;
 mod client;
 mod ending;
 mod framing;
+mod fuzz;
 mod gone;
 mod held;
 mod limits;
