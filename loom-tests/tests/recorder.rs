@@ -22,7 +22,7 @@ use self::book::{Book, Pen, Words};
 
 const EDITION: u64 = 1;
 
-/// An event of a writer: its parts can be told to belong together.
+/// An event of a writer. Its parts show that they belong together.
 fn event(writer: u64, number: u64) -> Words {
     [number, writer * 10 + number, writer]
 }
@@ -34,7 +34,7 @@ fn write(book: &Mutex<Book<u64>>, pen: &mut Pen, writer: u64, number: u64) -> bo
         return true;
     }
     !pen.pauses(EDITION)
-        && pen.turn(EDITION, &mut book.lock().unwrap(), writer)
+        && pen.next_page(EDITION, &mut book.lock().unwrap(), writer)
         && pen.put(EDITION, &event)
 }
 

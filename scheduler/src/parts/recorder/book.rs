@@ -3,28 +3,28 @@
 //! | page  | who writes | who reads                                | leaves by                             |
 //! |-------|------------|------------------------------------------|---------------------------------------|
 //! | BLANK | nobody     | nobody                                   | `swap` -> HELD                        |
-//! | HELD  | its pen    | readers, the events that are told        | its pen's `swap` -> FULL              |
+//! | HELD  | its pen    | readers, the published events            | its pen's `swap` -> FULL              |
 //! | FULL  | nobody     | readers                                  | `swap`, the oldest one first -> HELD  |
 //!
-//! Invariant 1: only the pen that holds a page writes there, and only behind the events that are told. So an event that
-//! is told does not change until the page is written anew. A writer that is interrupted in the middle of an event has
-//! not told it, and no reader looks at it.
-//! Invariant 2: a page is written anew only if nobody but the book refers to it: no pen, and no reader. If a reader looks
-//! at the oldest page, the next oldest is taken. If there is none, the events are lost, and are counted.
-//! Invariant 3: the book is behind a lock. A pen takes the lock once a page, a reader once for each page that it reads,
-//! and for some steps only: a reader copies a page when it has let go of the lock.
+//! Invariant 1: only the pen that holds a page writes there, and only behind the *published* events; a number on the page
+//! says how many these are. So a published event does not change until the page is written anew. If a writer is
+//! interrupted in the middle of an event, that event is not published, and no reader looks at it.
+//! Invariant 2: a page is written anew only if the book alone refers to it, and no pen and no reader does. If a reader
+//! looks at the oldest page, the next oldest is taken. If there is none, the events are lost, and are counted.
+//! Invariant 3: the book is behind a lock. A pen takes the lock once for each page, and so does a reader. Each holds it
+//! for some steps only: a reader copies a page after it has released the lock.
 //!
-//! Orderings: telling releases the events, a reader's look at how many are told acquires them. Dropping a reference
-//! releases what was read, `Arc::get_mut` acquires that before the page is written anew.
+//! Orderings: the store of the number releases the events, and a reader's load of the number acquires them. Dropping a
+//! reference releases what was read, and `Arc::get_mut` acquires that before the page is written anew.
 //!
-//! Rejected: a ring whose events have a number each, which a reader compares before and after (a seqlock). Its events
-//! must be atomics, word by word, and each event costs two more stores. And it has its memory per OS thread, of which
-//! there may be thousands that write little.
+//! Rejected: a ring in which each event has a number that a reader compares before and after (a seqlock). Its events
+//! must be atomics, word by word, and each event costs two more stores. And each OS thread would have such a ring, but
+//! there may be thousands of OS threads that write little.
 //!
 //! Checked by `loom-tests/tests/recorder.rs`.
 #![allow(
     unsafe_code,
-    reason = "what a page has is shared; how much is told says whose each event is"
+    reason = "the events of a page are shared; the number of published ones says whose each event is"
 )]
 
 use std::collections::VecDeque;
@@ -39,13 +39,13 @@ pub(crate) type Words = [u64; 3];
 
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// How many events are told: whole, and to be read.
-    told: AtomicUsize,
+    /// How many events are published: they are whole and may be read.
+    published: AtomicUsize,
     events: Box<[UnsafeCell<MaybeUninit<Words>>]>,
 }
 
-// SAFETY: an event is its pen's until it is told, and then only read until nobody else refers to the page (invariants
-// 1 and 2).
+// SAFETY: an event is its pen's until it is published. Afterwards it is only read, until nobody else refers to the page
+// (invariants 1 and 2).
 unsafe impl Sync for Page {}
 // SAFETY: nothing in it belongs to an OS thread.
 unsafe impl Send for Page {}
@@ -54,46 +54,46 @@ impl Page {
     fn new(events: usize) -> Self {
         let blank = |_| UnsafeCell::new(MaybeUninit::uninit());
         Self {
-            told: AtomicUsize::new(0),
+            published: AtomicUsize::new(0),
             events: (0..events).map(blank).collect(),
         }
     }
 
-    /// The events that are told.
+    /// Copies the published events.
     pub(crate) fn read(&self) -> Vec<Words> {
-        let told = self
-            .told
+        let published = self
+            .published
             .load(relaxed_if!("recorder_reads_relaxed", Ordering::Acquire));
         let event = |cell: &UnsafeCell<MaybeUninit<Words>>| {
-            // SAFETY: it is told, so it is written, and nobody writes there (invariant 1).
+            // SAFETY: it is published, so it was written, and nobody writes there (invariant 1).
             cell.with(|words| unsafe { (*words).assume_init() })
         };
-        self.events[..told].iter().map(event).collect()
+        self.events[..published].iter().map(event).collect()
     }
 }
 
-/// A page in the hand of a pen.
+/// A page that a pen holds.
 #[derive(Debug)]
 pub(crate) struct Held {
     number: usize,
     page: Arc<Page>,
 }
 
-/// All pages, and what is written on the head of each: who has written it.
+/// All pages, each with a *head* that says who has written it.
 #[derive(Debug)]
 pub(crate) struct Book<W> {
     pages: Vec<Arc<Page>>,
     heads: Vec<Option<W>>,
     /// Pages from here on are BLANK.
     blank: usize,
-    /// Those that are FULL, the oldest first.
+    /// The FULL pages, the oldest first.
     full: VecDeque<usize>,
-    /// Times that there was no page for a pen.
+    /// How often there was no page for a pen.
     refused: u64,
 }
 
 impl<W: Clone> Book<W> {
-    /// A book of blank pages, with room for so many events each.
+    /// Makes a book of blank pages. Each has room for so many events.
     pub(crate) fn new(pages: usize, events: usize) -> Self {
         Self {
             pages: (0..pages).map(|_| Arc::new(Page::new(events))).collect(),
@@ -104,8 +104,8 @@ impl<W: Clone> Book<W> {
         }
     }
 
-    /// Takes a full page back, and gives another one to the pen whose `head` this is. `None`: each is in some other
-    /// hand.
+    /// Takes a full page back from a pen, and gives it another one, with this head. `None`: pens and readers have all
+    /// pages.
     pub(crate) fn swap(&mut self, full: Option<Held>, head: W) -> Option<Held> {
         if let Some(Held { number, page }) = full {
             drop(page);
@@ -134,8 +134,8 @@ impl<W: Clone> Book<W> {
             return None;
         };
         let number = self.full.remove(place).expect("just found");
-        // Nobody else looks (invariant 2).
-        self.pages[number].told.store(0, Ordering::Relaxed);
+        // Nobody else refers to the page (invariant 2).
+        self.pages[number].published.store(0, Ordering::Relaxed);
         Some(number)
     }
 
@@ -144,29 +144,30 @@ impl<W: Clone> Book<W> {
         self.pages.len()
     }
 
-    /// A page to read, and who has written it; `None` if it is blank. To be dropped soon.
+    /// A page to read, and its head. `None`: it is blank. The caller should drop it soon.
     pub(crate) fn page(&self, number: usize) -> Option<(Arc<Page>, W)> {
         let head = self.heads[number].clone()?;
         Some((Arc::clone(&self.pages[number]), head))
     }
 
-    /// Times that there was no page for a pen.
+    /// How often there was no page for a pen.
     pub(crate) fn refused(&self) -> u64 {
         self.refused
     }
 }
 
-/// What one writer holds. It has a page of the book of one *edition*; each recording has another.
+/// What one writer has. It holds a page of the book of one *edition*. Each recording is another edition.
 #[derive(Debug)]
 pub(crate) struct Pen {
     edition: u64,
     held: Option<Held>,
     next: usize,
-    /// Events still to be lost before it asks for a page again, where there was none.
+    /// If there was no page: how many events are still lost before the pen asks for a page again.
     pause: usize,
 }
 
-/// So many events are lost for each time that there was no page for a pen: to ask again costs more than an event.
+/// Each time that there is no page for a pen, so many events are lost before it asks again, because to ask costs more than
+/// an event.
 pub(crate) const PAUSE: usize = 64;
 
 impl Pen {
@@ -179,7 +180,7 @@ impl Pen {
         }
     }
 
-    /// Writes events one behind the other on one page. False: there is no room; `turn` and try again.
+    /// Writes events one behind the other on one page. False: there is no room. Then call `next_page` and try again.
     #[inline]
     pub(crate) fn put(&mut self, edition: u64, events: &[Words]) -> bool {
         let Some(Held { page, .. }) = &self.held else {
@@ -190,19 +191,19 @@ impl Pen {
             return false;
         }
         if fault!("recorder_tells_before_it_writes") {
-            page.told.store(end, Ordering::Release);
+            page.published.store(end, Ordering::Release);
         }
         for (cell, words) in page.events[self.next..end].iter().zip(events) {
-            // SAFETY: the pen holds the page, and these are not told (invariant 1).
+            // SAFETY: the pen holds the page, and these events are not published (invariant 1).
             cell.with_mut(|event| unsafe { (*event).write(*words) });
         }
         self.next = end;
-        // Pairs with the load of readers.
-        page.told.store(end, Ordering::Release);
+        // Pairs with the load in `read`.
+        page.published.store(end, Ordering::Release);
         true
     }
 
-    /// The pen has found no page a moment ago, and should lose this event without asking.
+    /// True: there was no page for the pen a moment ago, and this event is lost without asking again.
     #[inline]
     pub(crate) fn pauses(&mut self, edition: u64) -> bool {
         if self.pause == 0 || self.edition != edition {
@@ -212,12 +213,17 @@ impl Pen {
         true
     }
 
-    /// Takes another page. False: there is none.
+    /// Gives the page back and takes another one. False: there is none.
     #[cold]
-    pub(crate) fn turn<W: Clone>(&mut self, edition: u64, book: &mut Book<W>, head: W) -> bool {
+    pub(crate) fn next_page<W: Clone>(
+        &mut self,
+        edition: u64,
+        book: &mut Book<W>,
+        head: W,
+    ) -> bool {
         let mut full = self.held.take();
         if self.edition != edition {
-            // It is of a book that is closed.
+            // The page belongs to a book that is closed.
             full = None;
         }
         self.edition = edition;

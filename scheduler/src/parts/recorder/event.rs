@@ -7,56 +7,56 @@
 //!          +--------+------------+----------------------------------+
 //! word 1   | kind   | worker + 1 | number of the thread             |
 //!          +--------+------------+----------------------------------+
-//! word 2   | what else there is to say, by the kind                 |
+//! word 2   | more, depending on the kind                            |
 //!          +--------------------------------------------------------+
 //! ```
 //!
-//! Texts follow the event that they belong to on the same page, in pieces of 16 bytes: words 0 and 2 have the bytes, and
-//! in word 1 there are the kind `Text` and the number of bytes.
+//! The text of an event follows it on the same page, in pieces of 16 bytes. Words 0 and 2 of a piece have the bytes, and
+//! word 1 has the kind `Text` and the number of bytes.
 
 use super::book::Words;
 
-/// What an event tells. The comments say what word 2 has.
+/// What an event says. The comments also say what word 2 has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
     /// A piece of a text.
     Text,
-    /// A thread was made; the number of its maker, or 0. Its name may follow.
+    /// A thread was made. Word 2: the number of its maker, or 0. Its name may follow.
     Spawn,
-    /// Where it was spawned; the address of a `Location` of the program.
+    /// Where the thread was spawned. Word 2: the address of a `Location` of the program.
     Site,
-    /// It begins, or goes on, to run.
+    /// The thread begins to run, or goes on.
     Run,
-    /// It gives way.
+    /// The thread gives way.
     Yield,
-    /// It leaves its stack, or blocks its OS thread, to wait; an `On`.
+    /// The thread leaves its stack, or blocks its OS thread, to wait. Word 2: an `On`.
     Park,
-    /// Its wait has ended; the number of its waker, or 0, with the reason above it ([`waker`]).
+    /// The thread's wait has ended. Word 2: the number of its waker, or 0, with the reason above it ([`waker`]).
     Wake,
-    /// It has ended. Its name may follow.
+    /// The thread has ended. Its name may follow.
     End,
-    /// Another worker's thread was taken; the number of that worker.
+    /// A thread of another worker was taken. Word 2: the number of that worker.
     Steal,
-    /// The worker has looked at its poller; the number of events.
+    /// The worker has looked at its poller. Word 2: the number of events.
     Poll,
     /// The worker goes to sleep.
     Sleep,
     /// The worker has woken up.
     Awake,
-    /// The worker was taken from the carrier; runtime and carrier ([`carrier`]).
+    /// The worker was taken from a carrier. Word 2: runtime and carrier ([`carrier`]).
     HandOver,
-    /// A thread does not come back; for how many microseconds.
+    /// A thread does not come back. Word 2: for how many microseconds.
     Hog,
-    /// An exception is raised in it.
+    /// An exception is raised in the thread.
     Exception,
-    /// It has panicked, to its end.
+    /// The thread has ended by a panic.
     Panic,
-    /// The user's; its label follows.
+    /// A mark of the user's. Its label follows.
     Mark,
-    /// A span of the user's begins; its label follows.
+    /// A span of the user's begins. Its label follows.
     Begin,
-    /// The last span that has begun in this thread ends.
+    /// The span that has begun last in this thread ends.
     Finish,
 }
 
@@ -87,13 +87,13 @@ const PLACE_SHIFT: u32 = 48;
 const PLACE: u64 = 0x7ff;
 const THREAD: u64 = (1 << PLACE_SHIFT) - 1;
 
-/// Pieces of a text, at most.
+/// How many pieces a text may have.
 pub(crate) const PIECES: usize = 7;
 
-/// Bytes of a piece.
+/// How many bytes a piece has.
 const PIECE: usize = 16;
 
-/// The bytes of a text that are kept.
+/// How many bytes of a text are kept.
 pub(crate) const LONGEST_TEXT: usize = PIECES * PIECE;
 
 /// What word 1 has.

@@ -1,9 +1,9 @@
-//! The flight recorder: what the runtimes of the process have done last, in memory, for a trace on demand.
+//! The flight recorder. It keeps in memory what the runtimes of the process have done last, for a trace on demand.
 //!
 //! `engine/record.rs` says what is noted where. `book.rs` has the memory, `event.rs` the events, `ticks.rs` their time.
 //!
-//! While it is off, each place that could note something loads [`ON`] and goes on. The word lies on a line of its own
-//! that is seldom written, so it is in the cache of each core.
+//! While it is off, each place that could note something loads [`ON`] and goes on. The word lies on a cache line of its
+//! own that is seldom written, so it is in the cache of each CPU.
 
 pub(crate) mod book;
 pub(crate) mod event;
@@ -18,7 +18,7 @@ use crate::shim::sync::{Arc, Mutex};
 use self::book::{Book, Pen, Words};
 use self::ticks::Moment;
 
-/// Events of a page. With 24 bytes each a page has 12 KiB, and a pen takes the lock each 5 us at most.
+/// How many events a page has. An event has 24 bytes, so a page has 12 KiB, and a pen takes the lock at most each 5 us.
 pub(crate) const PAGE: usize = 512;
 
 /// The number of the edition that is written; 0: the recorder is off.
@@ -34,16 +34,16 @@ struct Edition {
     since: Moment,
 }
 
-/// Who has written a page.
+/// The head of a page: who has written it.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    /// The runtime whose carrier it is; `None`: some other OS thread.
+    /// The runtime to which the carrier belongs. `None`: the writer is some other OS thread.
     pub(crate) runtime: Option<Arc<Label>>,
-    /// Its number in the runtime.
+    /// The carrier's number in the runtime.
     pub(crate) carrier: usize,
 }
 
-/// What is told of a runtime.
+/// What a trace says about a runtime.
 #[derive(Debug)]
 pub(crate) struct Label {
     pub(crate) number: u32,
@@ -61,7 +61,7 @@ impl Label {
     }
 }
 
-/// What was read: for each page its writer and its events. With the time of the recording's begin, and now.
+/// What was read: for each page its writer and its events, the time when the recording began, and the time now.
 #[derive(Debug)]
 pub(crate) struct Copy {
     pub(crate) pages: Vec<(Head, Vec<Words>)>,
@@ -76,7 +76,7 @@ pub(crate) fn edition() -> u64 {
     ON.load(Ordering::Relaxed)
 }
 
-/// Begins an edition with so many pages. False: one is being written.
+/// Begins an edition with so many pages. False: an edition is being written already.
 pub(crate) fn start(pages: usize) -> bool {
     static EDITIONS: AtomicU64 = AtomicU64::new(0);
     let mut current = BOOK.lock();
@@ -94,14 +94,14 @@ pub(crate) fn start(pages: usize) -> bool {
     true
 }
 
-/// Ends the edition, and reads what was written. `None`: none was being written.
+/// Ends the edition, and reads what was written. `None`: no edition was being written.
 pub(crate) fn stop() -> Option<Copy> {
     let closed = {
         let mut current = BOOK.lock();
         ON.store(0, Ordering::Relaxed);
         current.take()?
     };
-    // Pens that have not noticed yet may still write on their pages.
+    // Pens that have not noticed the end may still write on their pages.
     let pages = (0..closed.book.len()).filter_map(|page| closed.book.page(page));
     Some(Copy {
         pages: pages.map(|(page, head)| (head, page.read())).collect(),
@@ -133,7 +133,7 @@ pub(crate) fn read() -> Option<Copy> {
             copy.lost = lost(&edition.book);
             edition.book.page(page)
         };
-        // Copied without the lock, and one page at a time: pens go on with the others.
+        // A page is copied without the lock, and one at a time, so pens go on with the other pages.
         if let Some((page, head)) = found {
             copy.pages.push((head, page.read()));
         }
@@ -146,21 +146,23 @@ fn lost(book: &Book<Head>) -> u64 {
     book.refused() * book::PAUSE as u64
 }
 
-/// Writes events with a pen, one behind the other. If there is no page for them they are lost.
+/// Writes events with a pen, one behind the other. If there is no page for them, they are lost.
 #[inline]
 pub(crate) fn write(pen: &mut Pen, edition: u64, events: &[Words], head: impl FnOnce() -> Head) {
-    if !pen.put(edition, events) && !pen.pauses(edition) && turn(pen, edition, head) {
+    if !pen.put(edition, events) && !pen.pauses(edition) && next_page(pen, edition, head) {
         pen.put(edition, events);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn turn(pen: &mut Pen, edition: u64, head: impl FnOnce() -> Head) -> bool {
+fn next_page(pen: &mut Pen, edition: u64, head: impl FnOnce() -> Head) -> bool {
     let head = head();
     let mut current = BOOK.lock();
     match current.as_mut() {
-        Some(current) if current.number == edition => pen.turn(edition, &mut current.book, head),
+        Some(current) if current.number == edition => {
+            pen.next_page(edition, &mut current.book, head)
+        }
         _ => false,
     }
 }

@@ -1,4 +1,4 @@
-//! Time stamps of events: the processor's counter, where it runs evenly and is the same on all cores, else the clock.
+//! Time stamps of events: the processor's counter, if it runs evenly and is the same on all CPUs, else the clock.
 //!
 //! A look at the counter costs some 7 ns, a look at the clock some 25.
 #![allow(unsafe_code, reason = "reads the processor's counter")]
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 /// The counter can be used.
 static COUNTS: AtomicBool = AtomicBool::new(false);
 
-/// Asks the processor for its counter; before the first [`now`].
+/// Finds out whether the counter can be used. Called before the first [`now`].
 pub(crate) fn prepare() {
     COUNTS.store(has_counter(), Ordering::Relaxed);
 }
 
-/// The processor says that its counter runs evenly. Then the kernel sees to it that all cores show the same.
+/// Whether the processor says that its counter runs evenly. If so, the kernel makes it the same on all CPUs.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn has_counter() -> bool {
     use std::arch::x86_64::__cpuid;
@@ -53,8 +53,8 @@ pub(crate) fn now() -> u64 {
 #[inline(always)]
 fn counter() -> u64 {
     #[allow(unused_unsafe, reason = "newer versions of Rust have it safe")]
-    // The fence: else the processor might look at the counter before the step that the event tells of, and a wake-up
-    // seem to come before the wait that it ends.
+    // Without the fence the processor might read the counter before the step that the event is about. Then a wake-up
+    // could seem to come before the wait that it ends.
     // SAFETY: each x86-64 has the instructions.
     unsafe {
         std::arch::x86_64::_mm_lfence();
