@@ -162,18 +162,18 @@ pub use weald_net::{
     tcp_server_with, unix_server, unix_server_with, wrap_socket,
 };
 pub use weald_scheduler::{
-    Awaited, Builder, Changes, Deadlock, Doing, Dump, DumpedThread, Elapsed, Exception,
-    GreenThread, GreenThreadId, Group, InstallError, JoinHandle, Killed, LocalKey, Metrics,
-    Outcome, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle, ThreadLocals, Timer, Trace,
-    WaitsFor, blocking, call_after, call_after_local, catch, checkpoint, current, dump, exc_after,
-    green_local, group, is_green, join, metrics, park, park_timeout, scope, sleep, sleep_until,
-    spawn, timeout, trace, yield_now,
+    Awaited, Builder, Changes, Deadlock, Doing, Dump, DumpedGroup, DumpedThread, Elapsed,
+    Exception, Frame, GreenThread, GreenThreadId, Group, InstallError, JoinHandle, Killed,
+    LocalKey, Metrics, Outcome, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle, ThreadLocals,
+    Timer, Trace, WaitsFor, blocking, call_after, call_after_local, catch, checkpoint, current,
+    dump, exc_after, green_local, group, is_green, join, metrics, park, park_timeout, scope, sleep,
+    sleep_until, spawn, timeout, trace, yield_now,
 };
 
 #[cfg(all(feature = "macros", not(loom)))]
 pub use weald_macros::{main, test};
 #[cfg(not(loom))]
-pub use weald_scheduler::{OnOsThread, on_os_thread, on_os_thread_unsend};
+pub use weald_scheduler::{OnOsThread, RuntimeHandle, on_os_thread, on_os_thread_unsend, runtimes};
 
 /// The README's example, compiled.
 #[cfg(all(doctest, feature = "macros", feature = "signal"))]

@@ -37,7 +37,7 @@ pub use crate::green::awaited::Awaited;
 pub use crate::green::current::is_green;
 pub use crate::green::handle::GreenThread;
 pub use crate::green::id::GreenThreadId;
-pub use crate::green::trace::Trace;
+pub use crate::green::trace::{Frame, Trace};
 #[cfg(weald_sanitizer = "thread")]
 #[doc(hidden)]
 pub use crate::shim::in_sight;
@@ -63,6 +63,8 @@ pub use crate::verbs::outcome::{Body, NeverReturns, Returns};
 #[doc(hidden)]
 pub use crate::verbs::patch;
 pub use crate::verbs::runtime::Runtime;
+#[cfg(not(loom))]
+pub use crate::verbs::runtime_handle::{RuntimeHandle, runtimes};
 pub use crate::verbs::scope::{Scope, ScopedJoinHandle, scope};
 pub use crate::verbs::sleep::{checkpoint, park, park_timeout, sleep, sleep_until, yield_now};
 pub use crate::verbs::spawn::{Builder, spawn};
@@ -73,6 +75,7 @@ pub use crate::wait::green_local::LocalKey;
 pub use crate::wait::os_header::current;
 pub use crate::watch::changes::Changes;
 pub use crate::watch::dump::{Deadlock, Doing, Dump, DumpedThread, WaitsFor};
+pub use crate::watch::groups::DumpedGroup;
 pub use crate::watch::metrics::Metrics;
 
 /// A flight recorder: the last things that the runtimes have done, for a trace on demand.

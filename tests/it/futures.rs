@@ -36,7 +36,7 @@ fn an_async_channel_joins_green_threads_and_os_threads() {
             thread.join().unwrap();
         }
         let sum: u64 = green.join().unwrap() + os.join().unwrap();
-        assert_eq!(sum, (0..200).sum());
+        assert_eq!(sum, (0..200).sum::<u64>());
     });
 }
 

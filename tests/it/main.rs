@@ -26,6 +26,7 @@ mod channel_select_races;
 mod channel_suite;
 mod deadlocks;
 mod dump;
+mod dump_data;
 mod exceptions;
 mod exceptions_order;
 mod exceptions_wait;

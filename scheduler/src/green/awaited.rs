@@ -97,6 +97,38 @@ const ALL: [Awaited; 19] = [
     Awaited::Futex,
 ];
 
+impl Awaited {
+    /// Returns a short name for programs: it never changes. `Display` gives words for people.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(weald::Awaited::ReadLock.name(), "read_lock");
+    /// ```
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Unpark => "unpark",
+            Self::Time => "time",
+            Self::Mutex => "mutex",
+            Self::ReadLock => "read_lock",
+            Self::WriteLock => "write_lock",
+            Self::Condvar => "condvar",
+            Self::Semaphore => "semaphore",
+            Self::Once => "once",
+            Self::Event => "event",
+            Self::Promise => "promise",
+            Self::WaitGroup => "wait_group",
+            Self::Join => "join",
+            Self::Children => "children",
+            Self::Message => "message",
+            Self::Room => "room",
+            Self::Several => "several",
+            Self::Descriptor => "descriptor",
+            Self::Futex => "futex",
+        }
+    }
+}
+
 impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -40,6 +40,24 @@ impl GreenThreadId {
     pub(crate) fn get(self) -> u64 {
         self.0.get()
     }
+
+    /// Returns the number itself. Numbers begin at 1 and are never used twice in a process.
+    ///
+    /// # Examples
+    /// ```
+    /// let me = weald::current();
+    /// assert_eq!(me.id().to_string(), format!("#{}", me.id().as_u64()));
+    /// ```
+    pub fn as_u64(self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// As dumps write it: `#12`.
+impl fmt::Display for GreenThreadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
 }
 
 impl fmt::Debug for GreenThreadId {

@@ -130,6 +130,13 @@ pub(crate) fn has_default() -> bool {
     false
 }
 
+/// It is the default runtime.
+#[cfg(not(loom))]
+pub(crate) fn is_default(inner: &Arc<Inner>) -> bool {
+    let default = DEFAULT.get();
+    default.is_some_and(|default| Arc::ptr_eq(&default.inner, inner))
+}
+
 /// Makes a runtime the default one. Gives it back if there is a default runtime already.
 #[cfg(not(loom))]
 pub(crate) fn set_default(runtime: Runtime) -> Result<(), Runtime> {

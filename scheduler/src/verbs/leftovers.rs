@@ -21,6 +21,14 @@ pub(crate) fn has_started(inner: &Arc<Inner>) {
     running.push(Arc::downgrade(inner));
 }
 
+/// The runtimes that have started and not stopped, the oldest first.
+pub(crate) fn running() -> Vec<Weak<Inner>> {
+    RUNNING
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
+}
+
 /// A runtime has stopped, and its workers have given their spares to the process.
 pub(crate) fn has_stopped(inner: &Arc<Inner>) {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,6 +21,8 @@ pub(crate) mod panic_hook;
 #[cfg(not(loom))]
 pub mod patch;
 pub(crate) mod runtime;
+#[cfg(not(loom))]
+pub(crate) mod runtime_handle;
 pub(crate) mod scope;
 pub(crate) mod selection;
 pub(crate) mod sleep;

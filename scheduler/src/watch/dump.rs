@@ -64,7 +64,8 @@ pub struct WaitsFor {
     /// How many senders there are of the channel that it waits for a message of; or how many receivers of the channel that it waits
     /// for room in; or how many members of the `WaitGroup`.
     pub others: usize,
-    /// The wait ends by itself at some time: it has a time-out, or the thread is inside of [`timeout`](crate::timeout()).
+    /// The wait ends by itself at some time: it has a time-out; or the thread is inside of [`timeout`](crate::timeout()), or a child of a
+    /// [`group`](crate::group()) that is.
     pub is_limited: bool,
 }
 
@@ -110,6 +111,29 @@ pub struct Deadlock {
 /// those that wait for the same kind of thing in the same place, with their number, the longest and the shortest wait, some names,
 /// and the calls that led there; locks first, then the largest. However many threads there are, the text has 200 lines at most;
 /// `{:#}` writes all of it.
+///
+/// # As data
+/// The fields, [`groups`](Self::groups) and [`Trace::frames`] have all of it. With the feature `serde` a dump can be serialized:
+/// ```json
+/// {
+///   "runtime": "weald", "taken": "2026-12-01T00:13:10.216Z", "uptime_seconds": 1.2, "stalled": null,
+///   "metrics": { "workers": 2, "live": 4, "parked": 3 },
+///   "deadlocks": [{ "is_certain": true, "threads": [2, 3] }],
+///   "groups": [{
+///     "doing": "waits", "what": "mutex", "count": 2, "longest_seconds": 1.104, "shortest_seconds": 1.1, "threads": [2, 3],
+///     "trace": [{ "address": "0x55d0", "function": "server::rebalance", "file": "src/main.rs", "line": 41 }]
+///   }],
+///   "threads": [{
+///     "id": 2, "name": "lease", "doing": "waits", "waited_seconds": 1.104, "group": 0,
+///     "waits_for": {
+///       "what": "mutex", "address": "0x7f2c08000d40", "holder": 3, "holder_is_gone": false,
+///       "readers": 0, "others": 0, "is_limited": false
+///     }
+///   }]
+/// }
+/// ```
+/// `metrics` has all fields of [`Metrics`] by their names. `what` is an [`Awaited::name`], `doing` the [`Doing`] in lower case, `group` an
+/// index into `groups`. What is not known is `null`. Later versions may add fields; they rename none.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Dump {

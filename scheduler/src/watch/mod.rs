@@ -2,7 +2,10 @@
 
 pub(crate) mod changes;
 mod circles;
+#[cfg(feature = "serde")]
+mod data;
 pub(crate) mod dump;
+pub(crate) mod groups;
 pub(crate) mod metrics;
 mod perfetto;
 mod protobuf;

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::dump::{Deadlock, Doing, Dump, DumpedThread, WaitsFor};
+use super::groups::{self, DumpedGroup};
 use super::utc::Utc;
 use crate::green::awaited::Awaited;
 use crate::green::id::GreenThreadId;
@@ -56,63 +57,6 @@ impl Page {
             self.line(format_args!("{indent}    ... {} more", lines - room));
         }
     }
-}
-
-/// Green threads that do the same in the same place.
-struct Group<'a> {
-    doing: Doing,
-    what: Option<Awaited>,
-    trace: &'a Trace,
-    members: Vec<&'a DumpedThread>,
-}
-
-impl Group<'_> {
-    /// Locks come first: who waits long for one waits for somebody else's fault.
-    fn rank(&self) -> u8 {
-        let is_lock = matches!(
-            self.what,
-            Some(
-                Awaited::Mutex
-                    | Awaited::ReadLock
-                    | Awaited::WriteLock
-                    | Awaited::Semaphore
-                    | Awaited::Once
-                    | Awaited::Futex
-            )
-        );
-        u8::from(!(is_lock || self.doing == Doing::Blocks))
-    }
-}
-
-/// `threads` by groups, in the order in which they are to be read.
-fn groups<'a>(threads: impl Iterator<Item = &'a DumpedThread>) -> Vec<Group<'a>> {
-    let mut groups: Vec<Group<'a>> = Vec::new();
-    let mut index_of: HashMap<(Doing, Option<Awaited>, &Trace), usize> = HashMap::new();
-    for thread in threads {
-        let what = thread.waits_for.as_ref().map(|waits| waits.what);
-        let index = *index_of
-            .entry((thread.doing, what, &thread.trace))
-            .or_insert_with(|| {
-                groups.push(Group {
-                    doing: thread.doing,
-                    what,
-                    trace: &thread.trace,
-                    members: Vec::new(),
-                });
-                groups.len() - 1
-            });
-        groups[index].members.push(thread);
-    }
-    for group in &mut groups {
-        group
-            .members
-            .sort_by_key(|thread| (std::cmp::Reverse(thread.waited), thread.id.get()));
-    }
-    groups.sort_by_key(|group| {
-        let first = group.members.first().map_or(0, |thread| thread.id.get());
-        (group.rank(), std::cmp::Reverse(group.members.len()), first)
-    });
-    groups
 }
 
 /// A thread's number and name.
@@ -277,9 +221,9 @@ fn write_deadlock(page: &mut Page, deadlock: &Deadlock, names: &Names<'_>) {
 }
 
 /// Three names of those who have what the members wait for.
-fn holders(group: &Group<'_>, names: &Names<'_>) -> Vec<String> {
+fn holders(group: &DumpedGroup<'_>, names: &Names<'_>) -> Vec<String> {
     let mut holders: Vec<String> = Vec::new();
-    for thread in &group.members {
+    for thread in &group.threads {
         if let Some(holder) = thread.waits_for.as_ref().and_then(|waits| waits.holder) {
             let name = names.name(holder);
             if !holders.contains(&name) {
@@ -293,11 +237,11 @@ fn holders(group: &Group<'_>, names: &Names<'_>) -> Vec<String> {
     holders
 }
 
-fn write_group(page: &mut Page, group: &Group<'_>, names: &Names<'_>, at_most: usize) {
-    let count = group.members.len();
+fn write_group(page: &mut Page, group: &DumpedGroup<'_>, names: &Names<'_>, at_most: usize) {
+    let count = group.threads.len();
     let mut line = format!("{count} {}", verb(group.doing, count == 1));
-    let first = group.members[0].waits_for.as_ref();
-    let same = group.members.iter().all(|thread| {
+    let first = group.threads[0].waits_for.as_ref();
+    let same = group.threads.iter().all(|thread| {
         let waits = thread.waits_for.as_ref();
         waits.map(|waits| waits.address) == first.map(|waits| waits.address)
     });
@@ -308,7 +252,7 @@ fn write_group(page: &mut Page, group: &Group<'_>, names: &Names<'_>, at_most: u
         }
         (Some(waits), _) => {
             let mut addresses: Vec<usize> = group
-                .members
+                .threads
                 .iter()
                 .filter_map(|thread| thread.waits_for.as_ref().map(|waits| waits.address))
                 .collect();
@@ -326,15 +270,13 @@ fn write_group(page: &mut Page, group: &Group<'_>, names: &Names<'_>, at_most: u
             }
             line.push(')');
             let is_limited = |waits: &WaitsFor| waits.is_limited && waits.what != Awaited::Time;
-            let mut all = group.members.iter();
+            let mut all = group.threads.iter();
             if all.all(|thread| thread.waits_for.as_ref().is_some_and(is_limited)) {
                 line.push_str(", with a limit");
             }
         }
     }
-    let longest = group.members.first().and_then(|thread| thread.waited);
-    let shortest = group.members.last().and_then(|thread| thread.waited);
-    match (longest, shortest) {
+    match (group.longest(), group.shortest()) {
         (None, _) | (_, None) => {}
         (longest, shortest) if count == 1 || longest == shortest => {
             let _ = write!(line, ", for {}", seconds(longest));
@@ -349,7 +291,7 @@ fn write_group(page: &mut Page, group: &Group<'_>, names: &Names<'_>, at_most: u
         MEMBERS
     };
     line.push_str(": ");
-    let members = group.members.iter().take(told);
+    let members = group.threads.iter().take(told);
     let members: Vec<String> = members.map(|thread| Named(thread).to_string()).collect();
     line.push_str(&members.join(", "));
     if told < count {
@@ -365,8 +307,8 @@ fn write_groups<'a>(
     threads: impl Iterator<Item = &'a DumpedThread>,
     names: &Names<'_>,
 ) {
-    let groups = groups(threads);
-    let mut members_left: usize = groups.iter().map(|group| group.members.len()).sum();
+    let groups = groups::of(threads);
+    let mut members_left: usize = groups.iter().map(|group| group.threads.len()).sum();
     // Few groups have room for whole traces.
     let at_most = if page.limit == usize::MAX {
         usize::MAX
@@ -382,7 +324,7 @@ fn write_groups<'a>(
             return;
         }
         write_group(page, group, names, at_most);
-        members_left -= group.members.len();
+        members_left -= group.threads.len();
     }
 }
 

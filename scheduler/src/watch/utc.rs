@@ -3,23 +3,39 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A time as date and time of day, UTC.
+/// A time as date and time of day, UTC, for people.
 pub(super) struct Utc(pub(super) SystemTime);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-        let (year, month, day) = civil(days);
-        write!(
-            f,
-            "{year}-{month:02}-{day:02} {:02}:{:02}:{:02}.{:03} UTC",
-            second / 3600,
-            second / 60 % 60,
-            second % 60,
-            since.subsec_millis()
-        )
+        let (date, time) = parts(self.0);
+        write!(f, "{date} {time} UTC")
     }
+}
+
+/// The same for programs, by RFC 3339.
+#[cfg(feature = "serde")]
+pub(super) struct Rfc3339(pub(super) SystemTime);
+
+#[cfg(feature = "serde")]
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (date, time) = parts(self.0);
+        write!(f, "{date}T{time}Z")
+    }
+}
+
+/// Date and time of day.
+fn parts(time: SystemTime) -> (String, String) {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    let (second, millis) = (second % 60, since.subsec_millis());
+    (
+        format!("{year}-{month:02}-{day:02}"),
+        format!("{hour:02}:{minute:02}:{second:02}.{millis:03}"),
+    )
 }
 
 /// Year, month and day of a day since the beginning of 1970. Source: Howard Hinnant, "chrono-compatible low-level date

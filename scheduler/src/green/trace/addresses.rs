@@ -1,9 +1,11 @@
 //! The calls of a trace where their names are not looked up.
 
-use std::fmt;
+use super::Frame;
 
-pub(super) fn write(f: &mut fmt::Formatter<'_>, addresses: &[usize]) -> fmt::Result {
-    addresses
-        .iter()
-        .try_for_each(|address| writeln!(f, "    {address:#x}"))
+pub(super) fn frames(addresses: &[usize]) -> Vec<Frame> {
+    let frames = addresses.iter().map(|&address| Frame {
+        address,
+        ..Frame::default()
+    });
+    frames.collect()
 }

@@ -93,10 +93,60 @@ impl Trace {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Looks up the calls, the innermost first, as far as the thread's closure. A call that the compiler has inlined is
+    /// a frame of its own, with the address of the one it is inlined in.
+    ///
+    /// The first look-up in a process reads its debug information, which takes some milliseconds or more. It blocks the OS thread.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald::Runtime::builder().workers(1).build()?;
+    /// let parked = rt.spawn(weald::park);
+    /// while rt.metrics().parked < 1 {
+    ///     std::thread::yield_now();
+    /// }
+    /// for frame in rt.dump().threads[0].trace.frames() {
+    ///     println!("{} in {:?}", frame.function.as_deref().unwrap_or("?"), frame.file);
+    /// }
+    /// parked.thread().unpark();
+    /// # parked.join().unwrap();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn frames(&self) -> Vec<Frame> {
+        lines::frames(&self.0)
+    }
+}
+
+/// One call of a [`Trace`]; from [`Trace::frames`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Frame {
+    /// Where the thread left, or where the call returns to.
+    pub address: usize,
+    /// The function's name, if the program has symbols.
+    pub function: Option<String>,
+    /// The file, if the program has debug information.
+    pub file: Option<String>,
+    /// The line in that file.
+    pub line: Option<u32>,
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.function {
+            Some(name) => f.write_str(name)?,
+            None => write!(f, "{:#x}", self.address)?,
+        }
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, " at {file}:{line}"),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        lines::write(f, &self.0)
+        (self.frames().iter()).try_for_each(|frame| writeln!(f, "    {frame}"))
     }
 }
