@@ -91,6 +91,8 @@ pub(crate) struct Inner {
     pub(crate) own_ends: Mutex<()>,
     /// How many OS threads were started for such threads.
     pub(crate) own_threads_started: AtomicUsize,
+    /// 1 for the first runtime of the process.
+    pub(crate) number: u64,
 }
 
 /// See [`Inner::new`].
@@ -125,11 +127,14 @@ impl Inner {
     }
 
     pub(crate) fn new(settings: Settings, start_carrier: StartCarrier) -> io::Result<Self> {
+        // Not part of any protocol, so std's also in a model.
+        static RUNTIMES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let workers = settings.workers;
         let carriers = workers + settings.spares;
         // A model has all of its workers from the beginning.
         let room = if cfg!(loom) { workers } else { *WORKERS.end() };
         let start = clock::now();
+        let number = 1 + RUNTIMES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Ok(Self {
             process: std::process::id(),
             start,
@@ -166,6 +171,7 @@ impl Inner {
             #[cfg(not(loom))]
             label: Arc::new(Label::new(&settings.name)),
             settings,
+            number,
         })
     }
 

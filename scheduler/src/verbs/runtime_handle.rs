@@ -12,12 +12,22 @@ use crate::watch::metrics::Metrics;
 /// A runtime, to look at from outside; from [`runtimes`] or [`Runtime::handle`].
 ///
 /// It does not keep the runtime: when that has ended, there is nothing to see any more. Its methods may be called from any thread. They
-/// do not suspend the caller, and answer also while all workers are busy or stuck.
+/// do not suspend the caller, and answer also while all workers are busy or stuck. Two handles are equal if they are of the same
+/// runtime.
 #[derive(Clone, Debug)]
 pub struct RuntimeHandle {
     inner: Weak<Inner>,
     name: String,
+    number: u64,
 }
+
+impl PartialEq for RuntimeHandle {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for RuntimeHandle {}
 
 /// Returns handles to all runtimes of the process that have started and not ended, the oldest first. The default runtime is among
 /// them once something has used it.
@@ -64,6 +74,7 @@ impl RuntimeHandle {
         Self {
             inner: sync::downgrade(inner),
             name: inner.settings.name.clone(),
+            number: inner.number,
         }
     }
 
@@ -75,6 +86,21 @@ impl RuntimeHandle {
     /// Returns its name: [`RuntimeBuilder::name`](crate::RuntimeBuilder::name).
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns its number in the process: 1 for the first runtime that was built, and none twice. Several runtimes may have the same
+    /// name.
+    ///
+    /// # Examples
+    /// ```
+    /// let first = weald::Runtime::builder().workers(1).build()?;
+    /// let second = weald::Runtime::builder().workers(1).build()?;
+    /// assert!(first.handle().number() < second.handle().number());
+    /// assert_eq!(first.handle(), first.handle());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// True if it is the default runtime, also one that was installed.
