@@ -158,9 +158,14 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn begin(counts: &Counts, peer: Option<SocketAddr>, head: &Parts) -> Self {
+    pub(crate) fn begin(
+        counts: &Counts,
+        has_log: bool,
+        peer: Option<SocketAddr>,
+        head: &Parts,
+    ) -> Self {
         counts.open.fetch_add(1, Ordering::Relaxed);
-        let is_read = log::log_enabled!(target: TARGET, log::Level::Info);
+        let is_read = has_log && log::log_enabled!(target: TARGET, log::Level::Info);
         let line = is_read.then(|| {
             let (method, uri, version) = (&head.method, &head.uri, head.version);
             match peer {

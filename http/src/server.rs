@@ -141,6 +141,7 @@ pub struct Server<L> {
     listener: L,
     limits: Limits,
     half_close: bool,
+    access_log: bool,
 }
 
 impl<L: Listener> Server<L> {
@@ -150,6 +151,7 @@ impl<L: Listener> Server<L> {
             listener,
             limits: Limits::new(),
             half_close: true,
+            access_log: true,
         }
     }
 
@@ -180,6 +182,23 @@ impl<L: Listener> Server<L> {
         self
     }
 
+    /// Sets whether answers are told to the log. The default is true; [`serve`](Self::serve) says what is told. A
+    /// server that a program asks each second about itself would fill its log.
+    ///
+    /// # Examples
+    /// ```
+    /// let listener = weald::tcp_listener("127.0.0.1:0")?;
+    /// let server = weald_http::Server::new(listener)
+    ///     .access_log(false)
+    ///     .serve(|_request| "ready");
+    /// # drop(server);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn access_log(mut self, is_told: bool) -> Self {
+        self.access_log = is_told;
+        self
+    }
+
     /// Starts the server, and returns at once. For each request it calls `handler` in a green thread of its own,
     /// which may block.
     ///
@@ -206,7 +225,7 @@ impl<L: Listener> Server<L> {
         R: IntoResponse,
     {
         let handler: Handler = Arc::new(move |request| handler(request).into_response());
-        let shared = Arc::new(Shared::new(self.limits, self.half_close));
+        let shared = Arc::new(Shared::new(self.limits, self.half_close, self.access_log));
         let options = ServerOptions::new().max_connections(shared.limits.connections);
         let serves = Arc::clone(&shared);
         let serve: Connection =

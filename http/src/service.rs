@@ -95,7 +95,12 @@ impl Open {
         requests.busy.open.set(requests.busy.open.get() + 1);
         requests.count.set(requests.count.get() + 1);
         Self {
-            record: Record::begin(&requests.shared.counts, requests.peer, head),
+            record: Record::begin(
+                &requests.shared.counts,
+                requests.shared.access_log,
+                requests.peer,
+                head,
+            ),
             span: RequestSpan::new(head, requests.peer, requests.is_encrypted),
             requests: Rc::clone(requests),
         }

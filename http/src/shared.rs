@@ -12,16 +12,19 @@ pub(crate) struct Shared {
     pub(crate) counts: Counts,
     /// A client that has closed its sending side still waits for its answer.
     pub(crate) half_close: bool,
+    /// Whether answers are told to the log.
+    pub(crate) access_log: bool,
     complained: Quiet,
 }
 
 impl Shared {
-    pub(crate) fn new(limits: Limits, half_close: bool) -> Self {
+    pub(crate) fn new(limits: Limits, half_close: bool, access_log: bool) -> Self {
         Self {
             registry: Registry::default(),
             limits,
             counts: Counts::default(),
             half_close,
+            access_log,
             complained: Quiet::new(),
         }
     }

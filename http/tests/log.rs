@@ -48,10 +48,18 @@ fn a_handler_that_fails_is_a_line_a_second_at_most_and_each_request_one_of_the_a
         // The client is not told the cause of the failure.
         assert!(!answer.contains("database"), "{answer}");
     }
+    let listener = weald::tcp_listener("127.0.0.1:0").unwrap();
+    let quiet = Server::new(listener).access_log(false).serve(|_request| "");
+    let mut stream = TcpStream::connect(quiet.local_addr()).unwrap();
+    stream.write_all(b"GET /quiet HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
     let seconds = usize::try_from(start.elapsed().as_secs()).unwrap();
     let lines = LINES.lock().unwrap();
     let of = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
     let failed = of("ERROR weald_http weald-http: a handler has failed: the database is gone");
     assert!((1..=seconds + 1).contains(&failed), "{lines:?}");
     assert_eq!(of("INFO weald_http::access"), count);
+    assert_eq!(of("/quiet"), 0);
 }
