@@ -23,6 +23,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("patch", &["weald-scheduler"]),
     ("tracing", &["weald-scheduler"]),
     ("http", &["weald-scheduler", "weald-sync", "weald-net"]),
+    ("console", &["weald-http"]),
 ];
 
 /// The floors of the scheduler, the lowest first: folders of its `src`. `ARCHITECTURE.md` has the same table, and
@@ -250,13 +251,21 @@ fn a_file_that_a_comment_names_is_there() {
 
 /// Returns the pages that people read.
 fn pages() -> Vec<PathBuf> {
-    let mut pages: Vec<_> = ["", "docs", "http", "loom-tests", "findings", "examples"]
-        .into_iter()
-        .filter_map(|folder| fs::read_dir(root().join(folder)).ok())
-        .flatten()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|it| it == "md"))
-        .collect();
+    let mut pages: Vec<_> = [
+        "",
+        "docs",
+        "http",
+        "console",
+        "loom-tests",
+        "findings",
+        "examples",
+    ]
+    .into_iter()
+    .filter_map(|folder| fs::read_dir(root().join(folder)).ok())
+    .flatten()
+    .map(|entry| entry.unwrap().path())
+    .filter(|path| path.extension().is_some_and(|it| it == "md"))
+    .collect();
     pages.sort();
     pages
 }
