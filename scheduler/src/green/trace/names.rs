@@ -1,6 +1,6 @@
 //! The calls of a trace with their names.
 
-use super::Frame;
+use super::frame::Frame;
 
 /// The frames behind this function are not the user's.
 const END: &str = "run_green_thread_body";
