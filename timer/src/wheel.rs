@@ -43,7 +43,7 @@
 //! future (nine levels reach as far as the clock).
 
 mod memory;
-mod turn;
+mod step;
 
 use std::fmt;
 
@@ -94,7 +94,7 @@ const DRAINED_BY_INSERT: usize = 16;
 pub struct Wheel<T> {
     /// The wheel's time. All timers up to it are due or have ended.
     elapsed: Tick,
-    /// A lower bound of the deadlines in `due`; `Tick::MAX` after each turn.
+    /// A lower bound of the deadlines in `due`; `Tick::MAX` after each step.
     due_first: Tick,
     due: List,
     occupied: u32,
@@ -314,7 +314,7 @@ impl<T> Wheel<T> {
                 return Advanced { fired, is_done };
             }
             self.due_first = Tick::MAX;
-            if !self.turn(now, &mut left) {
+            if !self.step(now, &mut left) {
                 let is_done = true;
                 return Advanced { fired, is_done };
             }
@@ -349,7 +349,7 @@ impl<T> Wheel<T> {
                 }
             }
             self.due_first = Tick::MAX;
-            if !self.turn(now, &mut unlimited) {
+            if !self.step(now, &mut unlimited) {
                 return None;
             }
         }

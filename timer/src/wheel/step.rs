@@ -9,7 +9,7 @@ impl<T> Wheel<T> {
     /// If the next occupied slot is not after `now`: moves time to it, makes its timers due or moves them down, at most
     /// `left` of them, and returns true. Else moves time to `now` and
     /// returns false. Subtracts from `left` the number of timers, at least one.
-    pub(super) fn turn(&mut self, now: Tick, left: &mut usize) -> bool {
+    pub(super) fn step(&mut self, now: Tick, left: &mut usize) -> bool {
         debug_assert!(self.due.is_empty());
         *left -= 1;
         if let Some(slot) = self.cascading {
