@@ -40,6 +40,8 @@ mod fuzz_exceptions;
 mod fuzz_joins;
 mod group;
 mod hogs;
+#[cfg(target_os = "linux")]
+mod hogs_slices;
 mod join;
 mod known_bugs;
 mod lives;
