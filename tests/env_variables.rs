@@ -150,6 +150,56 @@ fn three_workers_compute_at_once() {
     assert!(child.stdout.contains("all three met"));
 }
 
+/// Allows each OS thread of the process these CPUs.
+#[cfg(target_os = "linux")]
+fn allow(cpus: &libc::cpu_set_t) {
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let name = task.unwrap().file_name();
+        let task = name.to_str().unwrap().parse().unwrap();
+        // SAFETY: the set is as large as said. An OS thread that has ended meanwhile is an error, which is passed over.
+        unsafe { libc::sched_setaffinity(task, size_of_val(cpus), cpus) };
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_default_number_of_workers_follows_the_affinity_of_the_process() {
+    let test = "the_default_number_of_workers_follows_the_affinity_of_the_process";
+    let child = in_child(test, &[], || {
+        // SAFETY: a set of no CPUs; then the kernel writes as much as said.
+        let all = unsafe {
+            let mut all: libc::cpu_set_t = std::mem::zeroed();
+            assert_eq!(
+                libc::sched_getaffinity(0, size_of_val(&all), &raw mut all),
+                0
+            );
+            all
+        };
+        // SAFETY: as above, and the CPUs' numbers are within a set.
+        let first = unsafe {
+            let mut first: libc::cpu_set_t = std::mem::zeroed();
+            let size = usize::try_from(libc::CPU_SETSIZE).unwrap();
+            let number = (0..size).find(|&cpu| libc::CPU_ISSET(cpu, &all));
+            libc::CPU_SET(number.unwrap(), &mut first);
+            first
+        };
+        // The monitor asks while somebody is awake.
+        let wait_for = |workers| {
+            weald::spawn(move || support::wait_until(|| weald::metrics().workers == workers))
+                .join()
+                .unwrap();
+        };
+        let many = weald::metrics().workers;
+        allow(&first);
+        wait_for(1);
+        allow(&all);
+        wait_for(many);
+        println!("followed");
+    });
+    assert!(child.success, "{}", child.stderr);
+    assert!(child.stdout.contains("followed"));
+}
+
 #[test]
 fn the_stack_size_is_that_of_the_default_runtimes_green_threads() {
     let eight_mib = [("WEALD_STACK_SIZE", "8388608")];

@@ -121,6 +121,25 @@ mod silence {
     }
 }
 
+/// Somebody has said how many workers there are.
+mod limits {
+    use std::time::Instant;
+
+    use super::inner::Inner;
+    use super::shim::sync::Arc;
+
+    pub(crate) struct Limits;
+
+    impl Limits {
+        pub(crate) fn new(_: Instant) -> Self {
+            Self
+        }
+
+        #[allow(clippy::unused_self, reason = "as the real one")]
+        pub(crate) fn look(&self, _: &Arc<Inner>, _: Instant) {}
+    }
+}
+
 /// The system does not tell.
 mod os_thread {
     pub(crate) fn waits_in_kernel(_: usize) -> Option<bool> {

@@ -26,7 +26,7 @@ use crate::parts::idle::Idle;
 #[cfg(not(loom))]
 use crate::parts::recorder::Label;
 use crate::parts::threads::Threads;
-use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::shim::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::shim::clock;
 use crate::shim::sync::{Arc, Mutex};
 
@@ -58,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) workers: Workers,
     /// A thread that changes the number of workers holds this.
     pub(crate) resizing: Mutex<()>,
+    /// There are as many workers as the system allows, also when that changes. Cleared under `resizing`.
+    pub(crate) follows_limits: AtomicBool,
     pub(crate) carriers: Carriers,
     pub(crate) injector: CachePadded<Injector>,
     pub(crate) idle: Idle,
@@ -145,6 +147,7 @@ impl Inner {
                 room,
             ),
             resizing: Mutex::new(()),
+            follows_limits: AtomicBool::new(settings.follows_limits),
             carriers: Carriers::new(room + settings.spares),
             injector: CachePadded::new(Injector::new()),
             unfired: Mutex::new(Vec::new()),

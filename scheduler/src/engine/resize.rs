@@ -9,6 +9,7 @@ use std::io;
 use crate::engine::inner::Inner;
 use crate::engine::settings::{WORKERS, out_of_range};
 use crate::engine::worker::Worker;
+use crate::shim::atomic::Ordering;
 use crate::shim::sync::Arc;
 
 impl Inner {
@@ -23,6 +24,24 @@ impl Inner {
         if this.is_closing() {
             return Err(io::Error::other("the runtime is being shut down"));
         }
+        this.follows_limits.store(false, Ordering::Relaxed);
+        Self::resize(this, workers)
+    }
+
+    /// The system allows so many; nothing happens if somebody has said a number meanwhile.
+    ///
+    /// # Errors
+    /// As for `set_workers`.
+    pub(crate) fn follow_limits(this: &Arc<Self>, workers: usize) -> io::Result<()> {
+        let _alone = this.resizing.lock();
+        if !this.follows_limits.load(Ordering::Relaxed) || this.is_closing() {
+            return Ok(());
+        }
+        Self::resize(this, workers)
+    }
+
+    /// By who holds `resizing`.
+    fn resize(this: &Arc<Self>, workers: usize) -> io::Result<()> {
         let (before, all) = (this.idle.workers(), this.idle.all_workers());
         this.idle.set_workers(workers.min(all));
         for changed in before.min(workers)..before.max(workers).min(all) {

@@ -19,6 +19,8 @@ pub(crate) const WORKERS: std::ops::RangeInclusive<usize> = 1..=1024;
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) workers: usize,
+    /// Nobody has said how many workers: there are as many as the system allows, also when that changes.
+    pub(crate) follows_limits: bool,
     pub(crate) stack_size: usize,
     /// The guard of each stack.
     pub(crate) guard: stack::Guard,

@@ -1,44 +1,72 @@
 //! How many CPUs the process may use: the default number of workers.
 //!
-//! | asked                    | sees                                   | does not see                        |
-//! |--------------------------|----------------------------------------|-------------------------------------|
-//! | `num_cpus`               | affinity, the quota of the own cgroup  | limits of parents; later changes    |
-//! | `available_parallelism`  | the same, and the quotas of all parents; asked anew each time |              |
+//! | asked                    | sees                                                                          |
+//! |--------------------------|-------------------------------------------------------------------------------|
+//! | `available_parallelism`  | the affinity of the calling OS thread, quotas of control groups that are mounted where they usually are |
+//! | `parts/quota.rs`         | quotas of control groups wherever they are mounted                            |
 //!
-//! A quota that is no whole number of CPUs: the first rounds up, the second down. Go rounds up too, but has two
-//! threads at least. With a number that is rounded up, the kernel would stop workers for a part of each period, and
-//! the green threads that they run with them. So the smaller of the two answers counts, and it is 1 at least.
+//! Both are asked anew each time; the smaller answer counts, and it is 1 at least. A quota that is no whole number of CPUs is rounded
+//! down. Go rounds up, and has two threads at least: that uses all of the quota, but when all threads are busy the
+//! kernel stops the whole process for the rest of each period of 100 ms, and the green threads that wait for a time or
+//! a peer with it. A worker for each whole CPU stays below the quota, and leaves the rest to
+//! the program's other OS threads.
 
-/// How many CPUs the process may use now. At least one.
-pub(crate) fn usable() -> usize {
-    let available = std::thread::available_parallelism().map(usize::from);
-    smaller(num_cpus::get(), available.ok())
+use std::num::NonZero;
+
+use super::quota::Quota;
+
+/// Asks again and again.
+#[derive(Debug)]
+pub(crate) struct Cpus {
+    quota: Quota,
+    /// The calling OS thread's CPUs; `None` where the system does not tell.
+    available: fn() -> Option<usize>,
 }
 
-/// `available`: `None` if the system does not tell.
-fn smaller(counted: usize, available: Option<usize>) -> usize {
-    available
-        .map_or(counted, |available| available.min(counted))
-        .max(1)
+impl Cpus {
+    pub(crate) fn new() -> Self {
+        let available = || std::thread::available_parallelism().map(NonZero::get).ok();
+        Self {
+            quota: Quota::under("/"),
+            available,
+        }
+    }
+
+    /// With the files of another root, and other CPUs.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn fake(quota: Quota, available: fn() -> Option<usize>) -> Self {
+        Self { quota, available }
+    }
+
+    /// CPUs that the process may use now, one at least.
+    pub(crate) fn usable(&mut self) -> usize {
+        smaller((self.available)(), self.quota.whole_cpus())
+    }
+}
+
+fn smaller(available: Option<usize>, quota: Option<usize>) -> usize {
+    let answers = available.into_iter().chain(quota);
+    answers.min().unwrap_or(1).max(1)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{smaller, usable};
+    use super::{Cpus, smaller};
 
     #[test]
     fn the_smaller_answer_counts_and_one_worker_is_the_least() {
-        // A limit of half a CPU at a parent, on 16 CPUs; 2.5 CPUs; what no system tells.
-        assert_eq!(smaller(16, Some(1)), 1);
-        assert_eq!(smaller(3, Some(2)), 2);
-        assert_eq!(smaller(1, Some(8)), 1);
-        assert_eq!(smaller(0, None), 1);
-        assert_eq!(smaller(4, None), 4);
+        // A quota beside 16 CPUs, affinity to one, what no system tells.
+        assert_eq!(smaller(Some(16), Some(3)), 3);
+        assert_eq!(smaller(Some(1), Some(8)), 1);
+        assert_eq!(smaller(Some(4), None), 4);
+        assert_eq!(smaller(None, Some(2)), 2);
+        assert_eq!(smaller(None, None), 1);
+        assert_eq!(smaller(Some(0), None), 1);
     }
 
     #[test]
     fn no_more_cpus_are_used_than_the_system_says_are_there() {
         let available = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
-        assert!((1..=available).contains(&usable()));
+        assert!((1..=available).contains(&Cpus::new().usable()));
     }
 }

@@ -22,6 +22,7 @@ pub(crate) mod patching;
 pub(crate) mod poller;
 pub(crate) mod prefetch;
 pub(crate) mod quietly;
+pub(crate) mod quota;
 pub(crate) mod random;
 #[cfg(not(loom))]
 pub(crate) mod recorder;

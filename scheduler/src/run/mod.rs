@@ -23,6 +23,7 @@ mod change_over;
 mod dispatch;
 pub(crate) mod fire;
 mod hogs;
+mod limits;
 mod look;
 #[cfg(not(loom))]
 pub(crate) mod own_thread;

@@ -19,6 +19,7 @@
 //! | a backlog beside a sleeping worker                 | wakes that one                           |
 //! | every worker asleep                                | sleeps until one wakes                   |
 //! | every worker asleep for long (`silence.rs`)        | asks for deadlocks, if somebody wants that |
+//! | that a second has passed (`limits.rs`)             | asks how many workers the system allows  |
 //!
 //! A hog that has lost the seat goes on undisturbed. Its carrier notices when the hog next enters the scheduler. If the
 //! hog only gives way then, it goes on there, still without a seat. If another carrier runs it later, that carrier gives
@@ -39,6 +40,7 @@
 use std::time::{Duration, Instant};
 
 use super::hogs::{Hog, PATIENCE, Siege, Stretch, TICK};
+use super::limits::Limits;
 use super::silence::Silence;
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
@@ -136,6 +138,7 @@ struct Watch {
     /// If somebody wants to know what blocks.
     tracer: Option<Tracer>,
     silence: Silence,
+    limits: Limits,
 }
 
 /// The monitor's OS thread.
@@ -149,7 +152,9 @@ pub(crate) fn watch(inner: &Arc<Inner>) {
             return;
         }
         drop(wait_for(&this.bell, stop, tick));
-        tick = watch.look(inner, clock::now());
+        let now = clock::now();
+        tick = watch.look(inner, now);
+        watch.limits.look(inner, now);
         if inner.all_idle() {
             this.asleep.store(true, Ordering::Relaxed);
             unless!("monitor_sleeps_without_fence", fence(Ordering::SeqCst));
@@ -180,6 +185,7 @@ impl Watch {
             alert_until: now,
             tracer: blocked::is_wanted().then(Tracer::new),
             silence: Silence::new(now),
+            limits: Limits::new(now),
         }
     }
 

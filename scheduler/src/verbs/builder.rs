@@ -8,7 +8,7 @@ use crate::engine::settings::{
     Hooks, NEEDS_OWN, OnSilence, Settings, WORKERS, checked_stack_size, out_of_range, unsupported,
 };
 use crate::green::handle::GreenThread;
-use crate::parts::cpus;
+use crate::parts::cpus::Cpus;
 use crate::parts::shadow_stack;
 use crate::parts::stack;
 use crate::parts::thread_locals;
@@ -112,8 +112,13 @@ impl RuntimeBuilder {
         Ok(builder)
     }
 
-    /// How many workers: green threads that run at the same time. 1 to 1024; the default is the
-    /// number of cores. [`Runtime::set_workers`] changes it later.
+    /// How many workers: green threads that run at the same time. 1 to 1024.
+    /// [`Runtime::set_workers`] changes it later.
+    ///
+    /// If not said, there are as many as the process may use CPUs: as its affinity has, or as the quotas of its control group and
+    /// of all groups above it allow (`cpu.max`, `cpu.cfs_quota_us`), rounded down, one at least. That is asked again while
+    /// the runtime runs, once a second at most and not while all of it sleeps, and workers come and go as by `set_workers`. What cannot
+    /// be read counts as no limit.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
@@ -373,7 +378,7 @@ impl RuntimeBuilder {
         shadow_stack::check()?;
         let workers = self
             .workers
-            .unwrap_or_else(|| cpus::usable().min(*WORKERS.end()));
+            .unwrap_or_else(|| Cpus::new().usable().min(*WORKERS.end()));
         if !WORKERS.contains(&workers) {
             return Err(out_of_range("workers", workers, WORKERS));
         }
@@ -405,6 +410,7 @@ impl RuntimeBuilder {
         let any = hooks.suspend.is_some() || hooks.resume.is_some() || hooks.end.is_some();
         Ok(Settings {
             workers,
+            follows_limits: self.workers.is_none(),
             stack_size,
             guard,
             name: self.name.unwrap_or_else(|| self.thread_name.clone()),

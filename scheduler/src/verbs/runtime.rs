@@ -77,7 +77,8 @@ impl Inner {
 ///
 /// Most programs need no value of this type: [`spawn`](crate::spawn()) and the other free functions
 /// use the runtime of the running green thread, else the default one, which starts at its first use
-/// with a worker for each CPU that the process may use. `WEALD_WORKERS` and `WEALD_STACK_SIZE` (bytes) override its
+/// with a worker for each CPU that the process may use
+/// ([`RuntimeBuilder::workers`](crate::RuntimeBuilder::workers)). `WEALD_WORKERS` and `WEALD_STACK_SIZE` (bytes) override its
 /// settings; a bad value panics at the first use. Any number of runtimes may live in one process.
 ///
 /// Dropping a runtime is [`shutdown`](Runtime::shutdown) without a grace: its green threads are
@@ -391,6 +392,9 @@ impl Runtime {
     ///
     /// A runtime that was built with one worker becomes a little slower when it first gets more, because its queues
     /// need no care for thieves until then.
+    ///
+    /// From now on the number stays as it is. Also if it was the default, which follows the CPUs that the process may use
+    /// ([`RuntimeBuilder::workers`](crate::RuntimeBuilder::workers)).
     ///
     /// The call may be made at any time and from anywhere. If there are several at the same time, the last one counts. It
     /// does not suspend the caller, and takes some tens of microseconds for each new worker.
