@@ -235,6 +235,39 @@ fn a_deque_stands_behind_its_ring() {
     );
 }
 
+/// The second message moves the first one into a ring, while a selection that does not wait asks for room.
+#[test]
+fn messages_that_move_into_the_ring_fill_no_place_twice() {
+    let witnesses = &["was first", "was last"];
+    check(
+        Model::new(
+            "messages_that_move_into_the_ring_fill_no_place_twice",
+            20,
+            witnesses,
+        ),
+        || {
+            let (sender, receiver) = channel_of(Some(3));
+            let other = thread::spawn({
+                let sender = sender.clone();
+                move || {
+                    for number in [1, 2] {
+                        assert!(sender.send(Message::new(number)).is_ok());
+                    }
+                }
+            });
+            let mut select = Select::new();
+            select.send(&sender);
+            let room = select.try_select().expect("there are two others at most");
+            assert!(room.send(&sender, Message::new(3)).is_ok());
+            other.join().unwrap();
+            let received = [(); 3].map(|()| recv(&receiver).expect("it was sent"));
+            witness!("was first", received == [3, 1, 2]);
+            witness!("was last", received == [1, 2, 3]);
+            assert_eq!(received.iter().sum::<usize>(), 6);
+        },
+    );
+}
+
 #[test]
 fn who_only_tries_is_told_of_the_end() {
     let witnesses = &["empty", "received"];

@@ -18,9 +18,18 @@ use std::ptr;
 
 use super::ring::Ring;
 
-/// After so many messages in a row for which nobody waited the channel gets a ring. A guess. In a model the first
-/// message does it.
-const WARM_UP: u32 = if cfg!(loom) { 1 } else { 8 };
+/// After so many messages in a row for which nobody waited the channel gets a ring. A guess.
+const WARM_UP: u32 = 8;
+
+/// The same number in a model: the first message does it. In a channel for three it is the second, so that there is one to
+/// move into the ring.
+const fn warm_up(ring_capacity: usize) -> u32 {
+    match ring_capacity {
+        _ if !cfg!(loom) => WARM_UP,
+        3 => 2,
+        _ => 1,
+    }
+}
 
 /// A deque that shrinks keeps room for so many bytes, or for [`KEPT_MESSAGES`] if that is more. A ring that holds
 /// all of a channel's capacity is at most as large.
@@ -126,7 +135,7 @@ impl<T> Messages<T> {
     #[inline(always)]
     pub(super) fn nobody_waited(&mut self) -> bool {
         self.in_a_row = self.in_a_row.wrapping_add(1);
-        self.in_a_row == WARM_UP && self.make_ring()
+        self.in_a_row == warm_up(self.ring_capacity) && self.make_ring()
     }
 
     /// A message has gone to somebody who waited for it.
