@@ -1,6 +1,7 @@
 //! `Builder::own_thread` gives a green thread an OS thread for itself. Tests its promises in all modes, and that
 //! everything of weald works in such a thread.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -127,8 +128,21 @@ impl Drop for Waits {
     }
 }
 
+/// A result with a destructor that waits for limits. They need the runtime's workers.
+struct WaitsForLimits(mpsc::Sender<()>, Flag);
+
+impl Drop for WaitsForLimits {
+    fn drop(&mut self) {
+        self.0.send(()).unwrap();
+        for _ in 0..20 {
+            assert!(weald::timeout(MS, weald::park).is_err());
+        }
+        self.1.set();
+    }
+}
+
 /// Leaves the handle to a value of `green_local!`, when the OS thread ends.
-struct LeavesHandle(Option<JoinHandle<Waits>>);
+struct LeavesHandle(Option<Box<dyn Any + Send>>);
 
 impl Drop for LeavesHandle {
     fn drop(&mut self) {
@@ -141,22 +155,41 @@ thread_local! {
 }
 
 weald::green_local! {
-    static DROPPED_LAST: RefCell<Option<JoinHandle<Waits>>> = RefCell::new(None);
+    static DROPPED_LAST: RefCell<Option<Box<dyn Any + Send>>> = RefCell::new(None);
+}
+
+/// Starts a thread whose handle is dropped when all else of the thread is gone, so its result is nobody's.
+fn leave<T: Send + 'static>(result: T) {
+    let (give, take) = bounded::<Box<dyn Any + Send>>(1);
+    let thread = own(move || {
+        LEAVES.set(Some(LeavesHandle(take.recv().ok())));
+        result
+    });
+    give.send(Box::new(thread)).unwrap();
 }
 
 #[test]
 fn a_result_whose_handle_is_dropped_at_the_very_end_may_wait_in_its_destructor() {
     in_each_mode(|| {
         let dropped = Flag::default();
-        let sets = dropped.clone();
-        let (give, take) = bounded(1);
-        let thread = own(move || {
-            LEAVES.set(Some(LeavesHandle(take.recv().ok())));
-            Waits(sets)
-        });
-        give.send(thread).unwrap();
+        leave(Waits(dropped.clone()));
         wait_until(|| dropped.is_set());
     });
+}
+
+#[test]
+fn a_shutdown_waits_for_the_destructor_of_a_result_that_is_nobodys() {
+    for mode in MODES {
+        with_deadline(LIMIT, || {
+            let rt = runtime(1, mode);
+            let dropped = Flag::default();
+            let (begin, begun) = mpsc::channel();
+            rt.run(|| leave(WaitsForLimits(begin, dropped.clone())));
+            begun.recv().unwrap();
+            assert!(rt.shutdown(Duration::from_secs(LIMIT)));
+            assert!(dropped.is_set());
+        });
+    }
 }
 
 #[test]

@@ -285,6 +285,7 @@ fn checked_worker(worker: usize, inner: &Inner) -> io::Result<u16> {
 #[cfg(all(test, not(loom)))]
 #[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
@@ -389,5 +390,84 @@ mod tests {
             }
             assert_eq!(still, Some(0));
         });
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
+    fn a_thread_that_must_stay_where_it_begins_begins_on_no_worker_that_has_retired() {
+        each_mode(2, |rt| {
+            for _ in 0..20 {
+                rt.set_workers(2).unwrap();
+                let before = rt.metrics().handovers;
+                let has_retired = AtomicBool::new(false);
+                let begins_there = || {
+                    has_retired.load(Ordering::Relaxed) && worker().is_some_and(|index| index == 1)
+                };
+                let (has_retired, begins_there) = (&has_retired, &begins_there);
+                let there = rt.run(|| {
+                    crate::scope(|scope| {
+                        let parent = move || {
+                            let pinned = |_| {
+                                Builder::new()
+                                    .pinned(true)
+                                    .spawn_scoped(scope, begins_there)
+                            };
+                            let children: Vec<_> = (0..20).map(pinned).collect();
+                            rt.set_workers(1).unwrap();
+                            has_retired.store(true, Ordering::Relaxed);
+                            let children = children.into_iter();
+                            children
+                                .map(|child| child.unwrap().join().unwrap())
+                                .filter(|there| *there)
+                                .count()
+                        };
+                        let on = Builder::new().worker(1).pinned(true);
+                        on.spawn_scoped(scope, parent).unwrap().join().unwrap()
+                    })
+                });
+                // Where the monitor has given the worker to another OS thread meanwhile, a child may have begun before.
+                if rt.metrics().handovers == before {
+                    assert_eq!(there, 0);
+                }
+            }
+        });
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "a green thread needs a stack and assembly")]
+    fn a_new_worker_takes_what_the_only_one_has_queued_that_computes() {
+        let is_taken = |rt: &Runtime| {
+            let computes = Arc::new(AtomicBool::new(false));
+            let told = Arc::clone(&computes);
+            let thread = rt.spawn(move || {
+                let ends = Arc::new(AtomicBool::new(false));
+                let ended = Arc::clone(&ends);
+                let child = crate::spawn(move || {
+                    // Else the monitor has given the worker to another OS thread, as that of any that computes.
+                    let is_taken = crate::metrics().handovers == 0;
+                    ends.store(true, Ordering::Relaxed);
+                    is_taken
+                });
+                told.store(true, Ordering::Relaxed);
+                while !ended.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                child.join().unwrap()
+            });
+            while !computes.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            rt.set_workers(2).unwrap();
+            thread.join().unwrap()
+        };
+        // On a loaded machine the monitor may be late.
+        let again = || {
+            let taken = AtomicBool::new(true);
+            each_mode(1, |rt| {
+                taken.fetch_and(is_taken(rt), Ordering::Relaxed);
+            });
+            taken.into_inner()
+        };
+        assert!((0..100).any(|_| again()));
     }
 }
