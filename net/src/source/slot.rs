@@ -93,7 +93,11 @@ fn on_event(event: &'static EventSlot, generation: u16, readiness: Readiness) {
     }
     let has = |bits: u8| readiness.0 & bits != 0;
     if has(Readiness::CLOSED) {
+        // It tells nothing of the socket. The next poller tells what is there, an end too.
         slot.evict(generation);
+        slot.read.look_again();
+        slot.write.look_again();
+        return;
     }
     let (failed, urgent) = (has(Readiness::ERROR), has(Readiness::PRIORITY));
     let (read_end, write_end) = (has(Readiness::READ_CLOSED), has(Readiness::WRITE_CLOSED));
@@ -102,5 +106,36 @@ fn on_event(event: &'static EventSlot, generation: u16, readiness: Readiness) {
     }
     if failed || write_end || has(Readiness::WRITABLE) {
         slot.write.note_event(failed || write_end);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::{Direction, Source, Way};
+    use weald_scheduler::io::Readiness;
+
+    #[test]
+    fn a_socket_whose_poller_has_closed_is_drained_again_when_nothing_is_there() {
+        for direction in [Direction::Read, Direction::Write] {
+            let source = Source::new();
+            let way = source.way(direction);
+            let tell = |bits| {
+                (source.slot.event.on_event)(
+                    &source.slot.event,
+                    source.generation,
+                    Readiness(bits),
+                );
+            };
+            tell(Readiness::ALL);
+            let seen = source.seen(direction);
+            assert!(!Way::is_drained(seen));
+            way.clear(seen);
+            assert!(Way::is_drained(source.seen(direction)));
+            // An end that was told before is not forgotten.
+            tell(Readiness::ERROR);
+            tell(Readiness::ALL);
+            way.clear(source.seen(direction));
+            assert!(!Way::is_drained(source.seen(direction)));
+        }
     }
 }

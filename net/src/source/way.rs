@@ -30,7 +30,15 @@ impl Way {
 
     /// Notes that an event told something of this direction, and wakes waiters.
     pub(super) fn note_event(&self, sticky: bool) {
-        let bits = if sticky { READY | STICKY } else { READY };
+        self.note(if sticky { READY | STICKY } else { READY }, sticky);
+    }
+
+    /// Has all waiters try, and register anew if they find nothing.
+    pub(super) fn look_again(&self) {
+        self.note(READY, true);
+    }
+
+    fn note(&self, bits: u64, all: bool) {
         let step = |word: u64| Some((word | bits).wrapping_add(TICK));
         let before = self
             .word
@@ -39,7 +47,7 @@ impl Way {
         if before & WAITED == 0 {
             return;
         }
-        if sticky {
+        if all {
             self.waiters.wake_all();
         } else {
             self.waiters.wake_one();
