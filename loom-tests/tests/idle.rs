@@ -8,6 +8,7 @@
 //! Invariant 3: no worker stays counted as searching: that would suppress all later wake-ups.
 //! Invariant 4: the last searcher that finds work wakes the next one.
 //! Invariant 5: a worker that passes over workers that sleep misses no work.
+//! Invariant 6: a worker that was none of the retired meanwhile takes its retirement for another one.
 
 #[macro_use]
 #[path = "../../scheduler/src/shim/for_models.rs"]
@@ -203,6 +204,39 @@ fn a_worker_that_retires_leaves_no_work_unseen() {
             stays.join().unwrap();
             retires.join().unwrap();
             pool.check_nobody_searches();
+        },
+    );
+}
+
+/// Fewer workers, more, fewer again, while the last one looks now and then.
+#[test]
+fn a_second_retirement_is_not_taken_for_the_first() {
+    let witnesses = &["came back", "knows the second"];
+    check(
+        Model::new(
+            "a_second_retirement_is_not_taken_for_the_first",
+            10,
+            witnesses,
+        ),
+        || {
+            let pool = Pool::new();
+            let changes = Arc::clone(&pool);
+            let changes = thread::spawn(move || {
+                for workers in [1, 2, 1] {
+                    changes.idle.set_workers(workers);
+                }
+            });
+            let noticed = pool.idle.retirement(1);
+            let came_back = !pool.idle.is_retired(1);
+            changes.join().unwrap();
+            let retirement = pool.idle.retirement(1);
+            assert!(retirement.is_some(), "it has retired");
+            witness!("came back", noticed.is_some() && came_back);
+            witness!("knows the second", noticed == retirement);
+            assert!(
+                !(came_back && noticed == retirement),
+                "what it did in between stays"
+            );
         },
     );
 }

@@ -284,3 +284,58 @@ fn calls_from_several_threads_at_once_leave_one_of_their_numbers() {
         meet(rt, workers);
     });
 }
+
+/// The descriptors of pollers that tell of this one: proc_pid_fdinfo(5).
+#[cfg(target_os = "linux")]
+fn tellers(fd: i32) -> Vec<std::path::PathBuf> {
+    let tells = |path: &std::path::PathBuf| {
+        let of = |line: &str| {
+            Some(line.strip_prefix("tfd:")?.split_whitespace().next()? == fd.to_string())
+        };
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().any(|line| of(line) == Some(true))
+    };
+    let all = std::fs::read_dir("/proc/self/fdinfo").unwrap();
+    all.map(|entry| entry.unwrap().path())
+        .filter(tells)
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn sockets_leave_a_worker_that_has_retired_also_if_it_has_always_something_to_run() {
+    use std::os::fd::AsRawFd as _;
+    each_mode_on(2, |rt| {
+        let (near, mut far) = rt.run(|| crate::support::std_pair(v4()));
+        let fd = near.as_raw_fd();
+        let handovers = rt.metrics().handovers;
+        let stop = Flag::default();
+        let until = stop.clone();
+        let on_the_last = || Builder::new().worker(1);
+        let (busy, reads) = rt.run(|| {
+            let read = move || {
+                let mut near = near;
+                let mut byte = [0];
+                near.read_exact(&mut byte).unwrap();
+                byte[0]
+            };
+            let reads = on_the_last().spawn(read).unwrap();
+            wait_until(|| !tellers(fd).is_empty());
+            let yields = move || {
+                while !until.is_set() {
+                    weald::yield_now();
+                }
+            };
+            let busy = on_the_last().pinned(true).spawn(yields).unwrap();
+            (busy, reads)
+        });
+        let before = tellers(fd);
+        rt.set_workers(1).unwrap();
+        // Where the monitor has given a worker to another OS thread meanwhile, it may have waited on the first one.
+        rt.run(|| wait_until(|| tellers(fd) != before || rt.metrics().handovers != handovers));
+        far.write_all(b"x").unwrap();
+        assert_eq!(reads.join().unwrap(), b'x');
+        stop.set();
+        busy.join().unwrap();
+    });
+}

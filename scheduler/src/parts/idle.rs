@@ -54,6 +54,8 @@ pub(crate) struct Idle {
     made: AtomicUsize,
     /// How many workers are not retired. They are the first ones.
     workers: AtomicUsize,
+    /// How often workers were told to retire. It is counted before `workers` says so.
+    retirements: AtomicUsize,
 }
 
 impl Idle {
@@ -75,6 +77,7 @@ impl Idle {
             resting: words(),
             made: AtomicUsize::new(workers),
             workers: AtomicUsize::new(workers),
+            retirements: AtomicUsize::new(0),
         }
     }
 
@@ -83,8 +86,11 @@ impl Idle {
         self.made.store(workers, Ordering::Release);
     }
 
-    /// From now on so many workers are not retired.
+    /// From now on so many workers are not retired. One caller at a time.
     pub(crate) fn set_workers(&self, workers: usize) {
+        if workers < self.workers.load(Ordering::Relaxed) {
+            self.retirements.fetch_add(1, Ordering::Release);
+        }
         self.workers.store(workers, Ordering::Release);
     }
 
@@ -109,6 +115,20 @@ impl Idle {
     #[inline]
     pub(crate) fn is_retired(&self, worker: usize) -> bool {
         worker >= self.workers.load(Ordering::Relaxed)
+    }
+
+    /// The number of this worker's present retirement. `None`: the worker has not retired. If the worker was not retired for some
+    /// time between two calls, their numbers differ, also if nobody asked in that time.
+    pub(crate) fn retirement(&self, worker: usize) -> Option<usize> {
+        // The count is read first. So a retirement that is counted after this read gets another number.
+        // Acquire pairs with the release in `set_workers`: `workers` is not older than the count.
+        let acquire = relaxed_if!("idle_relaxed_retirement", Ordering::Acquire);
+        let mut retirements = self.retirements.load(acquire);
+        let is_retired = self.is_retired(worker);
+        if fault!("idle_counts_retirements_after_the_look") {
+            retirements = self.retirements.load(Ordering::Acquire);
+        }
+        is_retired.then_some(retirements)
     }
 
     /// A worker has just retired. Returns the worker that the caller must wake instead of it, if any (invariant 4).

@@ -91,8 +91,6 @@ impl Carrier {
             Self::hand_on(inner, worker);
             return true;
         }
-        // SAFETY: the seat is held; ends with the statement.
-        unsafe { worker.core() }.is_retired = false;
         if !inner.starts.is_empty() {
             self.admit(inner, worker);
             if self.seat().is_none() {

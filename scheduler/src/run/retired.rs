@@ -66,11 +66,16 @@ impl Carrier {
         }
     }
 
-    /// This worker has retired. At its first look since then it wakes another worker in its place (invariant 2).
+    /// This worker has retired. At its first look since then it wakes another worker in its place (invariant 2). That is so for
+    /// each retirement, also if the worker came back in between and did not look then.
     #[cold]
     pub(super) fn notice_retirement(inner: &Inner, worker: &Worker) {
+        let Some(retirement) = inner.idle.retirement(worker.index) else {
+            return;
+        };
         // SAFETY: the seat is held; ends with the statement.
-        if std::mem::replace(&mut unsafe { worker.core() }.is_retired, true) {
+        let noticed = &mut unsafe { worker.core() }.retirement;
+        if std::mem::replace(noticed, retirement) == retirement {
             return;
         }
         worker.poller.move_out();
@@ -100,5 +105,59 @@ impl Carrier {
             }
         }
         some
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd as _;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::{Arc, Carrier, Inner};
+    use crate::RuntimeBuilder;
+    use crate::parts::poller::{EventSlot, Readiness};
+
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+
+    fn on_event(_: &'static EventSlot, _: u16, readiness: Readiness) {
+        assert_ne!(readiness.0 & Readiness::CLOSED, 0);
+        TOLD.fetch_add(1, Ordering::Relaxed);
+    }
+
+    static SLOT: EventSlot = EventSlot { on_event };
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no poller")]
+    fn sockets_move_out_at_each_retirement_however_seldom_the_worker_looks() {
+        let builder = RuntimeBuilder::new().workers(3).spare_threads(1);
+        // No carrier runs, so the test has the seats.
+        let nobody = |_: &_, _| Ok(());
+        let inner = Arc::new(Inner::new(builder.settings().unwrap(), nobody).unwrap());
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let last = &inner.workers[2];
+        let register = || {
+            let fd = socket.as_raw_fd();
+            last.poller.register(fd, &SLOT, 0).unwrap();
+        };
+        let told = || {
+            Carrier::notice_retirement(&inner, last);
+            TOLD.load(Ordering::Relaxed)
+        };
+        register();
+        assert_eq!(told(), 0, "it has not retired");
+        Inner::set_workers(&inner, 1).unwrap();
+        assert_eq!((told(), told()), (1, 1));
+        // It comes back and goes without a look.
+        Inner::set_workers(&inner, 3).unwrap();
+        register();
+        Inner::set_workers(&inner, 1).unwrap();
+        assert_eq!((told(), told()), (2, 2));
+        // Others come and go.
+        Inner::set_workers(&inner, 2).unwrap();
+        register();
+        Inner::set_workers(&inner, 1).unwrap();
+        assert_eq!(told(), 3);
     }
 }

@@ -47,7 +47,6 @@ impl Carrier {
         // SAFETY: the seat is held; ends before timers and events are handled.
         let core = unsafe { worker.core() };
         core.saw(now);
-        core.is_retired = false;
         Self::share_with_new_workers(inner, worker);
         if self.take_mail()
             || self.look(inner, worker, now, true) > 0

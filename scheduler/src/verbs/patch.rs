@@ -287,12 +287,19 @@ fn call_quietly<T>(lasts: Lasts, f: impl FnOnce() -> T) -> T {
 /// The poller that gives a green thread the events of a descriptor. The caller keeps it during one call only. Meanwhile
 /// the running green thread keeps its runtime, and the runtime keeps its pollers.
 #[derive(Clone, Copy, Debug)]
-pub struct Home(*const Poller);
+pub struct Home<'a> {
+    poller: *const Poller,
+    worker: u32,
+    at: &'a AtomicU32,
+    /// That of the worker that had the descriptor until it retired.
+    left: Option<*const Poller>,
+}
 
-impl Home {
+impl<'a> Home<'a> {
     /// A poller of the caller's runtime. `at` remembers the worker whose poller has the descriptor, so that a thread that
-    /// migrates does not register it with each. `None` on a plain OS thread.
-    pub fn of(at: &AtomicU32) -> Option<Self> {
+    /// migrates does not register it with each. If that worker has retired, it is another one from the next
+    /// [`arm`](Self::arm) on. `None` on a plain OS thread.
+    pub fn of(at: &'a AtomicU32) -> Option<Self> {
         // SAFETY: what runs here is alive.
         let header = unsafe { &*current::green()? };
         // SAFETY: a green thread that runs keeps its runtime.
@@ -301,19 +308,35 @@ impl Home {
             let own = carrier::with_core(header.runtime, |worker, _| worker.index);
             u32::try_from(own.unwrap_or(0)).unwrap_or(0)
         };
+        let poller = |worker| {
+            let worker = worker as usize % inner.idle.all_workers();
+            let poller: *const Poller = &raw const inner.workers[worker].poller;
+            (poller, inner.idle.is_retired(worker))
+        };
         let known = at.load(Ordering::Relaxed).checked_sub(1);
         let worker = known.unwrap_or_else(own);
+        let home = |poller, worker, left| Self {
+            poller,
+            worker,
+            at,
+            left,
+        };
+        let (before, is_retired) = poller(worker);
+        if known.is_some() && is_retired {
+            // Never a retired one: the caller's own may be. The first one never retires.
+            let worker = [own(), 0].into_iter().find(|worker| !poller(*worker).1)?;
+            return Some(home(poller(worker).0, worker, Some(before)));
+        }
         if known.is_none() {
             at.store(worker + 1, Ordering::Relaxed);
         }
-        let worker = worker as usize % inner.idle.all_workers();
-        Some(Self(&raw const inner.workers[worker].poller))
+        Some(home(before, worker, None))
     }
 
     /// A number that no other poller of this process ever has. Never 0.
     pub fn id(self) -> u32 {
         // SAFETY: see the type.
-        unsafe { (*self.0).id() }
+        unsafe { (*self.poller).id() }
     }
 
     /// Arms a descriptor anew, and registers it if it is not registered. From now on the slot is told whether the
@@ -335,7 +358,14 @@ impl Home {
         lost: fn(RawFd),
     ) -> io::Result<()> {
         // SAFETY: see the type.
-        unsafe { (*self.0).arm(fd, slot, interest, armed, lost) }
+        unsafe { (*self.poller).arm(fd, slot, interest, armed, lost) }?;
+        if let Some(left) = self.left {
+            self.at.store(self.worker + 1, Ordering::Relaxed);
+            // All who wait for the descriptor hear of it by the new poller, as `interest` asks for all of them.
+            // SAFETY: see the type.
+            unsafe { (*left).disarm(fd) };
+        }
+        Ok(())
     }
 }
 

@@ -160,8 +160,8 @@ pub(crate) struct Core {
     pub(crate) due: Vec<TimerEvent>,
     /// When the worker last gave back what it had spare.
     pub(crate) last_tidy: Instant,
-    /// The owner has noticed that the worker has retired (`run/retired.rs`).
-    pub(crate) is_retired: bool,
+    /// The last retirement of the worker that the owner has noticed (`run/retired.rs`). 0: none.
+    pub(crate) retirement: usize,
     /// Since when much of the timers' memory has been spare.
     pub(crate) spare_timers: Option<Instant>,
 }
@@ -222,7 +222,7 @@ impl Worker {
                 rng: 0x9e37_79b9_7f4a_7c15 ^ ((index as u64 + 1) << 17),
                 due: Vec::new(),
                 last_tidy: start,
-                is_retired: false,
+                retirement: 0,
                 spare_timers: None,
             }),
         })

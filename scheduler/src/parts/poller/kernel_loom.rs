@@ -13,6 +13,7 @@ use crate::shim::sync::{Arc, Condvar, Mutex, wait};
 struct Shared {
     woken: bool,
     events: Vec<(usize, Readiness)>,
+    registered: Vec<RawFd>,
 }
 
 #[derive(Debug)]
@@ -50,15 +51,21 @@ impl Waker {
 impl Registry {
     pub(super) fn register(
         &self,
-        _fd: RawFd,
+        fd: RawFd,
         _token: usize,
         _may_be_armed: bool,
     ) -> io::Result<bool> {
+        self.0.shared.lock().registered.push(fd);
         Ok(false)
     }
 
-    pub(super) fn deregister(&self, _fd: RawFd) -> io::Result<()> {
+    pub(super) fn deregister(&self, fd: RawFd) -> io::Result<()> {
+        self.0.shared.lock().registered.retain(|other| *other != fd);
         Ok(())
+    }
+
+    pub(super) fn has(&self, fd: RawFd) -> bool {
+        self.0.shared.lock().registered.contains(&fd)
     }
 
     pub(super) fn has_events(&self) -> bool {

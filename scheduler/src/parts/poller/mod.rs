@@ -283,21 +283,46 @@ impl Poller {
             registered.closed = true;
             std::mem::take(&mut registered.tokens)
         };
-        self.turn_out(tokens);
-    }
-
-    /// Tells all waiters that have registered here to register again, with the poller of the worker on which they are
-    /// then.
-    pub(crate) fn move_out(&self) {
-        let tokens = std::mem::take(&mut self.registered.lock().tokens);
-        self.turn_out(tokens);
-    }
-
-    fn turn_out(&self, tokens: HashMap<RawFd, usize>) {
         for (fd, token) in tokens {
             let _ = self.registry.deregister(fd);
             // SAFETY: it was made by `token`.
             unsafe { tell(token, Readiness(Readiness::ALL)) };
+        }
+    }
+
+    /// Tells all waiters that have registered here to register again, with the poller of the worker on which they are
+    /// then.
+    ///
+    /// The poller stays in use. Meanwhile descriptors may be closed, and others with the same numbers registered. So each descriptor
+    /// leaves the list and the system's poller at once, under the lock.
+    pub(crate) fn move_out(&self) {
+        let tokens = self.registered.lock().tokens.clone();
+        for (fd, token) in tokens {
+            let mut registered = self.registered.lock();
+            if registered.tokens.get(&fd) != Some(&token) && !fault!("poller_moves_out_unseen") {
+                continue;
+            }
+            registered.tokens.remove(&fd);
+            let _ = self.registry.deregister(fd);
+            drop(registered);
+            // SAFETY: it was made by `token`.
+            unsafe { tell(token, Readiness(Readiness::ALL)) };
+        }
+    }
+
+    /// The double of the system has the descriptor.
+    #[cfg(loom)]
+    #[allow(dead_code, reason = "for models of descriptors")]
+    pub(crate) fn has(&self, fd: RawFd) -> bool {
+        self.registry.has(fd)
+    }
+
+    /// Undoes `arm`, if nobody has registered the descriptor. The slot may hear no more from here.
+    #[cfg(not(loom))]
+    pub(crate) fn disarm(&self, fd: RawFd) {
+        let registered = self.registered.lock();
+        if !registered.tokens.contains_key(&fd) {
+            let _ = self.registry.deregister(fd);
         }
     }
 }
