@@ -183,6 +183,7 @@ fn make<F: FnOnce() -> T, T>(request: Request, body: F) -> (Task, JoinHandle<T>)
         pinned: false,
         worker: None,
         has_own_thread: false,
+        is_under_limit: request.is_under_limit,
         patched: Some(false),
         control: Control::current(),
     };

@@ -150,6 +150,101 @@ fn waits_that_somebody_may_end_are_not_told() {
 }
 
 #[test]
+fn the_last_wait_of_a_circle_may_block_an_os_thread() {
+    // The thread that closes the circle has an OS thread of its own, or is inside of `blocking`. No worker does anything then.
+    for is_own in [true, false] {
+        with_deadline(LIMIT, || {
+            let (rt, told) = telling(MODES[0]);
+            let locks = Arc::new([Mutex::new(()), Mutex::new(())]);
+            let (is_held, go) = (Flag::default(), Flag::default());
+            let (inner, tells, waits) = (locks.clone(), is_held.clone(), go.clone());
+            let last = rt.run(|| {
+                let builder = Builder::new().name("last".to_owned()).own_thread(is_own);
+                let body = move || {
+                    weald::blocking(|| {
+                        let _first = lock(&inner[0]);
+                        tells.set();
+                        waits.wait();
+                        drop(lock(&inner[1]));
+                    });
+                };
+                builder.spawn(body).unwrap()
+            });
+            is_held.wait();
+            let inner = locks.clone();
+            let green = start(&rt, "green", move || {
+                let _second = lock(&inner[1]);
+                drop(lock(&inner[0]));
+            });
+            wait_until(|| rt.dump().metrics.parked > 0);
+            // The runtime looks for a deadlock meanwhile, and finds none. Nothing shows that it has looked; if it has not,
+            // the circle is found all the same.
+            std::thread::sleep(700 * MS);
+            go.set();
+            let dump = told.recv().unwrap();
+            assert_eq!(names_of_deadlock(&dump), ["green", "last"], "{dump}");
+            kill([green, last]);
+        });
+    }
+}
+
+/// In one green thread: two others, in a group or as the halves of a `join`, that wait for each other.
+fn two_orders_inside(in_group: bool) {
+    let locks = [Mutex::new(()), Mutex::new(())];
+    let both = Barrier::new(2);
+    let half = |first: usize| {
+        let _first = lock(&locks[first]);
+        both.wait();
+        drop(lock(&locks[1 - first]));
+    };
+    if in_group {
+        weald::group(|g| {
+            g.spawn(|| half(0));
+            g.spawn(|| half(1));
+        });
+    } else {
+        weald::join(|| half(0), || half(1));
+    }
+}
+
+#[test]
+fn a_limit_around_a_group_or_join_may_end_its_threads_so_they_are_not_told() {
+    for (mode, in_group) in MODES.into_iter().zip([true, false, true]) {
+        with_deadline(LIMIT, || {
+            let (rt, told) = telling(mode);
+            let limited = start(&rt, "limited", move || {
+                let _ = weald::timeout(HOUR, || two_orders_inside(in_group));
+            });
+            let inside = if in_group { 3 } else { 2 };
+            wait_until(|| rt.metrics().parked == inside);
+            let dump = rt.dump();
+            assert!(dump.deadlocks.is_empty(), "{dump}");
+            // As above: time to look.
+            std::thread::sleep(700 * MS);
+            let stuck = two_orders(&rt, ["left", "right"], None);
+            let dump = told.recv().unwrap();
+            assert_eq!(names_of_deadlock(&dump), ["left", "right"], "{dump}");
+            kill(stuck);
+            kill([limited]);
+        });
+    }
+}
+
+#[test]
+fn threads_of_a_group_without_a_limit_are_told() {
+    for in_group in [true, false] {
+        with_deadline(LIMIT, || {
+            let (rt, told) = telling(MODES[0]);
+            let parent = start(&rt, "parent", move || two_orders_inside(in_group));
+            let dump = told.recv().unwrap();
+            assert_eq!(dump.deadlocks.len(), 1, "{dump}");
+            assert!(dump.deadlocks[0].is_certain, "{dump}");
+            kill([parent]);
+        });
+    }
+}
+
+#[test]
 fn a_panic_of_who_is_told_harms_nobody() {
     with_deadline(LIMIT, || {
         let told = Flag::default();

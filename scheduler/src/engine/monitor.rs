@@ -27,6 +27,8 @@ pub(crate) struct Monitor {
     pub(crate) unrelieved: AtomicU64,
     /// Workers that have such a hog now.
     pub(crate) stalled: AtomicUsize,
+    /// A green thread has begun to wait and blocks its OS thread meanwhile (`run/silence.rs`).
+    sign: AtomicBool,
 }
 
 impl Monitor {
@@ -40,6 +42,7 @@ impl Monitor {
             handovers: AtomicU64::new(0),
             unrelieved: AtomicU64::new(0),
             stalled: AtomicUsize::new(0),
+            sign: AtomicBool::new(false),
         }
     }
 
@@ -50,6 +53,21 @@ impl Monitor {
         if self.asleep.load(Ordering::Relaxed) {
             self.wake();
         }
+    }
+
+    /// A green thread is about to wait and to block its OS thread. Only where somebody wants to know of deadlocks.
+    #[cfg(not(loom))]
+    pub(crate) fn waits_in_place(&self) {
+        // As long as the monitor has not taken an earlier sign, it will look again anyway.
+        if !self.sign.load(Ordering::Relaxed) {
+            self.sign.store(true, Ordering::Relaxed);
+            self.poke();
+        }
+    }
+
+    /// There was such a wait since the last call.
+    pub(crate) fn take_sign(&self) -> bool {
+        self.sign.load(Ordering::Relaxed) && self.sign.swap(false, Ordering::Relaxed)
     }
 
     #[cold]

@@ -41,16 +41,50 @@ pub(crate) struct Settings {
     pub(crate) patched: Option<bool>,
 }
 
-type Ask = dyn Fn(&dyn Any) -> bool + Send + Sync;
+type Ask = dyn Fn(&dyn Any, &Answer) + Send + Sync;
 
-/// The function that the monitor calls, with the `Inner`, when the runtime has been silent for long. It returns whether
-/// it has reported a deadlock.
+/// What the monitor calls, with the `Arc<Inner>`, when the runtime has been silent for long. It looks for deadlocks beside the monitor, and
+/// then answers.
 #[derive(Clone)]
 pub(crate) struct OnSilence(pub(crate) Arc<Ask>);
 
 impl fmt::Debug for OnSilence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OnSilence")
+    }
+}
+
+/// How far a look for deadlocks has come; shared by the monitor and the OS thread that looks.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer(std::sync::Arc<std::sync::atomic::AtomicU8>);
+
+/// Nobody looks.
+const NOTHING: u8 = 0;
+/// An OS thread looks.
+const LOOKS: u8 = 1;
+/// A deadlock was found, and told.
+const FOUND: u8 = 2;
+
+impl Answer {
+    pub(crate) fn new() -> Self {
+        Self(std::sync::Arc::default())
+    }
+
+    pub(crate) fn is_found(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed) == FOUND
+    }
+
+    /// False: an earlier look goes on.
+    pub(crate) fn begin(&self) -> bool {
+        let (from, to) = (NOTHING, LOOKS);
+        let order = std::sync::atomic::Ordering::Relaxed;
+        self.0.compare_exchange(from, to, order, order).is_ok()
+    }
+
+    /// The look has ended.
+    pub(crate) fn end(&self, is_found: bool) {
+        let to = if is_found { FOUND } else { NOTHING };
+        self.0.store(to, std::sync::atomic::Ordering::Relaxed);
     }
 }
 

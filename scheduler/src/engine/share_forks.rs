@@ -67,8 +67,15 @@ fn share(header: &Header, is_for_others: bool) {
     if let Some(fork) = fork {
         // SAFETY: a green thread that runs keeps its runtime, which this borrows.
         let inner = unsafe { ManuallyDrop::new(Arc::from_raw(header.runtime.cast::<Inner>())) };
-        // SAFETY: it has just been taken, and it lies on this stack, below.
-        unsafe { start(fork, &inner, header, Control::current(), is_for_others) };
+        // SAFETY: the thread itself.
+        let is_under_limit = unsafe { header.has_limit() };
+        let how = How {
+            control: Control::current(),
+            is_under_limit,
+            is_for_others,
+        };
+        // SAFETY: the fork has just been taken, and it lies on this stack, below.
+        unsafe { start(fork, &inner, header, how) };
     }
 }
 
@@ -105,28 +112,37 @@ pub(crate) unsafe fn take_from(header: &Header, inner: &Arc<Inner>) -> bool {
     let Some(fork) = (unsafe { header.forks.take() }) else {
         return false;
     };
-    // The thread's floating-point control is in the registers of another CPU, and cannot be read from here.
+    let how = How {
+        // The thread's present one is in the registers of another CPU, and cannot be read from here.
+        control: header.control,
+        // Only the thread itself could say that it has no limit.
+        is_under_limit: true,
+        is_for_others: true,
+    };
     // SAFETY: it has just been taken; its thread waits for the right before it leaves the frame.
-    unsafe { start(fork, inner, header, header.control, true) };
+    unsafe { start(fork, inner, header, how) };
     true
+}
+
+/// What the caller of `start` knows.
+#[derive(Clone, Copy)]
+struct How {
+    control: Control,
+    is_under_limit: bool,
+    is_for_others: bool,
 }
 
 /// # Safety
 /// The caller has taken this fork of that thread, which will wait for it.
-unsafe fn start(
-    fork: *const Fork,
-    inner: &Arc<Inner>,
-    header: &Header,
-    control: Control,
-    is_for_others: bool,
-) {
+unsafe fn start(fork: *const Fork, inner: &Arc<Inner>, header: &Header, how: How) {
     let request = Request {
         stack_size: Some(header.stack_size()),
         #[cfg(not(loom))]
         patched: header.patched.into(),
         is_half: true,
-        is_for_others,
-        control: Some(control),
+        is_for_others: how.is_for_others,
+        is_under_limit: how.is_under_limit,
+        control: Some(how.control),
         ..Request::default()
     };
     let head: *const Head = fork.cast();

@@ -46,6 +46,9 @@ pub(crate) struct Request {
     pub(crate) is_half: bool,
     /// It is meant for another worker.
     pub(crate) is_for_others: bool,
+    /// A limit that another thread has, a `timeout` around a `group` or a `join` for instance, may end it by a kill. So no wait of
+    /// it is one for ever.
+    pub(crate) is_under_limit: bool,
     /// It only drops its body, as if it were killed before it began.
     pub(crate) is_doomed: bool,
     /// The floating-point control with which it begins. `None`: the caller's.

@@ -99,6 +99,7 @@ where
         pinned: false,
         worker: None,
         has_own_thread: false,
+        is_under_limit: false,
         patched: match inner.settings.own {
             Some(_) => inner.settings.patched,
             None => Some(false),

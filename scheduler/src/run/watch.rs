@@ -18,7 +18,7 @@
 //! | a hog that has kept its OS thread too long         | says so, once                            |
 //! | a backlog beside a sleeping worker                 | wakes that one                           |
 //! | every worker asleep                                | sleeps until one wakes                   |
-//! | every worker asleep for long (`silence.rs`)        | asks for deadlocks, if somebody wants that |
+//! | every worker asleep for long (`silence.rs`)        | has an OS thread look for deadlocks      |
 //! | that a second has passed (`limits.rs`)             | asks how many workers the system allows  |
 //!
 //! A hog that has lost the seat goes on undisturbed. Its carrier notices when the hog next enters the scheduler. If the

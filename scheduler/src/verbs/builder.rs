@@ -236,18 +236,17 @@ impl RuntimeBuilder {
     /// [`dump`](crate::dump()) tells of them all the same.
     ///
     /// The runtime looks when all of its green threads have waited for half a second. It tells only what is certain:
-    /// that none of these threads can go on unless an exception comes from outside. That may be a
-    /// [`kill`](crate::GreenThread::kill), or the end of a [`group`](crate::group()) or [`join`](crate::join()) whose
-    /// body a `timeout` ends and which then kills its children. So a `tell` that ends the process should not be set
-    /// where such limits are meant to end deadlocks. Where an OS thread, a descriptor, the limit of a wait itself or
-    /// another green thread might end a wait it says nothing. So it does not see deadlocks over channels, condition
-    /// variables, semaphores, `park`, locks of std that `weald-patch` has made green, locks that were taken by a `try_`
-    /// method, and those whose last wait began on an OS thread, as inside `blocking`. Who has a lock is read from
+    /// that none of these threads can go on unless an exception comes from outside, such as a
+    /// [`kill`](crate::GreenThread::kill). Where an OS thread, a descriptor, a limit or
+    /// another green thread might end a wait it says nothing. A limit is that of the wait itself, a [`timeout`](crate::timeout()) around
+    /// it, or one around the [`group`](crate::group()) or [`join`](crate::join()) that the thread belongs to. The runtime does not see
+    /// deadlocks over channels, condition
+    /// variables, semaphores, `park`, locks that were taken by a `try_` method, and locks of std that `weald-patch` has made green: a lock of std
+    /// does not say who has it. The holder of a lock is read from
     /// `/proc/self/mem`, with feature `traces`: where that cannot be had (macOS, a filter of system calls) only threads
-    /// that wait for each other's end are found. Nor does it see those with an OS thread or a thread of another runtime
-    /// in the circle. Where all threads of workers have waited for half a second before a thread with
-    /// [`own_thread`](crate::Builder::own_thread) begins the last wait of a circle, it sees the circle only after a worker has run
-    /// something again.
+    /// that wait for each other's end are found. Nor does the runtime see deadlocks with an OS thread or a thread of another runtime
+    /// in the circle. A thread that closes a circle while it blocks an OS thread, with [`own_thread`](crate::Builder::own_thread) or inside of
+    /// [`blocking`](crate::blocking()), is seen as well.
     ///
     /// `tell` runs on an OS thread of its own and may block; a panic in it is logged and ignored. A program may go on, write the dump
     /// down, or end.

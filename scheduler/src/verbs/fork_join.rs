@@ -216,6 +216,7 @@ where
     }
     let request = Request {
         is_half: true,
+        is_under_limit: waiter::has_limit(),
         ..Request::default()
     };
     // SAFETY: `both` waits until the thread has ended, and takes its result.

@@ -24,6 +24,7 @@ use crate::verbs::outcome::Body;
 use crate::verbs::scope::{self, Scope, ScopedJoinHandle};
 use crate::wait::exception;
 use crate::wait::os_header;
+use crate::wait::waiter;
 
 /// A group of green threads that borrow and end together; see [`group`].
 pub struct Group<'scope, 'env: 'scope> {
@@ -34,6 +35,8 @@ pub struct Group<'scope, 'env: 'scope> {
 /// The part that the children and the group share.
 struct Members {
     scope: Arc<scope::Shared>,
+    /// A limit around the group may end its children.
+    is_under_limit: bool,
     state: Mutex<State>,
 }
 
@@ -177,6 +180,7 @@ where
     let scope = Scope::new();
     let members = Arc::new(Members {
         scope: Arc::clone(scope.shared()),
+        is_under_limit: waiter::has_limit(),
         state: Mutex::new(State::default()),
     });
     let group = Group { scope, members };
@@ -239,6 +243,7 @@ impl<'scope> Group<'scope, '_> {
         };
         let request = Request {
             is_doomed: self.members.is_cancelled(),
+            is_under_limit: self.members.is_under_limit,
             ..Request::default()
         };
         let site = Location::caller();

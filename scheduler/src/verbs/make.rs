@@ -56,6 +56,7 @@ where
         pinned: request.pinned,
         worker: request.start.worker(),
         has_own_thread: request.start.is_own_thread(),
+        is_under_limit: request.is_under_limit,
         patched,
         control: request.control.unwrap_or_else(Control::current),
     };

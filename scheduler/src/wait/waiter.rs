@@ -277,7 +277,18 @@ fn note_in_place(header: &Header) {
         header
             .left_at
             .set_time(millis_since(inner.start, clock::now()));
+        #[cfg(not(loom))]
+        if inner.settings.on_silence.is_some() {
+            inner.monitor.waits_in_place();
+        }
     }
+}
+
+/// A limit may end what the running thread does now: its own, or that of a thread which would then kill it.
+pub(crate) fn has_limit() -> bool {
+    let header = os_header::header();
+    // SAFETY: the running thread's header is alive, and the thread asks about itself.
+    unsafe { (*header).has_limit() }
 }
 
 /// Every blocking call that unwinds with its exceptions begins with this.

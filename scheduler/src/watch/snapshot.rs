@@ -274,11 +274,14 @@ fn threads(inner: &Inner) -> Vec<Seen> {
             return None;
         }
         let parked = task.state.parked();
-        let on = task.left_at.on();
+        let mut on = task.left_at.on();
+        if task.is_under_limit() {
+            on = on.limited();
+        }
         let wait = parked.map(|(epoch, kind)| Wait {
             epoch,
             kind,
-            // If it waits for something else by now, nothing is known of that.
+            // If the thread waits for something else by now, nothing is known of that.
             on: if task.state.parked_epoch() == Some(epoch) {
                 on
             } else {

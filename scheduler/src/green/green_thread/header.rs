@@ -115,13 +115,17 @@ pub(crate) struct Header {
     pub(crate) random: Random,
     /// The floating-point control that it begins with.
     pub(crate) control: Control,
-    /// Usable bytes of its stack in units of 4 KiB.
+    /// Usable bytes of its stack in units of 4 KiB, and `UNDER_LIMIT`.
     stack_pages: u32,
     /// The shard of the registry in which the thread is.
     pub(crate) shard: Cell<u16>,
     /// Index + 1 of the worker on which the thread must start; 0: any.
     worker: u16,
 }
+
+/// A bit beside `stack_pages`, whose bound is far below it (`stack::MAX_STACK`). The thread may be killed when a limit passes that
+/// another thread has: `Request::is_under_limit`.
+const UNDER_LIMIT: u32 = 1 << 31;
 
 impl Header {
     /// The bytes at its beginning that each wait touches, the first word of `forks` among them.
@@ -153,6 +157,7 @@ pub(crate) struct Settings {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: usize,
     pub(crate) pinned: bool,
+    pub(crate) is_under_limit: bool,
     /// The worker that it starts on, if not any.
     pub(crate) worker: Option<u16>,
     /// It has an OS thread for itself.
@@ -198,7 +203,12 @@ impl Header {
                 next: ptr::null(),
                 prev: ptr::null(),
             }),
-            stack_pages: u32::try_from(settings.stack_size >> 12).unwrap_or(u32::MAX),
+            stack_pages: u32::try_from(settings.stack_size >> 12).unwrap_or(0)
+                | if settings.is_under_limit {
+                    UNDER_LIMIT
+                } else {
+                    0
+                },
             kind,
             pinned: settings.pinned,
             #[cfg(not(loom))]
@@ -234,7 +244,12 @@ impl Header {
     }
 
     pub(crate) fn stack_size(&self) -> usize {
-        (self.stack_pages as usize) << 12
+        ((self.stack_pages & !UNDER_LIMIT) as usize) << 12
+    }
+
+    /// A limit that another thread has may end it.
+    pub(crate) fn is_under_limit(&self) -> bool {
+        self.stack_pages & UNDER_LIMIT != 0
     }
 
     /// The worker that it starts on, if not any.
@@ -291,6 +306,16 @@ impl Header {
         // SAFETY: by contract.
         self.cold_if_any()
             .map(|cold| unsafe { &mut *cold.local.get() })
+    }
+
+    /// A limit may end what the thread does now: its own, or that of a thread which would then kill it.
+    ///
+    /// # Safety
+    /// The caller runs on the thread.
+    pub(crate) unsafe fn has_limit(&self) -> bool {
+        // SAFETY: by contract; the reference ends here.
+        let local = unsafe { self.local_if_any() };
+        self.is_under_limit() || local.is_some_and(|local| local.earliest.is_some())
     }
 
     pub(crate) fn name(&self) -> Option<&str> {

@@ -217,6 +217,7 @@ impl Task {
             name,
             stack_size: 0,
             pinned: true,
+            is_under_limit: false,
             worker: None,
             has_own_thread: false,
             patched: Some(false),
