@@ -9,6 +9,9 @@
 )]
 #![allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[path = "two_copies/debugger.rs"]
+mod debugger;
 #[path = "it/support.rs"]
 mod support;
 

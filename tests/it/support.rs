@@ -401,20 +401,9 @@ pub(crate) fn this_program() -> std::process::Command {
 /// of the child.
 pub(crate) fn in_child(test: &str, env: &[(&str, &str)], body: impl FnOnce() + Send) -> Child {
     use std::os::unix::process::ExitStatusExt as _;
-    if is_child() {
-        with_deadline(LIMIT / 2, body);
-        std::process::exit(0);
-    }
-    let mut command = this_program();
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
-    command
-        .env_remove("WEALD_WORKERS")
-        .env_remove("WEALD_STACK_SIZE")
-        .env_remove("RUST_BACKTRACE");
-    command
-        .env(CHILD, test)
-        .envs(env.iter().copied())
-        .stdin(std::process::Stdio::null());
+    let mut command = child_command(test, body);
+    command.envs(env.iter().copied());
+    command.stdin(std::process::Stdio::null());
     let output = with_deadline(LIMIT, || command.output().unwrap());
     Child {
         success: output.status.success(),
@@ -422,6 +411,21 @@ pub(crate) fn in_child(test: &str, env: &[(&str, &str)], body: impl FnOnce() + S
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// In the child: runs `body` and exits. In the parent: returns the command that starts the child, for a test with that name.
+pub(crate) fn child_command(test: &str, body: impl FnOnce() + Send) -> std::process::Command {
+    if is_child() {
+        with_deadline(LIMIT / 2, body);
+        std::process::exit(0);
+    }
+    let mut command = this_program();
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
+    for variable in ["WEALD_WORKERS", "WEALD_STACK_SIZE", "RUST_BACKTRACE"] {
+        command.env_remove(variable);
+    }
+    command.env(CHILD, test);
+    command
 }
 
 /// Runs the check on 2 workers, if green threads can have thread-locals of their own.

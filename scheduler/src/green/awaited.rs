@@ -98,6 +98,12 @@ const ALL: [Awaited; 19] = [
 ];
 
 impl Awaited {
+    /// All of them, in the order of their numbers.
+    #[cfg(all(test, not(any(loom, miri))))]
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        ALL.into_iter()
+    }
+
     /// Returns a short name for programs: it never changes. `Display` gives words for people.
     ///
     /// # Examples

@@ -13,9 +13,9 @@ pub(crate) struct LeftAt {
     /// The end of the part of the stack that belongs to the thread.
     pub(crate) end: AtomicUsize,
     /// Milliseconds since its runtime's start.
-    time: AtomicUsize,
+    pub(super) time: AtomicUsize,
     /// What the thread waits for: an [`On`].
-    on: AtomicU64,
+    pub(super) on: AtomicU64,
 }
 
 impl LeftAt {

@@ -71,6 +71,16 @@ impl Registry {
         }
     }
 
+    /// For debuggers: the address of the pointer to the first thread of the first shard, the bytes from one shard to the next,
+    /// and how many shards there are.
+    #[cfg(not(loom))]
+    pub(crate) fn places(&self) -> [usize; 3] {
+        let head = self.0[0].lock();
+        let first: *const Head = &raw const *head;
+        let stride = size_of::<CachePadded<Mutex<Head>>>();
+        [first.addr(), stride, self.0.len()]
+    }
+
     /// References to all threads entered now.
     pub(crate) fn all(&self) -> Vec<Task> {
         let mut tasks = Vec::new();

@@ -11,6 +11,8 @@ use crate::engine::inner::Inner;
 use crate::parts::{stack, thread_locals};
 use crate::shim::plain::Mutex;
 use crate::shim::sync::{Arc, Weak};
+#[cfg(not(miri))]
+use crate::watch::debugger;
 
 /// The runtimes that have started and not stopped.
 static RUNNING: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
@@ -19,6 +21,8 @@ static RUNNING: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
 pub(crate) fn has_started(inner: &Arc<Inner>) {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     running.push(Arc::downgrade(inner));
+    #[cfg(not(miri))]
+    debugger::show(&running);
 }
 
 /// The runtimes that have started and not stopped, the oldest first.
@@ -33,6 +37,8 @@ pub(crate) fn running() -> Vec<Weak<Inner>> {
 pub(crate) fn has_stopped(inner: &Arc<Inner>) {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     running.retain(|it| !std::ptr::eq(it.as_ptr(), Arc::as_ptr(inner)));
+    #[cfg(not(miri))]
+    debugger::show(&running);
     let others: Vec<_> = running.iter().filter_map(Weak::upgrade).collect();
     drop(running);
     if others.is_empty() {

@@ -4,6 +4,8 @@ pub(crate) mod changes;
 mod circles;
 #[cfg(feature = "serde")]
 mod data;
+#[cfg(not(any(loom, miri)))]
+pub(crate) mod debugger;
 pub(crate) mod dump;
 pub(crate) mod groups;
 pub(crate) mod metrics;

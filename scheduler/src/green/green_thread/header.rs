@@ -33,6 +33,7 @@ pub(crate) enum Note {
 
 /// Which kind of thread a header stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum ThreadKind {
     /// A green thread that carriers run.
     Green,
@@ -130,6 +131,61 @@ const UNDER_LIMIT: u32 = 1 << 31;
 impl Header {
     /// The bytes at its beginning that each wait touches, the first word of `forks` among them.
     pub(crate) const TOUCHED: usize = std::mem::offset_of!(Header, forks) + size_of::<usize>();
+}
+
+/// Where the fields lie that a debugger reads (`watch/debugger.rs`), in bytes from the header's beginning.
+#[cfg(not(loom))]
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Places {
+    id: usize,
+    /// The state word: `parts/state.rs`.
+    state: usize,
+    /// What it waits for: `green/awaited.rs`.
+    on: usize,
+    /// When its wait began.
+    time: usize,
+    /// The upper end of its stack.
+    end: usize,
+    /// A `u32`, in units of 4 KiB; its highest bit means something else.
+    stack_pages: usize,
+    /// A `u8`: `ThreadKind`.
+    kind: usize,
+    /// The next one in its shard of the registry.
+    next: usize,
+    /// A pointer to the cold part, or null.
+    cold: usize,
+    /// The name, in bytes from the beginning of the cold part: where its text is, or null; then its length.
+    name_in_cold: usize,
+    /// A pointer to what is saved of a suspended thread: `parts/coroutine/`. `usize::MAX`: it is not known here.
+    resume_at: usize,
+}
+
+#[cfg(not(loom))]
+impl Places {
+    pub(crate) const fn new() -> Self {
+        use std::mem::offset_of;
+        // So the coroutine lies at the beginning of the option.
+        const {
+            assert!(size_of::<Option<Coroutine<(), Note>>>() == size_of::<Coroutine<(), Note>>());
+        }
+        Self {
+            id: offset_of!(Header, id),
+            state: offset_of!(Header, state),
+            on: offset_of!(Header, left_at.on),
+            time: offset_of!(Header, left_at.time),
+            end: offset_of!(Header, left_at.end),
+            stack_pages: offset_of!(Header, stack_pages),
+            kind: offset_of!(Header, kind),
+            next: offset_of!(Header, links) + offset_of!(Links, next),
+            cold: offset_of!(Header, cold),
+            name_in_cold: offset_of!(Cold, name),
+            resume_at: match Coroutine::<(), Note>::RESUME_AT {
+                Some(offset) => offset_of!(Header, coroutine) + offset,
+                None => usize::MAX,
+            },
+        }
+    }
 }
 
 /// Links of the registry's list.
@@ -351,5 +407,19 @@ impl Cold {
             local: UnsafeCell::new(Local::default()),
             parker: Arc::new(Parker::new()),
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    /// `Places::name_in_cold` counts on it. No language says it, but all compilers do it so.
+    #[test]
+    fn the_text_of_a_boxed_str_comes_before_its_length() {
+        let boxed: Option<Box<str>> = Some(Box::from("lease"));
+        let address = boxed.as_ref().map_or(0, |text| text.as_ptr().addr());
+        let words: *const [usize; 2] = (&raw const boxed).cast();
+        const { assert!(size_of::<Option<Box<str>>>() == size_of::<[usize; 2]>()) };
+        // SAFETY: as large as the words, and all bytes are initialized.
+        assert_eq!(unsafe { words.read() }, [address, 5]);
     }
 }

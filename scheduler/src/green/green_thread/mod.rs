@@ -24,5 +24,7 @@
 mod header;
 mod task;
 
+#[cfg(not(loom))]
+pub(crate) use self::header::Places;
 pub(crate) use self::header::{AnyRuntime, Cold, Header, Hint, Links, Note, Settings};
 pub(crate) use self::task::{Engine, Task, stack_payload};

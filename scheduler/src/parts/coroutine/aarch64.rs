@@ -159,6 +159,9 @@ where
 }
 
 impl<I, Y> Coroutine<I, Y> {
+    /// Where a debugger finds `resume_at` (1, 2). `gdb/weald-gdb.py` knows what lies there.
+    pub(super) const RESUME_AT: Option<usize> = Some(std::mem::offset_of!(Self, resume_at));
+
     /// # Safety
     /// What the body borrows lives until it has ended, or `force_unwind` has dropped it.
     #[inline]

@@ -13,6 +13,9 @@ pub(super) struct Coroutine<I, Y>(corosensei::Coroutine<I, Y, (), Stack>);
 pub(super) struct Yielder<I, Y>(corosensei::Yielder<I, Y>);
 
 impl<I, Y> Coroutine<I, Y> {
+    /// What is saved of a suspended body only corosensei knows.
+    pub(super) const RESUME_AT: Option<usize> = None;
+
     /// # Safety
     /// As corosensei's.
     #[allow(unsafe_code, reason = "as corosensei's")]

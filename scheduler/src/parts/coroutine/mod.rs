@@ -85,6 +85,13 @@ pub(crate) enum Resumed<Y> {
 }
 
 impl<I, Y> Coroutine<I, Y> {
+    /// Where it has the address of what is saved of a suspended body, for debuggers: in bytes from its beginning.
+    /// `None`: only corosensei knows.
+    pub(crate) const RESUME_AT: Option<usize> = match raw::Coroutine::<I, Y>::RESUME_AT {
+        Some(offset) => Some(offset + mem::offset_of!(Self, inner)),
+        None => None,
+    };
+
     /// Puts a body on a stack. It starts to run at the first [`resume`](Self::resume), with this
     /// floating-point control.
     ///
