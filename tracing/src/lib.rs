@@ -24,16 +24,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`NamesThreads`] puts the green thread's number and name before each line of a log.
+//!
+//! The runtime's own events come through the crate `log`, with targets that begin with `weald_scheduler`: hogs and other warnings, and at the level
+//! `trace` each spawn and each worker that is taken over from a hog. `tracing_subscriber::fmt().init()` and its like make events of
+//! `tracing` of them; where the subscriber is set by hand, `tracing_log::LogTracer` does.
+//!
 //! With [`ThreadLocals::Pinned`](weald_scheduler::ThreadLocals) green threads share what `tracing` keeps per thread.
 //! A span that stays entered during a blocking call becomes the parent of spans that other green threads make
 //! meanwhile. No wrapper can correct that: use `Own`.
 
 mod filters;
+#[cfg(feature = "fmt")]
+mod names;
 mod subscriber;
 mod values;
 
 use tracing::Span;
 
+#[cfg(feature = "fmt")]
+pub use crate::names::NamesThreads;
 pub use crate::subscriber::GreenSubscriber;
 
 /// Returns the closure, to be run in the span that is current now. Use it with [`spawn`](weald_scheduler::spawn())
