@@ -26,9 +26,9 @@
 //!
 //! [`NamesThreads`] puts the green thread's number and name before each line of a log.
 //!
-//! The runtime's own events come through the crate `log`, with targets that begin with `weald_scheduler`: hogs and other warnings, and at the level
-//! `trace` each spawn and each worker that is taken over from a hog. `tracing_subscriber::fmt().init()` and its like make events of
-//! `tracing` of them; where the subscriber is set by hand, `tracing_log::LogTracer` does.
+//! The runtime's own warnings, of hogs for instance, come through the crate `log`, with targets that begin with `weald_scheduler`.
+//! `tracing_subscriber::fmt().init()` and its like make events of `tracing` of them; where the subscriber is set by hand,
+//! `tracing_log::LogTracer` does. Spawns, waits and wake-ups are too many for a log: `weald::trace` records them.
 //!
 //! With [`ThreadLocals::Pinned`](weald_scheduler::ThreadLocals) green threads share what `tracing` keeps per thread.
 //! A span that stays entered during a blocking call becomes the parent of spans that other green threads make
