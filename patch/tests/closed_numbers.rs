@@ -11,24 +11,35 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use support::{in_green, number_of_its_own, runtime};
 
 /// Returns the number of descriptors whose epoll instance tells of this number: proc_pid_fdinfo(5). An instance may
 /// have several descriptors.
 fn tellers(number: RawFd) -> usize {
+    all_tellers(number).len()
+}
+
+/// Returns these descriptors.
+fn all_tellers(number: RawFd) -> BTreeSet<PathBuf> {
     let of = |line: &str| {
         let number_there = line.strip_prefix("tfd:")?.split_whitespace().next()?;
         number_there.parse::<RawFd>().ok()
     };
     let all = std::fs::read_dir("/proc/self/fdinfo").unwrap();
-    let texts = all.filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok());
-    let tells = |text: &String| text.lines().any(|line| of(line) == Some(number));
-    texts.filter(tells).count()
+    let tells = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().any(|line| of(line) == Some(number))
+    };
+    all.map(|entry| entry.unwrap().path())
+        .filter(tells)
+        .collect()
 }
 
 /// Waits until a byte can be read by this number, and reads it.
@@ -99,6 +110,56 @@ fn a_number_that_two_runtimes_wait_for_is_told_of_no_more() {
     other.run(|| wait_to_read(number, &far));
     other.run(|| close(0, number, -1));
     assert_eq!(tellers(number), 0);
+}
+
+/// Waits for the number on a worker, until a poller tells of the number, and returns that one.
+fn teller_on(
+    rt: &weald::Runtime,
+    worker: usize,
+    number: RawFd,
+    far: &UnixStream,
+) -> BTreeSet<PathBuf> {
+    let far = far.try_clone().unwrap();
+    let wait = move || {
+        while tellers(number) == 0 {
+            wait_to_read(number, &far);
+        }
+        all_tellers(number)
+    };
+    let on = weald::Builder::new().worker(worker).pinned(true);
+    let thread = rt.run(|| on.spawn(wait)).unwrap();
+    thread.join().unwrap()
+}
+
+#[test]
+fn a_number_whose_worker_has_retired_is_told_of_by_another_worker_from_the_next_wait_on() {
+    weald_patch::all().unwrap();
+    let rt = weald::Runtime::builder().workers(2).build().unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let other = number_of_its_own(&near, 960);
+    let first = teller_on(&rt, 0, other, &far);
+    // A thread that the monitor has just taken its worker from has that of the first one.
+    let (number, _) = (0..20)
+        .map(|_| {
+            let number = number_of_its_own(&near, 961);
+            (number, teller_on(&rt, 1, number, &far))
+        })
+        .find(|(_, teller)| *teller != first)
+        .unwrap();
+    rt.set_workers(1).unwrap();
+    rt.run(|| {
+        // A wait may find its byte at once.
+        for _ in 0..1000 {
+            wait_to_read(number, &far);
+            if all_tellers(number) == first {
+                break;
+            }
+        }
+    });
+    assert_eq!(all_tellers(number), first);
+    close(0, number, -1);
+    close(0, other, -1);
+    assert_eq!((tellers(number), tellers(other)), (0, 0));
 }
 
 #[test]
