@@ -164,10 +164,10 @@ pub use weald_net::{
 pub use weald_scheduler::{
     Awaited, Builder, Changes, Deadlock, Doing, Dump, DumpedGroup, DumpedThread, Elapsed,
     Exception, Frame, GreenThread, GreenThreadId, Group, InstallError, JoinHandle, Killed,
-    LocalKey, Metrics, Outcome, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle, ThreadLocals,
-    Timer, Trace, WaitsFor, blocking, call_after, call_after_local, catch, checkpoint, current,
-    dump, exc_after, green_local, group, is_green, join, metrics, park, park_timeout, scope, sleep,
-    sleep_until, spawn, timeout, trace, yield_now,
+    Latencies, LocalKey, Metrics, Outcome, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle,
+    ThreadLocals, Timer, Trace, WaitsFor, WorkerMetrics, blocking, call_after, call_after_local,
+    catch, checkpoint, current, dump, exc_after, green_local, group, is_green, join, metrics, park,
+    park_timeout, scope, sleep, sleep_until, spawn, timeout, trace, worker_metrics, yield_now,
 };
 
 #[cfg(all(feature = "macros", not(loom)))]
@@ -189,6 +189,11 @@ mod exceptions {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/hangs.md")]
 mod hangs {}
+
+/// The examples of `docs/tracing.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/tracing.md")]
+mod tracing {}
 
 /// The example of `docs/fork-join.md`.
 #[cfg(doctest)]

@@ -44,7 +44,7 @@ pub use crate::shim::in_sight;
 pub use crate::verbs::blocking::blocking;
 pub use crate::verbs::builder::{RuntimeBuilder, ThreadLocals};
 pub use crate::verbs::call_after::{call_after, call_after_local};
-pub use crate::verbs::default_runtime::{dump, metrics};
+pub use crate::verbs::default_runtime::{dump, metrics, worker_metrics};
 pub use crate::verbs::error::InstallError;
 pub use crate::verbs::exc_after::exc_after;
 pub use crate::verbs::fork_join::join;
@@ -77,6 +77,7 @@ pub use crate::watch::changes::Changes;
 pub use crate::watch::dump::{Deadlock, Doing, Dump, DumpedThread, WaitsFor};
 pub use crate::watch::groups::DumpedGroup;
 pub use crate::watch::metrics::Metrics;
+pub use crate::watch::workers::{Latencies, WorkerMetrics};
 
 /// A flight recorder: the last things that the runtimes have done, for a trace on demand.
 ///
@@ -84,6 +85,10 @@ pub use crate::watch::metrics::Metrics;
 /// is off it costs nothing that could be measured. While it is on, each OS thread notes what it does in memory: which
 /// green thread runs, for what it waits, who wakes it. [`mark`](trace::mark) and [`span`](trace::span) add what the program
 /// knows. When something is wrong, [`snapshot`](trace::snapshot) has the last events.
+///
+/// With `WEALD_TRACE=FILE` in its environment a program needs no line of code: the recorder is on from the first runtime on, and
+/// writes a trace to the file when `SIGQUIT` comes, and at the first panic. A line on standard error says so. A panic
+/// then takes up to a second longer.
 ///
 /// # Examples
 /// ```

@@ -6,7 +6,7 @@ use weald::trace::{self, Options};
 use weald::{Builder, Runtime};
 
 use super::support::{MS, each_mode_on};
-use super::{alone, record};
+use super::{LONG, alone, record};
 
 /// A field's value.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl Message {
 
 /// What was read of a trace.
 #[derive(Debug, Default)]
-struct Trace {
+pub(super) struct Trace {
     /// Names of tracks.
     tracks: HashMap<u64, String>,
     /// Names of slices and instants, by track.
@@ -108,7 +108,7 @@ struct Trace {
 
 /// Checks a trace: each event has its track, and each name its text; time goes on; each slice ends, and those of a track
 /// nest; each flow ends once at most, after it has begun.
-fn check(bytes: &[u8]) -> Trace {
+pub(super) fn check(bytes: &[u8]) -> Trace {
     let mut trace = Trace::default();
     let mut names = HashMap::new();
     let mut open: HashMap<u64, usize> = HashMap::new();
@@ -192,7 +192,7 @@ fn a_trace_keeps_its_rules_and_tells_who_woke_whom() {
                 let waiter = Builder::new().name(String::from("waiter"));
                 let waiter = waiter.spawn(|| {
                     let _span = trace::span("a request");
-                    weald::sleep(MS);
+                    weald::sleep(LONG);
                     trace::mark("awake");
                 });
                 let threads: Vec<_> = (0..50).map(|_| weald::spawn(weald::yield_now)).collect();

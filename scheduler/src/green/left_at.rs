@@ -4,6 +4,11 @@
 use crate::green::awaited::On;
 use crate::shim::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+/// The time is a stamp.
+const STAMP: usize = 1 << (usize::BITS - 1);
+/// The stamp is that of a thread that has not begun.
+const NEW: usize = 1 << (usize::BITS - 2);
+
 /// Where and when a thread left its stack, and what for.
 #[derive(Debug)]
 pub(crate) struct LeftAt {
@@ -12,7 +17,8 @@ pub(crate) struct LeftAt {
     pub(crate) frame: AtomicUsize,
     /// The end of the part of the stack that belongs to the thread.
     pub(crate) end: AtomicUsize,
-    /// Milliseconds since its runtime's start.
+    /// Milliseconds since its runtime's start. Or a stamp: the thread is ready since then, in nanoseconds
+    /// (`engine/worker/latency.rs`). A thread that is parked has no stamp.
     pub(super) time: AtomicUsize,
     /// What the thread waits for: an [`On`].
     pub(super) on: AtomicU64,
@@ -70,8 +76,36 @@ impl LeftAt {
         self.time.store(millis, Ordering::Relaxed);
     }
 
+    /// When it left its stack. A thread that is being sampled has just been woken: now.
     pub(crate) fn time(&self) -> usize {
-        self.time.load(Ordering::Relaxed)
+        let time = self.time.load(Ordering::Relaxed);
+        if time & STAMP == 0 { time } else { !STAMP }
+    }
+
+    /// Leaves a stamp: the thread is ready from now on, by the nanoseconds of its runtime's life. For the owner of
+    /// the running reference.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) fn stamp(&self, nanos: u64, is_new: bool) {
+        let new = if is_new { NEW } else { 0 };
+        let nanos = usize::try_from(nanos).unwrap_or(0) & !(STAMP | NEW);
+        self.time.store(STAMP | new | nanos, Ordering::Relaxed);
+    }
+
+    /// There is no room for it.
+    #[cfg(not(target_pointer_width = "64"))]
+    pub(crate) fn stamp(&self, _: u64, _: bool) {}
+
+    /// It has a stamp.
+    #[inline(always)]
+    pub(crate) fn is_stamped(&self) -> bool {
+        self.time.load(Ordering::Relaxed) & STAMP != 0
+    }
+
+    /// Takes the stamp away: its nanoseconds, and whether the thread was new.
+    pub(crate) fn take_stamp(&self) -> (u64, bool) {
+        let stamp = self.time.load(Ordering::Relaxed);
+        self.time.store(0, Ordering::Relaxed);
+        ((stamp & !(STAMP | NEW)) as u64, stamp & NEW != 0)
     }
 }
 

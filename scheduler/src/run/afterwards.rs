@@ -97,7 +97,9 @@ impl Carrier {
         {
             let _inside = self.door.section();
             match self.seat() {
-                Some(worker) => count(&worker.counters.ended),
+                Some(worker) => {
+                    count(&worker.counters.ended);
+                }
                 None => {
                     inner.ended_without_seat.fetch_add(1, Ordering::AcqRel);
                 }

@@ -114,6 +114,7 @@ impl Carrier {
                             }
                         }
                         self.note_turn(worker);
+                        self.look_at_stamp(inner, worker, task);
                         let header: *const Header = &raw const **task;
                         self.running.store(header.cast_mut(), Ordering::Relaxed);
                         continue;

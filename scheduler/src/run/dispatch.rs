@@ -10,7 +10,7 @@ use super::publish::{park_seated, publish};
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
 use crate::engine::record::{self, Kind};
-use crate::engine::worker::{Worker, count, millis_since};
+use crate::engine::worker::{Worker, count, millis_since, nanos_since};
 use crate::green::current;
 use crate::green::green_thread::{Header, Hint, Note, Task};
 use crate::parts::coroutine::Resumed;
@@ -49,6 +49,7 @@ impl Carrier {
         }
         let header: *const Header = &raw const *task;
         self.running.store(header.cast_mut(), Ordering::Relaxed);
+        self.look_at_stamp(inner, worker, &task);
         let handed_over = task.hog.get().then(|| self.hand_over_before(inner));
         if record::is_on() {
             self.note(Kind::Run, &task, 0);
@@ -110,6 +111,35 @@ impl Carrier {
         self.budget.reset();
     }
 
+    /// A thread that is sampled is about to run.
+    #[inline(always)]
+    pub(super) fn look_at_stamp(&self, inner: &Inner, worker: &Worker, task: &Header) {
+        if !cfg!(loom) && task.left_at.is_stamped() {
+            self.take_stamp(inner, worker, task);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[allow(
+        clippy::unused_self,
+        reason = "the worker is the one whose seat it has"
+    )]
+    fn take_stamp(&self, inner: &Inner, worker: &Worker, task: &Header) {
+        let (since, is_new) = task.left_at.take_stamp();
+        let waited = nanos_since(inner.start, clock::now()).saturating_sub(since);
+        #[cfg(not(loom))]
+        let histogram = if is_new {
+            &worker.start_latency
+        } else {
+            &worker.wake_latency
+        };
+        #[cfg(not(loom))]
+        histogram.add(waited);
+        #[cfg(loom)]
+        let _ = (waited, is_new, worker);
+    }
+
     #[inline(always)]
     pub(super) fn suspended(&self, inner: &Arc<Inner>, task: Task, note: Note) {
         if record::is_on() {
@@ -155,7 +185,9 @@ impl Carrier {
             self.note(Kind::Wake, &task, record::EARLY_WAKE);
         }
         match self.seat() {
-            Some(worker) => count(&worker.counters.wakes),
+            Some(worker) => {
+                count(&worker.counters.wakes);
+            }
             None => {
                 inner.woken_without_seat.fetch_add(1, Ordering::Relaxed);
             }

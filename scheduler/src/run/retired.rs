@@ -25,7 +25,7 @@
 
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
-use crate::engine::worker::Worker;
+use crate::engine::worker::{Worker, nanos_since};
 use crate::shim::clock;
 use crate::shim::sync::Arc;
 
@@ -61,6 +61,7 @@ impl Carrier {
             core.woke_up();
             core.saw(now);
             core.polled(now);
+            worker.counters.wake_up(nanos_since(inner.start, now));
             self.look(inner, worker, now, false);
             Self::hand_on(inner, worker);
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
 use crate::engine::record::{self, Kind};
-use crate::engine::worker::{Core, Worker, count};
+use crate::engine::worker::{Core, Worker, count, nanos_since};
 use crate::green::queue::Steal;
 use crate::parts::stack;
 use crate::parts::thread_locals;
@@ -81,6 +81,7 @@ impl Carrier {
             core.woke_up();
             core.saw(now);
             core.polled(now);
+            worker.counters.wake_up(nanos_since(inner.start, now));
             self.look(inner, worker, now, false);
         }
         if searches {
@@ -123,6 +124,7 @@ impl Carrier {
         if record::is_on() {
             record::note(Kind::Sleep, 0, 0);
         }
+        worker.counters.sleep(nanos_since(inner.start, now));
         let events = worker.poller.sleep(limit);
         if record::is_on() {
             record::note(Kind::Awake, 0, events as u64);

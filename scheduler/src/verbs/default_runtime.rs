@@ -9,6 +9,7 @@ use crate::verbs::error::InstallError;
 use crate::verbs::runtime::Runtime;
 use crate::watch::dump::{self, Dump};
 use crate::watch::metrics::Metrics;
+use crate::watch::workers::WorkerMetrics;
 
 impl RuntimeBuilder {
     /// Starts the runtime and makes it the process-wide default: the one of
@@ -81,6 +82,22 @@ pub fn dump() -> Dump {
 /// If the default runtime is needed and cannot be started.
 pub fn metrics() -> Metrics {
     Metrics::of(&here())
+}
+
+/// The figures of each worker of the caller's runtime, or of the default one: [`Runtime::worker_metrics`]. It may be
+/// called from anywhere and blocks nobody.
+///
+/// # Examples
+/// ```
+/// let rt = weald::Runtime::builder().workers(2).build()?;
+/// assert_eq!(rt.run(weald::worker_metrics).len(), 2);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Panics
+/// If the default runtime is needed and cannot be started.
+pub fn worker_metrics() -> Vec<WorkerMetrics> {
+    WorkerMetrics::of_all(&here())
 }
 
 /// Calls `f` with the caller's runtime, or the default one. On a carrier this does not count a reference.

@@ -9,7 +9,7 @@ use std::panic::Location;
 use crate::engine::carrier;
 use crate::engine::inner::Inner;
 use crate::engine::record;
-use crate::engine::worker::count;
+use crate::engine::worker::{count, latency};
 use crate::green::green_thread::{Settings, Task};
 use crate::green::handle::GreenThread;
 use crate::green::id::GreenThreadId;
@@ -61,8 +61,9 @@ where
         control: request.control.unwrap_or_else(Control::current),
     };
     let closing = inner.is_closing() && (!request.is_half || inner.is_stopping());
+    let mut is_sampled = false;
     let here = carrier::with_core(runtime, |worker, core| {
-        count(&worker.counters.spawned);
+        is_sampled = latency::is_sampled(count(&worker.counters.spawned));
         (core.next_id(), kept::<F, T>(worker))
     });
     if here.is_none() {
@@ -75,6 +76,9 @@ where
     let task = unsafe { Task::new::<Scheduler, _, _>(body, settings(id), true, kept) };
     // SAFETY: the thread was made with a handle, once.
     let handle = unsafe { JoinHandle::new(task.handle_reference()) };
+    if is_sampled {
+        carrier::stamp(inner, &task, true);
+    }
     if record::is_on() {
         record::spawned(&task);
     }

@@ -1,6 +1,7 @@
 //! Adds the name of the green thread to a panic's message. std's message names only the OS thread.
 //!
-//! Nothing else depends on this: a program that sets a hook of its own loses only this line.
+//! With `WEALD_TRACE` it also has a trace written. Nothing else depends on this: a program that sets a hook of its own
+//! loses only these two.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,5 +27,6 @@ pub(crate) fn install() {
             last_words::say(format_args!("in green thread '{name}' (id {id}):"));
         }
         before(info);
+        crate::watch::trace_file::panicked();
     }));
 }

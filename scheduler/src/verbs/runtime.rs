@@ -47,6 +47,7 @@ use crate::wait::exception;
 use crate::wait::wait_queue::Woken;
 use crate::watch::dump::{self, Dump};
 use crate::watch::metrics::Metrics;
+use crate::watch::workers::WorkerMetrics;
 
 /// How long shutdown waits for green threads that were killed, after the last one that ended: DESIGN 4.1.
 const HOG_LIMIT: Duration = Duration::from_secs(5);
@@ -121,6 +122,9 @@ impl Runtime {
         {
             crate::verbs::leftovers::has_started(&inner);
             crate::watch::runtimes::enter(&inner);
+            if crate::verbs::trace::begin_if_wanted() {
+                crate::watch::sigquit::write_traces()?;
+            }
         }
         #[cfg(not(loom))]
         if inner.settings.dump_on_sigquit {
@@ -430,6 +434,22 @@ impl Runtime {
     /// ```
     pub fn metrics(&self) -> Metrics {
         Metrics::of(&self.inner)
+    }
+
+    /// What each worker has done, how long it was busy, and how long threads waited for it; read without stopping
+    /// anyone. The workers that have retired are not among them.
+    ///
+    /// # Examples
+    /// ```
+    /// let rt = weald::Runtime::builder().workers(1).build()?;
+    /// rt.run(|| (0..100).for_each(|_| weald::yield_now()));
+    /// let worker = &rt.worker_metrics()[0];
+    /// assert!(worker.dispatches >= 100);
+    /// assert!(worker.busy > std::time::Duration::ZERO);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn worker_metrics(&self) -> Vec<WorkerMetrics> {
+        WorkerMetrics::of_all(&self.inner)
     }
 }
 

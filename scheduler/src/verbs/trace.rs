@@ -4,6 +4,10 @@ use std::io;
 use std::marker::PhantomData;
 
 use crate::engine::record::{self, Kind};
+#[cfg(not(loom))]
+use crate::engine::settings::out_of_range;
+#[cfg(not(loom))]
+use crate::parts::recorder::{PAGE, book::Words};
 use crate::watch::recording::Recording;
 
 /// How much the recorder keeps.
@@ -64,9 +68,6 @@ impl Default for Options {
     reason = "settings are made for one call"
 )]
 pub fn start(options: Options) -> io::Result<()> {
-    use crate::engine::settings::out_of_range;
-    use crate::parts::recorder::{self, PAGE, book::Words};
-
     let Options { memory } = options;
     if !BOUNDS.contains(&memory) {
         let what = "memory of the recorder in bytes";
@@ -74,13 +75,20 @@ pub fn start(options: Options) -> io::Result<()> {
     }
     // The caller's own calls of libc may be hooked.
     let _bypass = crate::shim::bypass::Bypass::enter();
-    if recorder::start(memory / (PAGE * size_of::<Words>())) {
+    if crate::parts::recorder::start(memory / (PAGE * size_of::<Words>())) {
         return Ok(());
     }
     Err(io::Error::new(
         io::ErrorKind::AlreadyExists,
         "the recorder is on already",
     ))
+}
+
+/// As the environment's `WEALD_TRACE` says. True: traces are to be written.
+#[cfg(not(loom))]
+pub(crate) fn begin_if_wanted() -> bool {
+    let pages = MEMORY / (PAGE * size_of::<Words>());
+    crate::watch::trace_file::begin(pages)
 }
 
 /// In a model nothing is recorded.

@@ -22,5 +22,8 @@ mod snapshot;
 #[cfg(not(loom))]
 pub(crate) mod story;
 mod text;
+#[cfg(not(loom))]
+pub(crate) mod trace_file;
 mod tracks;
 mod utc;
+pub(crate) mod workers;

@@ -97,6 +97,8 @@ struct Picture<'a, W: Write> {
     recording: &'a Recording,
     tracks: Tracks<W>,
     sites: HashMap<GreenThreadId, &'static Location<'static>>,
+    /// The runtimes of threads.
+    homes: HashMap<GreenThreadId, usize>,
     threads: HashMap<GreenThreadId, Thread>,
     runtimes: HashMap<Option<usize>, Runtime>,
     workers: HashMap<(Option<usize>, usize), Track>,
@@ -109,8 +111,14 @@ struct Picture<'a, W: Write> {
 
 impl<'a, W: Write> Picture<'a, W> {
     fn new(recording: &'a Recording, writer: W) -> Self {
-        let mut sites = HashMap::new();
+        let (mut sites, mut homes) = (HashMap::new(), HashMap::new());
         for event in &recording.events {
+            // Who makes or wakes a thread may belong to another runtime, but no other one runs it.
+            if let (Some(thread), Some(runtime), What::Run) =
+                (event.thread, event.runtime, &event.what)
+            {
+                homes.insert(thread, runtime);
+            }
             if let (
                 Some(thread),
                 What::Spawn {
@@ -125,6 +133,7 @@ impl<'a, W: Write> Picture<'a, W> {
             recording,
             tracks: Tracks::new(writer),
             sites,
+            homes,
             threads: HashMap::new(),
             runtimes: HashMap::new(),
             workers: HashMap::new(),
@@ -249,7 +258,8 @@ impl<'a, W: Write> Picture<'a, W> {
 
     fn thread(&mut self, event: &Event, thread: GreenThreadId) -> io::Result<&mut Thread> {
         if !self.threads.contains_key(&thread) {
-            let parent = self.runtime(event.runtime)?.threads;
+            let runtime = self.homes.get(&thread).copied().or(event.runtime);
+            let parent = self.runtime(runtime)?.threads;
             let name = format!("{} ({})", self.label(thread), thread.get());
             let known = Thread {
                 track: self.tracks.add(&name, Some(parent))?,
@@ -257,7 +267,7 @@ impl<'a, W: Write> Picture<'a, W> {
                 open_spans: 0,
                 doing: None,
                 flow: None,
-                runtime: event.runtime,
+                runtime,
             };
             self.threads.insert(thread, known);
         }

@@ -17,6 +17,7 @@ use crate::parts::errno::KeepErrno;
 use crate::parts::last_words;
 use crate::shim::plain::Mutex;
 use crate::watch::dump;
+use crate::watch::trace_file;
 
 /// The end of the pipe that the handler writes into; -1: there is none yet.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
@@ -29,11 +30,23 @@ static RUNTIMES: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
 /// From now on `SIGQUIT` dumps this runtime too.
 pub(crate) fn watch(inner: &Arc<Inner>) -> io::Result<()> {
     let mut runtimes = RUNTIMES.lock().unwrap_or_else(PoisonError::into_inner);
+    install_once()?;
+    runtimes.retain(|runtime| runtime.strong_count() > 0);
+    runtimes.push(Arc::downgrade(inner));
+    Ok(())
+}
+
+/// From now on `SIGQUIT` has a trace written, if one is wanted.
+pub(crate) fn write_traces() -> io::Result<()> {
+    let _runtimes = RUNTIMES.lock().unwrap_or_else(PoisonError::into_inner);
+    install_once()
+}
+
+/// Under the lock of `RUNTIMES`.
+fn install_once() -> io::Result<()> {
     if PIPE.load(Ordering::Relaxed) < 0 {
         install()?;
     }
-    runtimes.retain(|runtime| runtime.strong_count() > 0);
-    runtimes.push(Arc::downgrade(inner));
     Ok(())
 }
 
@@ -107,5 +120,6 @@ fn write_dumps(mut signals: PipeReader) {
         for inner in runtimes.iter().filter_map(Weak::upgrade) {
             last_words::say(format_args!("{}", dump::of(&inner)));
         }
+        trace_file::write_if_wanted();
     }
 }

@@ -49,7 +49,7 @@ pub(crate) use self::inside::{
     carrier_of, current_runtime, here, here_and_thread, set_here, with_cells, with_core,
     with_runtime,
 };
-pub(crate) use self::schedule::schedule;
+pub(crate) use self::schedule::{schedule, stamp};
 pub(crate) use self::spend::{give_way_from, spend, spend_from, spend_time};
 pub(crate) use self::table::Carriers;
 pub(crate) use self::unwinding::{Unwinding, can_suspend};

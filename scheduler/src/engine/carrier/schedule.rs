@@ -3,10 +3,11 @@
 
 use crate::engine::inner::Inner;
 use crate::engine::record;
-use crate::engine::worker::count;
+use crate::engine::worker::{count, latency, nanos_since};
 use crate::green::current;
-use crate::green::green_thread::{Hint, Task};
+use crate::green::green_thread::{Header, Hint, Task};
 use crate::shim::atomic::Ordering;
+use crate::shim::clock;
 use crate::shim::sync::Arc;
 
 use super::{Carrier, carrier_of};
@@ -22,13 +23,15 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
         // SAFETY: the carrier's OS thread keeps the runtime.
         let inner = unsafe { Inner::of(&task) };
         if home != 0 && home - 1 != carrier.index {
-            inner.woken_without_seat.fetch_add(1, Ordering::Relaxed);
+            count_without_seat(inner, &task);
             inner.carriers[home - 1].send(inner, task);
             return;
         }
         let inside = carrier.door.section();
         if let Some(worker) = carrier.seat() {
-            count(&worker.counters.wakes);
+            if latency::is_sampled(count(&worker.counters.wakes)) {
+                stamp(inner, &task, false);
+            }
             if inside.is_nested() {
                 // An event or a timer. These come many at once, so it takes a while until this one runs.
                 task.prefetch();
@@ -49,12 +52,27 @@ pub(crate) fn schedule(task: Task, hint: Hint) {
         }
         drop(inside);
         if home != 0 {
-            inner.woken_without_seat.fetch_add(1, Ordering::Relaxed);
+            count_without_seat(inner, &task);
             carrier.private().push(task, hint);
             return;
         }
     }
     schedule_without_seat(task, home);
+}
+
+/// Counts a wake-up by a caller that holds no seat.
+fn count_without_seat(inner: &Inner, task: &Header) {
+    if latency::is_sampled(inner.woken_without_seat.fetch_add(1, Ordering::Relaxed)) {
+        stamp(inner, task, false);
+    }
+}
+
+/// The thread, which is about to be queued, is sampled. `is_new`: it was just made.
+#[cold]
+#[inline(never)]
+pub(crate) fn stamp(inner: &Inner, task: &Header, is_new: bool) {
+    task.left_at
+        .stamp(nanos_since(inner.start, clock::now()), is_new);
 }
 
 #[cold]
@@ -66,7 +84,7 @@ fn schedule_without_seat(task: Task, home: usize) {
         Arc::increment_strong_count(inner);
         Arc::from_raw(inner)
     };
-    inner.woken_without_seat.fetch_add(1, Ordering::Relaxed);
+    count_without_seat(&inner, &task);
     if home == 0 {
         inner.inject(task);
     } else {

@@ -24,6 +24,8 @@
 //! call of the user's code.
 #![allow(unsafe_code, reason = "the seat's holder owns the core")]
 
+#[cfg_attr(loom, allow(dead_code, reason = "no model takes samples"))]
+pub(crate) mod latency;
 pub(crate) mod queues;
 mod table;
 pub(crate) mod timers;
@@ -46,6 +48,8 @@ use crate::shim::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::shim::cell::UnsafeCell;
 use crate::shim::sync::{Arc, Mutex};
 
+#[cfg(not(loom))]
+use self::latency::Histogram;
 pub(crate) use self::table::Workers;
 
 /// What a timer does when it is due.
@@ -98,6 +102,12 @@ pub(crate) struct Worker {
     /// The seat: `seat.rs`.
     pub(crate) seat: crate::engine::seat::Seat,
     pub(crate) counters: Counters,
+    /// From the wake-up of threads to their run here.
+    #[cfg(not(loom))]
+    pub(crate) wake_latency: Histogram,
+    /// From the spawn of threads to their first run here.
+    #[cfg(not(loom))]
+    pub(crate) start_latency: Histogram,
 }
 
 // SAFETY: the core is touched only by the seat's holder (invariant 1); the rest is shared.
@@ -117,6 +127,10 @@ pub(crate) struct Counters {
     /// How many `exc_after`s were set here, minus how many ended here. If more ended than were set, this is a
     /// negative number in two's complement. The sum over all counters is right.
     pub(crate) alarms: AtomicUsize,
+    /// How long it has slept, in nanoseconds, but for the sleep that lasts.
+    pub(crate) slept: AtomicU64,
+    /// When the sleep that lasts began, in nanoseconds of the runtime's life; 0: it does not sleep.
+    pub(crate) asleep_since: AtomicU64,
 }
 
 impl Counters {
@@ -128,10 +142,47 @@ impl Counters {
     }
 }
 
-/// Adds one. Only the counter's only writer calls this.
+impl Counters {
+    /// The worker is about to sleep; for the only writer.
+    pub(crate) fn sleep(&self, now: u64) {
+        // No model asks.
+        if !cfg!(loom) {
+            self.asleep_since.store(now.max(1), Ordering::Release);
+        }
+    }
+
+    /// Since when it sleeps, or 0; and for how long it has slept before.
+    pub(crate) fn sleeps(&self) -> (u64, u64) {
+        loop {
+            let since = self.asleep_since.load(Ordering::Acquire);
+            let slept = self.slept.load(Ordering::Acquire);
+            // Else a sleep has begun or ended in between, and would count twice or not at all.
+            if self.asleep_since.load(Ordering::Acquire) == since {
+                return (since, slept);
+            }
+        }
+    }
+
+    /// The worker has woken up, if it has slept; for the only writer.
+    pub(crate) fn wake_up(&self, now: u64) {
+        if cfg!(loom) {
+            return;
+        }
+        let since = self.asleep_since.load(Ordering::Relaxed);
+        if since != 0 {
+            let slept = self.slept.load(Ordering::Relaxed) + now.saturating_sub(since);
+            self.slept.store(slept, Ordering::Release);
+            self.asleep_since.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Adds one, and returns the sum. Only the counter's only writer calls this.
 #[inline]
-pub(crate) fn count(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
+pub(crate) fn count(counter: &AtomicU64) -> u64 {
+    let count = counter.load(Ordering::Relaxed) + 1;
+    counter.store(count, Ordering::Release);
+    count
 }
 
 /// The part of a worker that only its owner touches ([`Worker::core`]).
@@ -172,6 +223,12 @@ pub(crate) fn millis_since(start: Instant, now: Instant) -> usize {
     usize::try_from(millis).unwrap_or(usize::MAX)
 }
 
+/// Nanoseconds of the runtime's life.
+pub(crate) fn nanos_since(start: Instant, now: Instant) -> u64 {
+    let nanos = now.saturating_duration_since(start).as_nanos();
+    u64::try_from(nanos).unwrap_or(u64::MAX)
+}
+
 impl Worker {
     /// `alone`: there is no other worker that could steal from this one. `guard`: the guard of its threads' stacks.
     pub(crate) fn new(
@@ -200,6 +257,10 @@ impl Worker {
             next_timer: AtomicU64::new(u64::MAX),
             seat: crate::engine::seat::Seat::new(),
             counters: Counters::default(),
+            #[cfg(not(loom))]
+            wake_latency: Histogram::new(),
+            #[cfg(not(loom))]
+            start_latency: Histogram::new(),
             cells: UnsafeCell::new(Cells::new()),
             core: UnsafeCell::new(Core {
                 ready,
