@@ -136,7 +136,7 @@ pub(crate) fn handed_over(inner: &Inner, worker: usize, carrier: usize) {
     }
     let head = event::word(Kind::HandOver, Some(worker), 0);
     let event = [
-        ticks::now(),
+        ticks::after_all(),
         head,
         event::carrier(inner.label.number, carrier),
     ];
@@ -181,10 +181,16 @@ impl Carrier {
     }
 }
 
+#[inline(always)]
 fn write(carrier: Option<&Carrier>, kind: Kind, thread: u64, argument: u64, text: &str) {
     // What the carrier knows of its seat. If the seat was seized, `HandOver` says that.
     let worker = carrier.and_then(Carrier::seat).map(|worker| worker.index);
-    let event = [ticks::now(), event::word(kind, worker, thread), argument];
+    // A thread leaves its stack by its own step.
+    let ticks = match kind {
+        Kind::Yield | Kind::Park | Kind::End => ticks::now(),
+        _ => ticks::after_all(),
+    };
+    let event = [ticks, event::word(kind, worker, thread), argument];
     if text.is_empty() {
         put(carrier, &[event]);
     } else {
@@ -194,6 +200,7 @@ fn write(carrier: Option<&Carrier>, kind: Kind, thread: u64, argument: u64, text
     }
 }
 
+#[inline(always)]
 fn put(carrier: Option<&Carrier>, events: &[Words]) {
     let edition = recorder::edition();
     if edition == 0 {
@@ -212,6 +219,7 @@ fn put(carrier: Option<&Carrier>, events: &[Words]) {
 
 /// On an OS thread that is no carrier. Threads are told apart by where their stacks lie: they mostly get different
 /// pens, without a thread-local.
+#[inline(never)]
 fn put_outside(edition: u64, events: &[Words]) {
     let here = 0_u8;
     let stack = std::ptr::from_ref(&here).addr() >> 16;

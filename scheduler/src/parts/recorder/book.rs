@@ -181,7 +181,7 @@ impl Pen {
     }
 
     /// Writes events one behind the other on one page. False: there is no room. Then call `next_page` and try again.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put(&mut self, edition: u64, events: &[Words]) -> bool {
         let Some(Held { page, .. }) = &self.held else {
             return false;

@@ -147,7 +147,7 @@ fn lost(book: &Book<Head>) -> u64 {
 }
 
 /// Writes events with a pen, one behind the other. If there is no page for them, they are lost.
-#[inline]
+#[inline(always)]
 pub(crate) fn write(pen: &mut Pen, edition: u64, events: &[Words], head: impl FnOnce() -> Head) {
     if !pen.put(edition, events) && !pen.pauses(edition) && next_page(pen, edition, head) {
         pen.put(edition, events);
