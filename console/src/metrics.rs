@@ -2,17 +2,19 @@
 //! them; those of the process are the names that all its clients have.
 
 use std::fmt;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use weald::Metrics;
+use weald::{Latencies, Metrics, WorkerMetrics};
 
 use crate::process::Process;
+use crate::view::merged;
 use crate::watched::Watched;
 
 /// What the format's specification asks for in `Content-Type`.
@@ -132,12 +134,47 @@ const COUNTERS: &[(&str, &str, Count)] = &[
     ),
 ];
 
+/// Histograms: name, help, which.
+type Histogram = (&'static str, &'static str, fn(&WorkerMetrics) -> &Latencies);
+
+const LATENCIES: &[Histogram] = &[
+    (
+        "weald_wake_latency",
+        "Time from a wake-up until the green thread runs, of one wake-up in 64",
+        |worker| &worker.wake_latency,
+    ),
+    (
+        "weald_start_latency",
+        "Time from a spawn until the green thread runs, of one spawn in 64",
+        |worker| &worker.start_latency,
+    ),
+];
+
+/// So many of weald's buckets are one here: their bounds grow by a factor of four.
+const TOGETHER: usize = 4;
+
+/// The buckets of a histogram: bound in seconds, how many are in it. The last bound is infinite.
+fn buckets(all: &Latencies) -> Vec<(f64, u64)> {
+    let mut told = Vec::new();
+    let mut count = 0;
+    for (index, (bound, more)) in all.buckets().enumerate() {
+        count += more;
+        if index % TOGETHER == 0 && bound != Duration::MAX {
+            told.push((bound.as_secs_f64(), std::mem::take(&mut count)));
+        }
+    }
+    told.push((f64::INFINITY, count));
+    told
+}
+
 /// What is told, read before anything is written.
 #[derive(Debug)]
 struct Page {
     process: Process,
     stack_bytes: Option<u64>,
     runtimes: Vec<(Labels, Metrics)>,
+    /// Of the same runtimes.
+    workers: Vec<Vec<WorkerMetrics>>,
 }
 
 impl Collector for Page {
@@ -167,11 +204,39 @@ impl Collector for Page {
                 value.encode(family.encode_family(labels)?)?;
             }
         }
+        self.encode_workers(&mut encoder)?;
         self.encode_process(&mut encoder)
     }
 }
 
 impl Page {
+    /// What is known of each worker, and how long threads waited for one.
+    fn encode_workers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Time in which a worker did not sleep";
+        let seconds = Some(&Unit::Seconds);
+        let name = "weald_worker_busy";
+        let mut family = encoder.encode_descriptor(name, help, seconds, MetricType::Counter)?;
+        for ((labels, _), workers) in self.runtimes.iter().zip(&self.workers) {
+            for worker in workers {
+                let [name, number] = labels.clone();
+                let labels = [name, number, ("worker", worker.index.to_string())];
+                let value = ConstCounter::new(worker.busy.as_secs_f64());
+                value.encode(family.encode_family(&labels)?)?;
+            }
+        }
+        for (name, help, of) in LATENCIES {
+            let mut family =
+                encoder.encode_descriptor(name, help, seconds, MetricType::Histogram)?;
+            for ((labels, _), workers) in self.runtimes.iter().zip(&self.workers) {
+                let all = merged(workers, *of);
+                let sum = all.sum().as_secs_f64();
+                let mut family = family.encode_family(labels)?;
+                family.encode_histogram::<NoLabelSet>(sum, all.count(), &buckets(&all), None)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What is known of the whole process.
     fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let process = &self.process;
@@ -240,18 +305,22 @@ impl Page {
 
 /// The page for a collector of metrics.
 pub(crate) fn page(watched: &Watched) -> Result<String, fmt::Error> {
-    let runtimes = watched.runtimes();
-    let known = runtimes.iter().filter_map(|runtime| {
+    let handles = watched.runtimes();
+    let known = handles.iter().filter_map(|runtime| {
         let labels = [
             ("runtime", runtime.name().to_owned()),
             ("runtime_number", runtime.number().to_string()),
         ];
-        Some((labels, runtime.metrics()?))
+        let workers = runtime.worker_metrics()?;
+        Some(((labels, runtime.metrics()?), workers))
     });
-    let runtimes: Vec<_> = known.collect();
+    let (runtimes, workers): (Vec<_>, Vec<_>) = known.unzip();
     let page = Page {
+        workers,
         process: Process::read(),
-        stack_bytes: runtimes.first().map(|(_, metrics)| metrics.stack_bytes),
+        stack_bytes: runtimes
+            .first()
+            .map(|(_, metrics): &(Labels, Metrics)| metrics.stack_bytes),
         runtimes,
     };
     let mut registry = Registry::default();

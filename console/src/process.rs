@@ -105,6 +105,6 @@ mod tests {
         assert!(process.cpu_seconds.unwrap() >= 0.0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let age = now.as_secs_f64() - process.started.unwrap();
-        assert!((-5.0..100_000.0).contains(&age), "{age}");
+        assert!(age > -5.0, "{age}");
     }
 }

@@ -33,6 +33,11 @@ const FILES: &[(&str, &str, &str)] = &[
         include_str!("page/app.js"),
     ),
     (
+        "/workers.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/workers.js"),
+    ),
+    (
         "/flame.js",
         "text/javascript; charset=utf-8",
         include_str!("page/flame.js"),

@@ -8,7 +8,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use weald::{Awaited, Dump, DumpedGroup, DumpedThread, GreenThreadId, Metrics, RuntimeHandle};
+use weald::{
+    Awaited, Dump, DumpedGroup, DumpedThread, GreenThreadId, Latencies, Metrics, RuntimeHandle,
+    WorkerMetrics,
+};
 
 use crate::calls::{self, Names};
 use crate::process::Process;
@@ -18,6 +21,8 @@ use crate::watched::Dumped;
 const GROUPS: usize = 300;
 /// Members of a group, and threads that wait for a lock, that are told.
 const MEMBERS: usize = 25;
+/// Workers that are told.
+const WORKERS: usize = 128;
 /// Locks and deadlocks that are told.
 const LOCKS: usize = 100;
 
@@ -169,9 +174,54 @@ pub(crate) fn dump(dumped: &Dumped, names: &Names) -> Value {
     all
 }
 
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Each worker's figures, in the order of their numbers.
+fn workers(workers: &[WorkerMetrics]) -> Vec<Value> {
+    let told = workers.iter().take(WORKERS).map(|worker| {
+        json!({
+            "index": worker.index,
+            "busy_us": micros(worker.busy),
+            "dispatches": worker.dispatches,
+            "queued": worker.queued,
+        })
+    });
+    told.collect()
+}
+
+/// How long threads waited for a worker, of all workers together: how many for each bound, in nanoseconds. The last bound is `null`.
+fn latency(of: &Latencies) -> Value {
+    let bound = |bound: Duration| match bound {
+        Duration::MAX => None,
+        bound => u64::try_from(bound.as_nanos()).ok(),
+    };
+    let nanos = |part| of.quantile(part).and_then(bound);
+    json!({
+        "bounds_ns": of.buckets().map(|(it, _)| bound(it)).collect::<Vec<_>>(),
+        "counts": of.buckets().map(|(_, count)| count).collect::<Vec<_>>(),
+        "p50_ns": nanos(0.5),
+        "p99_ns": nanos(0.99),
+    })
+}
+
+/// All workers' histograms of one kind.
+pub(crate) fn merged(workers: &[WorkerMetrics], of: fn(&WorkerMetrics) -> &Latencies) -> Latencies {
+    let mut all = Latencies::default();
+    for worker in workers {
+        all.merge(of(worker));
+    }
+    all
+}
+
 /// A runtime with its counters.
 pub(crate) fn head(runtime: &RuntimeHandle, metrics: &Metrics) -> Value {
+    let figures = runtime.worker_metrics().unwrap_or_default();
     json!({
+        "workers": workers(&figures),
+        "wake_latency": latency(&merged(&figures, |worker| &worker.wake_latency)),
+        "start_latency": latency(&merged(&figures, |worker| &worker.start_latency)),
         "number": runtime.number(),
         "name": runtime.name(),
         "is_default": runtime.is_default(),

@@ -1,6 +1,7 @@
 // The page: asks for /view.json again and again and shows it. Names of threads and functions are data: they become texts, never HTML.
 
 import { frames, show } from './flame.js';
+import { show_heat, show_workers } from './workers.js';
 
 const at = (id) => document.getElementById(id);
 const STATES = [
@@ -167,7 +168,8 @@ const past = new Map();
 function remember(all) {
   for (const runtime of all.runtimes) {
     const looks = past.get(runtime.number) || [];
-    looks.push({ ...runtime.metrics, cpu_seconds: all.process.cpu_seconds || 0, at: all.time_ms });
+    const { workers, wake_latency } = runtime;
+    looks.push({ ...runtime.metrics, workers, wake_latency, cpu_seconds: all.process.cpu_seconds || 0, at: all.time_ms });
     if (looks.length > POINTS) looks.shift();
     past.set(runtime.number, looks);
   }
@@ -329,6 +331,9 @@ function render() {
   show_states(runtime);
   show_figures(last, runtime);
   show_charts(runtime);
+  const looks = past.get(runtime.number);
+  show_workers(at('workers'), looks);
+  show_heat(at('heat'), at('heat-scale'), at('heat-said'), looks, POINTS);
   show_locks(runtime);
   show_groups(runtime);
 }

@@ -51,7 +51,7 @@ fn data_is_told_only_with_the_token_and_the_page_without() {
             right.status
         );
     }
-    for path in ["/", "/app.js", "/flame.js", "/style.css"] {
+    for path in ["/", "/app.js", "/flame.js", "/workers.js", "/style.css"] {
         assert_eq!(get(addr, path).status, 200, "{path}");
     }
     console.shutdown();

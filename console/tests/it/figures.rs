@@ -40,6 +40,13 @@ fn parsed(page: &str) -> BTreeMap<String, f64> {
         let expected = match kind {
             "counter" => format!("{family}_total"),
             "gauge" => family.to_owned(),
+            "histogram" => {
+                let parts = ["_bucket", "_sum", "_count"].map(|part| format!("{family}{part}"));
+                parts
+                    .into_iter()
+                    .find(|part| part == name)
+                    .unwrap_or_default()
+            }
             other => panic!("a family of the type {other}"),
         };
         assert_eq!(name, expected, "{line}");
@@ -79,6 +86,21 @@ fn the_page_of_metrics_is_as_openmetrics_has_it_with_each_runtime_by_itself() {
     is(of("weald_threads", &first, ",state=\"runnable\""), 0.0);
     is(of("weald_threads_spawned_total", &first, ""), 1.0);
     is(of("weald_threads_spawned_total", &second, ""), 0.0);
+    // Each runtime has its workers, and a histogram whose last bucket has all.
+    let number = second.handle().number();
+    let labels = format!("runtime=\"figures\",runtime_number=\"{number}\"");
+    for worker in 0..3 {
+        let busy = format!("weald_worker_busy_seconds_total{{{labels},worker=\"{worker}\"}}");
+        assert!(samples[&busy] >= 0.0);
+    }
+    for name in ["weald_wake_latency_seconds", "weald_start_latency_seconds"] {
+        let count = samples[&format!("{name}_count{{{labels}}}")];
+        is(
+            samples[&format!("{name}_bucket{{le=\"+Inf\",{labels}}}")],
+            count,
+        );
+        assert!(samples.contains_key(&format!("{name}_sum{{{labels}}}")));
+    }
     if cfg!(target_os = "linux") {
         for name in [
             "process_resident_memory_bytes",

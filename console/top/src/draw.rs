@@ -33,7 +33,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &mut State) {
     let alerts = alerts(runtime);
     let wanted = u16::try_from(alerts.len()).unwrap_or(u16::MAX);
     let [head, bar, problems, list, foot] = Layout::vertical([
-        Constraint::Length(3),
+        Constraint::Length(4),
         Constraint::Length(2),
         Constraint::Length(wanted.min(ALERTS)),
         Constraint::Min(3),
@@ -108,7 +108,36 @@ fn heading<'a>(state: &State, all: &'a All, runtime: &'a Runtime) -> Vec<Line<'a
             metrics.timers,
             rates.join("  "),
         )),
+        Line::from(load(state, runtime)),
     ]
+}
+
+/// How busy each worker is, and how long threads wait for one.
+fn load(state: &State, runtime: &Runtime) -> String {
+    let workers = runtime.workers.iter().map(|worker| {
+        #[allow(clippy::cast_precision_loss, reason = "it is rounded when it is shown")]
+        let busy = state.rate(|_, it| {
+            let mut workers = it.workers.iter();
+            let found = workers.find(|it| it.index == worker.index);
+            found.map_or(0.0, |it| it.busy_us as f64 / 1e6)
+        });
+        let busy = busy.map_or_else(
+            || String::from("-"),
+            |busy| format!("{:.0} %", 100.0 * busy.min(1.0)),
+        );
+        match worker.queued {
+            0 => format!("{}: {busy}", worker.index),
+            queued => format!("{}: {busy}, {queued} queued", worker.index),
+        }
+    });
+    let workers: Vec<_> = workers.collect();
+    let latency = &runtime.wake_latency;
+    format!(
+        "woken to running: {} in half, {} in 99 %  load {}",
+        nanos(latency.p50_ns),
+        nanos(latency.p99_ns),
+        workers.join("  ")
+    )
 }
 
 fn place(all: &All, runtime: &Runtime) -> usize {
@@ -278,5 +307,16 @@ fn bytes(bytes: u64) -> String {
         0 => format!("{} KiB", bytes >> 10),
         1..1024 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
         _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "it is rounded")]
+fn nanos(nanos: Option<u64>) -> String {
+    match nanos {
+        None => String::from("-"),
+        Some(ns @ 0..1000) => format!("{ns} ns"),
+        Some(ns @ 1000..1_000_000) => format!("{:.1} us", ns as f64 / 1e3),
+        Some(ns @ 1_000_000..1_000_000_000) => format!("{:.1} ms", ns as f64 / 1e6),
+        Some(ns) => format!("{:.1} s", ns as f64 / 1e9),
     }
 }

@@ -31,10 +31,27 @@ pub(crate) struct Runtime {
     pub(crate) name: String,
     pub(crate) uptime_ms: u64,
     pub(crate) metrics: Metrics,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) wake_latency: Latency,
     pub(crate) stalled: Option<String>,
     pub(crate) states: HashMap<String, u64>,
     pub(crate) deadlocks: Vec<Deadlock>,
     pub(crate) groups: Vec<Group>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) busy_us: u64,
+    pub(crate) queued: u64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Latency {
+    pub(crate) p50_ns: Option<u64>,
+    pub(crate) p99_ns: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -8,6 +8,7 @@ use crate::verbs::runtime::Runtime;
 use crate::verbs::{default_runtime, leftovers};
 use crate::watch::dump::{self, Dump};
 use crate::watch::metrics::Metrics;
+use crate::watch::workers::WorkerMetrics;
 
 /// A runtime, to look at from outside; from [`runtimes`] or [`Runtime::handle`].
 ///
@@ -124,6 +125,11 @@ impl RuntimeHandle {
     /// As [`Runtime::metrics`]; `None` if it has ended.
     pub fn metrics(&self) -> Option<Metrics> {
         self.running().map(|inner| Metrics::of(&inner))
+    }
+
+    /// As [`Runtime::worker_metrics`]; `None` if it has ended.
+    pub fn worker_metrics(&self) -> Option<Vec<WorkerMetrics>> {
+        self.running().map(|inner| WorkerMetrics::of_all(&inner))
     }
 
     /// As [`Runtime::set_workers`].
