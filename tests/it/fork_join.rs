@@ -198,6 +198,55 @@ fn with_one_worker_the_second_half_begins_although_the_first_never_comes_back() 
     });
 }
 
+/// The first half of all has two forks. With the first of them there is a thread that waits for the worker, which the
+/// monitor then gives to another OS thread.
+#[test]
+fn halves_that_block_their_os_threads_until_all_have_begun_all_begin() {
+    with_deadline(LIMIT, || {
+        for mode in MODES {
+            for workers in [1, 2] {
+                let all = std::sync::Barrier::new(5);
+                let wait = || {
+                    all.wait();
+                };
+                runtime(workers, mode).run(|| {
+                    weald::join(
+                        || weald::join(|| weald::join(wait, wait), wait),
+                        || weald::join(wait, wait),
+                    );
+                });
+            }
+        }
+    });
+}
+
+/// It has lost its worker before it makes a fork.
+#[test]
+fn the_second_half_begins_although_the_first_blocks_its_os_thread_without_a_worker() {
+    with_deadline(LIMIT, || {
+        for mode in MODES {
+            let rt = runtime(1, mode);
+            let (others, begun) = (AtomicBool::new(true), AtomicBool::new(false));
+            rt.run(|| {
+                weald::scope(|scope| {
+                    scope.spawn(|| {
+                        begun.store(true, SeqCst);
+                        while others.load(SeqCst) {
+                            weald::yield_now();
+                        }
+                    });
+                    spin_until(&begun);
+                    let (sender, receiver) = std::sync::mpsc::channel();
+                    let receive = move || receiver.recv().unwrap();
+                    let (got, ()) = weald::join(receive, move || sender.send(4).unwrap());
+                    assert_eq!(got, 4);
+                    others.store(false, SeqCst);
+                });
+            });
+        }
+    });
+}
+
 #[test]
 fn halves_that_wait_do_so_at_the_same_time() {
     everywhere(|| {

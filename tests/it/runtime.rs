@@ -104,6 +104,29 @@ fn the_os_threads_carry_the_name_that_was_given() {
     });
 }
 
+/// In a thread's name a zero makes std panic.
+#[test]
+fn a_zero_in_the_name_of_the_os_threads_becomes_a_space() {
+    with_deadline(LIMIT, || {
+        let rt = Runtime::builder()
+            .workers(2)
+            .thread_name("ha\0zel")
+            .build()
+            .unwrap();
+        assert_eq!(rt.name(), "ha\0zel");
+        rt.run(|| {
+            let own = weald::Builder::new().own_thread(true);
+            own.spawn(|| ()).unwrap().join().unwrap();
+        });
+        let is_named = || {
+            os_thread_names()
+                .iter()
+                .any(|name| name.starts_with("ha zel"))
+        };
+        wait_until(is_named);
+    });
+}
+
 #[test]
 fn own_thread_locals_either_work_or_are_refused_as_unsupported_and_the_last_setting_wins() {
     with_deadline(LIMIT, || {

@@ -124,6 +124,20 @@ pub(crate) unsafe fn take_from(header: &Header, inner: &Arc<Inner>) -> bool {
     true
 }
 
+/// As `take_from`, for all of its forks. True: there were some.
+///
+/// # Safety
+/// As of `take_from`.
+#[cold]
+pub(crate) unsafe fn take_all_from(header: &Header, inner: &Arc<Inner>) -> bool {
+    let mut some = false;
+    // SAFETY: by contract.
+    while unsafe { take_from(header, inner) } {
+        some = true;
+    }
+    some
+}
+
 /// What the caller of `start` knows.
 #[derive(Clone, Copy)]
 struct How {

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
 use crate::engine::record::{self, Kind};
+use crate::engine::share_forks;
 use crate::green::blocked;
 use crate::green::trace::{Trace, Tracer};
 use crate::shim::atomic::Ordering;
+use crate::shim::sync::Arc;
 
 /// The time between two looks. So long, at most, nobody looks after the `RunNext` and the poller of a hog's worker.
 pub(super) const TICK: Duration = Duration::from_millis(1);
@@ -29,6 +31,9 @@ pub(super) const LONGEST_SIEGE: Duration = Duration::from_millis(20);
 
 /// [`TICK`] is halved for each seat, at most so many times: to pass a seat on takes about 62 us.
 pub(super) const HALVINGS: u32 = 4;
+
+/// So many hogs without a seat are asked for their forks at each look: there may be thousands.
+pub(super) const ASKED: usize = 16;
 
 /// Hogs of one worker that waited inside the kernel, one soon after the other.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +72,8 @@ pub(super) struct Hog {
     pub(super) reported: bool,
     /// Where its OS thread waits; only if the program asks for reports.
     pub(super) blocked: Option<Trace>,
+    /// When the monitor next looks for forks of the hog, and the pause that led there.
+    pub(super) forks: Option<(Instant, Duration)>,
 }
 
 /// What changes when the hog comes back.
@@ -136,6 +143,37 @@ impl Hog {
             let micros = u64::try_from(lasts.as_micros()).unwrap_or(u64::MAX);
             record::note(Kind::Hog, thread.id.get(), micros);
         }
+    }
+
+    /// Makes green threads of the hog's forks, if that is due and the hog has lost its seat: the hog may wait for one of
+    /// them. Each look in vain doubles the time until the next look, because a look stops all CPUs of the process for a
+    /// moment. False: no look was due.
+    pub(super) fn gives_forks(&mut self, inner: &Arc<Inner>, now: Instant) -> bool {
+        let (Stretch::Seized { .. }, Some((due, pause))) = (self.stretch, self.forks) else {
+            return false;
+        };
+        if now < due {
+            return false;
+        }
+        let carrier = &inner.carriers[self.carrier];
+        let taken = carrier.door.hold_out(|| {
+            if !self.lasts(inner) {
+                return false;
+            }
+            // SAFETY: the carrier is held outside its door, so the thread that runs there cannot end; and the
+            // monitor's OS thread is no carrier.
+            unsafe {
+                let header = carrier.running.load(Ordering::Relaxed).as_ref();
+                header.is_some_and(|header| share_forks::take_all_from(header, inner))
+            }
+        });
+        let next = if taken == Some(true) {
+            PATIENCE
+        } else {
+            pause.saturating_mul(2)
+        };
+        self.forks = now.checked_add(next).map(|due| (due, next));
+        true
     }
 
     /// Where the hog's OS thread waits, if it waits.

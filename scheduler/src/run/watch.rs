@@ -14,6 +14,7 @@
 //! | at once if it is in `blocking`, or besieged        | the hog for a spare carrier (`door.rs`)  |
 //! | a late worker whose thread has forks that nobody   | makes a green thread of the oldest, if a |
 //! | has begun (`fork_join.rs`)                         | worker sleeps, or after `PATIENCE`     |
+//! | such forks of a hog that has lost the seat         | makes green threads of all, after `PATIENCE` |
 //! | a hog that was alone for [`ALONE`]                 | takes the seat, so that it can sleep     |
 //! | a hog that has kept its OS thread too long         | says so, once                            |
 //! | a backlog beside a sleeping worker                 | wakes that one                           |
@@ -39,7 +40,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::hogs::{Hog, PATIENCE, Siege, Stretch, TICK};
+use super::hogs::{ASKED, Hog, PATIENCE, Siege, Stretch, TICK};
 use super::limits::Limits;
 use super::silence::Silence;
 use crate::engine::carrier::Carrier;
@@ -49,7 +50,7 @@ use crate::engine::seat::Shortage;
 use crate::engine::share_forks;
 use crate::engine::worker::Worker;
 use crate::green::blocked;
-use crate::green::trace::Tracer;
+use crate::green::trace::{Trace, Tracer};
 use crate::parts::os_thread;
 use crate::shim::atomic::{Ordering, fence};
 use crate::shim::clock;
@@ -305,12 +306,7 @@ impl Watch {
             in_kernel = os_thread::waits_in_kernel(os_thread);
         }
         let losses = carrier.door.losses();
-        let known = self.hogs.iter().find(|hog| hog.carrier == holder);
-        let (counted, reported, blocked) = known
-            .filter(|hog| hog.lasts(inner))
-            .map_or((false, false, None), |hog| {
-                (hog.counted, hog.reported, hog.blocked.clone())
-            });
+        let (counted, reported, blocked) = known_of(&self.hogs, inner, holder);
         if !carrier.door.seize(worker) {
             return Pace::Late;
         }
@@ -330,6 +326,7 @@ impl Watch {
                 counted,
                 reported,
                 blocked,
+                forks: now.checked_add(PATIENCE).map(|due| (due, PATIENCE)),
             });
         }
         inner.seats.give(inner, worker.index);
@@ -388,13 +385,14 @@ impl Watch {
             counted: false,
             reported: false,
             blocked: None,
+            forks: None,
         });
     }
 
     /// Counts and reports hogs that go on, and forgets the others. One look in each tick is enough for them, even when
     /// workers need more. But the monitor may sleep after any look, and must know when to report the next hog. So each
     /// look takes in the hogs that are expected.
-    fn look_at_hogs(&mut self, inner: &Inner, now: Instant) {
+    fn look_at_hogs(&mut self, inner: &Arc<Inner>, now: Instant) {
         let expected = std::mem::take(&mut *inner.monitor.expected.lock());
         self.hogs
             .extend(expected.into_iter().map(|(carrier, losses)| Hog {
@@ -404,6 +402,8 @@ impl Watch {
                 counted: false,
                 reported: false,
                 blocked: None,
+                // The thread has shared them before it blocked.
+                forks: None,
             }));
         let is_due = |last: &mut Instant, after: Duration| {
             let due = now.saturating_duration_since(*last) >= after;
@@ -416,20 +416,25 @@ impl Watch {
             return;
         }
         let tracer = &mut self.tracer;
-        self.hogs
-            .retain_mut(|hog| hog.goes_on(inner, tracer.as_mut(), now));
+        let mut asked = 0;
+        let mut goes_on = |hog: &mut Hog| {
+            if asked < ASKED {
+                asked += usize::from(hog.gives_forks(inner, now));
+            }
+            hog.goes_on(inner, tracer.as_mut(), now)
+        };
+        self.hogs.retain_mut(&mut goes_on);
         let settles = |hog: &mut Hog| {
             matches!(hog.stretch, Stretch::Seized { .. })
                 && now.saturating_duration_since(hog.since) >= SETTLED
         };
         self.settled.extend(self.hogs.extract_if(.., settles));
         if is_due(&mut self.looked_at[1], SETTLED) {
-            self.settled
-                .retain_mut(|hog| hog.goes_on(inner, tracer.as_mut(), now));
+            self.settled.retain_mut(&mut goes_on);
         }
     }
 
-    /// When the next hog is to be counted or reported.
+    /// When the next hog is to be counted, reported, or asked for its forks.
     fn next_report(&self, inner: &Inner) -> Option<Instant> {
         let next = |hog: &Hog| {
             let after = if hog.counted {
@@ -437,13 +442,27 @@ impl Watch {
             } else {
                 PATIENCE
             };
-            (!hog.counted || !hog.reported)
+            let report = (!hog.counted || !hog.reported)
                 .then(|| hog.since.checked_add(after))
-                .flatten()
+                .flatten();
+            let forks = hog.forks.map(|(due, _)| due);
+            report.into_iter().chain(forks).min()
         };
-        let all = self.hogs.iter().chain(&self.settled);
-        all.filter_map(next).min()
+        // Nobody looks at settled hogs before that moment.
+        let look = self.looked_at[1] + SETTLED;
+        let settled = self.settled.iter().filter_map(next).map(|at| at.max(look));
+        self.hogs.iter().filter_map(next).chain(settled).min()
     }
+}
+
+/// What is known of the hog on that carrier: whether it was counted, whether it was reported, and where it waits.
+fn known_of(hogs: &[Hog], inner: &Inner, carrier: usize) -> (bool, bool, Option<Trace>) {
+    let known = hogs.iter().find(|hog| hog.carrier == carrier);
+    known
+        .filter(|hog| hog.lasts(inner))
+        .map_or((false, false, None), |hog| {
+            (hog.counted, hog.reported, hog.blocked.clone())
+        })
 }
 
 /// Makes a green thread of the oldest fork of the thread that runs there. True: there was one.
@@ -480,7 +499,7 @@ fn is_wanted(inner: &Inner, worker: &Worker) -> bool {
 #[cfg(all(test, not(loom)))]
 #[allow(clippy::unwrap_used, reason = "unwrap is for tests")]
 mod tests {
-    use super::{Inner, TICK, Watch, clock};
+    use super::{Arc, Inner, TICK, Watch, clock};
     use crate::RuntimeBuilder;
 
     #[test]
@@ -488,7 +507,7 @@ mod tests {
     fn a_hog_that_is_expected_is_known_after_any_look() {
         let builder = RuntimeBuilder::new().workers(1).spare_threads(1);
         let nobody = |_: &_, _| Ok(());
-        let inner = Inner::new(builder.settings().unwrap(), nobody).unwrap();
+        let inner = Arc::new(Inner::new(builder.settings().unwrap(), nobody).unwrap());
         let mut watch = Watch::new(&inner, clock::now());
         let now = clock::now() + TICK;
         watch.look_at_hogs(&inner, now);

@@ -171,7 +171,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The beginning of the names of the runtime's OS threads. The default is `weald`.
+    /// The beginning of the names of the runtime's OS threads. The default is `weald`. A zero byte becomes a space.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
@@ -413,7 +413,8 @@ impl RuntimeBuilder {
             stack_size,
             guard,
             name: self.name.unwrap_or_else(|| self.thread_name.clone()),
-            thread_name: self.thread_name,
+            // std takes no name with a zero in it, and panics.
+            thread_name: self.thread_name.replace('\0', " "),
             pins: own.is_none() && said != Some(Locals::Shared),
             own,
             spares: self.spares,

@@ -16,6 +16,7 @@
 //! | the thread does not come back, another worker | the oldest               | the monitor       |
 //! | sleeps                                        |                          |                   |
 //! | the thread does not come back for long        | one at each look         | the monitor       |
+//! | the thread has lost its seat for 10 ms        | all                      | the monitor       |
 //!
 //! So either half may wait for something that the other half does.
 //!
