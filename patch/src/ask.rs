@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libc::c_int;
 
-use crate::raw::{error_of, sys};
+use crate::raw::{error_of, sys, undisturbed};
 use crate::slot::Direction;
 
 /// Returns what poll(2) tells of a descriptor, without waiting.
@@ -21,7 +21,8 @@ pub(crate) fn events_now(fd: RawFd, events: libc::c_short) -> libc::c_short {
         tv_nsec: 0,
     };
     // SAFETY: one descriptor; pointers to locals.
-    let found = unsafe { sys!(SYS_ppoll, &raw mut one, 1, &raw const zero, 0_usize, 8) };
+    let look = || unsafe { sys!(SYS_ppoll, &raw mut one, 1, &raw const zero, 0_usize, 8) };
+    let found = undisturbed(look);
     if error_of(found).is_some() {
         return 0;
     }

@@ -59,6 +59,7 @@
 //! | `poll`, `select`, `epoll_wait` and their `p` forms without a signal mask, `epoll_pwait2` | is suspended; see below for several descriptors | ends it |
 //! | `ppoll`, `pselect`, `epoll_pwait`, `epoll_pwait2` with a signal mask | keeps its OS thread | does not end it |
 //! | `sleep`, `usleep`, `nanosleep`, `clock_nanosleep` | is suspended | ends one sleep |
+//! | `clock_nanosleep` by another clock than `CLOCK_MONOTONIC` and `CLOCK_REALTIME` | keeps its OS thread | does not end it |
 //! | `syscall(SYS_futex, ..)`: `Mutex`, `Condvar`, channels and `park` of std and parking_lot | is suspended | does not end it |
 //! | `pthread_rwlock_rdlock`, `pthread_rwlock_wrlock` and their timed forms | is suspended; a thread that loses the lock to others again and again for 20 ms keeps its OS thread and waits in libc's own queue | does not end it |
 //! | `pthread_cond_wait` and its timed forms | is suspended | does not end it |
@@ -70,7 +71,8 @@
 //! | `wait`, `wait3`, `waitpid(-1, ..)`: for any child, for a group, for a child that stops | is suspended, and tries again after pauses | ends it |
 //! | `getaddrinfo` | is suspended | ends it |
 //! | `pthread_join` of a green thread | is suspended | does not end it |
-//! | `pthread_join` of an OS thread | keeps its OS thread | does not end it |
+//! | `pthread_timedjoin_np`, `pthread_clockjoin_np` of a green thread | is suspended, and looks again after pauses | does not end it |
+//! | `pthread_join` of an OS thread, and its timed forms | keeps its OS thread | does not end it |
 //! | `read`, `write`, `pread`, `pwrite`, `copy_file_range` on files | keeps its OS thread while it waits for the disk | does not end it |
 //! | `system`, `msgrcv`, `msgsnd`, `semop`, `semtimedop`, `sigwait` and similar calls, `sigsuspend`, `pause` | keeps its OS thread | does not end it |
 //! | `pthread_mutex_lock` and its timed forms (the mutexes of C and C++), and taking the mutex back at the end of `pthread_cond_wait`: these are libc's own, as allocators use them | keeps its OS thread; the monitor sees it after some milliseconds | does not end it, and is not told |
@@ -94,8 +96,8 @@
 //!   takes part.
 //! - Patched calls are not cancellation points of `pthread_cancel`.
 //! - The `pthread_t` of a green thread made by a patched `pthread_create` is good for `pthread_join`,
-//!   `pthread_detach` and comparing. Other calls that take one (`pthread_kill`, `pthread_getcpuclockid`) know nothing
-//!   of green threads; do not give it to them.
+//!   `pthread_tryjoin_np`, `pthread_timedjoin_np`, `pthread_detach` and comparing. Other calls that take one, such as
+//!   `pthread_kill` and `pthread_cancel`, know nothing of green threads: they fail with `ESRCH`.
 //! - `pthread_exit` of a green thread unwinds. Destructors run, but the handlers of `pthread_cleanup_push` do not in
 //!   C code that is compiled without `-fexceptions`.
 //! - Inside `blocking` nothing is patched: there the program has asked for the system's call.

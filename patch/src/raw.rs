@@ -120,6 +120,17 @@ pub(crate) fn error_of(result: isize) -> Option<i32> {
     }
 }
 
+/// Makes a call that does not wait, again if a signal breaks it off. poll(2) and select(2) can fail with `EINTR` also if
+/// they are not to wait.
+pub(crate) fn undisturbed(mut call: impl FnMut() -> isize) -> isize {
+    loop {
+        let result = call();
+        if error_of(result) != Some(libc::EINTR) {
+            return result;
+        }
+    }
+}
+
 /// Turns the result of a system call into what libc returns: -1 and `errno`, or the value.
 pub(crate) fn result(result: isize) -> isize {
     match error_of(result) {

@@ -26,8 +26,9 @@ mod sockets;
 mod support;
 
 use locks::{
-    condition_in_the_past, deadline, detaches_itself, exits, pthread_rwlock_timedrdlock, relock,
-    relock_for_writing, sem_timedwait, semaphore_in_the_past, semtimedop,
+    condition_in_the_past, deadline, detaches_itself, exits, joins_for_a_while,
+    pthread_rwlock_timedrdlock, relock, relock_for_writing, sem_timedwait, semaphore_in_the_past,
+    semtimedop,
 };
 use sockets::{
     NONE, buffer, connect, ended, eventfd, fast_open, file, full_stream, halves, owned, poll,
@@ -135,6 +136,7 @@ const CALLS: &[Call] = calls! {
     });
     "pthread_exit": exits();
     "pthread_detach by the thread itself, and pthread_join afterwards": detaches_itself();
+    "pthread_tryjoin_np and pthread_timedjoin_np of a thread that runs": joins_for_a_while();
     "recv of a datagram socket whose reading side is shut down":
         shut_down(libc::SHUT_RD, |fd| libc::recv(fd, buffer(), 9, 0));
     "read of a datagram socket whose reading side is shut down":
@@ -220,6 +222,16 @@ const CALLS: &[Call] = calls! {
     "clock_nanosleep by a clock that is none": {
         let limit = deadline(0, 1);
         libc::clock_nanosleep(99, 0, &raw const limit, null_mut())
+    };
+    "clock_nanosleep by the CPU time of the thread": {
+        let limit = deadline(0, 1);
+        let clock = libc::CLOCK_THREAD_CPUTIME_ID;
+        libc::clock_nanosleep(clock, 0, &raw const limit, null_mut())
+    };
+    "clock_nanosleep until a moment of the past": {
+        let limit = deadline(1, 1);
+        let flag = libc::TIMER_ABSTIME;
+        libc::clock_nanosleep(libc::CLOCK_REALTIME, flag, &raw const limit, null_mut())
     };
     "splice between files": {
         let (a, b) = (file(), file());

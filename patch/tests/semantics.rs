@@ -201,6 +201,63 @@ fn a_signal_does_not_break_a_wait_off() {
     });
 }
 
+/// The kernel breaks off a look at descriptors, too, if a signal comes at that moment.
+#[test]
+fn signals_break_off_neither_poll_nor_select() {
+    let action: extern "C" fn(i32) = count;
+    // SAFETY: the handler touches one atomic; without SA_RESTART calls would fail with EINTR.
+    unsafe {
+        let mut set: libc::sigaction = std::mem::zeroed();
+        set.sa_sigaction = action as usize;
+        assert_eq!(
+            libc::sigaction(libc::SIGUSR2, &raw const set, std::ptr::null_mut()),
+            0
+        );
+    }
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = stop.clone();
+    let signals = move |thread: libc::pthread_t| {
+        while !seen.load(Ordering::Relaxed) {
+            // SAFETY: the thread lives until this one was joined.
+            unsafe { libc::pthread_kill(thread, libc::SIGUSR2) };
+            // Without a pause the thread would do nothing but handle signals.
+            thread::sleep(Duration::from_micros(20));
+        }
+    };
+    in_green(move || {
+        let (near, far) = UnixStream::pair().unwrap();
+        // The only OS thread of the runtime that is free.
+        // SAFETY: no conditions.
+        let thread = weald::on_os_thread(|| unsafe { libc::pthread_self() });
+        let shooter = weald::on_os_thread(|| thread::spawn(move || signals(thread)));
+        for _ in 0..500 {
+            let mut fds = [near.as_raw_fd(), far.as_raw_fd()].map(|fd| libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            });
+            let mut set = libc::timeval {
+                tv_sec: 0,
+                tv_usec: 1,
+            };
+            let none = std::ptr::null_mut();
+            // SAFETY: two descriptors; pointers to locals or null.
+            unsafe {
+                let limit = libc::timespec {
+                    tv_sec: 0,
+                    tv_nsec: 1,
+                };
+                let polled = libc::ppoll(fds.as_mut_ptr(), 2, &raw const limit, std::ptr::null());
+                assert_eq!(polled, 0, "{}", std::io::Error::last_os_error());
+                let selected = libc::select(0, none, none, none, &raw mut set);
+                assert_eq!(selected, 0, "{}", std::io::Error::last_os_error());
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        weald::on_os_thread(|| shooter.join().unwrap());
+    });
+}
+
 #[cfg(target_env = "gnu")]
 #[test]
 fn what_fortified_c_calls_waits_too() {

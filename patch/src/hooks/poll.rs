@@ -31,18 +31,21 @@ const ZERO: timespec = timespec {
 /// # Safety
 /// As poll(2).
 unsafe fn look(fds: *mut pollfd, count: nfds_t) -> isize {
-    let zero = ZERO;
-    // SAFETY: by contract, and a pointer to a local.
-    unsafe {
-        sys!(
-            SYS_ppoll,
-            fds,
-            count,
-            &raw const zero,
-            ptr::null::<sigset_t>(),
-            8
-        )
-    }
+    // The kernel writes to the limit.
+    raw::undisturbed(|| {
+        let zero = ZERO;
+        // SAFETY: by contract, and a pointer to a local.
+        unsafe {
+            sys!(
+                SYS_ppoll,
+                fds,
+                count,
+                &raw const zero,
+                ptr::null::<sigset_t>(),
+                8
+            )
+        }
+    })
 }
 
 /// Fills in the closed descriptors as poll(2) does, and the others with what they are.

@@ -75,16 +75,16 @@ fn members(sets: &[Option<Vec<u64>>; 3], count: c_int) -> Vec<pollfd> {
     members
 }
 
-/// Makes `pselect6` on copies of the sets, for at most the limit.
-fn look_at(sets: &mut [Option<Vec<u64>>; 3], count: c_int, limit: Option<Duration>) -> isize {
-    let mut limit = limit.map(timespec_of);
-    let limit = limit.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
+/// Makes `pselect6` on copies of the sets, without waiting. If it fails, the sets are as before.
+fn look_at(sets: &mut [Option<Vec<u64>>; 3], count: c_int) -> isize {
+    let mut limit = timespec_of(Duration::ZERO);
+    let limit = &raw mut limit;
     let [read, write, except] = sets.each_mut().map(|set| match set {
         Some(words) => words.as_mut_ptr(),
         None => ptr::null_mut(),
     });
     // SAFETY: each pointer is null or to as many words as `count` bits take.
-    unsafe {
+    raw::undisturbed(|| unsafe {
         sys!(
             SYS_pselect6,
             count,
@@ -94,7 +94,7 @@ fn look_at(sets: &mut [Option<Vec<u64>>; 3], count: c_int, limit: Option<Duratio
             limit,
             ptr::null::<u8>()
         )
-    }
+    })
 }
 
 /// Makes `select` for a patched caller.
@@ -113,7 +113,7 @@ unsafe fn green_select(asked: &Sets, deadline: Option<Instant>) -> isize {
     let mut any: Option<WaitForAny> = None;
     loop {
         let mut found = sets.clone();
-        let ready = look_at(&mut found, asked.count, Some(Duration::ZERO));
+        let ready = look_at(&mut found, asked.count);
         // The look may have seen the next file with the number.
         if any.as_ref().is_some_and(WaitForAny::is_any_closed) {
             return failed(libc::EBADF);

@@ -55,40 +55,62 @@ pub(crate) unsafe extern "C" fn clock_nanosleep(
     wish: *const timespec,
     rest: *mut timespec,
 ) -> c_int {
+    if clock == libc::CLOCK_THREAD_CPUTIME_ID {
+        // The kernel has another error for this. libc does not ask the kernel.
+        return libc::EINVAL;
+    }
     // SAFETY: as in `nanosleep`.
     let duration = unsafe { wish.as_ref() }.copied().and_then(duration_of);
-    if on(Kind::Sleep)
-        && let Some(wish) = duration
-        && let Some(duration) = left_on(clock, flags, wish)
-    {
-        sleep_for(duration);
-        return 0;
+    let plain = || {
+        // SAFETY: by contract.
+        error_of(unsafe { sys!(SYS_clock_nanosleep, clock, flags, wish, rest) }).unwrap_or(0)
+    };
+    if !on(Kind::Sleep) {
+        return plain();
     }
-    // SAFETY: by contract.
-    error_of(unsafe { sys!(SYS_clock_nanosleep, clock, flags, wish, rest) }).unwrap_or(0)
+    match (duration, clock) {
+        (Some(wish), libc::CLOCK_MONOTONIC | libc::CLOCK_REALTIME) => {
+            sleep_by(clock, flags & libc::TIMER_ABSTIME != 0, wish);
+            0
+        }
+        // Only the kernel can watch this clock.
+        (Some(_), _) => patch::blocking_until_others_act(plain),
+        (None, _) => plain(),
+    }
 }
 
-/// Returns how long to sleep. `None`: the clock is one that only the kernel can watch.
-fn left_on(clock: clockid_t, flags: c_int, wish: Duration) -> Option<Duration> {
-    if clock != libc::CLOCK_MONOTONIC && clock != libc::CLOCK_REALTIME {
-        return None;
+/// A sleep until a moment of the real-time clock looks at that clock so often, because it may be set meanwhile.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
+
+/// Sleeps for so long, or until the clock has come to that moment.
+fn sleep_by(clock: clockid_t, is_absolute: bool, wish: Duration) {
+    if !is_absolute {
+        sleep_for(wish);
+        return;
     }
-    if flags & libc::TIMER_ABSTIME == 0 {
-        return Some(wish);
+    let longest = if clock == libc::CLOCK_REALTIME {
+        LOOK_AT_CLOCK
+    } else {
+        Duration::MAX
+    };
+    loop {
+        let left = left_on(clock, wish);
+        // A sleep that an exception has ended leaves some time.
+        if left.is_zero() || !sleep_for(left.min(longest)).is_zero() {
+            return;
+        }
     }
-    if clock != libc::CLOCK_MONOTONIC {
-        return None;
-    }
+}
+
+/// Returns how long it is until that moment of the clock.
+fn left_on(clock: clockid_t, wish: Duration) -> Duration {
     let mut now = timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: a pointer to a local.
-    let read = unsafe { libc::clock_gettime(clock, &raw mut now) };
-    if read != 0 {
-        return None;
-    }
-    Some(wish.saturating_sub(duration_of(now)?))
+    // SAFETY: a pointer to a local. It does not fail for the clocks that come here.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    wish.saturating_sub(duration_of(now).unwrap_or_default())
 }
 
 /// usleep(3).

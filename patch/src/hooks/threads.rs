@@ -1,7 +1,7 @@
 //! `pthread_create` makes a green thread when a green thread calls it. pthread_create(3), pthread_join(3).
 //!
 //! `std::thread::spawn` calls it, so it does the same. The identity that the creator gets is weald's. Any thread can
-//! join or detach it, once; it serves for nothing else. `pthread_self` in the new thread returns another identity, by
+//! join or detach it, once; it serves for nothing else, and other functions refuse it. `pthread_self` in the new thread returns another identity, by
 //! which the thread can detach itself.
 //!
 //! pthread_exit(3) in a green thread unwinds as a panic does, without a message. libc's own function looks for what
@@ -14,13 +14,26 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use libc::{c_char, c_int, c_void, pthread_attr_t, pthread_t};
+use libc::{
+    c_char, c_int, c_void, clockid_t, cpu_set_t, pthread_attr_t, pthread_t, sched_param, sigval,
+    size_t, timespec,
+};
 use weald_scheduler::patch::{self, Bypass};
 use weald_scheduler::{Builder, JoinHandle};
 
 use crate::Kind;
 use crate::hooks::on;
-use crate::original::next;
+use crate::hooks::sync::deadline;
+use crate::original::{next, original};
+use crate::pauses::{Ended, Pauses};
+
+original! {
+    TRYJOIN: unsafe extern "C" fn(pthread_t, *mut *mut c_void) -> c_int = c"pthread_tryjoin_np";
+    TIMEDJOIN: unsafe extern "C" fn(pthread_t, *mut *mut c_void, *const timespec) -> c_int
+        = c"pthread_timedjoin_np";
+    CLOCKJOIN: unsafe extern "C" fn(pthread_t, *mut *mut c_void, clockid_t, *const timespec) -> c_int
+        = c"pthread_clockjoin_np";
+}
 
 type Start = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
@@ -201,7 +214,111 @@ pub(crate) unsafe extern "C" fn pthread_join(thread: pthread_t, value: *mut *mut
         return libc::EINVAL;
     };
     // SAFETY: by contract.
-    let call = || unsafe { original(thread, value) };
+    kept(|| unsafe { original(thread, value) })
+}
+
+/// Tells if a thread that was created here has ended. `None`: it was joined or detached.
+fn has_ended(thread: pthread_t) -> Option<bool> {
+    threads()
+        .as_ref()?
+        .get(&thread)
+        .map(JoinHandle::is_finished)
+}
+
+/// pthread_tryjoin_np(3).
+///
+/// # Safety
+/// As pthread_tryjoin_np(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_tryjoin_np(
+    thread: pthread_t,
+    value: *mut *mut c_void,
+) -> c_int {
+    if !is_ours(thread) {
+        // SAFETY: by contract.
+        return unsafe { (TRYJOIN.get())(thread, value) };
+    }
+    match has_ended(thread) {
+        None => libc::EINVAL,
+        Some(false) => libc::EBUSY,
+        // SAFETY: by contract.
+        Some(true) => unsafe { pthread_join(thread, value) },
+    }
+}
+
+/// Joins a thread that was created here, and looks again after pauses whether it has ended. As in `pthread_join`, no
+/// exception ends the wait.
+///
+/// # Safety
+/// As pthread_timedjoin_np(3).
+unsafe fn join_until(
+    thread: pthread_t,
+    value: *mut *mut c_void,
+    until: *const timespec,
+    clock: clockid_t,
+) -> c_int {
+    // SAFETY: by contract it is null or valid.
+    let until = unsafe { until.as_ref() }.copied();
+    let Ok(deadline) = deadline(until, true, clock == libc::CLOCK_REALTIME) else {
+        return libc::EINVAL;
+    };
+    let mut pauses = Pauses::default();
+    pauses.make_firm();
+    loop {
+        match has_ended(thread) {
+            None => return libc::EINVAL,
+            // SAFETY: by contract.
+            Some(true) => return unsafe { pthread_join(thread, value) },
+            Some(false) => {}
+        }
+        if pauses.wait(None, deadline) == Ended::TimedOut {
+            return libc::ETIMEDOUT;
+        }
+    }
+}
+
+/// pthread_timedjoin_np(3).
+///
+/// # Safety
+/// As pthread_timedjoin_np(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_timedjoin_np(
+    thread: pthread_t,
+    value: *mut *mut c_void,
+    until: *const timespec,
+) -> c_int {
+    if is_ours(thread) {
+        // SAFETY: by contract.
+        return unsafe { join_until(thread, value, until, libc::CLOCK_REALTIME) };
+    }
+    // SAFETY: by contract.
+    kept(|| unsafe { (TIMEDJOIN.get())(thread, value, until) })
+}
+
+/// The same with a clock of the caller's choice.
+///
+/// # Safety
+/// As pthread_timedjoin_np(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_clockjoin_np(
+    thread: pthread_t,
+    value: *mut *mut c_void,
+    clock: clockid_t,
+    until: *const timespec,
+) -> c_int {
+    if is_ours(thread) {
+        if clock != libc::CLOCK_REALTIME && clock != libc::CLOCK_MONOTONIC {
+            return libc::EINVAL;
+        }
+        // SAFETY: by contract.
+        return unsafe { join_until(thread, value, until, clock) };
+    }
+    // SAFETY: by contract.
+    kept(|| unsafe { (CLOCKJOIN.get())(thread, value, clock, until) })
+}
+
+/// Waits for an OS thread: a patched caller keeps its own OS thread meanwhile.
+fn kept(call: impl FnOnce() -> c_int) -> c_int {
     if on(Kind::Threads) {
         patch::blocking_until_others_act(call)
     } else {
@@ -246,7 +363,7 @@ pub(crate) unsafe extern "C" fn pthread_setname_np(
     name: *const c_char,
 ) -> c_int {
     type Function = unsafe extern "C" fn(pthread_t, *const c_char) -> c_int;
-    if on(Kind::Threads) {
+    if on(Kind::Threads) || is_ours(thread) {
         return 0;
     }
     // SAFETY: the next definition of the name is libc's, of this type.
@@ -255,4 +372,46 @@ pub(crate) unsafe extern "C" fn pthread_setname_np(
         Some(original) => unsafe { original(thread, name) },
         None => 0,
     }
+}
+
+/// Functions of libc that take the identity of a thread and know nothing of green threads. They would take weald's
+/// identity for an address.
+macro_rules! refused {
+    ($($name:ident, $original:ident, $as_c:literal ($($arg:ident: $type:ty),*);)*) => {
+        original! {$(
+            $original: unsafe extern "C" fn(pthread_t $(, $type)*) -> c_int = $as_c;
+        )*}
+        $(
+            /// Fails for a green thread that was created here as if there were no such thread.
+            ///
+            /// # Safety
+            /// As of libc's function.
+            #[unsafe(no_mangle)]
+            pub(crate) unsafe extern "C" fn $name(thread: pthread_t $(, $arg: $type)*) -> c_int {
+                if is_ours(thread) {
+                    return libc::ESRCH;
+                }
+                // SAFETY: by contract.
+                unsafe { ($original.get())(thread $(, $arg)*) }
+            }
+        )*
+    };
+}
+
+refused! {
+    pthread_kill, KILL, c"pthread_kill" (signal: c_int);
+    pthread_cancel, CANCEL, c"pthread_cancel" ();
+    pthread_getname_np, GETNAME, c"pthread_getname_np" (name: *mut c_char, room: size_t);
+    pthread_getattr_np, GETATTR, c"pthread_getattr_np" (attr: *mut pthread_attr_t);
+    pthread_getcpuclockid, GETCPUCLOCKID, c"pthread_getcpuclockid" (clock: *mut clockid_t);
+    pthread_getschedparam, GETSCHEDPARAM, c"pthread_getschedparam"
+        (policy: *mut c_int, param: *mut sched_param);
+    pthread_setschedparam, SETSCHEDPARAM, c"pthread_setschedparam"
+        (policy: c_int, param: *const sched_param);
+    pthread_setschedprio, SETSCHEDPRIO, c"pthread_setschedprio" (priority: c_int);
+    pthread_getaffinity_np, GETAFFINITY, c"pthread_getaffinity_np"
+        (size: size_t, set: *mut cpu_set_t);
+    pthread_setaffinity_np, SETAFFINITY, c"pthread_setaffinity_np"
+        (size: size_t, set: *const cpu_set_t);
+    pthread_sigqueue, SIGQUEUE, c"pthread_sigqueue" (signal: c_int, value: sigval);
 }

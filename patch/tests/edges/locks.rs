@@ -57,6 +57,43 @@ pub(super) fn detaches_itself() -> i64 {
     }
 }
 
+unsafe extern "C" {
+    fn pthread_tryjoin_np(thread: libc::pthread_t, value: *mut *mut libc::c_void) -> libc::c_int;
+    fn pthread_timedjoin_np(
+        thread: libc::pthread_t,
+        value: *mut *mut libc::c_void,
+        until: *const libc::timespec,
+    ) -> libc::c_int;
+}
+
+/// The answers of both calls while the thread runs, and of `pthread_timedjoin_np` once it may end.
+pub(super) fn joins_for_a_while() -> i64 {
+    extern "C" fn start(pipe: *mut libc::c_void) -> *mut libc::c_void {
+        let mut byte = 0_u8;
+        let pipe = RawFd::try_from(pipe.addr()).unwrap();
+        // SAFETY: the number of a pipe that is open until the thread was joined; a pointer to a local.
+        unsafe { libc::read(pipe, (&raw mut byte).cast(), 1) };
+        std::ptr::without_provenance_mut(7)
+    }
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (mut new, mut value) = (0, null_mut());
+    let (past, far) = (deadline(1, 0), deadline(4_000_000_000, 0));
+    // SAFETY: pointers to locals, and a thread that is joined once.
+    unsafe {
+        let pipe = std::ptr::without_provenance_mut(usize::try_from(reader.as_raw_fd()).unwrap());
+        assert_eq!(libc::pthread_create(&raw mut new, null(), start, pipe), 0);
+        let tried = pthread_tryjoin_np(new, &raw mut value);
+        let waited = pthread_timedjoin_np(new, &raw mut value, &raw const past);
+        std::io::Write::write_all(&mut writer, b"x").unwrap();
+        let joined = pthread_timedjoin_np(new, &raw mut value, &raw const far);
+        let value = i64::try_from(value.addr()).unwrap();
+        i64::from(tried)
+            + 1000 * i64::from(waited)
+            + 1_000_000 * i64::from(joined)
+            + 10_000_000 * value
+    }
+}
+
 pub(super) fn deadline(secs: i64, nanos: i64) -> libc::timespec {
     libc::timespec {
         tv_sec: secs,
