@@ -77,7 +77,7 @@ where
     pub(super) fn accept_all(mut self) {
         let opener = Arc::new(self.opener);
         let shared = self.shared;
-        loop {
+        for number in 0_usize.. {
             if !shared.wait_for_room(self.bound) {
                 return;
             }
@@ -90,7 +90,7 @@ where
             let Some((accepted, peer)) = accepted else {
                 return;
             };
-            let mut entry = Entry::new(&shared);
+            let mut entry = Entry::new(&shared, number);
             let (handler, opener) = (Arc::clone(&self.handler), Arc::clone(&opener));
             let connection = move || {
                 // The entry is dropped last: then the connection is closed.

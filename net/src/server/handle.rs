@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use weald_scheduler::JoinHandle;
 use weald_scheduler::io::Woken;
-use weald_scheduler::{GreenThread, JoinHandle};
 
 use super::connections::Shared;
 
@@ -86,12 +86,7 @@ impl<A> ServerHandle<A> {
         if cfg!(panic = "abort") {
             return false;
         }
-        let left: Vec<GreenThread> = {
-            let mut threads = shared.threads();
-            threads.closing = true;
-            threads.places.iter().flatten().cloned().collect()
-        };
-        for handler in left {
+        for handler in shared.close() {
             handler.kill();
         }
         wait_for_end(&shared, Some(Instant::now() + HOG_LIMIT));
