@@ -28,7 +28,7 @@ mod shim {
     }
 
     pub(crate) mod sync {
-        pub(crate) use loom::sync::Mutex;
+        pub(crate) use loom::sync::{Mutex, MutexGuard};
     }
 
     pub(crate) mod poller {

@@ -9,7 +9,7 @@ use weald_scheduler::io::{EventSlot, Readiness};
 
 use super::way::Way;
 use crate::shim::atomic::{AtomicU16, AtomicU32, Ordering};
-use crate::shim::sync::Mutex;
+use crate::shim::sync::{Mutex, MutexGuard};
 
 pub(super) const NOWHERE: u32 = 0;
 pub(super) const REGISTERING: u32 = 1;
@@ -26,14 +26,19 @@ pub(super) struct SourceSlot {
     pub(super) home: AtomicU32,
     pub(super) read: Way,
     pub(super) write: Way,
+    /// Where the slot is while it has no user.
+    shard: usize,
 }
 
 impl SourceSlot {
     /// Returns a slot without a user: one that was used before, or a new one.
     pub(super) fn take() -> &'static Self {
-        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let first = first_shard();
+        let mut shards = FREE[first..].iter().chain(&FREE[..first]);
+        let free = shards.find_map(|shard| shard.slots().pop());
         free.unwrap_or_else(|| {
             Box::leak(Box::new(Self {
+                shard: first,
                 event: EventSlot { on_event },
                 generation: AtomicU16::new(0),
                 home: AtomicU32::new(NOWHERE),
@@ -45,9 +50,7 @@ impl SourceSlot {
 
     /// Keeps the slot for its next user.
     pub(super) fn give_back(&'static self) {
-        FREE.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(self);
+        FREE[self.shard].slots().push(self);
     }
 
     /// Notes that the poller of the slot has closed. The two states are left in one step: between two steps `register`
@@ -74,12 +77,33 @@ pub(super) fn home(generation: u16, state: u32) -> u32 {
     u32::from(generation) * GENERATION + state
 }
 
-/// Slots without a user.
+/// Slots without a user. Sockets that are made on different cores at the same time take them from different shards.
 #[cfg(not(loom))]
-static FREE: Mutex<Vec<&'static SourceSlot>> = Mutex::new(Vec::new());
+static FREE: [Shard; SHARDS] = [const { Shard(Mutex::new(Vec::new())) }; SHARDS];
 #[cfg(loom)]
 loom::lazy_static! {
-    static ref FREE: Mutex<Vec<&'static SourceSlot>> = Mutex::new(Vec::new());
+    static ref FREE: [Shard; SHARDS] = [Shard(Mutex::new(Vec::new()))];
+}
+
+/// A guess: a socket costs some ten microseconds of system calls beside two of these locks.
+const SHARDS: usize = if cfg!(loom) { 1 } else { 16 };
+
+/// It lies on cache lines of its own. 128 bytes, as processors fetch lines in pairs.
+#[repr(align(128))]
+struct Shard(Mutex<Vec<&'static SourceSlot>>);
+
+impl Shard {
+    fn slots(&self) -> MutexGuard<'_, Vec<&'static SourceSlot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The shard in which the caller looks first. Threads that run at the same time have different stacks.
+fn first_shard() -> usize {
+    const ODD: usize = 0x9e37_79b9_7f4a_7c15;
+    let here = 0_u8;
+    let page = std::ptr::from_ref(&here).addr() >> 12;
+    (page.wrapping_mul(ODD) >> (usize::BITS - 8)) % SHARDS
 }
 
 fn on_event(event: &'static EventSlot, generation: u16, readiness: Readiness) {
