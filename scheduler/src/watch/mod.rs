@@ -10,6 +10,7 @@ pub(crate) mod dump;
 pub(crate) mod groups;
 pub(crate) mod metrics;
 mod perfetto;
+mod picture;
 mod protobuf;
 pub(crate) mod recording;
 mod references;

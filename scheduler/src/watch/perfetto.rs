@@ -13,13 +13,12 @@
 //! The recording may begin and end in the middle of anything, and may have gaps. So each step here looks what is open
 //! before it ends something, and at the end all that is open ends.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
-use std::panic::Location;
 use std::time::Duration;
 
+use super::picture::{Doing, Picture};
 use super::recording::{Cause, Event, Recording, What};
-use super::tracks::{More, Track, Tracks, Type};
+use super::tracks::{More, Track, Type};
 use crate::green::id::GreenThreadId;
 
 /// Numbers of a track of numbers are written that often at most.
@@ -62,88 +61,7 @@ impl Recording {
     }
 }
 
-/// One green thread.
-#[derive(Debug)]
-struct Thread {
-    track: Track,
-    spans: Option<Track>,
-    open_spans: usize,
-    /// What it does, if that is known.
-    doing: Option<Doing>,
-    /// A flow that ends where it runs next.
-    flow: Option<u64>,
-    runtime: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doing {
-    Runs,
-    Ready,
-    Waits,
-}
-
-/// What is drawn of one runtime.
-#[derive(Debug)]
-struct Runtime {
-    workers: Track,
-    threads: Track,
-    ready: Track,
-    /// How many threads are known to be ready.
-    count: u64,
-    counted: Duration,
-}
-
-struct Picture<'a, W: Write> {
-    recording: &'a Recording,
-    tracks: Tracks<W>,
-    sites: HashMap<GreenThreadId, &'static Location<'static>>,
-    /// The runtimes of threads.
-    homes: HashMap<GreenThreadId, usize>,
-    threads: HashMap<GreenThreadId, Thread>,
-    runtimes: HashMap<Option<usize>, Runtime>,
-    workers: HashMap<(Option<usize>, usize), Track>,
-    os_threads: HashMap<Option<usize>, Track>,
-    /// Slices that are open on the tracks of workers and OS threads, by the OS thread that has begun them.
-    open: HashMap<Option<usize>, (Track, String)>,
-    flows: u64,
-    last: Duration,
-}
-
-impl<'a, W: Write> Picture<'a, W> {
-    fn new(recording: &'a Recording, writer: W) -> Self {
-        let (mut sites, mut homes) = (HashMap::new(), HashMap::new());
-        for event in &recording.events {
-            // Who makes or wakes a thread may belong to another runtime, but no other one runs it.
-            if let (Some(thread), Some(runtime), What::Run) =
-                (event.thread, event.runtime, &event.what)
-            {
-                homes.insert(thread, runtime);
-            }
-            if let (
-                Some(thread),
-                What::Spawn {
-                    site: Some(site), ..
-                },
-            ) = (event.thread, &event.what)
-            {
-                sites.insert(thread, *site);
-            }
-        }
-        Self {
-            recording,
-            tracks: Tracks::new(writer),
-            sites,
-            homes,
-            threads: HashMap::new(),
-            runtimes: HashMap::new(),
-            workers: HashMap::new(),
-            os_threads: HashMap::new(),
-            open: HashMap::new(),
-            flows: 0,
-            last: recording.since_boot,
-        }
-    }
-
+impl<W: Write> Picture<'_, W> {
     fn draw(&mut self, event: &Event) -> io::Result<()> {
         self.last = self.recording.since_boot + event.time;
         let now = self.last;
@@ -226,96 +144,6 @@ impl<'a, W: Write> Picture<'a, W> {
             _ => {}
         }
         Ok(())
-    }
-
-    /// What a slice of this thread is called: its name, or where it was spawned.
-    fn label(&self, thread: GreenThreadId) -> String {
-        match (self.recording.name(thread), self.sites.get(&thread)) {
-            (Some(name), _) => name.to_string(),
-            (None, Some(site)) => format!("{}:{}", file_name(site.file()), site.line()),
-            (None, None) => String::from("green thread"),
-        }
-    }
-
-    fn runtime(&mut self, number: Option<usize>) -> io::Result<&mut Runtime> {
-        if !self.runtimes.contains_key(&number) {
-            let name = number.and_then(|number| self.recording.runtime(number));
-            let name = name.unwrap_or("other threads");
-            let root = self.tracks.add(name, None)?;
-            let runtime = Runtime {
-                workers: self.tracks.add("workers", Some(root))?,
-                threads: self.tracks.add("green threads", Some(root))?,
-                ready: self
-                    .tracks
-                    .add_counter("threads that are ready", Some(root))?,
-                count: 0,
-                counted: Duration::ZERO,
-            };
-            self.runtimes.insert(number, runtime);
-        }
-        Ok(self.runtimes.get_mut(&number).expect("just seen"))
-    }
-
-    fn thread(&mut self, event: &Event, thread: GreenThreadId) -> io::Result<&mut Thread> {
-        if !self.threads.contains_key(&thread) {
-            let runtime = self.homes.get(&thread).copied().or(event.runtime);
-            let parent = self.runtime(runtime)?.threads;
-            let name = format!("{} ({})", self.label(thread), thread.get());
-            let known = Thread {
-                track: self.tracks.add(&name, Some(parent))?,
-                spans: None,
-                open_spans: 0,
-                doing: None,
-                flow: None,
-                runtime,
-            };
-            self.threads.insert(thread, known);
-        }
-        Ok(self.threads.get_mut(&thread).expect("just seen"))
-    }
-
-    fn spans(&mut self, event: &Event, thread: GreenThreadId) -> io::Result<Track> {
-        let known = self.thread(event, thread)?;
-        if let Some(spans) = known.spans {
-            return Ok(spans);
-        }
-        let parent = known.track;
-        let spans = self.tracks.add("spans", Some(parent))?;
-        self.thread(event, thread)?.spans = Some(spans);
-        Ok(spans)
-    }
-
-    /// The track of the event's worker, or of its OS thread if it has none.
-    fn place(&mut self, event: &Event) -> io::Result<Option<Track>> {
-        match (event.worker, event.os_thread) {
-            (Some(worker), _) => self.worker(event.runtime, worker).map(Some),
-            (None, Some(_)) => self.os_thread(event.runtime, event.os_thread).map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
-    fn worker(&mut self, runtime: Option<usize>, worker: usize) -> io::Result<Track> {
-        if let Some(&track) = self.workers.get(&(runtime, worker)) {
-            return Ok(track);
-        }
-        let parent = self.runtime(runtime)?.workers;
-        let track = self.tracks.add(&format!("worker {worker}"), Some(parent))?;
-        self.workers.insert((runtime, worker), track);
-        Ok(track)
-    }
-
-    fn os_thread(&mut self, runtime: Option<usize>, thread: Option<usize>) -> io::Result<Track> {
-        if let Some(&track) = self.os_threads.get(&thread) {
-            return Ok(track);
-        }
-        let parent = self.runtime(runtime)?.workers;
-        let name = thread.map_or_else(
-            || String::from("other OS threads"),
-            |thread| format!("OS thread {thread}, without a worker"),
-        );
-        let track = self.tracks.add(&name, Some(parent))?;
-        self.os_threads.insert(thread, track);
-        Ok(track)
     }
 
     /// Begins a slice of an OS thread, here or on a worker's track.
@@ -496,14 +324,6 @@ impl<'a, W: Write> Picture<'a, W> {
         Ok(())
     }
 
-    /// Where a mark of the user's is drawn.
-    fn place_of_user(&mut self, event: &Event, thread: Option<GreenThreadId>) -> io::Result<Track> {
-        match thread {
-            Some(thread) => Ok(self.thread(event, thread)?.track),
-            None => self.os_thread(event.runtime, event.os_thread),
-        }
-    }
-
     fn finish(mut self) -> io::Result<()> {
         for (track, _) in std::mem::take(&mut self.open).into_values() {
             self.tracks.end(self.last, track)?;
@@ -525,9 +345,4 @@ fn user() -> More {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// The last part of a path.
-fn file_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
 }
