@@ -33,6 +33,8 @@ mod plain_shim;
 #[path = "../../scheduler/src/engine/seat.rs"]
 #[allow(dead_code, reason = "no carrier comes back")]
 mod seat;
+#[path = "../../scheduler/src/run/seen.rs"]
+mod seen;
 #[path = "../../scheduler/src/run/watch.rs"]
 mod watch;
 

@@ -30,6 +30,7 @@ pub(crate) mod own_thread;
 mod publish;
 mod retired;
 mod search;
+mod seen;
 mod silence;
 mod start;
 mod turns;

@@ -40,8 +40,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::hogs::{ASKED, Hog, PATIENCE, Siege, Stretch, TICK};
+use super::hogs::{ASKED, Hog, PATIENCE, Stretch, TICK};
 use super::limits::Limits;
+use super::seen::{Pace, Seen};
 use super::silence::Silence;
 use crate::engine::carrier::Carrier;
 use crate::engine::inner::Inner;
@@ -76,51 +77,6 @@ const SETTLED: Duration = Duration::from_millis(100);
 
 /// That workers stand still, or that green threads wait to enter `blocking`, is logged again after this.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
-
-/// What was seen of a worker at the last look.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    ticks: u64,
-    holder: Option<usize>,
-    /// The first look that saw this.
-    since: Instant,
-    /// Looks that saw this, since the last fork that was taken there.
-    looks: u32,
-    /// An idle worker was woken to help.
-    woke: bool,
-    /// There was no carrier that could take the seat.
-    refused: bool,
-    siege: Siege,
-}
-
-impl Seen {
-    /// What is noted of a worker before the first look.
-    fn nothing(now: Instant) -> Self {
-        Self {
-            ticks: 0,
-            holder: None,
-            since: now,
-            looks: 0,
-            woke: false,
-            refused: false,
-            siege: Siege {
-                seats: 0,
-                last: now,
-            },
-        }
-    }
-}
-
-/// How a worker gets on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
-    /// It dispatches often, or sleeps.
-    Brisk,
-    /// It dispatches now and then, or has a new carrier.
-    Slow,
-    /// It has dispatched nothing since the last look.
-    Late,
-}
 
 /// What the monitor remembers from look to look.
 struct Watch {
