@@ -240,6 +240,10 @@ mod share_forks {
     pub(crate) unsafe fn take_from(_: &super::carrier::Header, _: &Arc<Inner>) -> bool {
         false
     }
+
+    pub(crate) unsafe fn take_all_from(_: &super::carrier::Header, _: &Arc<Inner>) -> bool {
+        false
+    }
 }
 
 #[path = "monitor_doubles/worker.rs"]
