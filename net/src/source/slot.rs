@@ -103,7 +103,7 @@ fn first_shard() -> usize {
     const ODD: usize = 0x9e37_79b9_7f4a_7c15;
     let here = 0_u8;
     let page = std::ptr::from_ref(&here).addr() >> 12;
-    (page.wrapping_mul(ODD) >> (usize::BITS - 8)) % SHARDS
+    (page.wrapping_mul(ODD) >> (usize::BITS - 8)) % FREE.len()
 }
 
 fn on_event(event: &'static EventSlot, generation: u16, readiness: Readiness) {
