@@ -25,7 +25,9 @@ const MOST_FIELDS: usize = 24_000;
 /// A TLS handshake has the limit of its acceptor, 10 s by default. A limit of zero admits nothing. To have no limit,
 /// use `Duration::MAX`.
 ///
-/// The time that a handler takes has no limit here; a handler can use [`weald::timeout`].
+/// The time that a handler takes has no limit here; a handler can use [`weald::timeout`]. The reader or the closure of a
+/// body runs after the handler has returned, so it needs a `timeout` of its own. Nor has the number of requests that run
+/// at once: a [`weald::sync::Semaphore`] can bound it.
 ///
 /// # Examples
 /// ```

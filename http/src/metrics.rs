@@ -63,7 +63,7 @@ impl Metrics {
         })
     }
 
-    /// Returns the numbers as a page for Prometheus and similar collectors, of the type `text/plain; version=0.0.4`:
+    /// Returns the numbers as a page in Prometheus's text format, of the type `text/plain; version=0.0.4` (not OpenMetrics):
     /// `http_connections`, `http_open_requests`, `http_requests_total` by the class of the status, and the histogram
     /// `http_request_duration_seconds`.
     ///

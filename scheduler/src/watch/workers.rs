@@ -107,13 +107,14 @@ fn bound(_: usize) -> Duration {
     Duration::MAX
 }
 
-/// What a worker has done since it was made; from [`Runtime::worker_metrics`](crate::Runtime::worker_metrics).
+/// What a worker has done since the runtime's start; from [`Runtime::worker_metrics`](crate::Runtime::worker_metrics).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct WorkerMetrics {
     /// Its number.
     pub index: usize,
-    /// The time in which it did not sleep. It is the time since the runtime's start less that of its sleeps.
+    /// The time in which it did not sleep. It is the time since the runtime's start less that of its sleeps. So the time
+    /// before [`set_workers`](crate::Runtime::set_workers) added the worker counts, too.
     pub busy: Duration,
     /// Times that it has run a green thread, or looked for one in vain.
     pub dispatches: u64,
