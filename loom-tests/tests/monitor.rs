@@ -241,8 +241,12 @@ mod share_forks {
         false
     }
 
-    pub(crate) unsafe fn take_all_from(_: &super::carrier::Header, _: &Arc<Inner>) -> bool {
-        false
+    pub(crate) unsafe fn take_many_from(
+        _: &super::carrier::Header,
+        _: &Arc<Inner>,
+        _: usize,
+    ) -> usize {
+        0
     }
 }
 

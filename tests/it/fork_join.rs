@@ -224,7 +224,11 @@ fn halves_that_block_their_os_threads_until_all_have_begun_all_begin() {
 #[test]
 fn the_second_half_begins_although_the_first_blocks_its_os_thread_without_a_worker() {
     with_deadline(LIMIT, || {
-        for mode in MODES {
+        // A thread that has given way since it lost its worker goes on without one, too.
+        for (mode, yields) in MODES
+            .into_iter()
+            .flat_map(|mode| [(mode, false), (mode, true)])
+        {
             let rt = runtime(1, mode);
             let (others, begun) = (AtomicBool::new(true), AtomicBool::new(false));
             rt.run(|| {
@@ -236,6 +240,9 @@ fn the_second_half_begins_although_the_first_blocks_its_os_thread_without_a_work
                         }
                     });
                     spin_until(&begun);
+                    if yields {
+                        weald::yield_now();
+                    }
                     let (sender, receiver) = std::sync::mpsc::channel();
                     let receive = move || receiver.recv().unwrap();
                     let (got, ()) = weald::join(receive, move || sender.send(4).unwrap());

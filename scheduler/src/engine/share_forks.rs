@@ -124,18 +124,18 @@ pub(crate) unsafe fn take_from(header: &Header, inner: &Arc<Inner>) -> bool {
     true
 }
 
-/// As `take_from`, for all of its forks. True: there were some.
+/// As `take_from`, for the oldest `most` of its forks. Returns how many there were.
 ///
 /// # Safety
 /// As of `take_from`.
 #[cold]
-pub(crate) unsafe fn take_all_from(header: &Header, inner: &Arc<Inner>) -> bool {
-    let mut some = false;
+pub(crate) unsafe fn take_many_from(header: &Header, inner: &Arc<Inner>, most: usize) -> usize {
+    let mut count = 0;
     // SAFETY: by contract.
-    while unsafe { take_from(header, inner) } {
-        some = true;
+    while count < most && unsafe { take_from(header, inner) } {
+        count += 1;
     }
-    some
+    count
 }
 
 /// What the caller of `start` knows.

@@ -35,6 +35,9 @@ pub(super) const HALVINGS: u32 = 4;
 /// So many hogs without a seat are asked for their forks at each look: there may be thousands.
 pub(super) const ASKED: usize = 16;
 
+/// So many forks of one hog become green threads at a look: meanwhile the monitor looks after nothing else.
+const FORKS: usize = 64;
+
 /// Hogs of one worker that waited inside the kernel, one soon after the other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Siege {
@@ -158,19 +161,21 @@ impl Hog {
         let carrier = &inner.carriers[self.carrier];
         let taken = carrier.door.hold_out(|| {
             if !self.lasts(inner) {
-                return false;
+                return 0;
             }
             // SAFETY: the carrier is held outside its door, so the thread that runs there cannot end; and the
             // monitor's OS thread is no carrier.
             unsafe {
                 let header = carrier.running.load(Ordering::Relaxed).as_ref();
-                header.is_some_and(|header| share_forks::take_all_from(header, inner))
+                header.map_or(0, |header| {
+                    share_forks::take_many_from(header, inner, FORKS)
+                })
             }
         });
-        let next = if taken == Some(true) {
-            PATIENCE
-        } else {
-            pause.saturating_mul(2)
+        let next = match taken {
+            Some(FORKS) => TICK,
+            Some(1..) => PATIENCE,
+            _ => pause.saturating_mul(2),
         };
         self.forks = now.checked_add(next).map(|due| (due, next));
         true

@@ -358,8 +358,8 @@ impl Watch {
                 counted: false,
                 reported: false,
                 blocked: None,
-                // The thread has shared them before it blocked.
-                forks: None,
+                // The thread may make forks from now on.
+                forks: now.checked_add(PATIENCE).map(|due| (due, PATIENCE)),
             }));
         let is_due = |last: &mut Instant, after: Duration| {
             let due = now.saturating_duration_since(*last) >= after;
