@@ -40,7 +40,15 @@ impl Cpus {
 
     /// CPUs that the process may use now, one at least.
     pub(crate) fn usable(&mut self) -> usize {
-        smaller((self.available)(), self.quota.whole_cpus())
+        let quota = self.quota.whole_cpus().unwrap_or(None);
+        smaller((self.available)(), quota)
+    }
+
+    /// As `usable`; `None` if the process lacks descriptors or memory to look. Then the standard library would not see a
+    /// quota either, so the quota is asked first.
+    pub(crate) fn usable_if_known(&mut self) -> Option<usize> {
+        let quota = self.quota.whole_cpus().ok()?;
+        Some(smaller((self.available)(), quota))
     }
 }
 

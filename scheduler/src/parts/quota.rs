@@ -9,15 +9,14 @@
 //!
 //! Each group from the process's own up to the one that is mounted may have a quota; the smallest counts. What is above the mount
 //! (a container's host) cannot be seen. The folders are looked up again when `/proc/self/cgroup` has changed, so when the process
-//! was moved. A file that cannot be read or says something else is as one without a quota: a limit that is not understood must
-//! not stop a program.
+//! was moved. A file that is not there, may not be read or says something else is as one without a quota: a limit that is not understood must
+//! not stop a program. Where the process lacks descriptors or memory to read a file, there is no answer.
 //!
-//! A look at a process whose groups are the same reads two or three small files and waits for no lock that is held for long; of each file
-//! it reads a bounded part.
+//! A look at a process whose groups are the same reads two or three small files; of each file it reads a bounded part.
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -59,34 +58,50 @@ impl Quota {
         }
     }
 
-    /// Whole CPUs that the quota allows now, one at least. `None`: there is none.
-    pub(crate) fn whole_cpus(&mut self) -> Option<usize> {
-        let place = read(&self.root.join("proc/self/cgroup"))?;
+    /// Whole CPUs that the quota allows now, one at least. `None`: there is none. An error: it cannot be known now.
+    pub(crate) fn whole_cpus(&mut self) -> io::Result<Option<usize>> {
+        let Some(place) = read(&self.root.join("proc/self/cgroup"))? else {
+            return Ok(None);
+        };
         if place != self.place {
-            let mounts = read(&self.root.join("proc/self/mountinfo")).unwrap_or_default();
+            let mounts = read(&self.root.join("proc/self/mountinfo"))?.unwrap_or_default();
             self.groups = groups(&place, &mounts);
             self.place = place;
         }
-        let quotas = self.groups.iter().filter_map(|group| {
-            let folder = self.root.join(&group.folder);
-            match group.version {
-                Version::One => quota_of_1(
-                    &read(&folder.join("cpu.cfs_quota_us"))?,
-                    &read(&folder.join("cpu.cfs_period_us"))?,
-                ),
-                Version::Two => quota_of_2(&read(&folder.join("cpu.max"))?),
-            }
-        });
-        quotas.min()
+        let mut least = None;
+        for group in &self.groups {
+            let file = |name| {
+                Ok::<_, io::Error>(
+                    read(&self.root.join(&group.folder).join(name))?.unwrap_or_default(),
+                )
+            };
+            let quota = match group.version {
+                Version::One => quota_of_1(&file("cpu.cfs_quota_us")?, &file("cpu.cfs_period_us")?),
+                Version::Two => quota_of_2(&file("cpu.max")?),
+            };
+            least = least.into_iter().chain(quota).min();
+        }
+        Ok(least)
     }
 }
 
-/// The beginning of a file.
-fn read(path: &Path) -> Option<Vec<u8>> {
+/// The beginning of a file; `None` if it is not there or may not be read.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    let file = File::open(path).ok()?;
-    file.take(MOST).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    let done = File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+    match done {
+        Ok(_) => Ok(Some(bytes)),
+        // Soon the file may well be read.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+            ) =>
+        {
+            Err(error)
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// The process's groups with those above them, relative to the root of the file system.
@@ -293,23 +308,28 @@ mod tests {
         root.write("sys/fs/cgroup/pod/cpu.max", "max 100000\n");
         root.write("sys/fs/cgroup/pod/c1/cpu.max", "600000 100000\n");
         let mut quota = Quota::under(root.path());
-        assert_eq!(quota.whole_cpus(), Some(6));
+        assert_eq!(quota.whole_cpus().unwrap(), Some(6));
         // The parent's.
         root.write("sys/fs/cgroup/pod/cpu.max", "350000 100000\n");
-        assert_eq!(quota.whole_cpus(), Some(3));
+        assert_eq!(quota.whole_cpus().unwrap(), Some(3));
         root.write("sys/fs/cgroup/pod/c1/cpu.max", "50000 100000\n");
-        assert_eq!(quota.whole_cpus(), Some(1));
+        assert_eq!(quota.whole_cpus().unwrap(), Some(1));
         // To a group with no limit of its own, which is mounted elsewhere.
         root.write("proc/self/cgroup", "7:cpu:/lone\n0::/pod\n");
         root.write(
             "proc/self/mountinfo",
             "32 31 0:29 / /cpu rw - cgroup cgroup rw,cpu\n",
         );
-        assert_eq!(quota.whole_cpus(), None);
+        assert_eq!(quota.whole_cpus().unwrap(), None);
         root.write("cpu/cpu.cfs_quota_us", "400000\n");
         root.write("cpu/cpu.cfs_period_us", "200000\n");
-        assert_eq!(quota.whole_cpus(), Some(2));
-        assert_eq!(Quota::under(root.path().join("nowhere")).whole_cpus(), None);
+        assert_eq!(quota.whole_cpus().unwrap(), Some(2));
+        assert_eq!(
+            Quota::under(root.path().join("nowhere"))
+                .whole_cpus()
+                .unwrap(),
+            None
+        );
     }
 }
 

@@ -53,7 +53,10 @@ impl Limits {
     #[cold]
     fn ask(&mut self, inner: &Arc<Inner>, now: Instant) {
         self.next = now + AGAIN;
-        let workers = self.cpus.usable().min(*WORKERS.end());
+        let Some(workers) = self.cpus.usable_if_known() else {
+            return;
+        };
+        let workers = workers.min(*WORKERS.end());
         if workers == inner.idle.workers() || inner.is_closing() {
             return;
         }
