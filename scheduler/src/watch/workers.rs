@@ -1,6 +1,6 @@
 //! The figures of each worker: what it has done, how long it was busy, how long ready threads waited for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::inner::Inner;
 #[cfg(not(loom))]
@@ -139,14 +139,23 @@ pub struct WorkerMetrics {
 impl WorkerMetrics {
     /// Those of all workers of a runtime that have not retired.
     pub(crate) fn of_all(inner: &Inner) -> Vec<Self> {
-        let now = nanos_since(inner.start, clock::now());
         let workers = inner.workers.iter().take(inner.idle.workers());
-        workers.map(|worker| Self::of(worker, now)).collect()
+        workers
+            .map(|worker| Self::of(worker, inner.start))
+            .collect()
     }
 
-    fn of(worker: &Worker, now: u64) -> Self {
+    fn of(worker: &Worker, start: Instant) -> Self {
         let counters = &worker.counters;
-        let (since, slept) = counters.sleeps();
+        // The clock is read while the sleeps stay as they are. Else a sleep after the reading would make `busy` smaller
+        // than before.
+        let (since, slept, now) = loop {
+            let sleeps = counters.sleeps();
+            let now = nanos_since(start, clock::now());
+            if counters.sleeps() == sleeps {
+                break (sleeps.0, sleeps.1, now);
+            }
+        };
         let sleeps = if since == 0 {
             0
         } else {
