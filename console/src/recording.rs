@@ -6,6 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weald::trace::{self, Options, Recording};
 use weald_http::Response;
 
+/// A recording takes so much memory at most: a snapshot copies all of it, several times as large. The program itself may
+/// begin larger ones.
+const MOST: u64 = 64 << 20;
+
 /// Begins a recording with so many bytes of memory.
 ///
 /// # Errors
@@ -13,6 +17,10 @@ use weald_http::Response;
 pub(crate) fn start(memory: Option<u64>) -> io::Result<()> {
     let mut options = Options::new();
     if let Some(memory) = memory {
+        if memory > MOST {
+            let text = format!("the console records in {MOST} bytes at most");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         options = options.memory(usize::try_from(memory).unwrap_or(usize::MAX));
     }
     trace::start(options)

@@ -110,6 +110,10 @@ impl Builder {
             .name("weald-console")
             .thread_name("weald-console")
             .workers(1)
+            // Each answer may hold an OS thread while it is made; the program has a use for its memory.
+            .spare_threads(4)
+            // Symbols and figures are made on these stacks, by crates that may recurse.
+            .stack_size(2 << 20)
             .build()?;
         let own = runtime.handle();
         let handler = routes::handler(guard, own);
@@ -122,6 +126,7 @@ impl Builder {
             let limits = Limits::new()
                 .body_size(4096)
                 .connections(CONNECTIONS)
+                .streams(4)
                 .keep_alive(Duration::from_secs(30));
             // A client that has gone ends what it has begun: a recording for some seconds.
             let server = Server::new(listener)

@@ -49,6 +49,7 @@ fn a_recording_begins_is_looked_at_and_ends() {
     for (path, status) in [
         ("/trace/start?memory=1", 400),
         ("/trace/start?memory=lots", 400),
+        ("/trace/start?memory=4294967296", 400),
         ("/trace", 400),
         ("/trace?seconds=31", 400),
     ] {
