@@ -303,12 +303,11 @@ fn tellers(fd: i32) -> Vec<std::path::PathBuf> {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn sockets_leave_a_worker_that_has_retired_also_if_it_has_always_something_to_run() {
+fn bytes_arrive_though_the_worker_that_waits_for_them_retires_and_has_always_something_to_run() {
     use std::os::fd::AsRawFd as _;
     each_mode_on(2, |rt| {
         let (near, mut far) = rt.run(|| crate::support::std_pair(v4()));
         let fd = near.as_raw_fd();
-        let handovers = rt.metrics().handovers;
         let stop = Flag::default();
         let until = stop.clone();
         let on_the_last = || Builder::new().worker(1);
@@ -329,10 +328,8 @@ fn sockets_leave_a_worker_that_has_retired_also_if_it_has_always_something_to_ru
             let busy = on_the_last().pinned(true).spawn(yields).unwrap();
             (busy, reads)
         });
-        let before = tellers(fd);
+        // Then the socket leaves the poller of the last worker. Where it is registered next depends on where its reader runs.
         rt.set_workers(1).unwrap();
-        // Where the monitor has given a worker to another OS thread meanwhile, it may have waited on the first one.
-        rt.run(|| wait_until(|| tellers(fd) != before || rt.metrics().handovers != handovers));
         far.write_all(b"x").unwrap();
         assert_eq!(reads.join().unwrap(), b'x');
         stop.set();
