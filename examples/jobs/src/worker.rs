@@ -90,6 +90,10 @@ impl Worker {
                 let mut pauses = Pauses::default();
                 while !self.ends.is_set() {
                     let mut seats = vec![self.seats.acquire()];
+                    // The wait for a seat may have been long.
+                    if self.ends.is_set() {
+                        break;
+                    }
                     seats.extend(std::iter::from_fn(|| self.seats.try_acquire()));
                     let taken = self
                         .store
